@@ -1,0 +1,13 @@
+//! Trains and runs a video predictor (ResNet encoder → Mamba → transposed-convolution decoder) on a tensor
+//! engine written from scratch: [`ssmv_autograd`].
+
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod data;
+mod error;
+pub mod media;
+pub mod record;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! The `ssmv-raw` program.
+
+fn main() {}
