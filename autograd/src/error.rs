@@ -11,19 +11,29 @@ pub enum Error {
         /// The shapes, the argument and what was expected.
         message: String,
     },
-    /// Operands of different dtypes.
-    #[error("{op}: operands are {left} and {right}; convert one of them")]
+    /// Operands of different dtypes, or a buffer read as another dtype.
+    #[error("{op}: {found} given where {expected} is expected")]
     Dtype {
         /// The operator.
         op: &'static str,
-        /// dtype of the first operand.
-        left: &'static str,
-        /// dtype of the operand that differs.
-        right: &'static str,
+        /// The dtype that was given.
+        found: &'static str,
+        /// The dtype that fits.
+        expected: &'static str,
     },
     /// A gradient that cannot be given.
     #[error("backward: {0}")]
     Backward(String),
+    /// Parameters that are written while a graph still reads them.
+    #[error("{0}")]
+    Busy(String),
+}
+
+impl Error {
+    /// An [`Error::Shape`].
+    pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
+        Self::Shape { op, message: message.into() }
+    }
 }
 
 /// `Result` with [`Error`].

@@ -1,4 +1,23 @@
 //! Tensors, a tape and operators with CPU kernels: the engine under `ssmv-raw`.
+//!
+//! A [`Tensor`] is a cheap handle to contiguous memory; operators are methods on it, each an [`Op`] in a folder of its
+//! own under `ops`; [`Tensor::backward`] adds gradients up in [`Gradients`]. Parameters live in an [`Arena`].
 
+mod arena;
+mod buffer;
+mod cpu;
+mod dtype;
 mod error;
+pub mod ops;
+mod shape;
+mod simd;
+mod tape;
+mod tensor;
+
+pub use arena::{Arena, ArenaLayout, Gradients};
+pub use buffer::{Buffer, peak_bytes, trim};
+pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use shape::Shape;
+pub use tape::{Backward, Forward, LeafId, Op, apply, grad_enabled, no_grad};
+pub use tensor::{Device, Storage, Tensor};

@@ -1,0 +1,193 @@
+//! The element types of the CPU backend.
+
+use std::{
+    fmt,
+    iter::Sum,
+    ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
+    sync::Arc,
+};
+
+use crate::{
+    buffer::{Buffer, Pool},
+    simd::Lanes,
+    tensor::Storage,
+};
+
+/// Element type of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE binary32: training on the CPU.
+    F32,
+    /// IEEE binary64: gradient checks.
+    F64,
+}
+
+impl DType {
+    /// "f32" or "f64".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        }
+    }
+
+    /// Bytes an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the CPU kernels need of an element type; implemented by f32 and f64.
+pub trait Element:
+    Copy
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + fmt::Debug
+    + fmt::Display
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + Sum
+    + bytemuck::Pod
+    + Lanes
+    + 'static
+{
+    /// The dtype that names this type.
+    const DTYPE: DType;
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+
+    /// Rounds to nearest.
+    fn from_f64(x: f64) -> Self;
+    /// Exact.
+    fn to_f64(self) -> f64;
+    /// eˣ as the C library gives it.
+    fn exp(self) -> Self;
+    /// eˣ within 2 units in the last place, written so that the compiler vectorises it over a slice.
+    fn exp_wide(self) -> Self;
+    /// ln(1 + x).
+    fn ln_1p(self) -> Self;
+    /// tanh.
+    fn tanh(self) -> Self;
+    /// √x.
+    fn sqrt(self) -> Self;
+    /// |x|.
+    fn abs(self) -> Self;
+    /// The larger one.
+    fn max(self, other: Self) -> Self;
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+
+    /// The buffer of a storage of this dtype.
+    fn buffer(storage: &Storage) -> Option<&Arc<Buffer<Self>>>;
+    /// The same, to write.
+    fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>>;
+    /// The storage around a buffer.
+    fn storage(buffer: Arc<Buffer<Self>>) -> Storage;
+    /// Where freed buffers of this dtype wait to be used again.
+    fn pool() -> &'static Pool<Self>;
+}
+
+macro_rules! element {
+    ($t:ident, $variant:ident, $exp:path) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$variant;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn exp(self) -> Self {
+                $t::exp(self)
+            }
+            #[inline(always)]
+            fn exp_wide(self) -> Self {
+                $exp(self)
+            }
+            fn ln_1p(self) -> Self {
+                $t::ln_1p(self)
+            }
+            fn tanh(self) -> Self {
+                $t::tanh(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $t::abs(self)
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                $t::max(self, other)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                $t::is_nan(self)
+            }
+
+            fn buffer(storage: &Storage) -> Option<&Arc<Buffer<Self>>> {
+                match storage {
+                    Storage::$variant(b) => Some(b),
+                    _ => None,
+                }
+            }
+            fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>> {
+                match storage {
+                    Storage::$variant(b) => Some(b),
+                    _ => None,
+                }
+            }
+            fn storage(buffer: Arc<Buffer<Self>>) -> Storage {
+                Storage::$variant(buffer)
+            }
+            fn pool() -> &'static Pool<Self> {
+                static POOL: Pool<$t> = Pool::new();
+                &POOL
+            }
+        }
+    };
+}
+
+element!(f32, F32, crate::simd::math::exp_f32);
+element!(f64, F64, f64::exp);
+
+/// Runs the body with `$T` as the element type of `$dtype`.
+#[macro_export]
+macro_rules! dispatch {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    };
+}

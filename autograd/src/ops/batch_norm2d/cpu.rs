@@ -1,0 +1,181 @@
+//! Passes over a [rows, channels] matrix. Rows are taken several at a time, so that the inner loop is long enough to
+//! vectorise with 16 channels as with 512; sums are made by pieces of fixed size and added in order.
+
+use rayon::prelude::*;
+
+use crate::{Element, buffer::Buffer, cpu::rows_per_piece, simd::wide};
+
+/// Elements that the inner loop is widened to.
+const SPAN: usize = 128;
+
+/// How many rows make up a span, and the elements of a piece: whole spans.
+fn spans(channels: usize) -> (usize, usize) {
+    let rows = (SPAN / channels).max(1);
+    (rows, rows_per_piece(channels).next_multiple_of(rows) * channels)
+}
+
+/// `values` as often as a span has rows.
+fn repeat<T: Element>(values: &[T], times: usize) -> Vec<T> {
+    values.repeat(times)
+}
+
+/// Folds a span's sums onto the channels.
+fn fold<T: Element>(span: &[T], channels: usize) -> Vec<T> {
+    let mut sums = span[..channels].to_vec();
+    for row in span[channels..].chunks_exact(channels) {
+        sums.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+    }
+    sums
+}
+
+/// Mean and biased variance of each channel. Each piece takes its own mean and its squared distances from it; pieces
+/// are joined in f64 as Chan, Golub & LeVeque (1983) do, so nothing cancels.
+pub(super) fn statistics<T: Element>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let (rows, piece) = spans(channels);
+    let parts: Vec<(f64, Vec<T>, Vec<T>)> = x
+        .par_chunks(piece)
+        .map(|x| {
+            let n = x.len() / channels;
+            wide(|| {
+                let mut span = vec![T::ZERO; rows * channels];
+                for row in x.chunks(rows * channels) {
+                    span.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+                }
+                let mut mean = fold(&span, channels);
+                mean.iter_mut().for_each(|m| *m = *m / T::from_f64(n as f64));
+                let centre = repeat(&mean, rows);
+                span.fill(T::ZERO);
+                for row in x.chunks(rows * channels) {
+                    span.iter_mut().zip(row.iter().zip(&centre)).for_each(|(s, (&v, &m))| {
+                        let d = v - m;
+                        *s += d * d;
+                    });
+                }
+                (n as f64, mean, fold(&span, channels))
+            })
+        })
+        .collect();
+    let (mut count, mut mean, mut squares) = (0.0, vec![0.0; channels], vec![0.0; channels]);
+    for (n, part_mean, part_squares) in parts {
+        let total = count + n;
+        for c in 0..channels {
+            let d = part_mean[c].to_f64() - mean[c];
+            mean[c] += d * n / total;
+            squares[c] += part_squares[c].to_f64() + d * d * count * n / total;
+        }
+        count = total;
+    }
+    squares.iter_mut().for_each(|s| *s /= count);
+    (mean, squares)
+}
+
+/// y = (x − mean)·scale + beta (+ residual) (then max(·, 0)).
+pub(super) fn normalise<T: Element>(
+    x: &[T],
+    mean: &[T],
+    scale: &[T],
+    beta: &[T],
+    residual: Option<&[T]>,
+    relu: bool,
+) -> Buffer<T> {
+    let (rows, piece) = spans(mean.len());
+    let (mean, scale, beta) = (repeat(mean, rows), repeat(scale, rows), repeat(beta, rows));
+    let clip = |v: T| if relu && v < T::ZERO { T::ZERO } else { v };
+    let mut y = Buffer::stale(x.len());
+    y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
+        let from = i * piece;
+        let x = &x[from..from + y.len()];
+        wide(|| {
+            for (at, y) in y.chunks_mut(mean.len()).enumerate() {
+                let at = at * mean.len();
+                let x = &x[at..at + y.len()];
+                let channel = x.iter().zip(&mean).zip(scale.iter().zip(&beta));
+                match residual {
+                    Some(r) => {
+                        let r = &r[from + at..from + at + y.len()];
+                        y.iter_mut().zip(channel.zip(r)).for_each(|(y, (((&x, &m), (&s, &b)), &r))| {
+                            *y = clip((x - m) * s + b + r);
+                        });
+                    }
+                    None => y.iter_mut().zip(channel).for_each(|(y, ((&x, &m), (&s, &b)))| {
+                        *y = clip((x - m) * s + b);
+                    }),
+                }
+            }
+        });
+    });
+    y
+}
+
+/// Σg and Σg·x̂ of each channel.
+pub(super) fn gradient_sums<T: Element>(g: &[T], x: &[T], mean: &[T], inverse: &[T]) -> (Vec<T>, Vec<T>) {
+    let channels = mean.len();
+    let (rows, piece) = spans(channels);
+    let centre = repeat(mean, rows);
+    let parts: Vec<(Vec<T>, Vec<T>)> = g
+        .par_chunks(piece)
+        .zip(x.par_chunks(piece))
+        .map(|(g, x)| {
+            wide(|| {
+                let (mut sums, mut products) = (vec![T::ZERO; centre.len()], vec![T::ZERO; centre.len()]);
+                for (g, x) in g.chunks(centre.len()).zip(x.chunks(centre.len())) {
+                    let sums = sums.iter_mut().zip(&mut products);
+                    sums.zip(g.iter().zip(x).zip(&centre)).for_each(|((s, p), ((&g, &x), &m))| {
+                        *s += g;
+                        *p += g * (x - m);
+                    });
+                }
+                (fold(&sums, channels), fold(&products, channels))
+            })
+        })
+        .collect();
+    let (mut sums, mut products) = (vec![0.0; channels], vec![0.0; channels]);
+    for (s, p) in parts {
+        sums.iter_mut().zip(s).for_each(|(t, v)| *t += v.to_f64());
+        products.iter_mut().zip(p).for_each(|(t, v)| *t += v.to_f64());
+    }
+    let products = products.iter().zip(inverse).map(|(&p, i)| T::from_f64(p * i.to_f64())).collect();
+    (sums.into_iter().map(T::from_f64).collect(), products)
+}
+
+/// What a channel's dx is made of.
+pub(super) struct Terms<'a, T> {
+    pub mean: &'a [T],
+    pub inverse: &'a [T],
+    pub gamma: &'a [T],
+    /// dβ and dγ where the statistics were the batch's.
+    pub sums: Option<(&'a [T], &'a [T])>,
+}
+
+/// dx (+)= γ/σ·(g − dβ/M − x̂·dγ/M), written as k·g − a·x − b with three numbers a channel.
+pub(super) fn input_gradient<T: Element>(g: &[T], x: &[T], terms: &Terms<T>, dx: &mut [T], add: bool) {
+    let channels = terms.mean.len();
+    let (rows, piece) = spans(channels);
+    let count = (x.len() / channels) as f64;
+    let (mut k, mut a, mut b) = (Vec::new(), Vec::new(), Vec::new());
+    for c in 0..channels {
+        let (mean, inverse) = (terms.mean[c], terms.inverse[c].to_f64());
+        let scale = terms.gamma[c].to_f64() * inverse;
+        let (dbeta, dgamma) = terms.sums.map_or((0.0, 0.0), |(b, g)| (b[c].to_f64(), g[c].to_f64()));
+        k.push(T::from_f64(scale));
+        a.push((mean, T::from_f64(scale * inverse * dgamma / count)));
+        b.push(T::from_f64(scale * dbeta / count));
+    }
+    let (k, b) = (repeat(&k, rows), repeat(&b, rows));
+    let (mean, a): (Vec<T>, Vec<T>) = a.repeat(rows).into_iter().unzip();
+    dx.par_chunks_mut(piece).zip(g.par_chunks(piece).zip(x.par_chunks(piece))).for_each(|(dx, (g, x))| {
+        wide(|| {
+            let spans = g.chunks(k.len()).zip(x.chunks(k.len()));
+            for (dx, (g, x)) in dx.chunks_mut(k.len()).zip(spans) {
+                let channel = k.iter().zip(&a).zip(mean.iter().zip(&b));
+                let values = g.iter().zip(x).zip(channel);
+                let values = values.map(|((&g, &x), ((&k, &a), (&m, &b)))| k * g - a * (x - m) - b);
+                if add {
+                    dx.iter_mut().zip(values).for_each(|(d, v)| *d += v);
+                } else {
+                    dx.iter_mut().zip(values).for_each(|(d, v)| *d = v);
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,172 @@
+//! Batch normalisation over all axes but the channels (Ioffe & Szegedy 2015), with the residual addition and the ReLU
+//! that follow it in a residual block fused in.
+//!
+//! x̂ = (x − μ)/√(σ² + ε),  y = γ·x̂ + β (+ residual) (then max(·, 0)), with μ, σ² of the batch (biased) when training
+//! and the running statistics otherwise.  With g = dy where y > 0 (or dy): dβ = Σg, dγ = Σg·x̂, dresidual = g,
+//! dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) when training, γ/√(σ² + ε)·g otherwise; M rows.
+
+mod cpu;
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
+
+/// What a training forward pass saw of each channel: what running statistics are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchStatistics {
+    /// Mean of each channel.
+    pub mean: Vec<f64>,
+    /// Unbiased variance of each channel (the biased one for a single row).
+    pub variance: Vec<f64>,
+}
+
+/// Where the statistics of a normalisation come from.
+#[derive(Clone)]
+pub enum Statistics {
+    /// The batch's own.
+    Batch,
+    /// Running mean and variance, [C] each; no gradient flows to them.
+    Running(Tensor, Tensor),
+}
+
+/// The operator; inputs x [.., C], γ [C], β [C] and, where there is one, a residual of x's shape.
+struct BatchNorm2d {
+    eps: f64,
+    relu: bool,
+    statistics: Statistics,
+    seen: Arc<OnceLock<BatchStatistics>>,
+}
+
+impl Op for BatchNorm2d {
+    fn name(&self) -> &'static str {
+        "batch_norm2d"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let x = inputs[0];
+        let channels = x.last().copied();
+        let fail = |message: String| Err(Error::shape("batch_norm2d", message));
+        for (what, s) in [("weight", inputs[1]), ("bias", inputs[2])] {
+            if s.len() != 1 || s.last().copied() != channels {
+                return fail(format!("{what} {s} does not fit the last axis of x {x}"));
+            }
+        }
+        if let Statistics::Running(mean, variance) = &self.statistics
+            && (mean.shape() != inputs[1] || variance.shape() != inputs[1])
+        {
+            return fail(format!("running statistics {} do not fit x {x}", mean.shape()));
+        }
+        match inputs.get(3) {
+            Some(residual) if *residual != x => fail(format!("residual {residual} differs from x {x}")),
+            _ if x.numel() == 0 => fail(format!("x {x} is empty")),
+            _ => Ok(x.clone()),
+        }
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (x, gamma, beta, residual) = (inputs[0], inputs[1], inputs[2], inputs.get(3));
+        let channels = gamma.numel();
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let values = x.values::<T>()?;
+                let (mean, variance) = match &self.statistics {
+                    Statistics::Batch => {
+                        let (mean, biased) = cpu::statistics(values, channels);
+                        let rows = (values.len() / channels) as f64;
+                        let correction = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
+                        let variance = biased.iter().map(|v| v * correction).collect();
+                        // Set once: an operator runs forward once.
+                        let _ = self.seen.set(BatchStatistics { mean: mean.clone(), variance });
+                        (mean, biased)
+                    }
+                    Statistics::Running(mean, variance) => (mean.to_f64(), variance.to_f64()),
+                };
+                let to_t = |v: Vec<f64>| -> Vec<T> { v.into_iter().map(T::from_f64).collect() };
+                let inverse = to_t(variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect());
+                let mean = to_t(mean);
+                let scale: Vec<T> = gamma.values::<T>()?.iter().zip(&inverse).map(|(&g, &i)| g * i).collect();
+                let residual = residual.map(|r| r.values::<T>()).transpose()?;
+                let y = cpu::normalise(values, &mean, &scale, beta.values()?, residual, self.relu);
+                let y = Tensor::from_buffer(x.shape().clone(), y);
+                cx.save(x);
+                cx.save(gamma);
+                cx.save(&Tensor::from_buffer([channels], Buffer::copy_of(&mean)));
+                cx.save(&Tensor::from_buffer([channels], Buffer::copy_of(&inverse)));
+                if self.relu {
+                    cx.save(&y);
+                }
+                Ok(y)
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let saved = cx.saved_all();
+        let [x, gamma, mean, inverse, y @ ..] = &saved[..] else {
+            return Err(Error::Backward("batch_norm2d saved too little".into()));
+        };
+        let channels = gamma.numel();
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let masked = match y.first() {
+                    Some(y) => {
+                        let g = crate::cpu::zip(dy.values::<T>()?, y.values::<T>()?, |d, y| {
+                            if y > T::ZERO { d } else { T::ZERO }
+                        });
+                        Tensor::from_buffer(dy.shape().clone(), g)
+                    }
+                    None => dy.clone(),
+                };
+                let (g, x) = (masked.values::<T>()?, x.values::<T>()?);
+                let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
+                let (dbeta, dgamma) = cpu::gradient_sums(g, x, mean, inverse);
+                if cx.needs(0) {
+                    let terms = cpu::Terms {
+                        mean,
+                        inverse,
+                        gamma: gamma.values()?,
+                        sums: matches!(self.statistics, Statistics::Batch).then_some((&dbeta[..], &dgamma[..])),
+                    };
+                    cx.accumulate(0, dy.shape(), |dx, add| cpu::input_gradient(g, x, &terms, dx, add))?;
+                }
+                cx.give(1, Tensor::new([channels], &dgamma)?)?;
+                cx.give(2, Tensor::new([channels], &dbeta)?)?;
+                if cx.needs(3) {
+                    cx.give(3, masked.clone())?;
+                }
+                Ok(())
+            }),
+        }
+    }
+}
+
+/// Attributes of a batch normalisation and of what is fused behind it.
+#[derive(Clone, Copy, Default)]
+pub struct BatchNormOptions<'a> {
+    /// Added to the variance.
+    pub eps: f64,
+    /// Added to the normalised values; of x's shape.
+    pub residual: Option<&'a Tensor>,
+    /// Applies max(·, 0) at the end.
+    pub relu: bool,
+}
+
+impl Tensor {
+    /// Batch normalisation of x [.., C] with weight and bias [C]. The second value is what the batch's statistics
+    /// were, where `statistics` asks for them.
+    pub fn batch_norm2d(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        statistics: Statistics,
+        options: BatchNormOptions,
+    ) -> Result<(Tensor, Option<BatchStatistics>)> {
+        let seen = Arc::new(OnceLock::new());
+        let op = BatchNorm2d { eps: options.eps, relu: options.relu, statistics, seen: Arc::clone(&seen) };
+        let y = match options.residual {
+            Some(residual) => apply(op, &[self, weight, bias, residual])?,
+            None => apply(op, &[self, weight, bias])?,
+        };
+        Ok((y, seen.get().cloned()))
+    }
+}

@@ -1,0 +1,11 @@
+//! Operators that move elements and compute nothing.
+
+mod concat;
+mod permute;
+mod reshape;
+mod slice;
+
+pub use concat::Concat;
+pub use permute::Permute;
+pub use reshape::Reshape;
+pub use slice::Slice;

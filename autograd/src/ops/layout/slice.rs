@@ -1,0 +1,84 @@
+//! A range of one axis.
+
+use rayon::prelude::*;
+
+use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
+
+/// y = x[.., start .. start + len, ..] along `axis`.  dx is dy there and zero elsewhere.
+pub struct Slice {
+    /// The axis that is cut.
+    pub axis: usize,
+    /// First index.
+    pub start: usize,
+    /// Number of indices.
+    pub len: usize,
+    /// Shape of x, for the backward pass.
+    from: Shape,
+}
+
+impl Op for Slice {
+    fn name(&self) -> &'static str {
+        "slice"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let x = inputs[0];
+        let size = x.get(self.axis).copied().unwrap_or(0);
+        if self.axis >= x.len() || self.start.checked_add(self.len).is_none_or(|end| end > size) {
+            let (start, len, axis) = (self.start, self.len, self.axis);
+            let message = format!("{len} from {start} on of axis {axis} is not inside {x}");
+            return Err(Error::shape("slice", message));
+        }
+        let mut dims = x.to_vec();
+        dims[self.axis] = self.len;
+        Ok(dims.into())
+    }
+
+    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let x = inputs[0];
+        let shape = self.shape(&[x.shape()])?;
+        let (_, size, inner) = x.shape().around(self.axis);
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let mut y = Buffer::<T>::stale(shape.numel());
+                if !y.is_empty() {
+                    let x = x.values::<T>()?;
+                    y.par_chunks_mut(self.len * inner).with_min_len(64).enumerate().for_each(|(i, y)| {
+                        let from = (i * size + self.start) * inner;
+                        y.copy_from_slice(&x[from..from + y.len()]);
+                    });
+                }
+                Ok(Tensor::from_buffer(shape, y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let (_, size, inner) = self.from.around(self.axis);
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let dy = dy.values::<T>()?;
+                cx.accumulate(0, &self.from, |dx, add| {
+                    if !add {
+                        dx.fill(T::default());
+                    }
+                    if dy.is_empty() {
+                        return;
+                    }
+                    let rows = dx.par_chunks_mut(size * inner).with_min_len(64);
+                    rows.zip(dy.par_chunks(self.len * inner)).for_each(|(dx, dy)| {
+                        let dx = &mut dx[self.start * inner..][..dy.len()];
+                        dx.iter_mut().zip(dy).for_each(|(dx, &d)| *dx += d);
+                    });
+                })
+            }),
+        }
+    }
+}
+
+impl Tensor {
+    /// `len` indices of `axis`, from `start` on.
+    pub fn slice(&self, axis: usize, start: usize, len: usize) -> Result<Tensor> {
+        apply(Slice { axis, start, len, from: self.shape().clone() }, &[self])
+    }
+}

@@ -1,0 +1,129 @@
+//! Matrix products.
+
+use crate::{
+    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply,
+    buffer::Buffer,
+    cpu::{Matrix, column_sums, multiply},
+};
+
+/// y = x·wᵀ + b with x [.., in], w [out, in], b [out] → [.., out].  dx = dy·w, dw = dyᵀ·x, db = Σ dy over the rows.
+pub struct Linear;
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let [out, cin] = w.dims("linear", "weight [out, in]")?;
+        if x.last() != Some(&cin) {
+            return Err(Error::shape("linear", format!("x {x} does not fit the weight {w}")));
+        }
+        if let Some(b) = inputs.get(2)
+            && b[..] != [out]
+        {
+            return Err(Error::shape("linear", format!("bias {b} given where [{out}] is expected")));
+        }
+        Ok(x.with_last(out))
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (x, w) = (inputs[0], inputs[1]);
+        cx.save(x);
+        cx.save(w);
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
+                let mut y = Buffer::<T>::stale(rows * out);
+                if let Some(bias) = inputs.get(2) {
+                    let bias = bias.values::<T>()?;
+                    y.chunks_exact_mut(out.max(1)).for_each(|row| row.copy_from_slice(bias));
+                }
+                let product = (Matrix::new(x.values()?, rows, cin), Matrix::new(w.values()?, out, cin).t());
+                multiply(product.0, product.1, &mut y, inputs.len() == 3);
+                Ok(Tensor::from_buffer(x.shape().with_last(out), y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let [x, w] = cx.saved()?;
+        let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let d = Matrix::new(dy.values::<T>()?, rows, out);
+                let (xs, ws) = (Matrix::new(x.values()?, rows, cin), Matrix::new(w.values()?, out, cin));
+                cx.accumulate(0, x.shape(), |dx, add| multiply(d, ws, dx, add))?;
+                cx.accumulate(1, w.shape(), |dw, add| multiply(d.t(), xs, dw, add))?;
+                if cx.needs(2) {
+                    let d = dy.values::<T>()?;
+                    cx.accumulate(2, &[out].into(), |db, add| column_sums(d, out, db, add))?;
+                }
+                Ok(())
+            }),
+        }
+    }
+}
+
+/// y = a·b with a [M, K], b [K, N].  da = dy·bᵀ, db = aᵀ·dy.
+pub struct Matmul;
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let [m, k] = inputs[0].dims("matmul", "a [M, K]")?;
+        let [k2, n] = inputs[1].dims("matmul", "b [K, N]")?;
+        if k != k2 {
+            let message = format!("{} and {} do not fit: {k} columns, {k2} rows", inputs[0], inputs[1]);
+            return Err(Error::shape("matmul", message));
+        }
+        Ok([m, n].into())
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (a, b) = (inputs[0], inputs[1]);
+        cx.save(a);
+        cx.save(b);
+        match a.device() {
+            Device::Cpu => crate::dispatch!(a.dtype(), T => {
+                let mut y = Buffer::<T>::stale(a.shape()[0] * b.shape()[1]);
+                multiply(matrix(a)?, matrix::<T>(b)?, &mut y, false);
+                Ok(Tensor::from_buffer([a.shape()[0], b.shape()[1]], y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let [a, b] = cx.saved()?;
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let (a_, b_, d) = (matrix::<T>(&a)?, matrix::<T>(&b)?, matrix::<T>(dy)?);
+                cx.accumulate(0, a.shape(), |da, add| multiply(d, b_.t(), da, add))?;
+                cx.accumulate(1, b.shape(), |db, add| multiply(a_.t(), d, db, add))
+            }),
+        }
+    }
+}
+
+fn matrix<T: Element>(t: &Tensor) -> Result<Matrix<'_, T>> {
+    Ok(Matrix::new(t.values()?, t.shape()[0], t.shape()[1]))
+}
+
+impl Tensor {
+    /// x·wᵀ + b: x [.., in], weight [out, in], bias [out] → [.., out].
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match bias {
+            Some(bias) => apply(Linear, &[self, weight, bias]),
+            None => apply(Linear, &[self, weight]),
+        }
+    }
+
+    /// a·b: [M, K]·[K, N] → [M, N].
+    pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Matmul, &[self, other])
+    }
+}

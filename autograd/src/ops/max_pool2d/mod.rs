@@ -1,0 +1,155 @@
+//! Maximum over windows of an NHWC image.
+//!
+//! y[n,oy,ox,c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c], where padding never wins; the first of equal
+//! values does, and NaN always.  dx gets dy where x won.
+
+use rayon::prelude::*;
+
+use crate::{
+    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, simd::wide,
+};
+
+/// The operator.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d {
+    /// Side of the window: at most 15, so that a winner's place fits a byte.
+    pub kernel: usize,
+    /// Distance between windows.
+    pub stride: usize,
+    /// Rows and columns of padding on each side: at most half the window.
+    pub padding: usize,
+    /// Shape of x, for the backward pass.
+    from: [usize; 4],
+}
+
+impl MaxPool2d {
+    fn output(&self, side: usize) -> Option<usize> {
+        Some((side.checked_add(2 * self.padding)?.checked_sub(self.kernel)?) / self.stride + 1)
+    }
+
+    /// The window's part of an axis that lies inside the image: window index and image index of its first element,
+    /// and the number of elements.
+    fn window(&self, out: usize, side: usize) -> (usize, usize, usize) {
+        let start = out * self.stride;
+        let skipped = self.padding.saturating_sub(start);
+        let first = (start + skipped) - self.padding;
+        (skipped, first, (self.kernel - skipped).min(side.saturating_sub(first)))
+    }
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let [n, h, w, c] = inputs[0].dims("max_pool2d", "x [N,H,W,C]")?;
+        let fits = (1..=15).contains(&self.kernel) && self.stride > 0 && self.padding <= self.kernel / 2;
+        match (self.output(h), self.output(w)) {
+            (Some(h), Some(w)) if fits => Ok([n, h, w, c].into()),
+            _ => Err(Error::shape(
+                "max_pool2d",
+                format!(
+                    "kernel {} (1 to 15), stride {}, padding {} (at most half the kernel) do not fit x {}",
+                    self.kernel, self.stride, self.padding, inputs[0]
+                ),
+            )),
+        }
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let x = inputs[0];
+        let shape = self.shape(&[x.shape()])?;
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let mut y = Buffer::<T>::stale(shape.numel());
+                let mut winners = vec![0u8; shape.numel()];
+                self.pool(x.values()?, &mut y, &mut winners);
+                cx.save_bytes(winners);
+                Ok(Tensor::from_buffer(shape, y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let winners = cx.saved_bytes();
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let dy = dy.values::<T>()?;
+                cx.accumulate(0, &self.from.into(), |dx, add| self.scatter(dy, &winners, dx, add))
+            }),
+        }
+    }
+}
+
+impl MaxPool2d {
+    fn pool<T: Element>(&self, x: &[T], y: &mut [T], winners: &mut [u8]) {
+        let [n, h, w, c] = self.from;
+        let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
+        if n * c == 0 {
+            return;
+        }
+        let image = ho * wo * c;
+        let parts = y.par_chunks_mut(image).zip(winners.par_chunks_mut(image)).zip(x.par_chunks(h * w * c));
+        parts.for_each(|((y, winners), x)| {
+            wide(|| {
+                for (i, (y, win)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
+                    for dy in 0..rows {
+                        for dx in 0..cols {
+                            let tap = ((ky + dy) * self.kernel + kx + dx) as u8;
+                            let x = &x[((iy + dy) * w + ix + dx) * c..][..c];
+                            if (dy, dx) == (0, 0) {
+                                y.copy_from_slice(x);
+                                win.fill(tap);
+                                continue;
+                            }
+                            for ((y, win), &x) in y.iter_mut().zip(win.iter_mut()).zip(x) {
+                                let wins = x > *y || x.is_nan();
+                                *y = if wins { x } else { *y };
+                                *win = if wins { tap } else { *win };
+                            }
+                        }
+                    }
+                }
+            });
+        });
+    }
+
+    fn scatter<T: Element>(&self, dy: &[T], winners: &[u8], dx: &mut [T], add: bool) {
+        let [n, h, w, c] = self.from;
+        let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
+        if n * c == 0 {
+            return;
+        }
+        let image = ho * wo * c;
+        let parts = dy.par_chunks(image).zip(winners.par_chunks(image));
+        dx.par_chunks_mut(h * w * c).zip(parts).for_each(|(dx, (dy, winners))| {
+            if !add {
+                dx.fill(T::ZERO);
+            }
+            wide(|| {
+                for (i, (d, win)) in dy.chunks_exact(c).zip(winners.chunks_exact(c)).enumerate() {
+                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
+                    for ry in 0..rows {
+                        for rx in 0..cols {
+                            let tap = ((ky + ry) * self.kernel + kx + rx) as u8;
+                            let dx = &mut dx[((iy + ry) * w + ix + rx) * c..][..c];
+                            for ((dx, &d), &win) in dx.iter_mut().zip(d).zip(win) {
+                                *dx += if win == tap { d } else { T::ZERO };
+                            }
+                        }
+                    }
+                }
+            });
+        });
+    }
+}
+
+impl Tensor {
+    /// The maximum of each window: x [N,H,W,C] → [N,H',W',C].
+    pub fn max_pool2d(&self, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
+        let from = self.shape().dims("max_pool2d", "x [N,H,W,C]")?;
+        apply(MaxPool2d { kernel, stride, padding, from }, &[self])
+    }
+}

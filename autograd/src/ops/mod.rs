@@ -1,0 +1,16 @@
+//! The operators, one folder each: the mathematics, the shapes, the forward and the backward rule in `mod.rs`, what
+//! runs on a device in a file named after it where it is more than a few lines.
+
+pub mod batch_norm2d;
+pub mod causal_conv1d;
+pub mod conv2d;
+pub mod conv_transpose2d;
+pub mod layer_norm;
+pub mod layout;
+pub mod linear;
+pub mod loss;
+pub mod max_pool2d;
+pub mod pointwise;
+pub mod reduce;
+pub mod selective_scan;
+pub mod upsample_nearest2d;

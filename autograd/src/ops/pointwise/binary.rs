@@ -1,0 +1,145 @@
+//! Operators of two tensors, element by element.
+
+use crate::{
+    Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, simd::wide,
+};
+use rayon::prelude::*;
+
+fn same(op: &'static str, inputs: &[&Shape]) -> Result<Shape> {
+    if inputs[0] != inputs[1] {
+        return Err(Error::shape(op, format!("{} and {} differ", inputs[0], inputs[1])));
+    }
+    Ok(inputs[0].clone())
+}
+
+/// y = a + b, of one shape.  da = db = dy.
+pub struct Add;
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        same("add", inputs)
+    }
+
+    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (a, b) = (inputs[0], inputs[1]);
+        match a.device() {
+            Device::Cpu => crate::dispatch!(a.dtype(), T => {
+                let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a + b);
+                Ok(Tensor::from_buffer(a.shape().clone(), y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        cx.give(0, dy.clone())?;
+        cx.give(1, dy.clone())
+    }
+}
+
+/// y = a·b, of one shape.  da = dy·b, db = dy·a.
+pub struct Mul;
+
+impl Op for Mul {
+    fn name(&self) -> &'static str {
+        "mul"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        same("mul", inputs)
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (a, b) = (inputs[0], inputs[1]);
+        cx.save(a);
+        cx.save(b);
+        match a.device() {
+            Device::Cpu => crate::dispatch!(a.dtype(), T => {
+                let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a * b);
+                Ok(Tensor::from_buffer(a.shape().clone(), y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let [a, b] = cx.saved()?;
+        for (i, other) in [(0, b), (1, a)] {
+            if cx.needs(i) {
+                let d = match dy.device() {
+                    Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                        let d = cpu::zip(dy.values::<T>()?, other.values::<T>()?, |d, o| d * o);
+                        Tensor::from_buffer(dy.shape().clone(), d)
+                    }),
+                };
+                cx.give(i, d)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// y[…, j] = x[…, j] + b[j]: a bias broadcast over all axes but the last.  dx = dy, db = Σ dy over the others.
+pub struct Bias;
+
+impl Op for Bias {
+    fn name(&self) -> &'static str {
+        "bias"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let (x, b) = (inputs[0], inputs[1]);
+        if b.len() != 1 || x.last() != b.last() {
+            let message = format!("bias {b} does not fit the last axis of {x}");
+            return Err(Error::shape("bias", message));
+        }
+        Ok(x.clone())
+    }
+
+    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (x, b) = (inputs[0], inputs[1]);
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let (values, bias) = (x.values::<T>()?, b.values::<T>()?);
+                let mut y = Buffer::stale(values.len());
+                let piece = (cpu::rows_per_piece(bias.len()) * bias.len()).max(1);
+                y.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(y, x)| wide(|| {
+                    for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
+                        y.iter_mut().zip(x.iter().zip(bias)).for_each(|(y, (&x, &b))| *y = x + b);
+                    }
+                }));
+                Ok(Tensor::from_buffer(x.shape().clone(), y))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        cx.give(0, dy.clone())?;
+        let cols = dy.shape().rows_cols().1;
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let d = dy.values::<T>()?;
+                cx.accumulate(1, &[cols].into(), |dst, add| cpu::column_sums(d, cols, dst, add))
+            }),
+        }
+    }
+}
+
+impl Tensor {
+    /// a + b, of one shape.
+    pub fn add(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Add, &[self, other])
+    }
+
+    /// a·b element by element, of one shape.
+    pub fn mul(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Mul, &[self, other])
+    }
+
+    /// x + b with b [C] broadcast over all axes of x [.., C] but the last.
+    pub fn bias(&self, bias: &Tensor) -> Result<Tensor> {
+        apply(Bias, &[self, bias])
+    }
+}

@@ -1,0 +1,108 @@
+//! Sums and means.
+
+use rayon::prelude::*;
+
+use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
+
+/// Sum over some axes, which vanish from the shape; with `mean` divided by the number of terms.
+/// dx = dy repeated along them (divided likewise).
+pub struct Reduce {
+    /// The axes that are summed, ascending.
+    pub axes: Vec<usize>,
+    /// Divides by the number of terms.
+    pub mean: bool,
+    from: Shape,
+}
+
+impl Reduce {
+    fn factor(&self) -> f64 {
+        let terms: usize = self.axes.iter().map(|&a| self.from[a]).product();
+        if self.mean { 1.0 / terms.max(1) as f64 } else { 1.0 }
+    }
+
+    /// For each index of x, the index of the output that it adds to.
+    fn targets(&self) -> impl Fn(usize) -> usize + Sync {
+        let mut steps = Vec::new();
+        let (mut inner, mut out) = (1, 1);
+        for axis in (0..self.from.len()).rev() {
+            let size = self.from[axis];
+            let kept = !self.axes.contains(&axis);
+            steps.push((inner, size, if kept { out } else { 0 }));
+            inner *= size;
+            if kept {
+                out *= size;
+            }
+        }
+        move |i| steps.iter().map(|&(inner, size, out)| i / inner % size * out).sum()
+    }
+
+    fn sum<T: Element>(&self, x: &[T], out: usize) -> Buffer<T> {
+        // Terms are added in f64 and in index order, so the result depends neither on threads nor on their number.
+        let mut sums = vec![0f64; out];
+        if out == 1 {
+            sums[0] = crate::cpu::sum_pieces(x.len(), |r| x[r].iter().map(|v| v.to_f64()).sum());
+        } else {
+            let target = self.targets();
+            x.iter().enumerate().for_each(|(i, v)| sums[target(i)] += v.to_f64());
+        }
+        let mut y = Buffer::stale(out);
+        y.iter_mut().zip(sums).for_each(|(y, s)| *y = T::from_f64(s * self.factor()));
+        y
+    }
+}
+
+impl Op for Reduce {
+    fn name(&self) -> &'static str {
+        if self.mean { "mean" } else { "sum" }
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let ascending = self.axes.windows(2).all(|w| w[0] < w[1]);
+        if !ascending || self.axes.last().is_some_and(|&a| a >= inputs[0].len()) {
+            let message = format!("axes {:?} are not ascending axes of {}", self.axes, inputs[0]);
+            return Err(Error::shape(self.name(), message));
+        }
+        let kept = (0..inputs[0].len()).filter(|a| !self.axes.contains(a)).map(|a| inputs[0][a]);
+        Ok(kept.collect::<Vec<_>>().into())
+    }
+
+    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let shape = self.shape(&[inputs[0].shape()])?;
+        match inputs[0].device() {
+            Device::Cpu => crate::dispatch!(inputs[0].dtype(), T => {
+                let sums = self.sum(inputs[0].values::<T>()?, shape.numel());
+                Ok(Tensor::from_buffer(shape, sums))
+            }),
+        }
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let (target, factor) = (self.targets(), self.factor());
+        match dy.device() {
+            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let dy = dy.values::<T>()?;
+                let factor = <T as Element>::from_f64(factor);
+                let mut dx = Buffer::stale(self.from.numel());
+                dx.par_iter_mut().with_min_len(4096).enumerate().for_each(|(i, d)| *d = dy[target(i)] * factor);
+                cx.give(0, Tensor::from_buffer(self.from.clone(), dx))
+            }),
+        }
+    }
+}
+
+impl Tensor {
+    /// The sum over `axes` (ascending), which vanish; over all of them where none is named.
+    pub fn sum(&self, axes: &[usize]) -> Result<Tensor> {
+        self.reduce(axes, false)
+    }
+
+    /// The mean over `axes` (ascending), which vanish; over all of them where none is named.
+    pub fn mean(&self, axes: &[usize]) -> Result<Tensor> {
+        self.reduce(axes, true)
+    }
+
+    fn reduce(&self, axes: &[usize], mean: bool) -> Result<Tensor> {
+        let axes = if axes.is_empty() { (0..self.shape().len()).collect() } else { axes.to_vec() };
+        apply(Reduce { axes, mean, from: self.shape().clone() }, &[self])
+    }
+}

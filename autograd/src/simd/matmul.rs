@@ -1,0 +1,77 @@
+//! Matrix products through the `gemm` crate.
+
+use crate::Element;
+
+/// Multiply-adds below which a product stays on one core.
+const PARALLEL_FROM: usize = 1 << 17;
+
+/// A matrix in a slice: rows, columns, and the distance between neighbours in each direction.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        assert!(data.len() >= rows * cols);
+        Self { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// Its transpose.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// c = a·b, or c += a·b with `add`; c is row-major [a.rows, b.cols].
+pub(crate) fn multiply<T: Element>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], add: bool) {
+    assert!(a.cols == b.rows && c.len() == a.rows * b.cols);
+    if c.is_empty() {
+        return;
+    }
+    if a.cols == 0 {
+        if !add {
+            c.fill(T::ZERO);
+        }
+        return;
+    }
+    let work = a.rows * a.cols * b.cols;
+    let threads = if work < PARALLEL_FROM { 1 } else { rayon::current_num_threads() };
+    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
+    let alpha = if add { T::ONE } else { T::ZERO };
+    // SAFETY: the three matrices lie inside their slices: `new` checked the operands, the assertion above `c`.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            c.as_mut_ptr(),
+            1,
+            b.cols as isize,
+            add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            alpha,
+            T::ONE,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

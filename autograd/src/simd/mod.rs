@@ -1,0 +1,68 @@
+//! The SIMD layer: instruction-set dispatch at run time, the register tile under every convolution, and the
+//! exponential. All `unsafe` of the CPU kernels is here.
+
+pub(crate) mod math;
+pub(crate) mod matmul;
+pub(crate) mod tile;
+
+use pulp::{Arch, Simd};
+
+/// Runs `body` compiled for the widest instruction set of this machine, so that its loops vectorise fully.
+#[inline(always)]
+pub(crate) fn wide<R>(body: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(body)
+}
+
+/// An element type's vector operations.
+pub trait Lanes: Sized + Copy {
+    /// A register of elements.
+    type V<S: Simd>: Copy;
+
+    /// Elements in a register.
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::V<S>>() / size_of::<Self>()
+    }
+    /// All lanes equal to `x`.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::V<S>;
+    /// a·b + c.
+    fn mul_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    /// a + b.
+    fn add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+}
+
+macro_rules! lanes {
+    ($t:ident, $v:ident, $splat:ident, $mul_add:ident, $add:ident) => {
+        impl Lanes for $t {
+            type V<S: Simd> = S::$v;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$v {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn mul_add<S: Simd>(simd: S, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+                simd.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn add<S: Simd>(simd: S, a: S::$v, b: S::$v) -> S::$v {
+                simd.$add(a, b)
+            }
+        }
+    };
+}
+
+lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s);
+lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
+
+/// Elements of `T` in a register of the instruction set that [`wide`] picks.
+pub(crate) fn native_lanes<T: Lanes>() -> usize {
+    struct Count<T>(std::marker::PhantomData<T>);
+    impl<T: Lanes> pulp::WithSimd for Count<T> {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            T::lanes::<S>()
+        }
+    }
+    Arch::new().dispatch(Count::<T>(std::marker::PhantomData))
+}

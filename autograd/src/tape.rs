@@ -1,0 +1,311 @@
+//! The tape: what an operator is, the graph that forward builds and the pass that backward makes over it.
+//!
+//! A tensor that needs a gradient holds an [`Edge`] to the node that made it; a node holds its operator, what the
+//! operator saved, and the edges of its inputs. [`Tensor::backward`] visits each node once, newest first, hands the
+//! gradient to the operator, and drops what the node saved. No list of operators exists anywhere.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{DType, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer};
+
+/// An operator: a small struct with its attributes.
+///
+/// `forward` and `backward` see tensors of one dtype and one device ([`apply`] checks); what they save is dropped as
+/// soon as `backward` returns.
+pub trait Op: Send + Sync + 'static {
+    /// The name that errors and listings use.
+    fn name(&self) -> &'static str;
+
+    /// The shape of the output, or what is wrong with the inputs' shapes.
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape>;
+
+    /// The output. Saves through `cx` what `backward` needs.
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor>;
+
+    /// Gives a gradient to every input for which [`Backward::needs`] holds, from the output's gradient `dy`.
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()>;
+}
+
+/// Applies an operator: checks dtypes and shapes, runs it, and records it when a gradient will be wanted.
+pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
+    let name = op.name();
+    if let Some(odd) = inputs.iter().find(|t| t.dtype() != inputs[0].dtype()) {
+        return Err(Error::Dtype { op: name, found: odd.dtype().name(), expected: inputs[0].dtype().name() });
+    }
+    let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
+    let shape = op.shape(&shapes)?;
+    shape.checked_numel(name)?;
+    let recording = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
+    let mut cx = Forward { recording, saved: Saved::default() };
+    let y = op.forward(&mut cx, inputs)?;
+    if *y.shape() != shape {
+        return Err(Error::shape(name, format!("made {} where {shape} was promised", y.shape())));
+    }
+    if !recording {
+        return Ok(y);
+    }
+    let node = Node {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        edges: inputs.iter().map(|t| t.edge().cloned()).collect(),
+        shape,
+        dtype: y.dtype(),
+        op: Box::new(op),
+        saved: Mutex::new(Some(cx.saved)),
+    };
+    Ok(y.with_edge(Some(Edge::Node(Arc::new(node)))))
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static GRAD: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether operators on this thread are recorded.
+pub fn grad_enabled() -> bool {
+    GRAD.get()
+}
+
+/// Runs `body` without recording: nothing is saved, and no output needs a gradient.
+pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            GRAD.set(self.0);
+        }
+    }
+    let _restore = Restore(GRAD.replace(false));
+    body()
+}
+
+/// Names a leaf tensor among the [`Gradients`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeafId(u64);
+
+impl LeafId {
+    pub(crate) fn fresh() -> Self {
+        Self(NEXT_ID.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Where a gradient goes on to.
+#[derive(Clone)]
+pub(crate) enum Edge {
+    /// To the operator that made the tensor.
+    Node(Arc<Node>),
+    /// To a leaf.
+    Leaf(LeafId),
+    /// To parameter `index` of the arena of that id.
+    Param { arena: u64, index: usize },
+}
+
+/// One operator application in the graph.
+pub(crate) struct Node {
+    id: u64,
+    op: Box<dyn Op>,
+    edges: Vec<Option<Edge>>,
+    shape: Shape,
+    dtype: DType,
+    saved: Mutex<Option<Saved>>,
+}
+
+#[derive(Default)]
+struct Saved {
+    tensors: Vec<Tensor>,
+    bytes: Vec<u8>,
+}
+
+/// What an operator may do in its forward pass.
+pub struct Forward {
+    recording: bool,
+    saved: Saved,
+}
+
+impl Forward {
+    /// Whether a backward pass may follow.
+    pub fn recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Keeps the tensor's elements (shared, not copied) for the backward pass.
+    pub fn save(&mut self, tensor: &Tensor) {
+        if self.recording {
+            self.saved.tensors.push(tensor.detach());
+        }
+    }
+
+    /// Keeps bytes for the backward pass, such as the winners of a pooling window.
+    pub fn save_bytes(&mut self, bytes: Vec<u8>) {
+        if self.recording {
+            self.saved.bytes = bytes;
+        }
+    }
+}
+
+/// What an operator may do in its backward pass.
+pub struct Backward<'a> {
+    node: &'a Node,
+    saved: Saved,
+    pending: &'a mut Pending,
+    gradients: &'a mut Gradients,
+    given: Vec<bool>,
+}
+
+impl Backward<'_> {
+    /// Whether input `i` wants a gradient.
+    pub fn needs(&self, i: usize) -> bool {
+        self.node.edges.get(i).is_some_and(Option::is_some)
+    }
+
+    /// Takes out the tensors that forward saved, in their order.
+    pub fn saved<const N: usize>(&mut self) -> Result<[Tensor; N]> {
+        std::mem::take(&mut self.saved.tensors).try_into().map_err(|all: Vec<Tensor>| {
+            let op = self.node.op.name();
+            Error::Backward(format!("{op} asks for {N} saved tensors and forward saved {}", all.len()))
+        })
+    }
+
+    /// Takes out all tensors that forward saved, where their number varies.
+    pub fn saved_all(&mut self) -> Vec<Tensor> {
+        std::mem::take(&mut self.saved.tensors)
+    }
+
+    /// Takes out the bytes that forward saved.
+    pub fn saved_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.saved.bytes)
+    }
+
+    /// Adds `gradient` to what input `i` has got so far. Nothing happens where none is needed.
+    pub fn give(&mut self, i: usize, gradient: Tensor) -> Result<()> {
+        let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
+        self.given[i] = true;
+        match edge {
+            Edge::Node(target) => {
+                if gradient.shape().numel() != target.shape.numel() || gradient.dtype() != target.dtype {
+                    return Err(Error::Backward(format!(
+                        "{} gives input {i} a gradient {gradient:?}; {} is expected",
+                        self.node.op.name(),
+                        target.shape
+                    )));
+                }
+                self.pending.add(target, gradient.with_shape(target.shape.clone()))
+            }
+            Edge::Leaf(id) => self.gradients.add_leaf(*id, gradient),
+            Edge::Param { arena, index } => crate::dispatch!(gradient.dtype(), T => {
+                let values = gradient.values::<T>()?;
+                self.gradients.accumulate(*arena, *index, |dst, add| store(dst, values, add))
+            }),
+        }
+    }
+
+    /// Lets `write` put the gradient of input `i` where it belongs: with `true` it adds to what is there, with
+    /// `false` it overwrites. Saves a copy where the gradient is large; nothing happens where none is needed.
+    pub fn accumulate<T: Element>(
+        &mut self,
+        i: usize,
+        shape: &Shape,
+        write: impl FnOnce(&mut [T], bool),
+    ) -> Result<()> {
+        let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
+        if let Edge::Param { arena, index } = edge {
+            self.given[i] = true;
+            return self.gradients.accumulate(*arena, *index, write);
+        }
+        if let Edge::Node(target) = edge
+            && let Some((_, sum)) = self.pending.0.get_mut(&target.id)
+        {
+            self.given[i] = true;
+            write(sum.values_mut::<T>()?, true);
+            return Ok(());
+        }
+        let mut fresh = Buffer::<T>::stale(shape.numel());
+        write(&mut fresh, false);
+        self.give(i, Tensor::from_buffer(shape.clone(), fresh))
+    }
+}
+
+/// Adds `values` to `dst` or copies them there.
+pub(crate) fn store<T: Element>(dst: &mut [T], values: &[T], add: bool) {
+    if add {
+        crate::cpu::zip_into(dst, values, |d, v| d + v);
+    } else {
+        dst.copy_from_slice(values);
+    }
+}
+
+/// Nodes whose gradient is being gathered, by age.
+struct Pending(BTreeMap<u64, (Arc<Node>, Tensor)>);
+
+impl Pending {
+    fn add(&mut self, target: &Arc<Node>, gradient: Tensor) -> Result<()> {
+        match self.0.get_mut(&target.id) {
+            None => {
+                self.0.insert(target.id, (Arc::clone(target), gradient));
+                Ok(())
+            }
+            Some((_, sum)) => crate::dispatch!(gradient.dtype(), T => {
+                store(sum.values_mut::<T>()?, gradient.values::<T>()?, true);
+                Ok(())
+            }),
+        }
+    }
+}
+
+impl Tensor {
+    /// Adds the gradients of this one-element tensor with respect to every leaf and parameter it was made from to
+    /// `gradients`. Each node is visited once, after all that read its output; what it saved is freed then, so a
+    /// graph serves one backward pass.
+    pub fn backward(&self, gradients: &mut Gradients) -> Result<()> {
+        if self.numel() != 1 {
+            let message = format!("starts from a scalar, not from {}; sum or mean it first", self.shape());
+            return Err(Error::Backward(message));
+        }
+        let one = Self::scalar(1.0, self.dtype()).with_shape(self.shape().clone());
+        self.backward_from(one, gradients)
+    }
+
+    /// The same from any tensor, with `cotangent` as the gradient that arrives at it.
+    pub fn backward_from(&self, cotangent: Tensor, gradients: &mut Gradients) -> Result<()> {
+        if cotangent.shape() != self.shape() || cotangent.dtype() != self.dtype() {
+            return Err(Error::Backward(format!("{cotangent:?} sent back through {self:?}")));
+        }
+        let root = match self.edge() {
+            Some(Edge::Node(node)) => Arc::clone(node),
+            Some(Edge::Leaf(id)) => return gradients.add_leaf(*id, cotangent),
+            Some(Edge::Param { .. }) | None => {
+                return Err(Error::Backward(
+                    "nothing that this tensor was made from needs a gradient (or it was made under no_grad)"
+                        .into(),
+                ));
+            }
+        };
+        let mut pending = Pending(BTreeMap::new());
+        pending.add(&root, cotangent.detach())?;
+        drop(cotangent);
+        while let Some((_, (node, dy))) = pending.0.pop_last() {
+            let saved =
+                node.saved.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
+                    let op = node.op.name();
+                    Error::Backward(format!("{op} was passed before; a graph serves one backward pass"))
+                })?;
+            let given = vec![false; node.edges.len()];
+            let mut cx = Backward { node: &node, saved, pending: &mut pending, gradients, given };
+            node.op.backward(&mut cx, &dy)?;
+            let missing = node.edges.iter().zip(&cx.given).position(|(e, given)| e.is_some() && !given);
+            if let Some(i) = missing {
+                return Err(Error::Backward(format!(
+                    "{} gave no gradient for its input {i}",
+                    node.op.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+}

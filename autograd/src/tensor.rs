@@ -1,0 +1,196 @@
+//! The tensor handle.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    DType, Element, Error, Result, Shape,
+    buffer::Buffer,
+    tape::{Edge, LeafId},
+};
+
+/// Where a tensor lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// Host memory, computed by this process' threads.
+    Cpu,
+}
+
+/// Memory that tensors share; a device's buffers are further variants of it.
+#[derive(Clone)]
+pub enum Storage {
+    /// f32 in host memory.
+    F32(Arc<Buffer<f32>>),
+    /// f64 in host memory.
+    F64(Arc<Buffer<f64>>),
+}
+
+impl Storage {
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::F64(_) => DType::F64,
+        }
+    }
+}
+
+/// A cheap handle: shape, storage, and the tape node that made it. Always contiguous and row-major; images are
+/// NHWC. Cloning copies the handle, never the elements.
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Shape,
+    storage: Storage,
+    offset: usize,
+    edge: Option<Edge>,
+}
+
+impl Tensor {
+    /// A tensor around `values` in row-major order; an error where their number differs from the shape's.
+    pub fn new<T: Element>(shape: impl Into<Shape>, values: &[T]) -> Result<Self> {
+        let shape = shape.into();
+        if shape.checked_numel("tensor")? != values.len() {
+            let message = format!("{} values given for the shape {shape}", values.len());
+            return Err(Error::shape("tensor", message));
+        }
+        Ok(Self::from_buffer(shape, Buffer::copy_of(values)))
+    }
+
+    /// A tensor that takes over `buffer`, which has the shape's number of elements.
+    pub fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Self {
+        let shape = shape.into();
+        debug_assert_eq!(shape.numel(), buffer.len());
+        Self { shape, storage: T::storage(Arc::new(buffer)), offset: 0, edge: None }
+    }
+
+    /// A tensor that reads `shape.numel()` elements of `storage` from `offset` on; the range was checked.
+    pub(crate) fn view(shape: Shape, storage: Storage, offset: usize, edge: Option<Edge>) -> Self {
+        Self { shape, storage, offset, edge }
+    }
+
+    /// Zeros.
+    pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let shape = shape.into();
+        let n = shape.checked_numel("zeros")?;
+        Ok(crate::dispatch!(dtype, T => Self::from_buffer(shape, Buffer::<T>::zeros(n))))
+    }
+
+    /// A tensor of shape [] that holds `value`.
+    pub fn scalar(value: f64, dtype: DType) -> Self {
+        crate::dispatch!(dtype, T => {
+            Self::from_buffer(Shape::scalar(), Buffer::copy_of(&[<T as Element>::from_f64(value)]))
+        })
+    }
+
+    /// Sizes, outermost first.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
+
+    /// Where the elements live.
+    pub fn device(&self) -> Device {
+        match self.storage {
+            Storage::F32(_) | Storage::F64(_) => Device::Cpu,
+        }
+    }
+
+    /// The elements in row-major order; an error where `T` is not the tensor's dtype.
+    pub fn values<T: Element>(&self) -> Result<&[T]> {
+        let buffer = T::buffer(&self.storage).ok_or(Error::Dtype {
+            op: "values",
+            found: self.dtype().name(),
+            expected: T::DTYPE.name(),
+        })?;
+        Ok(&buffer[self.offset..self.offset + self.numel()])
+    }
+
+    /// The elements to write, where no other handle shares them; otherwise they are copied first.
+    pub(crate) fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        let n = self.numel();
+        let found = self.dtype().name();
+        let shared = T::buffer_mut(&mut self.storage).is_some_and(|b| Arc::get_mut(b).is_none());
+        if shared || self.offset != 0 {
+            let copy = Buffer::copy_of(self.values::<T>()?);
+            (self.storage, self.offset) = (T::storage(Arc::new(copy)), 0);
+        }
+        let buffer = T::buffer_mut(&mut self.storage).and_then(Arc::get_mut);
+        let wrong = Error::Dtype { op: "values_mut", found, expected: T::DTYPE.name() };
+        buffer.map(|b| &mut b[..n]).ok_or(wrong)
+    }
+
+    /// The elements as f64, in row-major order.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match &self.storage {
+            Storage::F32(b) => {
+                b[self.offset..self.offset + self.numel()].iter().map(|&x| f64::from(x)).collect()
+            }
+            Storage::F64(b) => b[self.offset..self.offset + self.numel()].to_vec(),
+        }
+    }
+
+    /// The one element of a one-element tensor; an error for any other.
+    pub fn item(&self) -> Result<f64> {
+        match self.to_f64()[..] {
+            [x] => Ok(x),
+            _ => Err(Error::shape("item", format!("{} has more than one element", self.shape))),
+        }
+    }
+
+    /// The same values in another dtype, outside of any graph.
+    pub fn to_dtype(&self, dtype: DType) -> Self {
+        if dtype == self.dtype() {
+            return self.detach();
+        }
+        let values = self.to_f64();
+        crate::dispatch!(dtype, T => {
+            let mut out = Buffer::<T>::stale(values.len());
+            out.iter_mut().zip(&values).for_each(|(o, &v)| *o = <T as Element>::from_f64(v));
+            Self::from_buffer(self.shape.clone(), out)
+        })
+    }
+
+    /// The same elements, outside of any graph.
+    pub fn detach(&self) -> Self {
+        Self { edge: None, ..self.clone() }
+    }
+
+    /// The same elements as a leaf whose gradient [`Tensor::backward`] keeps.
+    pub fn leaf(&self) -> Self {
+        Self { edge: Some(Edge::Leaf(LeafId::fresh())), ..self.clone() }
+    }
+
+    /// Whether a gradient flows to this tensor.
+    pub fn requires_grad(&self) -> bool {
+        self.edge.is_some()
+    }
+
+    pub(crate) fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
+    }
+
+    pub(crate) fn with_edge(mut self, edge: Option<Edge>) -> Self {
+        self.edge = edge;
+        self
+    }
+
+    /// The same elements under another shape of as many elements, outside of any graph.
+    pub(crate) fn with_shape(&self, shape: Shape) -> Self {
+        debug_assert_eq!(shape.numel(), self.numel());
+        Self { shape, edge: None, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}, {})", self.shape, self.dtype())
+    }
+}
