@@ -7,6 +7,7 @@ pub mod config;
 pub mod data;
 mod error;
 pub mod media;
+pub mod model;
 pub mod record;
 pub mod train;
 

@@ -50,7 +50,10 @@ impl ConvTranspose2d {
             input[i] = match (full, cut) {
                 (Some(full), Some(cut)) if full > cut => full - cut,
                 _ => {
-                    return fail(format!("padding {} leaves nothing of the output of x {x}", self.padding[i]));
+                    return fail(format!(
+                        "padding {} leaves nothing of the output of x {x}",
+                        self.padding[i]
+                    ));
                 }
             };
         }
