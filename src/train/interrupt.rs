@@ -53,3 +53,59 @@ impl Interrupt {
         self.requested().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    const CHILD: &str = "SSMV_TEST_INTERRUPT_CHILD";
+
+    /// The process that gets the signals; does nothing when it is run as a test.
+    #[test]
+    fn child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let interrupt = Interrupt::install().unwrap();
+        assert!(interrupt.check().is_ok());
+        // Stderr, since a test's stdout is not a pipe's at once.
+        writeln!(std::io::stderr(), "ready").unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut said = false;
+        while Instant::now() < end {
+            if let (false, Some(signal)) = (said, interrupt.requested()) {
+                assert_eq!(interrupt.check().unwrap_err().exit_code(), 128 + signal as u8);
+                writeln!(std::io::stderr(), "asked by {signal}").unwrap();
+                said = true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn the_first_signal_asks_and_the_second_ends() {
+        for (first, second, number) in
+            [("INT", "INT", SIGINT), ("TERM", "INT", SIGTERM), ("INT", "TERM", SIGINT)]
+        {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "train::interrupt::tests::child", "--nocapture"])
+                .env(CHILD, "1")
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let process = child.id().to_string();
+            let kill = |signal| Command::new("kill").args(["-s", signal, &process]).status().unwrap();
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "ready");
+            assert!(kill(first).success());
+            assert_eq!(lines.next().unwrap().unwrap(), format!("asked by {number}"));
+            assert!(kill(second).success());
+            let code = if second == "INT" { 130 } else { 143 };
+            assert_eq!(child.wait().unwrap().code(), Some(code));
+        }
+    }
+}

@@ -134,6 +134,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn moves_as_pytorchs_grad_scaler() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/grad_scaler.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let read = |name| {
+            let data = tensors.tensor(name).unwrap().data();
+            data.chunks_exact(8).map(bytemuck::pod_read_unaligned::<f64>)
+        };
+        let mut scale = LossScale::new(1024.0, 2.0, 0.5, 4).unwrap();
+        for (step, (found, want)) in read("in.found_inf").zip(read("out.scale")).enumerate() {
+            scale.update(step as u64, found != 0.0).unwrap();
+            assert_eq!(f64::from(scale.scale()), want, "step {step}");
+        }
+    }
+
+    #[test]
     fn falls_to_the_floor_and_says_at_which_step() {
         let mut scale = LossScale::default();
         for step in 0..30 {

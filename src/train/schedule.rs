@@ -117,6 +117,29 @@ mod tests {
     };
 
     #[test]
+    fn cosine_by_epoch_is_pytorchs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cosine_annealing.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let data = tensors.tensor("out.lr").unwrap().data();
+        let rates: Vec<f64> = data.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
+        let epochs = rates.len() as u64 - 1;
+        let (kind, base_lr, steps_per_epoch) = (ScheduleKind::CosineEpoch, 2e-4, 7);
+        let schedule = Schedule {
+            kind,
+            base_lr,
+            warmup: 0,
+            total_steps: epochs * steps_per_epoch,
+            steps_per_epoch,
+            epochs,
+        };
+        for (epoch, want) in rates.iter().enumerate() {
+            let rate = schedule.rate(epoch as u64 * steps_per_epoch);
+            assert!((rate - want).abs() <= 1e-10 * base_lr, "epoch {epoch}: {rate} and {want}");
+        }
+    }
+
+    #[test]
     fn warm_up_is_linear_and_reaches_the_schedule() {
         let rates: Vec<f64> = (0..6).map(|step| BASE.rate(step)).collect();
         assert_eq!(rates, [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]);
