@@ -2,8 +2,9 @@
 
 use ssmv_raw::checkpoint::{Checkpoint, Contents, Entry, write};
 use std::borrow::Cow;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FOLDER: &str = "SSMV_TEST_KILL_FOLDER";
 const WEIGHTS: usize = 100_000;
@@ -22,6 +23,10 @@ fn child() {
     }
 }
 
+fn second_is_there(folder: &Path) -> bool {
+    Checkpoint::open(folder).is_ok_and(|checkpoint| checkpoint.step() >= Some(2))
+}
+
 #[test]
 fn a_killed_process_leaves_a_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
@@ -34,18 +39,15 @@ fn a_killed_process_leaves_a_good_checkpoint() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        // However slow the machine is, the first child gets to its second checkpoint.
+        let patience = Instant::now() + Duration::from_secs(30);
+        while last == 0 && Instant::now() < patience && !second_is_there(folder.path()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::thread::sleep(Duration::from_millis(60 + round * 17 % 41));
         child.kill().unwrap();
         child.wait().unwrap();
-        let checkpoint = match Checkpoint::open(folder.path()) {
-            Ok(checkpoint) => checkpoint,
-            // Before the first is written there is none.
-            Err(e) if last == 0 => {
-                assert!(e.to_string().contains("holds no checkpoint"), "{e}");
-                continue;
-            }
-            Err(e) => panic!("{e}"),
-        };
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
         let step = checkpoint.step().unwrap();
         assert!(checkpoint.warnings().is_empty(), "{:?}", checkpoint.warnings());
         assert!(step >= last);
@@ -53,5 +55,4 @@ fn a_killed_process_leaves_a_good_checkpoint() {
         assert_eq!(checkpoint.state::<u64>().unwrap(), step);
         last = step;
     }
-    assert!(last > 0, "no child wrote anything");
 }
