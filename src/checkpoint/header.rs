@@ -19,17 +19,26 @@ pub(super) const LENGTH_BYTES: u64 = 8;
 /// The element types that a file may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)]
 pub enum Dtype {
+    /// IEEE double.
     F64,
+    /// IEEE single.
     F32,
+    /// IEEE half.
     F16,
+    /// The upper half of a single.
     BF16,
+    /// Signed, 64 bits.
     I64,
+    /// Signed, 32 bits.
     I32,
+    /// Signed, 16 bits.
     I16,
+    /// Signed, 8 bits.
     I8,
+    /// Unsigned, 8 bits.
     U8,
+    /// One byte, 0 or 1.
     Bool,
 }
 

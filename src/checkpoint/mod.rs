@@ -8,7 +8,7 @@
 //!   manifest.json          format, preset, step, program version; size and SHA-256 of each file above
 //! ```
 //!
-//! [`write`] stages a checkpoint in a hidden folder, syncs it and renames it into place, so that a folder named
+//! [`write()`] stages a checkpoint in a hidden folder, syncs it and renames it into place, so that a folder named
 //! `step-…` is always whole. [`Checkpoint::open`] verifies sizes and digests before anything is used and treats
 //! every file as hostile: an error that names the file, never a panic, no allocation that the file's own size
 //! does not justify.
