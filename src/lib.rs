@@ -8,6 +8,7 @@ pub mod data;
 mod error;
 pub mod media;
 pub mod model;
+pub mod optim;
 pub mod record;
 pub mod train;
 
