@@ -29,6 +29,28 @@ pub enum DataSource {
     },
 }
 
+impl DataSource {
+    /// The source that a user names: `digits`, a folder with MNIST files, or an .npy file with its layout.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is none of these.
+    pub fn from_name(name: &str, layout: Layout) -> Result<Self> {
+        let path = PathBuf::from(name);
+        if name == "digits" {
+            Ok(Self::Digits)
+        } else if path.is_dir() {
+            Ok(Self::Dir(path))
+        } else if path.is_file() {
+            Ok(Self::Npy { path, layout })
+        } else {
+            Err(Error::file(
+                path,
+                "is not there; give digits, a folder with MNIST files, or an .npy file (--data)",
+            ))
+        }
+    }
+}
+
 /// What to open; the sizes that a file fixes (digits, canvas, digit size, rule) are ignored for an .npy file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -265,6 +287,17 @@ mod tests {
         assert_eq!(all.epoch_len(Split::Test), 21);
         let one = Dataset::open(&npy(folder.path(), [1, 3, 2, 2])).unwrap();
         assert_eq!((one.len(Split::Train), one.len(Split::Test)), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn sources_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = npy(folder.path(), [2, 2, 2, 2]);
+        let of = |name: &std::path::Path| DataSource::from_name(name.to_str().unwrap(), Layout::Nthw);
+        assert_eq!(of(std::path::Path::new("digits")).unwrap(), DataSource::Digits);
+        assert_eq!(of(folder.path()).unwrap(), DataSource::Dir(folder.path().into()));
+        assert_eq!(of(&folder.path().join("a.npy")).unwrap(), spec.source);
+        assert!(of(&folder.path().join("b.npy")).unwrap_err().to_string().contains("--data"));
     }
 
     #[test]

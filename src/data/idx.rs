@@ -1,5 +1,5 @@
 //! MNIST's IDX files (<https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/>): a big-endian header,
-//! magic 0x00000803 and the sizes [n, height, width] for images, 0x00000801 and [n] for labels, then bytes.
+//! magic 0x00000803 and the sizes `[n, height, width]` for images, 0x00000801 and `[n]` for labels, then bytes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

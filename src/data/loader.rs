@@ -103,6 +103,11 @@ impl Loader {
                 spec.batch
             )));
         }
+        Self::start(dataset, spec)
+    }
+
+    /// [`Loader::new`] for a specification that was checked.
+    fn start(dataset: Arc<Dataset>, spec: LoaderSpec) -> Result<Self> {
         let workers = spec.workers.clamp(1, 256);
         let shared = Arc::new(Shared {
             batches_per_epoch: spec.sequences_per_epoch / spec.batch as u64,
@@ -337,6 +342,17 @@ mod tests {
         }
         let absurd = LoaderSpec { batch: usize::MAX, sequences_per_epoch: u64::MAX, ..spec(1, 1) };
         assert!(matches!(Loader::new(made(), absurd), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn an_error_reaches_the_one_who_waits() {
+        // 21 sequences are more than the 18 there are: the last batch of the epoch cannot be made, all others can.
+        let mut loader =
+            Loader::start(file(), LoaderSpec { sequences_per_epoch: 21, shuffle: false, ..spec(3, 4) })
+                .unwrap();
+        for number in 0..14 {
+            assert_eq!(loader.next().is_err(), number % 7 == 6, "{number}");
+        }
     }
 
     #[test]

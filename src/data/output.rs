@@ -70,10 +70,11 @@ impl Drop for OutputFile {
     }
 }
 
-/// An error when `path` exists and may not be overwritten, or is a folder.
+/// An error when `path` exists and may not be overwritten, or is a folder or a device (which a rename would replace).
 fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
-    match fs::symlink_metadata(path) {
+    match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(Error::file(path, "is a folder; give the name of a file")),
+        Ok(found) if !found.is_file() => Err(Error::file(path, "is a device; give the name of a file")),
         Ok(_) if !overwrite => Err(Error::file(path, "exists already; remove it or choose another name")),
         _ => Ok(()),
     }
@@ -102,6 +103,8 @@ mod tests {
         fs::write(&path, b"old").unwrap();
         let message = OutputFile::create(&path, false).unwrap_err().to_string();
         assert!(message.contains("a.bin") && message.contains("exists"), "{message}");
+        assert!(OutputFile::create(folder.path(), true).is_err());
+        assert!(OutputFile::create(Path::new("/dev/null"), true).is_err());
         let mut output = OutputFile::create(&path, true).unwrap();
         output.file().write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{gif, png};
+use super::{Image, gif, png};
 use crate::data::npy::{self, Layout, NpySequences};
 use crate::{Error, Result};
 
@@ -63,6 +63,17 @@ impl Clip {
     /// Frame `t` as bytes, clipped to black and white.
     pub fn frame_u8(&self, t: usize) -> Vec<u8> {
         self.frame(t).iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
+    }
+
+    /// All frames as pictures.
+    pub fn images(&self) -> Vec<Image> {
+        (0..self.frames).map(|t| Image::grey(self.width, self.height, &self.frame_u8(t))).collect()
+    }
+
+    /// Whether the sizes are those of the values: they can be changed from outside.
+    pub(super) fn is_whole(&self) -> bool {
+        let sizes = [self.height, self.width].iter().try_fold(self.frames, |n, &size| n.checked_mul(size));
+        !self.values.is_empty() && sizes == Some(self.values.len())
     }
 
     /// The frames of `range` alone, as far as there are any.

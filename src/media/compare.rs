@@ -109,7 +109,7 @@ fn common_size(rows: &[Row]) -> Result<(usize, usize, usize, usize)> {
     };
     let clips =
         rows.iter().flat_map(|row| [Some(&row.input), row.truth.as_ref(), Some(&row.prediction)]).flatten();
-    if clips.into_iter().any(|clip| (clip.width, clip.height) != first.size()) {
+    if clips.into_iter().any(|clip| !clip.is_whole() || (clip.width, clip.height) != first.size()) {
         return Err(Error::Failure("clips of different sizes cannot be compared".into()));
     }
     let most = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
@@ -216,8 +216,14 @@ pub fn strip(rows: &[Row], style: Style) -> Result<Image> {
     let left = |column: usize| {
         if column < inputs { MARGIN + column * cell } else { split + (column - inputs) * cell }
     };
+    let known = rows.iter().all(|row| row.truth.is_some());
     for column in 0..columns {
-        whole.text(&time(column, inputs), left(column), MARGIN, text_scale, LABEL);
+        let mut label = time(column, inputs);
+        let titled = format!("{label} truth");
+        if known && column == inputs && Image::text_width(&titled, text_scale) < cell {
+            label = titled;
+        }
+        whole.text(&label, left(column), MARGIN, text_scale, LABEL);
     }
     let mut y = MARGIN + line;
     for row in rows {

@@ -236,8 +236,13 @@ mod tests {
         );
         assert!(write_gif(path, &animation(vec![Image::new(65_536, 1, [0; 3])])).is_err());
         let mut huge = Vec::new();
-        drop(Encoder::new(&mut huge, 5000, 5000, &[0, 0, 0]).unwrap());
-        assert!(gif_from(&huge[..], path).unwrap_err().to_string().contains("5000×5000"));
+        let mut encoder = Encoder::new(&mut huge, 5000, 5000, &[0, 0, 0]).unwrap();
+        encoder
+            .write_frame(&Frame { width: 1, height: 1, buffer: vec![0].into(), ..Frame::default() })
+            .unwrap();
+        drop(encoder);
+        let message = gif_from(&huge[..], path).unwrap_err().to_string();
+        assert!(message.contains("5000×5000"), "{message}");
     }
 
     proptest! {

@@ -92,7 +92,7 @@ pub fn tile_strip(clips: &[Clip], style: Style) -> Result<Image> {
 /// (width, height, the most frames) of clips of one size.
 fn common_size(clips: &[Clip]) -> Result<(usize, usize, usize)> {
     let first = clips.first().ok_or_else(|| Error::Failure("there is no sequence to draw".into()))?;
-    if clips.iter().any(|clip| (clip.width, clip.height) != (first.width, first.height)) {
+    if clips.iter().any(|clip| !clip.is_whole() || (clip.width, clip.height) != (first.width, first.height)) {
         return Err(Error::Failure("sequences of different sizes cannot be drawn together".into()));
     }
     Ok((first.width, first.height, clips.iter().map(|clip| clip.frames).max().unwrap_or(0)))
