@@ -2,6 +2,7 @@
 
 pub mod decoder;
 pub mod encoder;
+pub mod frames;
 pub mod info;
 pub mod layers;
 pub mod mamba;
