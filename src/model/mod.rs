@@ -8,9 +8,10 @@ pub mod layers;
 pub mod mamba;
 pub mod parameters;
 pub mod presets;
+pub mod state;
 pub mod temporal;
 
-use ssmv_autograd::{Arena, DType, Tensor, no_grad, ops::batch_norm2d::BatchStatistics};
+use ssmv_autograd::{Arena, ArenaLayout, DType, Shape, Tensor, no_grad, ops::batch_norm2d::BatchStatistics};
 
 pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
 
@@ -66,6 +67,14 @@ impl Predictor {
         Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
     }
 
+    /// A predictor whose parameters are all zero, to be set from a checkpoint.
+    pub fn zeros(preset: &'static Preset, dtype: DType) -> Result<Self> {
+        let (network, builder) = build(preset);
+        let shapes = builder.parameters.iter().map(|p| Shape::from(&p.layout.internal));
+        let arena = Arena::new(ArenaLayout::new(shapes)?, dtype);
+        Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
+    }
+
     /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
     /// normalisations use the batch's statistics and carry them into the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
@@ -87,6 +96,12 @@ impl Predictor {
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|p| p.layout.numel()).sum()
     }
+}
+
+/// A preset's parameters and running statistics by name and shape, without the parameters' values.
+pub fn outline(preset: &Preset) -> (Vec<Parameter>, Vec<RunningStatistics>) {
+    let (_, builder) = build(preset);
+    (builder.parameters, builder.norms)
 }
 
 fn build(preset: &Preset) -> (Network, Builder) {
