@@ -347,10 +347,10 @@ impl<'a> Run<'a> {
             mean.mse, mean.mae, mean.ssim
         ));
         let figures = Figures {
-            predicted_mean: Some(evaluated.predicted_mean),
-            target_mean: Some(evaluated.target_mean),
-            l1: Some(evaluated.l1),
-            black_l1: Some(evaluated.black_l1),
+            predicted_mean: Some(evaluated.brightness.predicted_mean),
+            target_mean: Some(evaluated.brightness.target_mean),
+            l1: Some(evaluated.brightness.l1),
+            black_l1: Some(evaluated.brightness.black_l1),
             ..Figures::default()
         };
         self.watch(figures, observer)?;
