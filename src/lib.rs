@@ -9,5 +9,6 @@ mod error;
 pub mod media;
 pub mod record;
 pub mod train;
+pub mod verify;
 
 pub use error::{Error, Result};
