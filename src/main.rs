@@ -1,3 +1,5 @@
 //! The `ssmv-raw` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ssmv_raw::cli::main()
+}

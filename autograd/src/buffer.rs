@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::{
         Mutex, PoisonError,
@@ -12,8 +13,20 @@ use std::{
 
 use crate::Element;
 
-/// Buffers below this many elements go to the allocator directly.
-const POOLED_FROM: usize = 2048;
+/// Bytes from which on buffers are kept for later; smaller ones go to the allocator directly.
+const POOLED_FROM: usize = 8192;
+
+/// A cache line: what buffers are made of, so that vector loads never straddle two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
+
+const LINE: usize = 64;
+
+// SAFETY: an array of bytes without padding; every bit pattern is one.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Line {}
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -25,69 +38,50 @@ pub fn peak_bytes() -> usize {
 
 /// Gives all waiting buffers back to the allocator, for example between training and evaluation.
 pub fn trim() {
-    f32::pool().trim();
-    f64::pool().trim();
+    let freed = std::mem::take(&mut *POOL.lock().unwrap_or_else(PoisonError::into_inner));
+    let lines: usize = freed.iter().map(|(lines, all)| lines * all.len()).sum();
+    HELD.fetch_sub(lines * LINE, Ordering::Relaxed);
 }
 
-/// Freed buffers by capacity.
-pub struct Pool<T> {
-    waiting: Mutex<BTreeMap<usize, Vec<Vec<T>>>>,
+/// Freed blocks by their number of lines.
+static POOL: Mutex<BTreeMap<usize, Vec<Vec<Line>>>> = Mutex::new(BTreeMap::new());
+
+/// Sizes in eighths of a power of two: at most 12.5 % is wasted, and few sizes differ.
+fn class(lines: usize) -> usize {
+    let step = (lines.next_power_of_two() / 16).max(1);
+    lines.div_ceil(step) * step
 }
 
-impl<T: Element> Pool<T> {
-    /// An empty pool.
-    pub(crate) const fn new() -> Self {
-        Self { waiting: Mutex::new(BTreeMap::new()) }
+fn take(lines: usize) -> Vec<Line> {
+    if lines * LINE < POOLED_FROM {
+        return bytemuck::zeroed_vec(lines);
     }
+    let class = class(lines);
+    let reused = POOL.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&class).and_then(Vec::pop);
+    reused.unwrap_or_else(|| {
+        let held = HELD.fetch_add(class * LINE, Ordering::Relaxed) + class * LINE;
+        PEAK.fetch_max(held, Ordering::Relaxed);
+        bytemuck::zeroed_vec(class)
+    })
+}
 
-    /// Capacities in eighths of a power of two: at most 12.5 % is wasted, and few sizes differ.
-    fn class(len: usize) -> usize {
-        let step = (len.next_power_of_two() / 16).max(64);
-        len.div_ceil(step) * step
-    }
-
-    fn take(&self, len: usize) -> Vec<T> {
-        if len < POOLED_FROM {
-            return vec![T::ZERO; len];
-        }
-        let class = Self::class(len);
-        let reused =
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&class).and_then(Vec::pop);
-        reused.unwrap_or_else(|| {
-            let held = HELD.fetch_add(class * size_of::<T>(), Ordering::Relaxed) + class * size_of::<T>();
-            PEAK.fetch_max(held, Ordering::Relaxed);
-            vec![T::ZERO; class]
-        })
-    }
-
-    fn give(&self, data: Vec<T>) {
-        if data.len() >= POOLED_FROM {
-            self.waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(data.len())
-                .or_default()
-                .push(data);
-        }
-    }
-
-    fn trim(&self) {
-        let freed = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let bytes: usize = freed.iter().map(|(len, all)| len * all.len() * size_of::<T>()).sum();
-        HELD.fetch_sub(bytes, Ordering::Relaxed);
+fn give(block: Vec<Line>) {
+    if block.len() * LINE >= POOLED_FROM {
+        POOL.lock().unwrap_or_else(PoisonError::into_inner).entry(block.len()).or_default().push(block);
     }
 }
 
-/// A block of elements that goes back to its pool when dropped.
+/// A block of elements, aligned to a cache line, that is kept for the next request of its size when dropped.
 pub struct Buffer<T: Element> {
-    data: Vec<T>,
+    block: Vec<Line>,
     len: usize,
+    element: PhantomData<T>,
 }
 
 impl<T: Element> Buffer<T> {
     /// `len` elements of unspecified (but initialised) values, for a kernel that writes them all.
     pub fn stale(len: usize) -> Self {
-        Self { data: T::pool().take(len), len }
+        Self { block: take((len * size_of::<T>()).div_ceil(LINE)), len, element: PhantomData }
     }
 
     /// `len` zeros.
@@ -107,7 +101,7 @@ impl<T: Element> Buffer<T> {
 
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
-        T::pool().give(std::mem::take(&mut self.data));
+        give(std::mem::take(&mut self.block));
     }
 }
 
@@ -115,12 +109,12 @@ impl<T: Element> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.data[..self.len]
+        &bytemuck::cast_slice(&self.block)[..self.len]
     }
 }
 
 impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data[..self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.block)[..self.len]
     }
 }

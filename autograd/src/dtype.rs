@@ -7,11 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    buffer::{Buffer, Pool},
-    simd::Lanes,
-    tensor::Storage,
-};
+use crate::{buffer::Buffer, simd::Lanes, tensor::Storage};
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +98,6 @@ pub trait Element:
     fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>>;
     /// The storage around a buffer.
     fn storage(buffer: Arc<Buffer<Self>>) -> Storage;
-    /// Where freed buffers of this dtype wait to be used again.
-    fn pool() -> &'static Pool<Self>;
 }
 
 macro_rules! element {
@@ -163,10 +157,6 @@ macro_rules! element {
             }
             fn storage(buffer: Arc<Buffer<Self>>) -> Storage {
                 Storage::$variant(buffer)
-            }
-            fn pool() -> &'static Pool<Self> {
-                static POOL: Pool<$t> = Pool::new();
-                &POOL
             }
         }
     };

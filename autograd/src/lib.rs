@@ -19,5 +19,6 @@ pub use buffer::{Buffer, peak_bytes, trim};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use shape::Shape;
+pub use simd::wide;
 pub use tape::{Backward, Forward, LeafId, Op, apply, grad_enabled, no_grad};
 pub use tensor::{Device, Storage, Tensor};

@@ -1,1 +1,7 @@
-//! TODO
+//! What a run leaves to read while it trains: `metrics.jsonl` and TensorBoard event files.
+
+mod events;
+mod recorder;
+
+pub use events::EventFile;
+pub use recorder::{EvalRecord, Recorder, StepRecord};

@@ -9,7 +9,7 @@ use pulp::{Arch, Simd};
 
 /// Runs `body` compiled for the widest instruction set of this machine, so that its loops vectorise fully.
 #[inline(always)]
-pub(crate) fn wide<R>(body: impl FnOnce() -> R) -> R {
+pub fn wide<R>(body: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(body)
 }
 

@@ -89,7 +89,7 @@ impl<T: Element> std::ops::Deref for Scratch<'_, T> {
 }
 
 /// A correlation of bordered images with a kernel of `taps`, for the outputs `first + i·step` of a larger grid.
-struct Phase<T> {
+struct Phase<T: Element> {
     taps: [usize; 2],
     /// Where the first output's patch starts in the bordered image, and how far the next output's is.
     base: [usize; 2],
@@ -98,7 +98,7 @@ struct Phase<T> {
     first: [usize; 2],
     step: [usize; 2],
     /// Panels of [taps·channels][width].
-    weights: Vec<T>,
+    weights: Buffer<T>,
 }
 
 /// Runs the phases over all images: dst [n, grid, cols] (+)= phases(source) + bias.
@@ -178,9 +178,9 @@ impl<T: Element> Correlation<'_, T> {
 }
 
 /// Panels of [depth][width] from `value(depth index, column)`, zero past the last column.
-fn pack<T: Element>(depth: usize, cols: usize, fill: impl Fn(usize, usize, &mut [T]) + Sync) -> Vec<T> {
+fn pack<T: Element>(depth: usize, cols: usize, fill: impl Fn(usize, usize, &mut [T]) + Sync) -> Buffer<T> {
     let width = panel_width::<T>(cols);
-    let mut out = vec![T::ZERO; cols.div_ceil(width) * depth * width];
+    let mut out = Buffer::zeros(cols.div_ceil(width) * depth * width);
     if depth > 0 {
         out.par_chunks_mut(depth * width).enumerate().for_each(|(panel, out)| {
             let first = panel * width;

@@ -6,6 +6,6 @@ mod reshape;
 mod slice;
 
 pub use concat::Concat;
-pub use permute::Permute;
+pub use permute::{Permute, permute};
 pub use reshape::Reshape;
 pub use slice::Slice;

@@ -84,7 +84,33 @@ impl Op for MaxPool2d {
     }
 }
 
+/// Channels that stay in registers over a window.
+const BLOCK: usize = 16;
+
+/// Up to [`BLOCK`] values from the front of a slice.
+#[inline(always)]
+fn load<T: Copy + Default>(from: &[T]) -> [T; BLOCK] {
+    let mut lane = [T::default(); BLOCK];
+    match from.first_chunk() {
+        Some(full) => lane = *full,
+        None => lane[..from.len()].copy_from_slice(from),
+    }
+    lane
+}
+
 impl MaxPool2d {
+    /// Calls `visit(tap, start of the input pixel)` for each element of output pixel `i`'s window.
+    #[inline(always)]
+    fn taps(&self, i: usize, wo: usize, mut visit: impl FnMut(usize, usize)) {
+        let [_, h, w, c] = self.from;
+        let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
+        for y in 0..rows {
+            for x in 0..cols {
+                visit((ky + y) * self.kernel + kx + x, ((iy + y) * w + ix + x) * c);
+            }
+        }
+    }
+
     fn pool<T: Element>(&self, x: &[T], y: &mut [T], winners: &mut [u8]) {
         let [n, h, w, c] = self.from;
         let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
@@ -96,21 +122,25 @@ impl MaxPool2d {
         parts.for_each(|((y, winners), x)| {
             wide(|| {
                 for (i, (y, win)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
-                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for dy in 0..rows {
-                        for dx in 0..cols {
-                            let tap = ((ky + dy) * self.kernel + kx + dx) as u8;
-                            let x = &x[((iy + dy) * w + ix + dx) * c..][..c];
-                            if (dy, dx) == (0, 0) {
-                                y.copy_from_slice(x);
-                                win.fill(tap);
-                                continue;
+                    for (block, (y, win)) in y.chunks_mut(BLOCK).zip(win.chunks_mut(BLOCK)).enumerate() {
+                        // The winners' places are kept in the values' own width, which vectorises.
+                        let mut best: Option<([T; BLOCK], [T; BLOCK])> = None;
+                        self.taps(i, wo, |tap, pixel| {
+                            let x = load(&x[pixel + block * BLOCK..][..y.len()]);
+                            let tap = [T::from_f64(tap as f64); BLOCK];
+                            let Some((best, at)) = &mut best else {
+                                best = Some((x, tap));
+                                return;
+                            };
+                            for j in 0..BLOCK {
+                                let wins = x[j] > best[j] || x[j].is_nan();
+                                best[j] = if wins { x[j] } else { best[j] };
+                                at[j] = if wins { tap[j] } else { at[j] };
                             }
-                            for ((y, win), &x) in y.iter_mut().zip(win.iter_mut()).zip(x) {
-                                let wins = x > *y || x.is_nan();
-                                *y = if wins { x } else { *y };
-                                *win = if wins { tap } else { *win };
-                            }
+                        });
+                        if let Some((best, at)) = best {
+                            y.copy_from_slice(&best[..y.len()]);
+                            win.iter_mut().zip(at).for_each(|(w, at)| *w = at.to_f64() as u8);
                         }
                     }
                 }
@@ -132,15 +162,16 @@ impl MaxPool2d {
             }
             wide(|| {
                 for (i, (d, win)) in dy.chunks_exact(c).zip(winners.chunks_exact(c)).enumerate() {
-                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for ry in 0..rows {
-                        for rx in 0..cols {
-                            let tap = ((ky + ry) * self.kernel + kx + rx) as u8;
-                            let dx = &mut dx[((iy + ry) * w + ix + rx) * c..][..c];
-                            for ((dx, &d), &win) in dx.iter_mut().zip(d).zip(win) {
-                                *dx += if win == tap { d } else { T::ZERO };
+                    for (block, (d, win)) in d.chunks(BLOCK).zip(win.chunks(BLOCK)).enumerate() {
+                        let (lane, at) = (load(d), load(win).map(u32::from));
+                        self.taps(i, wo, |tap, pixel| {
+                            let dx = &mut dx[pixel + block * BLOCK..][..d.len()];
+                            let mut sum = load(dx);
+                            for j in 0..BLOCK {
+                                sum[j] += if at[j] == tap as u32 { lane[j] } else { T::ZERO };
                             }
-                        }
+                            dx.copy_from_slice(&sum[..d.len()]);
+                        });
                     }
                 }
             });

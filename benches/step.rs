@@ -1,0 +1,72 @@
+//! Times whole training steps on the CPU: forward, L1 loss, backward, AdamW, at 10 input frames and 2 predicted ones.
+//!
+//!     cargo bench --bench step -- [--preset tiny] [--batch 16] [--steps 12]
+//!
+//! Prints one JSON object: the median of the steps, samples a second, peak resident memory.
+
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssmv_autograd::{DType, Tensor};
+use ssmv_raw::{
+    model::{CHANNELS, NEXT_FRAMES, Predictor, Preset},
+    optim::{AdamW, Moments},
+};
+
+fn option(name: &str, default: &str) -> String {
+    let args: Vec<String> = std::env::args().collect();
+    let at = args.iter().position(|a| a == name);
+    at.and_then(|i| args.get(i + 1).cloned()).unwrap_or_else(|| default.to_owned())
+}
+
+fn images(rng: &mut ChaCha8Rng, shape: [usize; 5]) -> Tensor {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
+    Tensor::new(shape, &values).expect("as many values as the shape has")
+}
+
+fn main() {
+    let preset = Preset::find(&option("--preset", "tiny")).expect("a preset");
+    let batch: usize = option("--batch", "16").parse().expect("--batch takes a number");
+    let steps: usize = option("--steps", "12").parse().expect("--steps takes a number");
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
+    let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);
+    let mut model = Predictor::new(preset, 0, DType::F32).expect("the preset builds");
+    let mut gradients = model.arena.gradients();
+    let mut moments = Moments::<f32>::zeros(model.arena.layout().len());
+    let mut times = Vec::new();
+    for step in 1..=steps + 2 {
+        let start = Instant::now();
+        gradients.reset();
+        let loss = model.train(&frames).and_then(|y| Ok(y.l1_loss(&target)?)).expect("forward");
+        let forward = start.elapsed().as_secs_f64();
+        loss.backward(&mut gradients).expect("backward");
+        drop(loss);
+        let backward = start.elapsed().as_secs_f64();
+        let (g, p) = (gradients.values_mut().expect("f32"), model.arena.values_mut::<f32>().expect("free"));
+        AdamW::default().step([step as f64, 2e-4, 1.0], &[], p, g, &mut moments);
+        let total = start.elapsed().as_secs_f64();
+        if step > 2 {
+            times.push((total, forward, backward - forward, total - backward));
+        }
+    }
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (total, forward, backward, optimiser) = times[times.len() / 2];
+    println!(
+        "{}",
+        serde_json::json!({
+            "preset": preset.name, "batch": batch, "threads": rayon::current_num_threads(),
+            "seconds": total, "forward": forward, "backward": backward, "optimiser": optimiser,
+            "samples_per_second": batch as f64 / total,
+            "peak_rss_mb": peak_rss_mb(), "buffers_mb": ssmv_autograd::peak_bytes() as f64 / 1e6,
+        })
+    );
+}
+
+/// The kernel's account of the most memory this process has held; 0 where there is none.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).and_then(|l| l.split_whitespace().nth(1));
+    line.and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
+}

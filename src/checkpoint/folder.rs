@@ -1,0 +1,111 @@
+//! Names in the `checkpoints` folder: finished checkpoints, and the hidden ones that a write passes through.
+//!
+//! | name | is |
+//! | --- | --- |
+//! | `step-00000800` | a finished checkpoint |
+//! | `.step-00000800.tmp-PID` | one being written; worthless after its process |
+//! | `.step-00000800.old-PID` | a finished one, moved away while another of its step takes its place |
+//! | `.step-00000800.del-PID` | one being deleted |
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a hidden folder is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    Temporary,
+    Old,
+    Deleted,
+}
+
+impl Hidden {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Temporary, "tmp"), (Self::Old, "old"), (Self::Deleted, "del")];
+
+    /// This process's hidden folder for `step`.
+    pub fn path(self, parent: &Path, step: u64) -> PathBuf {
+        let tag = Self::ALL.iter().find(|(hidden, _)| *hidden == self).map_or("tmp", |(_, tag)| tag);
+        parent.join(format!(".{}.{tag}-{}", step_name(step), std::process::id()))
+    }
+}
+
+/// `step-00000800`.
+pub(super) fn step_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The inverse of [`step_name`]; `None` for any other name.
+fn parse_step(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (step_name(step) == name).then_some(step)
+}
+
+/// Step, purpose and process of a hidden folder's name.
+fn parse_hidden(name: &str) -> Option<(u64, Hidden, u32)> {
+    let (step, rest) = name.strip_prefix('.')?.split_once('.')?;
+    let (tag, process) = rest.split_once('-')?;
+    let hidden = Hidden::ALL.iter().find(|(_, t)| *t == tag)?.0;
+    Some((parse_step(step)?, hidden, process.parse().ok()?))
+}
+
+/// The entries of `parent` whose names `parse` knows, in no order.
+fn entries<T>(parent: &Path, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<(T, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if let Some(parsed) = entry.file_name().to_str().and_then(&parse) {
+            found.push((parsed, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Finished checkpoints by step, the latest first.
+pub(super) fn finished(parent: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = entries(parent, parse_step)?;
+    found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+    Ok(found)
+}
+
+/// Whatever may be opened, the latest first; of one step a finished one before one that was moved away.
+pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = entries(parent, |name| match parse_hidden(name) {
+        Some((step, Hidden::Old, _)) => Some((step, false)),
+        _ => parse_step(name).map(|step| (step, true)),
+    })?;
+    found.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Mends what killed processes left: a checkpoint that was moved away and not replaced goes back, everything else
+/// that is hidden is deleted. Folders of processes that still run are left alone.
+pub(super) fn recover(parent: &Path) -> io::Result<()> {
+    for ((step, hidden, process), path) in entries(parent, parse_hidden)? {
+        if process != std::process::id() && is_alive(process, &path) {
+            continue;
+        }
+        let home = parent.join(step_name(step));
+        if hidden == Hidden::Old && !home.try_exists()? {
+            fs::rename(&path, &home)?;
+        } else {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `process` still runs; where the system does not say, whether its folder is younger than an hour.
+fn is_alive(process: u32, folder: &Path) -> bool {
+    if Path::new("/proc/self").exists() {
+        return Path::new(&format!("/proc/{process}")).exists();
+    }
+    let age = fs::metadata(folder).and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age < Duration::from_secs(3600))
+}
+
+/// Makes the names in `folder` durable, where the system knows such a thing.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,96 @@
+//! Checks and writes of the files that the command line names.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Refuses a path where nothing is.
+pub fn must_exist(path: &Path) -> Result<()> {
+    path.metadata().map(drop).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+}
+
+/// Refuses to write over what is there, unless `force`; an empty folder counts as nothing.
+pub fn must_be_free(path: &Path, force: bool) -> Result<()> {
+    let empty_folder = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if force || path.symlink_metadata().is_err() || empty_folder() {
+        return Ok(());
+    }
+    Err(Error::file(path, "exists already: give another name, or --force to write over it"))
+}
+
+/// Refuses the output of `option` unless its name ends in one of `endings` (without the dot).
+pub fn must_end_in(option: &str, path: &Path, endings: &[&str]) -> Result<()> {
+    let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    if endings.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let allowed = endings.iter().map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(" or ");
+    Err(Error::Usage(format!("{option} {}: the name must end in {allowed}", path.display())))
+}
+
+/// Writes a file under a temporary name beside it, and renames it when all of it is on the disk: a full disk
+/// or a kill leaves what was there before.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::file(path, "is a folder; a file's name is wanted"));
+    }
+    // A pipe or a device (/dev/stdout) is written to, not replaced.
+    if path.metadata().is_ok_and(|data| !data.is_file()) {
+        return std::fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
+    }
+    let temporary = temporary_name(path);
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::file(path, format!("cannot be written: {e}"))
+    })
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        write_whole(&path, b"first").unwrap();
+        write_whole(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_whole(folder.path(), b"").is_err());
+        assert!(write_whole(&folder.path().join("none/result.json"), b"").is_err());
+    }
+
+    #[test]
+    fn only_what_is_there_is_guarded() {
+        let folder = tempfile::tempdir().unwrap();
+        must_be_free(folder.path(), false).unwrap();
+        must_be_free(&folder.path().join("new.gif"), false).unwrap();
+        std::fs::write(folder.path().join("old.gif"), "").unwrap();
+        for path in [folder.path().join("old.gif"), folder.path().to_owned()] {
+            assert!(must_be_free(&path, false).unwrap_err().to_string().contains("--force"));
+            must_be_free(&path, true).unwrap();
+        }
+    }
+
+    #[test]
+    fn endings_are_checked_whatever_their_case() {
+        must_end_in("--out", Path::new("a/b.NPY"), &["npy"]).unwrap();
+        let error = must_end_in("--out", Path::new("a/npy"), &["gif", "png"]).unwrap_err();
+        assert_eq!(error.to_string(), "--out a/npy: the name must end in .gif or .png");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,156 @@
+//! How far the work has come: a bar on a terminal, else a line now and then.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Ui;
+
+/// Between two lines where there is no bar.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows how far the work has come. Made by [`Ui::progress`]; it disappears when dropped.
+#[derive(Debug)]
+pub struct Progress {
+    ui: Ui,
+    total: u64,
+    bar: Option<ProgressBar>,
+    /// When the work began, and at which step: a resumed run does not begin at 0.
+    start: Option<(Instant, u64)>,
+    last_line: Option<Instant>,
+}
+
+/// Where a training is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainStatus {
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// How many epochs there will be.
+    pub epochs: u64,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The loss of late.
+    pub loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Sequences trained on in a second.
+    pub samples_per_second: f64,
+}
+
+impl Progress {
+    pub(super) fn new(ui: Ui, total: u64) -> Self {
+        let bar = (ui.is_terminal() && !ui.is_quiet()).then(|| {
+            let bar = ui.bars().add(ProgressBar::new(total));
+            // Two lines, as all that training has to say is 75 columns wide already.
+            let style = ProgressStyle::with_template("{bar:50} {percent:>3}% · {prefix}\n{wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { ui, total, bar, start: None, last_line: None }
+    }
+
+    /// `step` of the total are done: sets the bar, and the text beside it to `message` and the time left.
+    pub fn set(&mut self, step: u64, message: &str) {
+        self.show(step, || message.to_owned());
+    }
+
+    /// As [`Progress::set`], with the text that training has.
+    pub fn training(&mut self, status: &TrainStatus) {
+        let total = self.total;
+        self.show(status.step, || training_line(status, total));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            self.ui.bars().remove(&bar);
+        }
+    }
+
+    fn show(&mut self, step: u64, text: impl FnOnce() -> String) {
+        let left = self.time_left(step);
+        let due = |at: Instant| step >= self.total || at.elapsed() >= INTERVAL;
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.set_prefix(left);
+            bar.set_message(text());
+        } else if !self.ui.is_quiet() && self.last_line.is_none_or(due) {
+            self.last_line = Some(Instant::now());
+            self.ui.stderr(&format!("{} · {left}", text()));
+        }
+    }
+
+    /// The time left, from the mean pace since the first step that was shown.
+    fn time_left(&mut self, step: u64) -> String {
+        let (start, first) = *self.start.get_or_insert((Instant::now(), step));
+        let left = self.total.saturating_sub(step);
+        match step.saturating_sub(first) {
+            _ if left == 0 => "done".to_owned(),
+            0 => "? left".to_owned(),
+            done => format!("{} left", clock(start.elapsed().as_secs_f64() / done as f64 * left as f64)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn training_line(status: &TrainStatus, total: u64) -> String {
+    let TrainStatus { epoch, epochs, step, loss, lr, samples_per_second } = status;
+    let pace = format!("{samples_per_second:.1} samples/s");
+    format!("epoch {epoch}/{epochs} · step {step}/{total} · loss {loss:.4} · lr {lr:.2e} · {pace}")
+}
+
+/// Seconds as a person says them: `9s`, `3m 07s`, `2h 05m`, `3d 04h`.
+fn clock(seconds: f64) -> String {
+    // A negative or undefined number becomes 0, an endless one the largest there is.
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_all_that_a_person_watches() {
+        let status =
+            TrainStatus { epoch: 1, epochs: 2, step: 40, loss: 0.04321, lr: 3e-3, samples_per_second: 81.26 };
+        assert_eq!(
+            training_line(&status, 2000),
+            "epoch 1/2 · step 40/2000 · loss 0.0432 · lr 3.00e-3 · 81.3 samples/s"
+        );
+    }
+
+    #[test]
+    fn times_read_well() {
+        for (seconds, expected) in [
+            (8.6, "9s"),
+            (187.0, "3m 07s"),
+            (7500.0, "2h 05m"),
+            (273_600.0, "3d 04h"),
+            (f64::NAN, "0s"),
+            (-1.0, "0s"),
+        ] {
+            assert_eq!(clock(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_is_timed_from_where_it_began() {
+        let mut progress = Ui::new(true).progress(100);
+        progress.set(90, "");
+        progress.start = Some((Instant::now() - Duration::from_secs(50), 90));
+        assert_eq!(progress.time_left(95), "50s left");
+        assert_eq!(progress.time_left(100), "done");
+    }
+}

@@ -1,0 +1,148 @@
+//! `train`: what to do is decided here, the work is in [`crate::train`].
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Table, Ui, files};
+use crate::config::{
+    CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
+    presets, resolve_over,
+};
+use crate::{Error, Result};
+
+/// Arguments of `train`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrainArgs {
+    /// All that a configuration file can say as well
+    #[command(flatten)]
+    pub options: TrainOptions,
+    /// TOML file with any of these options; the command line wins over it, it wins over the preset
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// Go on with a run, to the bits that it would have had uninterrupted: from a checkpoint, or from the
+    /// latest in a run folder, --out's where no PATH is given; the run's own configuration holds but for what
+    /// is given anew
+    #[arg(long, value_name = "PATH", num_args = 0..=1, help_heading = "Run")]
+    pub resume: Option<Option<PathBuf>>,
+    /// Print the resolved configuration as TOML, which --config can read, and stop
+    #[arg(long, help_heading = "Run")]
+    pub print_config: bool,
+    /// Print the final summary as JSON
+    #[arg(long, help_heading = "Run")]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ssmv-raw train
+  ssmv-raw train --preset small --epochs 20 --out runs/small
+  ssmv-raw train --out runs/small --resume
+  ssmv-raw train --data mnist/ --digits 3 --loss l1 --lr 1e-3 --warmup 200
+  ssmv-raw train --preset base --print-config > base.toml
+  ssmv-raw train --config base.toml --batch-size 2 --accumulate 8
+
+What the presets set:
+";
+
+/// The examples, and the presets' defaults from their own table.
+pub fn after_help() -> String {
+    let headings = [
+        "preset",
+        "canvas",
+        "sequences",
+        "epochs",
+        "batch-size",
+        "lr",
+        "warmup",
+        "schedule",
+        "loss",
+        "save-every",
+    ];
+    let mut table = Table::new(headings);
+    for p in presets::PRESETS {
+        let whole = |number: i64| number.to_string();
+        let (schedule, loss) = (p.schedule.to_string(), p.loss.to_string());
+        let size =
+            [p.name.to_owned(), whole(p.canvas), whole(p.sequences), whole(p.epochs), whole(p.batch_size)];
+        let rest = [format!("{:e}", p.lr), whole(p.warmup), schedule, loss, whole(p.save_every)];
+        table.row(size.into_iter().chain(rest));
+    }
+    table
+        .to_string()
+        .lines()
+        .fold(EXAMPLES.to_owned(), |text, line| text + "  " + line + "\n")
+        .trim_end()
+        .to_owned()
+}
+
+/// What a training run is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The configuration; its `out` is there, unless only [`TrainArgs::print_config`] was asked for.
+    pub config: TrainConfig,
+    /// What to go on from: a checkpoint, or a run folder, which stands for its latest checkpoint.
+    pub resume: Option<PathBuf>,
+}
+
+/// Trains.
+pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
+    let mut plan = plan(args)?;
+    if args.print_config {
+        return ui.print(&plan.config.to_toml()?);
+    }
+    let out = match plan.config.out.take() {
+        Some(out) => out,
+        None => default_run_folder(&plan.config),
+    };
+    // A run may only be continued in its own folder; any other must be new.
+    let own = plan.resume.as_deref().and_then(run_folder_of);
+    if own.is_none() || own != out.canonicalize().ok() {
+        check_run_folder(&out)?;
+    }
+    plan.config.out = Some(out);
+    train(&plan, args.json, ui)
+}
+
+/// The work itself.
+fn train(_plan: &Plan, _json: bool, _ui: &Ui) -> Result<()> {
+    Err(Error::Failure("train is not built yet".to_owned()))
+}
+
+/// What the arguments ask for, checked as far as it can be without the data: the command line over `--config`
+/// over, when resuming, the run's own configuration, over the preset's defaults.
+pub fn plan(args: &TrainArgs) -> Result<Plan> {
+    let file = args.config.as_ref().map(ConfigFile::read).transpose()?;
+    let Some(path) = &args.resume else {
+        let config = resolve_over(&args.options, &file.iter().collect::<Vec<_>>())?;
+        return Ok(Plan { config, resume: None });
+    };
+    let out = args.options.out.as_ref().or_else(|| file.as_ref()?.options.out.as_ref());
+    let Some(path) = path.as_ref().or(out) else {
+        return Err(Error::Usage(
+            "--resume needs a PATH, or --out with the run folder to go on with".to_owned(),
+        ));
+    };
+    files::must_exist(path)?;
+    let mut own = match find_config(path) {
+        Some(own) => ConfigFile::read(own)?,
+        None => {
+            return Err(Error::file(
+                path,
+                format!("is no run or checkpoint: there is no {CONFIG_FILE} in or above it"),
+            ));
+        }
+    };
+    // The folder may have been moved since it wrote its own name down.
+    own.options.out = None;
+    let mut config = resolve_over(&args.options, &[&own].into_iter().chain(&file).collect::<Vec<_>>())?;
+    if config.out.is_none() {
+        config.out = own.path.parent().map(Path::to_owned);
+    }
+    Ok(Plan { config, resume: Some(path.clone()) })
+}
+
+/// The run folder that `path` is or lies in.
+fn run_folder_of(path: &Path) -> Option<PathBuf> {
+    find_config(path)?.parent()?.canonicalize().ok()
+}

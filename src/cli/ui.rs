@@ -1,0 +1,119 @@
+//! What a command says, and where: results on stdout, everything for a person on stderr.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+
+use indicatif::MultiProgress;
+use serde::Serialize;
+
+use super::{Progress, SIGPIPE, Table, files};
+use crate::{Error, Result};
+
+/// The two output streams and what is known of them. Colour and bars only where stderr is a terminal.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    quiet: bool,
+    terminal: bool,
+    colour: bool,
+    bars: MultiProgress,
+}
+
+impl Ui {
+    /// For this process's streams. `quiet` leaves out notes and progress; warnings, errors and results stay.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        // NO_COLOR (no-color.org): any value but the empty one.
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { quiet, terminal, colour, bars: MultiProgress::new() }
+    }
+
+    /// Whether notes and progress are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether stderr is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A line for a person, left out when quiet.
+    pub fn note(&self, line: &str) {
+        if !self.quiet {
+            self.stderr(line);
+        }
+    }
+
+    /// `warning: …`, also when quiet.
+    pub fn warn(&self, line: &str) {
+        self.stderr(&format!("{} {line}", self.coloured("warning:", 33)));
+    }
+
+    /// `error: …`, in one line whatever the message holds.
+    pub fn error(&self, message: &str) {
+        let line =
+            message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        self.stderr(&format!("{} {line}", self.coloured("error:", 31)));
+    }
+
+    /// A progress display over `total` steps: a bar on a terminal, else a line every ten seconds; nothing
+    /// when quiet.
+    pub fn progress(&self, total: u64) -> Progress {
+        Progress::new(self.clone(), total)
+    }
+
+    /// Text to stdout, as it is. A reader that has gone ends the program quietly.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let written = self.bars.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        });
+        written.map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => Error::Interrupted(SIGPIPE),
+            _ => Error::Failure(format!("standard output: {e}")),
+        })
+    }
+
+    /// A table to stdout.
+    pub fn table(&self, table: &Table) -> Result<()> {
+        self.print(&table.to_string())
+    }
+
+    /// A value as JSON to stdout, indented, with a line break at its end.
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        self.print(&to_json(value)?)
+    }
+
+    /// Writes `text` to a file, whole or not at all, and notes it. What was there before is replaced.
+    pub fn write_out(&self, path: &Path, text: &str) -> Result<()> {
+        files::write_whole(path, text.as_bytes())?;
+        self.note(&format!("wrote {}", path.display()));
+        Ok(())
+    }
+
+    /// Writes a value as JSON to a file: [`Ui::write_out`].
+    pub fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+        self.write_out(path, &to_json(value)?)
+    }
+
+    /// The bars on the screen, which lines of text must not tear.
+    pub(super) fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// A line to stderr. Nobody is left to tell when that fails.
+    pub(super) fn stderr(&self, line: &str) {
+        self.bars.suspend(|| {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        });
+    }
+
+    fn coloured(&self, word: &str, code: u8) -> String {
+        if self.colour { format!("\x1b[1;{code}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string_pretty(value);
+    json.map(|json| json + "\n").map_err(|e| Error::Failure(format!("the result does not fit JSON: {e}")))
+}

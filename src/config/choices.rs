@@ -1,0 +1,149 @@
+//! The options that take one of a few words.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Gives a [`ValueEnum`] its word ([`Display`](std::fmt::Display)) and reads it back
+/// ([`FromStr`](std::str::FromStr)).
+macro_rules! words {
+    ($($choice:ident),*) => {$(
+        impl $choice {
+            /// The word that stands for this choice on the command line and in a file.
+            pub fn as_str(self) -> &'static str {
+                Self::WORDS[self as usize]
+            }
+        }
+
+        impl std::fmt::Display for $choice {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $choice {
+            type Err = crate::Error;
+
+            fn from_str(word: &str) -> crate::Result<Self> {
+                Self::value_variants().iter().copied().find(|choice| choice.as_str() == word).ok_or_else(|| {
+                    crate::Error::Usage(format!("`{word}` is not one of {}", Self::WORDS.join(", ")))
+                })
+            }
+        }
+    )*};
+}
+
+/// Where the tensors live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// The fastest device that this machine has
+    #[default]
+    Auto,
+    /// The processor
+    Cpu,
+}
+
+/// The order of the axes in an .npy file of sequences: sequence (n), frame (t), channel (c), height, width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// Frame, sequence, height, width: the standard test set's order
+    #[default]
+    Tnhw,
+    /// Sequence, frame, height, width
+    Nthw,
+    /// Sequence, frame, height, width, channel
+    Nthwc,
+    /// Sequence, frame, channel, height, width
+    Ntchw,
+}
+
+/// How the digits move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Straight at 0.1 of the range a frame, turned at the walls; overlap by maximum
+    #[default]
+    Standard,
+    /// Whole pixels, 1 to 3 a frame and axis, one frame's rest at a wall; overlap by sum
+    SsmVideo,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Half a cosine to zero, moved on at every step
+    #[default]
+    Cosine,
+    /// Half a cosine to zero, moved on at every epoch
+    CosineEpoch,
+    /// It stays
+    Constant,
+}
+
+/// What training makes small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// The mean absolute error
+    #[default]
+    L1,
+    /// The mean squared error
+    Mse,
+    /// The sum of both
+    #[value(name = "l1+mse")]
+    #[serde(rename = "l1+mse")]
+    L1Mse,
+}
+
+impl Device {
+    const WORDS: [&'static str; 2] = ["auto", "cpu"];
+}
+
+impl Layout {
+    const WORDS: [&'static str; 4] = ["tnhw", "nthw", "nthwc", "ntchw"];
+}
+
+impl Rule {
+    const WORDS: [&'static str; 2] = ["standard", "ssm-video"];
+}
+
+impl Schedule {
+    const WORDS: [&'static str; 3] = ["cosine", "cosine-epoch", "constant"];
+}
+
+impl Loss {
+    const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
+}
+
+words!(Device, Layout, Rule, Schedule, Loss);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agrees<C>()
+    where
+        C: ValueEnum + Copy + std::fmt::Debug + PartialEq + ToString + std::str::FromStr<Err = crate::Error>,
+        C: Serialize + for<'a> Deserialize<'a>,
+    {
+        for &choice in C::value_variants() {
+            let word = choice.to_string();
+            assert_eq!(choice.to_possible_value().unwrap().get_name(), word);
+            assert_eq!(word.parse::<C>().unwrap(), choice);
+            assert_eq!(serde_json::to_value(choice).unwrap(), serde_json::Value::from(word.as_str()));
+            assert_eq!(serde_json::from_value::<C>(word.into()).unwrap(), choice);
+        }
+        assert_eq!("no such word".parse::<C>().unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn command_line_file_and_display_use_the_same_words() {
+        agrees::<Device>();
+        agrees::<Layout>();
+        agrees::<Rule>();
+        agrees::<Schedule>();
+        agrees::<Loss>();
+    }
+}

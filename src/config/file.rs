@@ -1,0 +1,142 @@
+//! A TOML file with any of the training options.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::{TrainOptions, nearest};
+use crate::{Error, Result};
+
+/// Far above any configuration, and little enough to read whole.
+const LARGEST: u64 = 1 << 20;
+
+/// A configuration file: its options, and the line of each for messages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What it says.
+    pub options: TrainOptions,
+    lines: Vec<(String, usize)>,
+}
+
+impl ConfigFile {
+    /// Reads a file. One that cannot be read is an [`Error::File`]; one that says what it should not is an
+    /// [`Error::Usage`] with file, line and key.
+    pub fn read(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let text = read_text(&path)?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads `text` as the content of the file `path`, which is only named in errors.
+    pub fn parse(path: impl Into<PathBuf>, text: &str) -> Result<Self> {
+        let path = path.into();
+        let wrong = |at: Range<usize>, message: String| {
+            Error::Usage(format!("{}, line {}: {message}", path.display(), line(text, at.start)))
+        };
+        let syntax = |e: toml::de::Error| wrong(e.span().unwrap_or(0..0), one_line(e.message()));
+
+        let table = DeTable::parse(text).map_err(syntax)?;
+        let names = TrainOptions::names();
+        let mut lines = Vec::new();
+        for key in table.get_ref().keys() {
+            let name: &str = key.get_ref();
+            if !names.iter().any(|known| known == name) {
+                let hint = match nearest(name, names.iter().map(String::as_str)) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => "the keys are the long options of `ssmv-raw train --help`".to_owned(),
+                };
+                let shown: String = name.escape_default().take(64).collect();
+                return Err(wrong(key.span(), format!("unknown key `{shown}`; {hint}")));
+            }
+            lines.push((name.to_owned(), line(text, key.span().start)));
+        }
+
+        let options: TrainOptions = toml::from_str(text).map_err(|e| {
+            let at = e.span().unwrap_or(0..0);
+            let inside = |value: Range<usize>| value.start <= at.start && at.start < value.end;
+            match table.get_ref().iter().find(|(_, value)| inside(value.span())) {
+                Some((key, _)) => wrong(at, format!("{}: {}", key.get_ref(), one_line(e.message()))),
+                None => wrong(at, one_line(e.message())),
+            }
+        })?;
+        Ok(Self { path, options, lines })
+    }
+
+    /// The line on which a key stands, counted from 1.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        self.lines.iter().find(|(name, _)| name == key).map(|(_, line)| *line)
+    }
+}
+
+/// The file as text: no more than [`LARGEST`] bytes are read, whatever the file claims to be.
+fn read_text(path: &Path) -> Result<String> {
+    let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
+    if path.is_dir() {
+        return Err(Error::file(path, "is a folder; --config takes a TOML file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::file(path, "is larger than 1 MiB, so it is no configuration"));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text in UTF-8, so it is no configuration"))
+}
+
+/// The line of a byte offset, counted from 1.
+fn line(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+}
+
+/// A message of several lines as one.
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        for (text, expected) in [
+            (
+                "lr = 1e-3\nbatch_size = 8\n",
+                "c.toml, line 2: unknown key `batch_size`; did you mean `batch-size`?",
+            ),
+            ("[train]\nlr = 1", "c.toml, line 1: unknown key `train`; the keys are"),
+            ("\n\nlr = 'fast'", "c.toml, line 3: lr: invalid type: string \"fast\", expected f64"),
+            (
+                "rule = 'other'",
+                "c.toml, line 1: rule: unknown variant `other`, expected `standard` or `ssm-video`",
+            ),
+            ("seed = 99999999999999999999", "c.toml, line 1: "),
+            ("lr = 1\nlr = 2", "c.toml, line 2: duplicate key"),
+            ("lr = ", "c.toml, line 1: "),
+        ] {
+            let error = ConfigFile::parse("c.toml", text).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{text:?}: {error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_serve_as_fractions() {
+        let file = ConfigFile::parse("c.toml", "# a comment\nclip-norm = 1\n").unwrap();
+        assert_eq!(file.options.clip_norm, Some(1.0));
+        assert_eq!(file.line_of("clip-norm"), Some(2));
+        assert_eq!(file.line_of("lr"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\PC|[\\n=\"'\\[\\]{}.#-]|lr|seed){0,60}") {
+            let _ = ConfigFile::parse("c.toml", &text);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Lays the layers of a configuration over one another and checks what comes out.
+
+use toml::{Table, Value};
+
+use super::{ConfigFile, TrainConfig, TrainOptions, limits, nearest, presets};
+use crate::{Error, Result};
+
+/// The configuration of a training: the command line over `file` over the preset's defaults. What is out of
+/// its [`limits`], or does not go together, is an [`Error::Usage`] of one line that names the option, or the
+/// file and line it came from, the value and what is allowed.
+pub fn resolve(command_line: &TrainOptions, file: Option<&ConfigFile>) -> Result<TrainConfig> {
+    resolve_over(command_line, file.as_slice())
+}
+
+/// [`resolve`] with any number of files, each over those before it: a resumed run's own configuration, then
+/// the user's file.
+pub fn resolve_over(command_line: &TrainOptions, files: &[&ConfigFile]) -> Result<TrainConfig> {
+    let mut layers = vec![Layer { table: table(command_line, "the command line")?, file: None }];
+    for file in files.iter().rev() {
+        layers
+            .push(Layer { table: table(&file.options, &file.path.display().to_string())?, file: Some(file) });
+    }
+    let preset = preset(&layers)?;
+    layers.push(Layer { table: table(&preset.options(), "the preset")?, file: None });
+
+    let mut given = Given { values: Table::new(), layers };
+    given.merge()?;
+    given.check_limits()?;
+    given.check_together(preset)?;
+    given.values.try_into().map_err(|e: toml::de::Error| Error::Usage(e.message().to_owned()))
+}
+
+/// What one source says. The first layer is the command line, the last the preset.
+struct Layer<'a> {
+    table: Table,
+    file: Option<&'a ConfigFile>,
+}
+
+/// The merged values and where they came from.
+struct Given<'a> {
+    values: Table,
+    layers: Vec<Layer<'a>>,
+}
+
+fn table(options: &TrainOptions, source: &str) -> Result<Table> {
+    Table::try_from(options).map_err(|e| Error::Usage(format!("{source} has what TOML cannot hold: {e}")))
+}
+
+/// The preset that the highest layer with one names.
+fn preset(layers: &[Layer]) -> Result<&'static presets::Preset> {
+    let named = layers.iter().find_map(|layer| Some((layer, layer.table.get("preset")?.as_str()?)));
+    let (source, name) = match named {
+        Some((layer, name)) => (layer.name("preset"), name),
+        None => ("--preset".to_owned(), presets::DEFAULT),
+    };
+    presets::find(name).ok_or_else(|| {
+        let hint = nearest(name, presets::names()).map(|near| format!("; did you mean `{near}`?"));
+        let names = presets::names().join(", ");
+        let shown: String = name.escape_default().take(64).collect();
+        Error::Usage(format!(
+            "{source}: unknown preset `{shown}`: one of {names}{}",
+            hint.unwrap_or_default()
+        ))
+    })
+}
+
+impl Layer<'_> {
+    /// The option as this layer's user knows it.
+    fn name(&self, option: &str) -> String {
+        match self.file {
+            Some(file) => {
+                let line = file.line_of(option).map(|line| format!(", line {line}")).unwrap_or_default();
+                format!("{option} in {}{line}", file.path.display())
+            }
+            None => format!("--{option}"),
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Takes each option from the highest layer that has it. A length in steps hides one in epochs from a
+    /// lower layer, and the other way round; both in the same layer are a contradiction.
+    fn merge(&mut self) -> Result<()> {
+        for layer in &self.layers {
+            let length = ["epochs", "steps"].map(|option| layer.table.contains_key(option));
+            if length == [true, true] {
+                return Err(Error::Usage(format!(
+                    "{} excludes {}: give one of them",
+                    layer.name("steps"),
+                    layer.name("epochs")
+                )));
+            }
+            let has_length = self.values.contains_key("epochs") || self.values.contains_key("steps");
+            for (option, value) in &layer.table {
+                let is_length = option == "epochs" || option == "steps";
+                let hidden = self.values.contains_key(option) || (is_length && has_length);
+                if !hidden {
+                    self.values.insert(option.clone(), value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The option as its giver knows it: `--lr`, or `lr in FILE, line 3`.
+    fn name(&self, option: &str) -> String {
+        match self.layers.iter().find(|layer| layer.table.contains_key(option)) {
+            Some(layer) => layer.name(option),
+            None => format!("--{option}"),
+        }
+    }
+
+    fn whole(&self, option: &str) -> i64 {
+        self.values.get(option).and_then(Value::as_integer).unwrap_or_default()
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        for (option, value) in &self.values {
+            let Some(limit) = limits::find(option) else {
+                if value.as_str() == Some("") {
+                    return Err(Error::Usage(format!("{} is empty", self.name(option))));
+                }
+                continue;
+            };
+            let allowed = match value {
+                Value::Integer(value) => limit.allows_whole(*value),
+                Value::Float(value) => limit.allows(*value),
+                _ => false,
+            };
+            if !allowed {
+                return Err(Error::Usage(format!("{} is {value}, and must be {limit}", self.name(option))));
+            }
+        }
+        Ok(())
+    }
+
+    /// What one option asks of another.
+    fn check_together(&self, preset: &presets::Preset) -> Result<()> {
+        let wrong = |option: &str, rest: String| Err(Error::Usage(format!("{} {rest}", self.name(option))));
+        let (canvas, digit) = (self.whole("canvas"), self.whole("digit-size"));
+        if canvas != preset.canvas {
+            let (name, size) = (preset.name, preset.canvas);
+            return wrong(
+                "canvas",
+                format!("is {canvas}, and the model `{name}` takes frames of {size} pixels only"),
+            );
+        }
+        if digit > canvas {
+            return wrong("digit-size", format!("is {digit}, and must be at most the canvas, {canvas}"));
+        }
+        let (sequences, batch, parts) =
+            (self.whole("sequences"), self.whole("batch-size"), self.whole("accumulate"));
+        if sequences < batch * parts {
+            let step = format!("{batch} (batch-size) × {parts} (accumulate)");
+            return wrong("sequences", format!("is {sequences}, and one optimiser step takes {step}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::super::{Duration, Loss};
+    use super::*;
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse("c.toml", text).unwrap()
+    }
+
+    #[test]
+    fn every_preset_resolves_and_reads_back_as_itself() {
+        for name in presets::names() {
+            let config = TrainConfig::preset(name).unwrap();
+            let again = file(&config.to_toml().unwrap());
+            assert_eq!(resolve(&TrainOptions::default(), Some(&again)).unwrap(), config, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_limit() {
+        let all = TrainOptions { threads: Some(1), steps: Some(1), ..presets::PRESETS[0].options() };
+        let numbers = table(&all, "").unwrap();
+        let numbers = numbers.iter().filter(|(_, value)| value.is_integer() || value.is_float());
+        numbers.for_each(|(option, _)| assert!(limits::find(option).is_some(), "{option}"));
+    }
+
+    #[test]
+    fn options_of_command_line_and_file_have_the_same_names() {
+        let all = TrainOptions {
+            threads: Some(1),
+            steps: Some(1),
+            out: Some(PathBuf::from("x")),
+            ..presets::PRESETS[0].options()
+        };
+        let mut keys: Vec<String> = table(&all, "").unwrap().keys().cloned().collect();
+        let mut names = TrainOptions::names();
+        keys.sort();
+        names.sort();
+        assert_eq!(keys, names);
+    }
+
+    #[test]
+    fn higher_layers_win() {
+        let low = file("preset = 'base'\nlr = 1e-2\nsteps = 7\nclip-norm = 1.0");
+        let high = file("lr = 5e-3\nloss = 'mse'");
+        let command_line = TrainOptions { batch_size: Some(4), clip_norm: Some(0.0), ..Default::default() };
+        let config = resolve_over(&command_line, &[&low, &high]).unwrap();
+        assert_eq!((config.preset.as_str(), config.lr, config.loss), ("base", 5e-3, Loss::Mse));
+        assert_eq!((config.batch_size, config.clip_norm, config.duration()), (4, None, Duration::Steps(7)));
+        let command_line = TrainOptions { epochs: Some(3), ..Default::default() };
+        let config = resolve_over(&command_line, &[&low, &high]).unwrap();
+        assert_eq!((config.duration(), config.total_steps()), (Duration::Epochs(3), 3 * 625));
+    }
+
+    #[test]
+    fn errors_name_option_value_and_what_is_allowed() {
+        let none = TrainOptions::default;
+        for (command_line, text, expected) in [
+            (
+                TrainOptions { lr: Some(0.0), ..none() },
+                "",
+                "--lr is 0.0, and must be a number above 0, at most 10",
+            ),
+            (TrainOptions { lr: Some(f64::NAN), ..none() }, "", "--lr is nan, and must be"),
+            (
+                TrainOptions { batch_size: Some(-1), ..none() },
+                "",
+                "--batch-size is -1, and must be a whole number from 1",
+            ),
+            (
+                none(),
+                "\nema = 1.0",
+                "ema in c.toml, line 2 is 1.0, and must be 0 (off) or a number between 0 and 1",
+            ),
+            (none(), "out = ''", "out in c.toml, line 1 is empty"),
+            (
+                none(),
+                "preset = 'tinny'",
+                "preset in c.toml, line 1: unknown preset `tinny`: one of nano, tiny, small, base, large; did you mean",
+            ),
+            (none(), "epochs = 1\nsteps = 2", "steps in c.toml, line 2 excludes epochs in c.toml, line 1"),
+            (
+                TrainOptions { canvas: Some(32), ..none() },
+                "",
+                "--canvas is 32, and the model `tiny` takes frames of 64 pixels only",
+            ),
+            (
+                TrainOptions { digit_size: Some(65), ..none() },
+                "",
+                "--digit-size is 65, and must be at most the canvas, 64",
+            ),
+            (
+                TrainOptions { sequences: Some(31), accumulate: Some(2), ..none() },
+                "",
+                "--sequences is 31, and one optimiser step takes 16 (batch-size) × 2",
+            ),
+            (TrainOptions { frames_in: Some(2), ..none() }, "", "--frames-in is 2"),
+        ] {
+            let error = resolve(&command_line, Some(&file(text))).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_resolve_and_read_back_or_are_refused(
+            lr in prop_oneof![any::<f64>(), 0.0..1.0], decay in 0.0..1.1f64, seed in any::<i64>(),
+            steps in -5..100_000i64, batch in -2..70000i64, parts in prop_oneof![any::<i64>(), 1..9i64],
+        ) {
+            let options = TrainOptions {
+                lr: Some(lr), ema: Some(decay), seed: Some(seed), steps: Some(steps), batch_size: Some(batch),
+                accumulate: Some(parts), sequences: Some(1_000_000_000), ..Default::default()
+            };
+            if let Ok(config) = resolve(&options, None) {
+                let again = file(&config.to_toml().unwrap());
+                prop_assert_eq!(resolve(&TrainOptions::default(), Some(&again)).unwrap(), config);
+            }
+        }
+    }
+}

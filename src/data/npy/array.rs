@@ -1,0 +1,158 @@
+//! Whole arrays: what a prediction is made from and written to.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+
+use super::header::{Dtype, Header, MAX_HEADER};
+use crate::data::output::OutputFile;
+use crate::{Error, Result};
+
+/// The elements of an array.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Bytes, 255 is white.
+    U8(Vec<u8>),
+    /// Single precision, 1 is white.
+    F32(Vec<f32>),
+}
+
+/// A whole array in C order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// The sizes, the first varying slowest.
+    pub shape: Vec<usize>,
+    /// As many elements as the product of `shape`.
+    pub values: Values,
+}
+
+impl Array {
+    /// The shape as [N, T, H, W, C] where the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
+    /// `None` for any other.
+    pub fn as_sequences(&self) -> Option<[usize; 5]> {
+        match self.shape[..] {
+            [t, h, w] => Some([1, t, h, w, 1]),
+            [n, t, h, w] => Some([n, t, h, w, 1]),
+            [n, t, h, w, c @ (1 | 3)] => Some([n, t, h, w, c]),
+            _ => None,
+        }
+    }
+
+    /// The elements in units where 1 is white: bytes are divided by 255.
+    pub fn into_unit(self) -> Vec<f32> {
+        match self.values {
+            Values::U8(bytes) => bytes.into_iter().map(|b| f32::from(b) / 255.0).collect(),
+            Values::F32(values) => values,
+        }
+    }
+}
+
+/// Reads a whole array of uint8 or float32. Memory grows with the file, not with what its header promises.
+///
+/// # Errors
+/// [`Error::File`] when the file cannot be read, is no such array, or holds NaN or infinity.
+pub fn read(path: &Path) -> Result<Array> {
+    let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut bytes = Vec::new();
+    // The header first: a large file that is something else is not read to its end.
+    (&mut file).take(MAX_HEADER as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+    let header = Header::parse(&bytes, path)?;
+    let elements = header.check_length(length, path)?;
+    file.take(length - bytes.len() as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+    array_from(header, elements, bytes, path)
+}
+
+fn array_from(header: Header, elements: usize, mut bytes: Vec<u8>, path: &Path) -> Result<Array> {
+    bytes.drain(..header.start.min(bytes.len()));
+    if bytes.len() != elements * header.dtype.size() {
+        return Err(Error::file(path, "changed while it was read; try again"));
+    }
+    let values = match header.dtype {
+        Dtype::U8 => Values::U8(bytes),
+        Dtype::F32 => {
+            let values: Vec<f32> =
+                bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                return Err(Error::file(
+                    path,
+                    format!("holds {} at element {i}; its values must be finite", values[i]),
+                ));
+            }
+            Values::F32(values)
+        }
+    };
+    Ok(Array { shape: header.shape, values })
+}
+
+/// Writes a float32 array in C order; an existing `path` is overwritten only when whole.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be written, [`Error::Failure`] when `values` is not as long as `shape` says.
+pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
+    write(path, Dtype::F32, shape, values.len(), |out| {
+        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+    })
+}
+
+/// Writes a uint8 array in C order; an existing `path` is overwritten only when whole.
+///
+/// # Errors
+/// As [`write_f32`].
+pub fn write_u8(path: &Path, shape: &[usize], values: &[u8]) -> Result<()> {
+    write(path, Dtype::U8, shape, values.len(), |out| out.write_all(values))
+}
+
+fn write(
+    path: &Path,
+    dtype: Dtype,
+    shape: &[usize],
+    length: usize,
+    body: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    if shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size)) != Some(length) {
+        return Err(Error::Failure(format!("{length} values do not make an array of shape {shape:?}")));
+    }
+    let mut output = OutputFile::create(path, true)?;
+    let mut buffer = BufWriter::new(output.file());
+    let written = buffer
+        .write_all(&Header::bytes(dtype, shape))
+        .and_then(|()| body(&mut buffer))
+        .and_then(|()| buffer.flush());
+    drop(buffer);
+    written.map_err(|e| output.error(e))?;
+    output.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let values = vec![0.25, -1.0, 3.5e-9, 7.0, 0.0, 1.0];
+        write_f32(&path, &[1, 2, 3], &values).unwrap();
+        let array = read(&path).unwrap();
+        assert_eq!(array, Array { shape: vec![1, 2, 3], values: Values::F32(values) });
+        assert_eq!(array.as_sequences(), Some([1, 1, 2, 3, 1]));
+        write_u8(&path, &[2, 1], &[0, 255]).unwrap();
+        let array = read(&path).unwrap();
+        assert_eq!(array.as_sequences(), None);
+        assert_eq!(array.into_unit(), [0.0, 1.0]);
+        assert!(write_u8(&path, &[2, 2], &[0, 255]).is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        write_f32(&path, &[2], &[0.0, f32::NAN]).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("NaN at element 1"));
+        std::fs::write(&path, b"PK\x03\x04").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("a.npy"));
+        assert!(read(&folder.path().join("none.npy")).is_err());
+    }
+}

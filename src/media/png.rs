@@ -1,0 +1,278 @@
+//! PNG pictures and folders of them.
+
+use std::cmp::Ordering;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use ::png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
+
+use super::gif::grey;
+use super::{Image, MAX_BYTES, MAX_FRAMES, MAX_SIDE};
+use crate::data::OutputFile;
+use crate::{Error, Result};
+
+/// A picture that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raster {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// [height, width, channels].
+    pub pixels: Vec<u8>,
+}
+
+impl Raster {
+    /// The picture as greys [height, width].
+    pub fn to_grey(&self) -> Vec<u8> {
+        if self.channels == 1 {
+            return self.pixels.clone();
+        }
+        self.pixels.as_chunks::<3>().0.iter().map(|&pixel| grey(pixel)).collect()
+    }
+}
+
+/// Writes a picture; an existing `path` is overwritten only when whole.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be written, [`Error::Failure`] for a picture without pixels.
+pub fn write_png(path: &Path, image: &Image) -> Result<()> {
+    let (Ok(width @ 1..), Ok(height @ 1..)) = (u32::try_from(image.width), u32::try_from(image.height))
+    else {
+        return Err(Error::Failure(format!("a PNG cannot be {}×{} pixels", image.width, image.height)));
+    };
+    let mut output = OutputFile::create(path, true)?;
+    let mut buffer = BufWriter::new(output.file());
+    let mut encoder = Encoder::new(&mut buffer, width, height);
+    encoder.set_depth(BitDepth::Eight);
+    let is_grey = image.pixels.iter().all(|[red, green, blue]| red == green && green == blue);
+    encoder.set_color(if is_grey { ColorType::Grayscale } else { ColorType::Rgb });
+    let written = encoder.write_header().and_then(|mut writer| {
+        if is_grey {
+            writer.write_image_data(&image.pixels.iter().map(|p| p[0]).collect::<Vec<u8>>())?;
+        } else {
+            writer.write_image_data(image.pixels.as_flattened())?;
+        }
+        writer.finish()
+    });
+    let written = written.map_err(|e| e.to_string()).and_then(|()| buffer.flush().map_err(|e| e.to_string()));
+    drop(buffer);
+    written.map_err(|e| output.error(e))?;
+    output.commit()
+}
+
+/// Reads a PNG of any kind as 8-bit grey or colour; what is transparent is laid on black.
+///
+/// # Errors
+/// [`Error::File`] when it is no PNG, is broken, or larger than 4096×4096.
+pub fn read_png(path: &Path) -> Result<Raster> {
+    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    png_from(BufReader::new(file), path)
+}
+
+fn png_from(source: impl BufRead + Seek, name: &Path) -> Result<Raster> {
+    let broken = |e: ::png::DecodingError| Error::file(name, format!("is not a PNG that can be read: {e}"));
+    let mut decoder = Decoder::new_with_limits(source, Limits { bytes: MAX_BYTES });
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    let header = decoder.read_header_info().map_err(broken)?;
+    if header.width.max(header.height) > MAX_SIDE {
+        return Err(Error::file(
+            name,
+            format!("is {}×{} pixels; 1 to {MAX_SIDE} can be", header.width, header.height),
+        ));
+    }
+    let mut reader = decoder.read_info().map_err(broken)?;
+    let size = reader.output_buffer_size().filter(|&size| size <= MAX_BYTES);
+    let mut pixels = vec![0; size.ok_or_else(|| Error::file(name, "is too large"))?];
+    let frame = reader.next_frame(&mut pixels).map_err(broken)?;
+    pixels.truncate(frame.buffer_size());
+    let over_black = |value: u8, alpha: u8| ((u32::from(value) * u32::from(alpha) + 127) / 255) as u8;
+    let (channels, pixels) = match frame.color_type {
+        ColorType::Grayscale => (1, pixels),
+        ColorType::Rgb => (3, pixels),
+        ColorType::GrayscaleAlpha => {
+            (1, pixels.as_chunks::<2>().0.iter().map(|&[v, a]| over_black(v, a)).collect())
+        }
+        ColorType::Rgba => (
+            3,
+            pixels
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .flat_map(|&[r, g, b, a]| [r, g, b].map(|v| over_black(v, a)))
+                .collect(),
+        ),
+        ColorType::Indexed => return Err(Error::file(name, "has a palette that cannot be read")),
+    };
+    Ok(Raster { width: frame.width as usize, height: frame.height as usize, channels, pixels })
+}
+
+/// Reads the PNG files of a folder in natural order (frame-2 before frame-10); other files are passed over.
+///
+/// # Errors
+/// [`Error::File`] when there is none, one is broken or of another size than the first, or there are more than 10,000
+/// or 256 MiB of them.
+pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
+    let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read: {e}"));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) && path.is_file() {
+            paths.push(path);
+        }
+        if paths.len() > MAX_FRAMES {
+            return Err(Error::file(folder, format!("has more than {MAX_FRAMES} .png files")));
+        }
+    }
+    if paths.is_empty() {
+        return Err(Error::file(folder, "has no .png files"));
+    }
+    paths.sort_by(|a, b| natural(&name(a), &name(b)));
+    let mut pictures: Vec<Raster> = Vec::new();
+    let mut bytes = 0;
+    for path in &paths {
+        let picture = read_png(path)?;
+        if let Some(first) =
+            pictures.first().filter(|f| (f.width, f.height) != (picture.width, picture.height))
+        {
+            return Err(Error::file(
+                path,
+                format!(
+                    "is {}×{} pixels, the first of its folder {}×{}; all must be of one size",
+                    picture.width, picture.height, first.width, first.height
+                ),
+            ));
+        }
+        bytes += picture.pixels.len();
+        if bytes > MAX_BYTES {
+            return Err(Error::file(folder, format!("has more than {} MiB of pictures", MAX_BYTES >> 20)));
+        }
+        pictures.push(picture);
+    }
+    Ok(pictures)
+}
+
+/// Writes pictures as `frame-000.png`, `frame-001.png`, … into `folder`, which is made if it is not there.
+///
+/// # Errors
+/// [`Error::File`] when the folder holds PNG files already or cannot be written.
+pub fn write_png_folder(folder: &Path, images: &[Image]) -> Result<()> {
+    let unwritable = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
+    fs::create_dir_all(folder).map_err(unwritable)?;
+    for entry in fs::read_dir(folder).map_err(unwritable)? {
+        // Old frames among new ones would be read back as one clip.
+        if entry.map_err(unwritable)?.path().extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+            return Err(Error::file(
+                folder,
+                "holds .png files already; remove them or choose another folder",
+            ));
+        }
+    }
+    let digits = images.len().to_string().len().max(3);
+    images
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, image)| write_png(&folder.join(format!("frame-{i:0digits$}.png")), image))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Orders names as a person would: runs of digits by their value, all else by character.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a, b);
+    loop {
+        let (m, n) = (digits(x), digits(y));
+        if m > 0 && n > 0 {
+            // Without leading zeros the longer number is the larger one, whatever its length.
+            let (p, q) = (x[..m].trim_start_matches('0'), y[..n].trim_start_matches('0'));
+            match p.len().cmp(&q.len()).then_with(|| p.cmp(q)) {
+                Ordering::Equal => (x, y) = (&x[m..], &y[n..]),
+                order => return order,
+            }
+            continue;
+        }
+        let (mut p, mut q) = (x.chars(), y.chars());
+        match (p.next(), q.next()) {
+            (None, None) => return a.cmp(b),
+            (c, d) if c != d => return c.cmp(&d),
+            _ => (x, y) = (p.as_str(), q.as_str()),
+        }
+    }
+}
+
+/// How many digits a text starts with.
+fn digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        write_png(&path, &Image::grey(2, 1, &[3, 200])).unwrap();
+        let read = read_png(&path).unwrap();
+        assert_eq!(read, Raster { width: 2, height: 1, channels: 1, pixels: vec![3, 200] });
+        write_png(&path, &Image { width: 1, height: 2, pixels: vec![[1, 2, 3], [255, 255, 255]] }).unwrap();
+        let read = read_png(&path).unwrap();
+        assert_eq!((read.channels, read.to_grey()), (3, vec![2, 255]));
+        assert!(write_png(&path, &Image::new(0, 4, [0; 3])).is_err());
+    }
+
+    #[test]
+    fn folders_are_read_in_natural_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(read_png_folder(folder.path()).unwrap_err().to_string().contains("no .png"));
+        for (i, name) in ["frame-1.png", "frame-2.PNG", "frame-010.png", "frame-11.png"].iter().enumerate() {
+            write_png(&at(name), &Image::grey(1, 1, &[i as u8])).unwrap();
+        }
+        fs::write(at("notes.txt"), "").unwrap();
+        let read = read_png_folder(folder.path()).unwrap();
+        assert_eq!(read.iter().map(|r| r.pixels[0]).collect::<Vec<u8>>(), [0, 1, 2, 3]);
+        assert!(write_png_folder(folder.path(), &[]).is_err());
+        write_png(&at("frame-3.png"), &Image::grey(2, 1, &[0, 0])).unwrap();
+        assert!(read_png_folder(folder.path()).unwrap_err().to_string().contains("frame-3.png"));
+        let images: Vec<Image> = (0..12).map(|i| Image::grey(1, 1, &[i])).collect();
+        write_png_folder(&at("new"), &images).unwrap();
+        assert_eq!(read_png_folder(&at("new")).unwrap().len(), 12);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn natural_is_an_order(names in proptest::collection::vec("[a0-9é]{0,6}", 3)) {
+            let order = |i: usize, j: usize| natural(&names[i], &names[j]);
+            prop_assert_eq!(order(0, 1), order(1, 0).reverse());
+            if order(0, 1).is_le() && order(1, 2).is_le() {
+                prop_assert!(order(0, 2).is_le());
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(at in 0usize..90, with: u8, end in 0usize..100) {
+            let mut bytes = Vec::new();
+            let mut encoder = Encoder::new(&mut bytes, 3, 3);
+            encoder.set_color(ColorType::Rgba);
+            encoder.write_header().unwrap().write_image_data(&[77; 36]).unwrap();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = with;
+            }
+            bytes.truncate(bytes.len().saturating_sub(end));
+            let _ = png_from(std::io::Cursor::new(bytes), Path::new("x"));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Frames in bytes to tensors and back to one grey value a pixel.
+
+use ssmv_autograd::{Buffer, Tensor};
+
+use super::CHANNELS;
+use crate::{Error, Result};
+
+/// What a batch of sequences in bytes is: [batch, steps, side, side, channels], channels 1 or 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameShape {
+    /// Sequences.
+    pub batch: usize,
+    /// Frames a sequence.
+    pub steps: usize,
+    /// Height and width of a frame.
+    pub side: usize,
+    /// 1 (grey) or 3.
+    pub channels: usize,
+}
+
+/// Frames `range` of each sequence as f32 in [0,1]: [B, range, S, S, 3]; grey is repeated to three channels.
+pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>) -> Result<Tensor> {
+    let FrameShape { batch, steps, side, channels } = shape;
+    let frame = side * side * channels;
+    let fits =
+        bytes.len() == batch * steps * frame && range.end <= steps && [1, CHANNELS].contains(&channels);
+    if !fits {
+        let message = format!("{} bytes and frames {range:?} do not fit {shape:?}", bytes.len());
+        return Err(Error::Failure(message));
+    }
+    let mut out = Buffer::<f32>::stale(batch * range.len() * side * side * CHANNELS);
+    let table: [f32; 256] = std::array::from_fn(|i| i as f32 / 255.0);
+    let per_sequence = range.len() * side * side * CHANNELS;
+    for (i, out) in out.chunks_exact_mut(per_sequence.max(1)).enumerate() {
+        let source = &bytes[(i * steps + range.start) * frame..(i * steps + range.end) * frame];
+        if channels == 1 {
+            for (pixel, &byte) in out.chunks_exact_mut(CHANNELS).zip(source) {
+                pixel.fill(table[usize::from(byte)]);
+            }
+        } else {
+            out.iter_mut().zip(source).for_each(|(o, &byte)| *o = table[usize::from(byte)]);
+        }
+    }
+    Ok(Tensor::from_buffer([batch, range.len(), side, side, CHANNELS], out))
+}
+
+/// The mean over the colour channels: [.., 3] → one value a pixel. Grey frames come back as they were.
+pub fn to_grey(frames: &Tensor) -> Result<Vec<f32>> {
+    let values = frames.values::<f32>()?;
+    Ok(values.chunks_exact(CHANNELS).map(|p| p.iter().sum::<f32>() / CHANNELS as f32).collect())
+}

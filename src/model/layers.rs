@@ -1,0 +1,222 @@
+//! The layers that every part is made of: parameters with the operator that reads them.
+
+use std::cell::RefCell;
+
+use ssmv_autograd::{
+    Arena, DType, Element, Tensor,
+    ops::{
+        batch_norm2d::{BatchNormOptions, BatchStatistics, Statistics},
+        conv_transpose2d::ConvTranspose2d,
+        conv2d::Conv2d,
+    },
+};
+
+use super::parameters::{Builder, Init, Layout, NormId, ParamId, RunningStatistics};
+use crate::Result;
+
+/// PyTorch's ε of both normalisations.
+const EPS: f64 = 1e-5;
+
+/// What a forward pass reads: parameters, running statistics, and whether it trains.
+pub struct Context<'a> {
+    /// The parameters.
+    pub arena: &'a Arena,
+    /// The running statistics, by [`NormId`].
+    pub norms: &'a [RunningStatistics],
+    /// Normalises by the batch's statistics and gathers them in `seen`.
+    pub training: bool,
+    /// What the batch's statistics were.
+    pub seen: RefCell<Vec<(NormId, BatchStatistics)>>,
+}
+
+impl<'a> Context<'a> {
+    /// A context that has seen nothing yet.
+    pub fn new(arena: &'a Arena, norms: &'a [RunningStatistics], training: bool) -> Self {
+        Self { arena, norms, training, seen: RefCell::default() }
+    }
+
+    /// A parameter as a tensor.
+    pub fn parameter(&self, id: ParamId) -> Tensor {
+        self.arena.parameter(id.0)
+    }
+}
+
+fn tensor(values: &[f64], dtype: DType) -> Result<Tensor> {
+    Ok(ssmv_autograd::dispatch!(dtype, T => {
+        let values: Vec<T> = values.iter().map(|&v| <T as Element>::from_f64(v)).collect();
+        Tensor::new([values.len()], &values)?
+    }))
+}
+
+/// A square convolution.
+pub struct Conv {
+    weight: ParamId,
+    bias: Option<ParamId>,
+    attributes: Conv2d,
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Side of the kernel.
+    pub kernel: usize,
+}
+
+impl Conv {
+    /// `name.weight` and, where wanted, `name.bias`; padded so that stride 1 keeps the size.
+    pub fn new(
+        b: &mut Builder,
+        name: &str,
+        [cin, cout]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        bias: bool,
+    ) -> Self {
+        let init = Init::fan_in(cin * kernel * kernel);
+        b.scope(name, |b| Self {
+            weight: b.parameter("weight", Layout::filter(cout, cin, kernel), init, true),
+            bias: bias.then(|| b.parameter("bias", Layout::plain(&[cout]), init, false)),
+            attributes: Conv2d::square(stride, kernel / 2),
+            cin,
+            cout,
+            kernel,
+        })
+    }
+
+    /// [N,H,W,cin] → [N,H/stride,W/stride,cout].
+    pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.map(|b| cx.parameter(b));
+        Ok(x.conv2d(&cx.parameter(self.weight), bias.as_ref(), self.attributes)?)
+    }
+
+    /// Multiply-accumulates an output pixel.
+    pub fn macs(&self) -> usize {
+        self.cin * self.cout * self.kernel * self.kernel
+    }
+}
+
+/// A transposed convolution that doubles the size: kernel 4, stride 2, padding 1, no bias.
+pub struct Deconv {
+    weight: ParamId,
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+}
+
+impl Deconv {
+    /// Side of the kernel.
+    pub const KERNEL: usize = 4;
+
+    /// `name.weight`.
+    pub fn new(b: &mut Builder, name: &str, cin: usize, cout: usize) -> Self {
+        // PyTorch takes the second axis of a weight as its inputs, which here are the outputs.
+        let init = Init::fan_in(cout * Self::KERNEL * Self::KERNEL);
+        let layout = Layout::filter(cin, cout, Self::KERNEL);
+        Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, true)), cin, cout }
+    }
+
+    /// [N,H,W,cin] → [N,2H,2W,cout].
+    pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
+        Ok(x.conv_transpose2d(&cx.parameter(self.weight), None, ConvTranspose2d::square(2, 1))?)
+    }
+}
+
+/// Batch normalisation with what follows it fused in.
+pub struct Norm2d {
+    weight: ParamId,
+    bias: ParamId,
+    statistics: NormId,
+}
+
+impl Norm2d {
+    /// `name.weight`, `name.bias` and the running statistics.
+    pub fn new(b: &mut Builder, name: &str, channels: usize) -> Self {
+        b.scope(name, |b| Self {
+            weight: b.parameter("weight", Layout::plain(&[channels]), Init::Constant(1.0), false),
+            bias: b.parameter("bias", Layout::plain(&[channels]), Init::Constant(0.0), false),
+            statistics: b.norm(channels),
+        })
+    }
+
+    /// bn(x) (+ residual) (then ReLU).
+    pub fn forward(&self, cx: &Context, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        let statistics = if cx.training {
+            Statistics::Batch
+        } else {
+            let running = &cx.norms[self.statistics.0];
+            Statistics::Running(tensor(&running.mean, x.dtype())?, tensor(&running.variance, x.dtype())?)
+        };
+        let options = BatchNormOptions { eps: EPS, residual, relu };
+        let (weight, bias) = (cx.parameter(self.weight), cx.parameter(self.bias));
+        let (y, seen) = x.batch_norm2d(&weight, &bias, statistics, options)?;
+        cx.seen.borrow_mut().extend(seen.map(|s| (self.statistics, s)));
+        Ok(y)
+    }
+}
+
+/// A linear layer.
+pub struct Linear {
+    weight: ParamId,
+    bias: Option<ParamId>,
+    /// Inputs.
+    pub cin: usize,
+    /// Outputs.
+    pub cout: usize,
+}
+
+impl Linear {
+    /// `name.weight` and, where wanted, `name.bias`, with PyTorch's default initialisation.
+    pub fn new(b: &mut Builder, name: &str, cin: usize, cout: usize, bias: bool) -> Self {
+        let bias = bias.then(|| (Layout::plain(&[cout]), Init::fan_in(cin)));
+        Self::with(b, name, Layout::plain(&[cout, cin]), Init::fan_in(cin), bias)
+    }
+
+    /// The same with layouts and initialisations of one's own.
+    pub fn with(
+        b: &mut Builder,
+        name: &str,
+        weight: Layout,
+        init: Init,
+        bias: Option<(Layout, Init)>,
+    ) -> Self {
+        let [cout, cin] = [weight.internal[0], weight.internal[1]];
+        b.scope(name, |b| Self {
+            weight: b.parameter("weight", weight, init, true),
+            bias: bias.map(|(layout, init)| b.parameter("bias", layout, init, false)),
+            cin,
+            cout,
+        })
+    }
+
+    /// [.., cin] → [.., cout].
+    pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.map(|b| cx.parameter(b));
+        Ok(x.linear(&cx.parameter(self.weight), bias.as_ref())?)
+    }
+
+    /// Multiply-accumulates a row.
+    pub fn macs(&self) -> usize {
+        self.cin * self.cout
+    }
+}
+
+/// Layer normalisation over the last axis.
+pub struct LayerNorm {
+    weight: ParamId,
+    bias: ParamId,
+}
+
+impl LayerNorm {
+    /// `name.weight` and `name.bias`.
+    pub fn new(b: &mut Builder, name: &str, dim: usize) -> Self {
+        b.scope(name, |b| Self {
+            weight: b.parameter("weight", Layout::plain(&[dim]), Init::Constant(1.0), false),
+            bias: b.parameter("bias", Layout::plain(&[dim]), Init::Constant(0.0), false),
+        })
+    }
+
+    /// [.., dim] → [.., dim].
+    pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
+        Ok(x.layer_norm(&cx.parameter(self.weight), &cx.parameter(self.bias), EPS)?)
+    }
+}

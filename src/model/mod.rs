@@ -1,0 +1,131 @@
+//! The predictor: ResNet encoder → Mamba → transposed-convolution decoder.
+
+pub mod decoder;
+pub mod encoder;
+pub mod frames;
+pub mod info;
+pub mod layers;
+pub mod mamba;
+pub mod parameters;
+pub mod presets;
+pub mod state;
+pub mod temporal;
+
+use ssmv_autograd::{Arena, ArenaLayout, DType, Shape, Tensor, no_grad, ops::batch_norm2d::BatchStatistics};
+
+pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
+
+use crate::Result;
+use decoder::Decoder;
+use encoder::Encoder;
+use layers::Context;
+use parameters::{Builder, Parameter, RunningStatistics, initialise};
+use temporal::Temporal;
+
+/// How much of a batch's statistics goes into the running ones (PyTorch's momentum).
+const MOMENTUM: f64 = 0.1;
+
+/// The parts, without their parameters' values.
+pub struct Network {
+    encoder: Encoder,
+    temporal: Temporal,
+    decoder: Decoder,
+}
+
+impl Network {
+    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3].
+    fn forward(&self, cx: &Context, preset: &Preset, frames: &Tensor) -> Result<Tensor> {
+        let [batch, steps, h, w, c] = frames.shape().dims("predictor", "frames [B,T,S,S,3]")?;
+        let (latent, maps) = self.encoder.forward(cx, &frames.reshape([batch * steps, h, w, c])?)?;
+        let latent = latent.reshape([batch, steps, preset.latent])?;
+        let future = self.temporal.forward(cx, &latent)?;
+        let (start, channels) = (preset.start(), preset.decoder[0]);
+        let future = future.reshape([batch * NEXT_FRAMES, start, start, channels])?;
+        let y = self.decoder.forward(cx, &future, &maps, batch)?;
+        Ok(y.reshape([batch, NEXT_FRAMES, h, w, c])?)
+    }
+}
+
+/// A predictor: its parts, parameters and running statistics.
+pub struct Predictor {
+    /// What it was built from.
+    pub preset: &'static Preset,
+    /// Names and layouts of the parameters, in the arena's order.
+    pub parameters: Vec<Parameter>,
+    /// The parameters' values.
+    pub arena: Arena,
+    /// Running statistics of the batch normalisations.
+    pub norms: Vec<RunningStatistics>,
+    network: Network,
+}
+
+impl Predictor {
+    /// A predictor as it begins under `seed`.
+    pub fn new(preset: &'static Preset, seed: u64, dtype: DType) -> Result<Self> {
+        let (network, builder) = build(preset);
+        let arena = initialise(&builder.parameters, seed, dtype)?;
+        Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
+    }
+
+    /// A predictor whose parameters are all zero, to be set from a checkpoint.
+    pub fn zeros(preset: &'static Preset, dtype: DType) -> Result<Self> {
+        let (network, builder) = build(preset);
+        let shapes = builder.parameters.iter().map(|p| Shape::from(&p.layout.internal));
+        let arena = Arena::new(ArenaLayout::new(shapes)?, dtype);
+        Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
+    }
+
+    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
+    /// normalisations use the batch's statistics and carry them into the running ones.
+    pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, &self.norms, true);
+        let y = self.network.forward(&cx, self.preset, frames)?;
+        for (id, seen) in cx.seen.into_inner() {
+            carry(&mut self.norms[id.0], &seen, self.arena.dtype());
+        }
+        Ok(y)
+    }
+
+    /// The same with running statistics, nothing recorded and nothing changed.
+    pub fn predict(&self, frames: &Tensor) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, &self.norms, false);
+        no_grad(|| self.network.forward(&cx, self.preset, frames))
+    }
+
+    /// The number of parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|p| p.layout.numel()).sum()
+    }
+}
+
+/// A preset's parameters and running statistics by name and shape, without the parameters' values.
+pub fn outline(preset: &Preset) -> (Vec<Parameter>, Vec<RunningStatistics>) {
+    let (_, builder) = build(preset);
+    (builder.parameters, builder.norms)
+}
+
+fn build(preset: &Preset) -> (Network, Builder) {
+    let mut b = Builder::default();
+    let network = Network {
+        encoder: b.scope("encoder", |b| Encoder::new(b, preset)),
+        temporal: b.scope("temporal", |b| Temporal::new(b, preset)),
+        decoder: b.scope("decoder", |b| Decoder::new(b, preset)),
+    };
+    (network, b)
+}
+
+/// Blends a batch's statistics into the running ones, rounded as a checkpoint keeps them: a resumed run goes on with
+/// the same bits.
+fn carry(running: &mut RunningStatistics, seen: &BatchStatistics, dtype: DType) {
+    let blend = |old: &mut Vec<f64>, new: &[f64]| {
+        for (o, n) in old.iter_mut().zip(new) {
+            *o += MOMENTUM * (n - *o);
+            if dtype == DType::F32 {
+                *o = f64::from(*o as f32);
+            }
+        }
+    };
+    blend(&mut running.mean, &seen.mean);
+    blend(&mut running.variance, &seen.variance);
+    running.batches += 1;
+}

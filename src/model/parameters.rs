@@ -1,0 +1,229 @@
+//! What a model's parameters are called, how they are laid out here and in PyTorch, and how they begin.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Shape, ops::layout::permute};
+
+use crate::Result;
+
+/// Two layouts of one parameter: PyTorch's, in checkpoints, and the one in memory. PyTorch's shape, cut further into
+/// `view`, has its axes put into `order`; the result, with axes merged, has the shape `internal`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// PyTorch's shape.
+    pub external: Vec<usize>,
+    view: Vec<usize>,
+    order: Vec<usize>,
+    /// The shape in memory.
+    pub internal: Vec<usize>,
+}
+
+impl Layout {
+    /// The same in both.
+    pub fn plain(shape: &[usize]) -> Self {
+        let all = || shape.to_vec();
+        Self { external: all(), view: all(), order: (0..shape.len()).collect(), internal: all() }
+    }
+
+    /// A convolution's weight: [A, B, kh, kw] there, [A, kh, kw, B] here.
+    pub fn filter(a: usize, b: usize, kernel: usize) -> Self {
+        let external = vec![a, b, kernel, kernel];
+        Self {
+            view: external.clone(),
+            external,
+            order: vec![0, 2, 3, 1],
+            internal: vec![a, kernel, kernel, b],
+        }
+    }
+
+    /// A depthwise causal convolution's weight: [D, 1, K] there, [K, D] here.
+    pub fn depthwise(d: usize, taps: usize) -> Self {
+        Self { external: vec![d, 1, taps], view: vec![d, taps], order: vec![1, 0], internal: vec![taps, d] }
+    }
+
+    /// A linear layer that reads a flattened map: its inputs are [C, H, W] there, [H, W, C] here.
+    pub fn reads_map(out: usize, channels: usize, side: usize) -> Self {
+        let cin = channels * side * side;
+        Self {
+            external: vec![out, cin],
+            view: vec![out, channels, side * side],
+            order: vec![0, 2, 1],
+            internal: vec![out, cin],
+        }
+    }
+
+    /// A linear layer that writes `maps` flattened maps: its outputs are [maps, C, H, W] there, [maps, H, W, C] here.
+    /// Its weight where `cin` is given, its bias otherwise.
+    pub fn writes_maps(maps: usize, channels: usize, side: usize, cin: Option<usize>) -> Self {
+        let out = maps * channels * side * side;
+        let shape = |mut dims: Vec<usize>| {
+            dims.extend(cin);
+            dims
+        };
+        let mut order = vec![0, 2, 1];
+        order.extend(cin.map(|_| 3));
+        Self {
+            external: shape(vec![out]),
+            view: shape(vec![maps, channels, side * side]),
+            order,
+            internal: shape(vec![out]),
+        }
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.external.iter().product()
+    }
+
+    /// From PyTorch's layout to the one in memory.
+    pub fn import<T: Element>(&self, values: &[T]) -> Vec<T> {
+        permute(values, &self.view, &self.order).to_vec()
+    }
+
+    /// From the layout in memory to PyTorch's.
+    pub fn export<T: Element>(&self, values: &[T]) -> Vec<T> {
+        let here: Vec<usize> = self.order.iter().map(|&axis| self.view[axis]).collect();
+        let mut inverse = vec![0; self.order.len()];
+        self.order.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+        permute(values, &here, &inverse).to_vec()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.order.is_sorted()
+    }
+}
+
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All equal.
+    Constant(f64),
+    /// Uniform in [−bound, bound].
+    Uniform(f64),
+    /// ln 1, ln 2, … ln N in each row (S4D-real; Gu et al. 2022).
+    LogStates,
+    /// Such that softplus gives a step drawn log-uniformly from [0.001, 0.1], at least 1e-4 (mamba_ssm).
+    StepBias,
+}
+
+impl Init {
+    /// PyTorch's default for convolutions and linear layers, weight and bias: kaiming_uniform with a = √5, which is
+    /// uniform within 1/√fan_in.
+    pub fn fan_in(fan_in: usize) -> Self {
+        Self::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+
+    fn values(self, layout: &Layout, rng: &mut ChaCha8Rng) -> Vec<f64> {
+        let n = layout.numel();
+        match self {
+            Self::Constant(value) => vec![value; n],
+            Self::Uniform(bound) => (0..n).map(|_| rng.random_range(-bound..=bound)).collect(),
+            Self::LogStates => {
+                let states = layout.external.last().copied().unwrap_or(1);
+                (0..n).map(|i| ((i % states + 1) as f64).ln()).collect()
+            }
+            Self::StepBias => (0..n)
+                .map(|_| {
+                    let (low, high) = (0.001f64.ln(), 0.1f64.ln());
+                    let step = (low + rng.random::<f64>() * (high - low)).exp().max(1e-4);
+                    step + (-(-step).exp_m1()).ln()
+                })
+                .collect(),
+        }
+    }
+}
+
+/// One parameter.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// PyTorch's name of it.
+    pub name: String,
+    /// Its layouts.
+    pub layout: Layout,
+    /// Whether weight decay applies: not to norms, biases, A_log and D.
+    pub decay: bool,
+    init: Init,
+}
+
+/// Index of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamId(pub(super) usize);
+
+/// Index of a batch normalisation's running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NormId(pub(super) usize);
+
+/// Running statistics of one batch normalisation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningStatistics {
+    /// PyTorch's name of the module.
+    pub name: String,
+    /// Running mean of each channel.
+    pub mean: Vec<f64>,
+    /// Running (unbiased) variance of each channel.
+    pub variance: Vec<f64>,
+    /// Training batches that went into them.
+    pub batches: i64,
+}
+
+/// Gathers parameters while a model is put together.
+#[derive(Default)]
+pub struct Builder {
+    prefix: String,
+    /// All parameters so far.
+    pub parameters: Vec<Parameter>,
+    /// All running statistics so far.
+    pub norms: Vec<RunningStatistics>,
+}
+
+impl Builder {
+    /// Runs `body` with `name.` before all names.
+    pub fn scope<R>(&mut self, name: impl std::fmt::Display, body: impl FnOnce(&mut Self) -> R) -> R {
+        let outer = self.prefix.len();
+        self.prefix += &format!("{name}.");
+        let made = body(self);
+        self.prefix.truncate(outer);
+        made
+    }
+
+    /// A parameter.
+    pub fn parameter(&mut self, name: &str, layout: Layout, init: Init, decay: bool) -> ParamId {
+        self.parameters.push(Parameter { name: format!("{}{name}", self.prefix), layout, decay, init });
+        ParamId(self.parameters.len() - 1)
+    }
+
+    /// Running statistics of the batch normalisation in scope: mean 0, variance 1.
+    pub fn norm(&mut self, channels: usize) -> NormId {
+        self.norms.push(RunningStatistics {
+            name: self.prefix.trim_end_matches('.').to_owned(),
+            mean: vec![0.0; channels],
+            variance: vec![1.0; channels],
+            batches: 0,
+        });
+        NormId(self.norms.len() - 1)
+    }
+}
+
+/// An arena with the parameters as they begin under `seed`. Each parameter draws from a stream of its own, so that
+/// another preset's parameter of the same name and shape begins alike.
+pub fn initialise(parameters: &[Parameter], seed: u64, dtype: DType) -> Result<Arena> {
+    let layout = ArenaLayout::new(parameters.iter().map(|p| Shape::from(&p.layout.internal)))?;
+    let mut arena = Arena::new(layout, dtype);
+    let ranges = arena.layout().clone();
+    for (parameter, range) in parameters.iter().zip(ranges.ranges()) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream(&parameter.name));
+        let external = parameter.init.values(&parameter.layout, &mut rng);
+        let values = if parameter.layout.is_plain() { external } else { parameter.layout.import(&external) };
+        ssmv_autograd::dispatch!(dtype, T => {
+            let slots = &mut arena.values_mut::<T>()?[range.clone()];
+            slots.iter_mut().zip(&values).for_each(|(s, &v)| *s = <T as Element>::from_f64(v));
+        });
+    }
+    Ok(arena)
+}
+
+/// FNV-1a of a name: which random stream a parameter draws from.
+fn stream(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}

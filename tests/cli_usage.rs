@@ -1,0 +1,251 @@
+//! The command line as a user meets it: help, wrong usage, configuration layers, completions.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn program(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    command.args(arguments.split_whitespace()).current_dir(folder);
+    command
+}
+
+fn run(folder: &Path, arguments: &str) -> Output {
+    program(folder, arguments).output().unwrap()
+}
+
+fn here(arguments: &str) -> Output {
+    run(Path::new("."), arguments)
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// Checks that the run failed with `code`, nothing on stdout, and one line on stderr with all of `parts` in it.
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(output.stdout.is_empty(), "{}", stdout(output));
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    parts.iter().for_each(|part| assert!(stderr.contains(part), "{part:?} is not in: {stderr}"));
+}
+
+/// The printed configuration of a run that must succeed.
+fn printed(folder: &Path, arguments: &str) -> String {
+    let output = run(folder, &format!("train --print-config {arguments}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    stdout(&output).to_owned()
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    for command in ["", "train", "eval", "predict", "data make", "data show", "info", "verify", "completions"]
+    {
+        let output = here(&format!("{command} --help"));
+        assert!(output.status.success(), "{command}");
+        assert!(stdout(&output).contains("Examples:\n  ssmv-raw "), "{command}: {}", stdout(&output));
+        assert!(!stdout(&output).contains('\x1b'), "{command}: colour without a terminal");
+        assert!(output.stderr.is_empty());
+    }
+    assert!(stdout(&here("--version")).starts_with("ssmv-raw 0."));
+    assert!(stdout(&here("data --help")).contains("make"));
+}
+
+#[test]
+fn the_help_of_train_shows_what_the_presets_set() {
+    let output = here("train --help");
+    let row = stdout(&output).lines().find(|line| line.trim_start().starts_with("base ")).unwrap();
+    for value in ["10000", "16", "2e-4", "cosine-epoch", "l1"] {
+        assert!(row.split_whitespace().any(|cell| cell == value), "{value}: {row}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_code_2() {
+    for (arguments, parts) in [
+        ("train --batchsize 3", &["--batchsize", "--batch-size"][..]),
+        ("train --preset tinny", &["tinny", "nano, tiny, small, base, large", "'tiny'"]),
+        ("train --rule fast", &["--rule", "fast", "standard, ssm-video"]),
+        ("train --lr 0", &["--lr is 0.0", "above 0"]),
+        ("train --lr -1", &["--lr is -1.0"]),
+        ("train --lr nan", &["--lr is nan"]),
+        ("train --lr inf", &["--lr is inf"]),
+        ("train --lr fast", &["--lr", "fast"]),
+        ("train --batch-size 0", &["--batch-size is 0", "1 to 65536"]),
+        ("train --batch-size -4", &["--batch-size is -4"]),
+        ("train --batch-size 65537", &["--batch-size is 65537"]),
+        ("train --batch-size 99999999999999999999", &["--batch-size", "99999999999999999999"]),
+        ("train --frames-in 2", &["--frames-in is 2", "3 to 1000"]),
+        ("train --threads 0", &["--threads is 0", "1 to 1024"]),
+        ("train --ema 1", &["--ema is 1.0"]),
+        ("train --accumulate 0", &["--accumulate is 0"]),
+        ("train --steps 0", &["--steps is 0"]),
+        ("train --seed 9223372036854775808", &["--seed"]),
+        ("train --canvas 32", &["--canvas is 32", "tiny", "64"]),
+        ("train --preset nano --canvas 64", &["--canvas is 64", "nano", "32"]),
+        ("train --digit-size 100", &["--digit-size is 100", "64"]),
+        ("train --sequences 8", &["--sequences is 8", "16 (batch-size)"]),
+        ("train --epochs 1 --steps 1", &["--epochs", "--steps"]),
+        ("train --resume", &["--resume", "--out"]),
+        ("train --config", &["--config"]),
+        ("eval", &["--checkpoint"]),
+        ("eval --checkpoint . --ssim-range 3", &["--ssim-range", "3"]),
+        ("eval --checkpoint . --roll-out 0", &["--roll-out", "0"]),
+        ("eval --checkpoint . --sequences 0", &["--sequences"]),
+        ("predict --checkpoint .", &["--input", "--output"]),
+        ("predict --checkpoint . --input . --output x --frames -1", &["--frames"]),
+        ("data make --out x.gif", &["--out x.gif", ".npy"]),
+        ("data make --out x.npy --digit-size 65", &["--digit-size is 65", "64"]),
+        ("data make --out x.npy --split all", &["--split", "train, test"]),
+        ("data show Cargo.toml --out x.txt", &["--out x.txt", ".gif or .png"]),
+        ("info --preset bas", &["bas", "'base'"]),
+        ("verify", &["PATH"]),
+        ("verify . --dtype f16", &["--dtype", "f64, f32"]),
+        ("completions tcsh", &["tcsh", "bash"]),
+        ("tarin", &["tarin", "'train'"]),
+    ] {
+        refused(&here(arguments), 2, parts);
+    }
+    assert_eq!(here("").status.code(), Some(2));
+    assert_eq!(here("data").status.code(), Some(2));
+}
+
+#[test]
+fn a_wrong_configuration_file_is_named_with_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, parts) in [
+        ("lr = 1e-3\nbatch_size = 4\n", &["c.toml, line 2", "`batch_size`", "`batch-size`"][..]),
+        ("preset = 'huge'", &["preset in c.toml, line 1", "huge", "nano, tiny, small, base, large"]),
+        ("lr = 'high'", &["c.toml, line 1", "lr", "high"]),
+        ("lr = -1.0", &["lr in c.toml, line 1 is -1.0", "above 0"]),
+        ("lr = nan", &["lr in c.toml, line 1 is nan"]),
+        ("\nthreads = 0", &["threads in c.toml, line 2 is 0"]),
+        ("epochs = 1\nsteps = 1", &["steps in c.toml, line 2", "epochs in c.toml, line 1"]),
+        ("lr = = 2", &["c.toml, line 1"]),
+        ("lr = 1\nlr = 2", &["c.toml, line 2"]),
+        ("[training]\nlr = 1", &["c.toml, line 1", "`training`"]),
+    ] {
+        std::fs::write(folder.path().join("c.toml"), text).unwrap();
+        refused(&run(folder.path(), "train --config c.toml --print-config"), 2, parts);
+    }
+    std::fs::write(folder.path().join("c.toml"), b"lr = \xff").unwrap();
+    refused(&run(folder.path(), "train --config c.toml"), 1, &["c.toml", "UTF-8"]);
+    refused(&run(folder.path(), "train --config none.toml"), 1, &["none.toml", "cannot be read"]);
+    refused(&run(folder.path(), "train --config ."), 1, &["folder"]);
+    #[cfg(unix)]
+    refused(&run(folder.path(), "train --config /dev/zero"), 1, &["/dev/zero", "1 MiB"]);
+}
+
+#[test]
+fn a_printed_configuration_reads_back_as_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        "",
+        "--preset nano",
+        "--preset base --clip-norm 1 --ema 0.999 --threads 2 --out x",
+        "--preset large --steps 5000 --save-every 0 --save-every-steps 100 --lr 1.2345678901234567e-5",
+        "--data FILE.npy --layout ntchw --rule ssm-video --loss mse --seed 9223372036854775807",
+    ] {
+        let first = printed(folder.path(), arguments);
+        std::fs::write(folder.path().join("first.toml"), &first).unwrap();
+        assert_eq!(printed(folder.path(), "--config first.toml"), first, "{arguments}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_file_and_the_file_over_the_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "preset = 'base'\nlr = 0.5\nsteps = 7\nbatch-size = 4\nclip-norm = 2\n";
+    std::fs::write(folder.path().join("c.toml"), text).unwrap();
+    let has = |arguments: &str, lines: &[&str]| {
+        let config = printed(folder.path(), arguments);
+        lines
+            .iter()
+            .for_each(|line| assert!(config.lines().any(|l| l == *line), "{line} is not in:\n{config}"));
+        config
+    };
+    let file_only = has(
+        "--config c.toml",
+        &["preset = \"base\"", "lr = 0.5", "steps = 7", "batch-size = 4", "schedule = \"cosine-epoch\""],
+    );
+    assert!(!file_only.contains("\nepochs"));
+    let both = has(
+        "--config c.toml --preset tiny --lr 0.25 --epochs 3 --clip-norm 0",
+        &[
+            "preset = \"tiny\"",
+            "lr = 0.25",
+            "epochs = 3",
+            "batch-size = 4",
+            "clip-norm = 0.0",
+            "schedule = \"cosine\"",
+        ],
+    );
+    assert!(!both.contains("\nsteps"));
+    has("--preset nano", &["canvas = 32", "digit-size = 14"]);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_folder = folder.path().join("run");
+    std::fs::create_dir(&run_folder).unwrap();
+    std::fs::write(run_folder.join("config.toml"), "preset = 'nano'\nsteps = 9\nout = 'elsewhere'\n")
+        .unwrap();
+    refused(&run(folder.path(), "train --out run"), 1, &["run", "not empty", "--resume"]);
+    refused(&run(folder.path(), "train --resume none"), 1, &["none", "cannot be read"]);
+
+    // Going on takes the run's own configuration, and its folder from where it lies now.
+    for arguments in ["--out run --resume", "--resume run"] {
+        let config = printed(folder.path(), &format!("{arguments} --lr 0.125"));
+        for line in ["preset = \"nano\"", "steps = 9", "lr = 0.125"] {
+            assert!(config.lines().any(|l| l == line), "{config}");
+        }
+        assert!(config.lines().any(|l| l.starts_with("out = ") && l.ends_with("run\"")), "{config}");
+    }
+}
+
+#[test]
+fn outputs_that_exist_need_force() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x.npy", "x.gif"] {
+        std::fs::write(folder.path().join(name), "precious").unwrap();
+    }
+    for arguments in
+        ["data make --out x.npy", "data show x.npy", "predict --checkpoint . --input x.npy --output x.gif"]
+    {
+        refused(&run(folder.path(), arguments), 1, &["exists already", "--force"]);
+    }
+    refused(&run(folder.path(), "data show none.npy"), 1, &["none.npy", "cannot be read"]);
+    refused(&run(folder.path(), "eval --checkpoint none"), 1, &["none", "cannot be read"]);
+    refused(&run(folder.path(), "verify none"), 1, &["none", "cannot be read"]);
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for (shell, part) in
+        [("bash", "complete -F _ssmv"), ("zsh", "#compdef ssmv-raw"), ("fish", "complete -c ssmv-raw")]
+    {
+        let output = here(&format!("completions {shell}"));
+        assert!(output.status.success());
+        assert!(stdout(&output).contains(part), "{shell}");
+        assert!(stdout(&output).contains("batch-size"), "{shell}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    for arguments in ["completions bash", "train --help", "train --print-config"] {
+        let mut child =
+            program(Path::new("."), arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Closed before the program writes its first byte.
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let code = child.wait().unwrap().code();
+        assert!(stderr.is_empty(), "{arguments}: {stderr}");
+        assert!(matches!(code, Some(0 | 141)), "{arguments}: {code:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! Whatever bytes a data file holds, reading it ends in a value or in an error that names the file, and never takes
+//! more memory than the file's bytes justify.
+
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use ssmv_raw::data::npy::{self, Dtype, Header};
+use ssmv_raw::data::{Layout, NpySequences, idx};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn idx_file(sizes: [u32; 3], body: &[u8]) -> Vec<u8> {
+    let words = [0x803, sizes[0], sizes[1], sizes[2]];
+    words.iter().flat_map(|w: &u32| w.to_be_bytes()).chain(body.iter().copied()).collect()
+}
+
+fn npy_file() -> Vec<u8> {
+    let mut bytes = Header::bytes(Dtype::U8, &[2, 3, 4, 4]);
+    bytes.extend((0..96).map(|i| i as u8));
+    bytes
+}
+
+fn read_idx(bytes: &[u8]) {
+    for result in [
+        idx::images_from(bytes, Path::new("a.idx"))
+            .map(|i| assert_eq!(i.pixels.len(), i.count * i.height * i.width)),
+        idx::labels_from(bytes, Path::new("a.idx")).map(|_| ()),
+    ] {
+        if let Err(e) = result {
+            assert!(e.to_string().starts_with("a.idx: "), "{e}");
+        }
+    }
+}
+
+fn read_npy(bytes: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    std::fs::write(&path, bytes).unwrap();
+    if let Ok(array) = npy::read(&path) {
+        assert_eq!(array.shape.iter().product::<usize>(), array.into_unit().len());
+    }
+    for layout in [Layout::Tnhw, Layout::Nthw, Layout::Nthwc, Layout::Ntchw] {
+        match NpySequences::open(&path, layout) {
+            Ok(file) => {
+                let mut out = vec![0; file.frames() * file.frame_bytes()];
+                (0..file.len()).for_each(|i| file.sequence(i, 0..file.frames(), &mut out).unwrap());
+            }
+            Err(e) => assert!(e.to_string().contains("a.npy: "), "{e}"),
+        }
+    }
+}
+
+/// Puts bytes over others, and cuts or prolongs.
+fn mutate(mut bytes: Vec<u8>, changes: &[(usize, u8)], length: isize) -> Vec<u8> {
+    let size = bytes.len();
+    for &(at, with) in changes {
+        bytes[at % size] = with;
+    }
+    bytes.resize(size.saturating_add_signed(length), 0);
+    bytes
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    // Most changes fall on the header.
+    proptest::collection::vec((prop_oneof![3 => 0usize..80, 1 => 0usize..4000], any::<u8>()), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        read_idx(&bytes);
+        read_idx(&gzip(&bytes));
+        read_npy(&bytes);
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend(&bytes);
+        read_npy(&npy);
+    }
+
+    #[test]
+    fn any_header(text in "[{}()',:a-z0-9TF| <>_-]{0,120}", version in 0u8..5) {
+        let mut npy = b"\x93NUMPY".to_vec();
+        npy.extend([version, 0]);
+        npy.extend((text.len() as u16).to_le_bytes());
+        if version > 1 {
+            npy.extend([0, 0]);
+        }
+        npy.extend(text.as_bytes());
+        read_npy(&npy);
+    }
+
+    #[test]
+    fn changed_files(changes in changes(), length in -70isize..70, sizes: [u32; 3]) {
+        let idx = idx_file([3, 5, 4], &[9; 60]);
+        read_idx(&mutate(idx.clone(), &changes, length));
+        read_idx(&gzip(&mutate(idx.clone(), &changes, length)));
+        read_idx(&mutate(gzip(&idx), &changes, length));
+        read_idx(&idx_file(sizes, &[1; 99]));
+        read_npy(&mutate(npy_file(), &changes, length));
+    }
+}
+
+#[test]
+fn unchanged_files_are_read() {
+    let idx = idx_file([3, 5, 4], &[9; 60]);
+    for bytes in [&idx, &gzip(&idx)] {
+        assert_eq!(idx::images_from(&bytes[..], Path::new("a")).unwrap().pixels, [9; 60]);
+    }
+    read_npy(&npy_file());
+}
+
+#[test]
+fn a_gzip_bomb_ends_where_its_header_says() {
+    // 64 MiB of zeros in some 64 KiB, after a header that promises 20 bytes, and after one that promises 4 GiB.
+    let zeros = vec![0; 64 << 20];
+    let bombs = [idx_file([1, 5, 4], &zeros), idx_file([u32::MAX, 1, 1], &zeros)].map(|bytes| gzip(&bytes));
+    let mut damaged = gzip(&idx_file([1, 5, 4], &[9; 20]));
+    let checksum = damaged.len() - 8;
+    damaged[checksum] ^= 1;
+    for bytes in bombs.iter().chain([&damaged]) {
+        assert!(idx::images_from(&bytes[..], Path::new("a")).is_err());
+    }
+}
+
+/// The most memory, in KiB, that the process has ever asked for, used or not; `None` where the system does not say.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[test]
+fn no_memory_is_taken_on_a_promise() {
+    let before = peak();
+    // Just below the reader's own limit, so that only the missing bytes can stop it.
+    let idx = idx_file([1_000_000, 32, 32], &[1; 99]);
+    for bytes in [&idx, &gzip(&idx)] {
+        let message = idx::images_from(&bytes[..], Path::new("a")).unwrap_err().to_string();
+        assert!(message.contains("cut short"), "{message}");
+    }
+    let mut npy = Header::bytes(Dtype::F32, &[1 << 10, 1 << 10, 1 << 9]);
+    npy.extend([0; 999]);
+    read_npy(&npy);
+    if let (Some(before), Some(after)) = (before, peak()) {
+        // The other tests of this file run meanwhile and take their part.
+        assert!(after - before < 700 << 10, "{} KiB were taken", after - before);
+    }
+}
