@@ -12,5 +12,6 @@ pub mod model;
 pub mod optim;
 pub mod record;
 pub mod train;
+pub mod verify;
 
 pub use error::{Error, Result};

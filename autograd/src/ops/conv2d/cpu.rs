@@ -51,6 +51,10 @@ impl Bordered {
         }
         let [h, w] = self.size;
         let mut out = Buffer::stale(images * self.elements());
+        // Nothing is read where no output has a tap, as in dgrad of a 1×1 kernel whose stride passes every pixel by.
+        if out.is_empty() {
+            return Scratch::Copy(out);
+        }
         let kept = self.source[1].min(w.saturating_sub(self.before[1])) * self.channels;
         let left = self.before[1].min(w) * self.channels;
         let source_row = self.source[1] * self.channels;

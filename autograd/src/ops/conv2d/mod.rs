@@ -58,10 +58,10 @@ impl Conv2d {
         if in_channels != cin {
             return fail(format!("x {x} has {cin} channels and the weight {w} takes {in_channels}"));
         }
-        if self.stride.contains(&0) || kh == 0 || kw == 0 {
-            return fail(format!("stride {:?} and kernel {kh}x{kw} must be at least 1", self.stride));
+        if self.stride.contains(&0) || x.numel() == 0 || w.numel() == 0 {
+            return fail(format!("stride {:?}, x {x} and the weight {w} must be at least 1", self.stride));
         }
-        let mut output = [0; 2];
+        let (mut output, mut bordered) = ([0; 2], [0; 2]);
         for (i, (side, k)) in [(h, kh), (width, kw)].into_iter().enumerate() {
             let padded = self.padding[i].checked_mul(2).and_then(|p| side.checked_add(p)).filter(|&p| p >= k);
             let Some(padded) = padded else {
@@ -69,7 +69,10 @@ impl Conv2d {
                 return fail(format!("kernel {kh}x{kw} is larger than x {x} with padding {p}"));
             };
             output[i] = (padded - k) / self.stride[i] + 1;
+            bordered[i] = padded;
         }
+        // The passes copy an image with its border; a wide stride makes y small and leaves the border as it is.
+        Shape::from([bordered[0], bordered[1], cin]).checked_numel("conv2d")?;
         let (stride, padding) = (self.stride, self.padding);
         Ok(Geometry { n, input: [h, width], cin, output, cout, kernel: [kh, kw], stride, padding })
     }

@@ -34,10 +34,10 @@ impl ConvTranspose2d {
         if in_channels != cin {
             return fail(format!("x {x} has {cin} channels and the weight {w} takes {in_channels}"));
         }
-        if self.stride.contains(&0) || kh == 0 || kw == 0 || h == 0 || width == 0 {
-            return fail(format!("stride {:?}, kernel {kh}x{kw} and x {x} must be at least 1", self.stride));
+        if self.stride.contains(&0) || x.numel() == 0 || w.numel() == 0 {
+            return fail(format!("stride {:?}, x {x} and the weight {w} must be at least 1", self.stride));
         }
-        let mut input = [0; 2];
+        let (mut input, mut bordered) = ([0; 2], [0; 2]);
         for (i, (side, k)) in [(h, kh), (width, kw)].into_iter().enumerate() {
             if self.output_padding[i] >= self.stride[i] {
                 let (extra, stride) = (self.output_padding[i], self.stride[i]);
@@ -47,8 +47,8 @@ impl ConvTranspose2d {
                 .checked_mul(self.stride[i])
                 .and_then(|s| s.checked_add(k)?.checked_add(self.output_padding[i]));
             let cut = self.padding[i].checked_mul(2);
-            input[i] = match (full, cut) {
-                (Some(full), Some(cut)) if full > cut => full - cut,
+            (input[i], bordered[i]) = match (full, cut) {
+                (Some(full), Some(cut)) if full > cut => (full - cut, full),
                 _ => {
                     return fail(format!(
                         "padding {} leaves nothing of the output of x {x}",
@@ -57,6 +57,8 @@ impl ConvTranspose2d {
                 }
             };
         }
+        // The backward pass copies an image of y with what the padding cut off.
+        Shape::from([bordered[0], bordered[1], cout]).checked_numel(op)?;
         let (stride, padding) = (self.stride, self.padding);
         Ok(Geometry { n, input, cin: cout, output: [h, width], cout: cin, kernel: [kh, kw], stride, padding })
     }

@@ -6,9 +6,13 @@
 use rayon::prelude::*;
 
 use crate::{
-    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer,
+    Backward, DType, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer,
     cpu::rows_per_piece,
 };
+
+/// Columns up to which the backward pass is computed in f64: of a gradient over two or three columns nearly everything
+/// cancels, and what is left would drown in f32's rounding of the rest.
+const FEW_COLUMNS: usize = 32;
 
 /// The operator; inputs x [.., N], γ [N], β [N].
 pub struct LayerNorm {
@@ -57,9 +61,12 @@ impl Op for LayerNorm {
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [x, gamma] = cx.saved()?;
         let n = gamma.numel();
+        let dtype = if n <= FEW_COLUMNS { DType::F64 } else { dy.dtype() };
+        let [x, d, gamma] = [&x, dy, &gamma].map(|t| t.to_dtype(dtype));
+        let mut give = |i, gradient: Tensor| cx.give(i, gradient.to_dtype(dy.dtype()));
         match dy.device() {
-            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                let (xs, d, gamma) = (x.values::<T>()?, dy.values::<T>()?, gamma.values::<T>()?);
+            Device::Cpu => crate::dispatch!(dtype, T => {
+                let (xs, d, gamma) = (x.values::<T>()?, d.values::<T>()?, gamma.values::<T>()?);
                 let piece = rows_per_piece(n) * n;
                 let mut dx = Buffer::stale(xs.len());
                 let rows = dx.par_chunks_mut(piece).zip(xs.par_chunks(piece).zip(d.par_chunks(piece)));
@@ -69,9 +76,9 @@ impl Op for LayerNorm {
                     dgamma.iter_mut().zip(part_gamma).for_each(|(s, v)| *s += v);
                     dbeta.iter_mut().zip(part_beta).for_each(|(s, v)| *s += v);
                 }
-                cx.give(0, Tensor::from_buffer(x.shape().clone(), dx))?;
-                cx.give(1, Tensor::new([n], &dgamma)?)?;
-                cx.give(2, Tensor::new([n], &dbeta)?)
+                give(0, Tensor::from_buffer(x.shape().clone(), dx))?;
+                give(1, Tensor::new([n], &dgamma)?)?;
+                give(2, Tensor::new([n], &dbeta)?)
             }),
         }
     }

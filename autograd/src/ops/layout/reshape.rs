@@ -6,6 +6,8 @@ use crate::{Backward, Error, Forward, Op, Result, Shape, Tensor, apply};
 pub struct Reshape {
     /// The new shape.
     pub to: Shape,
+    /// Shape of x, for the backward pass.
+    from: Shape,
 }
 
 impl Op for Reshape {
@@ -26,13 +28,13 @@ impl Op for Reshape {
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        cx.give(0, dy.clone())
+        cx.give(0, dy.with_shape(self.from.clone()))
     }
 }
 
 impl Tensor {
     /// The same elements under another shape; memory is shared.
     pub fn reshape(&self, to: impl Into<Shape>) -> Result<Tensor> {
-        apply(Reshape { to: to.into() }, &[self])
+        apply(Reshape { to: to.into(), from: self.shape().clone() }, &[self])
     }
 }

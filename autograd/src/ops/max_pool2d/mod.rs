@@ -45,9 +45,11 @@ impl Op for MaxPool2d {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [n, h, w, c] = inputs[0].dims("max_pool2d", "x [N,H,W,C]")?;
         let fits = (1..=15).contains(&self.kernel) && self.stride > 0 && self.padding <= self.kernel / 2;
-        match (self.output(h), self.output(w)) {
-            (Some(h), Some(w)) if fits => Ok([n, h, w, c].into()),
-            _ => Err(Error::shape(
+        let fits = fits && inputs[0].numel() > 0;
+        // The output's size divides by the stride, so it comes after the check.
+        match fits.then(|| self.output(h).zip(self.output(w))).flatten() {
+            Some((h, w)) => Ok([n, h, w, c].into()),
+            None => Err(Error::shape(
                 "max_pool2d",
                 format!(
                     "kernel {} (1 to 15), stride {}, padding {} (at most half the kernel) do not fit x {}",

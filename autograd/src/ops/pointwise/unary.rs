@@ -120,7 +120,13 @@ impl Unary for Tanh {
 }
 
 /// y = ln(1 + eˣ), as max(x, 0) + ln(1 + e^−|x|), which neither overflows nor cancels.  dy/dx = σ(x).
+/// Past [`Softplus::LINEAR_FROM`] y = x and dy/dx = 1, as PyTorch has it.
 pub struct Softplus;
+
+impl Softplus {
+    /// Where PyTorch takes x itself; ln(1 + eˣ) is 2e-9 larger there.
+    pub const LINEAR_FROM: f64 = 20.0;
+}
 
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
@@ -128,11 +134,12 @@ impl Unary for Softplus {
     fn value<T: Element>(&self, x: T) -> T {
         // T::max would swallow a NaN.
         let positive = if x < T::ZERO { T::ZERO } else { x };
-        positive + (-x.abs()).exp_wide().ln_1p()
+        let curved = positive + (-x.abs()).exp_wide().ln_1p();
+        if x > T::from_f64(Self::LINEAR_FROM) { x } else { curved }
     }
     #[inline(always)]
     fn derivative<T: Element>(&self, x: T) -> T {
-        logistic(x)
+        if x > T::from_f64(Self::LINEAR_FROM) { T::ONE } else { logistic(x) }
     }
 }
 

@@ -1,0 +1,110 @@
+//! One case as a graph: its tensors as leaves, its output, and the gradients that come back.
+
+use ssmv_autograd::{DType, Gradients, Tensor};
+
+use super::{
+    case::{Array, Case},
+    compare::Outputs,
+};
+use crate::{Error, Result};
+
+/// Elements that an intermediate result may have: 2 GiB in f64.
+const LARGEST_RESULT: usize = 1 << 28;
+
+/// What one run of a case gathers.
+pub(super) struct Graph<'a> {
+    pub case: &'a Case,
+    pub dtype: DType,
+    leaves: Vec<(String, Tensor)>,
+    /// Outputs beside `out.y` and the gradients.
+    pub outputs: Outputs,
+}
+
+impl<'a> Graph<'a> {
+    pub fn new(case: &'a Case, dtype: DType) -> Self {
+        Self { case, dtype, leaves: Vec::new(), outputs: Outputs::new() }
+    }
+
+    /// `in.NAME`, a leaf where the case holds its gradient.
+    pub fn input(&mut self, name: &str) -> Result<Tensor> {
+        self.leaf(&format!("in.{name}"), format!("grad_in.{name}"))
+    }
+
+    /// `in.NAME` where the case has it.
+    pub fn optional(&mut self, name: &str) -> Result<Option<Tensor>> {
+        match self.case.get(&format!("in.{name}")) {
+            Some(_) => self.input(name).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// `param.NAME`, a leaf where the case holds its gradient.
+    pub fn param(&mut self, name: &str) -> Result<Tensor> {
+        self.leaf(&format!("param.{name}"), format!("grad_param.{name}"))
+    }
+
+    fn leaf(&mut self, name: &str, gradient: String) -> Result<Tensor> {
+        let tensor = self.case.tensor(name)?.tensor(self.dtype)?;
+        if self.case.get(&gradient).is_none() {
+            return Ok(tensor);
+        }
+        let leaf = tensor.leaf();
+        self.leaves.push((gradient, leaf.clone()));
+        Ok(leaf)
+    }
+
+    /// Refuses a result that is not the reference's before it takes memory: attributes in a file can ask for any size.
+    pub fn promise(&self, shape: &[usize]) -> Result<()> {
+        let want = &self.case.tensor("out.y")?.shape;
+        if shape != want {
+            return Err(Error::Failure(format!("out.y is {want:?} and the inputs make {shape:?}")));
+        }
+        Ok(())
+    }
+
+    /// Refuses an intermediate result of these sizes where it would not fit.
+    pub fn room(&self, sizes: &[usize]) -> Result<()> {
+        let elements = sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+        match elements {
+            Some(n) if n <= LARGEST_RESULT => Ok(()),
+            _ => Err(Error::Failure(format!("an intermediate result of {sizes:?} is too large"))),
+        }
+    }
+
+    /// Sends `grad_out.y` (1 for a scalar without it) back through `y`, in PyTorch's layout, and names what came out.
+    pub fn finish(mut self, y: &Tensor) -> Result<Outputs> {
+        self.outputs.insert("out.y".to_owned(), Array::of(y));
+        if self.leaves.is_empty() {
+            return Ok(self.outputs);
+        }
+        let mut gradients = Gradients::of_leaves();
+        if self.case.get("grad_out.y").is_none() && y.numel() == 1 {
+            y.backward(&mut gradients)?;
+        } else {
+            y.backward_from(self.case.tensor("grad_out.y")?.tensor(self.dtype)?, &mut gradients)?;
+        }
+        for (name, leaf) in &self.leaves {
+            if let Some(gradient) = gradients.of(leaf) {
+                self.outputs.insert(name.clone(), Array::of(gradient));
+            }
+        }
+        Ok(self.outputs)
+    }
+}
+
+/// NCHW → NHWC; a convolution's weight [out, in, kh, kw] → [out, kh, kw, in] and a transposed one's
+/// [in, out, kh, kw] → [in, kh, kw, out] go the same way.
+pub(super) fn to_channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.permute(&[0, 2, 3, 1])?)
+}
+
+/// NHWC → NCHW.
+pub(super) fn to_channels_first(x: &Tensor) -> Result<Tensor> {
+    Ok(x.permute(&[0, 3, 1, 2])?)
+}
+
+/// A depthwise weight [D, 1, K] → [K, D].
+pub(super) fn to_taps_first(weight: &Tensor) -> Result<Tensor> {
+    let [d, _, k] = weight.shape().dims("causal_conv1d", "weight [D,1,K]")?;
+    Ok(weight.permute(&[2, 1, 0])?.reshape([k, d])?)
+}

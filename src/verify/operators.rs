@@ -1,0 +1,179 @@
+//! The table of operators: a name and the function that runs a case of it.
+
+use serde_json::json;
+use ssmv_autograd::{
+    DType, Op, Shape, Tensor,
+    ops::{
+        batch_norm2d::{BatchNormOptions, Statistics},
+        conv_transpose2d::ConvTranspose2d,
+        conv2d::Conv2d,
+        linear::Linear,
+    },
+};
+
+use super::{
+    case::{Array, Case},
+    compare::Outputs,
+    graph::{Graph, to_channels_first, to_channels_last, to_taps_first},
+    mixer,
+};
+use crate::{Error, Result};
+
+/// Runs a case in a dtype and gives what it made, by the names that the references have.
+type Operator = fn(&Case, DType) -> Result<Outputs>;
+
+/// Every operator that cases may name.
+pub(super) const TABLE: &[(&str, Operator)] = &[
+    ("batch_norm2d", batch_norm2d),
+    ("causal_conv1d", causal_conv1d),
+    ("conv2d", conv2d),
+    ("conv_transpose2d", conv_transpose2d),
+    ("l1_loss", |case, dtype| loss(case, dtype, Tensor::l1_loss)),
+    ("layer_norm", layer_norm),
+    ("linear", linear),
+    ("mamba_mixer", mixer::mamba_mixer),
+    ("max_pool2d", max_pool2d),
+    ("mse_loss", |case, dtype| loss(case, dtype, Tensor::mse_loss)),
+    ("relu", |case, dtype| unary(case, dtype, Tensor::relu)),
+    ("selective_scan", selective_scan),
+    ("sigmoid", |case, dtype| unary(case, dtype, Tensor::sigmoid)),
+    ("silu", |case, dtype| unary(case, dtype, Tensor::silu)),
+    ("softplus", |case, dtype| unary(case, dtype, Tensor::softplus)),
+    ("tanh", |case, dtype| unary(case, dtype, Tensor::tanh)),
+    ("upsample_nearest2d", upsample_nearest2d),
+];
+
+/// The NCHW shape of an NHWC one.
+fn channels_first(shape: &Shape) -> Vec<usize> {
+    [0, 3, 1, 2].iter().filter_map(|&axis| shape.get(axis).copied()).collect()
+}
+
+fn shapes<'a>(x: &'a Tensor, weight: &'a Tensor, bias: Option<&'a Tensor>) -> Vec<&'a Shape> {
+    [x, weight].into_iter().chain(bias).map(Tensor::shape).collect()
+}
+
+fn unary(case: &Case, dtype: DType, f: fn(&Tensor) -> ssmv_autograd::Result<Tensor>) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let y = f(&graph.input("x")?)?;
+    graph.finish(&y)
+}
+
+fn loss(
+    case: &Case,
+    dtype: DType,
+    f: fn(&Tensor, &Tensor) -> ssmv_autograd::Result<Tensor>,
+) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let y = f(&graph.input("prediction")?, &graph.input("target")?)?;
+    graph.finish(&y)
+}
+
+/// Refuses an NHWC image that its padding would make too large.
+fn bordered(graph: &Graph, image: &Shape, padding: [usize; 2]) -> Result<()> {
+    let [_, h, w, c] = image.dims("padding", "[N,H,W,C]")?;
+    graph.room(&[h.saturating_add(2 * padding[0]), w.saturating_add(2 * padding[1]), c])
+}
+
+fn conv2d(case: &Case, dtype: DType) -> Result<Outputs> {
+    case.only_usual(&[("dilation", json!(1)), ("groups", json!(1)), ("padding_mode", json!("zeros"))])?;
+    let op = Conv2d { stride: case.pair("stride")?, padding: case.pair("padding")? };
+    let mut graph = Graph::new(case, dtype);
+    let (x, weight) = (to_channels_last(&graph.input("x")?)?, to_channels_last(&graph.input("weight")?)?);
+    let bias = graph.optional("bias")?;
+    graph.promise(&channels_first(&op.shape(&shapes(&x, &weight, bias.as_ref()))?))?;
+    bordered(&graph, x.shape(), op.padding)?;
+    let y = to_channels_first(&x.conv2d(&weight, bias.as_ref(), op)?)?;
+    graph.finish(&y)
+}
+
+fn conv_transpose2d(case: &Case, dtype: DType) -> Result<Outputs> {
+    case.only_usual(&[("dilation", json!(1)), ("groups", json!(1))])?;
+    let output_padding = if case.has("output_padding") { case.pair("output_padding")? } else { [0; 2] };
+    let op = ConvTranspose2d { stride: case.pair("stride")?, padding: case.pair("padding")?, output_padding };
+    let mut graph = Graph::new(case, dtype);
+    let (x, weight) = (to_channels_last(&graph.input("x")?)?, to_channels_last(&graph.input("weight")?)?);
+    let bias = graph.optional("bias")?;
+    let shape = op.shape(&shapes(&x, &weight, bias.as_ref()))?;
+    graph.promise(&channels_first(&shape))?;
+    bordered(&graph, &shape, op.padding)?;
+    let y = to_channels_first(&x.conv_transpose2d(&weight, bias.as_ref(), op)?)?;
+    graph.finish(&y)
+}
+
+fn linear(case: &Case, dtype: DType) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.optional("bias")?);
+    graph.promise(&Linear.shape(&shapes(&x, &weight, bias.as_ref()))?)?;
+    let y = x.linear(&weight, bias.as_ref())?;
+    graph.finish(&y)
+}
+
+/// Also the running statistics: (1 − m)·running + m·batch, with the unbiased variance.
+fn batch_norm2d(case: &Case, dtype: DType) -> Result<Outputs> {
+    let (training, eps) = (case.flag("training")?, case.number("eps")?);
+    let mut graph = Graph::new(case, dtype);
+    let x = to_channels_last(&graph.input("x")?)?;
+    let (weight, bias) = (graph.input("weight")?, graph.input("bias")?);
+    let running = |name: &str| case.tensor(&format!("in.running_{name}"));
+    let statistics = if training {
+        Statistics::Batch
+    } else {
+        Statistics::Running(running("mean")?.tensor(dtype)?, running("var")?.tensor(dtype)?)
+    };
+    let options = BatchNormOptions { eps, ..BatchNormOptions::default() };
+    let (y, seen) = x.batch_norm2d(&weight, &bias, statistics, options)?;
+    if let Some(seen) = seen
+        && case.get("out.running_mean").is_some()
+    {
+        let m = case.number("momentum")?;
+        for (name, batch) in [("mean", seen.mean), ("var", seen.variance)] {
+            let old = &running(name)?.values;
+            let new = old.iter().zip(batch).map(|(o, b)| (1.0 - m) * o + m * b).collect();
+            graph.outputs.insert(format!("out.running_{name}"), Array::vector(new));
+        }
+    }
+    let y = to_channels_first(&y)?;
+    graph.finish(&y)
+}
+
+fn layer_norm(case: &Case, dtype: DType) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.input("bias")?);
+    let y = x.layer_norm(&weight, &bias, case.number("eps")?)?;
+    graph.finish(&y)
+}
+
+fn max_pool2d(case: &Case, dtype: DType) -> Result<Outputs> {
+    case.only_usual(&[("dilation", json!(1)), ("ceil_mode", json!(false))])?;
+    let mut graph = Graph::new(case, dtype);
+    let x = to_channels_last(&graph.input("x")?)?;
+    let y = x.max_pool2d(case.square("kernel")?, case.square("stride")?, case.square("padding")?)?;
+    let y = to_channels_first(&y)?;
+    graph.finish(&y)
+}
+
+fn upsample_nearest2d(case: &Case, dtype: DType) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let (x, scale) = (graph.input("x")?, case.square("scale")?);
+    let [n, c, h, w] = x.shape().dims("upsample_nearest2d", "x [N,C,H,W]")?;
+    graph.promise(&[n, c, h.saturating_mul(scale), w.saturating_mul(scale)])?;
+    let y = to_channels_first(&to_channels_last(&x)?.upsample_nearest2d(scale)?)?;
+    graph.finish(&y)
+}
+
+fn causal_conv1d(case: &Case, dtype: DType) -> Result<Outputs> {
+    if case.has("layout") && case.word("layout")? != "BLD" {
+        return Err(Error::Failure(format!("layout {} is not supported; BLD is", case.word("layout")?)));
+    }
+    let mut graph = Graph::new(case, dtype);
+    let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.input("bias")?);
+    let y = x.causal_conv1d(&to_taps_first(&weight)?, &bias)?;
+    graph.finish(&y)
+}
+
+fn selective_scan(case: &Case, dtype: DType) -> Result<Outputs> {
+    let mut graph = Graph::new(case, dtype);
+    let (u, delta, a) = (graph.input("u")?, graph.input("delta")?, graph.input("a")?);
+    let y = u.selective_scan(&delta, &a, &graph.input("b")?, &graph.input("c")?, &graph.input("d")?)?;
+    graph.finish(&y)
+}

@@ -1,0 +1,42 @@
+//! Every operator and composite against central differences in f64, over shapes and attributes drawn at random but the
+//! same in every run. A new operator is one row in `gradcheck/operators.rs`.
+
+use std::sync::LazyLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+
+#[path = "gradcheck/check.rs"]
+mod check;
+#[path = "gradcheck/composites.rs"]
+mod composites;
+#[path = "gradcheck/draw.rs"]
+mod draw;
+#[path = "gradcheck/operators.rs"]
+mod operators;
+#[path = "gradcheck/refusals.rs"]
+mod refusals;
+#[path = "gradcheck/seeded.rs"]
+mod seeded;
+
+/// Thread pools of other sizes than the default one; results must have the same bits on all.
+fn pools() -> &'static [(usize, ThreadPool)] {
+    static POOLS: LazyLock<Vec<(usize, ThreadPool)>> = LazyLock::new(|| {
+        [1, 3].map(|n| (n, ThreadPoolBuilder::new().num_threads(n).build().expect("threads start"))).into()
+    });
+    &POOLS
+}
+
+fn check_all(table: &[check::Row]) {
+    let failures: Vec<String> = table.par_iter().filter_map(|row| check::row(row).err()).collect();
+    assert!(failures.is_empty(), "{} of {} rows fail:\n{}", failures.len(), table.len(), failures.join("\n"));
+}
+
+#[test]
+fn operators() {
+    check_all(operators::TABLE);
+}
+
+#[test]
+fn composites() {
+    check_all(composites::TABLE);
+}
