@@ -9,7 +9,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::native_lanes;
+use super::{Lanes, native_lanes};
 use crate::Element;
 
 /// Vectors in the widest panel.
@@ -133,18 +133,32 @@ impl<T: Element> Panel<'_, T> {
         for (i, row) in acc.iter().enumerate() {
             let at = self.c_rows[first + i] + self.c_shift;
             let c = &mut self.c[at..at + self.cols];
-            let mut values = [T::ZERO; 64];
-            let values = &mut values[..NV * lanes];
-            for (v, chunk) in row.iter().zip(values.chunks_exact_mut(lanes)) {
-                // SAFETY: the chunk has as many elements as the register.
-                unsafe { chunk.as_mut_ptr().cast::<T::V<S>>().write_unaligned(*v) };
+            if self.cols == NV * lanes {
+                for (v, &value) in row.iter().enumerate() {
+                    // SAFETY: `c` is NV registers long, and so is `init` (`run` checked it).
+                    unsafe {
+                        let slot = c.as_mut_ptr().add(v * lanes).cast::<T::V<S>>();
+                        let mut value = value;
+                        if let Some(init) = self.init {
+                            let init = init.as_ptr().add(v * lanes).cast::<T::V<S>>();
+                            value = <T as Lanes>::add(simd, value, init.read_unaligned());
+                        }
+                        if self.add {
+                            value = <T as Lanes>::add(simd, slot.read_unaligned(), value);
+                        }
+                        slot.write_unaligned(value);
+                    }
+                }
+                continue;
             }
-            match self.init {
-                Some(init) => c.iter_mut().zip(values).zip(init).for_each(|((c, v), &i)| {
-                    *c = if self.add { *c + *v + i } else { *v + i };
-                }),
-                None if self.add => c.iter_mut().zip(values).for_each(|(c, v)| *c += *v),
-                None => c.copy_from_slice(&values[..self.cols]),
+            let mut values = [T::ZERO; 64];
+            for (v, &value) in row.iter().enumerate() {
+                // SAFETY: NV registers of at most 16 elements fit the array.
+                unsafe { values.as_mut_ptr().add(v * lanes).cast::<T::V<S>>().write_unaligned(value) };
+            }
+            for (j, c) in c.iter_mut().enumerate() {
+                let value = values[j] + self.init.map_or(T::ZERO, |init| init[j]);
+                *c = if self.add { *c + value } else { value };
             }
         }
     }

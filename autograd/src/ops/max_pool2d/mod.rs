@@ -98,6 +98,15 @@ fn load<T: Copy + Default>(from: &[T]) -> [T; BLOCK] {
     lane
 }
 
+/// The front of a lane into a slice of up to [`BLOCK`] values.
+#[inline(always)]
+fn store<T: Copy>(lane: &[T; BLOCK], to: &mut [T]) {
+    match to.first_chunk_mut() {
+        Some(full) => *full = *lane,
+        None => to.copy_from_slice(&lane[..to.len()]),
+    }
+}
+
 impl MaxPool2d {
     /// Calls `visit(tap, start of the input pixel)` for each element of output pixel `i`'s window.
     #[inline(always)]
@@ -139,7 +148,7 @@ impl MaxPool2d {
                             }
                         });
                         if let Some((best, at)) = best {
-                            y.copy_from_slice(&best[..y.len()]);
+                            store(&best, y);
                             win.iter_mut().zip(at).for_each(|(w, at)| *w = at.to_f64() as u8);
                         }
                     }
@@ -170,7 +179,7 @@ impl MaxPool2d {
                             for j in 0..BLOCK {
                                 sum[j] += if at[j] == tap as u32 { lane[j] } else { T::ZERO };
                             }
-                            dx.copy_from_slice(&sum[..d.len()]);
+                            store(&sum, dx);
                         });
                     }
                 }
