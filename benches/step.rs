@@ -1,6 +1,6 @@
 //! Times whole training steps on the CPU: forward, L1 loss, backward, AdamW, at 10 input frames and 2 predicted ones.
 //!
-//!     cargo bench --bench step -- [--preset tiny] [--batch 16] [--steps 12]
+//!     cargo bench --bench step -- [--preset tiny] [--batch 16] [--steps 12] [--threads 2]
 //!
 //! Prints one JSON object: the median of the steps, samples a second, peak resident memory.
 
@@ -29,6 +29,8 @@ fn main() {
     let preset = Preset::find(&option("--preset", "tiny")).expect("a preset");
     let batch: usize = option("--batch", "16").parse().expect("--batch takes a number");
     let steps: usize = option("--steps", "12").parse().expect("--steps takes a number");
+    let threads: usize = option("--threads", "0").parse().expect("--threads takes a number, 0 for all cores");
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("threads start");
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
     let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::Element;
+use bytemuck::Pod;
 
 /// Bytes from which on buffers are kept for later; smaller ones go to the allocator directly.
 const POOLED_FROM: usize = 8192;
@@ -72,13 +72,13 @@ fn give(block: Vec<Line>) {
 }
 
 /// A block of elements, aligned to a cache line, that is kept for the next request of its size when dropped.
-pub struct Buffer<T: Element> {
+pub struct Buffer<T: Pod> {
     block: Vec<Line>,
     len: usize,
     element: PhantomData<T>,
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Pod> Buffer<T> {
     /// `len` elements of unspecified (but initialised) values, for a kernel that writes them all.
     pub fn stale(len: usize) -> Self {
         Self { block: take((len * size_of::<T>()).div_ceil(LINE)), len, element: PhantomData }
@@ -87,7 +87,7 @@ impl<T: Element> Buffer<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::stale(len);
-        buffer.fill(T::ZERO);
+        buffer.fill(T::zeroed());
         buffer
     }
 
@@ -99,13 +99,13 @@ impl<T: Element> Buffer<T> {
     }
 }
 
-impl<T: Element> Drop for Buffer<T> {
+impl<T: Pod> Drop for Buffer<T> {
     fn drop(&mut self) {
         give(std::mem::take(&mut self.block));
     }
 }
 
-impl<T: Element> Deref for Buffer<T> {
+impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -113,7 +113,7 @@ impl<T: Element> Deref for Buffer<T> {
     }
 }
 
-impl<T: Element> DerefMut for Buffer<T> {
+impl<T: Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut bytemuck::cast_slice_mut(&mut self.block)[..self.len]
     }

@@ -119,7 +119,7 @@ pub(crate) struct Node {
 #[derive(Default)]
 struct Saved {
     tensors: Vec<Tensor>,
-    bytes: Vec<u8>,
+    bytes: Option<Buffer<u8>>,
 }
 
 /// What an operator may do in its forward pass.
@@ -142,9 +142,9 @@ impl Forward {
     }
 
     /// Keeps bytes for the backward pass, such as the winners of a pooling window.
-    pub fn save_bytes(&mut self, bytes: Vec<u8>) {
+    pub fn save_bytes(&mut self, bytes: Buffer<u8>) {
         if self.recording {
-            self.saved.bytes = bytes;
+            self.saved.bytes = Some(bytes);
         }
     }
 }
@@ -178,8 +178,8 @@ impl Backward<'_> {
     }
 
     /// Takes out the bytes that forward saved.
-    pub fn saved_bytes(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.saved.bytes)
+    pub fn saved_bytes(&mut self) -> Buffer<u8> {
+        self.saved.bytes.take().unwrap_or_else(|| Buffer::stale(0))
     }
 
     /// Adds `gradient` to what input `i` has got so far. Nothing happens where none is needed.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use progress::{Progress, TrainStatus};
+pub use progress::Progress;
 pub use table::{Table, thousands};
 pub use ui::Ui;
 

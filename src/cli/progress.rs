@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Ui;
+use crate::train::Status;
 
 /// Between two lines where there is no bar.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -18,23 +19,6 @@ pub struct Progress {
     /// When the work began, and at which step: a resumed run does not begin at 0.
     start: Option<(Instant, u64)>,
     last_line: Option<Instant>,
-}
-
-/// Where a training is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainStatus {
-    /// The epoch, counted from 1.
-    pub epoch: u64,
-    /// How many epochs there will be.
-    pub epochs: u64,
-    /// Optimiser steps done.
-    pub step: u64,
-    /// The loss of late.
-    pub loss: f64,
-    /// The learning rate.
-    pub lr: f64,
-    /// Sequences trained on in a second.
-    pub samples_per_second: f64,
 }
 
 impl Progress {
@@ -55,7 +39,7 @@ impl Progress {
     }
 
     /// As [`Progress::set`], with the text that training has.
-    pub fn training(&mut self, status: &TrainStatus) {
+    pub fn training(&mut self, status: &Status) {
         let total = self.total;
         self.show(status.step, || training_line(status, total));
     }
@@ -99,8 +83,8 @@ impl Drop for Progress {
     }
 }
 
-fn training_line(status: &TrainStatus, total: u64) -> String {
-    let TrainStatus { epoch, epochs, step, loss, lr, samples_per_second } = status;
+fn training_line(status: &Status, total: u64) -> String {
+    let Status { epoch, epochs, step, loss, lr, samples_per_second } = status;
     let pace = format!("{samples_per_second:.1} samples/s");
     format!("epoch {epoch}/{epochs} · step {step}/{total} · loss {loss:.4} · lr {lr:.2e} · {pace}")
 }
@@ -124,7 +108,7 @@ mod tests {
     #[test]
     fn the_line_has_all_that_a_person_watches() {
         let status =
-            TrainStatus { epoch: 1, epochs: 2, step: 40, loss: 0.04321, lr: 3e-3, samples_per_second: 81.26 };
+            Status { epoch: 1, epochs: 2, step: 40, loss: 0.04321, lr: 3e-3, samples_per_second: 81.26 };
         assert_eq!(
             training_line(&status, 2000),
             "epoch 1/2 · step 40/2000 · loss 0.0432 · lr 3.00e-3 · 81.3 samples/s"

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Table, Ui, files};
+use super::{Progress, Table, Ui, files};
 use crate::config::{
     CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
     presets, resolve_over,
 };
+use crate::train::{self, Observer, Status, interrupt::Interrupt};
 use crate::{Error, Result};
 
 /// Arguments of `train`.
@@ -105,8 +106,36 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 }
 
 /// The work itself.
-fn train(_plan: &Plan, _json: bool, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("train is not built yet".to_owned()))
+fn train(plan: &Plan, json: bool, ui: &Ui) -> Result<()> {
+    let interrupt = Interrupt::install()?;
+    let mut screen = Screen { ui, progress: ui.progress(plan.config.total_steps()) };
+    let result = train::run(&plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
+    screen.progress.finish();
+    let summary = result?;
+    if json {
+        return ui.json(&summary);
+    }
+    Ok(())
+}
+
+/// Shows a training on the terminal.
+struct Screen<'a> {
+    ui: &'a Ui,
+    progress: Progress,
+}
+
+impl Observer for Screen<'_> {
+    fn status(&mut self, status: &Status) {
+        self.progress.training(status);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.ui.note(line);
+    }
+
+    fn warn(&mut self, line: &str) {
+        self.ui.warn(line);
+    }
 }
 
 /// What the arguments ask for, checked as far as it can be without the data: the command line over `--config`

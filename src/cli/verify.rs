@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Ui, files};
+use ssmv_autograd::DType;
+
+use super::{Table, Ui, files};
 use crate::config::Device;
-use crate::{Error, Result};
+use crate::{Error, Result, verify};
 
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
@@ -50,6 +52,32 @@ pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
 }
 
 /// The work itself.
-fn verify(_args: &VerifyArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("verify is not built yet".to_owned()))
+fn verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
+    let dtype = match args.dtype {
+        Dtype::F64 => DType::F64,
+        Dtype::F32 => DType::F32,
+    };
+    let report = verify::run(&args.paths, dtype)?;
+    if args.json {
+        ui.json(&report)?;
+    } else {
+        let number = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{n:.2e}"));
+        let mut table = Table::new(["case", "tensor", "error", "bound", "verdict"]);
+        for row in &report.rows {
+            let cells = [row.case.clone(), row.tensor.clone(), number(row.error), number(row.bound)];
+            table.row(cells.into_iter().chain([row.verdict.to_string()]));
+        }
+        ui.table(&table)?;
+    }
+    for row in report.failures() {
+        if let Some(message) = &row.message {
+            ui.warn(&format!("{} {}: {message}", row.case, row.tensor));
+        }
+    }
+    let (failed, all) = (report.failures().count(), report.rows.len());
+    if !report.passed() {
+        return Err(Error::Failure(format!("{failed} of {all} comparisons in {} failed", report.dtype)));
+    }
+    ui.note(&format!("{all} comparisons in {} passed", report.dtype));
+    Ok(())
 }

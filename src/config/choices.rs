@@ -72,7 +72,7 @@ pub enum Rule {
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
+pub enum ScheduleKind {
     /// Half a cosine to zero, moved on at every step
     #[default]
     Cosine,
@@ -109,7 +109,7 @@ impl Rule {
     const WORDS: [&'static str; 2] = ["standard", "ssm-video"];
 }
 
-impl Schedule {
+impl ScheduleKind {
     const WORDS: [&'static str; 3] = ["cosine", "cosine-epoch", "constant"];
 }
 
@@ -117,7 +117,7 @@ impl Loss {
     const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
 }
 
-words!(Device, Layout, Rule, Schedule, Loss);
+words!(Device, Layout, Rule, ScheduleKind, Loss);
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +143,7 @@ mod tests {
         agrees::<Device>();
         agrees::<Layout>();
         agrees::<Rule>();
-        agrees::<Schedule>();
+        agrees::<ScheduleKind>();
         agrees::<Loss>();
     }
 }

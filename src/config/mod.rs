@@ -14,7 +14,7 @@ mod resolve;
 mod run_folder;
 mod train;
 
-pub use choices::{Device, Layout, Loss, Rule, Schedule};
+pub use choices::{Device, Layout, Loss, Rule, ScheduleKind};
 pub use file::ConfigFile;
 pub use nearest::nearest;
 pub use options::TrainOptions;

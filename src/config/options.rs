@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Rule, Schedule, presets};
+use super::{Device, Layout, Loss, Rule, ScheduleKind, presets};
 
 /// Everything that `train` can be told, each field optional: one layer of the configuration. The names on the
 /// command line and the keys of a TOML file are the fields' own, with `-` for `_`. Whole numbers are `i64`
@@ -81,7 +81,7 @@ pub struct TrainOptions {
     pub warmup: Option<i64>,
     /// How the learning rate falls after the warm-up [default: the preset's]
     #[arg(long, help_heading = "Optimisation")]
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<ScheduleKind>,
     /// AdamW's weight decay; norms, biases, A_log and D take none [default: 1e-4]
     #[arg(long, value_name = "X", help_heading = "Optimisation")]
     pub weight_decay: Option<f64>,

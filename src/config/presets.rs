@@ -1,8 +1,8 @@
 //! The defaults of each preset: one row a preset.
 
-use super::{Device, Layout, Loss, Rule, Schedule, TrainOptions};
+use super::{Device, Layout, Loss, Rule, ScheduleKind, TrainOptions};
 use Loss::{L1, L1Mse};
-use Schedule::{Cosine, CosineEpoch};
+use ScheduleKind::{Cosine, CosineEpoch};
 
 /// The preset that `train` takes when none is named.
 pub const DEFAULT: &str = "tiny";
@@ -27,7 +27,7 @@ pub struct Preset {
     /// Steps of warm-up.
     pub warmup: i64,
     /// How the learning rate falls.
-    pub schedule: Schedule,
+    pub schedule: ScheduleKind,
     /// The loss.
     pub loss: Loss,
     /// Epochs between checkpoints.
@@ -56,7 +56,7 @@ const fn row(
     batch_size: i64,
     lr: f64,
     warmup: i64,
-    schedule: Schedule,
+    schedule: ScheduleKind,
     loss: Loss,
     save_every: i64,
 ) -> Preset {

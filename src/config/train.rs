@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Rule, Schedule, TrainOptions, resolve};
+use super::{Device, Layout, Loss, Rule, ScheduleKind, TrainOptions, resolve};
 use crate::{Error, Result};
 
 /// Frames that the model predicts at once.
@@ -60,7 +60,7 @@ pub struct TrainConfig {
     /// Steps in which the learning rate rises from zero.
     pub warmup: u64,
     /// How the learning rate falls after that.
-    pub schedule: Schedule,
+    pub schedule: ScheduleKind,
     /// AdamW's weight decay.
     pub weight_decay: f64,
     /// What training makes small.

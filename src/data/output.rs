@@ -1,6 +1,7 @@
 //! Writing a file so that a reader sees all of it or none of it.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -36,6 +37,16 @@ impl OutputFile {
             .open(&temporary)
             .map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
         Ok(Self { file, temporary, path: path.to_owned(), overwrite, done: false })
+    }
+
+    /// Writes `bytes` to `path`, whole or not at all; what was there is replaced.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut output = Self::create(path, true)?;
+        output.file.write_all(bytes).map_err(|e| output.error(e))?;
+        output.commit()
     }
 
     /// The file to write to.

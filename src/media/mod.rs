@@ -12,7 +12,7 @@ pub use self::clip::{Clip, read_clips};
 pub use self::compare::{Row, Style, comparison, strip};
 pub use self::gif::{Animation, read_gif, write_gif};
 pub use self::image::Image;
-pub use self::png::{Raster, read_png, read_png_folder, write_png, write_png_folder};
+pub use self::png::{Raster, encode_png, read_png, read_png_folder, write_png, write_png_folder};
 pub use self::show::{show, tile_animation, tile_strip};
 
 /// The largest width and height of a picture that is read.

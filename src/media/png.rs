@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
+use std::io::{BufRead, BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use ::png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
@@ -40,28 +40,37 @@ impl Raster {
 /// # Errors
 /// [`Error::File`] when it cannot be written, [`Error::Failure`] for a picture without pixels.
 pub fn write_png(path: &Path, image: &Image) -> Result<()> {
+    let bytes = encode_png(image)?;
+    let mut output = OutputFile::create(path, true)?;
+    output.file().write_all(&bytes).map_err(|e| output.error(e))?;
+    output.commit()
+}
+
+/// A picture as the bytes of a PNG file: grey where all its pixels are.
+///
+/// # Errors
+/// [`Error::Failure`] for a picture without pixels.
+pub fn encode_png(image: &Image) -> Result<Vec<u8>> {
+    let cannot = |why: &dyn std::fmt::Display| {
+        Error::Failure(format!("a picture of {}×{} pixels cannot be a PNG: {why}", image.width, image.height))
+    };
     let (Ok(width @ 1..), Ok(height @ 1..)) = (u32::try_from(image.width), u32::try_from(image.height))
     else {
-        return Err(Error::Failure(format!("a PNG cannot be {}×{} pixels", image.width, image.height)));
+        return Err(cannot(&"no such size"));
     };
-    let mut output = OutputFile::create(path, true)?;
-    let mut buffer = BufWriter::new(output.file());
-    let mut encoder = Encoder::new(&mut buffer, width, height);
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_depth(BitDepth::Eight);
     let is_grey = image.pixels.iter().all(|[red, green, blue]| red == green && green == blue);
     encoder.set_color(if is_grey { ColorType::Grayscale } else { ColorType::Rgb });
-    let written = encoder.write_header().and_then(|mut writer| {
-        if is_grey {
-            writer.write_image_data(&image.pixels.iter().map(|p| p[0]).collect::<Vec<u8>>())?;
-        } else {
-            writer.write_image_data(image.pixels.as_flattened())?;
-        }
-        writer.finish()
-    });
-    let written = written.map_err(|e| e.to_string()).and_then(|()| buffer.flush().map_err(|e| e.to_string()));
-    drop(buffer);
-    written.map_err(|e| output.error(e))?;
-    output.commit()
+    let mut writer = encoder.write_header().map_err(|e| cannot(&e))?;
+    let written = if is_grey {
+        writer.write_image_data(&image.pixels.iter().map(|p| p[0]).collect::<Vec<u8>>())
+    } else {
+        writer.write_image_data(image.pixels.as_flattened())
+    };
+    written.and_then(|()| writer.finish()).map_err(|e| cannot(&e))?;
+    Ok(bytes)
 }
 
 /// Reads a PNG of any kind as 8-bit grey or colour; what is transparent is laid on black.

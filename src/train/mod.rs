@@ -1,6 +1,14 @@
-//! Training: schedules, loss scaling, interruption and what is watched.
+//! Training: the step, the run around it, and what both are made of.
 
 pub mod collapse;
 pub mod interrupt;
 pub mod loss_scale;
+mod preview;
+mod run;
 pub mod schedule;
+mod state;
+mod trainer;
+
+pub use run::{Observer, Status, Summary, run};
+pub use state::TrainState;
+pub use trainer::{StepFigures, Trainer};

@@ -1,46 +1,8 @@
 //! Learning rates as functions of the step.
 
-use crate::{Error, Result};
+use crate::{Error, Result, config::ScheduleKind};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
-use std::fmt;
-use std::str::FromStr;
-
-/// How the rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// "constant": it does not.
-    Constant,
-    /// "cosine": half a cosine to zero, a new rate every step.
-    Cosine,
-    /// "cosine-epoch": half a cosine to zero, a new rate every epoch
-    /// (`torch.optim.lr_scheduler.CosineAnnealingLR` stepped once an epoch, `T_max` = epochs, `eta_min` = 0).
-    CosineEpoch,
-}
-
-impl ScheduleKind {
-    const NAMES: [(Self, &'static str); 3] =
-        [(Self::Constant, "constant"), (Self::Cosine, "cosine"), (Self::CosineEpoch, "cosine-epoch")];
-}
-
-impl fmt::Display for ScheduleKind {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
-        f.pad(name)
-    }
-}
-
-impl FromStr for ScheduleKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = Self::NAMES.iter().find(|(_, name)| *name == text);
-        let unknown =
-            || Error::Usage(format!("schedule {text:?} is unknown: constant, cosine or cosine-epoch"));
-        found.map(|(kind, _)| *kind).ok_or_else(unknown)
-    }
-}
 
 /// A learning-rate schedule with linear warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,16 +122,6 @@ mod tests {
         assert_eq!(by_epoch.rate(20), by_epoch.rate(29));
         assert_eq!(by_epoch.rate(29), by_step.rate(20));
         assert!(by_epoch.rate(30) < by_epoch.rate(29));
-    }
-
-    #[test]
-    fn names_are_the_same_everywhere() {
-        for (kind, name) in ScheduleKind::NAMES {
-            assert_eq!(kind.to_string(), name);
-            assert_eq!(name.parse::<ScheduleKind>().unwrap(), kind);
-            assert_eq!(serde_json::to_value(kind).unwrap(), name);
-        }
-        assert!("linear".parse::<ScheduleKind>().unwrap_err().to_string().contains("cosine-epoch"));
     }
 
     #[test]

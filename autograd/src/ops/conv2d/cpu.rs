@@ -14,6 +14,8 @@ use crate::{
 
 /// Elements of scratch that a task aims for: half of a common second-level cache in f32.
 const SCRATCH: usize = 128 * 1024;
+/// Outputs that meet a panel of weights before the next one does: a multiple of every tile's height.
+const ROWS: usize = 1680;
 /// Weights up to this many elements have a sum of their own for each task in wgrad; larger ones are shared.
 const PRIVATE_SUMS: usize = 64 * 1024;
 /// Tasks that wgrad cuts the images into when sums are private: fixed, so that the order of summation is.
@@ -133,20 +135,9 @@ impl<T: Element> Correlation<'_, T> {
         let (c, [h, w]) = (self.images.channels, self.images.size);
         let [gh, gw] = self.grid;
         let empty = phase.taps.contains(&0);
-        let outputs = images * phase.outputs[0] * phase.outputs[1];
-        let (mut rows, mut c_rows) = (Vec::with_capacity(outputs), Vec::with_capacity(outputs));
-        for n in 0..images {
-            for y in 0..phase.outputs[0] {
-                for x in 0..phase.outputs[1] {
-                    let at = [phase.base[0] + y * phase.stride[0], phase.base[1] + x * phase.stride[1]];
-                    rows.push(if empty { 0 } else { ((n * h + at[0]) * w + at[1]) * c });
-                    let to = [phase.first[0] + y * phase.step[0], phase.first[1] + x * phase.step[1]];
-                    c_rows.push(((n * gh + to[0]) * gw + to[1]) * self.cols);
-                }
-            }
-        }
         let width = panel_width::<T>(self.cols);
         let run = phase.taps[1] * c;
+        let depth = phase.taps[0] * run;
         let walk = if empty {
             [Level { count: 0, a: 0, b: 0 }; 3]
         } else {
@@ -156,23 +147,36 @@ impl<T: Element> Correlation<'_, T> {
                 Level { count: run, a: 1, b: width },
             ]
         };
-        for first in (0..self.cols).step_by(width) {
-            let depth = phase.taps[0] * run;
-            let panel = first / width;
-            Panel {
-                a: source,
-                rows: &rows,
-                b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
-                walk,
-                width,
-                cols: width.min(self.cols - first),
-                init: self.bias.map(|b| &b[first..]),
-                add: self.add,
-                c: dst,
-                c_rows: &c_rows,
-                c_shift: first,
+        let mut outputs = (0..images).flat_map(|n| {
+            let pixels = (0..phase.outputs[0]).flat_map(|y| (0..phase.outputs[1]).map(move |x| [y, x]));
+            pixels.map(move |pixel| {
+                let at: [usize; 2] = std::array::from_fn(|i| phase.base[i] + pixel[i] * phase.stride[i]);
+                let to: [usize; 2] = std::array::from_fn(|i| phase.first[i] + pixel[i] * phase.step[i]);
+                let from = if empty { 0 } else { ((n * h + at[0]) * w + at[1]) * c };
+                (from, ((n * gh + to[0]) * gw + to[1]) * self.cols)
+            })
+        });
+        loop {
+            let (rows, c_rows): (Vec<usize>, Vec<usize>) = outputs.by_ref().take(ROWS).unzip();
+            if rows.is_empty() {
+                return;
             }
-            .run();
+            for (panel, first) in (0..self.cols).step_by(width).enumerate() {
+                Panel {
+                    a: source,
+                    rows: &rows,
+                    b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
+                    walk,
+                    width,
+                    cols: width.min(self.cols - first),
+                    init: self.bias.map(|b| &b[first..]),
+                    add: self.add,
+                    c: dst,
+                    c_rows: &c_rows,
+                    c_shift: first,
+                }
+                .run();
+            }
         }
     }
 }

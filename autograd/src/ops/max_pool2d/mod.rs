@@ -65,7 +65,7 @@ impl Op for MaxPool2d {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let mut y = Buffer::<T>::stale(shape.numel());
-                let mut winners = vec![0u8; shape.numel()];
+                let mut winners = Buffer::<u8>::stale(shape.numel());
                 self.pool(x.values()?, &mut y, &mut winners);
                 cx.save_bytes(winners);
                 Ok(Tensor::from_buffer(shape, y))

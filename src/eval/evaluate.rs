@@ -1,0 +1,362 @@
+//! A model's metrics over the test split, beside two baselines.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use ssmv_autograd::trim;
+
+use super::metrics::null_is_nan;
+use super::{Metrics, Score, roll_out};
+use crate::data::{DataSpec, Dataset, Split};
+use crate::model::frames::{FrameShape, to_grey, to_tensor};
+use crate::model::{NEXT_FRAMES, Predictor, SKIP_FRAMES};
+use crate::{Error, Result};
+
+/// What is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvalSpec {
+    /// Test sequences; data that has fewer gives all it has.
+    pub sequences: u64,
+    /// Frames that the model sees.
+    pub frames_in: usize,
+    /// Frames to predict by feeding predictions back; 0: only the 2 that one pass predicts.
+    pub roll_out: usize,
+    /// Sequences that are predicted together; another number rounds differently in the last digits.
+    pub batch_size: usize,
+    /// The range that SSIM takes values to have: 1, or 2 as in older tables.
+    pub ssim_range: f64,
+}
+
+/// Metrics by horizon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Horizons {
+    /// The mean over all sequences for each predicted frame, the next one first.
+    pub frames: Vec<Score>,
+    /// The mean over the frames.
+    pub mean: Score,
+}
+
+/// A model beside the two baselines that anything must beat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The model.
+    pub model: Horizons,
+    /// Black frames.
+    pub black: Horizons,
+    /// The last input frame, over and over.
+    pub copy: Horizons,
+}
+
+/// What tells a model that has collapsed to black: means over the pixels of the next frames, not clipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Brightness {
+    /// Mean of the prediction.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub predicted_mean: f64,
+    /// Mean of the truth.
+    pub target_mean: f64,
+    /// Mean absolute error of the prediction.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub l1: f64,
+    /// Mean absolute error of black frames.
+    pub black_l1: f64,
+}
+
+/// The result of [`evaluate`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Test sequences that went into it.
+    pub sequences: u64,
+    /// Frames that the model saw.
+    pub frames_in: usize,
+    /// The range that SSIM took values to have.
+    pub ssim_range: f64,
+    /// The frames that one pass predicts.
+    pub next: Comparison,
+    /// The roll-out, where one was asked for; its first frames are those of `next`.
+    pub roll_out: Option<Comparison>,
+    /// Signs of a collapse to black.
+    pub brightness: Brightness,
+    /// What the user should know, for example that the roll-out is shorter than what was asked for.
+    pub notes: Vec<String>,
+}
+
+/// Opens data for an evaluation: with as many frames as inputs and roll-out take, or, of a file whose sequences are
+/// shorter, with all that they have. `spec.frames` is ignored.
+///
+/// All of an .npy file's sequences are the test split when `whole_file`, else the last tenth.
+///
+/// # Errors
+/// As [`Dataset::open`]; sequences must have `frames_in` + 2 frames at least.
+pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file: bool) -> Result<Dataset> {
+    let open = |frames| {
+        let spec = DataSpec { frames, ..spec.clone() };
+        if whole_file { Dataset::open_for_test(&spec) } else { Dataset::open(&spec) }
+    };
+    let least = frames_in + NEXT_FRAMES;
+    let dataset = open(least)?;
+    let most = frames_in + roll_out;
+    let frames = dataset.total_frames_available().map_or(most, |has| has.min(most));
+    if frames > least { open(frames) } else { Ok(dataset) }
+}
+
+/// Predicts test sequences and measures the predictions and the baselines, frame by frame. Colours are averaged to
+/// grey first. `tick` hears after each batch how many sequences are done; its error ends the evaluation.
+///
+/// The result is the same to the bit whatever the number of threads: scores are added up in the sequences' order.
+///
+/// # Errors
+/// [`Error::Usage`] for numbers that do not fit the data or the model, [`Error::File`] for data that cannot be read.
+pub fn evaluate(
+    model: &Predictor,
+    dataset: &Dataset,
+    spec: &EvalSpec,
+    tick: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Evaluation> {
+    let horizon = horizon(model, dataset, spec)?;
+    let sequences = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
+    let metrics = Metrics::new(dataset.side(), spec.ssim_range)?;
+    // A training's buffers have other sizes and would stay beside the evaluation's.
+    trim();
+    let mut scores = Vec::new();
+    let mut first = 0;
+    while first < sequences {
+        let batch = (sequences - first).min(spec.batch_size as u64) as usize;
+        let frames = read(dataset, first, batch)?;
+        scores.extend(measure(model, &frames, spec.frames_in, horizon, &metrics)?);
+        first += batch as u64;
+        tick(first)?;
+    }
+    trim();
+
+    let columns = |column: fn(&FrameScores) -> Score, frames: usize| {
+        let of_frame = |t| Score::mean(scores.iter().skip(t).step_by(horizon).map(column));
+        let frames: Vec<Score> = (0..frames).map(of_frame).collect();
+        Horizons { mean: Score::mean(frames.iter().copied()), frames }
+    };
+    let comparison = |frames| Comparison {
+        model: columns(|s| s.model, frames),
+        black: columns(|s| s.black, frames),
+        copy: columns(|s| s.copy, frames),
+    };
+    let next = comparison(NEXT_FRAMES);
+    let pixels = (dataset.side() * dataset.side()) as f64;
+    let next_frames = || scores.chunks_exact(horizon).flat_map(|s| &s[..NEXT_FRAMES]);
+    let mean = |value: fn(&FrameScores) -> f64| {
+        next_frames().map(value).sum::<f64>() / (sequences as f64 * NEXT_FRAMES as f64)
+    };
+    let brightness = Brightness {
+        predicted_mean: mean(|s| s.predicted_mean),
+        target_mean: mean(|s| s.target_mean),
+        l1: next.model.mean.mae / pixels,
+        black_l1: next.black.mean.mae / pixels,
+    };
+    let mut notes = Vec::new();
+    if spec.roll_out > horizon {
+        notes.push(format!(
+            "the roll-out has {horizon} frames instead of {}: the data has {} frames a sequence, and {} are inputs",
+            spec.roll_out,
+            dataset.frames(),
+            spec.frames_in
+        ));
+    }
+    if sequences < spec.sequences {
+        notes.push(format!("{sequences} sequences instead of {}: the data has no more", spec.sequences));
+    }
+    Ok(Evaluation {
+        sequences,
+        frames_in: spec.frames_in,
+        ssim_range: spec.ssim_range,
+        next,
+        roll_out: (spec.roll_out > 0).then(|| comparison(horizon)),
+        brightness,
+        notes,
+    })
+}
+
+/// Frames to predict, once everything fits.
+fn horizon(model: &Predictor, dataset: &Dataset, spec: &EvalSpec) -> Result<usize> {
+    let (preset, side) = (model.preset, dataset.side());
+    if side != preset.size {
+        return Err(Error::Usage(format!(
+            "the data has frames of {side}×{side} pixels, and the model `{}` takes {}×{} only",
+            preset.name, preset.size, preset.size
+        )));
+    }
+    if spec.frames_in < SKIP_FRAMES {
+        let message =
+            format!("{} input frames are too few; the model reads at least {SKIP_FRAMES}", spec.frames_in);
+        return Err(Error::Usage(message));
+    }
+    if spec.batch_size == 0 || spec.sequences == 0 {
+        return Err(Error::Usage("an evaluation takes at least 1 sequence, and 1 a batch".into()));
+    }
+    match dataset.frames().checked_sub(spec.frames_in) {
+        Some(truth) if truth >= NEXT_FRAMES => Ok(spec.roll_out.max(NEXT_FRAMES).min(truth)),
+        _ => Err(Error::Usage(format!(
+            "the data has {} frames a sequence; {} inputs and {NEXT_FRAMES} to compare with are needed",
+            dataset.frames(),
+            spec.frames_in
+        ))),
+    }
+}
+
+/// Sequences in bytes.
+struct Frames {
+    bytes: Vec<u8>,
+    shape: FrameShape,
+}
+
+fn read(dataset: &Dataset, first: u64, batch: usize) -> Result<Frames> {
+    let size = dataset.sequence_bytes();
+    let total = size.checked_mul(batch).filter(|&bytes| bytes <= 1 << 30).ok_or_else(|| {
+        Error::Usage(format!(
+            "a batch of {batch} sequences is more than 1 GiB; make it smaller (--batch-size)"
+        ))
+    })?;
+    let mut bytes = vec![0; total];
+    bytes
+        .par_chunks_exact_mut(size)
+        .enumerate()
+        .try_for_each(|(i, out)| dataset.sequence(Split::Test, 0, first + i as u64, out))?;
+    let (steps, side, channels) = (dataset.frames(), dataset.side(), dataset.channels());
+    Ok(Frames { bytes, shape: FrameShape { batch, steps, side, channels } })
+}
+
+/// What is known of one predicted frame.
+struct FrameScores {
+    model: Score,
+    black: Score,
+    copy: Score,
+    predicted_mean: f64,
+    target_mean: f64,
+}
+
+/// The scores of each sequence's frames, sequence by sequence.
+fn measure(
+    model: &Predictor,
+    frames: &Frames,
+    frames_in: usize,
+    horizon: usize,
+    metrics: &Metrics,
+) -> Result<Vec<FrameScores>> {
+    let part = |range| to_tensor(&frames.bytes, frames.shape, range);
+    let truth = to_grey(&part(frames_in..frames_in + horizon)?)?;
+    let last = to_grey(&part(frames_in - 1..frames_in)?)?;
+    let prediction = to_grey(&roll_out(model, &part(0..frames_in)?, horizon)?)?;
+    let area = frames.shape.side * frames.shape.side;
+    let black = vec![0.0; area];
+    let mean = |frame: &[f32]| frame.iter().map(|&v| f64::from(v)).sum::<f64>() / area as f64;
+    let score = |i: usize| {
+        let at = |frames: &'_ [f32], i: usize| frames[i * area..(i + 1) * area].to_vec();
+        let (truth, prediction) = (at(&truth, i), at(&prediction, i));
+        FrameScores {
+            model: metrics.score(&prediction, &truth),
+            black: metrics.score(&black, &truth),
+            copy: metrics.score(&at(&last, i / horizon), &truth),
+            predicted_mean: mean(&prediction),
+            target_mean: mean(&truth),
+        }
+    };
+    Ok((0..frames.shape.batch * horizon).into_par_iter().map(score).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ssmv_autograd::DType;
+
+    use super::*;
+    use crate::data::{DataSource, Layout, npy};
+    use crate::model::Preset;
+
+    fn nano() -> Predictor {
+        Predictor::new(Preset::find("nano").unwrap(), 1, DType::F32).unwrap()
+    }
+
+    fn made() -> DataSpec {
+        DataSpec { canvas: 32, digit_size: 14, ..DataSpec::default() }
+    }
+
+    const SPEC: EvalSpec =
+        EvalSpec { sequences: 5, frames_in: 4, roll_out: 5, batch_size: 2, ssim_range: 1.0 };
+
+    #[test]
+    fn threads_change_no_bit_and_batches_only_the_last_digits() {
+        let (model, data) = (nano(), open_data(&made(), 4, 5, false).unwrap());
+        let run = |threads, batch_size| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut done = Vec::new();
+            let mut tick = |n| {
+                done.push(n);
+                Ok(())
+            };
+            let spec = EvalSpec { batch_size, ..SPEC };
+            (pool.install(|| evaluate(&model, &data, &spec, &mut tick)).unwrap(), done)
+        };
+        let (one, done) = run(1, 2);
+        assert_eq!(done, [2, 4, 5]);
+        assert_eq!(run(3, 2).0, one);
+        let other = run(2, 5).0.next.model.mean;
+        assert!((other.mse / one.next.model.mean.mse - 1.0).abs() < 1e-6);
+        let json = serde_json::to_string(&one).unwrap();
+        assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), one);
+        let rolled = one.roll_out.as_ref().unwrap();
+        assert_eq!((rolled.model.frames.len(), one.next.model.frames.len(), one.notes.len()), (5, 2, 0));
+        assert_eq!(rolled.model.frames[..2], one.next.model.frames[..]);
+        let mut stop = |_| Err(Error::Interrupted(2));
+        assert!(matches!(evaluate(&model, &data, &SPEC, &mut stop), Err(Error::Interrupted(2))));
+    }
+
+    /// Computed afresh from the sequences' bytes.
+    #[test]
+    fn baselines_are_what_their_names_say() {
+        let data = open_data(&made(), 4, 0, false).unwrap();
+        let result = evaluate(&nano(), &data, &EvalSpec { roll_out: 0, ..SPEC }, &mut |_| Ok(())).unwrap();
+        assert_eq!((data.frames(), result.roll_out.is_none()), (6, true));
+        let mut bytes = vec![0; data.sequence_bytes()];
+        let (mut black, mut copy, mut sum) = (0.0, 0.0, 0.0);
+        for index in 0..5 {
+            data.sequence(Split::Test, 0, index, &mut bytes).unwrap();
+            let pixel = |t: usize, i: usize| f64::from(bytes[t * 1024 + i]) / 255.0;
+            for i in 0..1024 {
+                black += pixel(5, i).powi(2) / 5.0;
+                copy += (pixel(5, i) - pixel(3, i)).abs() / 5.0;
+                sum += (pixel(4, i) + pixel(5, i)) / 10.0 / 1024.0;
+            }
+        }
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5 * b, "{a} {b}");
+        near(result.next.black.frames[1].mse, black);
+        near(result.next.copy.frames[1].mae, copy);
+        near(result.brightness.target_mean, sum);
+        near(result.brightness.black_l1, sum);
+        near(result.brightness.l1, result.next.model.mean.mae / 1024.0);
+    }
+
+    #[test]
+    fn a_file_with_few_frames_gives_a_shorter_roll_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        npy::write_u8(&path, &[7, 3, 32, 32], &[100; 7 * 3 * 1024]).unwrap();
+        let source = DataSource::Npy { path, layout: Layout::Tnhw };
+        let spec = DataSpec { source, ..made() };
+        let data = open_data(&spec, 4, 10, true).unwrap();
+        let result = evaluate(&nano(), &data, &SPEC, &mut |_| Ok(())).unwrap();
+        assert_eq!((result.sequences, result.roll_out.unwrap().model.frames.len()), (3, 3));
+        assert!(result.notes[0].contains("3 frames instead of 5"), "{:?}", result.notes);
+        assert!(result.notes[1].contains("3 sequences instead of 5"));
+        assert!(open_data(&spec, 6, 10, true).is_err());
+        for bad in [
+            EvalSpec { frames_in: 6, ..SPEC },
+            EvalSpec { frames_in: 2, ..SPEC },
+            EvalSpec { batch_size: 0, ..SPEC },
+            EvalSpec { sequences: 0, ..SPEC },
+        ] {
+            assert!(
+                matches!(evaluate(&nano(), &data, &bad, &mut |_| Ok(())), Err(Error::Usage(_))),
+                "{bad:?}"
+            );
+        }
+        let large = open_data(&DataSpec::default(), 4, 0, false).unwrap();
+        let error = evaluate(&nano(), &large, &SPEC, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("64×64") && error.contains("32×32"), "{error}");
+    }
+}

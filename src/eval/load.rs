@@ -1,0 +1,65 @@
+//! The model of a checkpoint, and what is known of how it was trained.
+
+use std::path::{Path, PathBuf};
+
+use ssmv_autograd::DType;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{self, ConfigFile, TrainConfig, TrainOptions};
+use crate::model::{Predictor, Preset, state};
+use crate::{Error, Result};
+
+/// What [`load`] found beside the model.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The checkpoint's folder or the bare file: the latest checkpoint where a run folder was given.
+    pub path: PathBuf,
+    /// The step after which it was written; `None` for a bare file of weights.
+    pub step: Option<u64>,
+    /// The configuration of its run, where that is there and fits.
+    pub config: Option<TrainConfig>,
+    /// What the user should hear of: damaged checkpoints that were passed over, a configuration that was not used.
+    pub warnings: Vec<String>,
+}
+
+/// Opens a checkpoint, the latest one of a run folder, or a bare safetensors file as PyTorch writes it, whose preset is
+/// known by its tensors.
+///
+/// # Errors
+/// As [`Checkpoint::open`] and [`state::import`]; a preset that this program does not know.
+pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
+    let checkpoint = Checkpoint::open(path)?;
+    let preset = match checkpoint.preset() {
+        Some(name) => Preset::find(name).ok_or_else(|| {
+            let shown: String = name.escape_default().take(64).collect();
+            Error::file(
+                checkpoint.path(),
+                format!("is of preset `{shown}`, which this program does not know"),
+            )
+        })?,
+        None => state::recognise(checkpoint.model())?,
+    };
+    let mut model = Predictor::zeros(preset, DType::F32)?;
+    state::import(&mut model, checkpoint.model())?;
+
+    let mut warnings = checkpoint.warnings().to_vec();
+    let config = config::find_config(checkpoint.path()).and_then(|file| match read_config(&file, preset) {
+        Ok(config) => Some(config),
+        Err(e) => {
+            warnings.push(format!("the run's configuration is not used: {e}"));
+            None
+        }
+    });
+    let (path, step) = (checkpoint.path().to_owned(), checkpoint.step());
+    Ok((model, Loaded { path, step, config, warnings }))
+}
+
+fn read_config(path: &Path, preset: &Preset) -> Result<TrainConfig> {
+    let file = ConfigFile::read(path)?;
+    let config = config::resolve(&TrainOptions::default(), Some(&file))?;
+    if config.preset != preset.name {
+        let message = format!("is of preset `{}`, and the checkpoint of `{}`", config.preset, preset.name);
+        return Err(Error::file(path, message));
+    }
+    Ok(config)
+}

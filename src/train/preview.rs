@@ -1,0 +1,39 @@
+//! The animation that a training leaves behind: test sequences, their truth, the prediction and its error.
+
+use std::path::Path;
+
+use crate::{
+    Result,
+    config::FRAMES_OUT,
+    data::{Dataset, Split},
+    eval::roll_out,
+    media::{Clip, Row, Style, comparison, encode_png, strip, write_gif},
+    model::{
+        Predictor,
+        frames::{FrameShape, to_grey, to_tensor},
+    },
+};
+
+/// Sequences that are shown.
+const ROWS: u64 = 4;
+
+/// Writes the GIF to `path`; gives the same as a PNG strip, encoded.
+pub(super) fn write(model: &Predictor, dataset: &Dataset, frames_in: usize, path: &Path) -> Result<Vec<u8>> {
+    let (side, channels) = (dataset.side(), dataset.channels());
+    let shape = FrameShape { batch: 1, steps: dataset.frames(), side, channels };
+    let mut rows = Vec::new();
+    for index in 0..ROWS.min(dataset.len(Split::Test).unwrap_or(ROWS)) {
+        let mut bytes = vec![0; dataset.sequence_bytes()];
+        dataset.sequence(Split::Test, 0, index, &mut bytes)?;
+        let frames = to_tensor(&bytes, shape, 0..frames_in)?;
+        let prediction = to_grey(&roll_out(model, &frames, FRAMES_OUT)?)?;
+        let all = Clip::from_u8(side, side, channels, &bytes)?;
+        rows.push(Row {
+            input: all.slice(0..frames_in)?,
+            truth: Some(all.slice(frames_in..frames_in + FRAMES_OUT)?),
+            prediction: Clip::new(side, side, prediction)?,
+        });
+    }
+    write_gif(path, &comparison(&rows, Style::default())?)?;
+    encode_png(&strip(&rows, Style::default())?)
+}

@@ -1,0 +1,392 @@
+//! A whole training: data, steps, the log, evaluations, checkpoints, the preview, and the way out on a signal.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use serde::Serialize;
+
+use super::{
+    StepFigures, Trainer,
+    collapse::{Figures, Watcher},
+    interrupt::Interrupt,
+    preview,
+};
+use crate::{
+    Error, Result,
+    checkpoint::Checkpoint,
+    config::{CONFIG_FILE, FRAMES_OUT, TrainConfig},
+    data::{Batch, DataSource, DataSpec, Dataset, Loader, LoaderSpec, Split},
+    eval::{EvalSpec, Evaluation, evaluate},
+    model::frames::{FrameShape, to_tensor},
+    record::{EvalRecord, Recorder, StepRecord},
+};
+
+/// Steps that the shown loss and pace are smoothed over.
+const SMOOTHING: f64 = 20.0;
+/// Batches that are kept ready.
+const AHEAD: usize = 4;
+
+/// Where a training is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Status {
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// How many epochs there will be.
+    pub epochs: u64,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The loss of late.
+    pub loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Sequences trained on in a second.
+    pub samples_per_second: f64,
+}
+
+/// Whoever watches a training: the command line, a test, another program.
+pub trait Observer {
+    /// After each step.
+    fn status(&mut self, _status: &Status) {}
+    /// Something worth a line.
+    fn note(&mut self, _line: &str) {}
+    /// Something that is wrong or goes wrong.
+    fn warn(&mut self, _line: &str) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// What came of a training.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The run folder.
+    pub out: PathBuf,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The animation of test sequences with their predictions.
+    pub preview: PathBuf,
+    /// Optimiser steps of the whole training.
+    pub steps: u64,
+    /// Seconds of training, those before a resumption included; evaluations and checkpoints left out.
+    pub seconds: f64,
+    /// Sequences a second of this process's training.
+    pub samples_per_second: f64,
+    /// Seconds that this process's training waited for data.
+    pub data_wait: f64,
+    /// The final evaluation.
+    pub evaluation: Evaluation,
+}
+
+/// Trains as `config` says, whose `out` is the run folder, from the checkpoint `resume` on where one is given. A signal
+/// ends it with [`Error::Interrupted`], after a checkpoint.
+pub fn run(
+    config: &TrainConfig,
+    resume: Option<&Path>,
+    interrupt: &Interrupt,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let mut run = Run::prepare(config, resume, interrupt, observer)?;
+    match run.go(observer) {
+        Err(Error::Interrupted(signal)) => {
+            let saved = run.save()?;
+            observer.warn(&format!(
+                "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
+                saved.display(),
+                run.trainer.step,
+                run.total,
+                run.out.display()
+            ));
+            Err(Error::Interrupted(signal))
+        }
+        result => result,
+    }
+}
+
+/// A training under way.
+struct Run<'a> {
+    config: TrainConfig,
+    interrupt: &'a Interrupt,
+    out: PathBuf,
+    trainer: Trainer,
+    dataset: Arc<Dataset>,
+    loader: Loader,
+    recorder: Recorder,
+    watcher: Watcher,
+    total: u64,
+    /// Seconds of training so far, and how many of them before this process.
+    seconds: f64,
+    seconds_before: f64,
+    samples: u64,
+    shown: Shown,
+}
+
+/// Smoothed figures for the eye.
+#[derive(Default)]
+struct Shown {
+    loss: f64,
+    step_seconds: f64,
+    steps: u64,
+}
+
+impl Shown {
+    fn add(&mut self, loss: f64, seconds: f64) {
+        self.steps += 1;
+        let share = (1.0 / self.steps as f64).max(1.0 / SMOOTHING);
+        self.step_seconds += share * (seconds - self.step_seconds);
+        if loss.is_finite() {
+            self.loss += share * (loss - self.loss);
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    fn prepare(
+        config: &TrainConfig,
+        resume: Option<&Path>,
+        interrupt: &'a Interrupt,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let mut config = config.clone();
+        let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
+        let dataset = Dataset::open(&data_spec(&config)?)?;
+        if let Some(note) = dataset.note() {
+            observer.note(note);
+        }
+        let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
+        if held < config.sequences {
+            observer.note(&format!("the data has {held} training sequences: that is an epoch"));
+            config.sequences = held;
+        }
+        if dataset.side() != config.canvas {
+            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
+            return Err(Error::Usage(format!(
+                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
+                config.data
+            )));
+        }
+        let mut trainer = Trainer::new(&config)?;
+        let checkpoint = resume.map(Checkpoint::open).transpose()?;
+        let seconds = match &checkpoint {
+            Some(checkpoint) => {
+                checkpoint.warnings().iter().for_each(|w| observer.warn(w));
+                let state = trainer.restore(checkpoint)?;
+                observer.note(&format!("resumed {} at step {}", checkpoint.path().display(), state.step));
+                state.seconds
+            }
+            None => 0.0,
+        };
+        let made = |e: std::io::Error| Error::file(&out, format!("cannot make the run folder: {e}"));
+        fs::create_dir_all(&out).map_err(made)?;
+        let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
+        let recorder = if checkpoint.is_some() && log_exists {
+            Recorder::append(&out, trainer.step)?
+        } else {
+            Recorder::create(&out)?
+        };
+        let path = out.join(CONFIG_FILE);
+        crate::data::OutputFile::write(&path, config.to_toml()?.as_bytes())?;
+        let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
+        let spec = LoaderSpec {
+            split: Split::Train,
+            batch: config.batch_size,
+            epoch: trainer.step / per_epoch,
+            first_batch: trainer.step % per_epoch * parts,
+            sequences_per_epoch: per_epoch * parts * config.batch_size as u64,
+            seed: config.seed,
+            shuffle: true,
+            workers: 1,
+            ahead: AHEAD,
+        };
+        let dataset = Arc::new(dataset);
+        let loader = Loader::new(Arc::clone(&dataset), spec)?;
+        Ok(Self {
+            total: config.total_steps(),
+            config,
+            interrupt,
+            out,
+            trainer,
+            dataset,
+            loader,
+            recorder,
+            watcher: Watcher::new(),
+            seconds,
+            seconds_before: seconds,
+            samples: 0,
+            shown: Shown::default(),
+        })
+    }
+
+    fn go(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        let per_epoch = self.config.steps_per_epoch();
+        let every = |period: Option<u64>, count: u64| period.is_some_and(|p| count.is_multiple_of(p));
+        while self.trainer.step < self.total {
+            self.interrupt.check()?;
+            self.step(observer)?;
+            let step = self.trainer.step;
+            if step == self.total {
+                break;
+            }
+            let (epoch, at_epoch) = (step / per_epoch, step.is_multiple_of(per_epoch));
+            if at_epoch && every(self.config.eval_every, epoch) {
+                self.evaluate(observer)?;
+            }
+            if (at_epoch && every(self.config.save_every, epoch)) || every(self.config.save_every_steps, step)
+            {
+                self.save()?;
+            }
+        }
+        self.interrupt.check()?;
+        let evaluation = self.evaluate(observer)?;
+        let checkpoint = self.save()?;
+        let preview = self.out.join("preview.gif");
+        let (dataset, config) = (&self.dataset, &self.config);
+        let strip =
+            self.trainer.with_final_weights(|m| preview::write(m, dataset, config.frames_in, &preview))?;
+        self.recorder.log_image(self.trainer.step, "preview", &strip)?;
+        let trained = self.seconds - self.seconds_before;
+        Ok(Summary {
+            out: self.out.clone(),
+            checkpoint,
+            preview,
+            steps: self.trainer.step,
+            seconds: self.seconds,
+            samples_per_second: if trained > 0.0 { self.samples as f64 / trained } else { 0.0 },
+            data_wait: self.loader.waited().as_secs_f64(),
+            evaluation,
+        })
+    }
+
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let (start, waited) = (Instant::now(), self.loader.waited());
+        let mut batches = Vec::with_capacity(self.config.accumulate);
+        for _ in 0..self.config.accumulate {
+            let batch = self.loader.next()?;
+            batches.push(self.tensors(&batch)?);
+            self.loader.recycle(batch);
+        }
+        let figures = self.trainer.step(&batches)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let samples = (self.config.batch_size * self.config.accumulate) as u64;
+        self.seconds += seconds;
+        self.samples += samples;
+        self.shown.add(figures.loss, seconds);
+        let data_wait = (self.loader.waited() - waited).as_secs_f64();
+        self.record(&figures, samples as f64 / seconds, data_wait, observer)?;
+        let per_epoch = self.config.steps_per_epoch();
+        observer.status(&Status {
+            epoch: (self.trainer.step - 1) / per_epoch + 1,
+            epochs: self.total.div_ceil(per_epoch),
+            step: self.trainer.step,
+            loss: self.shown.loss,
+            lr: figures.lr,
+            samples_per_second: samples as f64 / self.shown.step_seconds,
+        });
+        Ok(())
+    }
+
+    /// The input frames and the frames to predict.
+    fn tensors(&self, batch: &Batch) -> Result<(ssmv_autograd::Tensor, ssmv_autograd::Tensor)> {
+        let (side, channels) = (self.dataset.side(), self.dataset.channels());
+        let shape = FrameShape { batch: batch.batch, steps: self.dataset.frames(), side, channels };
+        let seen = self.config.frames_in;
+        let input = to_tensor(&batch.frames, shape, 0..seen)?;
+        Ok((input, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?))
+    }
+
+    fn record(
+        &mut self,
+        figures: &StepFigures,
+        samples_per_second: f64,
+        data_wait: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let step = self.trainer.step;
+        self.recorder.log_step(&StepRecord {
+            step,
+            epoch: self.epoch(),
+            loss: figures.loss,
+            lr: figures.lr,
+            grad_norm: figures.grad_norm,
+            samples_per_second,
+            data_wait,
+            loss_scale: f64::from(self.trainer.loss_scale.scale()),
+        })?;
+        self.watch(Figures { loss: Some(figures.loss), ..Figures::default() }, observer)
+    }
+
+    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Evaluation> {
+        let spec = EvalSpec {
+            sequences: self.config.eval_sequences as u64,
+            frames_in: self.config.frames_in,
+            roll_out: 0,
+            batch_size: self.config.batch_size,
+            ssim_range: 1.0,
+        };
+        let (dataset, interrupt) = (&self.dataset, self.interrupt);
+        let evaluated = self
+            .trainer
+            .with_final_weights(|model| evaluate(model, dataset, &spec, &mut |_| interrupt.check()))?;
+        ssmv_autograd::trim();
+        let (step, epoch) = (self.trainer.step, self.epoch());
+        let mean = &evaluated.next.model.mean;
+        let scalars = [("mse", mean.mse), ("mae", mean.mae), ("psnr", mean.psnr), ("ssim", mean.ssim)];
+        self.recorder.log_eval(&EvalRecord {
+            step,
+            epoch,
+            kind: "eval",
+            figures: &evaluated,
+            scalars: &scalars,
+        })?;
+        let black = evaluated.next.black.mean.mse;
+        observer.note(&format!(
+            "epoch {epoch:.2}: MSE {:.1}, MAE {:.1}, SSIM {:.3} (all black: MSE {black:.1})",
+            mean.mse, mean.mae, mean.ssim
+        ));
+        let figures = Figures {
+            predicted_mean: Some(evaluated.brightness.predicted_mean),
+            target_mean: Some(evaluated.brightness.target_mean),
+            l1: Some(evaluated.brightness.l1),
+            black_l1: Some(evaluated.brightness.black_l1),
+            ..Figures::default()
+        };
+        self.watch(figures, observer)?;
+        Ok(evaluated)
+    }
+
+    /// Says and records what is going wrong.
+    fn watch(&mut self, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
+        let step = self.trainer.step;
+        for warning in self.watcher.observe(step, &figures) {
+            observer.warn(&warning);
+            self.recorder.log_warning(step, &warning)?;
+        }
+        Ok(())
+    }
+
+    fn epoch(&self) -> f64 {
+        self.trainer.step as f64 / self.config.steps_per_epoch() as f64
+    }
+
+    fn save(&self) -> Result<PathBuf> {
+        let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        self.trainer.save(&self.out, self.seconds, keep)
+    }
+}
+
+/// The data that a configuration names: the frames that are seen and those that are predicted.
+fn data_spec(config: &TrainConfig) -> Result<DataSpec> {
+    Ok(DataSpec {
+        source: DataSource::from_name(&config.data, config.layout.as_str().parse()?)?,
+        rule: config.rule.as_str().parse()?,
+        digits: config.digits,
+        canvas: config.canvas,
+        digit_size: config.digit_size,
+        frames: config.frames_in + FRAMES_OUT,
+        seed: config.seed,
+        sequences: config.sequences as u64,
+    })
+}

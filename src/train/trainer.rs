@@ -1,0 +1,154 @@
+//! One optimiser step: forward, loss, backward, clip, AdamW.
+
+use std::ops::Range;
+
+use ssmv_autograd::{DType, Gradients, Tensor};
+
+use super::{loss_scale::LossScale, schedule::Schedule};
+use crate::{
+    Result,
+    config::{Loss, TrainConfig},
+    model::{Predictor, Preset},
+    optim::{AdamW, Moments, clip_factor, gradient_norm},
+};
+
+/// Steps in a row whose gradients are not finite before training gives up.
+const MOST_SKIPS: u32 = 20;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepFigures {
+    /// The loss, the mean over the batches of the step.
+    pub loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Norm of all gradients, before clipping.
+    pub grad_norm: f64,
+    /// Whether the gradients were not finite, so that the parameters stayed as they were.
+    pub skipped: bool,
+}
+
+/// A model with everything that its training carries from step to step.
+pub struct Trainer {
+    /// The model.
+    pub model: Predictor,
+    /// Running mean of the weights, laid out as the arena, where the configuration asks for one.
+    pub ema: Option<Vec<f32>>,
+    /// AdamW's moments, laid out as the arena.
+    pub moments: Moments<f32>,
+    /// The loss scale; off in f32.
+    pub loss_scale: LossScale,
+    /// Steps taken, skipped ones included.
+    pub step: u64,
+    /// Steps that changed the parameters: AdamW's t.
+    pub updates: u64,
+    gradients: Gradients,
+    optimiser: AdamW,
+    decaying: Vec<Range<usize>>,
+    schedule: Schedule,
+    loss: Loss,
+    clip_norm: Option<f64>,
+    ema_decay: f64,
+}
+
+impl Trainer {
+    /// A model that begins under the configuration's seed.
+    pub fn new(config: &TrainConfig) -> Result<Self> {
+        let preset = Preset::find(&config.preset)
+            .ok_or_else(|| crate::Error::Usage(format!("--preset: unknown preset `{}`", config.preset)))?;
+        let model = Predictor::new(preset, config.seed, DType::F32)?;
+        let layout = model.arena.layout();
+        let decaying = model.parameters.iter().zip(layout.ranges());
+        let decaying = decaying.filter(|(p, _)| p.decay).map(|(_, r)| r.clone()).collect();
+        let schedule = Schedule {
+            kind: config.schedule,
+            base_lr: config.lr,
+            warmup: config.warmup,
+            total_steps: config.total_steps(),
+            steps_per_epoch: config.steps_per_epoch(),
+            epochs: config.total_steps().div_ceil(config.steps_per_epoch()),
+        };
+        schedule.validate()?;
+        Ok(Self {
+            ema: config.ema.map(|_| model.arena.values::<f32>().map(<[f32]>::to_vec)).transpose()?,
+            moments: Moments::zeros(layout.len()),
+            gradients: model.arena.gradients(),
+            loss_scale: LossScale::off(),
+            step: 0,
+            updates: 0,
+            optimiser: AdamW { weight_decay: config.weight_decay, ..AdamW::default() },
+            decaying,
+            schedule,
+            loss: config.loss,
+            clip_norm: config.clip_norm,
+            ema_decay: config.ema.unwrap_or_default(),
+            model,
+        })
+    }
+
+    /// One step on `batches` of frames [B,T,S,S,3] and the frames that follow them [B,2,S,S,3]; the gradients of
+    /// several are averaged. Gradients with an infinity or NaN leave the parameters as they are; many such steps in a
+    /// row are an error.
+    pub fn step(&mut self, batches: &[(Tensor, Tensor)]) -> Result<StepFigures> {
+        self.gradients.reset();
+        let scale = f64::from(self.loss_scale.scale());
+        let share = 1.0 / batches.len().max(1) as f64;
+        let mut loss = 0.0;
+        for (frames, target) in batches {
+            let y = self.model.train(frames)?;
+            let l = self.loss(&y, target)?;
+            drop(y);
+            loss += l.item()? * share;
+            let scaled = if scale * share == 1.0 { l } else { l.scale(scale * share)? };
+            scaled.backward(&mut self.gradients)?;
+        }
+        let gradients = self.gradients.values_mut::<f32>()?;
+        let grad_norm = gradient_norm(gradients) / scale;
+        let skipped = !(grad_norm.is_finite() && loss.is_finite());
+        let lr = self.schedule.rate(self.step);
+        if !skipped {
+            self.updates += 1;
+            let clip = self.clip_norm.map_or(1.0, |most| clip_factor(grad_norm, most));
+            let numbers = [self.updates as f64, lr, clip / scale];
+            let parameters = self.model.arena.values_mut()?;
+            self.optimiser.step(numbers, &self.decaying, parameters, gradients, &mut self.moments);
+            if let Some(ema) = &mut self.ema {
+                let keep = self.ema_decay as f32;
+                ema.iter_mut().zip(parameters.iter()).for_each(|(e, &p)| *e += (1.0 - keep) * (p - *e));
+            }
+        }
+        self.step += 1;
+        self.loss_scale.update(self.step, skipped)?;
+        if self.loss_scale.consecutive_skips() >= MOST_SKIPS {
+            return Err(crate::Error::Failure(format!(
+                "step {}: {MOST_SKIPS} steps in a row had gradients that are not finite; training has diverged: \
+                 lower --lr, or set --clip-norm 1",
+                self.step
+            )));
+        }
+        Ok(StepFigures { loss, lr, grad_norm, skipped })
+    }
+
+    /// Runs `body` on the model as it would be used: with the running mean of the weights where there is one.
+    pub fn with_final_weights<R>(&mut self, body: impl FnOnce(&Predictor) -> Result<R>) -> Result<R> {
+        self.swap_ema()?;
+        let result = body(&self.model);
+        self.swap_ema()?;
+        result
+    }
+
+    fn swap_ema(&mut self) -> Result<()> {
+        if let Some(ema) = &mut self.ema {
+            self.model.arena.values_mut::<f32>()?.swap_with_slice(ema);
+        }
+        Ok(())
+    }
+
+    fn loss(&self, y: &Tensor, target: &Tensor) -> Result<Tensor> {
+        Ok(match self.loss {
+            Loss::L1 => y.l1_loss(target)?,
+            Loss::Mse => y.mse_loss(target)?,
+            Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
+        })
+    }
+}
