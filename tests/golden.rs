@@ -18,7 +18,7 @@ fn report(paths: &[PathBuf], dtype: DType) -> Report {
 }
 
 fn assert_passes(dtype: DType) {
-    let report = report(&[golden("")], dtype);
+    let report = report(&[golden(""), golden("odd")], dtype);
     let failures: Vec<String> = report.failures().map(|row| format!("{row:?}")).collect();
     assert!(report.passed(), "{}", failures.join("\n"));
 }
@@ -35,9 +35,10 @@ fn all_cases_pass_in_f32() {
 
 /// A tensor as safetensors has it: dtype, shape, bytes.
 type Raw = (Dtype, Vec<usize>, Vec<u8>);
+type Metadata = HashMap<String, String>;
 
-/// A copy of a case in which `edit` has changed the operator's name or the tensors.
-fn edited(folder: &Path, name: &str, edit: impl FnOnce(&mut String, &mut HashMap<String, Raw>)) -> PathBuf {
+/// A copy of a case in which `edit` has changed the metadata or the tensors.
+fn edited(folder: &Path, name: &str, edit: impl FnOnce(&mut Metadata, &mut HashMap<String, Raw>)) -> PathBuf {
     let bytes = std::fs::read(golden(&format!("{name}.safetensors"))).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
@@ -46,7 +47,7 @@ fn edited(folder: &Path, name: &str, edit: impl FnOnce(&mut String, &mut HashMap
         .iter()
         .map(|(k, v)| (k.to_owned(), (v.dtype(), v.shape().to_vec(), v.data().to_vec())))
         .collect();
-    edit(metadata.get_mut("op").unwrap(), &mut tensors);
+    edit(&mut metadata, &mut tensors);
     let views = tensors
         .iter()
         .map(|(k, (dtype, shape, data))| (k.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
@@ -94,12 +95,24 @@ fn what_cannot_be_run_is_a_failing_row_that_says_why() {
         path(name)
     };
     std::fs::create_dir(path("empty")).unwrap();
-    for sub in ["a", "b", "c", "d", "e"] {
-        std::fs::create_dir(path(sub)).unwrap();
-    }
     let shape = |raw: &mut Raw, shape: &[usize]| {
         raw.1 = shape.to_vec();
         raw.2.resize(shape.iter().product::<usize>() * 8, 0);
+    };
+    // Each copy in a folder of its own.
+    let copies = std::cell::Cell::new(0);
+    let copy = |case: &str, edit: &dyn Fn(&mut Metadata, &mut HashMap<String, Raw>)| {
+        copies.set(copies.get() + 1);
+        let folder = path(&copies.get().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        edited(&folder, case, edit)
+    };
+    let op = |case: &str, op: &str| copy(case, &|m, _| drop(m.insert("op".into(), op.into())));
+    let params =
+        |case: &str, params: &str| copy(case, &|m, _| drop(m.insert("params".into(), params.into())));
+    let without = |case: &str, tensor: &str| copy(case, &|_, t| drop(t.remove(tensor)));
+    let resized = |case: &str, tensor: &str, dims: &[usize]| {
+        copy(case, &|_, t| shape(t.get_mut(tensor).unwrap(), dims))
     };
     let cases = [
         (path("absent.safetensors"), "cannot read"),
@@ -108,20 +121,42 @@ fn what_cannot_be_run_is_a_failing_row_that_says_why() {
         (write("cut.safetensors", &whole[..whole.len() - 1]), "not a well-formed"),
         (write("far.safetensors", &far), "not a well-formed"),
         (write("text.safetensors", &text), "not a well-formed"),
-        (edited(&path("a"), "relu", |op, _| "gelu".clone_into(op)), "unknown operator \"gelu\""),
-        (edited(&path("a"), "silu", |_, t| drop(t.remove("in.x"))), "no tensor in.x"),
-        (edited(&path("a"), "tanh", |_, t| drop(t.remove("grad_out.y"))), "no tensor grad_out.y"),
-        (edited(&path("b"), "tanh", |_, t| t.retain(|k, _| k == "in.x")), "no reference"),
-        (edited(&path("b"), "relu", |op, _| "conv2d".clone_into(op)), "no attribute stride"),
-        (edited(&path("b"), "silu", |_, t| shape(t.get_mut("out.y").unwrap(), &[7])), "shape"),
-        (edited(&path("c"), "silu", |_, t| shape(t.get_mut("grad_out.y").unwrap(), &[7])), "sent back"),
-        (edited(&path("c"), "silu", |_, t| t.get_mut("in.x").unwrap().0 = Dtype::I64), "F64, F32 or F16"),
-        (edited(&path("c"), "relu", |op, _| "linear".clone_into(op)), "no tensor in.weight"),
-        (edited(&path("d"), "conv2d_3x3", |_, t| shape(t.get_mut("in.x").unwrap(), &[0, 0, 0, 0])), "conv2d"),
-        (edited(&path("e"), "conv2d_3x3", |_, t| shape(t.get_mut("in.weight").unwrap(), &[1])), "permute"),
+        (copy("relu", &|m, _| m.clear()), "no \"op\""),
+        (op("relu", "gelu"), "unknown operator \"gelu\""),
+        (op("relu", "conv2d"), "no attribute stride"),
+        (op("relu", "linear"), "no tensor in.weight"),
+        (without("silu", "in.x"), "no tensor in.x"),
+        (without("tanh", "grad_out.y"), "no tensor grad_out.y"),
+        (without("predictor_nano", "state.encoder.head.bias"), "no tensor state.encoder.head.bias"),
+        (copy("tanh", &|_, t| t.retain(|k, _| k == "in.x")), "no reference"),
+        (copy("silu", &|_, t| t.get_mut("in.x").unwrap().0 = Dtype::I64), "F64, F32 or F16"),
+        (resized("silu", "out.y", &[7]), "shape"),
+        (resized("silu", "grad_out.y", &[7]), "sent back"),
+        (resized("conv2d_3x3", "in.x", &[0, 0, 0, 0]), "conv2d"),
+        (resized("conv2d_3x3", "in.weight", &[1]), "permute"),
+        (resized("max_pool2d", "in.x", &[1, 1, 0, 0]), "max_pool2d"),
+        (resized("mamba_mixer_16x5", "in.x", &[2, 5]), "in.x [2, 5]"),
+        (resized("mamba_mixer_16x5", "param.D", &[5]), "param.D"),
+        (resized("predictor_nano", "in.frames", &[2, 4, 3, 16, 16]), "do not fit"),
+        (resized("predictor_nano", "in.frames", &[2, 2, 3, 32, 32]), "2 input frames"),
+        (resized("adamw", "in.grad.2", &[36]), "in.grad.2"),
+        (params("conv2d_3x3", "[]"), "no JSON object"),
+        (params("conv2d_3x3", r#"{"stride":0,"padding":1}"#), "stride"),
+        (params("conv2d_3x3", r#"{"stride":-1,"padding":1}"#), "attribute stride"),
+        (params("conv2d_3x3", r#"{"stride":[1,1,1],"padding":1}"#), "attribute stride"),
+        (params("conv2d_3x3", r#"{"stride":4096,"padding":4096}"#), "out.y is"),
+        (params("conv2d_3x3", r#"{"stride":1e300,"padding":1}"#), "attribute stride"),
+        (params("conv2d_3x3", r#"{"stride":1,"padding":1,"groups":2}"#), "groups 2 is not supported"),
+        (params("upsample_nearest2d", r#"{"scale":4096}"#), "out.y is"),
+        (params("max_pool2d", r#"{"kernel":[3,2],"stride":2,"padding":1}"#), "must agree"),
+        (params("predictor_nano", r#"{"preset":"giant","training":true}"#), "\"giant\""),
+        (params("mamba_mixer_16x5", r#"{"dim":16,"state":4096,"conv":4096,"expand":4096}"#), "param."),
         (
-            edited(&path("e"), "max_pool2d", |_, t| shape(t.get_mut("in.x").unwrap(), &[1, 1, 0, 0])),
-            "max_pool2d",
+            params(
+                "grad_scaler",
+                r#"{"init_scale":1024,"growth_factor":2,"backoff_factor":0.5,"growth_interval":0}"#,
+            ),
+            "interval 0",
         ),
     ];
     for (path, message) in cases {

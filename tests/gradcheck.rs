@@ -1,5 +1,6 @@
 //! Every operator and composite against central differences in f64, over shapes and attributes drawn at random but the
-//! same in every run. A new operator is one row in `gradcheck/operators.rs`.
+//! same in every run. A new operator is one row in `gradcheck/operators.rs`, a
+//! new part of the model one in `gradcheck/composites.rs`.
 
 use std::sync::LazyLock;
 
@@ -26,17 +27,17 @@ fn pools() -> &'static [(usize, ThreadPool)] {
     &POOLS
 }
 
-fn check_all(table: &[check::Row]) {
-    let failures: Vec<String> = table.par_iter().filter_map(|row| check::row(row).err()).collect();
+fn check_all<T: Sync>(table: &[T], check: fn(&T) -> Result<(), String>) {
+    let failures: Vec<String> = table.par_iter().filter_map(|row| check(row).err()).collect();
     assert!(failures.is_empty(), "{} of {} rows fail:\n{}", failures.len(), table.len(), failures.join("\n"));
 }
 
 #[test]
 fn operators() {
-    check_all(operators::TABLE);
+    check_all(operators::TABLE, check::row);
 }
 
 #[test]
 fn composites() {
-    check_all(composites::TABLE);
+    check_all(composites::TABLE, composites::check);
 }

@@ -11,7 +11,10 @@ use crate::{Error, Result};
 /// The largest file that is read, in bytes.
 const LARGEST_FILE: u64 = 1 << 30;
 /// The largest whole number that an attribute may be: a kernel, stride or padding beyond it is a mistake.
-const LARGEST_ATTRIBUTE: u64 = 1024;
+const LARGEST_ATTRIBUTE: u64 = 4096;
+
+/// Elements that an intermediate result may have: 2 GiB in f64.
+const LARGEST_RESULT: usize = 1 << 28;
 
 /// Values in row-major order under a shape, in PyTorch's layout.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +118,12 @@ impl Case {
         value.as_str().ok_or_else(|| unfit(name, value, "a word"))
     }
 
+    /// A whole number.
+    pub fn count(&self, name: &str) -> Result<usize> {
+        let value = self.param(name)?;
+        count(value).ok_or_else(|| unfit(name, value, "a whole number of at most 4096"))
+    }
+
     /// A whole number a direction: one for both, or rows and columns.
     pub fn pair(&self, name: &str) -> Result<[usize; 2]> {
         let value = self.param(name)?;
@@ -124,7 +133,7 @@ impl Case {
             Some(_) => None,
             None => count(value).map(|n| [n; 2]),
         };
-        pair.ok_or_else(|| unfit(name, value, "one or two whole numbers of at most 1024"))
+        pair.ok_or_else(|| unfit(name, value, "one or two whole numbers of at most 4096"))
     }
 
     /// The same in both directions.
@@ -132,6 +141,15 @@ impl Case {
         match self.pair(name)? {
             [a, b] if a == b => Ok(a),
             pair => Err(Error::Failure(format!("{name} {pair:?}: the two directions must agree"))),
+        }
+    }
+
+    /// Refuses an intermediate result of these sizes where it would not fit.
+    pub fn room(&self, sizes: &[usize]) -> Result<()> {
+        let elements = sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+        match elements {
+            Some(n) if n <= LARGEST_RESULT => Ok(()),
+            _ => Err(Error::Failure(format!("an intermediate result of {sizes:?} is too large"))),
         }
     }
 

@@ -8,9 +8,6 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Elements that an intermediate result may have: 2 GiB in f64.
-const LARGEST_RESULT: usize = 1 << 28;
-
 /// What one run of a case gathers.
 pub(super) struct Graph<'a> {
     pub case: &'a Case,
@@ -38,11 +35,6 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// `param.NAME`, a leaf where the case holds its gradient.
-    pub fn param(&mut self, name: &str) -> Result<Tensor> {
-        self.leaf(&format!("param.{name}"), format!("grad_param.{name}"))
-    }
-
     fn leaf(&mut self, name: &str, gradient: String) -> Result<Tensor> {
         let tensor = self.case.tensor(name)?.tensor(self.dtype)?;
         if self.case.get(&gradient).is_none() {
@@ -60,15 +52,6 @@ impl<'a> Graph<'a> {
             return Err(Error::Failure(format!("out.y is {want:?} and the inputs make {shape:?}")));
         }
         Ok(())
-    }
-
-    /// Refuses an intermediate result of these sizes where it would not fit.
-    pub fn room(&self, sizes: &[usize]) -> Result<()> {
-        let elements = sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
-        match elements {
-            Some(n) if n <= LARGEST_RESULT => Ok(()),
-            _ => Err(Error::Failure(format!("an intermediate result of {sizes:?} is too large"))),
-        }
     }
 
     /// Sends `grad_out.y` (1 for a scalar without it) back through `y`, in PyTorch's layout, and names what came out.

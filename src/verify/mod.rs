@@ -7,9 +7,11 @@
 
 mod case;
 mod compare;
+mod composites;
 mod graph;
-mod mixer;
 mod operators;
+mod parameters;
+mod training;
 
 use std::path::{Path, PathBuf};
 

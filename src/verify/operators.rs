@@ -14,8 +14,9 @@ use ssmv_autograd::{
 use super::{
     case::{Array, Case},
     compare::Outputs,
+    composites,
     graph::{Graph, to_channels_first, to_channels_last, to_taps_first},
-    mixer,
+    training,
 };
 use crate::{Error, Result};
 
@@ -24,16 +25,21 @@ type Operator = fn(&Case, DType) -> Result<Outputs>;
 
 /// Every operator that cases may name.
 pub(super) const TABLE: &[(&str, Operator)] = &[
+    ("adamw", training::adamw),
     ("batch_norm2d", batch_norm2d),
     ("causal_conv1d", causal_conv1d),
+    ("clip_grad_norm", training::clip_grad_norm),
     ("conv2d", conv2d),
     ("conv_transpose2d", conv_transpose2d),
+    ("cosine_annealing", training::cosine_annealing),
+    ("grad_scaler", training::grad_scaler),
     ("l1_loss", |case, dtype| loss(case, dtype, Tensor::l1_loss)),
     ("layer_norm", layer_norm),
     ("linear", linear),
-    ("mamba_mixer", mixer::mamba_mixer),
+    ("mamba_mixer", composites::mamba_mixer),
     ("max_pool2d", max_pool2d),
     ("mse_loss", |case, dtype| loss(case, dtype, Tensor::mse_loss)),
+    ("predictor", composites::predictor),
     ("relu", |case, dtype| unary(case, dtype, Tensor::relu)),
     ("selective_scan", selective_scan),
     ("sigmoid", |case, dtype| unary(case, dtype, Tensor::sigmoid)),
@@ -71,7 +77,7 @@ fn loss(
 /// Refuses an NHWC image that its padding would make too large.
 fn bordered(graph: &Graph, image: &Shape, padding: [usize; 2]) -> Result<()> {
     let [_, h, w, c] = image.dims("padding", "[N,H,W,C]")?;
-    graph.room(&[h.saturating_add(2 * padding[0]), w.saturating_add(2 * padding[1]), c])
+    graph.case.room(&[h.saturating_add(2 * padding[0]), w.saturating_add(2 * padding[1]), c])
 }
 
 fn conv2d(case: &Case, dtype: DType) -> Result<Outputs> {

@@ -33,7 +33,7 @@ pub struct Row {
     pub draw: fn(&mut Draw) -> Case,
 }
 
-/// Step of the differences, fourth order: f′ = (8(f(h) − f(−h)) − (f(2h) − f(−2h)))/12h leaves h⁴ and rounding/h.
+/// Step of the differences, which are off by its fourth power and by rounding over it.
 const STEP: f64 = 1e-3;
 /// What a gradient may be off, of the larger of the two values and the gradient's root mean square.
 const RELATIVE: f64 = 1e-6;
@@ -78,13 +78,30 @@ fn run(function: &Function, inputs: &[Tensor], cotangent: &Tensor, dtype: DType)
     Ok(Run { y: y.to_f64(), gradients })
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn cotangent(case: &Case, draw: &mut Draw) -> Result<Tensor> {
     let y = no_grad(|| (case.function)(&case.inputs))?;
     Ok(draw.values(y.shape()))
+}
+
+/// The derivative of `f` at 0, by differences of fourth order: (8(f(h) − f(−h)) − (f(2h) − f(−2h)))/12h.
+pub fn slope(step: f64, mut f: impl FnMut(f64) -> Result<f64>) -> Result<f64> {
+    let mut difference = |h| Ok::<_, Error>(f(h)? - f(-h)?);
+    Ok((8.0 * difference(step)? - difference(2.0 * step)?) / (12.0 * step))
+}
+
+/// Whether two values of a derivative are within `allowed`; what is wrong in words.
+pub fn agree(analytic: f64, numeric: f64, allowed: f64) -> std::result::Result<(), String> {
+    let error = (analytic - numeric).abs();
+    // A NaN is no agreement.
+    if error <= allowed {
+        return Ok(());
+    }
+    let relative = error / analytic.abs().max(numeric.abs());
+    Err(format!("backward gives {analytic:e}, differences give {numeric:e}, relative error {relative:.1e}"))
 }
 
 /// Every input's gradient against central differences of Σ w·f(x), along random directions and at single coordinates.
@@ -102,23 +119,12 @@ pub fn gradients(case: &Case, draw: &mut Draw) -> std::result::Result<(), String
             inputs[i] = Tensor::new(input.shape().clone(), &moved)?;
             Ok(dot(&no_grad(|| (case.function)(&inputs))?.to_f64(), &w))
         };
-        let slope = |direction: &[f64]| -> Result<f64> {
-            let difference = |h| Ok::<_, Error>(objective(direction, h)? - objective(direction, -h)?);
-            Ok((8.0 * difference(STEP)? - difference(2.0 * STEP)?) / (12.0 * STEP))
-        };
+        let slope = |direction: &[f64]| slope(STEP, |h| objective(direction, h));
         let gradient = &analytic.gradients[i];
         let typical = (dot(gradient, gradient) / gradient.len() as f64).sqrt();
         let compare = |place: String, analytic: f64, numeric: f64, scale: f64| {
-            let error = (analytic - numeric).abs();
-            let size = analytic.abs().max(numeric.abs()).max(scale);
-            // Not `>`: a NaN is no agreement.
-            if error <= RELATIVE * size + noise {
-                return Ok(());
-            }
-            Err(format!(
-                "input {i}, {place}: backward gives {analytic:e}, differences give {numeric:e}, relative error {:.1e}",
-                error / size
-            ))
+            agree(analytic, numeric, RELATIVE * scale.max(analytic.abs()) + noise)
+                .map_err(|e| format!("input {i}, {place}: {e}"))
         };
         let mut coordinates = draw.order(x.len());
         coordinates.truncate(COORDINATES);

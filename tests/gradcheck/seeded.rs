@@ -12,9 +12,9 @@ use super::{
 };
 
 /// y = x², with dx = factor·x·dy where `gives` (2 is right).
-struct Square {
-    factor: f64,
-    gives: bool,
+pub struct Square {
+    pub factor: f64,
+    pub gives: bool,
 }
 
 impl Op for Square {

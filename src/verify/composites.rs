@@ -1,0 +1,96 @@
+//! The model's parts and the model as a whole.
+
+use ssmv_autograd::{DType, Tensor};
+
+use super::{
+    case::{Array, Case},
+    compare::Outputs,
+    parameters,
+};
+use crate::{
+    Error, Result,
+    model::{
+        Predictor, Preset,
+        layers::Context,
+        mamba::{Mamba, MixerSizes},
+        parameters::Builder,
+    },
+};
+
+/// The mixer of the model, its parameters `param.NAME`.
+pub(super) fn mamba_mixer(case: &Case, dtype: DType) -> Result<Outputs> {
+    let (dim, states) = (case.count("dim")?, case.count("state")?);
+    let (taps, expand) = (case.count("conv")?, case.count("expand")?);
+    let input = case.tensor("in.x")?;
+    if input.shape.len() != 3 || input.shape[2] != dim || input.shape.contains(&0) {
+        return Err(Error::Failure(format!("in.x {:?} is no [B,L,{dim}]", input.shape)));
+    }
+    let mut builder = Builder::default();
+    let mixer = Mamba::new(&mut builder, MixerSizes { dim, states, taps, expand });
+    let arena = parameters::arena(case, "param", &builder.parameters, dtype)?;
+    let widest = (2 * expand * dim).max(dim.div_ceil(16) + 2 * states);
+    case.room(&[input.shape[0], input.shape[1], widest])?;
+    let x = input.tensor(dtype)?.leaf();
+    let y = mixer.forward(&Context::new(&arena, &[], false), &x)?;
+    let mut outputs = Outputs::from([("out.y".to_owned(), Array::of(&y))]);
+    let mut gradients = arena.gradients();
+    y.backward_from(case.tensor("grad_out.y")?.tensor(dtype)?, &mut gradients)?;
+    if let Some(dx) = gradients.of(&x) {
+        outputs.insert("grad_in.x".to_owned(), Array::of(dx));
+    }
+    parameters::gradients(&mut outputs, "grad_param", &builder.parameters, &arena, &mut gradients)?;
+    Ok(outputs)
+}
+
+/// One training step's arithmetic of a whole model: its output, L1 loss, gradients and running statistics, and the
+/// output with those statistics.
+pub(super) fn predictor(case: &Case, dtype: DType) -> Result<Outputs> {
+    if !case.flag("training")? {
+        return Err(Error::Failure("training false is not supported; true is".to_owned()));
+    }
+    let name = case.word("preset")?;
+    let preset =
+        Preset::find(name).ok_or_else(|| Error::Failure(format!("there is no preset named {name:?}")))?;
+    let (parameters, norms) = crate::model::outline(preset);
+    let arena = parameters::arena(case, "state", &parameters, dtype)?;
+    let mut model = Predictor::zeros(preset, dtype)?;
+    (model.arena, model.norms) = (arena, norms);
+    for norm in &mut model.norms {
+        let channels = [norm.mean.len()];
+        let read = |part: &str| parameters::shaped(case, &format!("state.{}.{part}", norm.name), &channels);
+        (norm.mean, norm.variance) =
+            (read("running_mean")?.values.clone(), read("running_var")?.values.clone());
+    }
+    let frames = to_channels_last(&case.tensor("in.frames")?.tensor(dtype)?)?;
+    let target = to_channels_last(&case.tensor("in.target")?.tensor(dtype)?)?;
+    let [batch, steps, height, width, colours] = frames.shape().dims("predictor", "in.frames [B,T,C,S,S]")?;
+    if [height, width, colours] != [preset.size, preset.size, crate::model::CHANNELS] || batch * steps == 0 {
+        return Err(Error::Failure(format!("in.frames {} do not fit the preset {name}", frames.shape())));
+    }
+    let y = model.train(&frames)?;
+    let loss = y.l1_loss(&target)?;
+    let mut gradients = model.arena.gradients();
+    loss.backward(&mut gradients)?;
+    let mut outputs = Outputs::from([
+        ("out.y".to_owned(), Array::of(&to_channels_first(&y)?)),
+        ("out.loss".to_owned(), Array::of(&loss)),
+        ("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)),
+    ]);
+    parameters::gradients(&mut outputs, "grad", &model.parameters, &model.arena, &mut gradients)?;
+    for norm in model.norms {
+        for (part, values) in [("running_mean", norm.mean), ("running_var", norm.variance)] {
+            outputs.insert(format!("out_state.{}.{part}", norm.name), Array::vector(values));
+        }
+    }
+    Ok(outputs)
+}
+
+/// [B,T,C,H,W] → [B,T,H,W,C].
+fn to_channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.permute(&[0, 1, 3, 4, 2])?)
+}
+
+/// [B,T,H,W,C] → [B,T,C,H,W].
+fn to_channels_first(x: &Tensor) -> Result<Tensor> {
+    Ok(x.detach().permute(&[0, 1, 4, 2, 3])?)
+}

@@ -1,0 +1,56 @@
+//! A case's parameters into an arena, and the arena's gradients out again, in PyTorch's layouts.
+
+use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Gradients, Shape, dispatch};
+
+use super::{
+    case::{Array, Case},
+    compare::Outputs,
+};
+use crate::{Error, Result, model::parameters::Parameter};
+
+/// An arena with the tensors `PREFIX.NAME` of the parameters. All shapes are checked before memory is taken.
+pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], dtype: DType) -> Result<Arena> {
+    let mut values = Vec::with_capacity(parameters.len());
+    for Parameter { name, layout, .. } in parameters {
+        values.push(shaped(case, &format!("{prefix}.{name}"), &layout.external)?);
+    }
+    let shapes = parameters.iter().map(|p| Shape::from(&p.layout.internal));
+    let mut arena = Arena::new(ArenaLayout::new(shapes)?, dtype);
+    let layout = arena.layout().clone();
+    dispatch!(dtype, T => {
+        let slots = arena.values_mut::<T>()?;
+        for ((parameter, values), range) in parameters.iter().zip(values).zip(layout.ranges()) {
+            let internal = parameter.layout.import(&values.values);
+            slots[range.clone()].iter_mut().zip(internal).for_each(|(s, v)| *s = <T as Element>::from_f64(v));
+        }
+    });
+    Ok(arena)
+}
+
+/// A tensor that must have a shape.
+pub(super) fn shaped<'a>(case: &'a Case, name: &str, shape: &[usize]) -> Result<&'a Array> {
+    let array = case.tensor(name)?;
+    if array.shape != shape {
+        return Err(Error::Failure(format!("{name} is {:?}; {shape:?} is expected", array.shape)));
+    }
+    Ok(array)
+}
+
+/// The parameters' gradients as `PREFIX.NAME`.
+pub(super) fn gradients(
+    outputs: &mut Outputs,
+    prefix: &str,
+    parameters: &[Parameter],
+    arena: &Arena,
+    gradients: &mut Gradients,
+) -> Result<()> {
+    dispatch!(arena.dtype(), T => {
+        let all = gradients.values_mut::<T>()?;
+        for (parameter, range) in parameters.iter().zip(arena.layout().ranges()) {
+            let values = parameter.layout.export(&all[range.clone()]).iter().map(|v| v.to_f64()).collect();
+            let array = Array { shape: parameter.layout.external.clone(), values };
+            outputs.insert(format!("{prefix}.{}", parameter.name), array);
+        }
+    });
+    Ok(())
+}
