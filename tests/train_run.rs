@@ -201,18 +201,18 @@ fn refuses_what_cannot_work_before_the_first_step() {
     fs::write(&file, "x").expect("writable");
     let small = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-        command.args(["train", "--preset", "nano", "--steps", "1", "--sequences", "16"]).args(args);
+        command.args(["train", "--steps", "1", "--sequences", "16"]).args(args);
         command
     };
     let (run_text, file_text) = (run.to_string_lossy(), file.to_string_lossy());
     let inside = format!("{file_text}/run");
     let out = folder.path().join("new").to_string_lossy().into_owned();
     for (arguments, names, code) in [
-        (vec!["--out", &run_text], "--resume", 2),
-        (vec!["--out", &inside], "file", 1),
+        (vec!["--preset", "nano", "--out", &run_text], "--resume", 1),
+        (vec!["--preset", "nano", "--out", &inside], "file", 1),
         (vec!["--out", &out, "--data", "nowhere.npy"], "nowhere.npy", 1),
         (vec!["--out", &out, "--data", &file_text], "file", 1),
-        (vec!["--out", &run_text, "--resume", "--preset", "tiny"], "nano", 1),
+        (vec!["--out", &run_text, "--resume", "--preset", "tiny", "--canvas", "64"], "nano", 1),
     ] {
         let output = small(&arguments).output().expect("the program starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
