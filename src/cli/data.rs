@@ -1,11 +1,13 @@
 //! `data make` and `data show`: sequences of moving digits, into a file and onto the screen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ui, files};
+use super::{Ui, files, inputs};
 use crate::config::{Layout, Rule, limits};
+use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
+use crate::media::{self, Style};
 use crate::{Error, Result};
 
 /// What to do with sequences.
@@ -67,7 +69,7 @@ pub struct MakeArgs {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct ShowArgs {
-    /// An .npy file of sequences
+    /// An .npy file of sequences, a GIF or a folder of PNGs
     pub file: PathBuf,
     /// Picture to write: a .gif that moves or a .png strip [default: FILE with .gif]
     #[arg(long, value_name = "FILE.gif|.png")]
@@ -75,9 +77,9 @@ pub struct ShowArgs {
     /// Sequences to draw, one under the other
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub sequences: u32,
-    /// Order of the axes
-    #[arg(long, default_value_t)]
-    pub layout: Layout,
+    /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
+    #[arg(long)]
+    pub layout: Option<Layout>,
     /// Write over a picture that exists
     #[arg(long)]
     pub force: bool,
@@ -121,18 +123,58 @@ pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
             files::must_exist(&args.file)?;
             let out = args.out.clone().unwrap_or_else(|| args.file.with_extension("gif"));
             files::must_end_in("--out", &out, &["gif", "png"])?;
+            if out.canonicalize().ok().is_some_and(|out| args.file.canonicalize().ok() == Some(out)) {
+                let out = out.display();
+                return Err(Error::Usage(format!(
+                    "{out} cannot be read and written at once; give another --out"
+                )));
+            }
             files::must_be_free(&out, args.force)?;
-            show(&ShowArgs { out: Some(out), ..args.clone() }, ui)
+            show(args, &out, ui)
+        }
+    }
+}
+
+impl From<Split> for data::Split {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Train => Self::Train,
+            Split::Test => Self::Test,
         }
     }
 }
 
 /// The work of `data make`.
-fn make(_args: &MakeArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("data make is not built yet".to_owned()))
+fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
+    let source = DataSource::from_name(&args.data, data::Layout::default())?;
+    if let DataSource::Npy { path, .. } = source {
+        return Err(Error::Usage(format!(
+            "--data {}: sequences are made from `digits` or a folder with MNIST's files",
+            path.display()
+        )));
+    }
+    let dataset = Dataset::open(&DataSpec {
+        source,
+        rule: args.rule.into(),
+        digits: args.digits as usize,
+        canvas: args.canvas as usize,
+        digit_size: args.digit_size as usize,
+        frames: args.frames as usize,
+        seed: args.seed,
+        sequences: u64::from(args.sequences),
+    })?;
+    dataset.note().into_iter().for_each(|note| ui.note(note));
+    let options = MakeOptions { overwrite: args.force };
+    data::make(&dataset, args.split.into(), u64::from(args.sequences), &args.out, options)?;
+    let (frames, side) = (args.frames, args.canvas);
+    ui.note(&format!("wrote {}: uint8 [{frames}, {}, {side}, {side}]", args.out.display(), args.sequences));
+    Ok(())
 }
 
-/// The work of `data show`; `out` is there.
-fn show(_args: &ShowArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("data show is not built yet".to_owned()))
+/// The work of `data show`.
+fn show(args: &ShowArgs, out: &Path, ui: &Ui) -> Result<()> {
+    let layout = inputs::layout(&args.file, args.layout);
+    media::show(&args.file, layout, args.sequences as usize, out, Style::default())?;
+    ui.note(&format!("wrote {}", out.display()));
+    Ok(())
 }

@@ -1,11 +1,18 @@
 //! `eval`: a checkpoint's errors beside the baselines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Ui, files};
-use crate::config::{Device, Layout, Rule, limits};
+use serde::Serialize;
+
+use super::threads::use_threads;
+use super::{Table, Ui, files};
+use crate::config::{Device, Layout, Rule, TrainConfig, limits};
+use crate::data::{DataSpec, Dataset};
+use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
+use crate::model::Preset;
+use crate::train::collapse::{Figures, Watcher};
 use crate::{Error, Result};
 
 /// Arguments of `eval`. What is left out is as the checkpoint was trained.
@@ -19,9 +26,9 @@ pub struct EvalArgs {
     /// trained]
     #[arg(long, value_name = "digits|DIR|FILE.npy", help_heading = "Data")]
     pub data: Option<String>,
-    /// Order of the axes in an .npy file
-    #[arg(long, default_value_t, help_heading = "Data")]
-    pub layout: Layout,
+    /// Order of the axes in an .npy file [default: as trained, tnhw with --data]
+    #[arg(long, help_heading = "Data")]
+    pub layout: Option<Layout>,
     /// How the digits move [default: as trained]
     #[arg(long, help_heading = "Data")]
     pub rule: Option<Rule>,
@@ -90,13 +97,136 @@ Examples:
   ssmv-raw eval --checkpoint runs/tiny --data mnist_test_seq.npy --sequences 10000 --json
   ssmv-raw eval --checkpoint runs/tiny --rule ssm-video --digits 3 --roll-out 20 --out result.json";
 
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    checkpoint: &'a Path,
+    preset: &'a str,
+    step: Option<u64>,
+    data: &'a DataSpec,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
 /// Evaluates.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     files::must_exist(&args.checkpoint)?;
-    evaluate(args, ui)
+    args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
+    use_threads(args.threads.map(|n| n as usize))?;
+    let (model, loaded) = eval::load(&args.checkpoint)?;
+    loaded.warnings.iter().for_each(|line| ui.warn(line));
+    let preset = model.preset;
+    let config = config(args, preset, &loaded)?;
+    let data = DataSpec { sequences: u64::from(args.sequences), seed: args.seed, ..config.data_spec()? };
+    let dataset = open(args, &config, &data, &loaded)?;
+    dataset.note().into_iter().for_each(|note| ui.note(note));
+
+    let spec = EvalSpec {
+        sequences: u64::from(args.sequences),
+        frames_in: config.frames_in,
+        roll_out: args.roll_out as usize,
+        batch_size: args.batch_size as usize,
+        ssim_range: f64::from(args.ssim_range),
+    };
+    let mut progress = ui.progress(spec.sequences);
+    let evaluation = eval::evaluate(&model, &dataset, &spec, &mut |done| {
+        progress.set(done, &format!("{done} sequences"));
+        Ok(())
+    })?;
+    drop(progress);
+
+    evaluation.notes.iter().for_each(|note| ui.note(note));
+    let figures = Figures {
+        predicted_mean: Some(evaluation.brightness.predicted_mean),
+        target_mean: Some(evaluation.brightness.target_mean),
+        l1: Some(evaluation.brightness.l1),
+        black_l1: Some(evaluation.brightness.black_l1),
+        ..Figures::default()
+    };
+    let step = loaded.step.unwrap_or_default();
+    Watcher::new().observe(step, &figures).iter().for_each(|line| ui.warn(line));
+    let report = Report {
+        checkpoint: &loaded.path,
+        preset: preset.name,
+        step: loaded.step,
+        data: &data,
+        evaluation: &evaluation,
+    };
+    if let Some(out) = &args.out {
+        ui.write_json(out, &report)?;
+    }
+    if args.json { ui.json(&report) } else { ui.print(&text(&report)) }
 }
 
-/// The work itself.
-fn evaluate(_args: &EvalArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("eval is not built yet".to_owned()))
+/// The configuration that the checkpoint was trained with (or its preset's), changed by the arguments.
+fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConfig> {
+    let mut config = match &loaded.config {
+        Some(config) => config.clone(),
+        None => TrainConfig::preset(preset.name)?,
+    };
+    if let Some(canvas) = args.canvas.filter(|&canvas| canvas as usize != preset.size) {
+        return Err(Error::Usage(format!(
+            "--canvas is {canvas}, and the checkpoint's model `{}` takes frames of {} pixels only",
+            preset.name, preset.size
+        )));
+    }
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
+        config.layout = Layout::default();
+    }
+    let set = |to: &mut usize, from: Option<u32>| *to = from.map_or(*to, |n| n as usize);
+    set(&mut config.digits, args.digits);
+    set(&mut config.digit_size, args.digit_size);
+    set(&mut config.frames_in, args.frames_in);
+    config.layout = args.layout.unwrap_or(config.layout);
+    config.rule = args.rule.unwrap_or(config.rule);
+    Ok(config)
+}
+
+/// The test sequences. All of an .npy file, unless the model was trained on the rest of it.
+fn open(args: &EvalArgs, config: &TrainConfig, data: &DataSpec, loaded: &Loaded) -> Result<Dataset> {
+    let file = |name: &str| Path::new(name).canonicalize().ok();
+    let trained_on = loaded.config.as_ref().and_then(|config| file(&config.data));
+    let whole_file = trained_on.is_none_or(|trained| file(&config.data) != Some(trained));
+    eval::open_data(data, config.frames_in, args.roll_out as usize, whole_file)
+}
+
+/// The results for a person.
+fn text(report: &Report) -> String {
+    let Report { evaluation, preset, .. } = report;
+    let step = report.step.map(|step| format!(", step {step}")).unwrap_or_default();
+    let mut text = format!(
+        "{preset}{step}: {} test sequences, {} frames seen; MSE and MAE are sums over a frame's pixels\n",
+        evaluation.sequences, evaluation.frames_in
+    );
+    text += &format!("\nThe next {} frames\n{}", evaluation.next.model.frames.len(), table(&evaluation.next));
+    if let Some(rolled) = &evaluation.roll_out {
+        let frames = rolled.model.frames.len();
+        text += &format!("\nRoll-out over {frames} frames: predictions are fed back\n{}", table(rolled));
+    }
+    text
+}
+
+/// A row a horizon, the metrics of the model and of both baselines side by side.
+fn table(comparison: &Comparison) -> Table {
+    type Metric = (&'static str, fn(&Score) -> String);
+    let metrics: [Metric; 4] = [
+        ("MSE ↓", |s| format!("{:.2}", s.mse)),
+        ("MAE ↓", |s| format!("{:.2}", s.mae)),
+        ("PSNR ↑", |s| format!("{:.2}", s.psnr)),
+        ("SSIM ↑", |s| format!("{:.4}", s.ssim)),
+    ];
+    let Comparison { model, black, copy } = comparison;
+    let mut table = Table::default();
+    table.row([""].into_iter().chain(metrics.iter().flat_map(|(name, _)| [*name, "", ""])));
+    table.row(["frame"].into_iter().chain(metrics.iter().flat_map(|_| ["model", "black", "copy"]))).line();
+    let row = |name: String, scores: [&Score; 3]| {
+        let cells = metrics.iter().flat_map(|(_, show)| scores.map(show));
+        [name].into_iter().chain(cells).collect::<Vec<_>>()
+    };
+    for (t, ((m, b), c)) in model.frames.iter().zip(&black.frames).zip(&copy.frames).enumerate() {
+        table.row(row(format!("+{}", t + 1), [m, b, c]));
+    }
+    table.line().row(row("mean".to_owned(), [&model.mean, &black.mean, &copy.mean]));
+    table
 }

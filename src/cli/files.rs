@@ -21,6 +21,17 @@ pub fn must_be_free(path: &Path, force: bool) -> Result<()> {
     Err(Error::file(path, "exists already: give another name, or --force to write over it"))
 }
 
+/// Refuses a file's name that cannot be written to, before any work is done for it: no folder to lie in, or a folder.
+pub fn must_be_writable(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match parent.metadata() {
+        _ if path.is_dir() => Err(Error::file(path, "is a folder; a file's name is wanted")),
+        Ok(data) if data.is_dir() => Ok(()),
+        Ok(_) => Err(Error::file(path, "cannot be written: what it is to lie in is no folder")),
+        Err(e) => Err(Error::file(path, format!("cannot be written: {e}"))),
+    }
+}
+
 /// Refuses the output of `option` unless its name ends in one of `endings` (without the dot).
 pub fn must_end_in(option: &str, path: &Path, endings: &[&str]) -> Result<()> {
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
@@ -72,6 +83,18 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_whole(folder.path(), b"").is_err());
         assert!(write_whole(&folder.path().join("none/result.json"), b"").is_err());
+    }
+
+    #[test]
+    fn names_that_cannot_be_written_to_are_known_early() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        must_be_writable(&path).unwrap();
+        must_be_writable(Path::new("result.json")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        for bad in [folder.path().to_owned(), folder.path().join("none/x.json"), path.join("x.json")] {
+            assert!(must_be_writable(&bad).is_err(), "{}", bad.display());
+        }
     }
 
     #[test]

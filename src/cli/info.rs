@@ -3,8 +3,10 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::Ui;
+use super::{Table, Ui, thousands};
 use crate::config::{limits, presets};
+use crate::model::Preset;
+use crate::model::info::{Info, Part, info};
 use crate::{Error, Result};
 
 /// Arguments of `info`.
@@ -39,10 +41,79 @@ Examples:
 
 /// Shows the model.
 pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
-    show(args, ui)
+    let preset = Preset::find(&args.preset)
+        .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", args.preset)))?;
+    let info = info(preset, args.frames_in as usize, args.batch_size as usize)?;
+    if args.json {
+        return ui.json(&info);
+    }
+    ui.print(&format!("{}\n{}", table(&info), summary(&info)))
 }
 
-/// The work itself.
-fn show(_args: &InfoArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("info is not built yet".to_owned()))
+/// A row a part under a row a group.
+fn table(info: &Info) -> Table {
+    let mut table = Table::new([info.preset.as_str(), "output", "parameters", "MACs a sample"]);
+    let row = |name: String, part: &Part| {
+        let sizes: Vec<String> = part.output.iter().map(usize::to_string).collect();
+        [name, sizes.join("×"), thousands(part.parameters), thousands(part.macs)]
+    };
+    for group in &info.groups {
+        table.row(row(group.name.clone(), group));
+        for part in &info.parts {
+            if let Some(name) = part.name.strip_prefix(&group.name) {
+                table.row(row(format!("  {}", name.trim_start_matches('.')), part));
+            }
+        }
+        table.line();
+    }
+    table.row(["total", "", &thousands(info.parameters), &thousands(info.macs)]);
+    table
+}
+
+/// The totals in the words of papers, and what they count.
+fn summary(info: &Info) -> String {
+    let Info { frames_in, frames_out, batch_size, parameters, macs, .. } = info;
+    let batch = match batch_size {
+        1 => String::new(),
+        n => format!(", {} a batch of {n}", short(*macs as f64 * *n as f64, "MACs")),
+    };
+    format!(
+        "{} ({} in f32), {} a sample of {frames_in} + {frames_out} frames{batch}\n\
+         Outputs are frames×height×width×channels or sequences×steps×width. MACs: convolutions and linear layers.\n",
+        short(*parameters as f64, "parameters"),
+        short(*parameters as f64 * 4.0, "B"),
+        short(*macs as f64, "MACs")
+    )
+}
+
+/// A count with a prefix that leaves three digits or more: `230.0 M parameters`, `4.66 GMACs`.
+fn short(count: f64, unit: &str) -> String {
+    let (scaled, prefix) = match count {
+        1e12.. => (count / 1e12, "T"),
+        1e9.. => (count / 1e9, "G"),
+        1e6.. => (count / 1e6, "M"),
+        _ => (count / 1e3, "k"),
+    };
+    let decimals = if scaled < 10.0 { 2 } else { 1 };
+    let space = if unit == "parameters" { " " } else { "" };
+    format!("{scaled:.decimals$} {prefix}{space}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_in_the_words_of_papers() {
+        let base = info(Preset::find("base").unwrap(), 10, 16).unwrap();
+        let text = summary(&base);
+        assert!(
+            text.starts_with(
+                "230.0 M parameters (920.2 MB in f32), 4.66 GMACs a sample of 10 + 2 frames, 74.5 GMACs"
+            ),
+            "{text}"
+        );
+        let nano = summary(&info(Preset::find("nano").unwrap(), 10, 1).unwrap());
+        assert!(nano.starts_with("75.9 k parameters (303.8 kB in f32), 6.21 MMACs a sample"), "{nano}");
+    }
 }

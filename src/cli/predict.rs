@@ -1,12 +1,18 @@
 //! `predict`: the frames that follow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Ui, files};
-use crate::config::{Device, Layout, limits};
+use super::threads::use_threads;
+use super::{Ui, files, inputs};
+use crate::config::{Device, Layout, TrainConfig, limits};
+use crate::data::npy;
+use crate::eval::{self, Metrics, Score};
+use crate::media::{self, Clip, Row, Style};
+use crate::model::{CHANNELS, Predictor, SKIP_FRAMES};
 use crate::{Error, Result};
+use ssmv_autograd::{Buffer, Tensor};
 
 /// Arguments of `predict`.
 #[derive(Args, Clone, Debug)]
@@ -15,19 +21,23 @@ pub struct PredictArgs {
     /// A checkpoint, or a run folder: its latest checkpoint
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// Frames to go on from: an .npy file, a GIF, or a folder of PNGs in the order of their names
+    /// Frames to go on from, at least 3: an .npy file, a GIF, or a folder of PNGs in the order of their names
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
-    /// Where to: an .npy file, a .gif or .png (input, truth, prediction and error side by side), else a
-    /// folder of PNGs
+    /// Where to: an .npy file (float32, frame, height, width, not clipped), a .gif or .png (input, truth, prediction and
+    /// error side by side), or a folder of PNGs (a name without an ending)
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
     /// Frames to predict; beyond 2, predictions are fed back
     #[arg(long, value_name = "K", default_value_t = 2, value_parser = limits::whole::<u32>("frames"))]
     pub frames: u32,
-    /// Order of the axes in an .npy input
-    #[arg(long, default_value_t)]
-    pub layout: Layout,
+    /// Frames of the input that the model sees: its first ones; those that follow are the truth to compare with
+    /// [default: as trained, or all where the input has fewer]
+    #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"))]
+    pub frames_in: Option<u32>,
+    /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
+    #[arg(long)]
+    pub layout: Option<Layout>,
     /// Which sequence of an .npy input, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = limits::whole::<u32>("index"))]
     pub index: u32,
@@ -49,15 +59,124 @@ Examples:
   ssmv-raw predict --checkpoint runs/tiny --input frames/ --output next/ --frames 10
   ssmv-raw predict --checkpoint runs/tiny --input clip.gif --output next.npy --force";
 
+/// What a prediction is written as, by the name of the output.
+#[derive(Clone, Copy)]
+enum Form {
+    Npy,
+    Gif,
+    Png,
+    Folder,
+}
+
+/// Values further than this from [0, 1] are no brightness: most likely 0 to 255.
+const OVERSHOOT: f32 = 1.0;
+
 /// Predicts.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
+    let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
     files::must_exist(&args.input)?;
     files::must_be_free(&args.output, args.force)?;
-    predict(args, ui)
+    if !matches!(form, Form::Folder) {
+        files::must_be_writable(&args.output)?;
+    }
+    use_threads(args.threads.map(|n| n as usize))?;
+    let (model, loaded) = eval::load(&args.checkpoint)?;
+    loaded.warnings.iter().for_each(|line| ui.warn(line));
+    let trained = match &loaded.config {
+        Some(config) => config.frames_in,
+        None => TrainConfig::preset(model.preset.name)?.frames_in,
+    };
+    let row = predict(args, &model, trained)?;
+    if let Some(truth) = &row.truth {
+        ui.note(&quality(&row.prediction, truth)?);
+    }
+    write(&row, form, &args.output)?;
+    ui.note(&format!("wrote {}", args.output.display()));
+    Ok(())
 }
 
-/// The work itself.
-fn predict(_args: &PredictArgs, _ui: &Ui) -> Result<()> {
-    Err(Error::Failure("predict is not built yet".to_owned()))
+/// The form that a name asks for.
+fn form(output: &Path) -> Result<Form> {
+    let ending = output.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    match ending.as_deref() {
+        Some("npy") => Ok(Form::Npy),
+        Some("gif") => Ok(Form::Gif),
+        Some("png") => Ok(Form::Png),
+        None => Ok(Form::Folder),
+        Some(_) if output.is_dir() => Ok(Form::Folder),
+        Some(_) => Err(Error::Usage(format!(
+            "--output {}: the name must end in .npy, .gif or .png, or have no ending and be a folder",
+            output.display()
+        ))),
+    }
+}
+
+/// Reads the input, splits it and predicts. `trained` is the number of frames that the model was trained on.
+fn predict(args: &PredictArgs, model: &Predictor, trained: usize) -> Result<Row> {
+    let fail = |message: String| Err(Error::file(&args.input, message));
+    let clip = inputs::clip(&args.input, inputs::layout(&args.input, args.layout), args.index as usize)?;
+    let side = model.preset.size;
+    if (clip.height, clip.width) != (side, side) {
+        return fail(format!(
+            "has frames of {}×{} pixels (height×width), and the model `{}` takes {side}×{side} only",
+            clip.height, clip.width, model.preset.name
+        ));
+    }
+    if clip.frames < SKIP_FRAMES {
+        return fail(format!("has {} frames, and the model needs at least {SKIP_FRAMES}", clip.frames));
+    }
+    let frames_in = match args.frames_in {
+        Some(wanted) if wanted as usize > clip.frames => {
+            return fail(format!("has {} frames, fewer than --frames-in {wanted}", clip.frames));
+        }
+        Some(wanted) => wanted as usize,
+        None => trained.min(clip.frames),
+    };
+    if let Some(value) = clip.values.iter().find(|v| !(-OVERSHOOT..=1.0 + OVERSHOOT).contains(*v)) {
+        return fail(format!("holds {value}; values of float32 must lie between 0 (black) and 1 (white)"));
+    }
+    let input = clip.slice(0..frames_in)?;
+    let count = args.frames as usize;
+    let truth = clip.slice(frames_in..frames_in + count).ok();
+    let prediction = Clip::new(side, side, roll_out(model, &input, count)?)?;
+    Ok(Row { input, truth, prediction })
+}
+
+/// The frames that follow, [count, S, S].
+fn roll_out(model: &Predictor, input: &Clip, count: usize) -> Result<Vec<f32>> {
+    let mut colours = Buffer::<f32>::stale(input.values.len() * CHANNELS);
+    for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
+        pixel.fill(value.clamp(0.0, 1.0));
+    }
+    let frames = Tensor::from_buffer([1, input.frames, input.height, input.width, CHANNELS], colours);
+    let values = crate::model::frames::to_grey(&eval::roll_out(model, &frames, count)?)?;
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(value) => {
+            Err(Error::Failure(format!("the model predicts {value}: its weights are out of range")))
+        }
+        None => Ok(values),
+    }
+}
+
+/// The metrics' means over the frames whose truth is known, in words.
+fn quality(prediction: &Clip, truth: &Clip) -> Result<String> {
+    let metrics = Metrics::new(truth.width, 1.0)?;
+    let frames = prediction.frames.min(truth.frames);
+    let mean = Score::mean((0..frames).map(|t| metrics.score(prediction.frame(t), truth.frame(t))));
+    let Score { mse, mae, psnr, ssim } = mean;
+    Ok(format!(
+        "MSE {mse:.2} · MAE {mae:.2} · PSNR {psnr:.2} dB · SSIM {ssim:.4} (mean of {frames} frames with a truth)"
+    ))
+}
+
+fn write(row: &Row, form: Form, output: &Path) -> Result<()> {
+    let rows = std::slice::from_ref(row);
+    let clip = &row.prediction;
+    match form {
+        Form::Npy => npy::write_f32(output, &[clip.frames, clip.height, clip.width], &clip.values),
+        Form::Gif => media::write_gif(output, &media::comparison(rows, Style::default())?),
+        Form::Png => media::write_png(output, &media::strip(rows, Style::default())?),
+        Form::Folder => media::write_png_folder(output, &clip.images()),
+    }
 }

@@ -5,6 +5,7 @@
 //! a [`TrainConfig`], in which every value is present and within its [`limits`].
 
 mod choices;
+mod data;
 mod file;
 pub mod limits;
 mod nearest;

@@ -44,14 +44,6 @@ impl Up {
         }
         self.bn.forward(cx, &self.deconv.forward(cx, x)?, Some(&side), true)
     }
-
-    /// Multiply-accumulates of all future frames, from maps of `side`×`side`.
-    fn macs(&self, side: usize) -> usize {
-        let kernel = Deconv::KERNEL * Deconv::KERNEL;
-        let deconv = side * side * self.deconv.cin * self.deconv.cout * kernel;
-        let skip = self.skip.as_ref().map_or(0, |s| s.macs() * 4 * side * side);
-        NEXT_FRAMES * (deconv + side * side * self.shortcut.macs()) + skip
-    }
 }
 
 /// Up blocks and a 3×3 convolution to colours. Nothing squashes the output: a sigmoid under an L1 loss saturates at
@@ -95,13 +87,6 @@ impl Decoder {
             x = up.forward(cx, &x, feature.as_ref())?;
         }
         self.out.forward(cx, &x)
-    }
-
-    /// Multiply-accumulates of all future frames.
-    pub fn macs(&self) -> usize {
-        let up: usize = self.up.iter().zip(&self.sides).map(|(up, side)| up.macs(side / 2)).sum();
-        let last = self.sides.last().copied().unwrap_or(0);
-        up + NEXT_FRAMES * last * last * self.out.macs()
     }
 }
 

@@ -43,12 +43,6 @@ impl Residual {
         let y = self.bn1.forward(cx, &self.conv1.forward(cx, x)?, None, true)?;
         self.bn2.forward(cx, &self.conv2.forward(cx, &y)?, Some(&side), true)
     }
-
-    /// Multiply-accumulates a pixel of the output.
-    fn macs(&self) -> usize {
-        let shortcut = self.shortcut.as_ref().map_or(0, |(conv, _)| conv.macs());
-        self.conv1.macs() + self.conv2.macs() + shortcut
-    }
 }
 
 /// Stem, pooling, stages, and the linear head that makes the latent.
@@ -56,7 +50,6 @@ pub struct Encoder {
     stem: Conv,
     bn: Norm2d,
     stages: Vec<Vec<Residual>>,
-    sides: Vec<usize>,
     head: Linear,
 }
 
@@ -70,7 +63,7 @@ impl Encoder {
             (Conv::new(b, "conv", [CHANNELS, preset.stem], 7, 2, false), Norm2d::new(b, "bn", preset.stem))
         });
         let (mut channels, mut side) = (preset.stem, preset.size / 4);
-        let (mut stages, mut sides) = (Vec::new(), Vec::new());
+        let mut stages = Vec::new();
         for (i, stage) in preset.stages.iter().enumerate() {
             let blocks = (0..stage.blocks).map(|j| {
                 let (cin, stride) = if j == 0 { (channels, stage.stride) } else { (stage.channels, 1) };
@@ -80,13 +73,12 @@ impl Encoder {
             });
             stages.push(blocks.collect());
             (channels, side) = (stage.channels, side / stage.stride);
-            sides.push(side);
         }
         let layout = Layout::reads_map(preset.latent, channels, side);
         let init = Init::fan_in(channels * side * side);
         let bias = Some((Layout::plain(&[preset.latent]), init));
         let head = Linear::with(b, "head", layout, init, bias);
-        Self { stem, bn, stages, sides, head }
+        Self { stem, bn, stages, head }
     }
 
     /// [N,S,S,3] → latent [N, latent], and the stem's and each stage's maps.
@@ -103,13 +95,5 @@ impl Encoder {
         let n = y.shape()[0];
         let flat = y.reshape([n, y.numel() / n.max(1)])?;
         Ok((self.head.forward(cx, &flat)?, maps))
-    }
-
-    /// Multiply-accumulates a frame of `size`×`size`.
-    pub fn macs(&self, size: usize) -> usize {
-        let stages = self.stages.iter().zip(&self.sides);
-        let stages =
-            stages.map(|(blocks, side)| side * side * blocks.iter().map(Residual::macs).sum::<usize>());
-        self.stem.macs() * (size / 2) * (size / 2) + stages.sum::<usize>() + self.head.macs()
     }
 }

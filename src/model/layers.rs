@@ -53,12 +53,6 @@ pub struct Conv {
     weight: ParamId,
     bias: Option<ParamId>,
     attributes: Conv2d,
-    /// Input channels.
-    pub cin: usize,
-    /// Output channels.
-    pub cout: usize,
-    /// Side of the kernel.
-    pub kernel: usize,
 }
 
 impl Conv {
@@ -76,9 +70,6 @@ impl Conv {
             weight: b.parameter("weight", Layout::filter(cout, cin, kernel), init, true),
             bias: bias.then(|| b.parameter("bias", Layout::plain(&[cout]), init, false)),
             attributes: Conv2d::square(stride, kernel / 2),
-            cin,
-            cout,
-            kernel,
         })
     }
 
@@ -87,18 +78,11 @@ impl Conv {
         let bias = self.bias.map(|b| cx.parameter(b));
         Ok(x.conv2d(&cx.parameter(self.weight), bias.as_ref(), self.attributes)?)
     }
-
-    /// Multiply-accumulates an output pixel.
-    pub fn macs(&self) -> usize {
-        self.cin * self.cout * self.kernel * self.kernel
-    }
 }
 
 /// A transposed convolution that doubles the size: kernel 4, stride 2, padding 1, no bias.
 pub struct Deconv {
     weight: ParamId,
-    /// Input channels.
-    pub cin: usize,
     /// Output channels.
     pub cout: usize,
 }
@@ -112,7 +96,7 @@ impl Deconv {
         // PyTorch takes the second axis of a weight as its inputs, which here are the outputs.
         let init = Init::fan_in(cout * Self::KERNEL * Self::KERNEL);
         let layout = Layout::filter(cin, cout, Self::KERNEL);
-        Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, true)), cin, cout }
+        Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, true)), cout }
     }
 
     /// [N,H,W,cin] → [N,2H,2W,cout].
@@ -158,10 +142,6 @@ impl Norm2d {
 pub struct Linear {
     weight: ParamId,
     bias: Option<ParamId>,
-    /// Inputs.
-    pub cin: usize,
-    /// Outputs.
-    pub cout: usize,
 }
 
 impl Linear {
@@ -179,12 +159,9 @@ impl Linear {
         init: Init,
         bias: Option<(Layout, Init)>,
     ) -> Self {
-        let [cout, cin] = [weight.internal[0], weight.internal[1]];
         b.scope(name, |b| Self {
             weight: b.parameter("weight", weight, init, true),
             bias: bias.map(|(layout, init)| b.parameter("bias", layout, init, false)),
-            cin,
-            cout,
         })
     }
 
@@ -192,11 +169,6 @@ impl Linear {
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.map(|b| cx.parameter(b));
         Ok(x.linear(&cx.parameter(self.weight), bias.as_ref())?)
-    }
-
-    /// Multiply-accumulates a row.
-    pub fn macs(&self) -> usize {
-        self.cin * self.cout
     }
 }
 

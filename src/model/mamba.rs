@@ -87,14 +87,4 @@ impl Mamba {
         let y = u.selective_scan(&delta, &a, &b, &c, &cx.parameter(self.d))?;
         self.out_proj.forward(cx, &y.mul(&z.silu()?)?)
     }
-
-    /// Multiply-accumulates of the projections and the convolution, a step of the sequence. PyTorch's padded Conv1d
-    /// computes taps − 1 steps that are cut off; they are not counted.
-    pub fn macs(&self) -> usize {
-        self.in_proj.macs()
-            + self.inner * self.sizes.taps
-            + self.x_proj.macs()
-            + self.dt_proj.macs()
-            + self.out_proj.macs()
-    }
 }

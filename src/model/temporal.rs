@@ -56,10 +56,4 @@ impl Temporal {
         let last = x.slice(1, steps.saturating_sub(1), 1)?.reshape([batch, hidden])?;
         self.out_proj.forward(cx, &self.norm.forward(cx, &last)?)
     }
-
-    /// Multiply-accumulates of a sequence of `steps` frames.
-    pub fn macs(&self, steps: usize) -> usize {
-        let layers: usize = self.layers.iter().map(|l| l.mixer.macs()).sum();
-        steps * (self.in_proj.macs() + layers) + self.out_proj.macs()
-    }
 }
