@@ -199,16 +199,23 @@ fn text(report: &Report) -> String {
         "{preset}{step}: {} test sequences, {} frames seen; MSE and MAE are sums over a frame's pixels\n",
         evaluation.sequences, evaluation.frames_in
     );
-    text += &format!("\nThe next {} frames\n{}", evaluation.next.model.frames.len(), table(&evaluation.next));
+    text += &format!(
+        "\nThe next {} frames\n{}",
+        evaluation.next.model.frames.len(),
+        comparison_table(&evaluation.next)
+    );
     if let Some(rolled) = &evaluation.roll_out {
         let frames = rolled.model.frames.len();
-        text += &format!("\nRoll-out over {frames} frames: predictions are fed back\n{}", table(rolled));
+        text += &format!(
+            "\nRoll-out over {frames} frames: predictions are fed back\n{}",
+            comparison_table(rolled)
+        );
     }
     text
 }
 
 /// A row a horizon, the metrics of the model and of both baselines side by side.
-fn table(comparison: &Comparison) -> Table {
+pub(super) fn comparison_table(comparison: &Comparison) -> Table {
     type Metric = (&'static str, fn(&Score) -> String);
     let metrics: [Metric; 4] = [
         ("MSE ↓", |s| format!("{:.2}", s.mse)),

@@ -90,7 +90,7 @@ fn training_line(status: &Status, total: u64) -> String {
 }
 
 /// Seconds as a person says them: `9s`, `3m 07s`, `2h 05m`, `3d 04h`.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     // A negative or undefined number becomes 0, an endless one the largest there is.
     let seconds = seconds.round() as u64;
     match seconds {

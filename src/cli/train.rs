@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::eval::comparison_table;
+use super::progress::clock;
+use super::threads::use_threads;
 use super::{Progress, Table, Ui, files};
 use crate::config::{
     CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
     presets, resolve_over,
 };
-use crate::train::{self, Observer, Status, interrupt::Interrupt};
+use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt};
 use crate::{Error, Result};
 
 /// Arguments of `train`.
@@ -107,6 +110,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
 /// The work itself.
 fn train(plan: &Plan, json: bool, ui: &Ui) -> Result<()> {
+    use_threads(plan.config.threads)?;
     let interrupt = Interrupt::install()?;
     let mut screen = Screen { ui, progress: ui.progress(plan.config.total_steps()) };
     let result = train::run(&plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
@@ -115,7 +119,22 @@ fn train(plan: &Plan, json: bool, ui: &Ui) -> Result<()> {
     if json {
         return ui.json(&summary);
     }
+    ui.note(&told(&plan.config.preset, &summary));
+    ui.table(&comparison_table(&summary.evaluation.next))?;
+    ui.note(&format!("checkpoint {}", summary.checkpoint.display()));
+    ui.note(&format!("preview    {}", summary.preview.display()));
     Ok(())
+}
+
+/// How the training went and how to read the table below it.
+fn told(preset: &str, summary: &Summary) -> String {
+    let Summary { steps, samples_per_second, data_wait, evaluation, .. } = summary;
+    let time = clock(summary.seconds);
+    format!(
+        "{preset}: {steps} steps in {time}, {samples_per_second:.1} samples/s, {data_wait:.1} s waiting for data\n\
+         {} test sequences of other digits; MSE and MAE are sums over a frame's pixels",
+        evaluation.sequences
+    )
 }
 
 /// Shows a training on the terminal.

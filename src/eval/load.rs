@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use ssmv_autograd::DType;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorFile};
 use crate::config::{self, ConfigFile, TrainConfig, TrainOptions};
 use crate::model::{Predictor, Preset, state};
+use crate::train::EMA;
 use crate::{Error, Result};
 
 /// What [`load`] found beside the model.
@@ -23,7 +24,7 @@ pub struct Loaded {
 }
 
 /// Opens a checkpoint, the latest one of a run folder, or a bare safetensors file as PyTorch writes it, whose preset is
-/// known by its tensors.
+/// known by its tensors. The weights are their running mean where the training kept one (`--ema`).
 ///
 /// # Errors
 /// As [`Checkpoint::open`] and [`state::import`]; a preset that this program does not know.
@@ -41,6 +42,9 @@ pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
     };
     let mut model = Predictor::zeros(preset, DType::F32)?;
     state::import(&mut model, checkpoint.model())?;
+    if checkpoint.step().is_some() {
+        use_mean_weights(&mut model, checkpoint.optimizer()?)?;
+    }
 
     let mut warnings = checkpoint.warnings().to_vec();
     let config = config::find_config(checkpoint.path()).and_then(|file| match read_config(&file, preset) {
@@ -52,6 +56,15 @@ pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
     });
     let (path, step) = (checkpoint.path().to_owned(), checkpoint.step());
     Ok((model, Loaded { path, step, config, warnings }))
+}
+
+/// Takes the running mean of the weights where the training kept one: it is what such a training is for.
+fn use_mean_weights(model: &mut Predictor, optimizer: &TensorFile) -> Result<()> {
+    if optimizer.names().any(|name| name.starts_with(EMA)) {
+        let mean = state::import_arena(&model.parameters, model.arena.layout(), EMA, optimizer)?;
+        model.arena.values_mut::<f32>()?.copy_from_slice(&mean);
+    }
+    Ok(())
 }
 
 fn read_config(path: &Path, preset: &Preset) -> Result<TrainConfig> {

@@ -10,5 +10,6 @@ mod state;
 mod trainer;
 
 pub use run::{Observer, Status, Summary, run};
+pub(crate) use state::EMA;
 pub use state::TrainState;
 pub use trainer::{StepFigures, Trainer};

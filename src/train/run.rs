@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     checkpoint::Checkpoint,
     config::{CONFIG_FILE, FRAMES_OUT, TrainConfig},
-    data::{Batch, DataSource, DataSpec, Dataset, Loader, LoaderSpec, Split},
+    data::{Batch, Dataset, Loader, LoaderSpec, Split},
     eval::{EvalSpec, Evaluation, evaluate},
     model::frames::{FrameShape, to_tensor},
     record::{EvalRecord, Recorder, StepRecord},
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let mut config = config.clone();
         let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
-        let dataset = Dataset::open(&data_spec(&config)?)?;
+        let dataset = Dataset::open(&config.data_spec()?)?;
         if let Some(note) = dataset.note() {
             observer.note(note);
         }
@@ -375,18 +375,4 @@ impl<'a> Run<'a> {
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         self.trainer.save(&self.out, self.seconds, keep)
     }
-}
-
-/// The data that a configuration names: the frames that are seen and those that are predicted.
-fn data_spec(config: &TrainConfig) -> Result<DataSpec> {
-    Ok(DataSpec {
-        source: DataSource::from_name(&config.data, config.layout.as_str().parse()?)?,
-        rule: config.rule.as_str().parse()?,
-        digits: config.digits,
-        canvas: config.canvas,
-        digit_size: config.digit_size,
-        frames: config.frames_in + FRAMES_OUT,
-        seed: config.seed,
-        sequences: config.sequences as u64,
-    })
 }
