@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::threads::use_threads;
 use super::{Table, Ui, files};
 use crate::config::{Device, Layout, Rule, TrainConfig, limits};
-use crate::data::{DataSpec, Dataset};
+use crate::data::{DataSpec, Dataset, Split};
 use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
 use crate::model::Preset;
 use crate::train::collapse::{Figures, Watcher};
@@ -128,7 +128,8 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         batch_size: args.batch_size as usize,
         ssim_range: f64::from(args.ssim_range),
     };
-    let mut progress = ui.progress(spec.sequences);
+    let has = dataset.len(Split::Test).unwrap_or(u64::MAX);
+    let mut progress = ui.progress(spec.sequences.min(has));
     let evaluation = eval::evaluate(&model, &dataset, &spec, &mut |done| {
         progress.set(done, &format!("{done} sequences"));
         Ok(())

@@ -7,9 +7,9 @@ use crate::{
     model::{CHANNELS, NEXT_FRAMES, Predictor, SKIP_FRAMES},
 };
 
-/// The `count` frames that follow: frames [B,T,S,S,3] in [0,1] → [B,count,S,S,3].
+/// The `count` frames that follow: frames [B, T, S, S, 3] in [0, 1] → [B, count, S, S, 3].
 ///
-/// Each pass predicts 2 frames. They are fed back clipped to [0,1], as the inputs that the model was trained on are,
+/// Each pass predicts 2 frames. They are fed back clipped to [0, 1], as the inputs that the model was trained on are,
 /// and the window moves on by 2, so that it always has T frames. What is returned is not clipped.
 ///
 /// # Errors

@@ -155,9 +155,12 @@ impl Plan {
 mod tests {
     use super::*;
 
-    /// Parameters and multiply-accumulates of encoder, temporal part and decoder in PyTorch, at 10 and 7 frames.
+    /// Of encoder, temporal part and decoder.
+    type Counts = [u64; 3];
+
+    /// PyTorch's parameters, and multiply-accumulates at 10 and 7 frames.
     #[rustfmt::skip]
-    const PYTORCH: [(&str, [u64; 3], [u64; 3], [u64; 3]); 5] = [
+    const PYTORCH: [(&str, Counts, Counts, Counts); 5] = [
         ("nano",  [39_032, 32_608, 4_299], [4_689_920, 224_768, 1_296_384], [3_282_944, 160_256, 1_296_384]),
         ("tiny",  [604_400, 431_488, 59_251], [60_129_280, 3_024_896, 22_446_080], [42_090_496, 2_158_592, 22_446_080]),
         ("small", [4_508_640, 3_330_816, 529_811], [213_319_680, 23_437_312, 78_512_128],
