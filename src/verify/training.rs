@@ -9,11 +9,9 @@ use super::{
 };
 use crate::{
     Error, Result,
+    config::ScheduleKind,
     optim::{AdamW, Moments, clip_factor, gradient_norm},
-    train::{
-        loss_scale::LossScale,
-        schedule::{Schedule, ScheduleKind},
-    },
+    train::{loss_scale::LossScale, schedule::Schedule},
 };
 
 fn round<T: Element>(values: &[f64]) -> Vec<T> {
