@@ -167,7 +167,8 @@ fn near(what: &str, got: &Run, want: &Run, factor: f64, bound: f64) -> std::resu
         if got.len() == want.len() && error <= bound {
             continue;
         }
-        let bad = got.iter().zip(&scaled).position(|(g, w)| !((g - w).abs() <= bound * w.abs())).unwrap_or(0);
+        let fits = |(g, w): (&f64, &f64)| (g - w).abs() <= bound * w.abs();
+        let bad = got.iter().zip(&scaled).position(|pair| !fits(pair)).unwrap_or(0);
         let tensor = if i == usize::MAX { "the output".to_owned() } else { format!("input {i}'s gradient") };
         let (g, w) = (got.get(bad), scaled.get(bad));
         return Err(format!("{what}: {tensor} is off by {error:.1e}; first at index {bad}: {g:?} for {w:?}"));
