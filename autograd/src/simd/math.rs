@@ -7,7 +7,7 @@ pub(crate) fn exp_f32(x: f32) -> f32 {
     // Past these bounds f32 overflows to infinity or is a subnormal that is flushed to zero.
     const HIGH: f32 = 88.722_84;
     const LOW: f32 = -87.336_55;
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(LOW, HIGH);
