@@ -122,11 +122,7 @@ impl<T: Element> Panel<'_, T> {
                 unsafe {
                     let a: [*const T; MR] = std::array::from_fn(|i| self.a.as_ptr().add(rows[i] + at));
                     let b = b.as_ptr();
-                    if inner.a == 1 {
-                        strip::<T, S, MR, NV>(simd, &mut acc, a, b, inner.count, 1, inner.b);
-                    } else {
-                        strip::<T, S, MR, NV>(simd, &mut acc, a, b, inner.count, inner.a, inner.b);
-                    }
+                    strip::<T, S, MR, NV>(simd, &mut acc, a, b, inner.count, inner.a, inner.b);
                 }
             }
         }
