@@ -19,6 +19,7 @@ pub use buffer::{Buffer, peak_bytes, trim};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use shape::Shape;
-pub use simd::wide;
+#[doc(hidden)]
+pub use simd::run_wide;
 pub use tape::{Backward, Forward, LeafId, Op, apply, grad_enabled, no_grad};
 pub use tensor::{Device, Storage, Tensor};

@@ -114,7 +114,7 @@ fn runs(piece: Range<usize>, decaying: &[Range<usize>]) -> Vec<(Range<usize>, bo
 }
 
 fn update<T: Element>(s: &Step<T>, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-    ssmv_autograd::wide(|| {
+    ssmv_autograd::wide!({
         for ((p, &g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v.iter_mut())) {
             let g = g * s.scale;
             *m += s.one_minus_beta1 * (g - *m);

@@ -5,7 +5,7 @@ pub(crate) use crate::simd::matmul::{Matrix, multiply};
 
 use rayon::prelude::*;
 
-use crate::{Element, buffer::Buffer, simd::wide};
+use crate::{Element, buffer::Buffer, wide};
 
 /// Elements below which a loop stays on one core, and the size of a piece above it.
 const GRAIN: usize = 16 * 1024;
@@ -14,7 +14,9 @@ const GRAIN: usize = 16 * 1024;
 pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Buffer<T> {
     let mut out = Buffer::stale(x.len());
     out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
-        wide(|| out.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x)));
+        wide!(for (o, &x) in out.iter_mut().zip(x) {
+            *o = f(x);
+        });
     });
     out
 }
@@ -23,7 +25,9 @@ pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Buffer<T> {
 pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> Buffer<T> {
     let mut out = Buffer::stale(x.len());
     out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN).zip(y.par_chunks(GRAIN))).for_each(|(out, (x, y))| {
-        wide(|| out.iter_mut().zip(x.iter().zip(y)).for_each(|(o, (&x, &y))| *o = f(x, y)));
+        wide!(for (o, (&x, &y)) in out.iter_mut().zip(x.iter().zip(y)) {
+            *o = f(x, y);
+        });
     });
     out
 }
@@ -31,7 +35,9 @@ pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) ->
 /// dst[i] = f(dst[i], x[i]).
 pub(crate) fn zip_into<T: Element>(dst: &mut [T], x: &[T], f: impl Fn(T, T) -> T + Sync) {
     dst.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(dst, x)| {
-        wide(|| dst.iter_mut().zip(x).for_each(|(d, &x)| *d = f(*d, x)));
+        wide!(for (d, &x) in dst.iter_mut().zip(x) {
+            *d = f(*d, x);
+        });
     });
 }
 
@@ -55,9 +61,11 @@ pub(crate) fn column_sums<T: Element>(x: &[T], cols: usize, dst: &mut [T], add: 
         .par_chunks(piece.max(1))
         .map(|rows| {
             let mut sums = vec![T::ZERO; cols];
-            wide(|| {
+            wide!({
                 for row in rows.chunks_exact(cols) {
-                    sums.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+                    for (s, &v) in sums.iter_mut().zip(row) {
+                        *s += v;
+                    }
                 }
             });
             sums

@@ -7,10 +7,24 @@ pub(crate) mod tile;
 
 use pulp::{Arch, Simd};
 
-/// Runs `body` compiled for the widest instruction set of this machine, so that its loops vectorise fully.
+/// What [`wide!`](crate::wide) calls.
+#[doc(hidden)]
 #[inline(always)]
-pub fn wide<R>(body: impl FnOnce() -> R) -> R {
+pub fn run_wide<R>(body: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(body)
+}
+
+/// Evaluates an expression compiled for the widest instruction set of this machine, so that its loops vectorise fully.
+/// That holds for what is inlined into it: write `for` loops, since a closure given to an iterator may stay a function
+/// of its own, compiled for the oldest machine.
+#[macro_export]
+macro_rules! wide {
+    ($body:expr) => {
+        $crate::run_wide(
+            #[inline(always)]
+            || $body,
+        )
+    };
 }
 
 /// An element type's vector operations.
@@ -54,7 +68,7 @@ macro_rules! lanes {
 lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s);
 lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
 
-/// Elements of `T` in a register of the instruction set that [`wide`] picks.
+/// Elements of `T` in a register of the instruction set that [`wide!`](crate::wide) picks.
 pub(crate) fn native_lanes<T: Lanes>() -> usize {
     struct Count<T>(std::marker::PhantomData<T>);
     impl<T: Lanes> pulp::WithSimd for Count<T> {

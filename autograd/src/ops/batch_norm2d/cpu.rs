@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Element, buffer::Buffer, cpu::rows_per_piece, simd::wide};
+use crate::{Element, buffer::Buffer, cpu::rows_per_piece, wide};
 
 /// Elements that the inner loop is widened to.
 const SPAN: usize = 128;
@@ -36,7 +36,7 @@ pub(super) fn statistics<T: Element>(x: &[T], channels: usize) -> (Vec<f64>, Vec
         .par_chunks(piece)
         .map(|x| {
             let n = x.len() / channels;
-            wide(|| {
+            wide!({
                 let mut span = vec![T::ZERO; rows * channels];
                 for row in x.chunks(rows * channels) {
                     span.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
@@ -85,7 +85,7 @@ pub(super) fn normalise<T: Element>(
     y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
         let from = i * piece;
         let x = &x[from..from + y.len()];
-        wide(|| {
+        wide!({
             for (at, y) in y.chunks_mut(mean.len()).enumerate() {
                 let at = at * mean.len();
                 let x = &x[at..at + y.len()];
@@ -116,7 +116,7 @@ pub(super) fn gradient_sums<T: Element>(g: &[T], x: &[T], mean: &[T], inverse: &
         .par_chunks(piece)
         .zip(x.par_chunks(piece))
         .map(|(g, x)| {
-            wide(|| {
+            wide!({
                 let (mut sums, mut products) = (vec![T::ZERO; centre.len()], vec![T::ZERO; centre.len()]);
                 for (g, x) in g.chunks(centre.len()).zip(x.chunks(centre.len())) {
                     let sums = sums.iter_mut().zip(&mut products);
@@ -164,7 +164,7 @@ pub(super) fn input_gradient<T: Element>(g: &[T], x: &[T], terms: &Terms<T>, dx:
     let (k, b) = (repeat(&k, rows), repeat(&b, rows));
     let (mean, a): (Vec<T>, Vec<T>) = a.repeat(rows).into_iter().unzip();
     dx.par_chunks_mut(piece).zip(g.par_chunks(piece).zip(x.par_chunks(piece))).for_each(|(dx, (g, x))| {
-        wide(|| {
+        wide!({
             let spans = g.chunks(k.len()).zip(x.chunks(k.len()));
             for (dx, (g, x)) in dx.chunks_mut(k.len()).zip(spans) {
                 let channel = k.iter().zip(&a).zip(mean.iter().zip(&b));

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer,
-    cpu::column_sums, simd::wide,
+    cpu::column_sums, wide,
 };
 
 /// The operator; inputs x [B,L,D], weight [K,D], bias [D].
@@ -39,7 +39,7 @@ impl Op for CausalConv1d {
                 let mut y = Buffer::stale(xs.len());
                 if !y.is_empty() {
                     let taps = w.len() / d;
-                    y.par_chunks_mut(l * d).zip(xs.par_chunks(l * d)).for_each(|(y, x)| wide(|| {
+                    y.par_chunks_mut(l * d).zip(xs.par_chunks(l * d)).for_each(|(y, x)| wide!({
                         for (t, y) in y.chunks_exact_mut(d).enumerate() {
                             y.copy_from_slice(bias);
                             for (past, w) in w.chunks_exact(d).rev().enumerate().take(taps.min(t + 1)) {
@@ -76,7 +76,7 @@ fn input_gradient<T: Element>(dy: &[T], w: &[T], l: usize, d: usize, dx: &mut [T
         if !add {
             dx.fill(T::ZERO);
         }
-        wide(|| {
+        wide!({
             for (t, dx) in dx.chunks_exact_mut(d).enumerate() {
                 for (ahead, w) in w.chunks_exact(d).rev().enumerate().take(l - t) {
                     let dy = &dy[(t + ahead) * d..][..d];
@@ -91,7 +91,7 @@ fn weight_gradient<T: Element>(dy: &[T], x: &[T], l: usize, d: usize, dw: &mut [
     let size = dw.len();
     let one = |(dy, x): (&[T], &[T])| {
         let mut sum = vec![T::ZERO; size];
-        wide(|| {
+        wide!({
             for (past, sum) in sum.chunks_exact_mut(d).rev().enumerate() {
                 for t in past..l {
                     let (dy, x) = (&dy[t * d..][..d], &x[(t - past) * d..][..d]);

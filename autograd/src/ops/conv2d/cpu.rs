@@ -147,24 +147,11 @@ impl<T: Element> Correlation<'_, T> {
                 Level { count: run, a: 1, b: width },
             ]
         };
-        let mut outputs = (0..images).flat_map(|n| {
-            let pixels = (0..phase.outputs[0]).flat_map(|y| (0..phase.outputs[1]).map(move |x| [y, x]));
-            pixels.map(move |pixel| {
-                let at: [usize; 2] = std::array::from_fn(|i| phase.base[i] + pixel[i] * phase.stride[i]);
-                let to: [usize; 2] = std::array::from_fn(|i| phase.first[i] + pixel[i] * phase.step[i]);
-                let from = if empty { 0 } else { ((n * h + at[0]) * w + at[1]) * c };
-                (from, ((n * gh + to[0]) * gw + to[1]) * self.cols)
-            })
-        });
-        loop {
-            let (rows, c_rows): (Vec<usize>, Vec<usize>) = outputs.by_ref().take(ROWS).unzip();
-            if rows.is_empty() {
-                return;
-            }
+        let mut panels = |rows: &[usize], c_rows: &[usize]| {
             for (panel, first) in (0..self.cols).step_by(width).enumerate() {
                 Panel {
                     a: source,
-                    rows: &rows,
+                    rows,
                     b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
                     walk,
                     width,
@@ -172,12 +159,27 @@ impl<T: Element> Correlation<'_, T> {
                     init: self.bias.map(|b| &b[first..]),
                     add: self.add,
                     c: dst,
-                    c_rows: &c_rows,
+                    c_rows,
                     c_shift: first,
                 }
                 .run();
             }
+        };
+        let (mut rows, mut c_rows) = (Vec::with_capacity(ROWS), Vec::with_capacity(ROWS));
+        for (n, y) in (0..images).flat_map(|n| (0..phase.outputs[0]).map(move |y| (n, y))) {
+            let from = (n * h + phase.base[0] + y * phase.stride[0]) * w + phase.base[1];
+            let to = (n * gh + phase.first[0] + y * phase.step[0]) * gw + phase.first[1];
+            for x in 0..phase.outputs[1] {
+                rows.push(if empty { 0 } else { (from + x * phase.stride[1]) * c });
+                c_rows.push((to + x * phase.step[1]) * self.cols);
+                if rows.len() == ROWS {
+                    panels(&rows, &c_rows);
+                    rows.clear();
+                    c_rows.clear();
+                }
+            }
         }
+        panels(&rows, &c_rows);
     }
 }
 

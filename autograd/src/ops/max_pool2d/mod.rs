@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, simd::wide,
+    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, wide,
 };
 
 /// The operator.
@@ -108,18 +108,6 @@ fn store<T: Copy>(lane: &[T; BLOCK], to: &mut [T]) {
 }
 
 impl MaxPool2d {
-    /// Calls `visit(tap, start of the input pixel)` for each element of output pixel `i`'s window.
-    #[inline(always)]
-    fn taps(&self, i: usize, wo: usize, mut visit: impl FnMut(usize, usize)) {
-        let [_, h, w, c] = self.from;
-        let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-        for y in 0..rows {
-            for x in 0..cols {
-                visit((ky + y) * self.kernel + kx + x, ((iy + y) * w + ix + x) * c);
-            }
-        }
-    }
-
     fn pool<T: Element>(&self, x: &[T], y: &mut [T], winners: &mut [u8]) {
         let [n, h, w, c] = self.from;
         let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
@@ -129,27 +117,28 @@ impl MaxPool2d {
         let image = ho * wo * c;
         let parts = y.par_chunks_mut(image).zip(winners.par_chunks_mut(image)).zip(x.par_chunks(h * w * c));
         parts.for_each(|((y, winners), x)| {
-            wide(|| {
+            wide!({
                 for (i, (y, win)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
                     for (block, (y, win)) in y.chunks_mut(BLOCK).zip(win.chunks_mut(BLOCK)).enumerate() {
                         // The winners' places are kept in the values' own width, which vectorises.
-                        let mut best: Option<([T; BLOCK], [T; BLOCK])> = None;
-                        self.taps(i, wo, |tap, pixel| {
-                            let x = load(&x[pixel + block * BLOCK..][..y.len()]);
-                            let tap = [T::from_f64(tap as f64); BLOCK];
-                            let Some((best, at)) = &mut best else {
-                                best = Some((x, tap));
-                                return;
-                            };
-                            for j in 0..BLOCK {
-                                let wins = x[j] > best[j] || x[j].is_nan();
-                                best[j] = if wins { x[j] } else { best[j] };
-                                at[j] = if wins { tap[j] } else { at[j] };
+                        let place = |dy, dx| T::from_f64(((ky + dy) * self.kernel + kx + dx) as f64);
+                        let (mut best, mut at) =
+                            ([T::from_f64(f64::NEG_INFINITY); BLOCK], [place(0, 0); BLOCK]);
+                        for dy in 0..rows {
+                            for dx in 0..cols {
+                                let x = load(&x[((iy + dy) * w + ix + dx) * c + block * BLOCK..][..y.len()]);
+                                let place = place(dy, dx);
+                                for j in 0..BLOCK {
+                                    let wins = x[j] > best[j] || x[j].is_nan();
+                                    best[j] = if wins { x[j] } else { best[j] };
+                                    at[j] = if wins { place } else { at[j] };
+                                }
                             }
-                        });
-                        if let Some((best, at)) = best {
-                            store(&best, y);
-                            win.iter_mut().zip(at).for_each(|(w, at)| *w = at.to_f64() as u8);
+                        }
+                        store(&best, y);
+                        for (win, at) in win.iter_mut().zip(at) {
+                            *win = at.to_f64() as u8;
                         }
                     }
                 }
@@ -169,18 +158,22 @@ impl MaxPool2d {
             if !add {
                 dx.fill(T::ZERO);
             }
-            wide(|| {
+            wide!({
                 for (i, (d, win)) in dy.chunks_exact(c).zip(winners.chunks_exact(c)).enumerate() {
+                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
                     for (block, (d, win)) in d.chunks(BLOCK).zip(win.chunks(BLOCK)).enumerate() {
-                        let (lane, at) = (load(d), load(win).map(u32::from));
-                        self.taps(i, wo, |tap, pixel| {
-                            let dx = &mut dx[pixel + block * BLOCK..][..d.len()];
-                            let mut sum = load(dx);
-                            for j in 0..BLOCK {
-                                sum[j] += if at[j] == tap as u32 { lane[j] } else { T::ZERO };
+                        let (lane, at) = (load(d), load(win));
+                        for ry in 0..rows {
+                            for rx in 0..cols {
+                                let place = ((ky + ry) * self.kernel + kx + rx) as u8;
+                                let dx = &mut dx[((iy + ry) * w + ix + rx) * c + block * BLOCK..][..d.len()];
+                                let mut sum = load(dx);
+                                for j in 0..BLOCK {
+                                    sum[j] += if at[j] == place { lane[j] } else { T::ZERO };
+                                }
+                                store(&sum, dx);
                             }
-                            store(&sum, dx);
-                        });
+                        }
                     }
                 }
             });

@@ -1,8 +1,6 @@
 //! Operators of two tensors, element by element.
 
-use crate::{
-    Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, simd::wide,
-};
+use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, wide};
 use rayon::prelude::*;
 
 fn same(op: &'static str, inputs: &[&Shape]) -> Result<Shape> {
@@ -105,7 +103,7 @@ impl Op for Bias {
                 let (values, bias) = (x.values::<T>()?, b.values::<T>()?);
                 let mut y = Buffer::stale(values.len());
                 let piece = (cpu::rows_per_piece(bias.len()) * bias.len()).max(1);
-                y.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(y, x)| wide(|| {
+                y.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(y, x)| wide!({
                     for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
                         y.iter_mut().zip(x.iter().zip(bias)).for_each(|(y, (&x, &b))| *y = x + b);
                     }

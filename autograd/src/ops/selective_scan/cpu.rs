@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Sizes;
-use crate::{Element, Result, Tensor, buffer::Buffer, simd::wide};
+use crate::{Element, Result, Tensor, buffer::Buffer, wide};
 
 /// Channels that the inner loops take together.
 const BLOCK: usize = 16;
@@ -96,7 +96,7 @@ pub(super) fn forward<T: Element>(s: Sizes, x: &Inputs<T>) -> Buffer<T> {
     let blocks = blocks(s, x.a);
     y.par_chunks_mut(s.length * s.channels).enumerate().for_each(|(i, y)| {
         let x = x.sequence(s, i);
-        wide(|| {
+        wide!({
             let mut h = vec![[T::ZERO; BLOCK]; s.states];
             for block in &blocks {
                 h.fill([T::ZERO; BLOCK]);
@@ -136,11 +136,13 @@ pub(super) fn backward<T: Element>(s: Sizes, x: &Inputs<T>, dy: &[T]) -> [Buffer
             let mut sums = (vec![T::ZERO; x.a.len()], vec![T::ZERO; s.channels]);
             let sequence = x.sequence(s, i);
             let dy = &dy[i * wide_len..][..wide_len];
-            wide(|| {
+            wide!({
                 let mut pass =
                     Pass { s, x: sequence, dy, du, ddelta, db, dc, da: &mut sums.0, dd: &mut sums.1 };
                 let mut scratch = Scratch::new(s);
-                blocks.iter().for_each(|block| pass.block(block, &mut scratch));
+                for block in &blocks {
+                    pass.block(block, &mut scratch);
+                }
             });
             sums
         })

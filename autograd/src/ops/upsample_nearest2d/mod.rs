@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, simd::wide,
+    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, wide,
 };
 
 /// The operator.
@@ -77,7 +77,7 @@ impl UpsampleNearest2d {
             if !add {
                 dx.fill(T::ZERO);
             }
-            wide(|| {
+            wide!({
                 for row in dy.chunks_exact(s * w * c) {
                     for (dx, square) in dx.chunks_exact_mut(c).zip(row.chunks_exact(s * c)) {
                         for pixel in square.chunks_exact(c) {
