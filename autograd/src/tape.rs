@@ -44,7 +44,8 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     shape.checked_numel(name)?;
     let recording = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
     let mut cx = Forward { recording, saved: Saved::default() };
-    let y = op.forward(&mut cx, inputs)?;
+    // While a kernel waits for its threads this one may take up another task, which must not inherit a no_grad.
+    let y = with_grad(true, || op.forward(&mut cx, inputs))?;
     if *y.shape() != shape {
         return Err(Error::shape(name, format!("made {} where {shape} was promised", y.shape())));
     }
@@ -75,13 +76,17 @@ pub fn grad_enabled() -> bool {
 
 /// Runs `body` without recording: nothing is saved, and no output needs a gradient.
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
+    with_grad(false, body)
+}
+
+fn with_grad<R>(enabled: bool, body: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
             GRAD.set(self.0);
         }
     }
-    let _restore = Restore(GRAD.replace(false));
+    let _restore = Restore(GRAD.replace(enabled));
     body()
 }
 

@@ -139,3 +139,18 @@ fn a_parameter_of_another_arena_is_an_error() {
     let y = one.parameter(0).silu().unwrap().sum(&[]).unwrap();
     assert!(y.backward(&mut other.gradients()).is_err());
 }
+
+/// A task that a waiting kernel takes up in between is no part of the no_grad around that kernel.
+#[test]
+fn no_grad_stays_with_its_own_task() {
+    use rayon::prelude::*;
+    let x = Tensor::new([48, 1024], &[1.0f64; 48 * 1024]).unwrap().leaf();
+    let recorded = (0..4000).into_par_iter().map(|i| {
+        if i % 2 == 0 {
+            ssmv_autograd::no_grad(|| !x.silu().unwrap().requires_grad())
+        } else {
+            x.silu().unwrap().requires_grad()
+        }
+    });
+    assert!(recorded.collect::<Vec<_>>().into_iter().all(|right| right));
+}
