@@ -143,14 +143,22 @@ fn a_parameter_of_another_arena_is_an_error() {
 /// A task that a waiting kernel takes up in between is no part of the no_grad around that kernel.
 #[test]
 fn no_grad_stays_with_its_own_task() {
-    use rayon::prelude::*;
     let x = Tensor::new([48, 1024], &[1.0f64; 48 * 1024]).unwrap().leaf();
-    let recorded = (0..4000).into_par_iter().map(|i| {
-        if i % 2 == 0 {
-            ssmv_autograd::no_grad(|| !x.silu().unwrap().requires_grad())
-        } else {
-            x.silu().unwrap().requires_grad()
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // Work that comes from outside is what a waiting thread takes up first.
+    std::thread::scope(|scope| {
+        for caller in 0..4 {
+            let (x, pool) = (&x, &pool);
+            scope.spawn(move || {
+                for _ in 0..300 {
+                    let recorded = |x: &Tensor| x.silu().unwrap().requires_grad();
+                    if caller % 2 == 0 {
+                        assert!(!pool.install(|| ssmv_autograd::no_grad(|| recorded(x))));
+                    } else {
+                        assert!(pool.install(|| recorded(x)));
+                    }
+                }
+            });
         }
     });
-    assert!(recorded.collect::<Vec<_>>().into_iter().all(|right| right));
 }
