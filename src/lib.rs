@@ -10,8 +10,10 @@ pub mod eval;
 pub mod media;
 pub mod model;
 pub mod optim;
+mod output;
 pub mod record;
 pub mod train;
 pub mod verify;
 
 pub use error::{Error, Result};
+pub use output::OutputFile;

@@ -13,20 +13,10 @@ use std::{
 
 use bytemuck::Pod;
 
+use crate::simd::line::{LINE, Line};
+
 /// Bytes from which on buffers are kept for later; smaller ones go to the allocator directly.
 const POOLED_FROM: usize = 8192;
-
-/// A cache line: what buffers are made of, so that vector loads never straddle two.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-const LINE: usize = 64;
-
-// SAFETY: an array of bytes without padding; every bit pattern is one.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Line {}
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);

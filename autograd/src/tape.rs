@@ -55,7 +55,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let node = Node {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         edges: inputs.iter().map(|t| t.edge().cloned()).collect(),
-        shape,
+        inputs: shapes.into_iter().cloned().collect(),
         dtype: y.dtype(),
         op: Box::new(op),
         saved: Mutex::new(Some(cx.saved)),
@@ -116,7 +116,7 @@ pub(crate) struct Node {
     id: u64,
     op: Box<dyn Op>,
     edges: Vec<Option<Edge>>,
-    shape: Shape,
+    inputs: Vec<Shape>,
     dtype: DType,
     saved: Mutex<Option<Saved>>,
 }
@@ -187,21 +187,26 @@ impl Backward<'_> {
         self.saved.bytes.take().unwrap_or_else(|| Buffer::stale(0))
     }
 
-    /// Adds `gradient` to what input `i` has got so far. Nothing happens where none is needed.
+    /// The shape of input `i`.
+    pub fn input_shape(&self, i: usize) -> &Shape {
+        &self.node.inputs[i]
+    }
+
+    /// Adds `gradient`, which has as many elements as input `i`, to what that has got so far. Nothing happens where
+    /// none is needed.
     pub fn give(&mut self, i: usize, gradient: Tensor) -> Result<()> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
+        let shape = &self.node.inputs[i];
+        if gradient.numel() != shape.numel() || gradient.dtype() != self.node.dtype {
+            let (op, dtype) = (self.node.op.name(), self.node.dtype);
+            let message =
+                format!("{op} gives input {i} the gradient {gradient:?}; {shape}, {dtype} is expected");
+            return Err(Error::Backward(message));
+        }
         self.given[i] = true;
+        let gradient = gradient.with_shape(shape.clone());
         match edge {
-            Edge::Node(target) => {
-                if gradient.shape().numel() != target.shape.numel() || gradient.dtype() != target.dtype {
-                    return Err(Error::Backward(format!(
-                        "{} gives input {i} a gradient {gradient:?}; {} is expected",
-                        self.node.op.name(),
-                        target.shape
-                    )));
-                }
-                self.pending.add(target, gradient.with_shape(target.shape.clone()))
-            }
+            Edge::Node(target) => self.pending.add(target, gradient),
             Edge::Leaf(id) => self.gradients.add_leaf(*id, gradient),
             Edge::Param { arena, index } => crate::dispatch!(gradient.dtype(), T => {
                 let values = gradient.values::<T>()?;
@@ -212,12 +217,7 @@ impl Backward<'_> {
 
     /// Lets `write` put the gradient of input `i` where it belongs: with `true` it adds to what is there, with
     /// `false` it overwrites. Saves a copy where the gradient is large; nothing happens where none is needed.
-    pub fn accumulate<T: Element>(
-        &mut self,
-        i: usize,
-        shape: &Shape,
-        write: impl FnOnce(&mut [T], bool),
-    ) -> Result<()> {
+    pub fn accumulate<T: Element>(&mut self, i: usize, write: impl FnOnce(&mut [T], bool)) -> Result<()> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
         if let Edge::Param { arena, index } = edge {
             self.given[i] = true;
@@ -230,6 +230,7 @@ impl Backward<'_> {
             write(sum.values_mut::<T>()?, true);
             return Ok(());
         }
+        let shape = &self.node.inputs[i];
         let mut fresh = Buffer::<T>::stale(shape.numel());
         write(&mut fresh, false);
         self.give(i, Tensor::from_buffer(shape.clone(), fresh))

@@ -155,7 +155,7 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     }
     let dataset = Dataset::open(&DataSpec {
         source,
-        rule: args.rule.into(),
+        rule: args.rule,
         digits: args.digits as usize,
         canvas: args.canvas as usize,
         digit_size: args.digit_size as usize,

@@ -1,11 +1,9 @@
 //! Checks and writes of the files that the command line names.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 
-use crate::{Error, Result};
+use crate::{Error, OutputFile, Result};
 
 /// Refuses a path where nothing is.
 pub fn must_exist(path: &Path) -> Result<()> {
@@ -42,31 +40,13 @@ pub fn must_end_in(option: &str, path: &Path, endings: &[&str]) -> Result<()> {
     Err(Error::Usage(format!("{option} {}: the name must end in {allowed}", path.display())))
 }
 
-/// Writes a file under a temporary name beside it, and renames it when all of it is on the disk: a full disk
-/// or a kill leaves what was there before.
+/// Writes a file whole or not at all; a full disk or a kill leaves what was there before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::file(path, "is a folder; a file's name is wanted"));
-    }
     // A pipe or a device (/dev/stdout) is written to, not replaced.
-    if path.metadata().is_ok_and(|data| !data.is_file()) {
+    if path.metadata().is_ok_and(|data| !data.is_file() && !data.is_dir()) {
         return std::fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
     }
-    let temporary = temporary_name(path);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::file(path, format!("cannot be written: {e}"))
-    })
-}
-
-fn temporary_name(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
+    OutputFile::write(path, bytes)
 }
 
 #[cfg(test)]

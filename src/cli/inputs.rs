@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use crate::config;
 use crate::data::{Layout, NpySequences};
 use crate::media::{Clip, read_clips};
 use crate::{Error, Result};
 
 /// The layout of an .npy file of sequences: the given one; else that of the standard test set, which `data make` writes
 /// too, where the file is of uint8 and has four axes; else `None`, which leaves it to the number of axes.
-pub fn layout(path: &Path, given: Option<config::Layout>) -> Option<Layout> {
+pub fn layout(path: &Path, given: Option<Layout>) -> Option<Layout> {
     let standard = || NpySequences::open(path, Layout::Tnhw).is_ok().then_some(Layout::Tnhw);
-    given.map(Layout::from).or_else(standard)
+    given.or_else(standard)
 }
 
 /// Sequence `index` of an .npy file, or all of a GIF or a folder of PNGs.

@@ -61,6 +61,8 @@ pub fn after_help() -> String {
         "warmup",
         "schedule",
         "loss",
+        "weight-decay",
+        "clip-norm",
         "save-every",
     ];
     let mut table = Table::new(headings);
@@ -69,7 +71,15 @@ pub fn after_help() -> String {
         let (schedule, loss) = (p.schedule.to_string(), p.loss.to_string());
         let size =
             [p.name.to_owned(), whole(p.canvas), whole(p.sequences), whole(p.epochs), whole(p.batch_size)];
-        let rest = [format!("{:e}", p.lr), whole(p.warmup), schedule, loss, whole(p.save_every)];
+        let rest = [
+            format!("{:e}", p.lr),
+            whole(p.warmup),
+            schedule,
+            loss,
+            format!("{:e}", p.weight_decay),
+            p.clip_norm.to_string(),
+            whole(p.save_every),
+        ];
         table.row(size.into_iter().chain(rest));
     }
     table

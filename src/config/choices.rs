@@ -43,32 +43,6 @@ pub enum Device {
     Cpu,
 }
 
-/// The order of the axes in an .npy file of sequences: sequence (n), frame (t), channel (c), height, width.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Layout {
-    /// Frame, sequence, height, width: the standard test set's order
-    #[default]
-    Tnhw,
-    /// Sequence, frame, height, width
-    Nthw,
-    /// Sequence, frame, height, width, channel
-    Nthwc,
-    /// Sequence, frame, channel, height, width
-    Ntchw,
-}
-
-/// How the digits move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// Straight at 0.1 of the range a frame, turned at the walls; overlap by maximum
-    #[default]
-    Standard,
-    /// Whole pixels, 1 to 3 a frame and axis, one frame's rest at a wall; overlap by sum
-    SsmVideo,
-}
-
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,14 +75,6 @@ impl Device {
     const WORDS: [&'static str; 2] = ["auto", "cpu"];
 }
 
-impl Layout {
-    const WORDS: [&'static str; 4] = ["tnhw", "nthw", "nthwc", "ntchw"];
-}
-
-impl Rule {
-    const WORDS: [&'static str; 2] = ["standard", "ssm-video"];
-}
-
 impl ScheduleKind {
     const WORDS: [&'static str; 3] = ["cosine", "cosine-epoch", "constant"];
 }
@@ -117,11 +83,12 @@ impl Loss {
     const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
 }
 
-words!(Device, Layout, Rule, ScheduleKind, Loss);
+words!(Device, ScheduleKind, Loss);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Layout, Rule};
 
     fn agrees<C>()
     where

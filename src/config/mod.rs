@@ -5,7 +5,6 @@
 //! a [`TrainConfig`], in which every value is present and within its [`limits`].
 
 mod choices;
-mod data;
 mod file;
 pub mod limits;
 mod nearest;
@@ -15,7 +14,8 @@ mod resolve;
 mod run_folder;
 mod train;
 
-pub use choices::{Device, Layout, Loss, Rule, ScheduleKind};
+pub use crate::data::{Layout, Rule};
+pub use choices::{Device, Loss, ScheduleKind};
 pub use file::ConfigFile;
 pub use nearest::nearest;
 pub use options::TrainOptions;

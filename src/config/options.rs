@@ -67,7 +67,7 @@ pub struct TrainOptions {
     /// Length of the training in optimiser steps, instead of --epochs
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub steps: Option<i64>,
-    /// Sequences in a batch, 1 to 65536 [default: 16]
+    /// Sequences in a batch, 1 to 65536 [default: the preset's]
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub batch_size: Option<i64>,
     /// Batches whose gradients make one optimiser step [default: 1]
@@ -82,13 +82,13 @@ pub struct TrainOptions {
     /// How the learning rate falls after the warm-up [default: the preset's]
     #[arg(long, help_heading = "Optimisation")]
     pub schedule: Option<ScheduleKind>,
-    /// AdamW's weight decay; norms, biases, A_log and D take none [default: 1e-4]
+    /// AdamW's weight decay; norms, biases, A_log and D take none [default: the preset's]
     #[arg(long, value_name = "X", help_heading = "Optimisation")]
     pub weight_decay: Option<f64>,
     /// What training makes small [default: the preset's]
     #[arg(long, help_heading = "Optimisation")]
     pub loss: Option<Loss>,
-    /// Norm to which longer gradients are scaled; 0 turns it off [default: 0]
+    /// Norm to which longer gradients are scaled; 0 turns it off [default: the preset's]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     pub clip_norm: Option<f64>,
     /// Decay of a running mean of the weights, kept beside them, below 1; 0 turns it off [default: 0]
@@ -107,7 +107,7 @@ pub struct TrainOptions {
     /// Epochs between evaluations; 0: only at the end [default: 1]
     #[arg(long, value_name = "EPOCHS", help_heading = "Checkpoints and evaluation")]
     pub eval_every: Option<i64>,
-    /// Test sequences in an evaluation [default: 200]
+    /// Test sequences in an evaluation [default: 500]
     #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
     pub eval_sequences: Option<i64>,
 }

@@ -30,6 +30,10 @@ pub struct Preset {
     pub schedule: ScheduleKind,
     /// The loss.
     pub loss: Loss,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Norm to which longer gradients are scaled; 0: off.
+    pub clip_norm: f64,
     /// Epochs between checkpoints.
     pub save_every: i64,
 }
@@ -37,12 +41,12 @@ pub struct Preset {
 /// All presets, from the smallest model to the largest. `base` is the reference configuration.
 #[rustfmt::skip]
 pub const PRESETS: [Preset; 5] = [
-    //   name   canvas digit sequences epochs batch    lr warmup     schedule   loss save-every
-    row("nano",     32,   14,     4000,     2,   16, 3e-3,    50,      Cosine, L1Mse, 1),
-    row("tiny",     64,   28,    16000,     2,   16, 3e-3,   100,      Cosine, L1Mse, 1),
-    row("small",    64,   28,    10000,     4,   16, 1e-3,   100,      Cosine, L1Mse, 1),
-    row("base",     64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 5),
-    row("large",    64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 5),
+    //   name   canvas digit sequences epochs batch    lr warmup     schedule   loss decay clip save-every
+    row("nano",     32,   14,     4000,     2,    8, 1e-2,   100,      Cosine, L1Mse, 1e-2, 0.2, 1),
+    row("tiny",     64,   28,    10000,     4,    8, 1e-2,   100,      Cosine, L1Mse, 1e-2, 0.2, 1),
+    row("small",    64,   28,    10000,     4,   16, 1e-3,   100,      Cosine, L1Mse, 1e-4, 0.0, 1),
+    row("base",     64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 1e-4, 0.0, 5),
+    row("large",    64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 1e-4, 0.0, 5),
 ];
 
 /// A row of [`PRESETS`], its fields in [`Preset`]'s order.
@@ -58,9 +62,25 @@ const fn row(
     warmup: i64,
     schedule: ScheduleKind,
     loss: Loss,
+    weight_decay: f64,
+    clip_norm: f64,
     save_every: i64,
 ) -> Preset {
-    Preset { name, canvas, digit_size, sequences, epochs, batch_size, lr, warmup, schedule, loss, save_every }
+    Preset {
+        name,
+        canvas,
+        digit_size,
+        sequences,
+        epochs,
+        batch_size,
+        lr,
+        warmup,
+        schedule,
+        loss,
+        weight_decay,
+        clip_norm,
+        save_every,
+    }
 }
 
 impl Preset {
@@ -83,16 +103,16 @@ impl Preset {
             lr: Some(self.lr),
             warmup: Some(self.warmup),
             schedule: Some(self.schedule),
-            weight_decay: Some(1e-4),
+            weight_decay: Some(self.weight_decay),
             loss: Some(self.loss),
-            clip_norm: Some(0.0),
+            clip_norm: Some(self.clip_norm),
             ema: Some(0.0),
             seed: Some(0),
             save_every: Some(self.save_every),
             save_every_steps: Some(0),
             keep_last: Some(2),
             eval_every: Some(1),
-            eval_sequences: Some(200),
+            eval_sequences: Some(500),
             // No default of its own: all cores, a length in epochs, a folder named when training starts.
             threads: None,
             steps: None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Layout, Loss, Rule, ScheduleKind, TrainOptions, resolve};
+use crate::data::{DataSource, DataSpec};
 use crate::{Error, Result};
 
 /// Frames that the model predicts at once.
@@ -106,6 +107,24 @@ impl TrainConfig {
     /// The configuration as TOML, one option a line.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::Failure(format!("the configuration does not fit TOML: {e}")))
+    }
+
+    /// What [`Dataset::open`](crate::data::Dataset::open) takes for this training's data: sequences of `frames_in` +
+    /// [`FRAMES_OUT`] frames.
+    ///
+    /// # Errors
+    /// As [`DataSource::from_name`].
+    pub fn data_spec(&self) -> Result<DataSpec> {
+        Ok(DataSpec {
+            source: DataSource::from_name(&self.data, self.layout)?,
+            rule: self.rule,
+            digits: self.digits,
+            canvas: self.canvas,
+            digit_size: self.digit_size,
+            frames: self.frames_in + FRAMES_OUT,
+            seed: self.seed,
+            sequences: self.sequences as u64,
+        })
     }
 
     /// How long the training is.

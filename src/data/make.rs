@@ -6,8 +6,8 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::npy::{Dtype, Header};
-use super::output::OutputFile;
 use super::{Dataset, Split};
+use crate::OutputFile;
 use crate::{Error, Result};
 
 /// How much is made before it is written: 64 MiB.

@@ -8,7 +8,6 @@ mod loader;
 mod make;
 mod moving_mnist;
 pub mod npy;
-mod output;
 mod resize;
 
 pub use dataset::{DataSource, DataSpec, Dataset};
@@ -17,7 +16,6 @@ pub use loader::{Batch, Loader, LoaderSpec};
 pub use make::{MakeOptions, make};
 pub use moving_mnist::{MovingMnist, Rule};
 pub use npy::{Layout, NpySequences};
-pub use output::OutputFile;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes that one sequence, or all digits together, may take: 1 GiB.

@@ -9,7 +9,7 @@ use std::path::Path;
 use ::gif::{ColorOutput, DecodeOptions, DisposalMethod, Encoder, Frame, MemoryLimit, Repeat};
 
 use super::{Image, MAX_BYTES, MAX_FRAMES, MAX_SIDE};
-use crate::data::OutputFile;
+use crate::OutputFile;
 use crate::{Error, Result};
 
 /// Pictures of one size and how long each is seen.

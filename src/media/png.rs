@@ -9,7 +9,7 @@ use ::png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
 use super::gif::grey;
 use super::{Image, MAX_BYTES, MAX_FRAMES, MAX_SIDE};
-use crate::data::OutputFile;
+use crate::OutputFile;
 use crate::{Error, Result};
 
 /// A picture that was read.

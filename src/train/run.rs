@@ -188,7 +188,7 @@ impl<'a> Run<'a> {
             Recorder::create(&out)?
         };
         let path = out.join(CONFIG_FILE);
-        crate::data::OutputFile::write(&path, config.to_toml()?.as_bytes())?;
+        crate::OutputFile::write(&path, config.to_toml()?.as_bytes())?;
         let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
         let spec = LoaderSpec {
             split: Split::Train,

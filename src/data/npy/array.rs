@@ -5,7 +5,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use super::header::{Dtype, Header, MAX_HEADER};
-use crate::data::output::OutputFile;
+use crate::OutputFile;
 use crate::{Error, Result};
 
 /// The elements of an array.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::header::{Dtype, Header};
 use crate::{Error, Result};
 
 /// The order of the dimensions in a file of sequences: n sequences, t frames, h rows, w columns, c colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// [T, N, H, W], as the standard test set `mnist_test_seq.npy`.

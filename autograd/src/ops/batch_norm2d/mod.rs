@@ -134,7 +134,7 @@ impl Op for BatchNorm2d {
                         gamma: gamma.values()?,
                         sums: matches!(self.statistics, Statistics::Batch).then_some((&dbeta[..], &dgamma[..])),
                     };
-                    cx.accumulate(0, dy.shape(), |dx, add| cpu::input_gradient(g, x, &terms, dx, add))?;
+                    cx.accumulate(0, |dx, add| cpu::input_gradient(g, x, &terms, dx, add))?;
                 }
                 cx.give(1, Tensor::new([channels], &dgamma)?)?;
                 cx.give(2, Tensor::new([channels], &dbeta)?)?;

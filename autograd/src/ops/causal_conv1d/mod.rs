@@ -60,9 +60,9 @@ impl Op for CausalConv1d {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let (xs, ws, g) = (x.values::<T>()?, w.values::<T>()?, dy.values::<T>()?);
-                cx.accumulate(0, x.shape(), |dx, add| input_gradient(g, ws, l, d, dx, add))?;
-                cx.accumulate(1, w.shape(), |dw, add| weight_gradient(g, xs, l, d, dw, add))?;
-                cx.accumulate(2, &[d].into(), |db, add| column_sums(g, d, db, add))
+                cx.accumulate(0, |dx, add| input_gradient(g, ws, l, d, dx, add))?;
+                cx.accumulate(1, |dw, add| weight_gradient(g, xs, l, d, dw, add))?;
+                cx.accumulate(2, |db, add| column_sums(g, d, db, add))
             }),
         }
     }

@@ -109,15 +109,14 @@ impl Op for Conv2d {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let (x, w, d) = (x.values::<T>()?, w.values::<T>()?, dy.values::<T>()?);
-                cx.accumulate(1, &[g.cout, g.kernel[0], g.kernel[1], g.cin].into(), |dst, add| {
+                cx.accumulate(1, |dst, add| {
                     cpu::wgrad(&g, x, d, dst, add);
                 })?;
                 if cx.needs(2) {
-                    cx.accumulate(2, &[g.cout].into(), |dst, add| column_sums(d, g.cout, dst, add))?;
+                    cx.accumulate(2, |dst, add| column_sums(d, g.cout, dst, add))?;
                 }
                 if cx.needs(0) {
-                    let shape = [g.n, g.input[0], g.input[1], g.cin].into();
-                    cx.accumulate(0, &shape, |dst, add| cpu::dgrad(&g, d, w, None, dst, add))?;
+                    cx.accumulate(0, |dst, add| cpu::dgrad(&g, d, w, None, dst, add))?;
                 }
                 Ok(())
             }),

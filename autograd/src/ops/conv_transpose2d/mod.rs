@@ -101,12 +101,12 @@ impl Op for ConvTranspose2d {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let (xs, ws, d) = (x.values::<T>()?, w.values::<T>()?, dy.values::<T>()?);
-                cx.accumulate(1, w.shape(), |dst, add| cpu::wgrad(&g, d, xs, dst, add))?;
+                cx.accumulate(1, |dst, add| cpu::wgrad(&g, d, xs, dst, add))?;
                 if cx.needs(2) {
-                    cx.accumulate(2, &[g.cin].into(), |dst, add| column_sums(d, g.cin, dst, add))?;
+                    cx.accumulate(2, |dst, add| column_sums(d, g.cin, dst, add))?;
                 }
                 if cx.needs(0) {
-                    cx.accumulate(0, x.shape(), |dst, add| cpu::fprop(&g, d, ws, None, dst, add))?;
+                    cx.accumulate(0, |dst, add| cpu::fprop(&g, d, ws, None, dst, add))?;
                 }
                 Ok(())
             }),

@@ -12,8 +12,6 @@ pub struct Slice {
     pub start: usize,
     /// Number of indices.
     pub len: usize,
-    /// Shape of x, for the backward pass.
-    from: Shape,
 }
 
 impl Op for Slice {
@@ -54,11 +52,11 @@ impl Op for Slice {
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        let (_, size, inner) = self.from.around(self.axis);
+        let (_, size, inner) = cx.input_shape(0).around(self.axis);
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let dy = dy.values::<T>()?;
-                cx.accumulate(0, &self.from, |dx, add| {
+                cx.accumulate(0, |dx, add| {
                     if !add {
                         dx.fill(T::default());
                     }
@@ -79,6 +77,6 @@ impl Op for Slice {
 impl Tensor {
     /// `len` indices of `axis`, from `start` on.
     pub fn slice(&self, axis: usize, start: usize, len: usize) -> Result<Tensor> {
-        apply(Slice { axis, start, len, from: self.shape().clone() }, &[self])
+        apply(Slice { axis, start, len }, &[self])
     }
 }

@@ -54,11 +54,11 @@ impl Op for Linear {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let d = Matrix::new(dy.values::<T>()?, rows, out);
                 let (xs, ws) = (Matrix::new(x.values()?, rows, cin), Matrix::new(w.values()?, out, cin));
-                cx.accumulate(0, x.shape(), |dx, add| multiply(d, ws, dx, add))?;
-                cx.accumulate(1, w.shape(), |dw, add| multiply(d.t(), xs, dw, add))?;
+                cx.accumulate(0, |dx, add| multiply(d, ws, dx, add))?;
+                cx.accumulate(1, |dw, add| multiply(d.t(), xs, dw, add))?;
                 if cx.needs(2) {
                     let d = dy.values::<T>()?;
-                    cx.accumulate(2, &[out].into(), |db, add| column_sums(d, out, db, add))?;
+                    cx.accumulate(2, |db, add| column_sums(d, out, db, add))?;
                 }
                 Ok(())
             }),
@@ -102,8 +102,8 @@ impl Op for Matmul {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let (a_, b_, d) = (matrix::<T>(&a)?, matrix::<T>(&b)?, matrix::<T>(dy)?);
-                cx.accumulate(0, a.shape(), |da, add| multiply(d, b_.t(), da, add))?;
-                cx.accumulate(1, b.shape(), |db, add| multiply(a_.t(), d, db, add))
+                cx.accumulate(0, |da, add| multiply(d, b_.t(), da, add))?;
+                cx.accumulate(1, |db, add| multiply(a_.t(), d, db, add))
             }),
         }
     }

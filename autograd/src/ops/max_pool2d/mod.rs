@@ -78,7 +78,7 @@ impl Op for MaxPool2d {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let dy = dy.values::<T>()?;
-                cx.accumulate(0, &self.from.into(), |dx, add| self.scatter(dy, &winners, dx, add))
+                cx.accumulate(0, |dx, add| self.scatter(dy, &winners, dx, add))
             }),
         }
     }

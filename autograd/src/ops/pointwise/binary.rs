@@ -119,7 +119,7 @@ impl Op for Bias {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let d = dy.values::<T>()?;
-                cx.accumulate(1, &[cols].into(), |dst, add| cpu::column_sums(d, cols, dst, add))
+                cx.accumulate(1, |dst, add| cpu::column_sums(d, cols, dst, add))
             }),
         }
     }

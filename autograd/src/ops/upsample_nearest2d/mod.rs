@@ -47,7 +47,7 @@ impl Op for UpsampleNearest2d {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let dy = dy.values::<T>()?;
-                cx.accumulate(0, &self.from.into(), |dx, add| self.fold(dy, dx, add))
+                cx.accumulate(0, |dx, add| self.fold(dy, dx, add))
             }),
         }
     }
