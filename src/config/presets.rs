@@ -43,7 +43,7 @@ pub struct Preset {
 pub const PRESETS: [Preset; 5] = [
     //   name   canvas digit sequences epochs batch    lr warmup     schedule   loss decay clip save-every
     row("nano",     32,   14,     4000,     2,    8, 1e-2,   100,      Cosine, L1Mse, 1e-2, 0.2, 1),
-    row("tiny",     64,   28,    10000,     4,    8, 1e-2,   100,      Cosine, L1Mse, 1e-2, 0.2, 1),
+    row("tiny",     64,   28,     9000,     4,    8, 1e-2,   100,      Cosine, L1Mse, 1e-2, 0.2, 1),
     row("small",    64,   28,    10000,     4,   16, 1e-3,   100,      Cosine, L1Mse, 1e-4, 0.0, 1),
     row("base",     64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 1e-4, 0.0, 5),
     row("large",    64,   28,    10000,    10,   16, 2e-4,     0, CosineEpoch,    L1, 1e-4, 0.0, 5),
