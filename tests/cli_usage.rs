@@ -86,7 +86,7 @@ fn wrong_usage_is_one_line_and_code_2() {
         ("train --canvas 32", &["--canvas is 32", "tiny", "64"]),
         ("train --preset nano --canvas 64", &["--canvas is 64", "nano", "32"]),
         ("train --digit-size 100", &["--digit-size is 100", "64"]),
-        ("train --sequences 8", &["--sequences is 8", "16 (batch-size)"]),
+        ("train --sequences 7", &["--sequences is 7", "8 (batch-size)"]),
         ("train --epochs 1 --steps 1", &["--epochs", "--steps"]),
         ("train --resume", &["--resume", "--out"]),
         ("train --config", &["--config"]),

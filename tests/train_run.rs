@@ -156,6 +156,38 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
 }
 
 #[test]
+fn going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    finish(train(&run));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    command.args(["train", "--quiet", "--steps", "8", "--lr", "1e-4", "--resume"]);
+    command.arg(run.join("checkpoints/step-00000003"));
+    finish(command);
+    assert!(run.join("checkpoints/abandoned-step-00000014").is_dir());
+    let mut eval = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    eval.args(["eval", "--sequences", "2", "--roll-out", "2", "--json", "--checkpoint"]).arg(&run);
+    let report: serde_json::Value = serde_json::from_slice(&finish(eval).stdout).expect("JSON");
+    assert_eq!(report["step"], 8);
+}
+
+#[test]
+fn a_configuration_above_a_loose_checkpoint_is_somebody_elses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    finish(train(&run));
+    let saved = folder.path().join("saved");
+    fs::create_dir(&saved).expect("writable");
+    fs::rename(run.join("checkpoints/step-00000003"), saved.join("step-00000003")).expect("writable");
+    let own = folder.path().join("config.toml");
+    fs::write(&own, "preset = 'nano'").expect("writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    command.args(["train", "--quiet", "--resume"]).arg(saved.join("step-00000003"));
+    assert_eq!(command.output().expect("the program starts").status.code(), Some(1));
+    assert_eq!(fs::read_to_string(own).expect("still there"), "preset = 'nano'");
+}
+
+#[test]
 fn trains_on_a_file_of_sequences() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, run) = (folder.path().join("s.npy"), folder.path().join("run"));
@@ -204,6 +236,14 @@ fn refuses_what_cannot_work_before_the_first_step() {
         command.args(["train", "--steps", "1", "--sequences", "16"]).args(args);
         command
     };
+    let few = folder.path().join("few.npy");
+    let mut make = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    make.args(["data", "make", "--canvas", "32", "--digit-size", "14", "--frames", "12", "--sequences", "5"]);
+    finish({
+        make.arg("--out").arg(&few);
+        make
+    });
+    let few = few.to_string_lossy().into_owned();
     let (run_text, file_text) = (run.to_string_lossy(), file.to_string_lossy());
     let inside = format!("{file_text}/run");
     let out = folder.path().join("new").to_string_lossy().into_owned();
@@ -212,6 +252,7 @@ fn refuses_what_cannot_work_before_the_first_step() {
         (vec!["--preset", "nano", "--out", &inside], "file", 1),
         (vec!["--out", &out, "--data", "nowhere.npy"], "nowhere.npy", 1),
         (vec!["--out", &out, "--data", &file_text], "file", 1),
+        (vec!["--preset", "nano", "--out", &out, "--data", &few], "one optimiser step takes 8", 2),
         (vec!["--out", &run_text, "--resume", "--preset", "tiny", "--canvas", "64"], "nano", 1),
     ] {
         let output = small(&arguments).output().expect("the program starts");

@@ -121,6 +121,20 @@ pub(crate) struct Node {
     saved: Mutex<Option<Saved>>,
 }
 
+/// A long chain of nodes is taken apart in a loop: dropping one inside the other would run out of stack.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut chain = std::mem::take(&mut self.edges);
+        while let Some(edge) = chain.pop() {
+            if let Some(Edge::Node(node)) = edge
+                && let Some(mut last) = Arc::into_inner(node)
+            {
+                chain.append(&mut last.edges);
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Saved {
     tensors: Vec<Tensor>,
@@ -285,7 +299,13 @@ impl Tensor {
         let root = match self.edge() {
             Some(Edge::Node(node)) => Arc::clone(node),
             Some(Edge::Leaf(id)) => return gradients.add_leaf(*id, cotangent),
-            Some(Edge::Param { .. }) | None => {
+            Some(Edge::Param { arena, index }) => {
+                return crate::dispatch!(cotangent.dtype(), T => {
+                    let values = cotangent.values::<T>()?;
+                    gradients.accumulate(*arena, *index, |dst, add| store(dst, values, add))
+                });
+            }
+            None => {
                 return Err(Error::Backward(
                     "nothing that this tensor was made from needs a gradient (or it was made under no_grad)"
                         .into(),

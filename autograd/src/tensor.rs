@@ -55,8 +55,18 @@ impl Tensor {
         Ok(Self::from_buffer(shape, Buffer::copy_of(values)))
     }
 
-    /// A tensor that takes over `buffer`, which has the shape's number of elements.
-    pub fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Self {
+    /// A tensor that takes over `buffer`; an error where that has not the shape's number of elements.
+    pub fn over<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.checked_numel("tensor")? != buffer.len() {
+            let message = format!("{} values given for the shape {shape}", buffer.len());
+            return Err(Error::shape("tensor", message));
+        }
+        Ok(Self::from_buffer(shape, buffer))
+    }
+
+    /// [`Tensor::over`] for a buffer that was made for the shape.
+    pub(crate) fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Self {
         let shape = shape.into();
         debug_assert_eq!(shape.numel(), buffer.len());
         Self { shape, storage: T::storage(Arc::new(buffer)), offset: 0, edge: None }

@@ -6,6 +6,7 @@
 //! | `.step-00000800.tmp-PID` | one being written; worthless after its process |
 //! | `.step-00000800.old-PID` | a finished one, moved away while another of its step takes its place |
 //! | `.step-00000800.del-PID` | one being deleted |
+//! | `abandoned-step-00000800` | one of a course that was given up by resuming from an earlier step |
 
 use std::fs;
 use std::io;
@@ -67,6 +68,24 @@ pub(super) fn finished(parent: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = entries(parent, parse_step)?;
     found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
     Ok(found)
+}
+
+/// Renames the finished checkpoints of steps after `step` to `abandoned-step-…`, which nothing opens by itself.
+pub(super) fn set_aside_after(parent: &Path, step: u64) -> io::Result<Vec<PathBuf>> {
+    let later = match finished(parent) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        found => found?,
+    };
+    let mut moved = Vec::new();
+    for (later, path) in later.into_iter().filter(|(later, _)| *later > step) {
+        let name = format!("abandoned-{}", step_name(later));
+        let mut names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}")));
+        let free = names.find_map(|name| Some(parent.join(name)).filter(|path| !path.exists()));
+        let to = free.unwrap_or_else(|| parent.join(name));
+        fs::rename(path, &to)?;
+        moved.push(to);
+    }
+    Ok(moved)
 }
 
 /// Whatever may be opened, the latest first; of one step a finished one before one that was moved away.

@@ -24,6 +24,9 @@ mod write;
 
 pub use header::{Dtype, TensorInfo};
 pub use read::Checkpoint;
+
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
 pub use tensors::TensorFile;
 pub use write::{Contents, Data, Entry, write};
 
@@ -40,3 +43,12 @@ pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian in the file and are written from memory as they are");
+
+/// Puts the checkpoints in `parent` of steps after `step` under names that nothing opens by itself; gives the new names.
+/// For a training that goes on from `step`: what came after it is another course.
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be read or changed.
+pub fn set_aside_after(parent: &Path, step: u64) -> Result<Vec<PathBuf>> {
+    folder::set_aside_after(parent, step).map_err(|e| Error::file(parent, format!("cannot be changed: {e}")))
+}

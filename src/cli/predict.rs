@@ -91,7 +91,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     if let Some(truth) = &row.truth {
         ui.note(&quality(&row.prediction, truth)?);
     }
-    write(&row, form, &args.output)?;
+    write(&row, form, &args.output, args.force)?;
     ui.note(&format!("wrote {}", args.output.display()));
     Ok(())
 }
@@ -149,7 +149,7 @@ fn roll_out(model: &Predictor, input: &Clip, count: usize) -> Result<Vec<f32>> {
     for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
         pixel.fill(value.clamp(0.0, 1.0));
     }
-    let frames = Tensor::from_buffer([1, input.frames, input.height, input.width, CHANNELS], colours);
+    let frames = Tensor::over([1, input.frames, input.height, input.width, CHANNELS], colours)?;
     let values = crate::model::frames::to_grey(&eval::roll_out(model, &frames, count)?)?;
     match values.iter().find(|v| !v.is_finite()) {
         Some(value) => {
@@ -170,13 +170,13 @@ fn quality(prediction: &Clip, truth: &Clip) -> Result<String> {
     ))
 }
 
-fn write(row: &Row, form: Form, output: &Path) -> Result<()> {
+fn write(row: &Row, form: Form, output: &Path, force: bool) -> Result<()> {
     let rows = std::slice::from_ref(row);
     let clip = &row.prediction;
     match form {
         Form::Npy => npy::write_f32(output, &[clip.frames, clip.height, clip.width], &clip.values),
         Form::Gif => media::write_gif(output, &media::comparison(rows, Style::default())?),
         Form::Png => media::write_png(output, &media::strip(rows, Style::default())?),
-        Form::Folder => media::write_png_folder(output, &clip.images()),
+        Form::Folder => media::write_png_folder(output, &clip.images(), force),
     }
 }

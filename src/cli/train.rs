@@ -187,7 +187,7 @@ pub fn plan(args: &TrainArgs) -> Result<Plan> {
         None => {
             return Err(Error::file(
                 path,
-                format!("is no run or checkpoint: there is no {CONFIG_FILE} in or above it"),
+                format!("is no run folder nor a checkpoint in one: there is no {CONFIG_FILE} of its run"),
             ));
         }
     };

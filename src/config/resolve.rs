@@ -254,7 +254,7 @@ mod tests {
                 "--digit-size is 65, and must be at most the canvas, 64",
             ),
             (
-                TrainOptions { sequences: Some(31), accumulate: Some(2), ..none() },
+                TrainOptions { sequences: Some(31), accumulate: Some(2), batch_size: Some(16), ..none() },
                 "",
                 "--sequences is 31, and one optimiser step takes 16 (batch-size) × 2",
             ),

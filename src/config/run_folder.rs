@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::TrainConfig;
+use crate::checkpoint::CHECKPOINTS_FOLDER;
 use crate::{Error, Result};
 
 /// The name of the resolved configuration in a run folder.
@@ -33,11 +34,14 @@ pub fn check_run_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The configuration of the run that `path` belongs to: in the folder itself or one of the two above it, so
-/// that a run folder, its folder of checkpoints and a checkpoint all lead to it.
+/// The configuration of the run that `path` belongs to: a run folder, its folder of checkpoints or one of these. A
+/// checkpoint that lies elsewhere has none: a file of that name above it is somebody else's.
 pub fn find_config(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.ancestors().take(3).map(|folder| folder.join(CONFIG_FILE)).find(|file| file.is_file())
+    let is_checkpoints = |folder: &&Path| folder.file_name().is_some_and(|name| name == CHECKPOINTS_FOLDER);
+    let checkpoints = path.ancestors().take(2).find(is_checkpoints);
+    let run = checkpoints.and_then(Path::parent).unwrap_or(&path);
+    Some(run.join(CONFIG_FILE)).filter(|file| file.is_file())
 }
 
 /// Seconds since 1970 as `YYYYMMDD-HHMMSS`, by the proleptic Gregorian calendar.

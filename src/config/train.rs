@@ -9,7 +9,7 @@ use crate::data::{DataSource, DataSpec};
 use crate::{Error, Result};
 
 /// Frames that the model predicts at once.
-pub const FRAMES_OUT: usize = 2;
+pub const FRAMES_OUT: usize = crate::model::NEXT_FRAMES;
 
 /// What a training run does. Made by [`resolve`](super::resolve()); as TOML ([`TrainConfig::to_toml`]) it can
 /// be given back as a configuration file and resolves to itself.

@@ -186,11 +186,6 @@ impl Dataset {
         self.len(split).map_or(self.sequences, |len| len.min(self.sequences))
     }
 
-    /// Whether sequences are made on the fly (each epoch has others) rather than read.
-    pub fn is_made(&self) -> bool {
-        matches!(self.kind, Kind::Made { .. })
-    }
-
     /// Frames of a sequence.
     pub fn frames(&self) -> usize {
         self.frames

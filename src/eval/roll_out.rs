@@ -57,10 +57,10 @@ fn feed_back<T: Element>(
                 kept.copy_from_slice(&old[NEXT_FRAMES * frame..]);
                 fresh.iter_mut().zip(new).for_each(|(slot, &value)| *slot = clip(value));
             }
-            window = Tensor::from_buffer([batch, steps, side, side, CHANNELS], moved);
+            window = Tensor::over([batch, steps, side, side, CHANNELS], moved)?;
         }
     }
-    Ok(Tensor::from_buffer([batch, count, side, side, CHANNELS], out))
+    Ok(Tensor::over([batch, count, side, side, CHANNELS], out)?)
 }
 
 /// The value within [0, 1]; NaN stays NaN.

@@ -170,12 +170,19 @@ pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
 ///
 /// # Errors
 /// [`Error::File`] when the folder holds PNG files already or cannot be written.
-pub fn write_png_folder(folder: &Path, images: &[Image]) -> Result<()> {
+pub fn write_png_folder(folder: &Path, images: &[Image], overwrite: bool) -> Result<()> {
     let unwritable = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
     fs::create_dir_all(folder).map_err(unwritable)?;
     for entry in fs::read_dir(folder).map_err(unwritable)? {
         // Old frames among new ones would be read back as one clip.
-        if entry.map_err(unwritable)?.path().extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        let path = entry.map_err(unwritable)?.path();
+        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+            continue;
+        }
+        let ours = path.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("frame-"));
+        if overwrite && ours {
+            fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
+        } else {
             return Err(Error::file(
                 folder,
                 "holds .png files already; remove them or choose another folder",
@@ -251,11 +258,11 @@ mod tests {
         fs::write(at("notes.txt"), "").unwrap();
         let read = read_png_folder(folder.path()).unwrap();
         assert_eq!(read.iter().map(|r| r.pixels[0]).collect::<Vec<u8>>(), [0, 1, 2, 3]);
-        assert!(write_png_folder(folder.path(), &[]).is_err());
+        assert!(write_png_folder(folder.path(), &[], false).is_err());
         write_png(&at("frame-3.png"), &Image::grey(2, 1, &[0, 0])).unwrap();
         assert!(read_png_folder(folder.path()).unwrap_err().to_string().contains("frame-3.png"));
         let images: Vec<Image> = (0..12).map(|i| Image::grey(1, 1, &[i])).collect();
-        write_png_folder(&at("new"), &images).unwrap();
+        write_png_folder(&at("new"), &images, false).unwrap();
         assert_eq!(read_png_folder(&at("new")).unwrap().len(), 12);
     }
 

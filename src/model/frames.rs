@@ -41,7 +41,7 @@ pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>)
             out.iter_mut().zip(source).for_each(|(o, &byte)| *o = table[usize::from(byte)]);
         }
     }
-    Ok(Tensor::from_buffer([batch, range.len(), side, side, CHANNELS], out))
+    Ok(Tensor::over([batch, range.len(), side, side, CHANNELS], out)?)
 }
 
 /// The mean over the colour channels: [.., 3] → one value a pixel. Grey frames come back as they were.

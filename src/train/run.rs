@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::Serialize;
+use ssmv_autograd::Tensor;
 
 use super::{
     StepFigures, Trainer,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    checkpoint::Checkpoint,
+    checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
     config::{CONFIG_FILE, FRAMES_OUT, TrainConfig},
     data::{Batch, Dataset, Loader, LoaderSpec, Split},
     eval::{EvalSpec, Evaluation, evaluate},
@@ -102,6 +103,13 @@ pub fn run(
             ));
             Err(Error::Interrupted(signal))
         }
+        Err(error) if run.trainer.step > run.saved => {
+            // Whatever went wrong, the steps since the last checkpoint are not lost if they can be kept.
+            if let Ok(saved) = run.save() {
+                observer.warn(&format!("saved {} before ending", saved.display()));
+            }
+            Err(error)
+        }
         result => result,
     }
 }
@@ -117,6 +125,8 @@ struct Run<'a> {
     recorder: Recorder,
     watcher: Watcher,
     total: u64,
+    /// The step of the last checkpoint.
+    saved: u64,
     /// Seconds of training so far, and how many of them before this process.
     seconds: f64,
     seconds_before: f64,
@@ -157,6 +167,14 @@ impl<'a> Run<'a> {
             observer.note(note);
         }
         let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
+        if held < config.batch_size * config.accumulate {
+            let (batch, parts) = (config.batch_size, config.accumulate);
+            return Err(Error::Usage(format!(
+                "--data {}: has {held} training sequences, and one optimiser step takes {batch} (--batch-size) × \
+                 {parts} (--accumulate)",
+                config.data
+            )));
+        }
         if held < config.sequences {
             observer.note(&format!("the data has {held} training sequences: that is an epoch"));
             config.sequences = held;
@@ -179,16 +197,6 @@ impl<'a> Run<'a> {
             }
             None => 0.0,
         };
-        let made = |e: std::io::Error| Error::file(&out, format!("cannot make the run folder: {e}"));
-        fs::create_dir_all(&out).map_err(made)?;
-        let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
-        let recorder = if checkpoint.is_some() && log_exists {
-            Recorder::append(&out, trainer.step)?
-        } else {
-            Recorder::create(&out)?
-        };
-        let path = out.join(CONFIG_FILE);
-        crate::OutputFile::write(&path, config.to_toml()?.as_bytes())?;
         let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
         let spec = LoaderSpec {
             split: Split::Train,
@@ -203,8 +211,27 @@ impl<'a> Run<'a> {
         };
         let dataset = Arc::new(dataset);
         let loader = Loader::new(Arc::clone(&dataset), spec)?;
+        let made = |e: std::io::Error| Error::file(&out, format!("cannot make the run folder: {e}"));
+        fs::create_dir_all(&out).map_err(made)?;
+        let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
+        let recorder = if checkpoint.is_some() && log_exists {
+            Recorder::append(&out, trainer.step)?
+        } else {
+            Recorder::create(&out)?
+        };
+        if checkpoint.is_some() {
+            // Checkpoints of later steps belong to a course that is given up by going on from this one.
+            for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), trainer.step)? {
+                observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
+            }
+        }
+        let path = out.join(CONFIG_FILE);
+        // Without its own name: the folder may be moved, and the file serves other runs.
+        let written = TrainConfig { out: None, ..config.clone() };
+        crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
         Ok(Self {
             total: config.total_steps(),
+            saved: trainer.step,
             config,
             interrupt,
             out,
@@ -262,13 +289,13 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let (start, waited) = (Instant::now(), self.loader.waited());
-        let mut batches = Vec::with_capacity(self.config.accumulate);
-        for _ in 0..self.config.accumulate {
-            let batch = self.loader.next()?;
-            batches.push(self.tensors(&batch)?);
-            self.loader.recycle(batch);
-        }
-        let figures = self.trainer.step(&batches)?;
+        let Self { trainer, loader, dataset, config, .. } = self;
+        let figures = trainer.step(config.accumulate, || {
+            let batch = loader.next()?;
+            let pair = tensors(&batch, dataset, config.frames_in)?;
+            loader.recycle(batch);
+            Ok(pair)
+        })?;
         let seconds = start.elapsed().as_secs_f64();
         let samples = (self.config.batch_size * self.config.accumulate) as u64;
         self.seconds += seconds;
@@ -286,15 +313,6 @@ impl<'a> Run<'a> {
             samples_per_second: samples as f64 / self.shown.step_seconds,
         });
         Ok(())
-    }
-
-    /// The input frames and the frames to predict.
-    fn tensors(&self, batch: &Batch) -> Result<(ssmv_autograd::Tensor, ssmv_autograd::Tensor)> {
-        let (side, channels) = (self.dataset.side(), self.dataset.channels());
-        let shape = FrameShape { batch: batch.batch, steps: self.dataset.frames(), side, channels };
-        let seen = self.config.frames_in;
-        let input = to_tensor(&batch.frames, shape, 0..seen)?;
-        Ok((input, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?))
     }
 
     fn record(
@@ -315,7 +333,13 @@ impl<'a> Run<'a> {
             data_wait,
             loss_scale: f64::from(self.trainer.loss_scale.scale()),
         })?;
-        self.watch(Figures { loss: Some(figures.loss), ..Figures::default() }, observer)
+        if figures.skipped {
+            let warning = format!("step {step}: the gradients are not finite; the step was skipped");
+            observer.warn(&warning);
+            self.recorder.log_warning(step, &warning)?;
+        }
+        let loss_scale = Some(self.trainer.loss_scale.scale());
+        self.watch(Figures { loss: Some(figures.loss), loss_scale, ..Figures::default() }, observer)
     }
 
     fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Evaluation> {
@@ -371,8 +395,18 @@ impl<'a> Run<'a> {
         self.trainer.step as f64 / self.config.steps_per_epoch() as f64
     }
 
-    fn save(&self) -> Result<PathBuf> {
+    fn save(&mut self) -> Result<PathBuf> {
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        self.trainer.save(&self.out, self.seconds, keep)
+        let path = self.trainer.save(&self.out, self.seconds, keep)?;
+        self.saved = self.trainer.step;
+        Ok(path)
     }
+}
+
+/// The input frames of a batch and the frames to predict.
+fn tensors(batch: &Batch, dataset: &Dataset, seen: usize) -> Result<(Tensor, Tensor)> {
+    let (side, channels) = (dataset.side(), dataset.channels());
+    let shape = FrameShape { batch: batch.batch, steps: dataset.frames(), side, channels };
+    let input = to_tensor(&batch.frames, shape, 0..seen)?;
+    Ok((input, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?))
 }

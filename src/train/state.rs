@@ -64,7 +64,11 @@ impl Trainer {
         self.moments.m = import_arena(parameters, layout, FIRST, optimizer)?;
         self.moments.v = import_arena(parameters, layout, SECOND, optimizer)?;
         if let Some(ema) = &mut self.ema {
-            *ema = import_arena(parameters, layout, EMA, optimizer)?;
+            // A mean that is asked for only now starts from where the weights are.
+            *ema = match optimizer.names().any(|name| name.starts_with(EMA)) {
+                true => import_arena(parameters, layout, EMA, optimizer)?,
+                false => self.model.arena.values::<f32>()?.to_vec(),
+            };
         }
         (self.step, self.updates) = (state.step, state.updates);
         self.loss_scale = state.loss_scale.clone();

@@ -86,27 +86,30 @@ impl Trainer {
         })
     }
 
-    /// One step on `batches` of frames [B,T,S,S,3] and the frames that follow them [B,2,S,S,3]; the gradients of
-    /// several are averaged. Gradients with an infinity or NaN leave the parameters as they are; many such steps in a
-    /// row are an error.
-    pub fn step(&mut self, batches: &[(Tensor, Tensor)]) -> Result<StepFigures> {
-        self.gradients.reset();
+    /// One step on `count` batches from `next`: frames [B,T,S,S,3] and the frames that follow them [B,2,S,S,3]; the
+    /// gradients of several are averaged. Gradients with an infinity or NaN leave the parameters and the running
+    /// statistics as they are; many such steps in a row are an error.
+    pub fn step(
+        &mut self,
+        count: usize,
+        mut next: impl FnMut() -> Result<(Tensor, Tensor)>,
+    ) -> Result<StepFigures> {
+        let norms = self.model.norms.clone();
         let scale = f64::from(self.loss_scale.scale());
-        let share = 1.0 / batches.len().max(1) as f64;
-        let mut loss = 0.0;
-        for (frames, target) in batches {
-            let y = self.model.train(frames)?;
-            let l = self.loss(&y, target)?;
-            drop(y);
-            loss += l.item()? * share;
-            let scaled = if scale * share == 1.0 { l } else { l.scale(scale * share)? };
-            scaled.backward(&mut self.gradients)?;
-        }
+        let loss = match self.accumulate(count, scale, &mut next) {
+            Ok(loss) => loss,
+            Err(e) => {
+                self.model.norms = norms;
+                return Err(e);
+            }
+        };
         let gradients = self.gradients.values_mut::<f32>()?;
         let grad_norm = gradient_norm(gradients) / scale;
         let skipped = !(grad_norm.is_finite() && loss.is_finite());
         let lr = self.schedule.rate(self.step);
-        if !skipped {
+        if skipped {
+            self.model.norms = norms;
+        } else {
             self.updates += 1;
             let clip = self.clip_norm.map_or(1.0, |most| clip_factor(grad_norm, most));
             let numbers = [self.updates as f64, lr, clip / scale];
@@ -127,6 +130,28 @@ impl Trainer {
             )));
         }
         Ok(StepFigures { loss, lr, grad_norm, skipped })
+    }
+
+    /// Adds up the gradients of `count` batches, each's share of the mean times `scale`; gives the mean loss.
+    fn accumulate(
+        &mut self,
+        count: usize,
+        scale: f64,
+        next: &mut dyn FnMut() -> Result<(Tensor, Tensor)>,
+    ) -> Result<f64> {
+        self.gradients.reset();
+        let share = 1.0 / count.max(1) as f64;
+        let mut mean = 0.0;
+        for _ in 0..count {
+            let (frames, target) = next()?;
+            let y = self.model.train(&frames)?;
+            let loss = self.loss(&y, &target)?;
+            drop(y);
+            mean += loss.item()? * share;
+            let scaled = if scale * share == 1.0 { loss } else { loss.scale(scale * share)? };
+            scaled.backward(&mut self.gradients)?;
+        }
+        Ok(mean)
     }
 
     /// Runs `body` on the model as it would be used: with the running mean of the weights where there is one.
@@ -150,5 +175,42 @@ impl Trainer {
             Loss::Mse => y.mse_loss(target)?,
             Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+
+    fn batch() -> Result<(Tensor, Tensor)> {
+        Ok((Tensor::zeros([1, 3, 32, 32, 3], DType::F32)?, Tensor::zeros([1, 2, 32, 32, 3], DType::F32)?))
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_changes_nothing_that_a_checkpoint_keeps() {
+        let mut trainer = Trainer::new(&TrainConfig::preset("nano").unwrap()).unwrap();
+        trainer.step(1, batch).unwrap();
+        let good = trainer.model.arena.values::<f32>().unwrap().to_vec();
+        trainer.model.arena.values_mut::<f32>().unwrap()[0] = f32::NAN;
+        let norms = trainer.model.norms.clone();
+        let figures = trainer.step(1, batch).unwrap();
+        assert!(figures.skipped && trainer.updates == 1 && trainer.step == 2);
+        assert_eq!(trainer.model.norms, norms);
+        trainer.model.arena.values_mut::<f32>().unwrap().copy_from_slice(&good);
+        let folder = tempfile::tempdir().unwrap();
+        trainer.save(folder.path(), 0.0, None).unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_fails_leaves_the_statistics_as_they_were() {
+        let mut trainer = Trainer::new(&TrainConfig::preset("nano").unwrap()).unwrap();
+        let norms = trainer.model.norms.clone();
+        let mut given = 0;
+        let failed = trainer.step(2, || {
+            given += 1;
+            if given == 1 { batch() } else { Err(crate::Error::Failure("no more".into())) }
+        });
+        assert!(failed.is_err() && trainer.model.norms == norms && trainer.step == 0);
     }
 }

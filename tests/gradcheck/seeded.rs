@@ -162,3 +162,12 @@ fn no_grad_stays_with_its_own_task() {
         }
     });
 }
+
+#[test]
+fn a_long_chain_is_dropped_without_recursion() {
+    let mut x = Tensor::new([1], &[1.0f64]).unwrap().leaf();
+    for _ in 0..200_000 {
+        x = x.scale(1.0).unwrap();
+    }
+    drop(x);
+}

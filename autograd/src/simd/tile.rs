@@ -58,16 +58,22 @@ pub(crate) struct Panel<'a, T> {
 
 impl<T: Element> Panel<'_, T> {
     /// Runs it. Every access is checked once here, against the largest offsets of the walk.
-    pub fn run(self) {
+    pub fn run(mut self) {
+        // Saturated where it overflows, which no slice is long enough for.
         let reach = |f: fn(&Level) -> usize| -> usize {
-            self.walk.iter().map(|l| l.count.saturating_sub(1) * f(l)).sum()
+            let far = self.walk.iter().map(|l| l.count.saturating_sub(1).saturating_mul(f(l)));
+            far.fold(0, usize::saturating_add)
         };
         let (Some(&last), Some(&c_last)) = (self.rows.iter().max(), self.c_rows.iter().max()) else { return };
         assert!(self.rows.len() == self.c_rows.len() && self.cols <= self.width);
         assert!(self.init.is_none_or(|i| i.len() >= self.cols));
-        assert!(c_last + self.c_shift + self.cols <= self.c.len());
+        assert!(c_last.saturating_add(self.c_shift).saturating_add(self.cols) <= self.c.len());
         if self.walk.iter().all(|l| l.count > 0) {
-            assert!(last + reach(|l| l.a) < self.a.len() && reach(|l| l.b) + self.width <= self.b.len());
+            assert!(last.saturating_add(reach(|l| l.a)) < self.a.len());
+            assert!(reach(|l| l.b).saturating_add(self.width) <= self.b.len());
+        } else {
+            // Nothing is read, and no pointer is made.
+            self.walk = [Level { count: 0, a: 0, b: 0 }; 3];
         }
         Arch::new().dispatch(self);
     }

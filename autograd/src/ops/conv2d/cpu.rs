@@ -228,9 +228,10 @@ struct Residue {
 }
 
 fn residues(input: usize, kernel: usize, stride: usize, padding: usize) -> Vec<Residue> {
-    (0..stride)
-        .map(|residue| {
-            let first = (residue + stride - padding % stride) % stride;
+    // A stride longer than the image leaves residues that no input has.
+    (0..stride.min(input))
+        .map(|first| {
+            let residue = (first + padding) % stride;
             Residue {
                 residue,
                 taps: kernel.saturating_sub(residue).div_ceil(stride),
