@@ -120,6 +120,10 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let data = DataSpec { sequences: u64::from(args.sequences), seed: args.seed, ..config.data_spec()? };
     let dataset = open(args, &config, &data, &loaded)?;
     dataset.note().into_iter().for_each(|note| ui.note(note));
+    if let Some(trained) = loaded.config.as_ref().filter(|trained| trained.data != config.data) {
+        let (before, now) = (&trained.data, &config.data);
+        ui.note(&format!("trained on --data {before}: its digits may be among those of --data {now}"));
+    }
 
     let spec = EvalSpec {
         sequences: u64::from(args.sequences),

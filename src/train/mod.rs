@@ -3,6 +3,7 @@
 pub mod collapse;
 pub mod interrupt;
 pub mod loss_scale;
+mod memory;
 mod preview;
 mod run;
 pub mod schedule;

@@ -14,7 +14,7 @@ use super::{
     StepFigures, Trainer,
     collapse::{Figures, Watcher},
     interrupt::Interrupt,
-    preview,
+    memory, preview,
 };
 use crate::{
     Error, Result,
@@ -186,6 +186,7 @@ impl<'a> Run<'a> {
                 config.data
             )));
         }
+        memory::check(&config)?;
         let mut trainer = Trainer::new(&config)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {

@@ -1,0 +1,82 @@
+//! Whether a training step fits this machine's memory, before anything large is asked for.
+
+use crate::{
+    Error, Result,
+    config::TrainConfig,
+    model::{Preset, outline},
+};
+
+/// Maps of the stem's size that a step holds at its peak, activations and gradients together: measured on `tiny` (19.5)
+/// and `small` (19).
+const MAPS: u64 = 20;
+/// f32 values a parameter: itself, its gradient, two moments.
+const COPIES: u64 = 4;
+
+/// Refuses a batch whose step would need more than the memory that is free. Systems that do not say how much that is
+/// are trusted.
+///
+/// # Errors
+/// [`Error::Usage`] with the estimate and a batch size that would fit.
+pub(super) fn check(config: &TrainConfig) -> Result<()> {
+    let Some(preset) = Preset::find(&config.preset) else { return Ok(()) };
+    let parameters = outline(preset).0.iter().map(|p| p.layout.numel()).sum();
+    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    free.map_or(Ok(()), |free| fits(config, preset, parameters, free))
+}
+
+fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> Result<()> {
+    let side = (preset.size / 2) as u64;
+    let sample = MAPS * config.frames_in as u64 * side * side * preset.stem as u64 * 4;
+    let copies = COPIES + u64::from(config.ema.is_some());
+    let model = parameters as u64 * 4 * copies;
+    let need = sample.saturating_mul(config.batch_size as u64).saturating_add(model);
+    if need <= free {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let advice = match free.saturating_sub(model) / sample {
+        0 => "take a smaller --preset".to_owned(),
+        most => format!("{most} would fit, and --accumulate makes several batches one step"),
+    };
+    Err(Error::Usage(format!(
+        "--batch-size {}: a step of `{}` takes about {:.1} GB, and {:.1} GB of memory are free; {advice}",
+        config.batch_size,
+        preset.name,
+        gigabytes(need),
+        gigabytes(free)
+    )))
+}
+
+/// Bytes that Linux counts as available, from the text of its `meminfo`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PRESETS;
+
+    #[test]
+    fn absurd_batches_are_refused_and_the_defaults_are_not() {
+        for (preset, parameters) in
+            PRESETS.iter().zip([75_939, 1_095_139, 8_369_267, 230_046_051, 559_803_875])
+        {
+            let config = TrainConfig::preset(preset.name).unwrap();
+            fits(&config, preset, parameters, 16 << 30).unwrap();
+            let absurd = TrainConfig { batch_size: 65_536, ..config.clone() };
+            let error = fits(&absurd, preset, parameters, 16 << 30).unwrap_err().to_string();
+            assert!(error.contains("65536") && error.contains("would fit"), "{error}");
+            let error = fits(&config, preset, parameters, 1 << 20).unwrap_err().to_string();
+            assert!(error.contains("--preset"), "{error}");
+        }
+    }
+
+    #[test]
+    fn reads_what_linux_writes() {
+        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    1024 kB\n"), Some(1 << 20));
+        assert_eq!(available("MemTotal: 9 kB\n"), None);
+        assert_eq!(available("MemAvailable: x kB"), None);
+    }
+}
