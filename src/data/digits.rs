@@ -97,14 +97,6 @@ impl Digits {
         })
     }
 
-    /// The digits at half their size: 28 → 14 by averages of 2×2 pixels.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for digits of one pixel.
-    pub fn halved(&self) -> Result<Self> {
-        self.resized(self.side / 2)
-    }
-
     /// The digits at `side`×`side` pixels: area averages where smaller, bilinear where larger.
     ///
     /// # Errors
@@ -187,7 +179,7 @@ mod tests {
     #[test]
     fn halving_averages_two_by_two() {
         let digits = Digits::embedded().unwrap();
-        let half = digits.halved().unwrap();
+        let half = digits.resized(14).unwrap();
         assert_eq!(half.side(), 14);
         let (a, b) = (digits.get(77).unwrap(), half.get(77).unwrap());
         for y in 0..14 {

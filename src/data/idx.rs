@@ -1,5 +1,5 @@
 //! MNIST's IDX files (<https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/>): a big-endian header,
-//! magic 0x00000803 and the sizes `[n, height, width]` for images, 0x00000801 and `[n]` for labels, then bytes.
+//! magic 0x00000803 and the sizes `[n, height, width]`, then bytes. Labels, which nothing here needs, are other files.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,6 @@ use flate2::bufread::MultiGzDecoder;
 use crate::{Error, Result};
 
 const IMAGES: u32 = 0x0803;
-const LABELS: u32 = 0x0801;
 
 /// The most bytes that one file may hold: twice the largest file of the MNIST family (EMNIST by class), so that a
 /// compressed file of a few kilobytes cannot ask for all memory.
@@ -41,18 +40,10 @@ pub fn read_images(path: &Path) -> Result<IdxImages> {
     images_from(open(path)?, path)
 }
 
-/// Reads a file of labels, gzipped or not: one byte an image.
-///
-/// # Errors
-/// As [`read_images`].
-pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    labels_from(open(path)?, path)
-}
-
 /// [`read_images`] from any source; `name` is for the messages.
 pub fn images_from(source: impl BufRead, name: &Path) -> Result<IdxImages> {
     let mut source = plain(source, name)?;
-    let [count, height, width] = header(&mut source, name, IMAGES, "images")?;
+    let [count, height, width] = header(&mut source, name)?;
     if height > MAX_SIDE || width > MAX_SIDE {
         return Err(Error::file(
             name,
@@ -62,13 +53,6 @@ pub fn images_from(source: impl BufRead, name: &Path) -> Result<IdxImages> {
     let pixels = body(source, name, [count, height, width])?;
     // Each product above fits, so each factor does.
     Ok(IdxImages { count: count as usize, height: height as usize, width: width as usize, pixels })
-}
-
-/// [`read_labels`] from any source; `name` is for the messages.
-pub fn labels_from(source: impl BufRead, name: &Path) -> Result<Vec<u8>> {
-    let mut source = plain(source, name)?;
-    let [count] = header(&mut source, name, LABELS, "labels")?;
-    body(source, name, [count])
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
@@ -85,28 +69,28 @@ fn plain<'a>(mut source: impl BufRead + 'a, name: &Path) -> Result<Box<dyn Read 
     })
 }
 
-/// Reads the magic number and the `D` sizes that follow it.
-fn header<const D: usize>(source: &mut dyn Read, name: &Path, magic: u32, what: &str) -> Result<[u64; D]> {
+/// Reads the magic number and the three sizes that follow it.
+fn header(source: &mut dyn Read, name: &Path) -> Result<[u64; 3]> {
     let found = source.read_u32::<BigEndian>().map_err(|e| unreadable(name, &e))?;
-    if found != magic {
+    if found != IMAGES {
         return Err(Error::file(
             name,
-            format!("is not an MNIST file of {what}: it starts with {found:#010x}, not {magic:#010x}"),
+            format!("is not an MNIST file of images: it starts with {found:#010x}, not {IMAGES:#010x}"),
         ));
     }
-    let mut sizes = [0; D];
+    let mut sizes = [0; 3];
     for size in &mut sizes {
         *size = u64::from(source.read_u32::<BigEndian>().map_err(|e| unreadable(name, &e))?);
     }
     if sizes.contains(&0) {
-        return Err(Error::file(name, format!("holds no {what}: its sizes are {sizes:?}")));
+        return Err(Error::file(name, format!("holds no images: its sizes are {sizes:?}")));
     }
     Ok(sizes)
 }
 
 /// Reads exactly the product of `sizes` bytes. Memory grows with the bytes that are really there, not with what the
 /// header promises.
-fn body<const D: usize>(source: impl Read, name: &Path, sizes: [u64; D]) -> Result<Vec<u8>> {
+fn body(source: impl Read, name: &Path, sizes: [u64; 3]) -> Result<Vec<u8>> {
     let total = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
     let total = total.filter(|&total| total <= MAX_BYTES).ok_or_else(|| {
         Error::file(name, format!("its header promises {sizes:?} bytes; at most {MAX_BYTES} are taken"))
@@ -140,8 +124,7 @@ mod tests {
     use super::*;
 
     fn file(sizes: &[u32], body: &[u8]) -> Vec<u8> {
-        let magic = if sizes.len() == 3 { IMAGES } else { LABELS };
-        let mut bytes = magic.to_be_bytes().to_vec();
+        let mut bytes = IMAGES.to_be_bytes().to_vec();
         sizes.iter().for_each(|s| bytes.extend(s.to_be_bytes()));
         bytes.extend(body);
         bytes
@@ -152,11 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_images_and_labels() {
+    fn reads_images() {
         let images = images_from(&file(&[2, 1, 3], &[1, 2, 3, 4, 5, 6])[..], Path::new("x")).unwrap();
         assert_eq!((images.count, images.height, images.width), (2, 1, 3));
         assert_eq!(images.pixels, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(labels_from(&file(&[3], &[7, 8, 9])[..], Path::new("x")).unwrap(), [7, 8, 9]);
     }
 
     #[test]
@@ -166,7 +148,8 @@ mod tests {
         assert!(error(&file(&[0, 28, 28], &[])).contains("no images"));
         assert!(error(&file(&[u32::MAX, 1000, 1000], &[])).contains("promises"));
         assert!(error(&file(&[1, u32::MAX, u32::MAX], &[])).contains("pixels"));
-        assert!(error(&file(&[3], &[1, 2, 3])).contains("is not an MNIST file"));
+        // A file of three labels.
+        assert!(error(&[0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3]).contains("is not an MNIST file of images"));
         assert!(error(&[]).contains("cut short"));
         assert!(error(b"x.idx").starts_with("x.idx: "));
     }
