@@ -1,0 +1,14 @@
+//! Runs PTX text on the CPU, and looks for bugs as it runs: accesses out of bounds, reads of what nothing wrote, races
+//! in shared memory, barriers that not all threads reach.
+//!
+//! [`Module::parse`] reads the text, [`Memory`] is the device's global memory, [`launch`] runs a kernel over a grid.
+
+mod error;
+mod memory;
+mod numerics;
+mod options;
+mod report;
+
+pub use error::{Error, Fault, FaultKind, Result};
+pub use options::{Checks, Geometry, Options, TensorCore};
+pub use report::Report;

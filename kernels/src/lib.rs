@@ -1,0 +1,1 @@
+//! GPU kernels, each a Rust function from a specification to PTX text and its launch geometry.
