@@ -78,12 +78,8 @@ pub(super) fn matrix_kernel(gemm: &Gemm, cut: Cut, target: Target) -> Kernel {
             },
             |buffer, slot, step| {
                 let (a, b) = &fragments[buffer];
-                for (i, to) in (0..).zip(a) {
-                    a_loads.load(*to, slot, i, step);
-                }
-                for (j, to) in (0..).zip(b) {
-                    b_loads.load(*to, slot.plus_bytes(b_at), j, step);
-                }
+                a_loads.load(a, slot, step);
+                b_loads.load(b, slot.plus_bytes(b_at), step);
             },
             |buffer| sums.multiply(&fragments[buffer].0, &fragments[buffer].1),
         );

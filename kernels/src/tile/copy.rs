@@ -1,7 +1,7 @@
 //! Copies of an operand's tiles from global to shared memory, 16-byte chunks dealt out to the block's threads.
 
 use super::{Major, SharedTile, shared::CHUNK};
-use crate::ptx::{Asm, F16, F16x2, Global, Operand, Pred, Reg, Shared, U16, U32, U64, Var};
+use crate::ptx::{Asm, F16, F16x2, Global, Reg, Shared, U16, U32, U64, Var};
 
 /// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,9 @@ pub struct TileCopy<'k> {
     k_end: Reg<'k, U32>,
     /// Its index along the outer dimension.
     outer: Reg<'k, U32>,
+    /// Bytes that a copy takes as far as the outer dimension goes, which never changes: for each pass where k is
+    /// contiguous, for each granule of a chunk where the outer dimension is.
+    bytes: Vec<Reg<'k, U32>>,
     /// Where it goes in a slot.
     target: Reg<'k, U32>,
 }
@@ -84,7 +87,16 @@ impl<'k> TileCopy<'k> {
             }
         };
         let source = pointer.at_wide(at).to_var();
-        Self { asm, matrix, tile, threads, depth, source, k: asm.var(k), k_end, outer, target }
+        let (rows, granule) = (threads / tile.chunks(), matrix.granule());
+        let along_outer = match (matrix.major, granule) {
+            (_, 1) => 0..0,
+            (Major::K, _) => 0..tile.rows() / rows,
+            (Major::Outer, _) => 0..CHUNK / granule,
+        };
+        let step = if matrix.major == Major::K { rows } else { granule };
+        let bytes =
+            along_outer.map(|i| asm.select((outer + i * step).lt(matrix.outer), granule * 2, 0)).collect();
+        Self { asm, matrix, tile, threads, depth, source, k: asm.var(k), k_end, outer, bytes, target }
     }
 
     /// Bytes of a slot that the tile takes.
@@ -94,60 +106,69 @@ impl<'k> TileCopy<'k> {
 
     /// Starts the copy of the next tile to `slot` and moves on.
     pub fn issue(&self, slot: Shared<'k, F16>) {
-        let (asm, stride) = (self.asm, self.matrix.stride());
-        let rows = self.threads / self.tile.chunks();
         let to = slot.at_byte(self.target);
         let from = Global::follow(self.source);
         match self.matrix.granule() {
-            1 => asm.for_range(0, self.tile.rows(), rows, |further| {
-                let at = from.at_wide(further.mul_wide(stride));
-                self.chunk_by_elements(to.at_byte(further * self.tile.row_bytes()), at, further);
-            }),
-            granule => {
-                for further in (0..self.tile.rows()).step_by(rows as usize) {
-                    let to = to.plus_bytes((further * self.tile.row_bytes()).into());
-                    self.chunk(granule, to, from.plus(i64::from(further) * i64::from(stride)), further);
-                }
-            }
+            1 => self.copy_by_elements(to, from),
+            granule => self.copy_by_granules(granule, to, from),
         }
         let tile_elements = match self.matrix.major {
             Major::K => u64::from(self.depth),
-            Major::Outer => u64::from(self.depth) * u64::from(stride),
+            Major::Outer => u64::from(self.depth) * u64::from(self.matrix.stride()),
         };
         self.source.add(tile_elements * 2);
         self.k.add(self.depth);
     }
 
-    /// Whether element `j` of the chunk `further` rows below the thread's first lies inside.
-    fn inside(&self, j: u32, further: impl Operand<'k, U32>) -> Reg<'k, Pred> {
-        let (k, outer) = match self.matrix.major {
-            Major::K => (self.k + j, self.outer + further),
-            Major::Outer => (self.k + further, self.outer + j),
-        };
-        k.lt(self.k_end) & outer.lt(self.matrix.outer)
+    fn rows_a_pass(&self) -> u32 {
+        self.threads / self.tile.chunks()
     }
 
-    /// Starts the copies of one chunk, `further` rows below the thread's first: granules are inside or outside as a whole.
-    fn chunk(&self, granule: u32, to: Shared<'k, F16>, from: Global<'k, F16>, further: u32) {
-        for j in (0..CHUNK).step_by(granule as usize) {
-            let bytes = self.asm.select::<U32>(self.inside(j, further), granule * 2, 0);
-            let (to, from) = (to.plus(j.into()), from.plus(j.into()));
-            match granule {
-                CHUNK => self.asm.copy_async_16_zero_fill(to, from, bytes),
-                _ => self.asm.copy_async_small(to, from, granule * 2, bytes),
+    /// Starts asynchronous copies; a granule is inside or outside as a whole.
+    fn copy_by_granules(&self, granule: u32, to: Shared<'k, F16>, from: Global<'k, F16>) {
+        let asm = self.asm;
+        let rows = self.rows_a_pass();
+        let passes = self.tile.rows() / rows;
+        let along_k = match self.matrix.major {
+            Major::K => (0..CHUNK).step_by(granule as usize),
+            Major::Outer => (0..passes * rows).step_by(rows as usize),
+        };
+        let inside: Vec<_> = along_k.map(|further| (self.k + further).lt(self.k_end)).collect();
+        for pass in 0..passes {
+            let to = to.plus_bytes((pass * rows * self.tile.row_bytes()).into());
+            let from = from.plus(i64::from(pass * rows) * i64::from(self.matrix.stride()));
+            for part in 0..CHUNK / granule {
+                let (along_k, outer) =
+                    if self.matrix.major == Major::K { (part, pass) } else { (pass, part) };
+                let bytes = asm.select::<U32>(inside[along_k as usize], self.bytes[outer as usize], 0);
+                let (to, from) = (to.plus((part * granule).into()), from.plus((part * granule).into()));
+                match granule {
+                    CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
+                    _ => asm.copy_async_small(to, from, granule * 2, bytes),
+                }
             }
         }
     }
 
-    /// Copies a chunk whose elements no asynchronous copy can take.
-    fn chunk_by_elements(&self, to: Shared<'k, F16>, from: Global<'k, F16>, further: Reg<'k, U32>) {
+    /// Copies rows that start at odd elements, which no asynchronous copy can: element by element into registers, chunk
+    /// by chunk into shared memory.
+    fn copy_by_elements(&self, to: Shared<'k, F16>, from: Global<'k, F16>) {
         let asm = self.asm;
-        let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
-            let half = asm.var::<U16>(0u16);
-            asm.when(self.inside(j as u32, further), || half.set(from.cast::<U16>().plus(j as i64).load()));
-            half.get().bits_as::<F16>()
+        asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
+            let from = from.at_wide(further.mul_wide(self.matrix.stride())).cast::<U16>();
+            let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
+                let (k, outer) = match self.matrix.major {
+                    Major::K => (self.k + j as u32, self.outer + further),
+                    Major::Outer => (self.k + further, self.outer + j as u32),
+                };
+                let half = asm.var::<U16>(0u16);
+                let inside = k.lt(self.k_end) & outer.lt(self.matrix.outer);
+                asm.when(inside, || half.set(from.plus(j as i64).load()));
+                half.get().bits_as::<F16>()
+            });
+            let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
+            let to = to.at_byte(further * self.tile.row_bytes()).cast::<F16x2>();
+            to.store_vector([pair(0), pair(1), pair(2), pair(3)]);
         });
-        let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
-        to.cast::<F16x2>().store_vector([pair(0), pair(1), pair(2), pair(3)]);
     }
 }

@@ -49,16 +49,19 @@ impl<'k> FragmentLoads<'k> {
         Self { asm, tile, major, offsets }
     }
 
-    /// Loads block `block` along the outer dimension, `step` along k, from the tile at `slot`. For [`Role::A`] the four
-    /// registers are one fragment; for [`Role::B`] the first two and the last two are one each.
-    pub fn load(&self, to: [Var<'k, F16x2>; 4], slot: Shared<'k, F16>, block: u32, step: u32) {
-        let (column, row) = match self.major {
-            Major::K => (step, block),
-            Major::Outer => (block, step),
-        };
-        let at =
-            slot.at_byte(self.offsets[column as usize]).plus_bytes((row * 16 * self.tile.row_bytes()).into());
-        self.asm.ldmatrix_x4(to, at, self.major == Major::Outer);
+    /// Loads the fragments of one step along k from the tile at `slot`, four registers a block. For [`Role::A`] the four
+    /// are one fragment; for [`Role::B`] the first two and the last two are one each.
+    pub fn load(&self, to: &[[Var<'k, F16x2>; 4]], slot: Shared<'k, F16>, step: u32) {
+        let below = 16 * self.tile.row_bytes();
+        let transpose = self.major == Major::Outer;
+        let at_step = (self.major == Major::K).then(|| slot.at_byte(self.offsets[step as usize]));
+        for (block, &to) in (0..).zip(to) {
+            let at = match at_step {
+                Some(at) => at.plus_bytes((block * below).into()),
+                None => slot.at_byte(self.offsets[block as usize]).plus_bytes((step * below).into()),
+            };
+            self.asm.ldmatrix_x4(to, at, transpose);
+        }
     }
 }
 
