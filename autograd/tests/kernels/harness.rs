@@ -22,10 +22,15 @@ pub enum Arg<'a> {
 /// What [`Arg::Out`] buffers hold before, so that a byte which the kernel does not write shows.
 const POISON: u8 = 0xA5;
 
-/// The contents of the `Out` and `InOut` buffers in order, and the launch's counts. Panics with the emulator's error.
+/// [`run_all`] of one kernel.
 pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
+    run_all(std::slice::from_ref(kernel), args)
+}
+
+/// Launches the kernels in order, all with the same arguments. The contents of the `Out` and `InOut` buffers in order, and
+/// the launches' counts added up. Panics with the emulator's error.
+pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     let memory = Memory::new(1 << 32);
-    let module = Module::parse(&kernel.name, &kernel.ptx).unwrap().load(&memory).unwrap();
     let mut bytes = Vec::new();
     let mut outputs = Vec::new();
     for arg in args {
@@ -57,13 +62,18 @@ pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
         bytes.push(address.to_le_bytes().to_vec());
     }
     let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-    let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
-    let report = launch(&memory, &module, &kernel.name, &geometry, &slices, &Options::default())
-        .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+    let mut total = Report::default();
+    for kernel in kernels {
+        let module = Module::parse(&kernel.name, &kernel.ptx).unwrap().load(&memory).unwrap();
+        let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
+        let report = launch(&memory, &module, &kernel.name, &geometry, &slices, &Options::default())
+            .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+        total += &report;
+    }
     let read = |&(address, len): &(u64, usize)| {
         let mut contents = vec![0; len];
         memory.read(address, &mut contents).unwrap();
         contents
     };
-    (outputs.iter().map(read).collect(), report)
+    (outputs.iter().map(read).collect(), total)
 }
