@@ -1,1 +1,12 @@
-//! GPU kernels, each a Rust function from a specification to PTX text and its launch geometry.
+//! GPU kernels, each a Rust function from a specification (shapes, dtype, tile, target) to PTX text and its launch
+//! geometry.
+//!
+//! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
+//! [`Kernel`], which a driver loads or the emulator runs.
+
+mod kernel;
+pub mod pointwise;
+pub mod ptx;
+pub mod span;
+
+pub use kernel::{Kernel, Parameter, Target, Work};

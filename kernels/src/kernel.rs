@@ -1,0 +1,107 @@
+//! What a kernel function returns: the text and all that a launch needs.
+
+use std::fmt;
+
+/// The instruction set that a kernel is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// A100 and everything later.
+    Sm80,
+    /// H100 and H200, with the instructions that exist nowhere else (wgmma, TMA).
+    Sm90a,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sm80, Self::Sm90a];
+
+    /// The name that `.target` and `ptxas -arch` take.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sm80 => "sm_80",
+            Self::Sm90a => "sm_90a",
+        }
+    }
+
+    /// The PTX version of the text.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Sm80 => "7.0",
+            Self::Sm90a => "8.0",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|t| t.name() == word)
+            .ok_or_else(|| format!("`{word}` is not one of sm_80, sm_90a"))
+    }
+}
+
+/// The least that a kernel must move and do: the numerator of its roofline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Bytes of device memory, each input read once and each output written once.
+    pub bytes: u64,
+    /// Floating-point operations; a multiply-accumulate counts two.
+    pub operations: u64,
+}
+
+/// A parameter of a kernel, in the order of the launch's arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name in the text.
+    pub name: String,
+    /// Its PTX type, such as `u64`.
+    pub ty: &'static str,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// A kernel for one specification: a module of PTX text with one entry point, and its launch geometry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// The entry point; kernels of different text have different names.
+    pub name: String,
+    /// The family's name, the start of `name`.
+    pub family: &'static str,
+    /// The instruction set of the text.
+    pub target: Target,
+    /// The module's text.
+    pub ptx: String,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory a block.
+    pub shared: u32,
+    /// Bytes of static shared memory a block.
+    pub static_shared: u32,
+    /// The arguments that a launch gives, in this order.
+    pub parameters: Vec<Parameter>,
+    /// What it must move and do.
+    pub work: Work,
+}
+
+impl Kernel {
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.block.iter().product()
+    }
+
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> u64 {
+        self.grid.iter().map(|&n| u64::from(n)).product()
+    }
+}

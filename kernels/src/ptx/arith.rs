@@ -1,0 +1,188 @@
+//! Arithmetic and comparisons. Floats round to nearest and are never fused unless [`Reg::mad`] asks for it.
+
+use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
+
+use super::{F16, F16x2, F32, F64, Float, Integer, Number, Operand, Pred, Reg, S32, S64, Var};
+
+macro_rules! operators {
+    ($($trait:ident $method:ident $bound:ident ($mnemonic:literal, $T:ident => $carry:expr);)*) => {$(
+        impl<'k, $T: $bound, R: Operand<'k, $T>> $trait<R> for Reg<'k, $T> {
+            type Output = Reg<'k, $T>;
+
+            fn $method(self, other: R) -> Reg<'k, $T> {
+                let mnemonic = format!("{}{}.{}", $mnemonic, $carry, $T::NAME);
+                self.asm.make(&mnemonic, &[self.name(), other.text()])
+            }
+        }
+
+        impl<'k, $T: $bound, R: Operand<'k, $T>> $trait<R> for Var<'k, $T> {
+            type Output = Reg<'k, $T>;
+
+            fn $method(self, other: R) -> Reg<'k, $T> {
+                $trait::$method(self.0, other)
+            }
+        }
+    )*};
+}
+
+operators! {
+    Add add Number ("add", T => T::ADD);
+    Sub sub Number ("sub", T => T::ADD);
+    Mul mul Number ("mul", T => T::MUL);
+    Rem rem Integer ("rem", T => "");
+}
+
+/// Types that PTX divides: integers, f32 and f64 (correctly rounded).
+pub trait Divide: Number {}
+impl Divide for F32 {}
+impl Divide for F64 {}
+impl Divide for super::U16 {}
+impl Divide for super::U32 {}
+impl Divide for super::U64 {}
+impl Divide for S32 {}
+impl Divide for S64 {}
+
+operators! {
+    Div div Divide ("div", T => T::DIV);
+}
+
+/// Types with a sign.
+pub trait Signed: Number {}
+impl Signed for F16 {}
+impl Signed for F16x2 {}
+impl Signed for F32 {}
+impl Signed for F64 {}
+impl Signed for S32 {}
+impl Signed for S64 {}
+
+impl<'k, T: Signed> Neg for Reg<'k, T> {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        self.asm.make(&format!("neg.{}", T::NAME), &[self.name()])
+    }
+}
+
+/// How two numbers are compared. With NaN each is false, but [`Compare::Ne`] of floats, which is the unordered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// Equal.
+    Eq,
+    /// Different.
+    Ne,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Le,
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Ge,
+}
+
+impl Compare {
+    fn name(self, float: bool) -> &'static str {
+        match self {
+            Self::Eq => "eq",
+            Self::Ne if float => "neu",
+            Self::Ne => "ne",
+            Self::Lt => "lt",
+            Self::Le => "le",
+            Self::Gt => "gt",
+            Self::Ge => "ge",
+        }
+    }
+}
+
+impl<'k, T: Number> Reg<'k, T> {
+    /// self·b + c: one rounding for floats (`fma.rn`), the low half for integers (`mad.lo`).
+    pub fn mad(self, b: impl Operand<'k, T>, c: impl Operand<'k, T>) -> Reg<'k, T> {
+        let d = self.asm.reg::<T>();
+        self.mad_into(d, b, c);
+        d
+    }
+
+    fn mad_into(self, d: Reg<'k, T>, b: impl Operand<'k, T>, c: impl Operand<'k, T>) {
+        let mnemonic = if T::ADD.is_empty() { "mad.lo" } else { "fma.rn" };
+        self.asm.emit(&format!("{mnemonic}.{}", T::NAME), &[d.name(), self.name(), b.text(), c.text()]);
+    }
+
+    fn compare(self, how: Compare, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        let mnemonic = format!("setp.{}.{}", how.name(!T::ADD.is_empty()), T::NAME);
+        self.asm.make(&mnemonic, &[self.name(), other.text()])
+    }
+
+    /// self = other.
+    pub fn eq(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Eq, other)
+    }
+
+    /// self ≠ other; true where one is NaN.
+    pub fn ne(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Ne, other)
+    }
+
+    /// self < other.
+    pub fn lt(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Lt, other)
+    }
+
+    /// self ≤ other.
+    pub fn le(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Le, other)
+    }
+
+    /// self > other.
+    pub fn gt(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Gt, other)
+    }
+
+    /// self ≥ other.
+    pub fn ge(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+        self.compare(Compare::Ge, other)
+    }
+
+    /// The smaller one; of a number and NaN the number.
+    pub fn min(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+        self.asm.make(&format!("min.{}", T::NAME), &[self.name(), other.text()])
+    }
+
+    /// The larger one; of a number and NaN the number.
+    pub fn max(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+        self.asm.make(&format!("max.{}", T::NAME), &[self.name(), other.text()])
+    }
+}
+
+impl<'k, T: Signed> Reg<'k, T> {
+    /// |self|.
+    pub fn abs(self) -> Reg<'k, T> {
+        self.asm.make(&format!("abs.{}", T::NAME), &[self.name()])
+    }
+}
+
+impl<'k, T: Float> Reg<'k, T> {
+    /// The larger one; NaN where one is NaN (sm_80).
+    pub fn max_nan(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+        self.asm.make(&format!("max.NaN.{}", T::NAME), &[self.name(), other.text()])
+    }
+}
+
+impl<'k, T: Integer> Reg<'k, T> {
+    /// The high half of the product.
+    pub fn mul_hi(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+        self.asm.make(&format!("mul.hi.{}", T::NAME), &[self.name(), other.text()])
+    }
+}
+
+impl<'k, T: Number> Var<'k, T> {
+    /// self ← self + x.
+    pub fn add(self, x: impl Operand<'k, T>) {
+        let mnemonic = format!("add{}.{}", T::ADD, T::NAME);
+        self.0.asm.emit(&mnemonic, &[self.0.name(), self.0.name(), x.text()]);
+    }
+
+    /// self ← a·b + self, with one rounding for floats.
+    pub fn add_product(self, a: Reg<'k, T>, b: impl Operand<'k, T>) {
+        a.mad_into(self.0, b, self);
+    }
+}

@@ -1,0 +1,78 @@
+//! Integer atomics. There are none for floats: their sum would depend on the order of arrival.
+
+use super::{Asm, InMemory, Integer, Operand, Pointer, Reg, Space, U32};
+
+/// What an atomic does to memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtomicOp {
+    /// Adds.
+    Add,
+    /// Keeps the smaller.
+    Min,
+    /// Keeps the larger.
+    Max,
+    /// Sets the value's bits.
+    Or,
+    /// Clears all but the value's bits.
+    And,
+    /// Writes.
+    Exchange,
+    /// Adds 1, back to 0 past the value: for counters that reset themselves.
+    Increment,
+}
+
+impl AtomicOp {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Or => "or",
+            Self::And => "and",
+            Self::Exchange => "exch",
+            Self::Increment => "inc",
+        }
+    }
+
+    fn suffix<T: Integer>(self) -> &'static str {
+        match (self, T::BYTES) {
+            (Self::Or | Self::And | Self::Exchange, 4) => "b32",
+            (Self::Or | Self::And | Self::Exchange, _) => "b64",
+            _ => T::NAME,
+        }
+    }
+}
+
+impl Asm {
+    /// Applies `op` with `value` and gives what stood there before.
+    pub fn atomic<'k, S: Space, T: Integer + InMemory>(
+        &'k self,
+        op: AtomicOp,
+        at: Pointer<'k, S, T>,
+        value: impl Operand<'k, T>,
+    ) -> Reg<'k, T> {
+        let mnemonic = format!("atom.{}.{}.{}", S::NAME, op.name(), op.suffix::<T>());
+        self.make(&mnemonic, &[at.address(), value.text()])
+    }
+
+    /// Writes `value` where `expected` stands, and gives what stood there before.
+    pub fn compare_and_swap<'k, S: Space>(
+        &'k self,
+        at: Pointer<'k, S, U32>,
+        expected: impl Operand<'k, U32>,
+        value: impl Operand<'k, U32>,
+    ) -> Reg<'k, U32> {
+        self.make(&format!("atom.{}.cas.b32", S::NAME), &[at.address(), expected.text(), value.text()])
+    }
+
+    /// Applies `op` with `value`; nobody asks what stood there.
+    pub fn reduce<'k, S: Space, T: Integer + InMemory>(
+        &'k self,
+        op: AtomicOp,
+        at: Pointer<'k, S, T>,
+        value: impl Operand<'k, T>,
+    ) {
+        let mnemonic = format!("red.{}.{}.{}", S::NAME, op.name(), op.suffix::<T>());
+        self.emit(&mnemonic, &[at.address(), value.text()]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Control flow: branches and loops as closures, and predication.
+
+use super::{Asm, Operand, Pred, Reg, U32, Var};
+
+impl Asm {
+    /// Runs `body` where the condition holds.
+    pub fn if_<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce()) {
+        let end = self.label("endif");
+        self.branch(Some((false, condition)), &end);
+        self.indented(body);
+        self.place_label(&end);
+    }
+
+    /// Runs `body` where the condition holds, `otherwise` elsewhere.
+    pub fn if_else<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce(), otherwise: impl FnOnce()) {
+        let (other, end) = (self.label("else"), self.label("endif"));
+        self.branch(Some((false, condition)), &other);
+        self.indented(body);
+        self.branch(None, &end);
+        self.place_label(&other);
+        self.indented(otherwise);
+        self.place_label(&end);
+    }
+
+    /// Runs `body` with i = start, start + step, … below end. Not at all where start is not below end.
+    pub fn for_range<'k>(
+        &'k self,
+        start: impl Operand<'k, U32>,
+        end: impl Operand<'k, U32>,
+        step: u32,
+        body: impl FnOnce(Reg<'k, U32>),
+    ) {
+        let i = self.var::<U32>(start);
+        let (head, done) = (self.label("loop"), self.label("done"));
+        let past = i.0.ge(end);
+        self.branch(Some((true, past)), &done);
+        self.place_label(&head);
+        self.indented(|| body(i.0));
+        i.add(step);
+        let more = i.0.lt(end);
+        self.branch(Some((true, more)), &head);
+        self.place_label(&done);
+    }
+
+    /// Runs `body` while `condition` holds, which is computed before each round.
+    pub fn while_<'k>(&'k self, condition: impl FnOnce() -> Reg<'k, Pred>, body: impl FnOnce()) {
+        let (head, done) = (self.label("while"), self.label("done"));
+        self.place_label(&head);
+        let p = condition();
+        self.branch(Some((false, p)), &done);
+        self.indented(body);
+        self.branch(None, &head);
+        self.place_label(&done);
+    }
+
+    /// Puts a predicate on each instruction of `body` instead of branching around them: for a few instructions without
+    /// control flow. What they compute is undefined where the condition does not hold.
+    pub fn when<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce()) {
+        let both = match self.guard() {
+            None => condition.name(),
+            Some(outer) => {
+                // The conjunction is needed everywhere, so it stands outside the outer guard.
+                let both = self.reg::<Pred>();
+                self.pop_guard();
+                self.emit("and.pred", &[both.name(), outer.clone(), condition.name()]);
+                self.push_guard(outer);
+                both.name()
+            }
+        };
+        self.push_guard(both);
+        body();
+        self.pop_guard();
+    }
+
+    /// Ends the threads for which the condition holds.
+    pub fn exit_if<'k>(&'k self, condition: Reg<'k, Pred>) {
+        self.emit(&format!("@{} exit", condition.name()), &[]);
+    }
+}
+
+impl<'k> Var<'k, U32> {
+    /// self ← self + 1, back to 0 at `period`: a ring's index.
+    pub fn advance_ring(self, period: u32) {
+        let k = self.0.asm;
+        let next = self + 1;
+        let wrapped = next.ge(period);
+        self.set(k.select::<U32>(wrapped, 0, next));
+    }
+}

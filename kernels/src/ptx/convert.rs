@@ -1,0 +1,125 @@
+//! Conversions between numbers, with every rounding.
+
+use super::{Asm, F16, F16x2, F32, Number, Reg, S32, S64, Type, U16, U32, U64};
+
+/// Where a conversion that cannot be exact goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest, ties to even.
+    Nearest,
+    /// Toward zero.
+    Zero,
+    /// Toward −∞.
+    Down,
+    /// Toward +∞.
+    Up,
+}
+
+impl Rounding {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Nearest => "rn",
+            Self::Zero => "rz",
+            Self::Down => "rm",
+            Self::Up => "rp",
+        }
+    }
+}
+
+fn is_float<T: Number>() -> bool {
+    !T::ADD.is_empty()
+}
+
+impl<'k, T: Number> Reg<'k, T> {
+    /// As `U`: to the nearest between floats and from integers, toward zero from floats to integers, modulo 2ⁿ between
+    /// integers.
+    pub fn to<U: Number>(self) -> Reg<'k, U> {
+        let to_integer = is_float::<T>() && !is_float::<U>();
+        self.to_with(if to_integer { Rounding::Zero } else { Rounding::Nearest })
+    }
+
+    /// As `U`, rounded as said where it cannot be exact. Floats that no integer of `U` comes near saturate; NaN becomes 0.
+    pub fn to_with<U: Number>(self, rounding: Rounding) -> Reg<'k, U> {
+        let suffix = rounding.suffix();
+        let rounding = match (is_float::<T>(), is_float::<U>()) {
+            (true, true) if U::BYTES < T::BYTES => format!(".{suffix}"),
+            (true, true) | (false, false) => String::new(),
+            (false, true) => format!(".{suffix}"),
+            (true, false) => format!(".{suffix}i"),
+        };
+        self.asm.make(&format!("cvt{rounding}.{}.{}", U::NAME, T::NAME), &[self.name()])
+    }
+}
+
+impl<'k> Reg<'k, F32> {
+    /// The nearest integer as a float, ties to even.
+    pub fn round(self) -> Reg<'k, F32> {
+        self.asm.make("cvt.rni.f32.f32", &[self.name()])
+    }
+}
+
+impl<'k> Reg<'k, F16x2> {
+    /// The two numbers, the low one first.
+    pub fn halves(self) -> [Reg<'k, F16>; 2] {
+        let (low, high) = (self.asm.reg::<F16>(), self.asm.reg::<F16>());
+        self.asm.emit("mov.b32", &[format!("{{{}, {}}}", low.name(), high.name()), self.name()]);
+        [low, high]
+    }
+
+    /// The two numbers as f32, exactly.
+    pub fn to_f32(self) -> [Reg<'k, F32>; 2] {
+        self.halves().map(Reg::to::<F32>)
+    }
+}
+
+impl Asm {
+    /// Two numbers rounded to the nearest binary16, the first in the low half.
+    pub fn pack_f16x2<'k>(&'k self, [low, high]: [Reg<'k, F32>; 2]) -> Reg<'k, F16x2> {
+        self.make("cvt.rn.f16x2.f32", &[high.name(), low.name()])
+    }
+
+    /// Two binary16 in one register, the first in the low half.
+    pub fn pair<'k>(&'k self, [low, high]: [Reg<'k, F16>; 2]) -> Reg<'k, F16x2> {
+        self.make("mov.b32", &[format!("{{{}, {}}}", low.name(), high.name())])
+    }
+
+    /// Two 32-bit words as one 64-bit number, the first in the low half.
+    pub fn wide<'k>(&'k self, [low, high]: [Reg<'k, U32>; 2]) -> Reg<'k, U64> {
+        self.make("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name())])
+    }
+}
+
+/// Pairs of integer types of which the second has twice the bits.
+pub trait Widen: Number {
+    /// The wide one.
+    type Wide: Number;
+}
+
+impl Widen for U16 {
+    type Wide = U32;
+}
+impl Widen for U32 {
+    type Wide = U64;
+}
+impl Widen for S32 {
+    type Wide = S64;
+}
+
+impl<'k, T: Widen> Reg<'k, T> {
+    /// The whole product, in twice the bits.
+    pub fn mul_wide(self, other: impl super::Operand<'k, T>) -> Reg<'k, T::Wide> {
+        self.asm.make(&format!("mul.wide.{}", T::NAME), &[self.name(), other.text()])
+    }
+
+    /// self·b + c with the product and the sum in twice the bits.
+    pub fn mad_wide(
+        self,
+        b: impl super::Operand<'k, T>,
+        c: impl super::Operand<'k, T::Wide>,
+    ) -> Reg<'k, T::Wide> {
+        self.asm.make(&format!("mad.wide.{}", T::NAME), &[self.name(), b.text(), c.text()])
+    }
+}
+
+/// Compile-time check that a tag has the size it says; for the tables above.
+const _: () = assert!(F16x2::BYTES == 4 && F16::BYTES == 2);

@@ -1,0 +1,105 @@
+//! Functions of f32. The plain ones are the hardware's approximations; [`Asm::exp`] and what is built on it keep the
+//! error near a unit in the last place by splitting the argument, as a library would.
+
+use super::{Asm, F16x2, F32, F64, Operand, Reg};
+
+const LN_2: f32 = std::f32::consts::LN_2;
+
+macro_rules! unary {
+    ($($(#[$doc:meta])* $tag:ident $name:ident $mnemonic:literal;)*) => {$(
+        impl<'k> Reg<'k, $tag> {
+            $(#[$doc])*
+            pub fn $name(self) -> Self {
+                self.asm.make($mnemonic, &[self.name()])
+            }
+        }
+    )*};
+}
+
+unary! {
+    /// √x, correctly rounded.
+    F32 sqrt "sqrt.rn.f32";
+    /// 1/x, correctly rounded.
+    F32 reciprocal "rcp.rn.f32";
+    /// 2ˣ within 2 ulp (`ex2.approx`).
+    F32 exp2_approx "ex2.approx.f32";
+    /// log₂ x within 2⁻²² (`lg2.approx`).
+    F32 log2_approx "lg2.approx.f32";
+    /// 1/x within 1 ulp (`rcp.approx`).
+    F32 reciprocal_approx "rcp.approx.f32";
+    /// 1/√x within 2⁻²² relative (`rsqrt.approx`).
+    F32 rsqrt_approx "rsqrt.approx.f32";
+    /// √x within 2⁻²² relative (`sqrt.approx`).
+    F32 sqrt_approx "sqrt.approx.f32";
+    /// sin x within 2⁻²¹ for |x| ≤ π (`sin.approx`).
+    F32 sin_approx "sin.approx.f32";
+    /// cos x within 2⁻²¹ for |x| ≤ π (`cos.approx`).
+    F32 cos_approx "cos.approx.f32";
+    /// tanh x within 2⁻¹¹ relative (`tanh.approx`).
+    F32 tanh_approx "tanh.approx.f32";
+    /// √x, correctly rounded.
+    F64 sqrt "sqrt.rn.f64";
+    /// 1/x, correctly rounded.
+    F64 reciprocal "rcp.rn.f64";
+    /// 2ˣ of each half (`ex2.approx`).
+    F16x2 exp2_approx "ex2.approx.f16x2";
+    /// tanh of each half (`tanh.approx`).
+    F16x2 tanh_approx "tanh.approx.f16x2";
+}
+
+impl<'k> Reg<'k, F32> {
+    /// self / y within 2 ulp for |y| in 2⁻¹²⁶ … 2¹²⁶ (`div.approx`).
+    pub fn div_approx(self, y: impl Operand<'k, F32>) -> Self {
+        self.asm.make("div.approx.f32", &[self.name(), y.text()])
+    }
+}
+
+impl Asm {
+    /// eˣ: n = round(x·log₂e), r = x − n·ln 2 in two parts (Cody & Waite 1980), 2ⁿ·2^(r·log₂e). Within 4 ulp while the
+    /// result is a normal number; +∞ and 0 beyond, NaN stays.
+    pub fn exp<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        const LN_2_HIGH: f32 = 355.0 / 512.0;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+        // Outside ±126 doublings n would not fit an exponent; ex2 of the rest saturates by itself.
+        let n = (x * std::f32::consts::LOG2_E).max(-126.0).min(126.0).round();
+        let r = (-n).mad(LN_2_LOW, (-n).mad(LN_2_HIGH, x));
+        let fraction = (r * std::f32::consts::LOG2_E).exp2_approx();
+        fraction * n.exp2_approx()
+    }
+
+    /// σ(x) = 1/(1 + e⁻ˣ).
+    pub fn sigmoid<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        (self.exp(-x) + 1.0).reciprocal_approx()
+    }
+
+    /// ln(1 + y) for y ≥ 0: with u = fl(1 + y), ln u · y/(u − 1), which cancels the rounding of u (Goldberg 1991,
+    /// theorem 4); y where u is 1.
+    pub fn ln_1p<'k>(&'k self, y: Reg<'k, F32>) -> Reg<'k, F32> {
+        let u = y + 1.0;
+        let ln = u.log2_approx() * LN_2;
+        let corrected = ln * (y / (u - 1.0));
+        self.select(u.eq(1.0), y, corrected)
+    }
+
+    /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below 0.1, where that cancels, x − x³/3 + 2x⁵/15 − 17x⁷/315.
+    pub fn tanh<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        let e = self.exp(x.abs() * -2.0);
+        let big = (-e + 1.0).div_approx(e + 1.0);
+        let big = self.copy_sign(big, x);
+        let s = x * x;
+        let p = s.mad(s.mad(s.mad(-17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0);
+        self.select(x.abs().lt(0.1), x * p, big)
+    }
+
+    /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as PyTorch has it.
+    pub fn softplus<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        let positive = x.max_nan(0.0);
+        let curved = positive + self.ln_1p(self.exp(-x.abs()));
+        self.select(x.gt(20.0), x, curved)
+    }
+
+    /// |x| with the sign of y.
+    pub fn copy_sign<'k>(&'k self, x: Reg<'k, F32>, y: Reg<'k, F32>) -> Reg<'k, F32> {
+        self.make("copysign.f32", &[y.name(), x.name()])
+    }
+}

@@ -1,0 +1,220 @@
+//! Addresses that know their space and element, loads and stores.
+
+use std::marker::PhantomData;
+
+use super::{InMemory, Operand, Reg, Type, U32, U64};
+
+/// A state space.
+pub trait Space: Copy + 'static {
+    /// Its name in instructions.
+    const NAME: &'static str;
+    /// What its addresses are.
+    type Address: Type;
+
+    /// base + index·bytes.
+    fn element<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, Self::Address>;
+    /// base + index, in bytes.
+    fn byte<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>) -> Reg<'k, Self::Address>;
+}
+
+/// The device's memory.
+#[derive(Debug, Clone, Copy)]
+pub enum GlobalSpace {}
+
+/// A block's shared memory.
+#[derive(Debug, Clone, Copy)]
+pub enum SharedSpace {}
+
+impl Space for GlobalSpace {
+    const NAME: &'static str = "global";
+    type Address = U64;
+
+    fn element<'k>(base: Reg<'k, U64>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, U64> {
+        index.mad_wide(bytes, base)
+    }
+
+    fn byte<'k>(base: Reg<'k, U64>, index: Reg<'k, U32>) -> Reg<'k, U64> {
+        index.mad_wide(1, base)
+    }
+}
+
+impl Space for SharedSpace {
+    const NAME: &'static str = "shared";
+    type Address = U32;
+
+    fn element<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, U32> {
+        index.mad(bytes, base)
+    }
+
+    fn byte<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>) -> Reg<'k, U32> {
+        base + index
+    }
+}
+
+/// An address of elements `T` in space `S`: a register and a constant offset, which costs no instruction.
+pub struct Pointer<'k, S: Space, T: Type> {
+    base: Reg<'k, S::Address>,
+    offset: i64,
+    tag: PhantomData<T>,
+}
+
+/// An address in global memory.
+pub type Global<'k, T> = Pointer<'k, GlobalSpace, T>;
+
+/// An address in shared memory.
+pub type Shared<'k, T> = Pointer<'k, SharedSpace, T>;
+
+impl<S: Space, T: Type> Clone for Pointer<'_, S, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Space, T: Type> Copy for Pointer<'_, S, T> {}
+
+/// How a global access treats the caches (PTX ISA, "Cache operators").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// As any.
+    Default,
+    /// Read-only for the whole kernel: through the texture path.
+    ReadOnly,
+    /// Touched once: evicted first.
+    Streaming,
+    /// Kept in L2 alone.
+    L2,
+}
+
+impl Hint {
+    fn load(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::ReadOnly => ".nc",
+            Self::Streaming => ".cs",
+            Self::L2 => ".cg",
+        }
+    }
+
+    fn store(self) -> &'static str {
+        match self {
+            Self::Default | Self::ReadOnly => "",
+            Self::Streaming => ".cs",
+            Self::L2 => ".cg",
+        }
+    }
+}
+
+impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
+    pub(crate) fn at_register(base: Reg<'k, S::Address>) -> Self {
+        Self { base, offset: 0, tag: PhantomData }
+    }
+
+    /// The same address, of elements `U`.
+    pub fn cast<U: Type>(self) -> Pointer<'k, S, U> {
+        Pointer { base: self.base, offset: self.offset, tag: PhantomData }
+    }
+
+    /// `elements` further on.
+    pub fn plus(self, elements: i64) -> Self {
+        self.plus_bytes(elements * i64::from(T::BYTES))
+    }
+
+    /// `bytes` further on.
+    pub fn plus_bytes(self, bytes: i64) -> Self {
+        Self { offset: self.offset + bytes, ..self }
+    }
+
+    /// `index` elements further on; below 2³² elements.
+    pub fn at(self, index: Reg<'k, U32>) -> Self {
+        Self { base: S::element(self.base, index, T::BYTES), ..self }
+    }
+
+    /// `bytes` further on.
+    pub fn at_byte(self, bytes: Reg<'k, U32>) -> Self {
+        Self { base: S::byte(self.base, bytes), ..self }
+    }
+
+    /// How it stands in an instruction.
+    pub(crate) fn address(self) -> String {
+        match self.offset {
+            0 => format!("[{}]", self.base.name()),
+            offset => format!("[{}{offset:+}]", self.base.name()),
+        }
+    }
+}
+
+impl<'k, T: Type> Global<'k, T> {
+    /// `index` elements further on, where that can pass 2³² elements.
+    pub fn at_wide(self, index: Reg<'k, U64>) -> Self {
+        Self { base: index.mad(u64::from(T::BYTES), self.base), ..self }
+    }
+}
+
+impl<'k, T: Type> Shared<'k, T> {
+    /// The address as a number of bytes, constant offset included: for swizzles.
+    pub fn to_u32(self) -> Reg<'k, U32> {
+        if self.offset == 0 { self.base } else { self.base + self.offset as u32 }
+    }
+
+    /// An address from its number of bytes.
+    pub fn from_u32(address: Reg<'k, U32>) -> Self {
+        Self::at_register(address)
+    }
+}
+
+impl<'k, S: Space, T: InMemory> Pointer<'k, S, T> {
+    fn load_text<const N: usize>(self, cache: &str) -> [Reg<'k, T::Loaded>; N] {
+        let asm = self.base.asm;
+        let parts = [(); N].map(|()| asm.reg::<T::Loaded>());
+        let names: Vec<_> = parts.iter().map(|r| r.name()).collect();
+        let (vector, names) = vector_text(&names);
+        asm.emit(&format!("ld.{}{cache}{vector}.{}", S::NAME, T::BITS), &[names, self.address()]);
+        parts
+    }
+
+    fn store_text<V: Operand<'k, T::Loaded>, const N: usize>(self, values: [V; N], cache: &str) {
+        let names: Vec<_> = values.iter().map(|v| v.text()).collect();
+        let (vector, names) = vector_text(&names);
+        self.base.asm.emit(&format!("st.{}{cache}{vector}.{}", S::NAME, T::BITS), &[self.address(), names]);
+    }
+
+    /// The element.
+    pub fn load(self) -> Reg<'k, T::Loaded> {
+        self.load_text::<1>("")[0]
+    }
+
+    /// N elements (1, 2 or 4) in one access, of at most 16 bytes; the address must be a multiple of the whole.
+    pub fn load_vector<const N: usize>(self) -> [Reg<'k, T::Loaded>; N] {
+        self.load_text("")
+    }
+
+    /// Writes the element.
+    pub fn store(self, value: impl Operand<'k, T::Loaded>) {
+        self.store_text([value], "");
+    }
+
+    /// Writes N elements (1, 2 or 4) in one access, of at most 16 bytes.
+    pub fn store_vector<const N: usize>(self, values: [Reg<'k, T::Loaded>; N]) {
+        self.store_text(values, "");
+    }
+}
+
+impl<'k, T: InMemory> Global<'k, T> {
+    /// [`Pointer::load_vector`] with a cache hint.
+    pub fn load_hinted<const N: usize>(self, hint: Hint) -> [Reg<'k, T::Loaded>; N] {
+        self.load_text(hint.load())
+    }
+
+    /// [`Pointer::store_vector`] with a cache hint.
+    pub fn store_hinted<const N: usize>(self, values: [Reg<'k, T::Loaded>; N], hint: Hint) {
+        self.store_text(values, hint.store());
+    }
+}
+
+/// The vector suffix and the operand of a load or store of these registers.
+fn vector_text(names: &[String]) -> (String, String) {
+    match names {
+        [one] => (String::new(), one.clone()),
+        many => (format!(".v{}", many.len()), format!("{{{}}}", many.join(", "))),
+    }
+}

@@ -1,0 +1,139 @@
+//! Registers and what an instruction takes as an operand.
+
+use std::marker::PhantomData;
+
+use super::{Asm, B32, B64, F32, F64, Pred, S32, S64, Type, U16, U32, U64, types::Class};
+
+/// A value in a register: written once, by the instruction that made it. A cheap handle.
+pub struct Reg<'k, T: Type> {
+    pub(crate) asm: &'k Asm,
+    pub(crate) id: u32,
+    tag: PhantomData<T>,
+}
+
+impl<T: Type> Clone for Reg<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Type> Copy for Reg<'_, T> {}
+
+impl<'k, T: Type> Reg<'k, T> {
+    pub(crate) fn new(asm: &'k Asm, id: u32) -> Self {
+        Self { asm, id, tag: PhantomData }
+    }
+
+    /// The assembler that it belongs to.
+    pub fn assembler(self) -> &'k Asm {
+        self.asm
+    }
+
+    /// The same register under another tag of its class.
+    pub(crate) fn retag<U: Type>(self) -> Reg<'k, U> {
+        debug_assert!(T::CLASS == U::CLASS);
+        Reg::new(self.asm, self.id)
+    }
+
+    pub(crate) fn name(self) -> String {
+        name(T::CLASS, self.id)
+    }
+}
+
+pub(crate) fn name(class: Class, id: u32) -> String {
+    format!("{}{id}", class.prefix())
+}
+
+/// A register that is written more than once: a loop's accumulator. Where it stands as an operand, it means its value
+/// at that point of the kernel; [`Var::get`] keeps that value.
+pub struct Var<'k, T: Type>(pub(crate) Reg<'k, T>);
+
+impl<T: Type> Clone for Var<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Type> Copy for Var<'_, T> {}
+
+impl<'k, T: Type> Var<'k, T> {
+    /// Writes it.
+    pub fn set(self, value: impl Operand<'k, T>) {
+        self.0.asm.emit(&format!("mov.{}", T::BITS), &[self.0.name(), value.text()]);
+    }
+
+    /// A copy of its value at this point.
+    pub fn get(self) -> Reg<'k, T> {
+        let copy = self.0.asm.reg::<T>();
+        self.0.asm.emit(&format!("mov.{}", T::BITS), &[copy.name(), self.0.name()]);
+        copy
+    }
+}
+
+/// What an instruction takes where it wants a `T`: a register, a variable, or a number that becomes an immediate.
+pub trait Operand<'k, T: Type>: Copy {
+    /// How it stands in the text.
+    fn text(self) -> String;
+}
+
+impl<'k, T: Type> Operand<'k, T> for Reg<'k, T> {
+    fn text(self) -> String {
+        self.name()
+    }
+}
+
+impl<'k, T: Type> Operand<'k, T> for Var<'k, T> {
+    fn text(self) -> String {
+        self.0.name()
+    }
+}
+
+impl Operand<'_, F32> for f32 {
+    fn text(self) -> String {
+        format!("0f{:08X}", self.to_bits())
+    }
+}
+
+impl Operand<'_, F64> for f64 {
+    fn text(self) -> String {
+        format!("0d{:016X}", self.to_bits())
+    }
+}
+
+macro_rules! immediates {
+    ($($host:ident as $($tag:ident)*;)*) => {$($(
+        impl Operand<'_, $tag> for $host {
+            fn text(self) -> String {
+                self.to_string()
+            }
+        }
+    )*)*};
+}
+
+immediates! {
+    u16 as U16;
+    u32 as U32 B32;
+    u64 as U64 B64;
+    i32 as S32;
+    i64 as S64;
+}
+
+impl Operand<'_, Pred> for bool {
+    fn text(self) -> String {
+        u32::from(self).to_string()
+    }
+}
+
+impl Asm {
+    /// A register that can be written again, with its first value.
+    pub fn var<'k, T: Type>(&'k self, value: impl Operand<'k, T>) -> Var<'k, T> {
+        let var = Var(self.reg());
+        var.set(value);
+        var
+    }
+
+    /// A number in a register.
+    pub fn value<'k, T: Type>(&'k self, value: impl Operand<'k, T>) -> Reg<'k, T> {
+        self.var(value).0
+    }
+}

@@ -1,0 +1,77 @@
+//! What the threads of a warp and of a block do together. All are for whole warps.
+
+use super::{Asm, B32, F32, Operand, Pred, Reg, S32, Type, U32};
+
+const ALL_LANES: &str = "0xFFFFFFFF";
+
+/// 32-bit types that a shuffle moves.
+pub trait Shuffle: Type {}
+impl Shuffle for B32 {}
+impl Shuffle for F32 {}
+impl Shuffle for S32 {}
+impl Shuffle for U32 {}
+impl Shuffle for super::F16x2 {}
+
+impl<'k, T: Shuffle> Reg<'k, T> {
+    fn shuffle(self, mode: &str, lane: String, clamp: u32) -> Self {
+        let operands = [self.name(), lane, format!("0x{clamp:X}"), ALL_LANES.into()];
+        self.asm.make(&format!("shfl.sync.{mode}.b32"), &operands)
+    }
+
+    /// The value of lane (own lane XOR mask).
+    pub fn shuffle_xor(self, mask: u32) -> Self {
+        self.shuffle("bfly", mask.to_string(), 0x1F)
+    }
+
+    /// The value of the lane `by` further on; the own one past the end.
+    pub fn shuffle_down(self, by: u32) -> Self {
+        self.shuffle("down", by.to_string(), 0x1F)
+    }
+
+    /// The value of the lane `by` before; the own one before the start.
+    pub fn shuffle_up(self, by: u32) -> Self {
+        self.shuffle("up", by.to_string(), 0)
+    }
+
+    /// The value of `lane`.
+    pub fn shuffle_from(self, lane: impl Operand<'k, U32>) -> Self {
+        self.shuffle("idx", lane.text(), 0x1F)
+    }
+}
+
+impl Asm {
+    /// Whether the condition holds in any lane.
+    pub fn any<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, Pred> {
+        self.make("vote.sync.any.pred", &[p.name(), ALL_LANES.into()])
+    }
+
+    /// Whether the condition holds in all lanes.
+    pub fn all<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, Pred> {
+        self.make("vote.sync.all.pred", &[p.name(), ALL_LANES.into()])
+    }
+
+    /// A bit for each lane in which the condition holds.
+    pub fn ballot<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, U32> {
+        self.make("vote.sync.ballot.b32", &[p.name(), ALL_LANES.into()])
+    }
+
+    /// Waits for all threads of the block; what they wrote to shared memory before is seen after.
+    pub fn barrier(&self) {
+        self.emit("bar.sync", &["0".into()]);
+    }
+
+    /// Waits for `threads` threads (a multiple of 32) that come to barrier `id` (1 to 15).
+    pub fn barrier_of(&self, id: u32, threads: u32) {
+        self.emit("bar.sync", &[id.to_string(), threads.to_string()]);
+    }
+
+    /// Waits for the warp; what its lanes wrote before is seen after.
+    pub fn warp_barrier(&self) {
+        self.emit("bar.warp.sync", &[ALL_LANES.into()]);
+    }
+
+    /// Makes this thread's writes visible to the whole device before those that follow.
+    pub fn fence(&self) {
+        self.emit("fence.acq_rel.gpu", &[]);
+    }
+}
