@@ -55,7 +55,9 @@ pub enum Error {
         log: String,
     },
     /// Device memory that is used up.
-    #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; take a smaller batch")]
+    #[error(
+        "{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; take a smaller batch"
+    )]
     OutOfMemory {
         /// The device.
         device: String,

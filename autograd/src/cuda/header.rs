@@ -31,7 +31,8 @@ impl Header {
         for rest in text.split(".entry").skip(1) {
             let name_ends = rest.find(['(', '{']).unwrap_or(rest.len());
             let (name, list) = rest.split_at(name_ends);
-            let list = list.strip_prefix('(').and_then(|list| list.split_once(')')).map_or("", |(list, _)| list);
+            let list =
+                list.strip_prefix('(').and_then(|list| list.split_once(')')).map_or("", |(list, _)| list);
             let sizes = list.split(',').filter(|declaration| !declaration.trim().is_empty()).map(bytes);
             if let Some(sizes) = sizes.collect::<Option<Vec<usize>>>() {
                 header.entries.push((name.trim().to_owned(), sizes));
@@ -78,7 +79,8 @@ pub(super) fn check_arguments(kernel: &str, parameters: &[usize], arguments: &[A
     for (i, (&expected, argument)) in parameters.iter().zip(arguments).enumerate() {
         let (_, given) = argument.bytes();
         if given != expected {
-            let message = format!("argument {i} ({argument:?}) has {given} bytes, and the parameter {expected}");
+            let message =
+                format!("argument {i} ({argument:?}) has {given} bytes, and the parameter {expected}");
             return Err(Error::misuse(format!("launch {kernel}"), message));
         }
     }
@@ -143,7 +145,9 @@ mod tests {
         assert_eq!(header.version, (7, 0));
         assert_eq!(header.target, "sm_80");
         assert_eq!(header.parameters("first").unwrap(), [8, 16, 4, 2]);
-        assert!(header.parameters("bare").unwrap().is_empty() && header.parameters("none").unwrap().is_empty());
+        assert!(
+            header.parameters("bare").unwrap().is_empty() && header.parameters("none").unwrap().is_empty()
+        );
         let error = header.parameters("second").unwrap_err().to_string();
         assert!(error.contains("second") && error.contains("first, bare, none"), "{error}");
     }

@@ -37,12 +37,17 @@ pub(super) fn check_launch(
 ) -> Result<()> {
     let refuse = |message: String| Err(Error::misuse(format!("launch {kernel}"), message));
     let Geometry { grid, block, shared } = *geometry;
-    let within = |sizes: [u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(&n, most)| (1..=most).contains(&n));
+    let within =
+        |sizes: [u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(&n, most)| (1..=most).contains(&n));
     if !within(grid, GRID) {
-        return refuse(format!("a grid of {grid:?} blocks; each side must be at least 1 and at most {GRID:?}"));
+        return refuse(format!(
+            "a grid of {grid:?} blocks; each side must be at least 1 and at most {GRID:?}"
+        ));
     }
     if !within(block, BLOCK) {
-        return refuse(format!("a block of {block:?} threads; each side must be at least 1 and at most {BLOCK:?}"));
+        return refuse(format!(
+            "a block of {block:?} threads; each side must be at least 1 and at most {BLOCK:?}"
+        ));
     }
     let threads: u32 = block.iter().product();
     let most = if attributes.max_threads == 0 { THREADS } else { attributes.max_threads };

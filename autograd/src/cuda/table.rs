@@ -137,7 +137,9 @@ impl<T> Captures<T> {
     pub fn refuse_on(&self, operation: &str, stream: Stream) -> Result<()> {
         match lock(&self.0).contains_key(&stream) {
             false => Ok(()),
-            true => Err(Error::misuse(operation, "the stream is captured; do this before or after the capture")),
+            true => {
+                Err(Error::misuse(operation, "the stream is captured; do this before or after the capture"))
+            }
         }
     }
 

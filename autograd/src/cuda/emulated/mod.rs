@@ -36,7 +36,7 @@ pub struct Emulated {
     used: AtomicU64,
     captures: Captures<Vec<Work>>,
     blocks: Ranges<()>,
-    pinned: Table<Mutex<Vec<u8>>>,
+    pinned: Table<Mutex<PinnedBlock>>,
     modules: Table<LoadedModule>,
     functions: Table<Kernel>,
     streams: Table<Mutex<()>>,
@@ -61,6 +61,25 @@ struct Kernel {
     parameters: Vec<usize>,
     attributes: FunctionAttributes,
     allowed_shared: AtomicU32,
+}
+
+/// Host memory, aligned for every element.
+#[derive(Debug)]
+struct PinnedBlock {
+    words: Vec<u64>,
+    bytes: usize,
+}
+
+impl PinnedBlock {
+    fn all(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
+    }
+
+    fn first(&mut self, bytes: u64, operation: &str) -> Result<&mut [u8]> {
+        let pinned = self.bytes;
+        let range = usize::try_from(bytes).ok().and_then(|bytes| self.all().get_mut(..bytes));
+        range.ok_or_else(|| Error::misuse(operation, format!("{bytes} bytes of {pinned} that are pinned")))
+    }
 }
 
 /// A piece of work in a stream.
@@ -147,15 +166,13 @@ impl Emulated {
     }
 
     fn run_kernel(&self, kernel: &Kernel, geometry: &Geometry, arguments: &[Argument]) -> Result<()> {
-        let geometry = ssmv_emulator::Geometry {
-            grid: geometry.grid,
-            block: geometry.block,
-            shared: geometry.shared,
-        };
+        let geometry =
+            ssmv_emulator::Geometry { grid: geometry.grid, block: geometry.block, shared: geometry.shared };
         let arguments: Vec<([u8; 8], usize)> = arguments.iter().map(|argument| argument.bytes()).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(|(bytes, length)| &bytes[..*length]).collect();
         let (memory, module, name) = (&self.memory, &kernel.object, &kernel.name);
-        let counts = ssmv_emulator::launch(memory, module, name, &geometry, &arguments, &self.run).map_err(fault)?;
+        let counts =
+            ssmv_emulator::launch(memory, module, name, &geometry, &arguments, &self.run).map_err(fault)?;
         let mut reports = lock(&self.reports);
         reports.push_back(LaunchReport { kernel: name.clone(), counts });
         while reports.len() > self.keep_reports {
@@ -176,13 +193,6 @@ fn fault(error: ssmv_emulator::Error) -> Error {
         ssmv_emulator::Error::Usage(message) => Error::misuse(NAME, message),
         other => Error::Kernel(other.to_string()),
     }
-}
-
-/// The range `..bytes` of pinned memory.
-fn pinned_range<'a>(memory: &'a mut [u8], bytes: u64, operation: &str) -> Result<&'a mut [u8]> {
-    let pinned = memory.len();
-    let range = usize::try_from(bytes).ok().and_then(|bytes| memory.get_mut(..bytes));
-    range.ok_or_else(|| Error::misuse(operation, format!("{bytes} bytes of {pinned} that are pinned")))
 }
 
 impl Driver for Emulated {
@@ -230,13 +240,13 @@ impl Driver for Emulated {
 
     fn allocate_pinned(&self, bytes: u64) -> Result<Pinned> {
         self.captures.refuse_here("allocate pinned memory")?;
-        let length = usize::try_from(bytes.max(1)).ok();
-        let mut memory = Vec::new();
-        if length.and_then(|length| memory.try_reserve_exact(length).ok()).is_none() {
-            return Err(Error::misuse("allocate pinned memory", format!("the host has not {bytes} bytes for it")));
-        }
-        memory.resize(length.unwrap_or(0), 0);
-        Ok(Pinned(self.pinned.insert(Mutex::new(memory))))
+        let full =
+            || Error::misuse("allocate pinned memory", format!("the host has not {bytes} bytes for it"));
+        let length = usize::try_from(bytes.max(1)).map_err(|_| full())?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(length.div_ceil(8)).map_err(|_| full())?;
+        words.resize(length.div_ceil(8), 0);
+        Ok(Pinned(self.pinned.insert(Mutex::new(PinnedBlock { words, bytes: length }))))
     }
 
     fn free_pinned(&self, memory: Pinned) -> Result<()> {
@@ -246,7 +256,7 @@ impl Driver for Emulated {
 
     fn with_pinned(&self, memory: Pinned, body: &mut dyn FnMut(&mut [u8])) -> Result<()> {
         self.captures.refuse_here("wait for pinned memory")?;
-        body(&mut lock(&*self.pinned.get(memory.0)?));
+        body(lock(&*self.pinned.get(memory.0)?).all());
         Ok(())
     }
 
@@ -274,7 +284,7 @@ impl Driver for Emulated {
         let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(from.0)?);
         let _in_order = lock(&order);
         let mut memory = lock(&memory);
-        self.memory.write(to.0, pinned_range(&mut memory, bytes, "copy from the host")?).map_err(fault)
+        self.memory.write(to.0, memory.first(bytes, "copy from the host")?).map_err(fault)
     }
 
     fn download_pinned(&self, to: Pinned, from: Address, bytes: u64, stream: Stream) -> Result<()> {
@@ -283,7 +293,7 @@ impl Driver for Emulated {
         let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(to.0)?);
         let _in_order = lock(&order);
         let mut memory = lock(&memory);
-        self.memory.read(from.0, pinned_range(&mut memory, bytes, "copy to the host")?).map_err(fault)
+        self.memory.read(from.0, memory.first(bytes, "copy to the host")?).map_err(fault)
     }
 
     fn copy(&self, to: Address, from: Address, bytes: u64, stream: Stream) -> Result<()> {
@@ -333,7 +343,8 @@ impl Driver for Emulated {
     fn function(&self, module: Module, name: &str) -> Result<Function> {
         let loaded = self.modules.get(module.0)?;
         let parameters = loaded.header.parameters(name)?;
-        let attributes = loaded.kernels.iter().find(|(kernel, _)| kernel == name).map(|(_, attributes)| *attributes);
+        let attributes =
+            loaded.kernels.iter().find(|(kernel, _)| kernel == name).map(|(_, attributes)| *attributes);
         let attributes = attributes.ok_or_else(|| Error::misuse(name, "the module has no such kernel"))?;
         let kernel = Kernel {
             name: name.to_owned(),

@@ -51,7 +51,8 @@ impl EmulatorOptions {
         let wrong = |name: &str, value: &str, expected: &str| {
             Err(Error::NoDevice(format!("{name} is `{value}`, and must be {expected}")))
         };
-        let set = |name: &'static str| variable(name).filter(|value| !value.is_empty()).map(|value| (name, value));
+        let set =
+            |name: &'static str| variable(name).filter(|value| !value.is_empty()).map(|value| (name, value));
         if let Some((name, value)) = set("SSMV_EMULATOR_MEMORY") {
             match value.parse::<u64>().ok().and_then(|mib| mib.checked_mul(1 << 20)) {
                 Some(bytes) if bytes > 0 => options.memory = bytes,

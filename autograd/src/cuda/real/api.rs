@@ -248,7 +248,9 @@ impl PinnedBlock {
         let copied = Event::create(context)?;
         let mut address: *mut c_void = ptr::null_mut();
         // SAFETY: writes one pointer to a live variable; the context is current, `Event::create` entered it.
-        check(unsafe { cuMemHostAlloc(&mut address, bytes, 0) }, || format!("allocate {bytes} bytes of pinned memory"))?;
+        check(unsafe { cuMemHostAlloc(&mut address, bytes, 0) }, || {
+            format!("allocate {bytes} bytes of pinned memory")
+        })?;
         let address = address.cast::<u8>();
         // SAFETY: the driver gave `bytes` bytes there, and nobody else knows of them.
         unsafe { address.write_bytes(0, bytes) };
@@ -421,7 +423,9 @@ impl Event {
         self.context.enter()?;
         let mut time = 0.0;
         // SAFETY: both handles are live; writes one number to a live variable.
-        check(unsafe { cuEventElapsedTime(&mut time, self.raw, end.raw) }, || "measure between events".into())?;
+        check(unsafe { cuEventElapsedTime(&mut time, self.raw, end.raw) }, || {
+            "measure between events".into()
+        })?;
         Ok(time)
     }
 }
@@ -527,7 +531,8 @@ impl Function {
     pub fn launch(&self, geometry: &Geometry, arguments: &[Argument], stream: &Stream) -> Result<()> {
         self.module.context.enter()?;
         let mut words: Vec<u64> = arguments.iter().map(|a| u64::from_le_bytes(a.bytes().0)).collect();
-        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| ptr::from_mut(word).cast()).collect();
+        let mut pointers: Vec<*mut c_void> =
+            words.iter_mut().map(|word| ptr::from_mut(word).cast()).collect();
         let Geometry { grid: [gx, gy, gz], block: [bx, by, bz], shared } = *geometry;
         // SAFETY: one pointer a parameter, each to at least the parameter's bytes (hosts of the driver are little-endian); the
         // driver copies them before it returns.
@@ -546,7 +551,9 @@ impl Function {
                 ptr::null_mut(),
             )
         };
-        check(code, || format!("launch {} with grid {:?}, block {:?}", self.name, geometry.grid, geometry.block))
+        check(code, || {
+            format!("launch {} with grid {:?}, block {:?}", self.name, geometry.grid, geometry.block)
+        })
     }
 }
 

@@ -14,7 +14,9 @@ pub(super) const OLDEST: u32 = 11_040;
 
 /// Said where the library lacks a function.
 pub(super) fn too_old(function: &str) -> String {
-    format!("the NVIDIA driver is too old or broken: libcuda.so has no {function}; install one for CUDA 12.0 or later")
+    format!(
+        "the NVIDIA driver is too old or broken: libcuda.so has no {function}; install one for CUDA 12.0 or later"
+    )
 }
 
 /// A version as people write it: 12040 is 12.4.
@@ -45,11 +47,15 @@ fn advice(code: CUresult) -> &'static str {
         CUDA_ERROR_NO_DEVICE => "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES",
         CUDA_ERROR_INVALID_DEVICE => "there is no such device: see ssmv-raw doctor",
         CUDA_ERROR_DEVICE_UNAVAILABLE => "another process has the device: see nvidia-smi",
-        CUDA_ERROR_STUB_LIBRARY => "libcuda.so is the toolkit's stub: put the driver's own first in LD_LIBRARY_PATH",
+        CUDA_ERROR_STUB_LIBRARY => {
+            "libcuda.so is the toolkit's stub: put the driver's own first in LD_LIBRARY_PATH"
+        }
         CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
             "the driver's library and its kernel module do not fit each other: restart the machine, or reinstall the driver"
         }
-        CUDA_ERROR_UNSUPPORTED_PTX_VERSION => "the driver is too old for this PTX: install one for CUDA 12.0 or later",
+        CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            "the driver is too old for this PTX: install one for CUDA 12.0 or later"
+        }
         CUDA_ERROR_NO_BINARY_FOR_GPU => "the kernel is for another kind of GPU: see ssmv-raw doctor",
         CUDA_ERROR_JIT_COMPILER_NOT_FOUND => "libnvidia-ptxjitcompiler.so is missing: reinstall the driver",
         CUDA_ERROR_INVALID_PTX | CUDA_ERROR_INVALID_SOURCE => "the line below is a defect of the kernel",
