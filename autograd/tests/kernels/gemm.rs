@@ -9,7 +9,7 @@ use ssmv_kernels::{
     tile::Major,
 };
 
-use crate::harness::{Arg, run_all};
+use crate::harness::{Arg, run_all, targets};
 
 /// Numbers that binary16 holds, of mixed sizes and signs, from a generator of its own.
 struct Draw(u64);
@@ -60,7 +60,7 @@ fn stored(values: &[f64], k: u32, major: Major) -> Vec<u8> {
 
 /// Runs the product on the emulator and on the CPU in f64, and compares within what f32 sums of truncated products and
 /// one rounding of the output can differ. The report is of both kernels where k is split.
-fn check(gemm: Gemm, seed: u64) -> Report {
+fn check(gemm: Gemm, seed: u64) -> Option<Report> {
     let Gemm { m, n, k, epilogue, .. } = gemm;
     let mut draw = Draw(seed);
     let (a, b) = (draw.numbers((m * k) as usize), draw.numbers((n * k) as usize));
@@ -70,7 +70,8 @@ fn check(gemm: Gemm, seed: u64) -> Report {
     let (a_stored, b_stored) = (stored(&a, k, gemm.a), stored(&b, k, gemm.b));
     let bias_stored = bias.as_ref().map(|(values, dtype)| bytes(values, *dtype));
     let residual_stored = residual.as_ref().map(|values| bytes(values, epilogue.output));
-    let plan = gemm.plan(Target::Sm80).unwrap();
+    let target = targets()[seed as usize % targets().len()];
+    let plan = gemm.plan(target).unwrap();
     let mut args = vec![Arg::In(&a_stored), Arg::In(&b_stored)];
     args.extend(bias_stored.as_deref().map(Arg::In));
     args.extend(residual_stored.as_deref().map(Arg::In));
@@ -171,7 +172,9 @@ fn aligned_sizes_have_no_bank_conflicts_and_whole_sectors() {
         [[160, 256, 2048], [160, 1024, 128], [256, 256, 64], [512, 768, 64], [64, 128, 96], [32, 64, 64]]
     {
         for layout in LAYOUTS {
-            let report = check(plain(size, layout), 3);
+            let Some(report) = check(plain(size, layout), 3) else {
+                continue; // A GPU counts nothing.
+            };
             assert_eq!(report.bank_conflicts, 0, "{size:?} {layout:?}");
             assert_eq!(report.global_sectors, report.global_sectors_ideal, "{size:?} {layout:?}");
         }
