@@ -5,6 +5,7 @@
 
 mod error;
 mod memory;
+#[allow(dead_code)]
 mod numerics;
 mod options;
 mod report;
