@@ -5,10 +5,12 @@
 
 mod error;
 mod memory;
+#[allow(dead_code)]
 mod numerics;
 mod options;
 mod report;
 
 pub use error::{Error, Fault, FaultKind, Result};
+pub use memory::Memory;
 pub use options::{Checks, Geometry, Options, TensorCore};
 pub use report::Report;

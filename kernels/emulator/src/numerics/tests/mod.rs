@@ -1,0 +1,3 @@
+//! The arithmetic against independent slow models.
+
+mod mma;
