@@ -125,30 +125,3 @@ pub(super) fn each(mut mask: u32) -> impl Iterator<Item = usize> {
         Some(lane)
     })
 }
-
-/// The canonical NaN that f32 arithmetic gives.
-pub(super) const NAN32: u32 = 0x7fff_ffff;
-
-/// The bits of an f32 result.
-#[inline(always)]
-pub(super) fn bits32(x: f32) -> u32 {
-    if x.is_nan() { NAN32 } else { x.to_bits() }
-}
-
-/// The bits of an f64 result; PTX leaves its NaN open, the hardware gives this one.
-#[inline(always)]
-pub(super) fn bits64(x: f64) -> u64 {
-    if x.is_nan() { 0x7ff8_0000_0000_0000 } else { x.to_bits() }
-}
-
-/// Subnormal numbers become zeros of the same sign (`.ftz`).
-#[inline(always)]
-pub(super) fn flush(bits: u32) -> u32 {
-    if bits & 0x7f80_0000 == 0 { bits & 0x8000_0000 } else { bits }
-}
-
-/// Clamps to [0, 1], NaN to +0 (`.sat`).
-#[inline(always)]
-pub(super) fn saturate(x: f32) -> f32 {
-    if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
-}

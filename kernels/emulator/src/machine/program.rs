@@ -1,6 +1,7 @@
 //! The decoded form of a module: instructions with their operands resolved to columns.
 
 use super::lanes::{Compare32, Compare64, F32, F64, Narrow, Shift, V32, V64, Widen};
+use super::math::{Math32, Math64};
 
 /// Where a column is: a register of the frame, a constant of the module, or a special register of the warp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -270,6 +271,10 @@ pub(super) enum Op {
     Narrow(Narrow, Loc, [Loc; 3]),
     /// A 64-bit operand and two 32-bit ones, 64-bit result.
     Shift(Shift, Loc, [Loc; 3]),
+    /// Floating point of up to 32 bits.
+    Math32(Math32, Loc, [Loc; 3]),
+    /// Floating point and conversions of 64 bits.
+    Math64(Math64, Loc, [Loc; 3]),
     /// Compares 32-bit operands.
     Compare32(Compare32, [Loc; 2], Outcome),
     /// Compares 64-bit operands.

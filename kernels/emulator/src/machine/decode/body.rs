@@ -26,6 +26,8 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) function: &'m Function<'a>,
     pub(super) tables: HashMap<&'a str, usize>,
     pub(super) prototypes: HashMap<&'a str, &'m Prototype<'a>>,
+    /// Bits that each 32-bit register was declared with.
+    pub(super) widths: Vec<u32>,
     labels: HashMap<(usize, &'a str), usize>,
     /// Where each label stands.
     targets: Vec<Option<u32>>,
@@ -54,6 +56,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             function,
             tables: HashMap::new(),
             prototypes: HashMap::new(),
+            widths: Vec::new(),
             labels: HashMap::new(),
             targets: Vec::new(),
             guard: Pred::NONE,
@@ -141,7 +144,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     }
 
     fn new_register(&mut self, ty: Type, name: &str, line: u32) -> Parsed<Register> {
-        match new_register(&mut self.routine, ty, name) {
+        match new_register(&mut self.routine, &mut self.widths, ty, name) {
             Some(register) => Ok(register),
             None => Err(Complaint::new(line, format!("{name}: registers of 128 bits are not supported"))),
         }
@@ -306,8 +309,8 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
 
     /// What a name stands for.
     pub fn symbol(&mut self, name: &'a str) -> Parsed<Symbol> {
-        let routine = &mut self.routine;
-        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, ty, name)) {
+        let (routine, widths) = (&mut self.routine, &mut self.widths);
+        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, widths, ty, name)) {
             return Ok(symbol);
         }
         let names = self.build.names;
@@ -492,7 +495,7 @@ fn is_clock(name: &str) -> bool {
     matches!(name, "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi")
 }
 
-fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register> {
+fn new_register(routine: &mut Routine, widths: &mut Vec<u32>, ty: Type, name: &str) -> Option<Register> {
     let class = match (ty.kind, ty.width()) {
         (Kind::Predicate, _) => Class::Predicate,
         (_, 0..=32) => Class::Narrow,
@@ -501,5 +504,8 @@ fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register>
     };
     let names = &mut routine.names[class as usize];
     names.push(name.to_owned());
+    if class == Class::Narrow {
+        widths.push(ty.width());
+    }
     Some(Register { class, index: names.len() - 1, ty })
 }

@@ -1,9 +1,10 @@
 //! Comparisons and selections (PTX ISA, "Comparison and Selection Instructions").
 
-use super::super::lanes::{Compare32, Compare64, F32, F64, compare, flush, lanes};
+use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
 use super::super::program::{Combine, Loc, Op, Outcome, Pred};
-use super::body::{Body, Lanes};
+use super::body::Body;
 use super::suffix::Suffixes;
+use crate::numerics::float::flush;
 use crate::numerics::half::Half;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
@@ -251,8 +252,3 @@ macro_rules! by_integer {
     }};
 }
 pub(super) use by_integer;
-
-/// Keeps the types of lane functions in one place for those who pick by width.
-pub(super) fn by_width(bits: u32, narrow: F32, wide: F64) -> Lanes {
-    if bits == 64 { Lanes::Wide(wide) } else { Lanes::Narrow(narrow) }
-}

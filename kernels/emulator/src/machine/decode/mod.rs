@@ -7,7 +7,6 @@ mod compare;
 mod control;
 mod convert;
 mod float;
-mod half;
 mod integer;
 mod logic;
 mod memory;
