@@ -186,6 +186,10 @@ pub(super) struct Transfer {
     pub count: u8,
     /// Loads of fewer bits than the register fill it with the sign.
     pub signed: bool,
+    /// Other threads may access the same place at once: `.volatile`, `.relaxed`, `.acquire`, `.release`.
+    pub strong: bool,
+    /// Orders what is around it: `.acquire`, `.release`.
+    pub orders: bool,
     /// The registers.
     pub values: [Value; 4],
 }
@@ -197,11 +201,18 @@ pub(super) struct Value {
     pub loc: Loc,
     /// 64 bits wide.
     pub wide: bool,
+    /// Only 16 bits wide.
+    pub sixteen: bool,
 }
 
 impl Value {
     /// The constant 0, or nowhere.
-    pub const ZERO: Self = Self { loc: Loc::ZERO, wide: false };
+    pub const ZERO: Self = Self::new(Loc::ZERO, false);
+
+    /// A column of 32 or 64 bits.
+    pub const fn new(loc: Loc, wide: bool) -> Self {
+        Self { loc, wide, sixteen: false }
+    }
 }
 
 /// How `setp` combines its comparison with a predicate.
@@ -321,6 +332,8 @@ pub(super) enum Op {
     Exit,
     /// Stops the kernel with an error.
     Trap,
+    /// Orders accesses of memory.
+    Fence,
     /// Does nothing that can be seen here.
     Nothing,
     /// Waits at a barrier of the block.

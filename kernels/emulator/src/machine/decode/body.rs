@@ -26,8 +26,6 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) function: &'m Function<'a>,
     pub(super) tables: HashMap<&'a str, usize>,
     pub(super) prototypes: HashMap<&'a str, &'m Prototype<'a>>,
-    /// Bits that each 32-bit register was declared with.
-    pub(super) widths: Vec<u32>,
     labels: HashMap<(usize, &'a str), usize>,
     /// Where each label stands.
     targets: Vec<Option<u32>>,
@@ -56,7 +54,6 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             function,
             tables: HashMap::new(),
             prototypes: HashMap::new(),
-            widths: Vec::new(),
             labels: HashMap::new(),
             targets: Vec::new(),
             guard: Pred::NONE,
@@ -117,7 +114,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             let loc = Loc::register(register.index);
             return match register.class {
                 Class::Predicate => Err(Complaint::new(variable.line, "predicates cannot be parameters")),
-                class => Ok(Formal::Register(Value { loc, wide: class == Class::Wide })),
+                class => Ok(Formal::Register(Value::new(loc, class == Class::Wide))),
             };
         }
         let offset = self.frame_room(variable.bytes, variable.align, variable.line)?;
@@ -144,7 +141,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     }
 
     fn new_register(&mut self, ty: Type, name: &str, line: u32) -> Parsed<Register> {
-        match new_register(&mut self.routine, &mut self.widths, ty, name) {
+        match new_register(&mut self.routine, ty, name) {
             Some(register) => Ok(register),
             None => Err(Complaint::new(line, format!("{name}: registers of 128 bits are not supported"))),
         }
@@ -309,8 +306,8 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
 
     /// What a name stands for.
     pub fn symbol(&mut self, name: &'a str) -> Parsed<Symbol> {
-        let (routine, widths) = (&mut self.routine, &mut self.widths);
-        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, widths, ty, name)) {
+        let routine = &mut self.routine;
+        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, ty, name)) {
             return Ok(symbol);
         }
         let names = self.build.names;
@@ -379,7 +376,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             Operand::Name(name) if is_clock(name) => {
                 let register = self.temporary(ty)?;
                 let loc = Loc::register(register.index);
-                self.emit(Op::Clock(Value { loc, wide }));
+                self.emit(Op::Clock(Value::new(loc, wide)));
                 Ok(loc)
             }
             Operand::Name(name) => match self.symbol(name)? {
@@ -441,7 +438,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             Symbol::Frame(at) => {
                 let ty = Type { kind: Kind::Bits, bits: if wide { 64 } else { 32 }, pair: false };
                 let loc = Loc::register(self.temporary(ty)?.index);
-                self.emit(Op::FrameAddress(Value { loc, wide }, at.wrapping_add(offset as u64)));
+                self.emit(Op::FrameAddress(Value::new(loc, wide), at.wrapping_add(offset as u64)));
                 Ok(loc)
             }
         }
@@ -473,21 +470,29 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             if register.class == Class::Predicate || register.ty.width() < ty.width() {
                 return self.fail(format!("{name} has fewer than {} bits", ty.width()));
             }
-            return Ok(Value { loc: Loc::register(register.index), wide: register.class == Class::Wide });
+            return Ok(Value {
+                loc: Loc::register(register.index),
+                wide: register.class == Class::Wide,
+                sixteen: register.ty.width() <= 16,
+            });
         }
-        Ok(Value { loc: self.value(operand, ty)?, wide: ty.width() == 64 })
+        Ok(Value::new(self.value(operand, ty)?, ty.width() == 64))
     }
 
     /// A register for a result that it may be wider than; `_` is a register that nobody reads.
     pub fn loose_to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
         if *operand == Operand::Name("_") {
-            return Ok(Value { loc: self.to(operand, ty)?, wide: ty.width() == 64 });
+            return Ok(Value::new(self.to(operand, ty)?, ty.width() == 64));
         }
         let register = self.register(operand)?;
         if register.class == Class::Predicate || register.ty.width() < ty.width() {
             return self.fail(format!("the result has {} bits, more than its register", ty.width()));
         }
-        Ok(Value { loc: Loc::register(register.index), wide: register.class == Class::Wide })
+        Ok(Value {
+                loc: Loc::register(register.index),
+                wide: register.class == Class::Wide,
+                sixteen: register.ty.width() <= 16,
+            })
     }
 }
 
@@ -495,7 +500,7 @@ fn is_clock(name: &str) -> bool {
     matches!(name, "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi")
 }
 
-fn new_register(routine: &mut Routine, widths: &mut Vec<u32>, ty: Type, name: &str) -> Option<Register> {
+fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register> {
     let class = match (ty.kind, ty.width()) {
         (Kind::Predicate, _) => Class::Predicate,
         (_, 0..=32) => Class::Narrow,
@@ -504,8 +509,5 @@ fn new_register(routine: &mut Routine, widths: &mut Vec<u32>, ty: Type, name: &s
     };
     let names = &mut routine.names[class as usize];
     names.push(name.to_owned());
-    if class == Class::Narrow {
-        widths.push(ty.width());
-    }
     Some(Register { class, index: names.len() - 1, ty })
 }

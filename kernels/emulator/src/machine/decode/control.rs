@@ -30,7 +30,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         s.take_any(&["alias", "async", "async::generic"]);
         s.take_any(&["cta", "cluster", "gpu", "sys", "gl"]);
         s.take_any(&["global", "shared::cta"]);
-        self.emit(Op::Nothing);
+        self.emit(Op::Fence);
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let wide = formal.ty.width() == 64;
         let loc = self.value(operand, formal.ty)?;
-        Ok(Argument::Value(Value { loc, wide }))
+        Ok(Argument::Value(Value::new(loc, wide)))
     }
 
     pub(super) fn barrier(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {

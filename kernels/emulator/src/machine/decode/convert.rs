@@ -24,6 +24,15 @@ fn number(ty: Type) -> Option<Number> {
     })
 }
 
+/// Bits of a result's register.
+fn holds(value: Value) -> u32 {
+    match value {
+        Value { wide: true, .. } => 64,
+        Value { sixteen: true, .. } => 16,
+        _ => 32,
+    }
+}
+
 fn integral(name: &str) -> Option<Rounding> {
     Some(match name {
         "rni" => Rounding::Nearest,
@@ -90,7 +99,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if !d.wide && !a.wide {
             self.emit(Op::Math32(Math32::Convert(conversion), d.loc, [a.loc, Loc::ZERO, Loc::ZERO]));
             // A signed result narrower than its 32-bit register fills it with the sign; 16-bit ones hold 16 bits.
-            if to.bits <= 16 && self.holds(d) == 16 {
+            if to.bits <= 16 && holds(d) == 16 {
                 let low: super::super::lanes::F32 = lanes!(|a, _, _| a & 0xffff);
                 self.emit(Op::Lane32(low, d.loc, [d.loc, Loc::ZERO, Loc::ZERO]));
             }
@@ -106,7 +115,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let result = if d.wide { d.loc } else { Loc::register(self.temporary(B64)?.index) };
         self.emit(Op::Math64(Math64::Convert(conversion), result, [source, Loc::ZERO, Loc::ZERO]));
         if !d.wide {
-            let low: Narrow = if self.holds(d) == 16 {
+            let low: Narrow = if holds(d) == 16 {
                 lanes!(|a, _, _| a as u32 & 0xffff)
             } else {
                 lanes!(|a, _, _| a as u32)
@@ -116,22 +125,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Bits of a result's register.
-    fn holds(&self, value: Value) -> u32 {
-        match (value.wide, value.loc.index()) {
-            (true, _) => 64,
-            (false, Some(index)) => self.widths.get(index).copied().unwrap_or(32),
-            (false, None) => 32,
-        }
-    }
-
     /// Integer to integer: the low bits of the narrower of the two types, extended as the result's register wants.
     fn extend(&mut self, d: Value, to: Type, a: Value, from: Type) {
         let bits = to.bits.min(from.bits);
         let signed = if to.bits <= from.bits { to.signed() } else { from.signed() };
         // Sign-extension goes as far as the result's type; beyond it the register is filled by that type's sign.
         let limit = if signed && !to.signed() { to.bits } else { 64 };
-        let holds = self.holds(d).min(limit);
+        let holds = holds(d).min(limit);
         let from = [a.loc, Loc::ZERO, Loc::ZERO];
         if !d.wide && !a.wide {
             self.emit(Op::Lane32(

@@ -30,8 +30,10 @@ pub(super) const B64: Type = Type { kind: Kind::Bits, bits: 64, pair: false };
 struct Form {
     /// The state space that is named; `None` for generic addresses.
     space: Option<&'static str>,
-    /// Its value may be another block's: `.volatile`, `.relaxed`, `.acquire`.
+    /// Its value may be another thread's: `.volatile`, `.relaxed`, `.acquire`.
     strong: bool,
+    /// `.acquire` or `.release`.
+    orders: bool,
     /// Elements.
     count: usize,
     ty: Type,
@@ -41,7 +43,8 @@ struct Form {
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     fn form(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Form> {
-        let strong = s.take_any(&["volatile", "relaxed", "acquire", "release", "mmio"]).is_some();
+        let strength = s.take_any(&["volatile", "relaxed", "acquire", "release", "mmio"]);
+        let (strong, orders) = (strength.is_some(), matches!(strength, Some("acquire" | "release")));
         s.take("weak");
         s.take_any(&SCOPES);
         let policy = self.hints(s);
@@ -55,7 +58,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.kind == Kind::Predicate || ty.width() * count as u32 > 128 {
             return Err(s.unknown());
         }
-        Ok(Form { space, strong, count, ty, policy })
+        Ok(Form { space, strong, orders, count, ty, policy })
     }
 
     /// Takes the cache hints; true if a cache policy is among the operands.
@@ -134,6 +137,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             bytes: form.ty.bytes() as u8,
             count: form.count as u8,
             signed: form.ty.signed(),
+            strong: form.strong,
+            orders: form.orders,
             values: [Value::ZERO; 4],
         }
     }
@@ -202,12 +207,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         let wide = ty.width() == 64;
-        let mut values = [Value { loc: Loc::ZERO, wide }; 2];
+        let mut values = [Value::new(Loc::ZERO, wide); 2];
         for (value, operand) in values.iter_mut().zip(&rest[1..]) {
             value.loc = self.value(operand, ty)?;
         }
         let to = match to {
-            Some(to) => Some(Value { loc: self.to(to, ty)?, wide }),
+            Some(to) => Some(Value::new(self.to(to, ty)?, wide)),
             None => None,
         };
         let other_blocks = address.room != Room::Shared;
@@ -226,8 +231,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         // A variable's name stands for its address in its own space.
-        let from = Value { loc: self.value(from, ty)?, wide: true };
-        let to = Value { loc: self.to(to, ty)?, wide: true };
+        let from = Value::new(self.value(from, ty)?, true);
+        let to = Value::new(self.to(to, ty)?, true);
         self.emit(Op::Convert(ConvertAddress { to, from, room, generic }));
         Ok(())
     }
@@ -245,7 +250,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let room = self.room(s)?;
         let [to, from] = s.operands()?;
-        let from = Value { loc: self.value(from, B64)?, wide: true };
+        let from = Value::new(self.value(from, B64)?, true);
         let to = self.predicate(to)?;
         self.emit(Op::InSpace(Pred { negated: false, ..to }, from, room));
         Ok(())
