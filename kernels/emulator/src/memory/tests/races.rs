@@ -91,6 +91,17 @@ fn a_part_of_a_warp_waits_for_itself_alone() {
 }
 
 #[test]
+fn readers_that_waited_one_by_one() {
+    let mut block = block();
+    block.load(0, 1, [0; LANES], 4).unwrap();
+    block.shared.sync_warp(0, 0b101);
+    block.load(0, 2, [0; LANES], 4).unwrap();
+    block.shared.sync_warp(0, 0b110);
+    assert_eq!(block.store(0, 4, [0; LANES], 4, &ZERO), Ok(()));
+    assert!(is_race(block.load(0, 1, [0; LANES], 4)));
+}
+
+#[test]
 fn a_barrier_of_some_warps_orders_those() {
     let mut block = block();
     block.store(0, ALL, strided(0, 4), 4, &ZERO).unwrap();
