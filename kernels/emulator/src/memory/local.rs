@@ -43,7 +43,7 @@ impl Local {
     }
 
     /// Loads from each active lane's own memory; words and faults as those of [`View::load`](super::View::load).
-    pub fn load(&mut self, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
+    pub fn load(&self, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
         for lane in lanes(access.mask) {
             let (word, shift) = self.place(access, lane)?;
             let bits = written_bits(access.bytes, shift);
