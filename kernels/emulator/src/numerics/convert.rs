@@ -93,8 +93,8 @@ impl Conversion {
     pub fn apply(self, bits: u64) -> u64 {
         match (self.from.format(), self.to.format()) {
             (None, None) => self.integers(bits),
-            (None, Some(to)) => self.from_integer(to, bits),
-            (Some(from), None) => self.to_integer(from, bits),
+            (None, Some(to)) => self.integer_to_float(to, bits),
+            (Some(from), None) => self.float_to_integer(from, bits),
             (Some(from), Some(to)) => self.floats(from, to, bits),
         }
     }
@@ -106,7 +106,7 @@ impl Conversion {
         self.to.value(value as u64) as u64
     }
 
-    fn from_integer(self, to: Format, bits: u64) -> u64 {
+    fn integer_to_float(self, to: Format, bits: u64) -> u64 {
         let value = self.from.value(bits);
         let signed = matches!(self.from, Type::Signed(_));
         let result = match (self.to, self.rounding) {
@@ -122,7 +122,7 @@ impl Conversion {
         self.finish(to, result)
     }
 
-    fn to_integer(self, from: Format, bits: u64) -> u64 {
+    fn float_to_integer(self, from: Format, bits: u64) -> u64 {
         let bits = self.flush(from, bits);
         let (least, most) = self.to.range();
         let value = match soft::unpack(from, bits) {
@@ -215,7 +215,7 @@ impl Conversion {
         match (self.to, self.from) {
             (Type::F32, Type::F16) if plain && !self.ftz => half::f16_to_f32_lanes(a, d),
             (Type::F16, Type::F32) if plain && near && !self.ftz => half::f32_to_f16_lanes(a, d),
-            (Type::F32, Type::Bf16) if plain => each!(|h| half::bf16_to_f32(h & 0xffff)),
+            (Type::F32, Type::Bf16) if plain && !self.ftz => each!(|h| half::bf16_to_f32(h & 0xffff)),
             (Type::Bf16, Type::F32) if plain && near && !self.ftz => each!(half::f32_to_bf16),
             (Type::F32, Type::Signed(32)) if plain && near => each!(|i| (i as i32 as f32).to_bits()),
             (Type::F32, Type::Unsigned(32)) if plain && near => each!(|i| (i as f32).to_bits()),

@@ -88,7 +88,7 @@ pub(crate) fn narrow(x: f64, rounding: Rounding) -> f32 {
 
 /// x + y in f64, rounded to odd. Zero sums have the sign that `rounding` asks for.
 #[inline(always)]
-fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
+pub(crate) fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
     let sum = x + y;
     let part = sum - x;
     let error = (x - (sum - part)) + (y - part);
@@ -100,7 +100,7 @@ fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
         return if negative { -0.0 } else { 0.0 };
     }
     let bits = sum.to_bits();
-    if bits & 1 == 1 || !(error > 0.0 || error < 0.0) {
+    if bits & 1 == 1 || error == 0.0 || error.is_nan() {
         return sum;
     }
     f64::from_bits(if (error > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 })

@@ -1,9 +1,12 @@
 //! f16 and bf16: conversions that vectorise, and arithmetic with a single rounding, alone and in pairs.
 //!
-//! Sums, products and fused multiply-adds are computed in f64. Products are exact there (22 bits). A sum of product and
-//! addend may lose bits, but only where the smaller term lies so far below the larger that it cannot reach the midpoint
-//! of two results: rounding f64 to f16 or bf16 then gives what rounding the exact sum would.
+//! Sums, products and fused multiply-adds are computed in f64, where products are exact (22 bits). The sum of an f16
+//! product and an addend loses bits only where the product is the smaller and too far below the addend to reach the
+//! midpoint of two results. A bf16 product may itself be such a midpoint, with an addend out of f64's reach below it: its
+//! sum is rounded to odd.
 
+use super::Rounding::Nearest;
+use super::float::sum_to_odd;
 use super::{Lanes, NAN_16, NAN_F32, wide};
 
 /// f16 → f32, exact.
@@ -148,7 +151,10 @@ pub(crate) fn apply(format: Half, op: HalfOp, flags: HalfFlags, a: u32, b: u32, 
         HalfOp::Add => format.narrow_f64(x + y),
         HalfOp::Sub => format.narrow_f64(x - y),
         HalfOp::Mul => format.narrow_f64(x * y),
-        HalfOp::Fma => format.narrow_f64(x * y + f64::from(format.widen(c))),
+        HalfOp::Fma => {
+            let (product, c) = (x * y, f64::from(format.widen(c)));
+            format.narrow_f64(if format == Half::F16 { product + c } else { sum_to_odd(product, c, Nearest) })
+        }
         HalfOp::Neg => a ^ 0x8000,
         HalfOp::Abs => a & 0x7fff,
         HalfOp::Min | HalfOp::Max | HalfOp::MinNan | HalfOp::MaxNan => {

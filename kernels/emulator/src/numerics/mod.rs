@@ -6,6 +6,10 @@
 //! [`wide!`](wide) where it brings its own loop. Everything rare goes through [`soft`], exact integers.
 //!
 //! Results do not depend on the machine: no library call, no contraction of a·b + c, NaNs made canonical.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes index several arrays at once, and vectorise so"
+)]
 
 pub(crate) mod approx;
 pub(crate) mod convert;

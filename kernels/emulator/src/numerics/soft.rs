@@ -242,7 +242,8 @@ pub(crate) fn div(format: Format, a: u64, b: u64, rounding: Rounding) -> u64 {
             // The quotient has 64 bits or more, and its last one says whether a remainder is left.
             let lift = x.significand.leading_zeros() as i32 - 1;
             let (dividend, divisor) = (x.significand << lift, y.significand);
-            let significand = dividend / divisor | u128::from(!dividend.is_multiple_of(divisor));
+            let (quotient, rest) = (dividend / divisor, dividend % divisor);
+            let significand = quotient | u128::from(rest != 0);
             let exponent = x.exponent - lift - y.exponent;
             pack(format, Number { negative: sign != 0, exponent, significand }, rounding)
         }
