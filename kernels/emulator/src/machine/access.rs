@@ -140,7 +140,13 @@ impl Warp {
         }
     }
 
-    pub(super) fn load(&mut self, cx: &mut Context<'_>, op: &Transfer, line: u32, mask: u32) -> Result<(), Fault> {
+    pub(super) fn load(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Transfer,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
         let addresses = self.addresses(cx.program, &op.address, mask)?;
         let site = Site { warp: self.index, line, strong: op.strong };
         let mut words: Words = [[0; LANES]; 4];
@@ -190,7 +196,13 @@ impl Warp {
         }
     }
 
-    pub(super) fn store(&mut self, cx: &mut Context<'_>, op: &Transfer, line: u32, mask: u32) -> Result<(), Fault> {
+    pub(super) fn store(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Transfer,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
         let addresses = self.addresses(cx.program, &op.address, mask)?;
         let site = Site { warp: self.index, line, strong: op.strong };
         let mut words: Words = [[0; LANES]; 4];
@@ -217,7 +229,8 @@ impl Warp {
                     let (word, shift) = (at * bytes / 4, at * bytes % 4 * 8);
                     let keep = u32::MAX >> (32 - 8 * bytes.min(4));
                     for lane in 0..LANES {
-                        words[word.min(3)][lane] |= (self.lane(cx.program, *value, lane) as u32 & keep) << shift;
+                        words[word.min(3)][lane] |=
+                            (self.lane(cx.program, *value, lane) as u32 & keep) << shift;
                     }
                 }
             }
@@ -226,7 +239,13 @@ impl Warp {
         self.store_room(cx, (op.address.room, site), access, &words)
     }
 
-    pub(super) fn atomic(&mut self, cx: &mut Context<'_>, op: &Atomic, line: u32, mask: u32) -> Result<(), Fault> {
+    pub(super) fn atomic(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Atomic,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
         let program = cx.program;
         let addresses = self.addresses(program, &op.address, mask)?;
         for value in op.values {
@@ -255,7 +274,13 @@ impl Warp {
                         traffic::global(access, &mut cx.report);
                     }
                 }
-                _ => return Err(fault(FaultKind::Trap, mask, "an atomic operation on local memory".to_owned())),
+                _ => {
+                    return Err(fault(
+                        FaultKind::Trap,
+                        mask,
+                        "an atomic operation on local memory".to_owned(),
+                    ));
+                }
             }
             Ok(())
         };
@@ -276,7 +301,12 @@ impl Warp {
     }
 
     /// `cvta`: adds or takes away the window of the space.
-    pub(super) fn convert_address(&mut self, program: &Program, op: &ConvertAddress, mask: u32) -> Result<(), Fault> {
+    pub(super) fn convert_address(
+        &mut self,
+        program: &Program,
+        op: &ConvertAddress,
+        mask: u32,
+    ) -> Result<(), Fault> {
         self.need_value(program, op.from, mask)?;
         let window = window(op.room);
         let from = self.v64(program, op.from.loc);

@@ -1,6 +1,6 @@
 //! Atomic operations (PTX ISA, "atom" and "red").
 
-use super::program::{Address, Room, Value};
+use super::program::{Address, Value};
 use crate::numerics::Rounding;
 use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
@@ -97,17 +97,47 @@ impl AtomicOp {
         match self {
             Self::Add(32) => u64::from((a as u32).wrapping_add(b as u32)),
             Self::Add(_) => a.wrapping_add(b),
-            Self::MinSigned(bits) => if signed(b, bits) < signed(a, bits) { b } else { a },
-            Self::MaxSigned(bits) => if signed(b, bits) > signed(a, bits) { b } else { a },
+            Self::MinSigned(bits) => {
+                if signed(b, bits) < signed(a, bits) {
+                    b
+                } else {
+                    a
+                }
+            }
+            Self::MaxSigned(bits) => {
+                if signed(b, bits) > signed(a, bits) {
+                    b
+                } else {
+                    a
+                }
+            }
             Self::Min => a.min(b),
             Self::Max => a.max(b),
-            Self::Increment => if a >= b { 0 } else { a + 1 },
-            Self::Decrement => if a == 0 || a > b { b } else { a - 1 },
+            Self::Increment => {
+                if a >= b {
+                    0
+                } else {
+                    a + 1
+                }
+            }
+            Self::Decrement => {
+                if a == 0 || a > b {
+                    b
+                } else {
+                    a - 1
+                }
+            }
             Self::And => a & b,
             Self::Or => a | b,
             Self::Xor => a ^ b,
             Self::Exchange => b,
-            Self::CompareSwap => if a == b { c } else { a },
+            Self::CompareSwap => {
+                if a == b {
+                    c
+                } else {
+                    a
+                }
+            }
             Self::Single => float::f32(float::Op::Add, near, Flags::default(), a as u32, b as u32, 0).into(),
             Self::Double => float::f64(float::Op::Add, near, a, b, 0),
             Self::Half(format, pair) => halves(format, HalfOp::Add, pair, a, b),
@@ -135,11 +165,4 @@ pub(super) struct Atomic {
     pub to: Option<Value>,
     /// The operands.
     pub values: [Value; 2],
-}
-
-impl Atomic {
-    /// The address may be in shared memory.
-    pub fn may_be_shared(&self) -> bool {
-        matches!(self.address.room, Room::Shared | Room::Generic)
-    }
 }

@@ -117,12 +117,17 @@ impl Barriers {
             return Err(fault(FaultKind::DivergentBarrier, 1 << other, message));
         }
         let Some(barrier) = self.barriers.get_mut(id as usize) else {
-            return Err(fault(FaultKind::Trap, mask, format!("barrier {id}: a block has barriers 0 to {}", BARRIERS - 1)));
+            return Err(fault(
+                FaultKind::Trap,
+                mask,
+                format!("barrier {id}: a block has barriers 0 to {}", BARRIERS - 1),
+            ));
         };
         if let Some(count) = count
             && (count == 0 || count % LANES as u32 != 0)
         {
-            let message = format!("barrier {id} for {count} threads: the count must be a multiple of {LANES}");
+            let message =
+                format!("barrier {id} for {count} threads: the count must be a multiple of {LANES}");
             return Err(fault(FaultKind::Trap, mask, message));
         }
         let waits = !matches!(op.kind, BarrierKind::Arrive);

@@ -86,7 +86,8 @@ impl Warp {
                 let targets = self.v64(program, loc);
                 let first = targets[mask.trailing_zeros().min(31) as usize];
                 if let Some(other) = super::lanes::each(mask).find(|&lane| targets[lane] != first) {
-                    let message = "lanes of one warp call different functions, which is not supported".to_owned();
+                    let message =
+                        "lanes of one warp call different functions, which is not supported".to_owned();
                     return Err(fault(FaultKind::Trap, 1 << other, message));
                 }
                 let offset = first.wrapping_sub(WINDOW);
@@ -99,7 +100,8 @@ impl Warp {
         };
         let routine = program.routines.get(place);
         let formals = routine.map_or(&[][..], |r| &r.parameters);
-        if formals.len() != op.arguments.len() || routine.is_none_or(|r| r.returns.len() != op.returns.len()) {
+        if formals.len() != op.arguments.len() || routine.is_none_or(|r| r.returns.len() != op.returns.len())
+        {
             return Err(fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned()));
         }
         let frame = self.frames.last().map_or(0, |f| f.local);
@@ -122,7 +124,13 @@ impl Warp {
         let formals = program.routines.get(frame.routine).map_or(&[][..], |r| &r.returns);
         if let Some(super::program::Op::Call(op)) = op {
             for (argument, formal) in op.returns.iter().zip(formals) {
-                self.pass(program, (*argument, outer, outer_base), (*formal, inner, inner_base), mask, false)?;
+                self.pass(
+                    program,
+                    (*argument, outer, outer_base),
+                    (*formal, inner, inner_base),
+                    mask,
+                    false,
+                )?;
             }
         }
         self.base = inner_base;
@@ -211,7 +219,8 @@ impl Warp {
             End::Value(value) => {
                 self.base = to_base;
                 if value.wide {
-                    let joined = std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
+                    let joined =
+                        std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
                     self.set64(value.loc, &joined, mask);
                 } else {
                     self.set32(value.loc, &words[0], mask);

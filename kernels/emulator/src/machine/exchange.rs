@@ -89,8 +89,9 @@ impl Warp {
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
             if mask & !active != 0 {
-                let message =
-                    format!("the member mask {mask:#010x} names lanes that do not run it (active: {active:#010x})");
+                let message = format!(
+                    "the member mask {mask:#010x} names lanes that do not run it (active: {active:#010x})"
+                );
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
             // Lanes that name each other must agree.
@@ -107,7 +108,12 @@ impl Warp {
     }
 
     /// Runs an exchange for the lanes of `mask`, whose member masks are checked already.
-    pub(super) fn exchange(&mut self, program: &Program, exchange: &Exchange, mask: u32) -> Result<(), Fault> {
+    pub(super) fn exchange(
+        &mut self,
+        program: &Program,
+        exchange: &Exchange,
+        mask: u32,
+    ) -> Result<(), Fault> {
         match *exchange {
             Exchange::Active(to) => self.set32(to, &[mask; LANES], mask),
             Exchange::Shuffle { mode, to, p, from, by, limits, .. } => {
@@ -120,7 +126,8 @@ impl Warp {
                         out[lane] = a[source as usize];
                         valid |= 1 << lane;
                         if mask >> source & 1 == 0 {
-                            let message = format!("lane {lane} takes its value from lane {source}, which is inactive");
+                            let message =
+                                format!("lane {lane} takes its value from lane {source}, which is inactive");
                             return Err(fault(FaultKind::PartialMask, 1 << lane, message));
                         }
                         sources |= 1 << source;
@@ -178,7 +185,8 @@ impl Warp {
             }
             Exchange::Elect { lane, p, members } => {
                 let leaders = self.v32(program, members).map(|m| m.trailing_zeros());
-                let elected = each(mask).filter(|&l| leaders[l] == l as u32).fold(0, |bits, l| bits | 1u32 << l);
+                let elected =
+                    each(mask).filter(|&l| leaders[l] == l as u32).fold(0, |bits, l| bits | 1u32 << l);
                 self.set32(lane, &leaders, mask);
                 self.set_predicate(p, elected, mask);
             }

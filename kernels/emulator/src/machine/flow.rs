@@ -9,7 +9,11 @@ use crate::syntax::{Complaint, Parsed};
 /// Puts instruction numbers for label numbers, and finds where the lanes of each branch meet.
 pub(super) fn resolve(routine: &mut Routine, targets: &[Option<u32>]) -> Parsed<()> {
     let find = |label: u32, line: u32| {
-        targets.get(label as usize).copied().flatten().ok_or_else(|| Complaint::new(line, "a jump to nowhere"))
+        targets
+            .get(label as usize)
+            .copied()
+            .flatten()
+            .ok_or_else(|| Complaint::new(line, "a jump to nowhere"))
     };
     for (inst, site) in routine.code.iter_mut().zip(&routine.sites) {
         if let Op::Branch(target, _) = &mut inst.op {

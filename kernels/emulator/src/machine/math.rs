@@ -39,7 +39,9 @@ impl Math32 {
             Self::Single(op, rounding, flags) => float::f32_lanes(op, rounding, flags, [a, b, c], d),
             Self::Half(format, op, flags, pair) => half::apply_lanes(format, op, flags, pair, [a, b, c], d),
             Self::Function(function, ftz) => approx::lanes(function, ftz, a, d),
-            Self::HalfFunction(format, function, ftz, pair) => approx::half_lanes(format, function, ftz, pair, a, d),
+            Self::HalfFunction(format, function, ftz, pair) => {
+                approx::half_lanes(format, function, ftz, pair, a, d)
+            }
             Self::Divide(ftz) => wide!(for i in 0..32 {
                 d[i] = approx::div(ftz, a[i], b[i]);
             }),

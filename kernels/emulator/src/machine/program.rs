@@ -22,8 +22,6 @@ impl Loc {
     const SPECIAL: u32 = 1 << 30;
     /// The constant 0 of either width: the first of each pool.
     pub const ZERO: Self = Self(Self::CONSTANT);
-    /// Nowhere: results that are thrown away.
-    pub const SINK: Self = Self(u32::MAX);
 
     /// A register of the frame.
     pub fn register(index: usize) -> Self {

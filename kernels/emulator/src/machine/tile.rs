@@ -88,7 +88,13 @@ impl Tile {
 }
 
 impl Warp {
-    pub(super) fn tile(&mut self, cx: &mut Context<'_>, tile: &Tile, line: u32, mask: u32) -> Result<(), Fault> {
+    pub(super) fn tile(
+        &mut self,
+        cx: &mut Context<'_>,
+        tile: &Tile,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
         match tile {
             Tile::Copy(copy) => self.copy_async(cx, copy, line, mask)?,
             Tile::Commit => cx.shared.commit_group(self.index, mask),
@@ -100,7 +106,13 @@ impl Warp {
         Ok(())
     }
 
-    fn copy_async(&mut self, cx: &mut Context<'_>, copy: &CopyAsync, line: u32, mask: u32) -> Result<(), Fault> {
+    fn copy_async(
+        &mut self,
+        cx: &mut Context<'_>,
+        copy: &CopyAsync,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
         let to = self.addresses(cx.program, &copy.to, mask)?;
         let from = self.addresses(cx.program, &copy.from, mask)?;
         self.need(cx.program, 0, &[copy.source_bytes], mask)?;

@@ -14,6 +14,8 @@ pub(super) struct Entry {
     pub join: Join,
     /// Which they are.
     pub mask: u32,
+    /// They wait at their next instruction for lanes of other entries.
+    pub waits: bool,
 }
 
 /// A function that runs.
@@ -109,11 +111,17 @@ impl Warp {
         for ((defined, base), names) in self.defined.iter_mut().zip(base).zip(&routine.names) {
             defined.resize(base + names.len(), 0);
         }
-        self.stack.push(Entry { pc: 0, join: Join::END, mask });
+        self.stack.push(Entry { pc: 0, join: Join::END, mask, waits: false });
     }
 
     /// Calls a routine for the lanes of `mask`.
-    pub fn call(&mut self, program: &Program, index: usize, caller: (usize, u32), mask: u32) -> Result<(), Fault> {
+    pub fn call(
+        &mut self,
+        program: &Program,
+        index: usize,
+        caller: (usize, u32),
+        mask: u32,
+    ) -> Result<(), Fault> {
         let Some(routine) = program.routines.get(index) else {
             return Err(fault(FaultKind::Trap, mask, "a call of no function".to_owned()));
         };
@@ -170,7 +178,7 @@ impl Warp {
         }
         for (pc, mask) in [(next, rest), (target, taken)] {
             if pc != join.0 {
-                self.stack.push(Entry { pc, join, mask });
+                self.stack.push(Entry { pc, join, mask, waits: false });
             }
         }
     }
@@ -186,37 +194,59 @@ impl Warp {
         }
     }
 
-    /// Where lanes wait that could still come to this instruction, runs them first. False if there are none.
+    /// Lanes that stand apart from the top entry's, at an instruction that wants them together: runs them first, as far as
+    /// they go, so that they may come here or end. False if none can.
     ///
-    /// Lanes part at a branch whose paths meet only where the function ends because a path returns early. On hardware the
-    /// others meet again at the next instruction that waits for all; here the entries of one branch take turns.
-    pub fn yield_to_sibling(&mut self) -> bool {
+    /// Lanes that part where a path returns early meet only where the function ends. On hardware they meet again at the
+    /// next instruction that waits for all of them, and threads that jump to a return are gone.
+    pub fn gather(&mut self, program: &Program) -> bool {
+        if self.end_waiting(program) {
+            return true;
+        }
         let first = self.frames.last().map_or(0, |f| f.stack);
         let entries = &mut self.stack[first..];
         let Some((top, below)) = entries.split_last() else { return false };
-        // Siblings have the same meeting point and lie next to each other.
+        // The entries of one branch have the same meeting point and lie next to each other.
         let siblings = below.iter().rev().take_while(|e| e.join == top.join).count();
         let here = entries.len() - 1;
-        let range = here - siblings..=here;
         let (pc, mask) = (top.pc, top.mask);
-        // Those that stand here already join.
-        let others: u32 = entries[range.clone()].iter().filter(|e| e.pc == pc).fold(0, |m, e| m | e.mask);
-        if others != mask {
-            for entry in &mut entries[range] {
-                if entry.pc == pc {
-                    entry.mask = 0;
-                }
+        let range = here - siblings..=here;
+        let together = entries[range.clone()].iter().filter(|e| e.pc == pc).fold(0, |m, e| m | e.mask);
+        if together != mask {
+            for entry in entries[range].iter_mut().filter(|e| e.pc == pc) {
+                entry.mask = 0;
             }
-            entries[here].mask = others;
+            entries[here].mask = together;
+            entries[here].waits = false;
             return true;
         }
-        if siblings == 0 {
-            return false;
+        entries[here].waits = true;
+        match (here - siblings..here).rev().find(|&at| entries[at].mask != 0 && !entries[at].waits) {
+            Some(at) => {
+                entries[at..=here].rotate_left(1);
+                true
+            }
+            None => false,
         }
-        // One that is not here yet goes to the top; it runs until it comes here, ends, or waits for all elsewhere.
-        let Some(at) = (here - siblings..here).rev().find(|&at| entries[at].mask != 0) else { return false };
-        entries[at..=here].rotate_left(1);
-        true
+    }
+
+    /// Ends the lanes that wait at a return of the kernel for others to come there too.
+    fn end_waiting(&mut self, program: &Program) -> bool {
+        let Some(kernel) = program.routines.first() else { return false };
+        let last = self.frames.get(1).map_or(self.stack.len(), |f| f.stack);
+        let (mut above, mut gone) = (0, 0);
+        for (at, entry) in self.stack.iter().enumerate().rev() {
+            let ends = kernel.code.get(entry.pc as usize).is_some_and(|inst| {
+                matches!(inst.op, super::program::Op::Return | super::program::Op::Exit)
+                    && inst.guard.is_none()
+            });
+            if at < last && ends {
+                gone |= entry.mask & !above;
+            }
+            above |= entry.mask;
+        }
+        self.end(gone, true);
+        gone != 0
     }
 
     /// The column of a 32-bit operand.
@@ -241,7 +271,11 @@ impl Warp {
     /// One lane of an operand of either width.
     #[inline(always)]
     pub fn lane(&self, program: &Program, value: Value, lane: usize) -> u64 {
-        if value.wide { self.v64(program, value.loc)[lane] } else { u64::from(self.v32(program, value.loc)[lane]) }
+        if value.wide {
+            self.v64(program, value.loc)[lane]
+        } else {
+            u64::from(self.v32(program, value.loc)[lane])
+        }
     }
 
     /// The lanes of a predicate.

@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn broken_tokens_are_complaints_with_their_line() {
-        for text in ["\n/* open", "\n\"open", "\n0f12", "\n0d12", "\n0x", "\n99999999999999999999", "\n12abc"] {
+        for text in ["\n/* open", "\n\"open", "\n0f12", "\n0d12", "\n0x", "\n99999999999999999999", "\n12abc"]
+        {
             assert_eq!(tokens(text).expect_err(text).line, 2, "{text}");
         }
     }

@@ -9,8 +9,8 @@ mod types;
 
 pub(crate) use parser::parse;
 pub(crate) use tree::{
-    Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space, Statement, Unit,
-    Variable,
+    Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space,
+    Statement, Unit, Variable,
 };
 pub(crate) use types::{Kind, Type};
 

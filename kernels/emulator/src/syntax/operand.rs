@@ -8,7 +8,8 @@ use super::{Base, Operand, Parsed, Type};
 const DEPTH: u32 = 32;
 
 /// Binary operators by rising precedence, as in C.
-const OPERATORS: [&[&str]; 8] = [&["|"], &["^"], &["&"], &["==", "!="], &["<=", ">="], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
+const OPERATORS: [&[&str]; 8] =
+    [&["|"], &["^"], &["&"], &["==", "!="], &["<=", ">="], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
 
 impl<'a> Parser<'a> {
     /// One operand of an instruction.

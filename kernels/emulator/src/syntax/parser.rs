@@ -2,8 +2,8 @@
 
 use super::lexer::{Lexeme, Token, tokens};
 use super::{
-    Call, Complaint, Function, Initial, Instruction, Label, Operand, Parsed, Patch, Prototype, Registers, Space,
-    Statement, Type, Unit, Variable,
+    Call, Complaint, Function, Initial, Instruction, Label, Operand, Parsed, Patch, Prototype, Registers,
+    Space, Statement, Type, Unit, Variable,
 };
 
 /// Most bytes of one variable: more than any GPU's memory.
@@ -168,17 +168,28 @@ impl<'a> Parser<'a> {
         let line = self.token().line;
         let name = self.word()?;
         let parameters = if self.peek() == Lexeme::Mark('(') { self.formals()? } else { Vec::new() };
-        let mut function =
-            Function { name, entry, line, returns, parameters, body: None, required_block: None, max_threads: None };
+        let mut function = Function {
+            name,
+            entry,
+            line,
+            returns,
+            parameters,
+            body: None,
+            required_block: None,
+            max_threads: None,
+        };
         loop {
             match self.peek() {
                 Lexeme::Dot("noreturn" | "explicitcluster") => self.bump(),
                 Lexeme::Dot("reqntid") => function.required_block = Some(self.shape()?),
                 Lexeme::Dot("maxntid") => {
                     let shape = self.shape()?;
-                    function.max_threads = Some(shape.iter().map(|&n| u64::from(n)).fold(1, u64::saturating_mul));
+                    function.max_threads =
+                        Some(shape.iter().map(|&n| u64::from(n)).fold(1, u64::saturating_mul));
                 }
-                Lexeme::Dot("minnctapersm" | "maxnreg" | "maxclusterrank" | "maxnctapersm" | "reqnctapercluster") => {
+                Lexeme::Dot(
+                    "minnctapersm" | "maxnreg" | "maxclusterrank" | "maxnctapersm" | "reqnctapercluster",
+                ) => {
                     self.shape()?;
                 }
                 Lexeme::Dot("pragma") => {
@@ -309,7 +320,8 @@ impl<'a> Parser<'a> {
             bytes = bytes.saturating_mul(length);
         }
         let initial = if self.eat('=') {
-            let row = lengths.iter().skip(usize::from(!open)).product::<u64>().saturating_mul(ty.bytes() * lanes);
+            let row =
+                lengths.iter().skip(usize::from(!open)).product::<u64>().saturating_mul(ty.bytes() * lanes);
             Some(self.initial(ty, row)?)
         } else {
             None
@@ -321,10 +333,16 @@ impl<'a> Parser<'a> {
             };
         }
         if bytes > VARIABLE_BYTES {
-            return Err(Complaint::new(line, format!("{name} has {bytes} bytes; at most {VARIABLE_BYTES} are possible")));
+            return Err(Complaint::new(
+                line,
+                format!("{name} has {bytes} bytes; at most {VARIABLE_BYTES} are possible"),
+            ));
         }
         if initial.as_ref().is_some_and(|i| i.bytes.len() as u64 > bytes) {
-            return Err(Complaint::new(line, format!("{name} has more initial values than its {bytes} bytes hold")));
+            return Err(Complaint::new(
+                line,
+                format!("{name} has more initial values than its {bytes} bytes hold"),
+            ));
         }
         Ok(Variable { name, space, ty, bytes, align, initial, external, line })
     }

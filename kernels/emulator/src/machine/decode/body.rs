@@ -10,7 +10,8 @@ use super::Build;
 use super::scope::{Class, Register, Scopes, Symbol, labels};
 use super::suffix::Suffixes;
 use crate::syntax::{
-    Complaint, Function, Instruction, Kind, Operand, Parsed, Prototype, Registers, Space, Statement, Type, Variable,
+    Complaint, Function, Instruction, Kind, Operand, Parsed, Prototype, Registers, Space, Statement, Type,
+    Variable,
 };
 
 /// Most bytes of a function's local variables: what CUDA allows a thread.
@@ -133,8 +134,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         let offset = self.routine.frame.next_multiple_of(align.max(1));
         self.routine.frame = offset.saturating_add(bytes);
         if self.routine.frame > FRAME_BYTES {
-            let message =
-                format!("{} bytes of local variables; at most {FRAME_BYTES} are possible", self.routine.frame);
+            let message = format!(
+                "{} bytes of local variables; at most {FRAME_BYTES} are possible",
+                self.routine.frame
+            );
             return Err(Complaint::new(line, message));
         }
         Ok(offset)
@@ -230,7 +233,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 Symbol::Frame(self.frame_room(variable.bytes, variable.align, variable.line)?)
             }
             Space::Global | Space::Const | Space::Register => {
-                return Err(Complaint::new(variable.line, "global variables within functions are not supported"));
+                return Err(Complaint::new(
+                    variable.line,
+                    "global variables within functions are not supported",
+                ));
             }
         };
         self.declare(variable.name, symbol, variable.line)
@@ -260,14 +266,16 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "isspacep" => self.in_space(s),
             "prefetch" | "prefetchu" | "applypriority" | "discard" => self.ignored(s),
             "mov" => self.mov(s),
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => self.arithmetic(i.name, s),
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
+                self.arithmetic(i.name, s)
+            }
             "rem" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => self.integer(i.name, s),
             "addc" | "subc" | "madc" => self.carry(i.name, s),
             "rcp" | "rsqrt" | "sqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "testp" => {
                 self.function(i.name, s)
             }
-            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe" | "bfi"
-            | "bfind" | "popc" | "clz" | "brev" | "fns" | "bmsk" | "szext" => self.logic(i.name, s),
+            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
+            | "bfi" | "bfind" | "popc" | "clz" | "brev" | "fns" | "bmsk" | "szext" => self.logic(i.name, s),
             "setp" => self.setp(s),
             "set" => self.set(s),
             "selp" => self.selp(s),
@@ -489,15 +497,18 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             return self.fail(format!("the result has {} bits, more than its register", ty.width()));
         }
         Ok(Value {
-                loc: Loc::register(register.index),
-                wide: register.class == Class::Wide,
-                sixteen: register.ty.width() <= 16,
-            })
+            loc: Loc::register(register.index),
+            wide: register.class == Class::Wide,
+            sixteen: register.ty.width() <= 16,
+        })
     }
 }
 
 fn is_clock(name: &str) -> bool {
-    matches!(name, "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi")
+    matches!(
+        name,
+        "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi"
+    )
 }
 
 fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register> {

@@ -15,19 +15,56 @@ pub(super) enum Comparison {
 }
 
 const COMPARISONS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu",
+    "num", "nan",
 ];
 
 /// The comparison of two values of an ordered type.
 macro_rules! ordered {
     ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
         match $name {
-            "eq" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a == b }),
-            "ne" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a < b || a > b }),
-            "lt" | "lo" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a < b }),
-            "le" | "ls" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a <= b }),
-            "gt" | "hi" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a > b }),
-            "ge" | "hs" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a >= b }),
+            "eq" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a == b
+            }),
+            "ne" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a < b || a > b
+            }),
+            "lt" | "lo" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a < b
+            }),
+            "le" | "ls" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a <= b
+            }),
+            "gt" | "hi" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a > b
+            }),
+            "ge" | "hs" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a >= b
+            }),
             _ => return None,
         }
     };
@@ -37,14 +74,62 @@ macro_rules! ordered {
 macro_rules! unordered {
     ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
         match $name {
-            "equ" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !(a < b || a > b) }),
-            "neu" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a != b }),
-            "ltu" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !(a >= b) }),
-            "leu" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !(a > b) }),
-            "gtu" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !(a <= b) }),
-            "geu" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !(a < b) }),
-            "num" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; !a.is_nan() && !b.is_nan() }),
-            "nan" => $wrap!(|a, b| { let $x = a; let a = $read; let $x = b; let b = $read; a.is_nan() || b.is_nan() }),
+            "equ" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a < b || a > b)
+            }),
+            "neu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a != b
+            }),
+            "ltu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a >= b)
+            }),
+            "leu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a > b)
+            }),
+            "gtu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a <= b)
+            }),
+            "geu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a < b)
+            }),
+            "num" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !a.is_nan() && !b.is_nan()
+            }),
+            "nan" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a.is_nan() || b.is_nan()
+            }),
             name => ordered!(name, $wrap, |$x| $read),
         }
     };
@@ -73,7 +158,9 @@ fn comparison(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
         (Kind::Float, 32) if ftz => unordered!(name, narrow, |x| f32::from_bits(flush(x))),
         (Kind::Float, 32) => unordered!(name, narrow, |x| f32::from_bits(x)),
         (Kind::Float, 64) => unordered!(name, wide, |x| f64::from_bits(x)),
-        (Kind::Float, 16) if ftz => unordered!(name, narrow, |x| Half::F16.widen(Half::F16.flush(x & 0xffff))),
+        (Kind::Float, 16) if ftz => {
+            unordered!(name, narrow, |x| Half::F16.widen(Half::F16.flush(x & 0xffff)))
+        }
         (Kind::Float, 16) => unordered!(name, narrow, |x| Half::F16.widen(x)),
         (Kind::Brain, 16) => unordered!(name, narrow, |x| Half::Bf16.widen(x)),
         _ => return None,

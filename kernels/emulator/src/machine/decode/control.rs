@@ -2,9 +2,8 @@
 
 use super::super::barrier::{BarrierKind, BarrierOp};
 use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Join, Loc, Op, Pred, Value};
+use super::super::program::{Join, Op, Pred, Value};
 use super::body::Body;
-use super::memory::B64;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
 use crate::syntax::{Instruction, Operand, Parsed, Type, Variable};
@@ -47,7 +46,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         s.take("uni");
-        let [index, Operand::Name(name)] = s.operands()? else { return self.fail("expected a list of targets") };
+        let [index, Operand::Name(name)] = s.operands()? else {
+            return self.fail("expected a list of targets");
+        };
         let index = self.value(index, Type::B32)?;
         let Some(&table) = self.tables.get(name) else {
             return self.fail(format!("{name} is no list of targets"));
@@ -75,7 +76,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 let loc = self.wide_value(&Operand::Name(call.callee))?;
                 let prototype = call.through.and_then(|name| self.prototypes.get(name).copied());
                 let Some(prototype) = prototype else {
-                    return self.fail("a call through a register needs a .callprototype that stands before it");
+                    return self
+                        .fail("a call through a register needs a .callprototype that stands before it");
                 };
                 (Callee::Indirect(loc), &prototype.returns, &prototype.parameters)
             }
@@ -131,7 +133,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             }
             let [members] = s.operands()?;
             let members = self.value(members, Type::B32)?;
-            self.emit(Op::Barrier(Box::new(BarrierOp { kind: BarrierKind::Warp(members), ..BarrierOp::default() })));
+            self.emit(Op::Barrier(Box::new(BarrierOp {
+                kind: BarrierKind::Warp(members),
+                ..BarrierOp::default()
+            })));
             return Ok(());
         }
         s.take("cta");
@@ -144,7 +149,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => {
                 let Some(op) = s.take_any(&["popc", "and", "or"]) else { return Err(s.unknown()) };
                 let ty = s.ty()?;
-                let [to, middle @ .., from] = operands else { return self.fail("bar.red needs more operands") };
+                let [to, middle @ .., from] = operands else {
+                    return self.fail("bar.red needs more operands");
+                };
                 operands = middle;
                 let from = self.predicate(from)?;
                 match op {
@@ -156,7 +163,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let (id, count) = match operands {
             [id] if !matches!(kind, BarrierKind::Arrive) => (id, None),
             [id, count] => (id, Some(count)),
-            _ => return self.fail("expected a barrier's number, and the number of threads where it only arrives"),
+            _ => {
+                return self
+                    .fail("expected a barrier's number, and the number of threads where it only arrives");
+            }
         };
         let id = self.value(id, Type::B32)?;
         let count = match count {
@@ -178,10 +188,5 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             }
             operand => self.predicate(operand),
         }
-    }
-
-    /// 64 bits of either an address register or a constant.
-    pub(super) fn b64(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
-        self.value(operand, B64)
     }
 }

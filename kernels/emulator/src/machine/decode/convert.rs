@@ -78,7 +78,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let integer = to.integer() || from.integer();
         // Integers need no rounding, floats that turn into integers do (PTX ISA says .rni and so on; .rz stands for it in
         // nothing that a compiler writes).
-        let rounding = round.unwrap_or(if integer && !from.integer() { Rounding::Zero } else { Rounding::Nearest });
+        let rounding =
+            round.unwrap_or(if integer && !from.integer() { Rounding::Zero } else { Rounding::Nearest });
         if from.integer() && (ftz || relu || whole.is_some()) || to.integer() && relu {
             return Err(s.unknown());
         }
@@ -115,11 +116,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let result = if d.wide { d.loc } else { Loc::register(self.temporary(B64)?.index) };
         self.emit(Op::Math64(Math64::Convert(conversion), result, [source, Loc::ZERO, Loc::ZERO]));
         if !d.wide {
-            let low: Narrow = if holds(d) == 16 {
-                lanes!(|a, _, _| a as u32 & 0xffff)
-            } else {
-                lanes!(|a, _, _| a as u32)
-            };
+            let low: Narrow =
+                if holds(d) == 16 { lanes!(|a, _, _| a as u32 & 0xffff) } else { lanes!(|a, _, _| a as u32) };
             self.emit(Op::Narrow(low, d.loc, [result, Loc::ZERO, Loc::ZERO]));
         }
         Ok(())

@@ -36,7 +36,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let ty = s.ty()?;
         match ty.kind {
             Kind::Float | Kind::Brain => self.float_arithmetic(name, ty, s),
-            Kind::Bits | Kind::Unsigned | Kind::Signed if name != "fma" => self.integer_arithmetic(name, ty, s),
+            Kind::Bits | Kind::Unsigned | Kind::Signed if name != "fma" => {
+                self.integer_arithmetic(name, ty, s)
+            }
             _ => Err(s.unknown()),
         }
     }

@@ -54,7 +54,9 @@ fn high(ty: Type) -> Option<Lanes> {
             let high = (i32::from(a as i16) * i32::from(b as i16)) >> 16;
             (high as u32).wrapping_add(c) & 0xffff
         })),
-        (false, 16) => Lanes::Narrow(lanes!(|a, b, c| (((a & 0xffff) * (b & 0xffff)) >> 16).wrapping_add(c) & 0xffff)),
+        (false, 16) => {
+            Lanes::Narrow(lanes!(|a, b, c| (((a & 0xffff) * (b & 0xffff)) >> 16).wrapping_add(c) & 0xffff))
+        }
         (true, 32) => Lanes::Narrow(lanes!(|a, b, c| {
             (((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32).wrapping_add(c)
         })),
@@ -73,7 +75,12 @@ fn high(ty: Type) -> Option<Lanes> {
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     /// `add`, `sub`, `mul`, … of integers; `ty` is taken already.
-    pub(super) fn integer_arithmetic(&mut self, name: &str, ty: Type, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+    pub(super) fn integer_arithmetic(
+        &mut self,
+        name: &str,
+        ty: Type,
+        s: &mut Suffixes<'m, 'a>,
+    ) -> Parsed<()> {
         if s.take("cc") {
             let carry = Carry { wide: ty.bits == 64, subtract: name == "sub", takes: false, gives: true };
             return match name {
@@ -227,7 +234,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     (true, false) => lanes!(|a, b, c| ((a << 8) as i32 >> 8)
                         .wrapping_mul((b << 8) as i32 >> 8)
                         .wrapping_add(c as i32) as u32),
-                    (false, false) => lanes!(|a, b, c| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff).wrapping_add(c)),
+                    (false, false) => {
+                        lanes!(|a, b, c| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff).wrapping_add(c))
+                    }
                     (true, true) => lanes!(|a, b, c| {
                         let product = i64::from((a << 8) as i32 >> 8) * i64::from((b << 8) as i32 >> 8);
                         ((product >> 16) as u32).wrapping_add(c)
@@ -276,7 +285,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 lanes!(|a, b, c| {
                     let mut sum = c as i32;
                     for i in 0..2 {
-                        let product = i32::from((a >> (16 * i)) as $a) * i32::from((b >> ($at + 8 * i)) as $b);
+                        let product =
+                            i32::from((a >> (16 * i)) as $a) * i32::from((b >> ($at + 8 * i)) as $b);
                         sum = sum.wrapping_add(product);
                     }
                     sum as u32

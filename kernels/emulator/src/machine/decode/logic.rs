@@ -210,7 +210,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         let [to, a, b, c, table] = s.operands()?;
-        let Operand::Integer(table @ 0..=255) = *table else { return self.fail("lop3's table is a number below 256") };
+        let Operand::Integer(table @ 0..=255) = *table else {
+            return self.fail("lop3's table is a number below 256");
+        };
         let from = [self.value(a, ty)?, self.value(b, ty)?, self.value(c, ty)?];
         let to = self.to(to, ty)?;
         // The sum of the products whose bit in the table is set, one product at a time.
@@ -275,7 +277,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.emit(Op::Lane32(pick, low, [mode, p0, p1]));
         self.emit(Op::Lane32(pick, high, [mode, p2, p3]));
         let picked = self.scratch()?;
-        self.emit(Op::Lane32(lanes!(|m, low, high| if m & 2 == 0 { low } else { high }), picked, [mode, low, high]));
+        self.emit(Op::Lane32(
+            lanes!(|m, low, high| if m & 2 == 0 { low } else { high }),
+            picked,
+            [mode, low, high],
+        ));
         let to = self.to(to, Type::B32)?;
         self.emit(Op::Lane32(f, to, [from[0], from[1], picked]));
         Ok(())
@@ -295,7 +301,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             (false, 32) => {
                 Op::Lane32(lanes!(|a, b, c| extract(u64::from(a), b, c, 32, false) as u32), to, from)
             }
-            (true, 32) => Op::Lane32(lanes!(|a, b, c| extract(u64::from(a), b, c, 32, true) as u32), to, from),
+            (true, 32) => {
+                Op::Lane32(lanes!(|a, b, c| extract(u64::from(a), b, c, 32, true) as u32), to, from)
+            }
             (false, 64) => Op::Shift(lanes!(|a, b, c| extract(a, b, c, 64, false)), to, from),
             (true, 64) => Op::Shift(lanes!(|a, b, c| extract(a, b, c, 64, true)), to, from),
             _ => return Err(s.unknown()),
@@ -314,7 +322,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             32 => {
                 let (mask, moved) = (self.scratch()?, self.scratch()?);
                 let field3 = [field[0], field[1], Loc::ZERO];
-                self.emit(Op::Lane32(lanes!(|pos, len, _| insert(u64::MAX, 0, pos, len) as u32), mask, field3));
+                self.emit(Op::Lane32(
+                    lanes!(|pos, len, _| insert(u64::MAX, 0, pos, len) as u32),
+                    mask,
+                    field3,
+                ));
                 let shift: F32 = lanes!(|a, pos, _| u64::from(a).checked_shl(pos & 0xff).unwrap_or(0) as u32);
                 self.emit(Op::Lane32(shift, moved, [values[0], field[0], Loc::ZERO]));
                 let merge: F32 = lanes!(|moved, b, mask| moved & mask | b & !mask);
@@ -328,7 +340,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.emit(Op::Shift(masked, mask, [ones, field[0], field[1]]));
                 let shift: Shift = lanes!(|a, pos, _| a.checked_shl(pos & 0xff).unwrap_or(0));
                 self.emit(Op::Shift(shift, moved, [values[0], field[0], Loc::ZERO]));
-                self.emit(Op::Lane64(lanes!(|moved, b, mask| moved & mask | b & !mask), to, [moved, values[1], mask]));
+                self.emit(Op::Lane64(
+                    lanes!(|moved, b, mask| moved & mask | b & !mask),
+                    to,
+                    [moved, values[1], mask],
+                ));
             }
             _ => return Err(s.unknown()),
         }
@@ -361,7 +377,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             ("clz", ..) => lanes!(|a, _, _| a.leading_zeros()),
             (_, false, false) => lanes!(|a, _, _| 63u32.wrapping_sub(a.leading_zeros())),
             (_, false, true) => lanes!(|a, _, _| if a == 0 { u32::MAX } else { a.leading_zeros() }),
-            (_, true, false) => lanes!(|a, _, _| 63u32.wrapping_sub((a ^ (a as i64 >> 63) as u64).leading_zeros())),
+            (_, true, false) => {
+                lanes!(|a, _, _| 63u32.wrapping_sub((a ^ (a as i64 >> 63) as u64).leading_zeros()))
+            }
             (_, true, true) => lanes!(|a, _, _| {
                 let a = a ^ (a as i64 >> 63) as u64;
                 if a == 0 { u32::MAX } else { a.leading_zeros() }

@@ -165,7 +165,10 @@ impl<'m, 'a> Build<'m, 'a> {
         let offset = self.shared.next_multiple_of(align.max(1));
         self.shared = offset.saturating_add(bytes);
         if self.shared > SHARED_BYTES {
-            return Err(Complaint::new(line, format!("{} bytes of static shared memory are too many", self.shared)));
+            return Err(Complaint::new(
+                line,
+                format!("{} bytes of static shared memory are too many", self.shared),
+            ));
         }
         Ok(offset)
     }
@@ -228,7 +231,8 @@ pub(crate) fn kernels(unit: &Unit<'_>) -> Parsed<Vec<(usize, Kernel)>> {
         for patch in patches {
             let found = names.variables.get(patch.name).map(|&v| unit.variables[v].space);
             if !matches!(found, Some(Space::Global | Space::Const)) {
-                let message = format!("{} is no global variable whose address could initialise another", patch.name);
+                let message =
+                    format!("{} is no global variable whose address could initialise another", patch.name);
                 return Err(Complaint::new(variable.line, message));
             }
         }

@@ -67,11 +67,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let to = self.to(to, ty)?;
         let halves: F32 = lanes!(|a, b, _| a & 0xffff | b << 16);
         let bytes: F32 = lanes!(|a, b, _| a & 0xff | (b & 0xff) << 8);
-        match (*values.as_slice(), part.bits) {
-            ([a, b], 32) => self.emit(Op::Join(to, [a, b])),
-            ([a, b], 16) => self.emit(Op::Lane32(halves, to, [a, b, Loc::ZERO])),
-            ([a, b], _) => self.emit(Op::Lane32(bytes, to, [a, b, Loc::ZERO])),
-            ([a, b, c, d], bits) => {
+        match (values.as_slice(), part.bits) {
+            (&[a, b], 32) => self.emit(Op::Join(to, [a, b])),
+            (&[a, b], 16) => self.emit(Op::Lane32(halves, to, [a, b, Loc::ZERO])),
+            (&[a, b], _) => self.emit(Op::Lane32(bytes, to, [a, b, Loc::ZERO])),
+            (&[a, b, c, d], bits) => {
                 let f = if bits == 16 { halves } else { bytes };
                 let low = Loc::register(self.temporary(Type::B32)?.index);
                 let high = Loc::register(self.temporary(Type::B32)?.index);

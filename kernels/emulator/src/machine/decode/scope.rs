@@ -117,7 +117,9 @@ impl<'a> Scopes<'a> {
             let range = scope.ranges.iter().find(|range| {
                 let Some(digits) = name.strip_prefix(range.prefix) else { return false };
                 let canonical = digits == "0" || !digits.starts_with('0');
-                range.prefix.len() >= number && canonical && digits.parse::<u64>().is_ok_and(|n| n < range.count)
+                range.prefix.len() >= number
+                    && canonical
+                    && digits.parse::<u64>().is_ok_and(|n| n < range.count)
             });
             if let Some(range) = range {
                 let symbol = Symbol::Register(make(range.ty)?);

@@ -73,7 +73,8 @@ impl<'i, 'a> Suffixes<'i, 'a> {
     pub fn operands<const N: usize>(&self) -> Parsed<&'i [Operand<'a>; N]> {
         let operands = self.instruction.operands.as_slice();
         operands.try_into().map_err(|_| {
-            let message = format!("{} takes {N} operands here, not {}", self.instruction.name, operands.len());
+            let message =
+                format!("{} takes {N} operands here, not {}", self.instruction.name, operands.len());
             Complaint::new(self.instruction.line, message)
         })
     }

@@ -32,7 +32,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         if s.take("wait_group") {
             let [groups] = s.operands()?;
-            let Operand::Integer(groups @ 0..) = *groups else { return self.fail("expected a number of groups") };
+            let Operand::Integer(groups @ 0..) = *groups else {
+                return self.fail("expected a number of groups");
+            };
             return Ok(Tile::Wait(u32::try_from(groups).unwrap_or(u32::MAX)));
         }
         let level = s.take_any(&["ca", "cg"]);

@@ -25,7 +25,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             "redux" => self.reduce(s)?,
             _ => {
                 let [to, members] = s.operands()?;
-                let Operand::Both(lane, p) = to else { return self.fail("expected a register and a predicate") };
+                let Operand::Both(lane, p) = to else {
+                    return self.fail("expected a register and a predicate");
+                };
                 let lane = self.to(&Operand::Name(lane), Type::B32)?;
                 let p = self.predicate_to(p)?;
                 Exchange::Elect { lane, p, members: self.value(members, Type::B32)? }
@@ -104,7 +106,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     fn reduce(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {
-        let Some(name) = s.take_any(&["add", "min", "max", "and", "or", "xor"]) else { return Err(s.unknown()) };
+        let Some(name) = s.take_any(&["add", "min", "max", "and", "or", "xor"]) else {
+            return Err(s.unknown());
+        };
         let ty = s.ty()?;
         let op = match (name, ty.kind) {
             ("add", Kind::Unsigned | Kind::Signed) => Reduce::Add,
