@@ -103,8 +103,7 @@ fn a_device_says_what_it_is() {
         assert!(!device.name.is_empty() && device.capability >= (8, 0) && device.multiprocessors > 0);
         assert!(device.shared_per_block >= 48 << 10);
         let memory = driver.memory().unwrap();
-        assert!(memory.free <= memory.total && memory.total <= device.memory.max(memory.total));
-        assert!(driver.memory().unwrap().total > 0);
+        assert!(memory.free <= memory.total && memory.total > 0);
     }
     assert_eq!(emulated().backend(), Backend::Emulated);
 }
