@@ -82,9 +82,14 @@ fn memory_that_comes_back_is_used_again_and_spoilt() {
 fn kernels_are_compiled_once() {
     on_every_device(|cuda| {
         let loaded = cuda.load(&kernel(100)).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&loaded, &cuda.load(&kernel(100)).unwrap()));
+        let larger = cuda.load(&Kernel { shared: 64 << 10, ..kernel(1000) }).unwrap();
+        assert!(loaded.shares_code(&larger) && loaded.geometry() != larger.geometry());
+        assert_eq!((loaded.name(), larger.geometry().grid), ("saxpy", [8, 1, 1]));
         let other_text = Kernel { ptx: format!("{SAXPY}\n// changed"), ..kernel(100) };
-        assert!(!std::sync::Arc::ptr_eq(&loaded, &cuda.load(&other_text).unwrap()));
+        assert!(!loaded.shares_code(&cuda.load(&other_text).unwrap()));
+        let y = cuda.zeros::<f32>(4).unwrap();
+        let arguments = [(&y).into(), (&y).into(), 1.0f32.into(), 4u32.into()];
+        [&larger, &loaded, &larger].iter().for_each(|kernel| cuda.launch(kernel, &arguments).unwrap());
 
         let written = std::cell::Cell::new(0);
         let find = |n: u32| {
@@ -95,7 +100,7 @@ fn kernels_are_compiled_once() {
         };
         let (a, b, c) = (find(100).unwrap(), find(200).unwrap(), find(100).unwrap());
         assert_eq!(written.get(), 2);
-        assert!(std::sync::Arc::ptr_eq(&a, &c) && !std::sync::Arc::ptr_eq(&a, &b));
+        assert!(a.geometry() == c.geometry() && a.geometry() != b.geometry());
         // Another type of specification is another map.
         cuda.kernel(&100u32, |n| Ok(kernel(*n))).unwrap();
         refused(
