@@ -2,6 +2,8 @@
 
 pub mod completions;
 pub mod data;
+mod device;
+pub mod doctor;
 pub mod eval;
 mod files;
 pub mod info;
@@ -68,6 +70,9 @@ pub enum Command {
     /// Run golden cases and compare every value
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Say what this machine has, and what of it is used
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
@@ -102,6 +107,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Data(command) => data::run(command, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
+        Command::Doctor(args) => doctor::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
     }
 }
