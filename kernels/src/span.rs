@@ -71,7 +71,7 @@ pub fn access_width(n: u32, most: u32) -> u32 {
 #[derive(Clone, Copy)]
 pub struct Span<'k> {
     first: Reg<'k, U32>,
-    len: u32,
+    width: u32,
 }
 
 impl<'k> Span<'k> {
@@ -80,21 +80,16 @@ impl<'k> Span<'k> {
         self.first
     }
 
-    /// Its elements.
-    pub fn len(self) -> u32 {
-        self.len
-    }
-
-    /// Whether it is one element of the tail (or of spans one wide).
-    pub fn is_single(self) -> bool {
-        self.len == 1
+    /// Its number of elements.
+    pub fn width(self) -> u32 {
+        self.width
     }
 
     /// The span's elements of an array, as f32, in as few accesses as there can be.
     pub fn load<T: Real>(self, array: Global<'k, T>) -> Vec<Reg<'k, F32>> {
         let at = array.at(self.first);
-        let part = self.len.min(T::VECTOR);
-        (0..self.len).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
+        let part = self.width.min(T::VECTOR);
+        (0..self.width).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
     }
 
     /// Writes them, rounded to the nearest.
@@ -110,15 +105,15 @@ impl<'k> Span<'k> {
 impl Asm {
     /// Covers elements 0 … n − 1: thread t takes the span of `width` (a power of two) from t·width on; the thread after
     /// the last whole one takes the tail, element by element. For a launch of ⌈n / width⌉ threads or more. Where a span
-    /// takes up to 16 bytes of an array, a warp's access to it is one piece of memory.
+    /// takes up to 16 bytes of an array, a warp's access to it is one piece of memory. n may be up to 2³² − 2¹².
     pub fn each_span<'k>(&'k self, n: u32, width: u32, body: impl Fn(Span<'k>)) {
         let first = self.global_thread() * width;
         let (whole, tail) = (n / width * width, n % width);
         if whole > 0 {
-            self.if_(first.lt(whole), || body(Span { first, len: width }));
+            self.if_(first.lt(whole), || body(Span { first, width }));
         }
         if tail > 0 {
-            self.if_(first.eq(whole), || self.for_range(whole, n, 1, |i| body(Span { first: i, len: 1 })));
+            self.if_(first.eq(whole), || self.for_range(whole, n, 1, |i| body(Span { first: i, width: 1 })));
         }
     }
 }

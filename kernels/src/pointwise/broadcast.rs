@@ -25,7 +25,7 @@ pub fn bias<T: Real>(rows: u32, cols: u32, target: Target) -> Kernel {
         let (x, b, y) = (k.pointer::<T>("x"), k.pointer::<T>("b"), k.pointer::<T>("y"));
         k.each_span(n, width, |span| {
             let (_, col) = k.divide(span.first(), cols);
-            let bias = T::load(b.at(col), span.len());
+            let bias = T::load(b.at(col), span.width());
             let values: Vec<_> = span.load(x).into_iter().zip(bias).map(|(x, b)| x + b).collect();
             span.store(y, &values);
         });
@@ -88,11 +88,11 @@ pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Ke
         k.each_span(n, width, |span| {
             let (row, col) = k.divide(span.first(), cols);
             let values = match along {
-                Along::All => vec![x.load(); span.len() as usize],
-                Along::Rows => vec![x.at(row).load(); span.len() as usize],
+                Along::All => vec![x.load(); span.width() as usize],
+                Along::Rows => vec![x.at(row).load(); span.width() as usize],
                 Along::Cols => {
-                    let part = span.len().min(F32::VECTOR);
-                    let parts = (0..span.len()).step_by(part as usize);
+                    let part = span.width().min(F32::VECTOR);
+                    let parts = (0..span.width()).step_by(part as usize);
                     parts.flat_map(|i| F32::load(x.at(col).plus(i.into()), part)).collect()
                 }
             };

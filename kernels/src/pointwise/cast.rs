@@ -37,6 +37,6 @@ pub fn fill<T: Real>(n: u32, target: Target) -> Kernel {
     }
     .kernel(|k| {
         let (y, value) = (k.pointer::<T>("y"), k.parameter_f32("value"));
-        k.each_span(n, T::VECTOR, |span| span.store(y, &vec![value; span.len() as usize]));
+        k.each_span(n, T::VECTOR, |span| span.store(y, &vec![value; span.width() as usize]));
     })
 }

@@ -52,8 +52,8 @@ impl Frames {
             let (x, y) = (k.pointer::<U8>("x"), k.pointer::<T>("y"));
             k.each_span(n, width, |span| {
                 let (byte, phase) = k.divide(span.first(), repeat);
-                let values: Vec<_> = self.bytes(k, x, byte, span.len()).into_iter().map(unit).collect();
-                span.store(y, &self.repeated(k, &values, phase, span.len()));
+                let values: Vec<_> = self.bytes(k, x, byte, span.width()).into_iter().map(unit).collect();
+                span.store(y, &self.repeated(k, &values, phase, span.width()));
             });
         })
     }
