@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use half::f16;
-use ssmv_autograd::ops::pointwise::{Exp, Relu, Sigmoid, Silu, Softplus, Tanh, Unary};
+use ssmv_autograd::{
+    Result, Tensor,
+    ops::pointwise::{Exp, Relu, Sigmoid, Silu, Softplus, Tanh, Unary},
+};
 use ssmv_kernels::{
     Kernel, Target,
     pointwise::{self, ACTIVATIONS, Activation, Along, Frames, unary},
@@ -114,34 +117,37 @@ fn every_activation_has_its_case() {
     assert_eq!(tested, ACTIVATIONS.iter().map(|a| a.name).collect());
 }
 
+/// Panics unless the numbers are the CPU's f32 ones, rounded to the type, to the bit.
+fn exact<H: Host>(kernel: &Kernel, got: &[f32], want: &Tensor) {
+    let want: Vec<_> = want.values::<f32>().unwrap().iter().map(|&x| H::round(x).into()).collect();
+    compare::<H>(&kernel.name, got, &want, Tolerance::Exact);
+}
+
 /// f32 arithmetic as the CPU does it, rounded once more for f16: to the bit.
 fn arithmetic_is_exact<H: Host>() {
-    type Binary = (fn(u32, Target) -> Kernel, fn(f32, f32) -> f32);
+    type Binary = (fn(u32, Target) -> Kernel, fn(&Tensor, &Tensor) -> Result<Tensor>);
     let binaries: [Binary; 3] = [
-        (pointwise::add::<H::Gpu>, |a, b| a + b),
-        (pointwise::sub::<H::Gpu>, |a, b| a - b),
-        (pointwise::mul::<H::Gpu>, |a, b| a * b),
+        (pointwise::add::<H::Gpu>, Tensor::add),
+        (pointwise::sub::<H::Gpu>, |a, b| a.add(&b.scale(-1.0)?)),
+        (pointwise::mul::<H::Gpu>, Tensor::mul),
     ];
     for n in SIZES {
         let mut random = Random(100 + n as u64);
         let (a, b) = (random.with_corners::<H>(n), random.with_corners::<H>(n));
         let (a_bytes, b_bytes) = (H::encode(&a), H::encode(&b));
-        let exact = |kernel: &Kernel, got: &[f32], f: &dyn Fn(usize) -> f32| {
-            let want: Vec<_> = (0..n).map(|i| H::round(f(i)).into()).collect();
-            compare::<H>(&kernel.name, got, &want, Tolerance::Exact);
-        };
+        let [a, b] = [a, b].map(|x| Tensor::new([n], &x).unwrap());
         for (kernel, f) in binaries {
             let kernel = kernel(n as u32, TARGET);
             let y = output::<H>(&kernel, n, &[&a_bytes, &b_bytes], None);
-            exact(&kernel, &y, &|i| f(a[i], b[i]));
+            exact::<H>(&kernel, &y, &f(&a, &b).unwrap());
         }
         let kernel = pointwise::scale::<H::Gpu>(n as u32, TARGET);
         let y = output::<H>(&kernel, n, &[&a_bytes], Some(-0.3));
-        exact(&kernel, &y, &|i| a[i] * -0.3);
+        exact::<H>(&kernel, &y, &a.scale(-0.3).unwrap());
 
         let kernel = pointwise::fill::<H::Gpu>(n as u32, TARGET);
         let y = output::<H>(&kernel, n, &[], Some(0.1));
-        exact(&kernel, &y, &|_| 0.1);
+        exact::<H>(&kernel, &y, &Tensor::new([n], &vec![0.1f32; n]).unwrap());
     }
 }
 
@@ -210,8 +216,8 @@ fn broadcasts_agree<H: Host>() {
         let (x, b) = (random.with_corners::<H>(n), random.with_corners::<H>(cols));
         let kernel = pointwise::bias::<H::Gpu>(rows as u32, cols as u32, TARGET);
         let y = output::<H>(&kernel, n, &[&H::encode(&x), &H::encode(&b)], None);
-        let want: Vec<_> = (0..n).map(|i| H::round(x[i] + b[i % cols]).into()).collect();
-        compare::<H>(&kernel.name, &y, &want, Tolerance::Exact);
+        let on_cpu = Tensor::new([rows, cols], &x).unwrap().bias(&Tensor::new([cols], &b).unwrap());
+        exact::<H>(&kernel, &y, &on_cpu.unwrap());
 
         for along in Along::ALL {
             let len = [1, rows, cols][Along::ALL.iter().position(|&a| a == along).unwrap()];
