@@ -34,7 +34,7 @@ pub(super) fn reduce_kernel(gemm: &Gemm, splits: u32, target: Target) -> Kernel 
             let first = workspace.at(i);
             let part = |s: u32| {
                 let at = first.plus(i64::from(s) * i64::from(total));
-                if width == 4 { F32::load_vector(at) } else { vec![at.load()] }
+                F32::load(at, width)
             };
             let sums = (1..splits)
                 .fold(part(0), |sums, s| sums.into_iter().zip(part(s)).map(|(sum, x)| sum + x).collect());
