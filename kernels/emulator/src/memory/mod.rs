@@ -7,8 +7,8 @@
 //! | `global.rs`, `allocation.rs` | the host's side: allocations, copies, what was written |
 //! | `view.rs` | a warp's loads, stores and atomics of global memory |
 //! | `shared.rs`, `bytes.rs` | a block's shared memory |
-//! | `runs.rs` | an access cut where its addresses jump |
-//! | `races.rs`, `clocks.rs` | who touched which byte of it last, and what happened before what |
+//! | `runs.rs`, `scatter.rs` | an access cut where its addresses jump, or taken whole |
+//! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
 //! | `copies.rs` | asynchronous copies that have not landed |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
@@ -21,6 +21,7 @@ mod global;
 mod local;
 mod races;
 mod runs;
+mod scatter;
 mod shared;
 pub(crate) mod traffic;
 mod view;

@@ -327,7 +327,7 @@ fn compare(steps: Vec<Step>, exact: bool) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
     #[test]
     fn races_are_those_of_the_definition(steps in steps()) {
         compare(steps, true)?;
