@@ -10,6 +10,7 @@
 //! | `runs.rs`, `scatter.rs` | an access cut where its addresses jump, or taken whole |
 //! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
 //! | `copies.rs` | asynchronous copies that have not landed |
+//! | `faults.rs` | what is said when something is wrong |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
 
@@ -17,6 +18,7 @@ mod allocation;
 mod bytes;
 mod clocks;
 mod copies;
+mod faults;
 mod global;
 mod local;
 mod races;
@@ -28,8 +30,6 @@ mod view;
 
 #[cfg(test)]
 mod tests;
-
-use crate::error::{Fault, FaultKind};
 
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
@@ -165,17 +165,4 @@ fn groups(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u64)> {
         at += count;
         Some((group, (u64::MAX >> (64 - count)) << from))
     })
-}
-
-/// The fault of a lane at an address.
-#[cold]
-fn fault(kind: FaultKind, lane: usize, address: u64, message: String) -> Fault {
-    Fault { kind, lane: lane as u32, address: Some(address), message }
-}
-
-/// The fault of an address that is no multiple of the width.
-#[cold]
-fn misaligned(lane: usize, address: u64, bytes: u32) -> Fault {
-    let message = format!("{bytes} bytes at {address:#x}: the address must be a multiple of {bytes}");
-    fault(FaultKind::Misaligned, lane, address, message)
 }

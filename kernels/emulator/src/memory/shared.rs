@@ -3,11 +3,12 @@
 //! Addresses are offsets from the start of the block's shared memory.
 
 use super::bytes::Bytes;
-use super::copies::{Collision, Copies, Request};
-use super::races::{Conflict, Deed, Races};
+use super::copies::{Copies, Request};
+use super::faults::{check_agreement, copying, fault, misaligned, pending, race, source_pending, unwritten};
+use super::races::{Deed, Races};
 use super::runs::{Run, Runs};
 use super::scatter::Scatter;
-use super::{Access, LANES, Site, View, Words, fault, lanes, low_bytes, misaligned, set_lane_value};
+use super::{Access, LANES, Site, View, Words, lanes, set_lane_value};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
@@ -195,11 +196,7 @@ impl Shared {
         }
         let clash = self.copies.issue(site.warp as usize, site.line, access, sources, source_bytes, data);
         match clash {
-            Some(lane) if self.checks.pending_copies => {
-                let address = access.addresses[lane];
-                let message = format!("shared address {address:#x}: a lower lane copies to the same bytes");
-                Err(fault(FaultKind::PendingCopy, lane, address, message))
-            }
+            Some(lane) if self.checks.pending_copies => Err(copying(lane, access.addresses[lane])),
             _ => Ok(()),
         }
     }
@@ -228,14 +225,8 @@ impl Shared {
         }
         for lane in lanes(access.mask) {
             let address = access.addresses[lane];
-            if let Some(Collision { thread, line, .. }) =
-                self.copies.reading_from(address, access.bytes.into())
-            {
-                let message = format!(
-                    "{} bytes at {address:#x}: the source of an asynchronous copy that thread {thread} issued in line {line} and has not waited for",
-                    access.bytes
-                );
-                return Err(fault(FaultKind::PendingCopy, lane, address, message));
+            if let Some(found) = self.copies.reading_from(address, access.bytes.into()) {
+                return Err(source_pending(lane, address, access.bytes, found));
             }
         }
         Ok(())
@@ -414,62 +405,4 @@ fn land(races: &mut Option<Races>, bytes: &mut Bytes, warp: u32, request: &Reque
         }
         bytes.store(run, &request.data);
     }
-}
-
-/// Whether lanes of one store that share an address store one value there; each is compared with the lane before it there.
-#[cold]
-fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> Result<(), Fault> {
-    let mask = low_bytes(access.bytes.min(4)) as u32;
-    let parts = &words[..access.bytes.div_ceil(4) as usize];
-    for lane in lanes(access.mask) {
-        let address = access.addresses[lane];
-        let below =
-            lanes(access.mask & ((1 << lane) - 1)).filter(|&below| access.addresses[below] == address);
-        if let Some(other) = below.last()
-            && parts.iter().any(|word| (word[lane] ^ word[other]) & mask != 0)
-        {
-            let (address, thread) = (address as usize, site.warp * LANES as u32 + other as u32);
-            let conflict = Conflict { lane, address, deed: Deed::Written, thread, line: site.line };
-            return Err(race(site, Run::one(access, lane), conflict, Deed::Written));
-        }
-    }
-    Ok(())
-}
-
-#[cold]
-fn unwritten(run: Run, byte: usize) -> Fault {
-    let lane = run.lane + (byte - run.address) / run.bytes;
-    let address = run.address + (byte - run.address) / run.bytes * run.bytes;
-    let message = format!("{} bytes at shared address {address:#x}: nothing wrote byte {byte:#x}", run.bytes);
-    fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
-}
-
-#[cold]
-fn pending(run: Run, Collision { address, thread, line }: Collision) -> Fault {
-    let lane = run.lane + (address as usize - run.address) / run.bytes;
-    let message = format!(
-        "shared address {address:#x} is the destination of an asynchronous copy that thread {thread} issued in line {line} and has not waited for"
-    );
-    fault(FaultKind::PendingCopy, lane, address, message)
-}
-
-#[cold]
-fn race(site: Site, run: Run, conflict: Conflict, deed: Deed) -> Fault {
-    let Conflict { lane, address, deed: other_deed, thread: other, line: other_line } = conflict;
-    let thread = site.warp as usize * LANES + lane;
-    let now = match deed {
-        Deed::Read => "reads",
-        Deed::Written => "writes",
-        Deed::Changed => "atomically changes",
-    };
-    let before = match other_deed {
-        Deed::Read => "read",
-        Deed::Written => "wrote",
-        Deed::Changed => "atomically changed",
-    };
-    let message = format!(
-        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",
-        run.bytes, site.line
-    );
-    fault(FaultKind::Race, lane, address as u64, message)
 }

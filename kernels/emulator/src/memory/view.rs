@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::allocation::Allocation;
-use super::{Access, LANES, Memory, Words, fault, lane_value, lanes, low_bytes, misaligned, set_lane_value};
+use super::faults::{fault, misaligned};
+use super::{Access, LANES, Memory, Words, lane_value, lanes, low_bytes, set_lane_value};
 use crate::error::{Fault, FaultKind};
 use crate::options::Checks;
 
