@@ -12,9 +12,11 @@ fn switches(x: i32, y: &mut i32, other: &mut i32) {
             4 => r = (r << 3) + 1000,
             5 => r += 1000,
             6 => r %= 13,
-            7 => while r > 100 {
-                r /= 3;
-            },
+            7 => {
+                while r > 100 {
+                    r /= 3;
+                }
+            }
             8 => r = r.leading_zeros() as i32,
             9 => *other += r >> 2,
             10 => r = !v,

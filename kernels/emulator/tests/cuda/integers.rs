@@ -2,7 +2,13 @@ use super::*;
 
 /// Pairs, the second one never 0 and never −1: quotients exist.
 fn pairs() -> impl Strategy<Value = Vec<(i64, i64)>> {
-    let number = || prop_oneof![any::<i64>(), any::<i32>().prop_map(i64::from), (any::<i64>(), 0..64).prop_map(|(x, s)| x >> s)];
+    let number = || {
+        prop_oneof![
+            any::<i64>(),
+            any::<i32>().prop_map(i64::from),
+            (any::<i64>(), 0..64).prop_map(|(x, s)| x >> s)
+        ]
+    };
     some((number(), number().prop_filter("a divisor", |y| *y != 0 && *y != -1)), 200)
 }
 

@@ -58,7 +58,14 @@ impl Device {
     }
 
     /// Launches with everything checked; an error is a failed test.
-    fn launch(&self, kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[&[u8]]) -> Report {
+    fn launch(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        arguments: &[&[u8]],
+    ) -> Report {
         let geometry = Geometry { grid, block, shared };
         launch(&self.memory, &self.module, kernel, &geometry, arguments, &self.options)
             .unwrap_or_else(|e| panic!("{e}"))
@@ -118,6 +125,9 @@ fn assert_places(found: f32, expected: f64, most: f64, what: &str) {
         let distance = places(found, expected);
         assert!(distance <= most, "{what}: {found:e} is {distance} places from {expected:e}");
     } else {
-        assert!(found.to_bits() == near.to_bits() || (found.is_nan() && near.is_nan()), "{what}: {found:e}, not {near:e}");
+        assert!(
+            found.to_bits() == near.to_bits() || (found.is_nan() && near.is_nan()),
+            "{what}: {found:e}, not {near:e}"
+        );
     }
 }

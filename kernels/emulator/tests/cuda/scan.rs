@@ -3,10 +3,12 @@ use super::*;
 /// Sums within each block of 256.
 fn scanned(x: &[u64]) -> Vec<u64> {
     let block = |c: &[u64]| {
-        c.iter().scan(0u64, |sum, x| {
-            *sum = sum.wrapping_add(*x);
-            Some(*sum)
-        }).collect::<Vec<_>>()
+        c.iter()
+            .scan(0u64, |sum, x| {
+                *sum = sum.wrapping_add(*x);
+                Some(*sum)
+            })
+            .collect::<Vec<_>>()
     };
     x.chunks(256).flat_map(block).collect()
 }
