@@ -1,7 +1,6 @@
 //! How fast the emulator is: lane-instructions a second of a pointwise kernel, multiply-accumulates a second of a matrix
 //! product, on one core, without and with all checks. `cargo bench -p ssmv-emulator`
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use ssmv_emulator::{Checks, Geometry, Memory, Module, Options, Report, Result, launch};
@@ -13,22 +12,25 @@ const POINTWISE: &str = include_str!("pointwise.ptx");
 const SIZE: u64 = 256;
 
 fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     println!("one core; the best of several runs");
-    for (name, checks) in [("checks off", Checks::NONE), ("checks on", Checks::ALL)] {
+    for (checked, checks) in [("checks off", Checks::NONE), ("checks on", Checks::ALL)] {
         let options = Options { checks, threads: 1, ..Options::default() };
-        let (seconds, report) = pointwise(&options)?;
-        println!(
-            "pointwise, {name}: {:7.1} million lane-instructions/s ({:.1} ns a warp instruction)",
-            report.lane_instructions as f64 / seconds / 1e6,
-            seconds * 1e9 / report.warp_instructions as f64
-        );
-        let (seconds, report) = product(&options)?;
-        println!(
-            "product,   {name}: {:7.1} million multiply-accumulates/s, {:.1} million lane-instructions/s, {} conflicts",
-            report.tensor_macs as f64 / seconds / 1e6,
-            report.lane_instructions as f64 / seconds / 1e6,
-            report.bank_conflicts
-        );
+        for (name, run) in
+            [("pointwise", pointwise as fn(&Options) -> Result<(f64, Report)>), ("product", product)]
+        {
+            let label = format!("{name}, {checked}");
+            if !wanted.is_empty() && !wanted.iter().any(|w| label.contains(w.as_str())) {
+                continue;
+            }
+            let (seconds, report) = run(&options)?;
+            println!(
+                "{label:>21}: {:6.1} million lane-instructions/s, {:5.1} ns a warp instruction, {:6.1} million multiply-accumulates/s",
+                report.lane_instructions as f64 / seconds / 1e6,
+                seconds * 1e9 / report.warp_instructions as f64,
+                report.tensor_macs as f64 / seconds / 1e6,
+            );
+        }
     }
     Ok(())
 }
@@ -36,7 +38,7 @@ fn main() -> Result<()> {
 /// The best time of several runs.
 fn best(mut run: impl FnMut() -> Result<Report>) -> Result<(f64, Report)> {
     let mut best = (f64::INFINITY, Report::default());
-    for _ in 0..7 {
+    for _ in 0..15 {
         let start = Instant::now();
         let report = run()?;
         let seconds = start.elapsed().as_secs_f64();
@@ -100,7 +102,6 @@ fn product_text() -> String {
     // Copies: A's tile is 256 pieces of 16 bytes, B's as many; two of each a thread.
     line("shr.u32 %r7, %r0, 2; and.b32 %r8, %r0, 3;");
     line("add.u32 %r9, %r5, %r7;");
-    let _ = SIZE;
     line(&format!(
         "mul.wide.u32 %d3, %r9, {}; mul.wide.u32 %d4, %r8, 16; add.u64 %d3, %d3, %d4; add.u64 %d3, %d3, %d0;",
         2 * SIZE
@@ -186,7 +187,5 @@ fn product_text() -> String {
         line(&format!("st.global.v2.f32 [%d9+{}], {{%s{}, %s{}}};", at + 8 * 4 * SIZE, c + 2, c + 3));
     }
     line("ret;\n}");
-    let mut out = String::new();
-    let _ = write!(out, "{t}");
-    out
+    t
 }
