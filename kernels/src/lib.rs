@@ -5,6 +5,7 @@
 //! [`Kernel`], which a driver loads or the emulator runs.
 
 mod kernel;
+pub mod optim;
 pub mod pointwise;
 pub mod ptx;
 pub mod span;
