@@ -19,14 +19,14 @@ const WIDTH: u32 = 4;
 const GROUP: u32 = 64;
 
 /// Element types that an arena may have.
-pub trait Arena: Real {
+pub trait ArenaElement: Real {
     /// Four elements as f32, in one access.
     fn load_four<'k>(at: Global<'k, Self>) -> [Reg<'k, F32>; 4];
     /// Writes four in one access, rounded to the nearest.
     fn store_four<'k>(at: Global<'k, Self>, values: [Reg<'k, F32>; 4]);
 }
 
-impl Arena for F16 {
+impl ArenaElement for F16 {
     fn load_four<'k>(at: Global<'k, F16>) -> [Reg<'k, F32>; 4] {
         let [[a, b], [c, d]] = at.cast::<F16x2>().load_vector::<2>().map(Reg::to_f32);
         [a, b, c, d]
@@ -38,7 +38,7 @@ impl Arena for F16 {
     }
 }
 
-impl Arena for F32 {
+impl ArenaElement for F32 {
     fn load_four<'k>(at: Global<'k, F32>) -> [Reg<'k, F32>; 4] {
         at.load_vector()
     }
@@ -60,7 +60,7 @@ impl Arena for F32 {
 /// ([`decay_bitmap`]), state ([`StepState`](super::StepState)).
 /// Reads p, m, v, g and writes p, m, v and the copy: 28 bytes an element with f16 gradients, 30 with f32 ones, 28 without
 /// a copy. Bound by memory.
-pub fn adamw<G: Arena>(n: u32, copy: bool, target: Target) -> Kernel {
+pub fn adamw<G: ArenaElement>(n: u32, copy: bool, target: Target) -> Kernel {
     let name = format!("adamw_{}{}_n{n}", G::SPELLED, if copy { "_copy" } else { "" });
     let launch = Launch::new("adamw", name, target).threads(BLOCK, n.div_ceil(WIDTH).into());
     let each = 2 * 3 * 4 + G::BYTES + if copy { 2 } else { 0 };

@@ -10,7 +10,7 @@
 //! A warp takes a piece: each lane has 8 of the partial sums in registers, and five of the eight rounds of pairs are
 //! shuffles. A CPU adds rows of 256 elements to 256 sums, which vectorises at any width.
 
-use super::adamw::Arena;
+use super::adamw::ArenaElement;
 use crate::{
     Kernel, Target, Work,
     ptx::{Asm, F32, F64, Launch, Reg, Var},
@@ -41,7 +41,7 @@ pub fn partial_sums(n: u32) -> u32 {
 ///
 /// Parameters: gradients (`n` of `G`), partials ([`partial_sums`] f64).
 /// Reads the gradients once, 2 or 4 bytes an element: bound by memory.
-pub fn grad_norm<G: Arena>(n: u32, target: Target) -> Kernel {
+pub fn grad_norm<G: ArenaElement>(n: u32, target: Target) -> Kernel {
     let count = partial_sums(n);
     let launch = Launch::new("grad_norm", format!("grad_norm_{}_n{n}", G::SPELLED), target)
         .threads(BLOCK, u64::from(count) * 32);
@@ -76,11 +76,13 @@ pub fn grad_norm<G: Arena>(n: u32, target: Target) -> Kernel {
             k.step("the last piece, row by row");
             k.if_(piece.eq(whole), || {
                 let (rows, left) = (rest / LANES, rest % LANES);
-                k.for_range(0, rows * LANES, LANES, |offset| {
-                    let at = first.at(offset);
-                    let row: Vec<_> = vectors(0).flat_map(|i| G::load_vector(at.plus(i))).collect();
-                    add_squares(&sums, &row);
-                });
+                if rows > 0 {
+                    k.for_range(0, rows * LANES, LANES, |offset| {
+                        let at = first.at(offset);
+                        let row: Vec<_> = vectors(0).flat_map(|i| G::load_vector(at.plus(i))).collect();
+                        add_squares(&sums, &row);
+                    });
+                }
                 let each = sums.chunks_exact(G::VECTOR as usize);
                 for ((i, part), sums) in vectors(rows).zip((0..).step_by(32)).zip(each) {
                     let (full, tail) = ((left / G::VECTOR).saturating_sub(part), left % G::VECTOR);

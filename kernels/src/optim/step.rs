@@ -34,11 +34,13 @@ pub fn optimiser_step(n: u32, target: Target) -> Kernel {
         let thread = k.thread(0);
         let sum = k.var::<F64>(0.0);
         let whole = count / (ROUNDS * LANES) * (ROUNDS * LANES);
-        k.for_range(0, whole, ROUNDS * LANES, |offset| {
-            let at = partials.at(thread + offset);
-            let values: Vec<_> = (0..ROUNDS).map(|i| at.plus(i64::from(i * LANES)).load()).collect();
-            values.into_iter().for_each(|x| sum.add(x));
-        });
+        if whole > 0 {
+            k.for_range(0, whole, ROUNDS * LANES, |offset| {
+                let at = partials.at(thread + offset);
+                let values: Vec<_> = (0..ROUNDS).map(|i| at.plus(i64::from(i * LANES)).load()).collect();
+                values.into_iter().for_each(|x| sum.add(x));
+            });
+        }
         for offset in (whole..count).step_by(LANES as usize) {
             k.if_(thread.lt(count - offset), || sum.add(partials.at(thread).plus(offset.into()).load()));
         }
