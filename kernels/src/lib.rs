@@ -8,6 +8,8 @@ mod kernel;
 pub mod optim;
 pub mod pointwise;
 pub mod ptx;
+pub mod reduce;
 pub mod span;
+pub mod tile;
 
 pub use kernel::{Kernel, Parameter, Target, Work};

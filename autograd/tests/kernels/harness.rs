@@ -11,6 +11,8 @@ pub enum Arg<'a> {
     Out(usize),
     /// A buffer that the kernel reads and writes.
     InOut(&'a [u8]),
+    /// The buffer of an earlier argument.
+    Same(usize),
     /// No memory at all: any access is an error.
     Null,
     /// A number.
@@ -26,7 +28,7 @@ const POISON: u8 = 0xA5;
 pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     let memory = Memory::new(1 << 32);
     let module = Module::parse(&kernel.name, &kernel.ptx).unwrap().load(&memory).unwrap();
-    let mut bytes = Vec::new();
+    let mut bytes: Vec<Vec<u8>> = Vec::new();
     let mut outputs = Vec::new();
     for arg in args {
         let (contents, out) = match arg {
@@ -36,6 +38,10 @@ pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
             }
             Arg::F32(x) => {
                 bytes.push(x.to_le_bytes().to_vec());
+                continue;
+            }
+            Arg::Same(i) => {
+                bytes.push(bytes[*i].clone());
                 continue;
             }
             Arg::Null => {

@@ -1,0 +1,3 @@
+//! What kernels share above single instructions.
+
+pub mod reduce;
