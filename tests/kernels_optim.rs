@@ -12,8 +12,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssmv_kernels::{
     Kernel, Target,
-    optim::{ArenaElement, StepState, adamw, decay_bitmap, grad_norm, optimiser_step, partial_sums},
+    optim::{StepState, adamw, decay_bitmap, grad_norm, optimiser_step, partial_sums},
     ptx::{F16, F32},
+    span::Real,
 };
 use ssmv_raw::{
     optim::{AdamW, Moments, clip_factor, gradient_norm},
@@ -45,7 +46,7 @@ fn same(case: &str, what: &str, got: &[u8], want: &[f32]) {
 }
 
 /// Element types of gradients, on both sides.
-trait Gradient: ArenaElement {
+trait Gradient: Real {
     fn round(x: f32) -> f32;
     fn bytes(values: &[f32]) -> Vec<u8>;
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::state::OnDevice;
 use crate::{
     Kernel, Target, Work,
-    ptx::{Asm, F16, F16x2, F32, Global, Hint, Launch, Reg, U32},
+    ptx::{Asm, F16, F32, Hint, Launch, Reg, U32},
     span::Real,
 };
 
@@ -18,36 +18,6 @@ const WIDTH: u32 = 4;
 /// Elements that share a bit of the map of decay; parameters start at multiples of it.
 const GROUP: u32 = 64;
 
-/// Element types that an arena may have.
-pub trait ArenaElement: Real {
-    /// Four elements as f32, in one access.
-    fn load_four<'k>(at: Global<'k, Self>) -> [Reg<'k, F32>; 4];
-    /// Writes four in one access, rounded to the nearest.
-    fn store_four<'k>(at: Global<'k, Self>, values: [Reg<'k, F32>; 4]);
-}
-
-impl ArenaElement for F16 {
-    fn load_four<'k>(at: Global<'k, F16>) -> [Reg<'k, F32>; 4] {
-        let [[a, b], [c, d]] = at.cast::<F16x2>().load_vector::<2>().map(Reg::to_f32);
-        [a, b, c, d]
-    }
-
-    fn store_four<'k>(at: Global<'k, F16>, [a, b, c, d]: [Reg<'k, F32>; 4]) {
-        let k = a.assembler();
-        at.cast::<F16x2>().store_vector([k.pack_f16x2([a, b]), k.pack_f16x2([c, d])]);
-    }
-}
-
-impl ArenaElement for F32 {
-    fn load_four<'k>(at: Global<'k, F32>) -> [Reg<'k, F32>; 4] {
-        at.load_vector()
-    }
-
-    fn store_four<'k>(at: Global<'k, F32>, values: [Reg<'k, F32>; 4]) {
-        at.store_vector(values);
-    }
-}
-
 /// One step over arenas of `n` elements:
 ///
 /// g ← gradient·(clip / scale),  p ← p·(1 − lr·λ),  m ← m + (1 − β₁)(g − m),  v ← β₂·v + (1 − β₂)·g²,
@@ -59,8 +29,8 @@ impl ArenaElement for F32 {
 /// Parameters: parameters, m, v (f32), gradients (`G`), with `copy` the parameters' f16 copy, decaying
 /// ([`decay_bitmap`]), state ([`StepState`](super::StepState)).
 /// Reads p, m, v, g and writes p, m, v and the copy: 28 bytes an element with f16 gradients, 30 with f32 ones, 28 without
-/// a copy. Bound by memory.
-pub fn adamw<G: ArenaElement>(n: u32, copy: bool, target: Target) -> Kernel {
+/// a copy. Bound by memory. `n` may be up to 2³² − 2¹².
+pub fn adamw<G: Real>(n: u32, copy: bool, target: Target) -> Kernel {
     let name = format!("adamw_{}{}_n{n}", G::SPELLED, if copy { "_copy" } else { "" });
     let launch = Launch::new("adamw", name, target).threads(BLOCK, n.div_ceil(WIDTH).into());
     let each = 2 * 3 * 4 + G::BYTES + if copy { 2 } else { 0 };
@@ -76,44 +46,21 @@ pub fn adamw<G: ArenaElement>(n: u32, copy: bool, target: Target) -> Kernel {
         k.exit_if(state.found_inf().load_hinted::<1>(Hint::ReadOnly)[0].ne(0));
         let step = Step::load(state);
 
-        let first = k.global_thread() * WIDTH;
-        let (whole, tail) = (n / WIDTH * WIDTH, n % WIDTH);
-        let keep = || {
-            let (word, bit) = k.divide(k.divide(first, GROUP).0, 32);
+        k.each_span(n, WIDTH, |span| {
+            let (word, bit) = k.divide(k.divide(span.first(), GROUP).0, 32);
             let [word] = decaying.at(word).load_hinted(Hint::ReadOnly);
-            k.select::<F32>(((word >> bit) & 1).ne(0), step.keep, 1.0)
-        };
-        if whole > 0 {
-            k.if_(first.lt(whole), || {
-                let keep = keep();
-                let [p, m, v] = [p, m, v].map(|array| array.at(first));
-                let gradient = G::load_four(g.at(first));
-                let [mut ps, mut ms, mut vs] = [p, m, v].map(F32::load_four);
-                for (i, g) in gradient.into_iter().enumerate() {
-                    [ps[i], ms[i], vs[i]] = step.update(keep, [ps[i], ms[i], vs[i]], g);
-                }
-                F32::store_four(p, ps);
-                F32::store_four(m, ms);
-                F32::store_four(v, vs);
-                if let Some(half) = half {
-                    F16::store_four(half.at(first), ps);
-                }
-            });
-        }
-        if tail > 0 {
-            k.step("the last elements, one by one");
-            k.if_(first.eq(whole), || {
-                let keep = keep();
-                k.for_range(whole, n, 1, |i| {
-                    let places = [p, m, v].map(|array| array.at(i));
-                    let new = step.update(keep, places.map(F32::load_one), G::load_one(g.at(i)));
-                    places.into_iter().zip(new).for_each(|(at, value)| F32::store_one(at, value));
-                    if let Some(half) = half {
-                        F16::store_one(half.at(i), new[0]);
-                    }
-                });
-            });
-        }
+            let keep = k.select::<F32>(((word >> bit) & 1).ne(0), step.keep, 1.0);
+            let [mut ps, mut ms, mut vs] = [p, m, v].map(|array| span.load(array));
+            for (i, g) in span.load(g).into_iter().enumerate() {
+                [ps[i], ms[i], vs[i]] = step.update(keep, [ps[i], ms[i], vs[i]], g);
+            }
+            span.store(p, &ps);
+            span.store(m, &ms);
+            span.store(v, &vs);
+            if let Some(half) = half {
+                span.store(half, &ps);
+            }
+        });
     })
 }
 

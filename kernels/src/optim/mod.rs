@@ -15,7 +15,7 @@ mod norm;
 mod state;
 mod step;
 
-pub use adamw::{ArenaElement, RangeError, adamw, decay_bitmap};
+pub use adamw::{RangeError, adamw, decay_bitmap};
 pub use norm::{grad_norm, partial_sums};
 pub use state::StepState;
 pub use step::optimiser_step;
