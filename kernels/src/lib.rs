@@ -7,6 +7,7 @@
 mod error;
 pub mod gemm;
 mod kernel;
+pub mod optim;
 pub mod pointwise;
 pub mod ptx;
 pub mod reduce;
