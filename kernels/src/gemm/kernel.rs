@@ -1,6 +1,6 @@
 //! The product itself.
 
-use super::{Epilogue, Gemm, output::Output, plan::Cut};
+use super::{Epilogue, Gemm, output::Output};
 use crate::{
     Kernel, Target, Work,
     ptx::{Asm, F16, F32, Launch, U64},
@@ -12,12 +12,11 @@ use crate::{
 ///
 /// A block computes a tile of C, or of a part's sums ([`Product::run`]).  Must move 2(mk + kn) + |C| bytes and do 2mnk operations: bound by the tensor cores where m, n
 /// and k pass some hundreds, and by the weights' bytes below.
-pub(super) fn matrix_kernel(gemm: &Gemm, cut: Cut, target: Target) -> Kernel {
+pub(super) fn matrix_kernel(gemm: &Gemm, product: &Product, target: Target) -> Kernel {
     let Gemm { m, n, k: depth, epilogue, .. } = *gemm;
-    let Cut { shape, splits, tiles } = cut;
-    let product = Product { m, n, k: depth, majors: [gemm.a, gemm.b], shape, splits, tiles };
+    let Product { shape, splits, .. } = *product;
     let launch =
-        Launch::new("gemm", name(gemm, cut), target).grid(product.grid()).block([shape.threads(), 1, 1]);
+        Launch::new("gemm", name(gemm, product), target).grid(product.grid()).block([shape.threads(), 1, 1]);
     let [wide_m, wide_n, wide_k] = [m, n, depth].map(u64::from);
     let output = if splits > 1 { 4 * u64::from(splits) } else { epilogue.bytes_an_element() };
     let bias = if splits > 1 { 0 } else { epilogue.bias.map_or(0, |b| u64::from(b.bytes())) * wide_n };
@@ -51,7 +50,7 @@ pub(super) fn matrix_kernel(gemm: &Gemm, cut: Cut, target: Target) -> Kernel {
 }
 
 /// A name that no other text has.
-pub(super) fn name(gemm: &Gemm, Cut { shape, splits, tiles: _ }: Cut) -> String {
+fn name(gemm: &Gemm, &Product { shape, splits, .. }: &Product) -> String {
     let side = |major| if major == Major::K { "k" } else { "o" };
     let parts = if splits > 1 { format!("_split{splits}") } else { String::new() };
     format!(

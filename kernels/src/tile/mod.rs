@@ -1,6 +1,7 @@
 //! What tensor-core kernels share: tiles in shared memory that know their swizzle, copies that fill them, fragments that
 //! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
 
+mod choose;
 mod copy;
 mod epilogue;
 mod fragment;
