@@ -4,7 +4,7 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-kernel_test!(functions, "calls", |device, x: some(prop::array::uniform8(-100_000i32..100_000), 200)| {
+kernel_test!(functions, "calls", (x: some(prop::array::uniform8(-100_000i32..100_000), 200)), |device| {
     let n = x.len();
     let from = device.input(&x);
     let (clamped, means, gcds) = (device.output::<i32>(n), device.output::<f32>(n), device.output::<u32>(n));

@@ -29,7 +29,7 @@ fn switches(x: i32, y: &mut i32, other: &mut i32) {
     *y = r;
 }
 
-kernel_test!(switch, "control", |device, x: some(-100_000i32..100_000, 500)| {
+kernel_test!(switch, "control", (x: some(-100_000i32..100_000, 500)), |device| {
     let n = x.len();
     let mut expected: Vec<i32> = (0..2 * n as i32).map(|i| i * 3 - 7).collect();
     let (from, to) = (device.input(&x), device.input(&expected));
@@ -41,7 +41,7 @@ kernel_test!(switch, "control", |device, x: some(-100_000i32..100_000, 500)| {
     prop_assert_eq!(device.read::<i32>(to, 2 * n), expected);
 });
 
-kernel_test!(indexed_branch, "control", |device, x: some(any::<i32>(), 500)| {
+kernel_test!(indexed_branch, "control", (x: some(any::<i32>(), 500)), |device| {
     let (from, to) = (device.input(&x), device.output::<i32>(x.len()));
     device.launch_1d("jump_table", x.len(), 64, arguments![from, to, x.len() as i32]);
     let expected: Vec<i32> = x.iter().enumerate().map(|(i, x)| match i % 4 {
@@ -53,7 +53,7 @@ kernel_test!(indexed_branch, "control", |device, x: some(any::<i32>(), 500)| {
     prop_assert_eq!(device.read::<i32>(to, x.len()), expected);
 });
 
-kernel_test!(collatz, "control", |device, x: some(0u32..100_000, 300)| {
+kernel_test!(collatz, "control", (x: some(0u32..100_000, 300)), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len()));
     device.launch("collatz", [2, 1, 1], [64, 1, 1], 0, arguments![from, to, x.len() as i32]);
     let steps = |x: &u32| {
@@ -63,7 +63,7 @@ kernel_test!(collatz, "control", |device, x: some(0u32..100_000, 300)| {
     prop_assert_eq!(device.read::<u32>(to, x.len()), x.iter().map(steps).collect::<Vec<_>>());
 });
 
-kernel_test!(break_and_continue, "control", |device, x: some(0u32..300, 100)| {
+kernel_test!(break_and_continue, "control", (x: some(0u32..300, 100)), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len()));
     device.launch_1d("primes", x.len(), 64, arguments![from, to, x.len() as i32]);
     let below = |x: &u32| (2..*x).filter(|p| (2..*p).all(|d| p % d != 0)).count() as u32;

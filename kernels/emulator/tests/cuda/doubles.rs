@@ -2,7 +2,7 @@ use super::*;
 
 kernel_test!(
     /// Bit for bit but for `exp` (within 2 places) and `rsqrt.approx` (within 2⁻⁴⁸ of its sum).
-    doubles, "doubles", |device, pairs: some((-600.0f64..600.0, -90.0f64..90.0), 300)| {
+    doubles, "doubles", (pairs: some((-600.0f64..600.0, -90.0f64..90.0), 300)), |device| {
     let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<f64>(x.len() * 9));
     device.launch_1d("doubles", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);

@@ -3,7 +3,7 @@ use super::*;
 kernel_test!(
     /// Within the errors that CUDA's guide states for its intrinsics: most are in places and grow with the argument's
     /// rounding, sines are absolute.
-    approximations, "fast", |device, x: some(prop_oneof![-3.0f32..3.0, -30.0f32..30.0], 300)| {
+    approximations, "fast", (x: some(prop_oneof![-3.0f32..3.0, -30.0f32..30.0], 300)), |device| {
     let (from, out) = (device.input(&x), device.output::<f32>(x.len() * 8));
     device.launch_1d("fast", x.len(), 64, arguments![from, out, x.len() as i32]);
     let found = device.read::<f32>(out, x.len() * 8);

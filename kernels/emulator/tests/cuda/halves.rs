@@ -6,7 +6,7 @@ fn numbers() -> impl Strategy<Value = f32> {
     (-512i16..512).prop_map(|x| f32::from(x) / 64.0)
 }
 
-kernel_test!(pairs, "halves", |device, pairs: some(prop::array::uniform4(numbers()), 200)| {
+kernel_test!(pairs, "halves", (pairs: some(prop::array::uniform4(numbers()), 200)), |device| {
     let of = |at: usize| -> Vec<f16> { pairs.iter().flat_map(|p| [p[at], p[at + 1]]).map(f16::from_f32).collect() };
     let n = pairs.len();
     let (x, y, out) = (device.input(&of(0)), device.input(&of(2)), device.output::<f16>(n * 14));
@@ -28,7 +28,7 @@ kernel_test!(pairs, "halves", |device, pairs: some(prop::array::uniform4(numbers
     }
 });
 
-kernel_test!(functions, "halves", |device, x: some(numbers(), 200)| {
+kernel_test!(functions, "halves", (x: some(numbers(), 200)), |device| {
     let halves: Vec<f16> = x.iter().map(|x| f16::from_f32(*x)).collect();
     let (from, out) = (device.input(&halves), device.output::<f32>(x.len() * 5));
     device.launch_1d("half_functions", x.len(), 64, arguments![from, out, x.len() as i32]);
@@ -44,7 +44,7 @@ kernel_test!(functions, "halves", |device, x: some(numbers(), 200)| {
     }
 });
 
-kernel_test!(bfloats, "halves", |device, pairs: some(prop::array::uniform4((-100i8..100).prop_map(|x| f32::from(x) / 16.0)), 200)| {
+kernel_test!(bfloats, "halves", (pairs: some(prop::array::uniform4((-100i8..100).prop_map(|x| f32::from(x) / 16.0)), 200)), |device| {
     let of = |at: usize| -> Vec<bf16> { pairs.iter().flat_map(|p| [p[at], p[at + 1]]).map(bf16::from_f32).collect() };
     let n = pairs.len();
     let (x, y, out) = (device.input(&of(0)), device.input(&of(2)), device.output::<bf16>(n * 6));

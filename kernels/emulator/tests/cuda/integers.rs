@@ -12,7 +12,7 @@ fn pairs() -> impl Strategy<Value = Vec<(i64, i64)>> {
     some((number(), number().prop_filter("a divisor", |y| *y != 0 && *y != -1)), 200)
 }
 
-kernel_test!(wide, "integers", |device, pairs: pairs()| {
+kernel_test!(wide, "integers", (pairs: pairs()), |device| {
     let (x, y): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i64>(x.len() * 12));
     device.launch_1d("wide", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
@@ -43,7 +43,7 @@ fn permute(a: u32, b: u32, selector: u32) -> u32 {
     (0..4).map(|i| ((bytes >> (8 * (selector >> (4 * i) & 7))) as u32 & 0xff) << (8 * i)).sum()
 }
 
-kernel_test!(bits, "integers", |device, pairs: some((any::<u32>(), any::<u32>()), 200)| {
+kernel_test!(bits, "integers", (pairs: some((any::<u32>(), any::<u32>()), 200)), |device| {
     let (x, y): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<u32>(x.len() * 20));
     device.launch_1d("bits", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
@@ -81,7 +81,7 @@ kernel_test!(bits, "integers", |device, pairs: some((any::<u32>(), any::<u32>())
     }
 });
 
-kernel_test!(narrow, "integers", |device, pairs: some((any::<i8>(), any::<u16>()), 200)| {
+kernel_test!(narrow, "integers", (pairs: some((any::<i8>(), any::<u16>()), 200)), |device| {
     let (x, y): (Vec<i8>, Vec<u16>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i16>(x.len() * 6));
     device.launch_1d("narrow", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
@@ -101,7 +101,7 @@ kernel_test!(narrow, "integers", |device, pairs: some((any::<i8>(), any::<u16>()
     }
 });
 
-kernel_test!(divide, "integers", |device, pairs: some((any::<i32>(), prop_oneof![2i32..1000, 2..i32::MAX, i32::MIN..-1]), 200)| {
+kernel_test!(divide, "integers", (pairs: some((any::<i32>(), prop_oneof![2i32..1000, 2..i32::MAX, i32::MIN..-1]), 200)), |device| {
     let (x, y): (Vec<i32>, Vec<i32>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i32>(x.len() * 8));
     device.launch_1d("divide", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);

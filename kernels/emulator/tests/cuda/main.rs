@@ -64,15 +64,16 @@ impl Device {
         grid: [u32; 3],
         block: [u32; 3],
         shared: u32,
-        arguments: &[&[u8]],
+        arguments: &[Vec<u8>],
     ) -> Report {
         let geometry = Geometry { grid, block, shared };
-        launch(&self.memory, &self.module, kernel, &geometry, arguments, &self.options)
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        launch(&self.memory, &self.module, kernel, &geometry, &arguments, &self.options)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// [`launch`](Self::launch) with `threads` a block along x and blocks for `n` threads.
-    fn launch_1d(&self, kernel: &str, n: usize, threads: u32, arguments: &[&[u8]]) -> Report {
+    fn launch_1d(&self, kernel: &str, n: usize, threads: u32, arguments: &[Vec<u8>]) -> Report {
         let blocks = (n as u32).div_ceil(threads).max(1);
         self.launch(kernel, [blocks, 1, 1], [threads, 1, 1], 0, arguments)
     }
@@ -81,14 +82,14 @@ impl Device {
 /// The bytes of each argument.
 macro_rules! arguments {
     ($($value:expr),* $(,)?) => {
-        &[$(bytemuck::bytes_of(&$value)),*]
+        &[$(bytemuck::bytes_of(&$value).to_vec()),*]
     };
 }
 use arguments;
 
 /// A test: a device with `NAME.ptx`, and inputs drawn by proptest.
 macro_rules! kernel_test {
-    ($(#[$doc:meta])* $name:ident, $file:literal, |$device:ident, $($input:ident: $strategy:expr),*| $body:block) => {
+    ($(#[$doc:meta])* $name:ident, $file:literal, ($($input:ident: $strategy:expr),*), |$device:ident| $body:block) => {
         $(#[$doc])*
         #[test]
         fn $name() {

@@ -2,7 +2,7 @@ use super::*;
 
 kernel_test!(
     /// The same fused multiply-adds in the same order: bit for bit.
-    any_size, "matmul", |device, m: 1usize..40, n: 1usize..40, k: 1usize..50, seed: some(-2.0f32..2.0, 200)| {
+    any_size, "matmul", (m: 1usize..40, n: 1usize..40, k: 1usize..50, seed: some(-2.0f32..2.0, 200)), |device| {
     let draw = |count: usize, step: usize| -> Vec<f32> { (0..count).map(|i| seed[i * step % seed.len()]).collect() };
     let (a, b) = (draw(m * k, 7), draw(k * n, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));

@@ -5,7 +5,7 @@ fn whole_floats() -> impl Strategy<Value = Vec<f32>> {
     some((-1000i16..1000).prop_map(f32::from), 3000)
 }
 
-kernel_test!(shared_memory, "reduce", |device, x: whole_floats(), log_threads: 5u32..9| {
+kernel_test!(shared_memory, "reduce", (x: whole_floats(), log_threads: 5u32..9), |device| {
     let (n, threads) = (x.len(), 1u32 << log_threads);
     let blocks = (n as u32).div_ceil(2 * threads);
     let (from, partial) = (device.input(&x), device.output::<f32>(blocks as usize));
@@ -19,7 +19,7 @@ kernel_test!(shared_memory, "reduce", |device, x: whole_floats(), log_threads: 5
     prop_assert_eq!(report.bank_conflicts, 0);
 });
 
-kernel_test!(shuffles, "reduce", |device, x: whole_floats(), blocks: 1u32..5, warps: 1u32..9| {
+kernel_test!(shuffles, "reduce", (x: whole_floats(), blocks: 1u32..5, warps: 1u32..9), |device| {
     let n = x.len();
     let (from, partial) = (device.input(&x), device.output::<f32>(blocks as usize));
     device.launch("reduce_shuffle", [blocks, 1, 1], [warps * 32, 1, 1], 0, arguments![from, partial, n as i32]);
@@ -32,7 +32,7 @@ kernel_test!(shuffles, "reduce", |device, x: whole_floats(), blocks: 1u32..5, wa
 
 kernel_test!(
     /// Twice: `atomicInc` must have brought the counter back to 0.
-    last_block, "reduce", |device, x: some(any::<i32>(), 3000), blocks: 1u32..9| {
+    last_block, "reduce", (x: some(any::<i32>(), 3000), blocks: 1u32..9), |device| {
     let n = x.len();
     let (from, partial, total) = (device.input(&x), device.output::<i32>(blocks as usize), device.output::<i32>(1));
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 use super::*;
 
-kernel_test!(local_arrays, "spaces", |device, x: some(prop::array::uniform8(any::<i32>()), 200), keys: some(0i32..100, 50)| {
+kernel_test!(local_arrays, "spaces", (x: some(prop::array::uniform8(any::<i32>()), 200), keys: some(0i32..100, 50)), |device| {
     let n = x.len();
     let keys: Vec<i32> = (0..n).map(|i| keys[i % keys.len()]).collect();
     let (from, key, to) = (device.input(&x), device.input(&keys), device.output::<i32>(n));
@@ -13,7 +13,7 @@ kernel_test!(local_arrays, "spaces", |device, x: some(prop::array::uniform8(any:
     prop_assert_eq!(device.read::<i32>(to, n), expected);
 });
 
-kernel_test!(constant_tables, "spaces", |device, pairs: some((0i32..1000, (-50i8..50).prop_map(f32::from)), 200)| {
+kernel_test!(constant_tables, "spaces", (pairs: some((0i32..1000, (-50i8..50).prop_map(f32::from)), 200)), |device| {
     let (index, x): (Vec<i32>, Vec<f32>) = pairs.iter().copied().unzip();
     let (it, xt, to) = (device.input(&index), device.input(&x), device.output::<f32>(x.len()));
     device.launch_1d("constants", x.len(), 64, arguments![it, xt, to, x.len() as i32]);
@@ -46,15 +46,17 @@ impl Affine {
     }
 }
 
-kernel_test!(struct_by_value, "spaces", |device, x: some((-100i8..100).prop_map(f32::from), 200), on: any::<bool>()| {
+kernel_test!(struct_by_value, "spaces", (x: some((-100i8..100).prop_map(f32::from), 200), on: any::<bool>()), |device| {
     let f = Affine { scale: [1.0, -2.0, 0.5, 4.0, 8.0], shift: [1, -1, 300, -300, 0], on: on.into() };
     let (from, to) = (device.input(&x), device.output::<f32>(x.len()));
-    device.launch_1d("affine", x.len(), 64, &[bytemuck::bytes_of(&from), bytemuck::bytes_of(&to), &f.bytes(), bytemuck::bytes_of(&(x.len() as i32))]);
+    let mut args = arguments![from, to, 0u8, x.len() as i32].to_vec();
+    args[2] = f.bytes();
+    device.launch_1d("affine", x.len(), 64, &args);
     let affine = |(i, x): (usize, &f32)| if on { f.scale[i % 5] * x + f32::from(f.shift[i % 5]) } else { *x };
     prop_assert_eq!(device.read::<f32>(to, x.len()), x.iter().enumerate().map(affine).collect::<Vec<_>>());
 });
 
-kernel_test!(vector_accesses, "spaces", |device, x: some(prop::array::uniform4(-1e3f32..1e3), 200)| {
+kernel_test!(vector_accesses, "spaces", (x: some(prop::array::uniform4(-1e3f32..1e3), 200)), |device| {
     let (from, to) = (device.input(&x), device.output::<[f32; 4]>(x.len()));
     let report = device.launch_1d("vectors", x.len(), 64, arguments![from, to, x.len() as i32]);
     let expected: Vec<[f32; 4]> = x.iter().map(|[x, y, z, w]| [x + w, y + z, z + y, w + x]).collect();
@@ -62,7 +64,7 @@ kernel_test!(vector_accesses, "spaces", |device, x: some(prop::array::uniform4(-
     prop_assert_eq!(report.global_sectors, report.global_sectors_ideal);
 });
 
-kernel_test!(generic_pointers, "spaces", |device, x: prop::array::uniform4((-100i8..100).prop_map(f32::from)), warps: 1u32..4| {
+kernel_test!(generic_pointers, "spaces", (x: prop::array::uniform4((-100i8..100).prop_map(f32::from)), warps: 1u32..4), |device| {
     let n = warps as usize * 32;
     let (from, to) = (device.input(&x), device.output::<f32>(n));
     device.launch("generic", [1, 1, 1], [warps * 32, 1, 1], 0, arguments![from, to]);

@@ -25,7 +25,7 @@ fn assert_close(found: &[f32], expected: &[(f64, f64)], k: usize) {
     }
 }
 
-kernel_test!(f16_fragments, "tensor", |device, size: sizes(), seed: some(-2.0f32..2.0, 300)| {
+kernel_test!(f16_fragments, "tensor", (size: sizes(), seed: some(-2.0f32..2.0, 300)), |device| {
     let (m, n, k) = size;
     let draw = |count: usize, step: usize| -> Vec<f16> { (0..count).map(|i| f16::from_f32(seed[i * step % seed.len()])).collect() };
     let (a, b) = (draw(m * k, 7), draw(n * k, 11));
@@ -39,7 +39,7 @@ kernel_test!(f16_fragments, "tensor", |device, size: sizes(), seed: some(-2.0f32
 
 kernel_test!(
     /// Small whole numbers: exact.
-    bf16_through_ldmatrix, "tensor", |device, size: sizes(), seed: some(-9i8..9, 300)| {
+    bf16_through_ldmatrix, "tensor", (size: sizes(), seed: some(-9i8..9, 300)), |device| {
     let (m, n, k) = size;
     let draw = |count: usize, step: usize| -> Vec<bf16> { (0..count).map(|i| seed[i * step % seed.len()].into()).collect() };
     let (a, b) = (draw(m * k, 7), draw(n * k, 11));

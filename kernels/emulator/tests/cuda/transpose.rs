@@ -1,6 +1,6 @@
 use super::*;
 
-kernel_test!(any_size, "transpose", |device, rows: 1usize..100, columns: 1usize..100| {
+kernel_test!(any_size, "transpose", (rows: 1usize..100, columns: 1usize..100), |device| {
     let x: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
     let (from, to) = (device.input(&x), device.output::<f32>(x.len()));
     let grid = [columns.div_ceil(32) as u32, rows.div_ceil(32) as u32, 1];

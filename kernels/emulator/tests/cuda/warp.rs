@@ -5,7 +5,7 @@ fn warps() -> impl Strategy<Value = Vec<i32>> {
     (1usize..6, -3i32..4).prop_flat_map(|(warps, low)| prop::collection::vec(low..4, warps * 32))
 }
 
-kernel_test!(compaction, "warp", |device, x: some(prop_oneof![Just(0), any::<i32>()], 1000)| {
+kernel_test!(compaction, "warp", (x: some(prop_oneof![Just(0), any::<i32>()], 1000)), |device| {
     let (from, to, count) = (device.input(&x), device.output::<i32>(x.len()), device.input(&[0u32]));
     device.launch_1d("compact", x.len(), 96, arguments![from, to, count, x.len() as i32]);
     let mut expected: Vec<i32> = x.iter().copied().filter(|x| *x != 0).collect();
@@ -16,7 +16,7 @@ kernel_test!(compaction, "warp", |device, x: some(prop_oneof![Just(0), any::<i32
     prop_assert_eq!(found, expected);
 });
 
-kernel_test!(votes, "warp", |device, x: warps()| {
+kernel_test!(votes, "warp", (x: warps()), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len() * 5));
     device.launch_1d("votes", x.len(), 32, arguments![from, to]);
     let found = device.read::<u32>(to, x.len() * 5);
@@ -32,7 +32,7 @@ kernel_test!(votes, "warp", |device, x: warps()| {
     }
 });
 
-kernel_test!(shuffles, "warp", |device, x: warps()| {
+kernel_test!(shuffles, "warp", (x: warps()), |device| {
     let (from, to) = (device.input(&x), device.output::<i32>(x.len() * 5));
     device.launch_1d("shuffles", x.len(), 32, arguments![from, to]);
     let found = device.read::<i32>(to, x.len() * 5);
