@@ -16,8 +16,6 @@ pub enum Arg<'a> {
     /// No memory at all: any access is an error.
     Null,
     /// A number.
-    U32(u32),
-    /// A number.
     F32(f32),
 }
 
@@ -32,10 +30,6 @@ pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     let mut outputs = Vec::new();
     for arg in args {
         let (contents, out) = match arg {
-            Arg::U32(x) => {
-                bytes.push(x.to_le_bytes().to_vec());
-                continue;
-            }
             Arg::F32(x) => {
                 bytes.push(x.to_le_bytes().to_vec());
                 continue;
