@@ -11,6 +11,7 @@ pub mod optim;
 pub mod pointwise;
 pub mod ptx;
 pub mod reduce;
+pub mod selective_scan;
 pub mod span;
 pub mod tile;
 
