@@ -92,10 +92,11 @@ struct Pass<'k, T: Real> {
     slots: Shared<'k, F32>,
 }
 
-/// A group of steps between its way forth and its way back.
+/// What is kept of a group of steps between its way forth and its way back: little, since registers are short. What u
+/// and delta give otherwise is loaded and computed again.
 struct Passed<'k> {
     group: Group,
-    mine: Mine<'k>,
+    dt: Vec<Reg<'k, F32>>,
     /// The gradient at s.
     g: Vec<Reg<'k, F32>>,
 }
@@ -234,13 +235,13 @@ impl<'k, T: Real> Pass<'k, T> {
             }
             history.push(h);
         }
-        let (Some(z), Some(dz)) = (z, dz) else { return Passed { group, mine, g: dy } };
+        let (Some(z), Some(dz)) = (z, dz) else { return Passed { group, dt: mine.dt, g: dy } };
         let s = thread.output(&own, &mine);
         let slopes = z.iter().map(|&z| (SILU.derivative)(k, z));
         let values: Vec<_> = dy.iter().zip(s).zip(slopes).map(|((&dy, s), slope)| dy * s * slope).collect();
         thread.store(dz, thread.spec.z_row, group, &values);
         let g = dy.iter().zip(&z).map(|(&dy, &z)| dy * (SILU.value)(k, z)).collect();
-        Passed { group, mine, g }
+        Passed { group, dt: mine.dt, g }
     }
 
     /// The gradients of a group's steps, from the last one to the first.
@@ -252,23 +253,28 @@ impl<'k, T: Real> Pass<'k, T> {
         [du, ddelta]: [Global<'k, T>; 2],
     ) {
         let Self { k, thread, .. } = self;
-        let Passed { group, mine, g } = passed;
+        let Passed { group, dt, g } = passed;
+        let u = thread.u(at, *group);
+        let mine = Mine::new(dt.clone(), u);
         // Σ_n λ·B and Σ_n A·log₂ e·e of each step.
         let (mut lambda_b, mut a_e) = (Vec::new(), Vec::new());
         for j in (0..group.count).rev() {
             let step = group.first + j;
-            let (own_lambda_b, own_a_e) = self.step_back(at, passed, j, &history[step as usize..]);
+            let (own_lambda_b, own_a_e) = self.step_back(at, (&mine, g), (j, step), &history[step as usize..]);
             lambda_b.insert(0, own_lambda_b);
             a_e.insert(0, own_a_e);
         }
         let (lambda_b, a_e) = (thread.over_states(&lambda_b), thread.over_states(&a_e));
+        let slopes = thread.spec.softplus.then(|| {
+            let x = thread.delta(at, *group);
+            x.into_iter().map(|x| (SOFTPLUS.derivative)(k, x)).collect::<Vec<_>>()
+        });
         let (mut du_values, mut ddelta_values) = (Vec::new(), Vec::new());
         for (c, (lambda_b, a_e)) in lambda_b.into_iter().zip(a_e).enumerate() {
             let through_states = mine.dt[c] * lambda_b;
             du_values.push(if thread.spec.skip { thread.d[c].mad(g[c], through_states) } else { through_states });
             let ddt = a_e.mad(LN_2, mine.u[c] * lambda_b);
-            let slope = || (SOFTPLUS.derivative)(k, mine.x[c]);
-            let ddelta = if thread.spec.softplus { ddt * slope() } else { ddt };
+            let ddelta = slopes.as_ref().map_or(ddt, |slopes| ddt * slopes[c]);
             ddelta_values.push(ddelta);
             self.dd[c].add_product(g[c], mine.u[c]);
             self.dbias[c].add(ddelta);
@@ -277,18 +283,17 @@ impl<'k, T: Real> Pass<'k, T> {
         thread.store(ddelta, thread.spec.channels, *group, &ddelta_values);
     }
 
-    /// Step `j` of a group, between the states `history[0]` and `history[1]`. Σ_n λ·B and Σ_n A·log₂ e·e of each channel,
+    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Σ_n λ·B and Σ_n A·log₂ e·e of each channel,
     /// over the thread's own states.
     fn step_back(
         &self,
         at: &Steps<'k, T>,
-        passed: &Passed<'k>,
-        j: u32,
+        (mine, g): (&Mine<'k>, &[Reg<'k, F32>]),
+        (j, step): (u32, u32),
         history: &[States<'k>],
     ) -> (Vec<Reg<'k, F32>>, Vec<Reg<'k, F32>>) {
         let Self { k, thread, .. } = self;
-        let step = passed.group.first + j;
-        let [dt, dtu, g] = [&passed.mine.dt, &passed.mine.dtu, &passed.g].map(|x| thread.at_step(x, j));
+        let [dt, dtu, g] = [&mine.dt, &mine.dtu, g].map(|x| thread.at_step(x, j));
         let (b, c) = (thread.b(at, step), thread.c(at, step));
         let zeros = |n: u32| (0..n).map(|_| k.var::<F32>(0.0)).collect::<Vec<_>>();
         let Layout { channels, states, .. } = thread.layout;

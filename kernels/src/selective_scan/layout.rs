@@ -81,9 +81,12 @@ impl Chunks {
         Self::new(length, 24 / layout.channels, layout.lanes)
     }
 
-    /// For the backward pass, which holds all states of a chunk in registers: 96 of them.
+    /// For the backward pass, which holds all states of a chunk in registers: 96 of them where that is the whole
+    /// sequence, otherwise 64, since what is carried over takes registers too.
     pub fn backward(length: u32, layout: Layout) -> Self {
-        Self::new(length, (96 / layout.held()).min(24), layout.lanes)
+        let most = |registers: u32| (registers / layout.held()).min(24);
+        let whole = length <= most(96);
+        Self::new(length, most(if whole { 96 } else { 64 }), layout.lanes)
     }
 }
 

@@ -87,13 +87,19 @@ pub(super) struct Group {
 
 /// What a lane has of its step of a group, a number a channel; zeros where there is no such step or channel.
 pub(super) struct Mine<'k> {
-    /// delta + bias.
-    pub x: Vec<Reg<'k, F32>>,
     /// Δ.
     pub dt: Vec<Reg<'k, F32>>,
     pub u: Vec<Reg<'k, F32>>,
     /// Δ·u.
     pub dtu: Vec<Reg<'k, F32>>,
+}
+
+impl<'k> Mine<'k> {
+    /// From Δ and u.
+    pub fn new(dt: Vec<Reg<'k, F32>>, u: Vec<Reg<'k, F32>>) -> Self {
+        let dtu = dt.iter().zip(&u).map(|(&dt, &u)| dt * u).collect();
+        Self { dt, u, dtu }
+    }
 }
 
 impl<'k, T: Real> Thread<'k, T> {
@@ -232,17 +238,25 @@ impl<'k, T: Real> Thread<'k, T> {
         (!all).then(|| (self.state + s).lt(self.spec.states))
     }
 
+    /// u at its step of a group.
+    pub fn u(&self, steps: &Steps<'k, T>, group: Group) -> Vec<Reg<'k, F32>> {
+        self.load(steps.u, self.spec.channels, group)
+    }
+
+    /// delta + bias at its step of a group.
+    pub fn delta(&self, steps: &Steps<'k, T>, group: Group) -> Vec<Reg<'k, F32>> {
+        let delta = self.load(steps.delta, self.spec.channels, group);
+        match &self.bias {
+            Some(bias) => delta.into_iter().zip(bias).map(|(x, &bias)| x + bias).collect(),
+            None => delta,
+        }
+    }
+
     /// What the lane has of its step of a group.
     pub fn mine(&self, steps: &Steps<'k, T>, group: Group) -> Mine<'k> {
-        let (k, pitch) = (self.k, self.spec.channels);
-        let (u, delta) = (self.load(steps.u, pitch, group), self.load(steps.delta, pitch, group));
-        let x = match &self.bias {
-            Some(bias) => delta.iter().zip(bias).map(|(&x, &bias)| x + bias).collect(),
-            None => delta,
-        };
-        let dt: Vec<_> = x.iter().map(|&x| if self.spec.softplus { k.softplus(x) } else { x }).collect();
-        let dtu = dt.iter().zip(&u).map(|(&dt, &u)| dt * u).collect();
-        Mine { x, dt, u, dtu }
+        let (u, x) = (self.u(steps, group), self.delta(steps, group));
+        let dt = x.into_iter().map(|x| if self.spec.softplus { self.k.softplus(x) } else { x });
+        Mine::new(dt.collect(), u)
     }
 
     /// The number that the lane of step `j` of a group has, in all lanes of its channel.
