@@ -84,7 +84,9 @@ fn on_cpu(spec: &SelectiveScan, inputs: &Inputs) -> Outputs<f64> {
     let (wide, narrow) = ([batch, length, channels], [batch, length, states]);
     let mut x = exact(&inputs.delta);
     if spec.dt_bias {
-        x.chunks_mut(channels).flat_map(|row| row.iter_mut().zip(&inputs.bias)).for_each(|(x, &b)| *x += f64::from(b));
+        x.chunks_mut(channels)
+            .flat_map(|row| row.iter_mut().zip(&inputs.bias))
+            .for_each(|(x, &b)| *x += f64::from(b));
     }
     let [u, delta, z] = [exact(&inputs.u), x, exact(&inputs.z)].map(|x| leaf(&wide, &x));
     let [b, c] = [&inputs.b, &inputs.c].map(|x| leaf(&narrow, &exact(x)));
@@ -258,7 +260,9 @@ fn every_choice_of_what_is_fused_agrees() {
 
 #[test]
 fn columns_of_wider_matrices_are_read_and_written_in_place() {
-    for (channels, states, z_row, bc_row) in [(64, 16, 128, 96), (10, 16, 20, 37), (6, 5, 7, 11), (8, 6, 9, 8)] {
+    for (channels, states, z_row, bc_row) in
+        [(64, 16, 128, 96), (10, 16, 20, 37), (6, 5, 7, 11), (8, 6, 9, 8)]
+    {
         let spec = SelectiveScan { z_row, bc_row, ..SelectiveScan::mixer(2, 14, channels, states) };
         agrees::<Half>(&spec);
         agrees::<Single>(&spec);
@@ -269,7 +273,9 @@ fn columns_of_wider_matrices_are_read_and_written_in_place() {
 fn aligned_sizes_move_whole_sectors() {
     for length in [7, 10, 20] {
         let base = SelectiveScan::mixer(2, length, 128, 16);
-        for spec in [base, SelectiveScan { z_row: 256, bc_row: 96, ..base }, SelectiveScan::plain(2, length, 128, 16)] {
+        for spec in
+            [base, SelectiveScan { z_row: 256, bc_row: 96, ..base }, SelectiveScan::plain(2, length, 128, 16)]
+        {
             let case = spec.forward::<<Half as Host>::Gpu>(TARGET).unwrap().name;
             agrees::<Half>(&spec).iter().for_each(|report| assert_coalesced(&case, report));
             agrees::<Single>(&spec).iter().for_each(|report| assert_coalesced(&case, report));

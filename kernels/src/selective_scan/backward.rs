@@ -152,7 +152,9 @@ impl<'k, T: Real> Pass<'k, T> {
         let da: Vec<_> = self.da.iter().map(|x| x.get()).collect();
         thread.store_matrix(part(workspace.a), row, &da);
         let over_steps = |sums: &[Var<'k, F32>]| -> Vec<_> {
-            sums.iter().map(|x| k.lanes_fold(crate::tile::reduce::Fold::Sum, x.get(), 1, thread.layout.lanes)).collect()
+            sums.iter()
+                .map(|x| k.lanes_fold(crate::tile::reduce::Fold::Sum, x.get(), 1, thread.layout.lanes))
+                .collect()
         };
         if thread.spec.skip {
             thread.store_row(part(workspace.d).at(sequence * channels), &over_steps(&self.dd));
@@ -260,7 +262,8 @@ impl<'k, T: Real> Pass<'k, T> {
         let (mut lambda_b, mut a_e) = (Vec::new(), Vec::new());
         for j in (0..group.count).rev() {
             let step = group.first + j;
-            let (own_lambda_b, own_a_e) = self.step_back(at, (&mine, g), (j, step), &history[step as usize..]);
+            let (own_lambda_b, own_a_e) =
+                self.step_back(at, (&mine, g), (j, step), &history[step as usize..]);
             lambda_b.insert(0, own_lambda_b);
             a_e.insert(0, own_a_e);
         }
@@ -272,7 +275,11 @@ impl<'k, T: Real> Pass<'k, T> {
         let (mut du_values, mut ddelta_values) = (Vec::new(), Vec::new());
         for (c, (lambda_b, a_e)) in lambda_b.into_iter().zip(a_e).enumerate() {
             let through_states = mine.dt[c] * lambda_b;
-            du_values.push(if thread.spec.skip { thread.d[c].mad(g[c], through_states) } else { through_states });
+            du_values.push(if thread.spec.skip {
+                thread.d[c].mad(g[c], through_states)
+            } else {
+                through_states
+            });
             let ddt = a_e.mad(LN_2, mine.u[c] * lambda_b);
             let ddelta = slopes.as_ref().map_or(ddt, |slopes| ddt * slopes[c]);
             ddelta_values.push(ddelta);

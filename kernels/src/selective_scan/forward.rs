@@ -41,7 +41,9 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
         }
         let h: Vec<_> = (0..layout.held()).map(|_| k.var::<F32>(0.0)).collect();
         let get = || Some(h.iter().map(|h| h.get()).collect());
-        let set = |states: States| h.iter().zip(states.unwrap_or_default()).for_each(|(h, x): (&Var<F32>, _)| h.set(x));
+        let set = |states: States| {
+            h.iter().zip(states.unwrap_or_default()).for_each(|(h, x): (&Var<F32>, _)| h.set(x))
+        };
         k.for_range(0, (count - 1) * steps, steps, |first| set(chunk(&thread, y, row + first, steps, get())));
         chunk(&thread, y, row + (count - 1) * steps, last, get());
     })

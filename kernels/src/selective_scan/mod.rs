@@ -166,8 +166,7 @@ impl SelectiveScan {
             return error(format!("rows of {z_row} (z) and {bc_row} (B, C) elements are too short"));
         }
         let (rows, channels) = (u64::from(batch) * u64::from(length), u64::from(channels));
-        let largest =
-            (rows.saturating_mul(u64::from(z_row.max(bc_row)))).max(channels * u64::from(states));
+        let largest = (rows.saturating_mul(u64::from(z_row.max(bc_row)))).max(channels * u64::from(states));
         // Offsets in a kernel are 32 bits, and constant ones have a sign.
         let layout = Layout::new::<T>(self);
         let workspace = Workspace::new(self, layout);
@@ -188,8 +187,7 @@ impl SelectiveScan {
             (self.gate, 'z'),
         ];
         let options: String = options.into_iter().filter_map(|(on, letter)| on.then_some(letter)).collect();
-        let mut name =
-            format!("scan_{pass}_{}_{batch}x{length}x{channels}x{states}_{options}", T::SPELLED);
+        let mut name = format!("scan_{pass}_{}_{batch}x{length}x{channels}x{states}_{options}", T::SPELLED);
         if z_row != channels {
             name += &format!("_zrow{z_row}");
         }

@@ -105,7 +105,9 @@ impl<'k> Mine<'k> {
 impl<'k, T: Real> Thread<'k, T> {
     /// This one.
     pub fn new(k: &'k Asm, spec: &SelectiveScan, layout: Layout, inputs: Inputs<'k, T>) -> Self {
-        k.step("the lanes of a channel take its states and, for what there is once a step, the steps of a group");
+        k.step(
+            "the lanes of a channel take its states and, for what there is once a step, the steps of a group",
+        );
         let (group, place) = k.divide(k.thread(0), layout.lanes);
         let channel = k.block(0).mad(layout.block_channels(), group * layout.channels);
         let threads = layout.blocks(spec.channels) * BLOCK / layout.lanes * layout.channels;
@@ -117,8 +119,20 @@ impl<'k, T: Real> Thread<'k, T> {
         let bias = inputs.bias.map(row);
         let d = inputs.d.map_or_else(|| vec![k.value(0.0); layout.channels as usize], row);
         let sequence = k.block(1);
-        let mut thread =
-            Self { k, spec: *spec, layout, inputs, sequence, place, state, channel, exists, a: vec![], d, bias };
+        let mut thread = Self {
+            k,
+            spec: *spec,
+            layout,
+            inputs,
+            sequence,
+            place,
+            state,
+            channel,
+            exists,
+            a: vec![],
+            d,
+            bias,
+        };
         let a = thread.load_matrix(thread.inputs.a, channel);
         thread.a = a.into_iter().map(|a| decay(k, spec, a) * LOG2_E).collect();
         thread
@@ -127,7 +141,8 @@ impl<'k, T: Real> Thread<'k, T> {
     /// The groups of `steps` steps.
     pub fn groups(&self, steps: u32) -> impl DoubleEndedIterator<Item = Group> + use<T> {
         let lanes = self.layout.lanes;
-        (0..steps.div_ceil(lanes)).map(move |i| Group { first: i * lanes, count: lanes.min(steps - i * lanes) })
+        (0..steps.div_ceil(lanes))
+            .map(move |i| Group { first: i * lanes, count: lanes.min(steps - i * lanes) })
     }
 
     /// The steps from row `row` of [B·L] on.

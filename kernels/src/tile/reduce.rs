@@ -93,7 +93,8 @@ impl Asm {
         const UNROLL: u32 = 8;
         let sum = self.var::<F32>(0.0);
         let add = |at: Global<'k, F32>, count: u32| {
-            let parts: Vec<_> = (0..i64::from(count)).map(|i| at.plus(i * i64::from(stride)).load()).collect();
+            let parts: Vec<_> =
+                (0..i64::from(count)).map(|i| at.plus(i * i64::from(stride)).load()).collect();
             parts.into_iter().for_each(|part| sum.add(part));
         };
         let unrolled = count / UNROLL * UNROLL;
