@@ -27,7 +27,7 @@ pub enum Arg<'a> {
 }
 
 /// What [`Arg::Out`] buffers hold before, so that a byte which no kernel writes shows.
-const POISON: u8 = 0xA5;
+pub const POISON: u8 = 0xA5;
 
 /// The device under test, opened once. No device is a failure, not a reason to skip.
 fn device() -> &'static Cuda {

@@ -1,5 +1,6 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
+mod causal_conv1d;
 mod elements;
 mod gemm;
 mod harness;

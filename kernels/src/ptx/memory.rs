@@ -164,7 +164,8 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
     pub(crate) fn address(self) -> String {
         match self.offset {
             0 => format!("[{}]", self.base.name()),
-            offset => format!("[{}{offset:+}]", self.base.name()),
+            // A negative offset is added too: `[a+-4]`.
+            offset => format!("[{}+{offset}]", self.base.name()),
         }
     }
 }
