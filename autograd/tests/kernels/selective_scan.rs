@@ -53,7 +53,8 @@ impl Inputs {
         Self {
             u: f16(within(wide, -2.0, 2.0)),
             delta: f16(if spec.softplus { delta } else { delta.iter().map(|x| x.exp() / 4.0).collect() }),
-            bias: within(channels, -1.0, 1.0),
+            // Without softplus Δ must not become negative: states would grow without bound.
+            bias: within(channels, if spec.softplus { -1.0 } else { 0.0 }, 1.0),
             a: if spec.log_a { a } else { a.iter().map(|x| -x.exp()).collect() },
             b: f16(within(narrow, -1.0, 1.0)),
             c: f16(within(narrow, -1.0, 1.0)),
