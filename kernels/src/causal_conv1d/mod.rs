@@ -7,7 +7,7 @@
 //! # Layout
 //! x, y [B, L, D] of the element type and their gradients too; weight [K, D] and bias [D] in f32, and their gradients. x
 //! may be columns of a wider matrix ([`x_row`](CausalConv1d::x_row)), as it is in the mixer, where x and z are one
-//! projection. Everything is computed in f32 and rounded once.
+//! projection. Everything is computed in f32 and rounded once. No output may overlap an input.
 //!
 //! # Threads
 //! A thread has two neighbouring channels, 4 bytes of each row in f16 and 128 a warp, and a piece of the sequence, up to

@@ -15,6 +15,7 @@ use crate::{
     pointwise::unary::{SILU, SOFTPLUS},
     ptx::{Asm, F32, Global, Launch, Reg, Shared, U32, Var},
     span::Real,
+    tile::reduce::Fold,
 };
 
 /// Operations a state and step: those of the forward pass, and ten instructions of which six count two.
@@ -152,9 +153,7 @@ impl<'k, T: Real> Pass<'k, T> {
         let da: Vec<_> = self.da.iter().map(|x| x.get()).collect();
         thread.store_matrix(part(workspace.a), row, &da);
         let over_steps = |sums: &[Var<'k, F32>]| -> Vec<_> {
-            sums.iter()
-                .map(|x| k.lanes_fold(crate::tile::reduce::Fold::Sum, x.get(), 1, thread.layout.lanes))
-                .collect()
+            sums.iter().map(|x| k.lanes_fold(Fold::Sum, x.get(), 1, thread.layout.lanes)).collect()
         };
         if thread.spec.skip {
             thread.store_row(part(workspace.d).at(sequence * channels), &over_steps(&self.dd));

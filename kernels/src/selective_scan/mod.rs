@@ -23,7 +23,7 @@
 //! bias [D] in f32, their gradients too. z may be half of a wider matrix and B and C columns of one
 //! ([`z_row`](SelectiveScan::z_row), [`bc_row`](SelectiveScan::bc_row)), so that no projection has to be cut up. States,
 //! exponentials and sums are in f32; what is stored as f16 is rounded once. A gated output may pass f16's 65,504: it
-//! becomes infinity then, never the largest number, so that a finite check finds it.
+//! becomes infinity then, never the largest number, so that a finite check finds it. No output may overlap an input.
 //!
 //! # Threads
 //! The recurrence is sequential in time; what runs side by side are sequences, channels and states. A thread has S = 4
@@ -38,7 +38,8 @@
 //! operations, 14 operations a byte with 16 states. Exponentials are what bounds it: 16 a cycle and multiprocessor, which
 //! for `base` (16 × 10 × 2048 × 16) is 1.4 µs of an H100, beside 0.8 µs for the bytes. So Δ·A is scaled by log₂ e in A,
 //! once, and each takes one instruction. Backward moves 7 elements (and dy, du, ddelta, dz), takes 2·N exponentials and
-//! some 22·N operations.
+//! some 22·N operations. Its states are held in registers, 96 of them a thread: 12 steps of the model in f16, 24 in f32. Longer
+//! sequences are cut into chunks, and run through once more before, for the states with which each chunk begins.
 //!
 //! # Order of summation
 //! There are no atomics: sums over channels (dB, dC), and over sequences (dA, dD, dbias), go through a workspace, and a
@@ -187,7 +188,8 @@ impl SelectiveScan {
             (self.gate, 'z'),
         ];
         let options: String = options.into_iter().filter_map(|(on, letter)| on.then_some(letter)).collect();
-        let mut name = format!("scan_{pass}_{}_{batch}x{length}x{channels}x{states}_{options}", T::SPELLED);
+        let mut name =
+            format!("{FAMILY}_{pass}_{}_{batch}x{length}x{channels}x{states}_{options}", T::SPELLED);
         if z_row != channels {
             name += &format!("_zrow{z_row}");
         }

@@ -279,7 +279,7 @@ impl<'k, T: Real> Thread<'k, T> {
         mine.iter().map(|x| x.shuffle_in_group(j, self.layout.lanes)).collect()
     }
 
-    /// A channel's numbers of the thread's states with those of B or C: (channel, state, number) in order.
+    /// The thread's states: their channel, their number in it (that of B and C), and their number among all of them.
     pub fn each_state(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<T> {
         let [channels, states] = [self.layout.channels, self.layout.states].map(|n| n as usize);
         (0..channels).flat_map(move |c| (0..states).map(move |s| (c, s, c * states + s)))
