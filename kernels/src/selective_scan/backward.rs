@@ -289,8 +289,8 @@ impl<'k, T: Real> Pass<'k, T> {
         thread.store(ddelta, thread.spec.channels, *group, &ddelta_values);
     }
 
-    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Σ_n λ·B and Σ_n A·log₂ e·e of each channel,
-    /// over the thread's own states.
+    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Gives Σ_n λ·B and
+    /// Σ_n A·log₂ e·e of each channel, over the thread's own states.
     fn step_back(
         &self,
         at: &Steps<'k, T>,

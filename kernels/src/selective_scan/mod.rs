@@ -35,11 +35,12 @@
 //!
 //! # Bytes and operations
 //! Forward moves 4 elements a channel and step (u, delta, z, y): 8 bytes in f16 for N exponentials and about 6·N other
-//! operations, 14 operations a byte with 16 states. Exponentials are what bounds it: 16 a cycle and multiprocessor, which
-//! for `base` (16 × 10 × 2048 × 16) is 1.4 µs of an H100, beside 0.8 µs for the bytes. So Δ·A is scaled by log₂ e in A,
-//! once, and each takes one instruction. Backward moves 7 elements (and dy, du, ddelta, dz), takes 2·N exponentials and
-//! some 22·N operations. Its states are held in registers, 96 of them a thread: 12 steps of the model in f16, 24 in f32. Longer
-//! sequences are cut into chunks, and run through once more before, for the states with which each chunk begins.
+//! operations, 14 operations a byte with 16 states. Exponentials bound it: at 16 a cycle and multiprocessor those of
+//! `base` (16 × 10 × 2048 × 16) take at least 1.4 µs of an H100, its bytes 0.8 µs. So log₂ e is multiplied into A, once,
+//! and each exponential is one instruction. Backward moves 7 elements (u, delta, z, dy, du, ddelta, dz), for 2·N
+//! exponentials and some 22·N operations. It holds the states in registers, 96 of them a thread: 12 steps of the model in
+//! f16, 24 in f32. Longer sequences are cut into chunks, and run through once more before, for the states with which each
+//! chunk begins.
 //!
 //! # Order of summation
 //! There are no atomics: sums over channels (dB, dC), and over sequences (dA, dD, dbias), go through a workspace, and a
