@@ -4,6 +4,7 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+pub mod conv;
 mod error;
 pub mod gemm;
 mod kernel;

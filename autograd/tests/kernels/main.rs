@@ -1,5 +1,6 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
+mod conv;
 mod elements;
 mod gemm;
 mod harness;

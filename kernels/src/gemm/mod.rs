@@ -5,7 +5,9 @@ mod output;
 mod plan;
 mod split;
 
+pub(crate) use output::Output;
 pub use plan::{Gemm, Plan};
+pub(crate) use split::reduce_kernel;
 
 use crate::{
     Kernel, Target,
