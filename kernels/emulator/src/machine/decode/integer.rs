@@ -242,7 +242,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                         ((product >> 16) as u32).wrapping_add(c)
                     }),
                     (false, true) => lanes!(|a, b, c| {
-                        ((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32).wrapping_add(c)
+                        (((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 16) as u32).wrapping_add(c)
                     }),
                 };
                 if name == "mul24" {
