@@ -92,7 +92,7 @@ impl Warp {
                 }
                 let offset = first.wrapping_sub(WINDOW);
                 let place = (offset / 16) as usize;
-                if offset % 16 != 0 || place == 0 || place >= program.routines.len() {
+                if !offset.is_multiple_of(16) || place == 0 || place >= program.routines.len() {
                     return Err(fault(FaultKind::Trap, mask, format!("{first:#x} is no function's address")));
                 }
                 place

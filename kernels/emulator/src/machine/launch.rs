@@ -70,7 +70,7 @@ pub fn launch(
             None => (0, ""),
         };
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Error::Kernel { kernel: kernel.to_owned(), line, text, block, thread, fault: failure.fault }
+        Error::Kernel { kernel: kernel.to_owned(), line, text, block, thread, fault: Box::new(failure.fault) }
     })
 }
 

@@ -366,7 +366,16 @@ impl Warp {
                 }
                 self.store(cx, op, line, mask)
             }
-            Op::Atomic(op) => self.atomic(cx, op, line, mask),
+            Op::Atomic(op) => {
+                if op.orders {
+                    self.order(cx);
+                }
+                self.atomic(cx, op, line, mask)?;
+                if op.orders {
+                    self.order(cx);
+                }
+                Ok(())
+            }
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
             _ => {
                 self.order(cx);

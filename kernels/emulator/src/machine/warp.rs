@@ -132,6 +132,7 @@ impl Warp {
         let local = self.frames.last().map_or(0, |f| {
             (f.local + program.routines.get(f.routine).map_or(0, |r| r.frame)).next_multiple_of(16)
         });
+        self.local.forget(mask, local, routine.frame);
         self.enter(index, routine, local, Some(caller), mask);
         Ok(())
     }

@@ -9,7 +9,8 @@ kernel_test!(functions, "calls", (x: some(prop::array::uniform8(-100_000i32..100
     let from = device.input(&x);
     let (clamped, means, gcds) = (device.output::<i32>(n), device.output::<f32>(n), device.output::<u32>(n));
     device.launch_1d("calls", n, 64, arguments![from, clamped, means, gcds, n as i32]);
-    let (clamped, means, gcds) = (device.read::<i32>(clamped, n), device.read::<f32>(means, n), device.read::<u32>(gcds, n));
+    let (clamped, means) = (device.read::<i32>(clamped, n), device.read::<f32>(means, n));
+    let gcds = device.read::<u32>(gcds, n);
     for (i, row) in x.iter().enumerate() {
         let (low, high) = (*row.iter().min().unwrap(), *row.iter().max().unwrap());
         let expected = if i % 2 == 1 { row[0].clamp(-10, 10) } else { (row[1] * 2).clamp(low, high) };

@@ -213,11 +213,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         for &(name, count) in &registers.names {
             match count {
                 Some(count) => self.scopes.declare_range(name, count, registers.ty),
-                None => self.scopes.declare_range(name, 0, registers.ty),
-            }
-            if count.is_none() {
-                let register = self.new_register(registers.ty, name, registers.line)?;
-                self.declare(name, Symbol::Register(register), registers.line)?;
+                None => {
+                    let register = self.new_register(registers.ty, name, registers.line)?;
+                    self.declare(name, Symbol::Register(register), registers.line)?;
+                }
             }
         }
         Ok(())
