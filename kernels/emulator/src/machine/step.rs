@@ -420,8 +420,11 @@ impl Warp {
                 }
             }
             Op::Call(op) => {
+                let depth = self.frames.len();
                 self.set_pc(pc + 1);
                 if let Err(fault) = self.execute_call(program, op, (routine, pc), mask) {
+                    // The call is to blame, not what it would have begun.
+                    self.leave(depth);
                     self.set_pc(pc);
                     return Err(fault);
                 }
