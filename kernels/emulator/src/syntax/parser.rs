@@ -116,6 +116,10 @@ impl<'a> Parser<'a> {
         loop {
             let Lexeme::Dot(name) = self.peek() else { return self.fail("expected a directive") };
             match name {
+                "address_size" if self.peek_at(1) != Lexeme::Integer(64) => {
+                    self.bump();
+                    return self.fail("only addresses of 64 bits are supported");
+                }
                 "version" | "target" | "address_size" | "file" | "loc" => {
                     self.skip_line();
                     return Ok(());
