@@ -4,9 +4,11 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+mod catalogue;
 mod kernel;
 pub mod pointwise;
 pub mod ptx;
 pub mod span;
 
+pub use catalogue::catalogue;
 pub use kernel::{Kernel, Parameter, Target, Work};

@@ -2,12 +2,17 @@
 
 use crate::{
     Kernel, Target, Work,
-    ptx::{Asm, F32, Launch, Reg},
+    ptx::{Asm, F16, F32, Launch, Reg},
     span::Real,
 };
 
 /// Threads of a block.
 const BLOCK: u32 = 256;
+
+/// The family at representative shapes.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    vec![silu::<F16>(1 << 24, target), silu::<F32>(1 << 24, target), silu::<F16>(1003, target)]
+}
 
 /// y[i] = x[i]·σ(x[i]) (SiLU; Elfwing et al. 2017).
 pub fn silu<T: Real>(n: u32, target: Target) -> Kernel {
