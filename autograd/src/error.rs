@@ -1,6 +1,6 @@
 //! Errors are values: they name the operator, the shapes and the argument.
 
-/// What an operator was given that it cannot take.
+/// What an operator or a device was given that it cannot take, and what failed on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Shapes or attributes that do not fit.
@@ -27,12 +27,71 @@ pub enum Error {
     /// Parameters that are written while a graph still reads them.
     #[error("{0}")]
     Busy(String),
+    /// A device that is not there, or that this program cannot use.
+    #[error("{0}")]
+    NoDevice(String),
+    /// A call of the CUDA driver that failed.
+    #[error("{operation}: {code} ({meaning}); {advice}")]
+    Driver {
+        /// What was asked for: the call, the kernel, the sizes.
+        operation: String,
+        /// The driver's name for the error, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
+        code: String,
+        /// The driver's own words for it.
+        meaning: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// PTX that the driver (or the emulator) refuses.
+    #[error("{kernel}: the PTX is refused: {code}; {advice}\n{log}")]
+    Ptx {
+        /// The kernel.
+        kernel: String,
+        /// The driver's name for the error.
+        code: String,
+        /// What to do.
+        advice: &'static str,
+        /// The log of the driver's compiler, with lines of the text.
+        log: String,
+    },
+    /// Device memory that is used up.
+    #[error(
+        "{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; take a smaller batch"
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Bytes that were asked for.
+        asked: u64,
+        /// Bytes that are free on the device.
+        free: u64,
+        /// Bytes of the device.
+        total: u64,
+        /// What the pool holds, in words; empty where the driver was asked directly.
+        pool: String,
+    },
+    /// A device that was used wrongly: stale handles, arguments that do not fit, ranges outside of what was allocated.
+    #[error("{operation}: {message}")]
+    Misuse {
+        /// What was asked for.
+        operation: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A kernel that the emulator stopped: the fault with its PTX line, block, thread and address.
+    #[error("{0}")]
+    Kernel(String),
 }
 
 impl Error {
     /// An [`Error::Shape`].
     pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
         Self::Shape { op, message: message.into() }
+    }
+
+    /// An [`Error::Misuse`].
+    pub fn misuse(operation: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Misuse { operation: operation.into(), message: message.into() }
     }
 }
 

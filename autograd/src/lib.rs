@@ -6,6 +6,7 @@
 mod arena;
 mod buffer;
 mod cpu;
+pub mod cuda;
 mod dtype;
 mod error;
 pub mod ops;

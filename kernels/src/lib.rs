@@ -5,10 +5,14 @@
 //! [`Kernel`], which a driver loads or the emulator runs.
 
 mod catalogue;
+mod error;
+pub mod gemm;
 mod kernel;
 pub mod pointwise;
 pub mod ptx;
 pub mod span;
+pub mod tile;
 
 pub use catalogue::catalogue;
+pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};

@@ -1,7 +1,14 @@
-//! Runs one kernel on fresh buffers, under all checks.
+//! Runs kernels on fresh buffers: on the emulator, under all checks, or on a GPU where `SSMV_TEST_DEVICE` is `cuda`. There
+//! the emulator runs them too, and what differs to the bit is appended to the file that `SSMV_BITS` names.
 
-use ssmv_emulator::{Geometry, Memory, Module, Options, Report, launch};
-use ssmv_kernels::Kernel;
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use ssmv_autograd::cuda::{Argument, Backend, Cuda, DeviceBuffer, Emulated, EmulatorOptions};
+use ssmv_emulator::Report;
+use ssmv_kernels::{Kernel, Target};
 
 /// An argument of a launch.
 pub enum Arg<'a> {
@@ -19,51 +26,103 @@ pub enum Arg<'a> {
     F32(f32),
 }
 
-/// What [`Arg::Out`] buffers hold before, so that a byte which the kernel does not write shows.
+/// What [`Arg::Out`] buffers hold before, so that a byte which no kernel writes shows.
 const POISON: u8 = 0xA5;
 
-/// The contents of the `Out` and `InOut` buffers in order, and the launch's counts. Panics with the emulator's error.
-pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
-    let memory = Memory::new(1 << 32);
-    let module = Module::parse(&kernel.name, &kernel.ptx).unwrap().load(&memory).unwrap();
-    let mut bytes = Vec::new();
-    let mut outputs = Vec::new();
+/// The device under test, opened once. No device is a failure, not a reason to skip.
+fn device() -> &'static Cuda {
+    static DEVICE: OnceLock<Cuda> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("SSMV_TEST_DEVICE").as_deref() {
+        Ok("cuda") => Cuda::open(Backend::Real, 0).unwrap(),
+        Ok("emulator") | Err(_) => Cuda::open(Backend::Emulated, 0).unwrap(),
+        Ok(other) => panic!("SSMV_TEST_DEVICE is `{other}`, and must be emulator or cuda"),
+    })
+}
+
+/// An emulator that computes as the device under test does.
+fn shadow() -> Cuda {
+    let options = EmulatorOptions { capability: device().device().capability, ..Default::default() };
+    Cuda::over(Arc::new(Emulated::new(&options))).unwrap()
+}
+
+/// The instruction sets that the device under test runs.
+pub fn targets() -> Vec<Target> {
+    let hopper = device().device().capability == (9, 0);
+    Target::ALL.into_iter().filter(|&target| target == Target::Sm80 || hopper).collect()
+}
+
+/// [`run_all`] of one kernel.
+pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Option<Report>) {
+    run_all(std::slice::from_ref(kernel), args)
+}
+
+/// Launches the kernels in order, all with the same arguments. The contents of the `Out` and `InOut` buffers in order, and
+/// the launches' counts added up where the device counts. Panics with the device's error.
+pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Option<Report>) {
+    let device = device();
+    let outputs = launch(device, kernels, args);
+    match device.driver().backend() {
+        Backend::Emulated => (outputs.0, Some(outputs.1)),
+        Backend::Real => {
+            compare(kernels, &outputs.0, &launch(&shadow(), kernels, args).0);
+            (outputs.0, None)
+        }
+    }
+}
+
+/// One launch after the other; reports are only good while no other test's launches come between.
+fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut buffers: Vec<(DeviceBuffer<u8>, bool)> = Vec::new();
+    let mut arguments: Vec<Argument> = Vec::new();
     for arg in args {
-        let (contents, out) = match arg {
+        let (buffer, out) = match arg {
             Arg::U32(x) => {
-                bytes.push(x.to_le_bytes().to_vec());
+                arguments.push((*x).into());
                 continue;
             }
             Arg::F32(x) => {
-                bytes.push(x.to_le_bytes().to_vec());
+                arguments.push((*x).into());
                 continue;
             }
             Arg::Null => {
-                bytes.push(0u64.to_le_bytes().to_vec());
+                arguments.push(Argument::U64(0));
                 continue;
             }
-            Arg::In(contents) => (contents.to_vec(), false),
-            Arg::InOut(contents) => (contents.to_vec(), true),
-            Arg::Out(len) => (vec![POISON; *len], true),
+            Arg::In(contents) => (device.copy_of(contents).unwrap(), false),
+            Arg::InOut(contents) => (device.copy_of(contents).unwrap(), true),
+            Arg::Out(len) => {
+                let buffer = device.copy_of(&vec![POISON; *len]).unwrap();
+                let stream = device.compute_stream();
+                device.driver().spoil(buffer.address(), buffer.bytes(), stream).unwrap();
+                (buffer, true)
+            }
         };
-        let address = memory.alloc(contents.len().max(1) as u64).unwrap();
-        memory.write(address, &contents).unwrap();
-        if matches!(arg, Arg::Out(_)) {
-            memory.forget(address, contents.len() as u64).unwrap();
-        }
-        if out {
-            outputs.push((address, contents.len()));
-        }
-        bytes.push(address.to_le_bytes().to_vec());
+        arguments.push((&buffer).into());
+        buffers.push((buffer, out));
     }
-    let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-    let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
-    let report = launch(&memory, &module, &kernel.name, &geometry, &slices, &Options::default())
-        .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
-    let read = |&(address, len): &(u64, usize)| {
-        let mut contents = vec![0; len];
-        memory.read(address, &mut contents).unwrap();
-        contents
+    device.driver().take_reports();
+    for kernel in kernels {
+        device.run(kernel, &arguments).unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+    }
+    let outputs =
+        buffers.iter().filter(|(_, out)| *out).map(|(buffer, _)| buffer.download().unwrap()).collect();
+    let mut total = Report::default();
+    device.driver().take_reports().iter().for_each(|report| total += &report.counts);
+    (outputs, total)
+}
+
+/// Appends a line a kernel and output: how many bytes there are, and how many differ between the GPU and the emulator.
+fn compare(kernels: &[Kernel], gpu: &[Vec<u8>], emulator: &[Vec<u8>]) {
+    let Ok(path) = std::env::var("SSMV_BITS") else {
+        return;
     };
-    (outputs.iter().map(read).collect(), report)
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    for (i, (gpu, emulator)) in gpu.iter().zip(emulator).enumerate() {
+        let different = gpu.iter().zip(emulator).filter(|(a, b)| a != b).count();
+        let names: Vec<_> = kernels.iter().map(|k| k.name.as_str()).collect();
+        writeln!(file, "{}\toutput {i}\t{different} of {} bytes differ", names.join(" + "), gpu.len())
+            .unwrap();
+    }
 }

@@ -10,5 +10,6 @@ mod options;
 mod report;
 
 pub use error::{Error, Fault, FaultKind, Result};
+pub use memory::Memory;
 pub use options::{Checks, Geometry, Options, TensorCore};
 pub use report::Report;

@@ -4,12 +4,20 @@ use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 
 use super::{F16, F16x2, F32, F64, Float, Integer, Number, Operand, Pred, Reg, S32, S64, Var};
 
+/// Whether an instruction would leave its first operand as it is: whole numbers plus or minus the constant 0.
+fn adds_nothing(mnemonic: &str, rounding: &str, operand: &str) -> bool {
+    matches!(mnemonic, "add" | "sub") && rounding.is_empty() && operand == "0"
+}
+
 macro_rules! operators {
     ($($trait:ident $method:ident $bound:ident ($mnemonic:literal, $T:ident => $carry:expr);)*) => {$(
         impl<'k, $T: $bound, R: Operand<'k, $T>> $trait<R> for Reg<'k, $T> {
             type Output = Reg<'k, $T>;
 
             fn $method(self, other: R) -> Reg<'k, $T> {
+                if adds_nothing($mnemonic, $T::ADD, &other.text()) {
+                    return self;
+                }
                 let mnemonic = format!("{}{}.{}", $mnemonic, $carry, $T::NAME);
                 self.asm.make(&mnemonic, &[self.name(), other.text()])
             }
@@ -19,7 +27,9 @@ macro_rules! operators {
             type Output = Reg<'k, $T>;
 
             fn $method(self, other: R) -> Reg<'k, $T> {
-                $trait::$method(self.0, other)
+                // The variable may change before the result is used, so even + 0 makes a copy.
+                let value = if adds_nothing($mnemonic, $T::ADD, &other.text()) { self.get() } else { self.0 };
+                $trait::$method(value, other)
             }
         }
     )*};

@@ -57,6 +57,9 @@ impl<'k, T: Integer, R: Operand<'k, U32>> Shl<R> for Reg<'k, T> {
     type Output = Self;
 
     fn shl(self, by: R) -> Self {
+        if by.text() == "0" {
+            return self;
+        }
         self.asm.make(&format!("shl.{}", suffix::<T>()), &[self.name(), by.text()])
     }
 }
@@ -66,6 +69,9 @@ impl<'k, T: Integer, R: Operand<'k, U32>> Shr<R> for Reg<'k, T> {
     type Output = Self;
 
     fn shr(self, by: R) -> Self {
+        if by.text() == "0" {
+            return self;
+        }
         self.asm.make(&format!("shr.{}", T::NAME), &[self.name(), by.text()])
     }
 }

@@ -1,46 +1,46 @@
 //! Tensor cores: `ldmatrix` and `mma.sync.m16n8k16` (PTX ISA, "Warp-level matrix instructions").
 
-use super::{Asm, F16, F16x2, F32, Reg, Shared, Var};
+use super::{Asm, F16, F16x2, F32, Operand, Shared, Type, Var};
 
-fn group<'k, T: super::Type>(registers: &[Reg<'k, T>]) -> String {
-    let names: Vec<_> = registers.iter().map(|r| r.name()).collect();
+fn group<'k, T: Type, R: Operand<'k, T>>(registers: &[R]) -> String {
+    let names: Vec<_> = registers.iter().map(|r| r.text()).collect();
     format!("{{{}}}", names.join(", "))
 }
 
 impl Asm {
-    fn ldmatrix<'k, const N: usize>(&'k self, row: Shared<'k, F16>, transpose: &str) -> [Reg<'k, F16x2>; N] {
-        let parts = [(); N].map(|()| self.reg::<F16x2>());
+    fn ldmatrix<'k, const N: usize>(
+        &'k self,
+        to: [Var<'k, F16x2>; N],
+        row: Shared<'k, F16>,
+        transpose: bool,
+    ) {
+        let transpose = if transpose { ".trans" } else { "" };
         let mnemonic = format!("ldmatrix.sync.aligned.m8n8.x{N}{transpose}.shared.b16");
-        self.emit(&mnemonic, &[group(&parts), row.address()]);
-        parts
+        self.emit(&mnemonic, &[group(&to), row.address()]);
     }
 
-    /// Four 8×8 matrices of halves; lane l gives the address of row l mod 8 of matrix l / 8. Lane l gets of each the
-    /// elements (l / 4, 2·(l mod 4)) and the one to its right.
-    pub fn ldmatrix_x4<'k>(&'k self, row: Shared<'k, F16>) -> [Reg<'k, F16x2>; 4] {
-        self.ldmatrix(row, "")
-    }
-
-    /// The same with each matrix transposed: lane l gets (2·(l mod 4), l / 4) and the one below it.
-    pub fn ldmatrix_x4_trans<'k>(&'k self, row: Shared<'k, F16>) -> [Reg<'k, F16x2>; 4] {
-        self.ldmatrix(row, ".trans")
+    /// Four 8×8 matrices of halves; lane l gives the address of row l mod 8 of matrix l / 8. Register i of lane l gets of
+    /// matrix i the elements (l / 4, 2·(l mod 4)) and the one to its right; with `transpose`, (2·(l mod 4), l / 4) and the
+    /// one below.
+    pub fn ldmatrix_x4<'k>(&'k self, to: [Var<'k, F16x2>; 4], row: Shared<'k, F16>, transpose: bool) {
+        self.ldmatrix(to, row, transpose);
     }
 
     /// Two 8×8 matrices; lanes 0 to 15 give the addresses.
-    pub fn ldmatrix_x2<'k>(&'k self, row: Shared<'k, F16>) -> [Reg<'k, F16x2>; 2] {
-        self.ldmatrix(row, "")
-    }
-
-    /// Two 8×8 matrices, each transposed.
-    pub fn ldmatrix_x2_trans<'k>(&'k self, row: Shared<'k, F16>) -> [Reg<'k, F16x2>; 2] {
-        self.ldmatrix(row, ".trans")
+    pub fn ldmatrix_x2<'k>(&'k self, to: [Var<'k, F16x2>; 2], row: Shared<'k, F16>, transpose: bool) {
+        self.ldmatrix(to, row, transpose);
     }
 
     /// c ← a·b + c for a 16×16 (row-major), b 16×8 (column-major), c 16×8 in f32. With g = lane / 4 and t = lane mod 4:
     /// c holds (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1); a the pairs at (g, 2t), (g+8, 2t), (g, 2t+8), (g+8, 2t+8);
     /// b the pairs at rows 2t and 2t+8 of column g.
-    pub fn mma_m16n8k16<'k>(&'k self, c: [Var<'k, F32>; 4], a: [Reg<'k, F16x2>; 4], b: [Reg<'k, F16x2>; 2]) {
-        let sum = group(&c.map(|v| v.0));
+    pub fn mma_m16n8k16<'k, A: Operand<'k, F16x2>, B: Operand<'k, F16x2>>(
+        &'k self,
+        c: [Var<'k, F32>; 4],
+        a: [A; 4],
+        b: [B; 2],
+    ) {
+        let sum = group(&c);
         let mnemonic = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32";
         self.emit(mnemonic, &[sum.clone(), group(&a), group(&b), sum]);
     }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{InMemory, Operand, Reg, Type, U32, U64};
+use super::{InMemory, Operand, Reg, Type, U32, U64, Var};
 
 /// A state space.
 pub trait Space: Copy + 'static {
@@ -13,6 +13,8 @@ pub trait Space: Copy + 'static {
 
     /// base + index·bytes.
     fn element<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, Self::Address>;
+    /// base + bytes.
+    fn plus<'k>(base: Reg<'k, Self::Address>, bytes: i64) -> Reg<'k, Self::Address>;
     /// base + index, in bytes.
     fn byte<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>) -> Reg<'k, Self::Address>;
 }
@@ -33,6 +35,10 @@ impl Space for GlobalSpace {
         index.mad_wide(bytes, base)
     }
 
+    fn plus<'k>(base: Reg<'k, U64>, bytes: i64) -> Reg<'k, U64> {
+        if bytes == 0 { base } else { base + bytes as u64 }
+    }
+
     fn byte<'k>(base: Reg<'k, U64>, index: Reg<'k, U32>) -> Reg<'k, U64> {
         index.mad_wide(1, base)
     }
@@ -44,6 +50,10 @@ impl Space for SharedSpace {
 
     fn element<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, U32> {
         index.mad(bytes, base)
+    }
+
+    fn plus<'k>(base: Reg<'k, U32>, bytes: i64) -> Reg<'k, U32> {
+        if bytes == 0 { base } else { base + bytes as u32 }
     }
 
     fn byte<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>) -> Reg<'k, U32> {
@@ -109,6 +119,22 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
         Self { base, offset: 0, tag: PhantomData }
     }
 
+    /// The address that a variable holds: it moves as the variable does.
+    pub fn follow(address: Var<'k, S::Address>) -> Self {
+        Self::at_register(address.0)
+    }
+
+    /// The address in a variable of its own, to be moved on.
+    pub fn to_var(self) -> Var<'k, S::Address>
+    where
+        S::Address: super::Number,
+    {
+        let address = S::plus(self.base, self.offset);
+        let var = self.base.asm.register();
+        var.set(address);
+        var
+    }
+
     /// The same address, of elements `U`.
     pub fn cast<U: Type>(self) -> Pointer<'k, S, U> {
         Pointer { base: self.base, offset: self.offset, tag: PhantomData }
@@ -153,7 +179,7 @@ impl<'k, T: Type> Global<'k, T> {
 impl<'k, T: Type> Shared<'k, T> {
     /// The address as a number of bytes, constant offset included: for swizzles.
     pub fn to_u32(self) -> Reg<'k, U32> {
-        if self.offset == 0 { self.base } else { self.base + self.offset as u32 }
+        SharedSpace::plus(self.base, self.offset)
     }
 
     /// An address from its number of bytes.

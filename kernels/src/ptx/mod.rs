@@ -56,8 +56,8 @@
 //! fn wrong<'k>(p: Global<'k, F16>, x: Reg<'k, F32>) { p.store(x) }
 //! ```
 //! ```compile_fail,E0308
-//! use ssmv_kernels::ptx::{Asm, F16, Global};
-//! fn wrong<'k>(k: &'k Asm, p: Global<'k, F16>) { k.ldmatrix_x4(p); }
+//! use ssmv_kernels::ptx::{Asm, F16, F16x2, Global, Var};
+//! fn wrong<'k>(k: &'k Asm, to: [Var<'k, F16x2>; 4], p: Global<'k, F16>) { k.ldmatrix_x4(to, p, false); }
 //! ```
 
 mod arith;

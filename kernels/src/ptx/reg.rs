@@ -132,6 +132,11 @@ impl Asm {
         var
     }
 
+    /// A register that something else writes first.
+    pub fn register<T: Type>(&self) -> Var<'_, T> {
+        Var(self.reg())
+    }
+
     /// A number in a register.
     pub fn value<'k, T: Type>(&'k self, value: impl Operand<'k, T>) -> Reg<'k, T> {
         self.var(value).0

@@ -1,0 +1,280 @@
+//! [`Cuda`]: an open device with its pool, its streams and its kernels.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex},
+};
+
+use bytemuck::Pod;
+use ssmv_kernels::Kernel;
+
+use super::{
+    buffer::{DeviceBuffer, PinnedBuffer},
+    driver::*,
+    emulated::{Emulated, EmulatorOptions},
+    pool::{Pool, PoolReport},
+    real::{self, Real},
+    table::lock,
+};
+use crate::{Error, Result};
+
+/// Shared memory that a launch may take without asking the driver first.
+const SHARED_UNASKED: u32 = 48 << 10;
+
+/// The devices that a backend has.
+///
+/// # Errors
+/// [`Error::NoDevice`] where there is no NVIDIA driver, or one that is too old.
+pub fn devices(backend: Backend) -> Result<Vec<DeviceInfo>> {
+    match backend {
+        Backend::Real => real::devices(),
+        Backend::Emulated => Ok(vec![Emulated::describe(&EmulatorOptions::from_environment()?)]),
+    }
+}
+
+/// A handle to an open device; cloning it copies the handle. Work goes to one stream, the compute stream, in the order of
+/// the calls; copies through pinned memory go to a second one.
+#[derive(Clone)]
+pub struct Cuda(Arc<Shared>);
+
+pub(super) struct Shared {
+    pub driver: Arc<dyn Driver>,
+    pub pool: Mutex<Pool>,
+    pub compute: Stream,
+    pub copy: Stream,
+    /// Loaded kernels by name; kernels of one name and different text stand side by side.
+    loaded: Mutex<HashMap<String, Vec<Arc<LoadedKernel>>>>,
+    /// For each type of specification, a map from specifications to loaded kernels.
+    specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+}
+
+/// A kernel on the device.
+#[derive(Debug)]
+pub struct LoadedKernel {
+    kernel: Kernel,
+    module: Module,
+    function: Function,
+    attributes: FunctionAttributes,
+}
+
+impl LoadedKernel {
+    /// The kernel, with its text.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// What the compiler made of it.
+    pub fn attributes(&self) -> &FunctionAttributes {
+        &self.attributes
+    }
+}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({}, device {})", self.device().name, self.device().ordinal)
+    }
+}
+
+impl Cuda {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] where there is no driver, no such device, or one that the kernels do not run on.
+    pub fn open(backend: Backend, ordinal: u32) -> Result<Self> {
+        match backend {
+            Backend::Real => Self::over(Arc::new(Real::open(ordinal)?)),
+            Backend::Emulated if ordinal == 0 => {
+                Self::over(Arc::new(Emulated::new(&EmulatorOptions::from_environment()?)))
+            }
+            Backend::Emulated => {
+                Err(Error::NoDevice(format!("there is no device {ordinal}: the emulator has device 0 alone")))
+            }
+        }
+    }
+
+    /// A device that a driver has opened.
+    pub fn over(driver: Arc<dyn Driver>) -> Result<Self> {
+        let (compute, copy) = (driver.create_stream()?, driver.create_stream()?);
+        let pool = Mutex::new(Pool::new(driver.clone(), compute));
+        let (loaded, specified) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Shared { driver, pool, compute, copy, loaded, specified })))
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// The device.
+    pub fn device(&self) -> &DeviceInfo {
+        self.0.driver.device()
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> &dyn Driver {
+        &*self.0.driver
+    }
+
+    /// The stream that all work goes to, for whoever calls the driver directly.
+    pub fn compute_stream(&self) -> Stream {
+        self.0.compute
+    }
+
+    /// Returns when all work is done, with the error of whatever failed.
+    pub fn synchronize(&self) -> Result<()> {
+        self.0.driver.synchronize(self.0.copy)?;
+        self.0.driver.synchronize(self.0.compute)
+    }
+
+    /// `len` elements of unspecified content, for a kernel that writes them all.
+    pub fn stale<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
+        DeviceBuffer::new(self, len)
+    }
+
+    /// `len` elements whose bits are all zero.
+    pub fn zeros<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
+        let mut buffer = self.stale(len)?;
+        buffer.clear()?;
+        Ok(buffer)
+    }
+
+    /// A copy of the host's values.
+    pub fn copy_of<T: Pod>(&self, values: &[T]) -> Result<DeviceBuffer<T>> {
+        let mut buffer = self.stale(values.len())?;
+        buffer.upload(values)?;
+        Ok(buffer)
+    }
+
+    /// Pinned host memory of `len` elements, zeroed.
+    pub fn pinned<T: Pod>(&self, len: usize) -> Result<PinnedBuffer<T>> {
+        PinnedBuffer::new(self, len)
+    }
+
+    /// What the memory pool holds.
+    pub fn memory_report(&self) -> PoolReport {
+        lock(&self.0.pool).report()
+    }
+
+    /// Gives waiting memory back to the device, for example between training and evaluation.
+    pub fn trim(&self) -> Result<()> {
+        lock(&self.0.pool).trim()
+    }
+
+    /// Compiles a kernel, or finds it where it was compiled before.
+    ///
+    /// # Errors
+    /// [`Error::Ptx`] with the compiler's log when its text is refused.
+    pub fn load(&self, kernel: &Kernel) -> Result<Arc<LoadedKernel>> {
+        let mut loaded = lock(&self.0.loaded);
+        let same_name = loaded.entry(kernel.name.clone()).or_default();
+        if let Some(found) = same_name.iter().find(|found| found.kernel == *kernel) {
+            return Ok(found.clone());
+        }
+        let driver = &self.0.driver;
+        let module = driver.load_module(&kernel.name, &kernel.ptx)?;
+        let function = driver.function(module, &kernel.name)?;
+        let attributes = driver.attributes(function)?;
+        if kernel.shared.saturating_add(attributes.static_shared) > SHARED_UNASKED {
+            driver.allow_shared(function, kernel.shared)?;
+        }
+        let new = Arc::new(LoadedKernel { kernel: kernel.clone(), module, function, attributes });
+        same_name.push(new.clone());
+        Ok(new)
+    }
+
+    /// The kernel for a specification. It is written and compiled the first time, and found by the specification from then
+    /// on, so that a step neither writes text nor compares it.
+    pub fn kernel<S>(
+        &self,
+        specification: &S,
+        write: impl FnOnce(&S) -> Result<Kernel>,
+    ) -> Result<Arc<LoadedKernel>>
+    where
+        S: Clone + Eq + Hash + Send + 'static,
+    {
+        if let Some(found) = self.specified::<S, _>(|kernels| kernels.get(specification).cloned()) {
+            return Ok(found);
+        }
+        let loaded = self.load(&write(specification)?)?;
+        self.specified::<S, _>(|kernels| kernels.insert(specification.clone(), loaded.clone()));
+        Ok(loaded)
+    }
+
+    fn specified<S: Eq + Hash + Send + 'static, R: Default>(
+        &self,
+        body: impl FnOnce(&mut HashMap<S, Arc<LoadedKernel>>) -> R,
+    ) -> R {
+        let mut maps = lock(&self.0.specified);
+        let map =
+            maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, Arc<LoadedKernel>>>::default());
+        // The key is the type, so the map is always of it.
+        map.downcast_mut().map(body).unwrap_or_default()
+    }
+
+    /// Runs a kernel with the geometry that it was written for, in the order of the compute stream.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the arguments' number or sizes are not those of its parameters.
+    pub fn launch(&self, kernel: &LoadedKernel, arguments: &[Argument]) -> Result<()> {
+        let Kernel { grid, block, shared, .. } = kernel.kernel;
+        let geometry = Geometry { grid, block, shared };
+        self.0.driver.launch(kernel.function, &geometry, arguments, self.0.compute)
+    }
+
+    /// Loads a kernel and runs it: [`Cuda::load`], [`Cuda::launch`].
+    pub fn run(&self, kernel: &Kernel, arguments: &[Argument]) -> Result<()> {
+        self.launch(&*self.load(kernel)?, arguments)
+    }
+
+    /// A new mark, for measuring and for waiting.
+    pub fn mark(&self) -> Result<Mark> {
+        let event = self.0.driver.create_event()?;
+        Ok(Mark { cuda: self.clone(), event })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Errors have nobody left to go to, and the driver frees all of it with the context.
+        let _ = self.driver.synchronize(self.copy);
+        let _ = self.driver.synchronize(self.compute);
+        let _ = lock(&self.pool).trim();
+        for kernel in lock(&self.loaded).drain().flat_map(|(_, kernels)| kernels) {
+            let _ = self.driver.unload_module(kernel.module);
+        }
+        let _ = self.driver.destroy_stream(self.copy);
+        let _ = self.driver.destroy_stream(self.compute);
+    }
+}
+
+/// A point in a stream.
+#[derive(Debug)]
+pub struct Mark {
+    cuda: Cuda,
+    pub(super) event: Event,
+}
+
+impl Mark {
+    /// Sets the mark after all that was queued in the compute stream so far.
+    pub fn set(&self) -> Result<()> {
+        self.cuda.0.driver.record(self.event, self.cuda.0.compute)
+    }
+
+    /// Returns when all that came before the mark is done.
+    pub fn synchronize(&self) -> Result<()> {
+        self.cuda.0.driver.synchronize_event(self.event)
+    }
+
+    /// Milliseconds since another mark, once both have been reached. From the emulator, the host's time.
+    pub fn since_ms(&self, start: &Self) -> Result<f32> {
+        self.cuda.0.driver.elapsed_ms(start.event, self.event)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let _ = self.cuda.0.driver.destroy_event(self.event);
+    }
+}

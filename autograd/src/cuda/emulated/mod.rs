@@ -1,0 +1,461 @@
+//! The emulated driver: the same trait over the PTX emulator. Work runs when it is queued, so a stream is in order by
+//! itself and an event has come as soon as it is recorded; a captured stream keeps its work and a graph runs it again.
+
+mod options;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use ssmv_emulator::{Memory, TensorCore};
+
+pub use options::EmulatorOptions;
+
+use super::{
+    driver::*,
+    header::{Header, check_arguments},
+    limits::{check_launch, check_shared},
+    table::{Captures, Ranges, Table, lock},
+};
+use crate::{Error, Result};
+
+/// The name of the emulated device.
+const NAME: &str = "PTX emulator";
+
+/// An emulated device.
+#[derive(Debug)]
+pub struct Emulated {
+    device: DeviceInfo,
+    memory: Memory,
+    run: ssmv_emulator::Options,
+    used: AtomicU64,
+    captures: Captures<Vec<Work>>,
+    blocks: Ranges<()>,
+    pinned: Table<Mutex<PinnedBlock>>,
+    modules: Table<LoadedModule>,
+    functions: Table<Kernel>,
+    streams: Table<Mutex<()>>,
+    events: Table<Mutex<Option<Instant>>>,
+    graphs: Table<Vec<Work>>,
+    keep_reports: usize,
+    reports: Mutex<VecDeque<LaunchReport>>,
+}
+
+#[derive(Debug)]
+struct LoadedModule {
+    object: Arc<ssmv_emulator::LoadedModule>,
+    header: Header,
+    kernels: Vec<(String, FunctionAttributes)>,
+}
+
+#[derive(Debug)]
+struct Kernel {
+    name: String,
+    object: Arc<ssmv_emulator::LoadedModule>,
+    module: u64,
+    parameters: Vec<usize>,
+    attributes: FunctionAttributes,
+    allowed_shared: AtomicU32,
+}
+
+/// Host memory, aligned for every element.
+#[derive(Debug)]
+struct PinnedBlock {
+    words: Vec<u64>,
+    bytes: usize,
+}
+
+impl PinnedBlock {
+    fn all(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
+    }
+
+    fn first(&mut self, bytes: u64, operation: &str) -> Result<&mut [u8]> {
+        let pinned = self.bytes;
+        let range = usize::try_from(bytes).ok().and_then(|bytes| self.all().get_mut(..bytes));
+        range.ok_or_else(|| Error::misuse(operation, format!("{bytes} bytes of {pinned} that are pinned")))
+    }
+}
+
+/// A piece of work in a stream.
+#[derive(Debug)]
+enum Work {
+    Launch { kernel: Arc<Kernel>, geometry: Geometry, arguments: Vec<Argument> },
+    Copy { to: Address, from: Address, bytes: u64 },
+    Fill { address: Address, value: u8, bytes: u64 },
+    Spoil { address: Address, bytes: u64 },
+}
+
+impl Emulated {
+    /// What [`Emulated::new`] with these options gives.
+    pub fn describe(options: &EmulatorOptions) -> DeviceInfo {
+        // As an A100 and an H100 have them ("Technical specifications per compute capability").
+        let (multiprocessors, shared_per_block) =
+            if options.capability >= (9, 0) { (132, 227 << 10) } else { (108, 163 << 10) };
+        DeviceInfo {
+            ordinal: 0,
+            name: NAME.to_owned(),
+            memory: options.memory,
+            capability: options.capability,
+            multiprocessors,
+            l2_bytes: 0,
+            shared_per_block,
+            driver: (12, 0),
+            pci: String::new(),
+        }
+    }
+
+    /// A device with nothing in its memory.
+    pub fn new(options: &EmulatorOptions) -> Self {
+        let tensor_core = if options.capability >= (9, 0) { TensorCore::Hopper } else { TensorCore::Ampere };
+        Self {
+            device: Self::describe(options),
+            memory: Memory::new(options.memory),
+            run: ssmv_emulator::Options {
+                checks: options.checks,
+                tensor_core,
+                budget: options.budget,
+                ..Default::default()
+            },
+            used: AtomicU64::new(0),
+            captures: Captures::default(),
+            blocks: Ranges::default(),
+            pinned: Table::new("pinned memory"),
+            modules: Table::new("module"),
+            functions: Table::new("kernel"),
+            streams: Table::new("stream"),
+            events: Table::new("event"),
+            graphs: Table::new("graph"),
+            keep_reports: options.reports,
+            reports: Mutex::default(),
+        }
+    }
+
+    /// Runs work now, or keeps it where the stream is captured.
+    fn submit(&self, stream: Stream, work: Work) -> Result<()> {
+        let order = self.streams.get(stream.0)?;
+        let mut work = Some(work);
+        self.captures.with(stream, |recorded| recorded.extend(work.take()));
+        let Some(work) = work else { return Ok(()) };
+        let _in_order = lock(&order);
+        self.run(&work)
+    }
+
+    fn run(&self, work: &Work) -> Result<()> {
+        match work {
+            Work::Launch { kernel, geometry, arguments } => self.run_kernel(kernel, geometry, arguments),
+            Work::Copy { to, from, bytes } => {
+                self.blocks.check("copy within the device", from.0, *bytes)?;
+                self.blocks.check("copy within the device", to.0, *bytes)?;
+                self.memory.copy(to.0, from.0, *bytes).map_err(fault)
+            }
+            Work::Fill { address, value, bytes } => {
+                self.blocks.check("fill", address.0, *bytes)?;
+                self.memory.fill(address.0, *value, *bytes).map_err(fault)
+            }
+            Work::Spoil { address, bytes } => {
+                self.blocks.check("fill", address.0, *bytes)?;
+                self.memory.forget(address.0, *bytes).map_err(fault)
+            }
+        }
+    }
+
+    fn run_kernel(&self, kernel: &Kernel, geometry: &Geometry, arguments: &[Argument]) -> Result<()> {
+        let geometry =
+            ssmv_emulator::Geometry { grid: geometry.grid, block: geometry.block, shared: geometry.shared };
+        let arguments: Vec<([u8; 8], usize)> = arguments.iter().map(|argument| argument.bytes()).collect();
+        let arguments: Vec<&[u8]> = arguments.iter().map(|(bytes, length)| &bytes[..*length]).collect();
+        let (memory, module, name) = (&self.memory, &kernel.object, &kernel.name);
+        let counts =
+            ssmv_emulator::launch(memory, module, name, &geometry, &arguments, &self.run).map_err(fault)?;
+        let mut reports = lock(&self.reports);
+        reports.push_back(LaunchReport { kernel: name.clone(), counts });
+        while reports.len() > self.keep_reports {
+            reports.pop_front();
+        }
+        Ok(())
+    }
+
+    fn recorded(&self, event: Event, operation: &str) -> Result<Instant> {
+        let recorded = *lock(&*self.events.get(event.0)?);
+        recorded.ok_or_else(|| Error::misuse(operation, "the event was never recorded"))
+    }
+}
+
+/// The emulator's error as the engine's.
+fn fault(error: ssmv_emulator::Error) -> Error {
+    match error {
+        ssmv_emulator::Error::Usage(message) => Error::misuse(NAME, message),
+        other => Error::Kernel(other.to_string()),
+    }
+}
+
+impl Driver for Emulated {
+    fn backend(&self) -> Backend {
+        Backend::Emulated
+    }
+
+    fn device(&self) -> &DeviceInfo {
+        &self.device
+    }
+
+    fn memory(&self) -> Result<MemoryInfo> {
+        let total = self.device.memory;
+        Ok(MemoryInfo { free: total.saturating_sub(self.used.load(Ordering::Relaxed)), total })
+    }
+
+    fn checks_bounds(&self) -> bool {
+        true
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Address> {
+        self.captures.refuse_here("allocate device memory")?;
+        let MemoryInfo { free, total } = self.memory()?;
+        if bytes > free {
+            let device = NAME.to_owned();
+            return Err(Error::OutOfMemory { device, asked: bytes, free, total, pool: String::new() });
+        }
+        let address = self.memory.alloc(bytes.max(1)).map_err(fault)?;
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.blocks.insert(address, bytes, ());
+        Ok(Address(address))
+    }
+
+    fn free(&self, address: Address) -> Result<()> {
+        self.captures.refuse_here("free device memory")?;
+        let (bytes, ()) = self.blocks.remove(address.0)?;
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.free(address.0).map_err(fault)
+    }
+
+    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
+        self.blocks.check("fill", address.0, bytes)?;
+        self.submit(stream, Work::Spoil { address, bytes })
+    }
+
+    fn allocate_pinned(&self, bytes: u64) -> Result<Pinned> {
+        self.captures.refuse_here("allocate pinned memory")?;
+        let full =
+            || Error::misuse("allocate pinned memory", format!("the host has not {bytes} bytes for it"));
+        let length = usize::try_from(bytes.max(1)).map_err(|_| full())?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(length.div_ceil(8)).map_err(|_| full())?;
+        words.resize(length.div_ceil(8), 0);
+        Ok(Pinned(self.pinned.insert(Mutex::new(PinnedBlock { words, bytes: length }))))
+    }
+
+    fn free_pinned(&self, memory: Pinned) -> Result<()> {
+        self.captures.refuse_here("free pinned memory")?;
+        self.pinned.remove(memory.0).map(drop)
+    }
+
+    fn with_pinned(&self, memory: Pinned, body: &mut dyn FnMut(&mut [u8])) -> Result<()> {
+        self.captures.refuse_here("wait for pinned memory")?;
+        body(lock(&*self.pinned.get(memory.0)?).all());
+        Ok(())
+    }
+
+    fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
+        self.captures.refuse_here("copy from the host")?;
+        self.captures.refuse_on("copy from the host", stream)?;
+        self.blocks.check("copy from the host", to.0, from.len() as u64)?;
+        let order = self.streams.get(stream.0)?;
+        let _in_order = lock(&order);
+        self.memory.write(to.0, from).map_err(fault)
+    }
+
+    fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
+        self.captures.refuse_here("copy to the host")?;
+        self.captures.refuse_on("copy to the host", stream)?;
+        self.blocks.check("copy to the host", from.0, to.len() as u64)?;
+        let order = self.streams.get(stream.0)?;
+        let _in_order = lock(&order);
+        self.memory.read(from.0, to).map_err(fault)
+    }
+
+    fn upload_pinned(&self, to: Address, from: Pinned, bytes: u64, stream: Stream) -> Result<()> {
+        self.captures.refuse_on("copy from the host", stream)?;
+        self.blocks.check("copy from the host", to.0, bytes)?;
+        let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(from.0)?);
+        let _in_order = lock(&order);
+        let mut memory = lock(&memory);
+        self.memory.write(to.0, memory.first(bytes, "copy from the host")?).map_err(fault)
+    }
+
+    fn download_pinned(&self, to: Pinned, from: Address, bytes: u64, stream: Stream) -> Result<()> {
+        self.captures.refuse_on("copy to the host", stream)?;
+        self.blocks.check("copy to the host", from.0, bytes)?;
+        let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(to.0)?);
+        let _in_order = lock(&order);
+        let mut memory = lock(&memory);
+        self.memory.read(from.0, memory.first(bytes, "copy to the host")?).map_err(fault)
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: u64, stream: Stream) -> Result<()> {
+        self.blocks.check("copy within the device", from.0, bytes)?;
+        self.blocks.check("copy within the device", to.0, bytes)?;
+        self.submit(stream, Work::Copy { to, from, bytes })
+    }
+
+    fn fill(&self, address: Address, value: u8, bytes: u64, stream: Stream) -> Result<()> {
+        self.blocks.check("fill", address.0, bytes)?;
+        self.submit(stream, Work::Fill { address, value, bytes })
+    }
+
+    fn load_module(&self, name: &str, ptx: &str) -> Result<Module> {
+        self.captures.refuse_here("load a module")?;
+        let header = Header::read(ptx);
+        header.check_target(name, &self.device)?;
+        let parsed = ssmv_emulator::Module::parse(name, ptx).map_err(|error| match error {
+            ssmv_emulator::Error::Parse { line, message, .. } => Error::Ptx {
+                kernel: name.to_owned(),
+                code: "the emulator cannot read it".to_owned(),
+                advice: "the line below is a defect of the kernel, or beyond the emulator",
+                log: format!("line {line}: {message}"),
+            },
+            other => fault(other),
+        })?;
+        let kernels = parsed.kernels().map(|kernel| {
+            let attributes = FunctionAttributes { static_shared: kernel.static_shared, ..Default::default() };
+            (kernel.name.clone(), FunctionAttributes { max_threads: 1024, ..attributes })
+        });
+        let kernels = kernels.collect();
+        let object = Arc::new(parsed.load(&self.memory).map_err(fault)?);
+        Ok(Module(self.modules.insert(LoadedModule { object, header, kernels })))
+    }
+
+    fn module_log(&self, module: Module) -> Result<String> {
+        self.modules.get(module.0).map(|_| String::new())
+    }
+
+    fn unload_module(&self, module: Module) -> Result<()> {
+        self.captures.refuse_here("unload a module")?;
+        self.modules.remove(module.0)?;
+        self.functions.remove_where(|kernel| kernel.module == module.0);
+        Ok(())
+    }
+
+    fn function(&self, module: Module, name: &str) -> Result<Function> {
+        let loaded = self.modules.get(module.0)?;
+        let parameters = loaded.header.parameters(name)?;
+        let attributes =
+            loaded.kernels.iter().find(|(kernel, _)| kernel == name).map(|(_, attributes)| *attributes);
+        let attributes = attributes.ok_or_else(|| Error::misuse(name, "the module has no such kernel"))?;
+        let kernel = Kernel {
+            name: name.to_owned(),
+            object: loaded.object.clone(),
+            module: module.0,
+            parameters,
+            attributes,
+            allowed_shared: AtomicU32::new(0),
+        };
+        Ok(Function(self.functions.insert(kernel)))
+    }
+
+    fn attributes(&self, function: Function) -> Result<FunctionAttributes> {
+        Ok(self.functions.get(function.0)?.attributes)
+    }
+
+    fn allow_shared(&self, function: Function, bytes: u32) -> Result<()> {
+        let kernel = self.functions.get(function.0)?;
+        check_shared(&kernel.name, bytes, &kernel.attributes, &self.device)?;
+        kernel.allowed_shared.store(bytes, Ordering::Release);
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        function: Function,
+        geometry: &Geometry,
+        arguments: &[Argument],
+        stream: Stream,
+    ) -> Result<()> {
+        let kernel = self.functions.get(function.0)?;
+        check_arguments(&kernel.name, &kernel.parameters, arguments)?;
+        let allowed = kernel.allowed_shared.load(Ordering::Acquire);
+        check_launch(&kernel.name, geometry, &kernel.attributes, allowed)?;
+        self.submit(stream, Work::Launch { kernel, geometry: *geometry, arguments: arguments.to_vec() })
+    }
+
+    fn create_stream(&self) -> Result<Stream> {
+        Ok(Stream(self.streams.insert(Mutex::new(()))))
+    }
+
+    fn destroy_stream(&self, stream: Stream) -> Result<()> {
+        self.captures.refuse_on("destroy a stream", stream)?;
+        self.streams.remove(stream.0).map(drop)
+    }
+
+    fn synchronize(&self, stream: Stream) -> Result<()> {
+        self.captures.refuse_here("wait for a stream")?;
+        self.captures.refuse_on("wait for a stream", stream)?;
+        let order = self.streams.get(stream.0)?;
+        drop(lock(&order));
+        Ok(())
+    }
+
+    fn wait(&self, stream: Stream, event: Event) -> Result<()> {
+        self.captures.refuse_on("wait for an event", stream)?;
+        self.recorded(event, "wait for an event")?;
+        self.streams.get(stream.0).map(drop)
+    }
+
+    fn create_event(&self) -> Result<Event> {
+        Ok(Event(self.events.insert(Mutex::new(None))))
+    }
+
+    fn destroy_event(&self, event: Event) -> Result<()> {
+        self.events.remove(event.0).map(drop)
+    }
+
+    fn record(&self, event: Event, stream: Stream) -> Result<()> {
+        self.captures.refuse_on("record an event", stream)?;
+        let event = self.events.get(event.0)?;
+        let order = self.streams.get(stream.0)?;
+        let _in_order = lock(&order);
+        *lock(&event) = Some(Instant::now());
+        Ok(())
+    }
+
+    fn synchronize_event(&self, event: Event) -> Result<()> {
+        self.captures.refuse_here("wait for an event")?;
+        self.recorded(event, "wait for an event").map(drop)
+    }
+
+    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+        self.captures.refuse_here("wait for an event")?;
+        let start = self.recorded(start, "measure between events")?;
+        let end = self.recorded(end, "measure between events")?;
+        Ok(end.saturating_duration_since(start).as_secs_f32() * 1e3)
+    }
+
+    fn begin_capture(&self, stream: Stream) -> Result<()> {
+        self.streams.get(stream.0)?;
+        self.captures.begin(stream, Vec::new())
+    }
+
+    fn end_capture(&self, stream: Stream) -> Result<Graph> {
+        self.streams.get(stream.0)?;
+        Ok(Graph(self.graphs.insert(self.captures.end(stream)?)))
+    }
+
+    fn launch_graph(&self, graph: Graph, stream: Stream) -> Result<()> {
+        self.captures.refuse_on("launch a graph", stream)?;
+        let (order, graph) = (self.streams.get(stream.0)?, self.graphs.get(graph.0)?);
+        let _in_order = lock(&order);
+        graph.iter().try_for_each(|work| self.run(work))
+    }
+
+    fn destroy_graph(&self, graph: Graph) -> Result<()> {
+        self.graphs.remove(graph.0).map(drop)
+    }
+
+    fn take_reports(&self) -> Vec<LaunchReport> {
+        lock(&self.reports).drain(..).collect()
+    }
+}

@@ -1,0 +1,110 @@
+//! What device the emulator plays.
+
+use crate::{Error, Result};
+
+/// Memory where the host does not say how much it has.
+const MEMORY_OTHERWISE: u64 = 4 << 30;
+
+/// What device the emulator plays, and how closely it looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmulatorOptions {
+    /// Bytes of device memory.
+    pub memory: u64,
+    /// The device's compute capability: (8, 0) is an A100, (9, 0) an H100. It also decides whose tensor cores `mma` computes
+    /// as.
+    pub capability: (u32, u32),
+    /// What is looked for.
+    pub checks: ssmv_emulator::Checks,
+    /// Instructions of a warp that one launch may take.
+    pub budget: u64,
+    /// Launches whose counts are kept for [`take_reports`](crate::cuda::Driver::take_reports); older ones are forgotten.
+    pub reports: usize,
+}
+
+impl Default for EmulatorOptions {
+    /// Half of the host's free memory, an H100, all checks.
+    fn default() -> Self {
+        let options = ssmv_emulator::Options::default();
+        let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
+        Self {
+            memory: meminfo.and_then(|text| available(&text)).map_or(MEMORY_OTHERWISE, |bytes| bytes / 2),
+            capability: (9, 0),
+            checks: options.checks,
+            budget: options.budget,
+            reports: 1024,
+        }
+    }
+}
+
+impl EmulatorOptions {
+    /// The defaults, changed by the environment: `SSMV_EMULATOR_MEMORY` (MiB), `SSMV_EMULATOR_DEVICE` (`sm_80` or `sm_90`),
+    /// `SSMV_EMULATOR_CHECKS` (`all` or `none`).
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] for a value that is none of these.
+    pub fn from_environment() -> Result<Self> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut options = Self::default();
+        let wrong = |name: &str, value: &str, expected: &str| {
+            Err(Error::NoDevice(format!("{name} is `{value}`, and must be {expected}")))
+        };
+        let set =
+            |name: &'static str| variable(name).filter(|value| !value.is_empty()).map(|value| (name, value));
+        if let Some((name, value)) = set("SSMV_EMULATOR_MEMORY") {
+            match value.parse::<u64>().ok().and_then(|mib| mib.checked_mul(1 << 20)) {
+                Some(bytes) if bytes > 0 => options.memory = bytes,
+                _ => return wrong(name, &value, "a number of MiB"),
+            }
+        }
+        if let Some((name, value)) = set("SSMV_EMULATOR_DEVICE") {
+            options.capability = match value.as_str() {
+                "sm_80" => (8, 0),
+                "sm_90" => (9, 0),
+                _ => return wrong(name, &value, "sm_80 or sm_90"),
+            };
+        }
+        if let Some((name, value)) = set("SSMV_EMULATOR_CHECKS") {
+            options.checks = match value.as_str() {
+                "all" => ssmv_emulator::Checks::ALL,
+                "none" => ssmv_emulator::Checks::NONE,
+                _ => return wrong(name, &value, "all or none"),
+            };
+        }
+        Ok(options)
+    }
+}
+
+/// Bytes that Linux counts as available, from the text of its `meminfo`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_decides_what_device_is_played() {
+        let with = |name: &'static str, value: &'static str| {
+            EmulatorOptions::from_variables(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(with("SSMV_EMULATOR_MEMORY", "64").unwrap().memory, 64 << 20);
+        assert_eq!(with("SSMV_EMULATOR_DEVICE", "sm_80").unwrap().capability, (8, 0));
+        assert_eq!(with("SSMV_EMULATOR_CHECKS", "none").unwrap().checks, ssmv_emulator::Checks::NONE);
+        assert_eq!(with("SSMV_EMULATOR_CHECKS", "").unwrap().checks, ssmv_emulator::Checks::ALL);
+        for (name, value) in [
+            ("SSMV_EMULATOR_MEMORY", "0"),
+            ("SSMV_EMULATOR_MEMORY", "-1"),
+            ("SSMV_EMULATOR_MEMORY", "18446744073709551615"),
+            ("SSMV_EMULATOR_DEVICE", "sm_70"),
+            ("SSMV_EMULATOR_CHECKS", "some"),
+        ] {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(value), "{error}");
+        }
+    }
+}

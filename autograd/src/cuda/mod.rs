@@ -1,0 +1,37 @@
+//! The CUDA backend: a [`Driver`] that is a GPU's or the emulator's, and what is the same for both above it.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `driver.rs` | the seam: handles, geometry, arguments, the trait |
+//! | `real/` | NVIDIA's driver, opened at run time |
+//! | `emulated/` | the PTX emulator behind the same trait |
+//! | `header.rs`, `limits.rs`, `table.rs` | what both check and keep |
+//! | `pool.rs` | device memory that is used again, deterministically |
+//! | `device.rs`, `buffer.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
+//! | `nccl.rs` | whether NCCL is there |
+
+mod buffer;
+mod capture;
+mod device;
+mod driver;
+mod emulated;
+mod feed;
+mod header;
+mod limits;
+mod nccl;
+mod pool;
+mod real;
+mod table;
+
+pub use buffer::{DeviceBuffer, PinnedBuffer};
+pub use capture::Captured;
+pub use device::{Cuda, LoadedKernel, Mark, devices};
+pub use driver::{
+    Address, Argument, Backend, DeviceInfo, Driver, Event, Function, FunctionAttributes, Geometry, Graph,
+    LaunchReport, MemoryInfo, Module, Pinned, Stream,
+};
+pub use emulated::{Emulated, EmulatorOptions};
+pub use feed::Feed;
+pub use nccl::{Nccl, nccl};
+pub use pool::PoolReport;
+pub use real::{Real, is_usable};

@@ -1,0 +1,313 @@
+//! Device memory that is used again. A training step asks for the same sizes every time, asking the driver waits for the
+//! device, and a captured step must find its memory where it was.
+//!
+//! Blocks come and go in the order of one stream: a block that is given back may be taken again at once, since whatever
+//! uses it next comes later in that stream. The pool is deterministic: of the blocks that would do, the lowest address is
+//! taken, so the same requests on the same free blocks get the same addresses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::driver::{Address, Driver, Stream};
+use crate::{Error, Result};
+
+/// The finest size: the alignment of device memory.
+const GRAIN: u64 = 256;
+
+/// A block of the pool.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub address: Address,
+    /// Its size, at least what was asked for.
+    class: u64,
+}
+
+/// What a pool holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolReport {
+    /// In use now, sizes rounded up as the pool does.
+    pub in_use: u64,
+    /// Taken from the device: in use, waiting, or kept for a graph.
+    pub held: u64,
+    /// The most that was in use at once.
+    pub peak_in_use: u64,
+    /// The most that was held at once.
+    pub peak_held: u64,
+}
+
+/// Free blocks: by size, then by address.
+type Free = BTreeMap<u64, BTreeSet<Address>>;
+
+/// Names the memory of one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner(u64);
+
+/// The pool of one device.
+#[derive(Debug)]
+pub(super) struct Pool {
+    driver: Arc<dyn Driver>,
+    stream: Stream,
+    /// Whether blocks are made to the byte, so that the driver finds accesses past their end.
+    exact: bool,
+    /// Whether blocks are spoilt when they come back.
+    poison: bool,
+    free: Free,
+    report: PoolReport,
+    capture: Option<Owner>,
+    owners: u64,
+    /// Blocks that a graph uses, in use or not, and those of them that are not.
+    owned: HashMap<Address, Owner>,
+    kept: HashMap<Owner, Free>,
+}
+
+/// Sizes in eighths of a power of two: at most 12.5 % is wasted, and few sizes differ.
+fn size_class(bytes: u64) -> Option<u64> {
+    let step = (bytes.checked_next_power_of_two()? / 16).max(GRAIN);
+    bytes.max(1).checked_next_multiple_of(step)
+}
+
+fn take_lowest(free: &mut Free, class: u64) -> Option<Address> {
+    let blocks = free.get_mut(&class)?;
+    let address = blocks.pop_first();
+    if blocks.is_empty() {
+        free.remove(&class);
+    }
+    address
+}
+
+impl Pool {
+    /// A pool whose blocks are used in the order of `stream`.
+    pub fn new(driver: Arc<dyn Driver>, stream: Stream) -> Self {
+        let exact = driver.checks_bounds();
+        Self {
+            exact,
+            poison: exact || cfg!(debug_assertions),
+            driver,
+            stream,
+            free: Free::new(),
+            report: PoolReport::default(),
+            capture: None,
+            owners: 0,
+            owned: HashMap::new(),
+            kept: HashMap::new(),
+        }
+    }
+
+    pub fn report(&self) -> PoolReport {
+        self.report
+    }
+
+    /// A block of unspecified content.
+    pub fn take(&mut self, bytes: u64) -> Result<Block> {
+        let class = if self.exact { Some(bytes.max(1)) } else { size_class(bytes) };
+        let class = class.ok_or_else(|| Error::misuse("allocate", format!("{bytes} bytes")))?;
+        let kept = self.capture.and_then(|owner| take_lowest(self.kept.entry(owner).or_default(), class));
+        let address = match kept.or_else(|| take_lowest(&mut self.free, class)) {
+            Some(address) => address,
+            None => self.grow(class)?,
+        };
+        if let Some(owner) = self.capture {
+            self.owned.entry(address).or_insert(owner);
+        }
+        self.report.in_use += class;
+        self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
+        Ok(Block { address, class })
+    }
+
+    /// Takes a block back. Work on it that is queued in the pool's stream may still run.
+    pub fn give(&mut self, Block { address, class }: Block) {
+        self.report.in_use -= class;
+        if self.poison {
+            // Poison finds bugs; without it all is as before, so a device that refuses is not worth an error.
+            let _ = self.driver.spoil(address, class, self.stream);
+        }
+        if let Some(owner) = self.capture {
+            self.owned.entry(address).or_insert(owner);
+        }
+        let free = match self.owned.get(&address) {
+            Some(owner) => self.kept.entry(*owner).or_default(),
+            None => &mut self.free,
+        };
+        free.entry(class).or_default().insert(address);
+    }
+
+    /// From now on blocks that are taken or given back belong to a graph: they stay its own until it is gone, since every
+    /// run of it writes them.
+    pub fn begin_capture(&mut self) -> Owner {
+        self.owners += 1;
+        *self.capture.insert(Owner(self.owners))
+    }
+
+    pub fn end_capture(&mut self) {
+        self.capture = None;
+    }
+
+    /// The graph is gone and runs no more: its blocks are everybody's again.
+    pub fn release(&mut self, owner: Owner) {
+        self.owned.retain(|_, other| *other != owner);
+        for (class, addresses) in self.kept.remove(&owner).unwrap_or_default() {
+            self.free.entry(class).or_default().extend(addresses);
+        }
+    }
+
+    /// Gives all waiting blocks back to the device.
+    pub fn trim(&mut self) -> Result<()> {
+        while let Some((class, addresses)) = self.free.pop_first() {
+            for address in addresses {
+                self.driver.free(address)?;
+                self.report.held -= class;
+            }
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, class: u64) -> Result<Address> {
+        let asked = self.driver.allocate(class).or_else(|error| match error {
+            // Waiting blocks of other sizes may be in the way.
+            Error::OutOfMemory { .. } if !self.free.is_empty() => {
+                self.trim()?;
+                self.driver.allocate(class)
+            }
+            other => Err(other),
+        });
+        let address = asked.map_err(|error| self.explain(error))?;
+        self.report.held += class;
+        self.report.peak_held = self.report.peak_held.max(self.report.held);
+        Ok(address)
+    }
+
+    /// Adds what the pool holds to an error about memory.
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::OutOfMemory { device, asked, free, total, .. } => {
+                let PoolReport { in_use, held, .. } = self.report;
+                let pool = format!(", {held} held by this process of which {in_use} are in use");
+                Error::OutOfMemory { device, asked, free, total, pool }
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::{Emulated, EmulatorOptions};
+
+    fn pool(memory: u64) -> Pool {
+        let driver = Arc::new(Emulated::new(&EmulatorOptions { memory, ..Default::default() }));
+        let stream = driver.create_stream().unwrap();
+        Pool::new(driver, stream)
+    }
+
+    /// As on a GPU: sizes rounded up.
+    fn rounding(memory: u64) -> Pool {
+        Pool { exact: false, ..pool(memory) }
+    }
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for bytes in (1..5000).chain([1 << 20, (1 << 20) + 1, (1 << 40) - 1]) {
+            let class = size_class(bytes).unwrap();
+            assert!(class >= bytes && class.is_multiple_of(GRAIN), "{bytes}: {class}");
+            assert!(class - bytes < GRAIN.max(bytes / 8 + 1), "{bytes}: {class}");
+        }
+        assert_eq!(size_class(u64::MAX), None);
+        assert_eq!(size_class(0), Some(GRAIN));
+    }
+
+    /// A step: takes and gives back by turns, in an order that depends on the sizes alone.
+    fn step(pool: &mut Pool) -> Vec<Address> {
+        let mut addresses = Vec::new();
+        let mut live = Vec::new();
+        for i in 0..60u64 {
+            let block = pool.take((i * 7919) % 40 * 300 + 1).unwrap();
+            addresses.push(block.address);
+            live.push(block);
+            if i % 3 == 2 {
+                pool.give(live.swap_remove((i as usize * 31) % live.len()));
+            }
+        }
+        live.into_iter().for_each(|block| pool.give(block));
+        addresses
+    }
+
+    #[test]
+    fn the_same_requests_get_the_same_addresses() {
+        for fresh in [pool as fn(u64) -> Pool, rounding] {
+            let (mut one, mut other) = (fresh(1 << 24), fresh(1 << 24));
+            let first = step(&mut one);
+            assert_eq!(step(&mut other), first, "on two new devices");
+            let held = one.report().held;
+            let again = step(&mut one);
+            assert_eq!(step(&mut one), again, "on the same free blocks");
+            assert_eq!(one.report().held, held, "nothing more is asked of the device");
+        }
+    }
+
+    #[test]
+    fn the_report_counts_and_trim_gives_all_back() {
+        let mut pool = rounding(1 << 20);
+        let (a, b) = (pool.take(1000).unwrap(), pool.take(300).unwrap());
+        assert!(a.address.0.is_multiple_of(GRAIN) && b.address.0.is_multiple_of(GRAIN));
+        let expected = PoolReport { in_use: 1536, held: 1536, peak_in_use: 1536, peak_held: 1536 };
+        assert_eq!(pool.report(), expected);
+        pool.give(a);
+        assert_eq!(pool.report(), PoolReport { in_use: 512, ..expected });
+        pool.trim().unwrap();
+        assert_eq!(pool.report(), PoolReport { in_use: 512, held: 512, ..expected });
+        assert_eq!(pool.driver.memory().unwrap().free, (1 << 20) - 512);
+        pool.give(b);
+    }
+
+    #[test]
+    fn a_full_device_says_what_is_held() {
+        let mut pool = pool(10_000);
+        let used = pool.take(4000).unwrap();
+        let waiting = pool.take(5000).unwrap();
+        pool.give(waiting);
+        // The waiting block makes room.
+        let large = pool.take(6000).unwrap();
+        let error = pool.take(1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PTX emulator: out of memory: 1 bytes asked for, 0 of 10000 free, 10000 held by this process of which 10000 \
+             are in use; take a smaller batch"
+        );
+        assert!(matches!(error, Error::OutOfMemory { asked: 1, .. }));
+        pool.give(used);
+        pool.give(large);
+        assert!(pool.take(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn what_a_graph_uses_stays_its_own() {
+        let mut pool = pool(1 << 20);
+        let before = pool.take(100).unwrap();
+        let warm = [pool.take(200).unwrap(), pool.take(200).unwrap()];
+        warm.into_iter().for_each(|block| pool.give(block));
+
+        let graph = pool.begin_capture();
+        let temporary = pool.take(200).unwrap();
+        let temporary_address = temporary.address;
+        pool.give(temporary);
+        let output = pool.take(200).unwrap();
+        assert_eq!(output.address, temporary_address, "within the capture, memory is used again");
+        let other = pool.take(200).unwrap();
+        let other_address = other.address;
+        pool.give(other);
+        let before_address = before.address;
+        pool.give(before);
+        pool.end_capture();
+
+        let (output_address, later) = (output.address, pool.take(100).unwrap());
+        assert_ne!(later.address, before_address, "the graph reads it");
+        pool.give(output);
+        let fresh = pool.take(200).unwrap();
+        assert!(fresh.address != output_address && fresh.address != other_address, "the graph writes them");
+        pool.release(graph);
+        assert_eq!(pool.take(200).unwrap().address, output_address.min(other_address));
+    }
+}

@@ -1,0 +1,239 @@
+//! A device's global memory as the host sees it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::allocation::Allocation;
+use crate::error::{Error, Result};
+
+/// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
+const FIRST: u64 = 0x7f00_0000_0000;
+
+/// Every allocation starts at a multiple of this.
+const ALIGN: u64 = 256;
+
+/// The least unmapped bytes after an allocation; large ones have as many as they have bytes.
+const GAP: u64 = 4096;
+
+/// Freed ranges that are remembered, for errors to say so.
+const REMEMBERED: usize = 4096;
+
+/// One device's global memory: allocations, their bytes, and which bytes were ever written.
+///
+/// Addresses are multiples of 256 and are never given out twice; behind every allocation lie at least 4 KiB that belong
+/// to nothing, so overruns are caught, to the byte. The same sequence of calls gives the same addresses. All methods may
+/// be called from any thread; a range that must be inside *one* live allocation and is not is [`Error::Usage`].
+///
+/// ```
+/// # use ssmv_emulator::Memory;
+/// let memory = Memory::new(1 << 20);
+/// let address = memory.alloc(8)?;
+/// memory.write(address, &[1, 2, 3])?;
+/// let mut back = [0; 3];
+/// memory.read(address, &mut back)?;
+/// assert_eq!(back, [1, 2, 3]);
+/// assert!(memory.write(address + 6, &[0; 3]).is_err());
+/// # Ok::<(), ssmv_emulator::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Memory {
+    limit: u64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    live: BTreeMap<u64, Arc<Allocation>>,
+    /// Base and bytes, the newest last.
+    freed: VecDeque<(u64, u64)>,
+    next: u64,
+    used: u64,
+    /// The live allocations by address, as views take them; made when one is asked for.
+    sorted: Option<Arc<[Arc<Allocation>]>>,
+}
+
+impl Memory {
+    /// An empty memory that holds at most `limit_bytes`, each allocation counted in whole 256 bytes.
+    pub fn new(limit_bytes: u64) -> Self {
+        let table =
+            Table { live: BTreeMap::new(), freed: VecDeque::new(), next: FIRST, used: 0, sorted: None };
+        Self { limit: limit_bytes, table: Mutex::new(table) }
+    }
+
+    /// Bytes in live allocations, each counted in whole 256 bytes.
+    pub fn used(&self) -> u64 {
+        self.lock().used
+    }
+
+    /// Bytes that all live allocations together may have.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Allocates `bytes` bytes that count as never written (and are zero); returns their address.
+    ///
+    /// 0 bytes, or more than the limit or the machine leaves, are an error.
+    pub fn alloc(&self, bytes: u64) -> Result<u64> {
+        let mut table = self.lock();
+        let full = |used| {
+            Error::Usage(format!(
+                "no room for {bytes} bytes: {used} of {} bytes are in use; free something or raise the limit",
+                self.limit
+            ))
+        };
+        if bytes == 0 {
+            return Err(Error::Usage("an allocation of 0 bytes; ask for at least 1".into()));
+        }
+        if bytes > self.limit - table.used {
+            return Err(full(table.used));
+        }
+        let rounded = bytes.checked_next_multiple_of(ALIGN).filter(|&r| r <= self.limit - table.used);
+        let rounded = rounded.ok_or_else(|| full(table.used))?;
+        let base = table.next;
+        let next = base.checked_add(rounded).and_then(|end| end.checked_add(rounded.max(GAP)));
+        let next = next.filter(|&next| next < super::SHARED_WINDOW).ok_or_else(|| {
+            Error::Usage(format!("no addresses left for {bytes} bytes: start with a new memory"))
+        })?;
+        let allocation = Allocation::new(base, bytes).ok_or_else(|| {
+            Error::Usage(format!("this machine has no {bytes} bytes left for an allocation"))
+        })?;
+        table.live.insert(base, Arc::new(allocation));
+        table.next = next;
+        table.used += rounded;
+        table.sorted = None;
+        Ok(base)
+    }
+
+    /// Frees the allocation that starts at `address`. Its addresses become faults on use, in launches under way too, and
+    /// are not given out again.
+    pub fn free(&self, address: u64) -> Result<()> {
+        let mut table = self.lock();
+        let Some(allocation) = table.live.remove(&address) else {
+            let reason = match table.freed.iter().any(|&(base, _)| base == address) {
+                true => "it was freed before".to_owned(),
+                false => format!("no allocation starts there; {}", table.whereabouts(address, 1)),
+            };
+            return Err(Error::Usage(format!("free of {address:#x}: {reason}")));
+        };
+        allocation.freed.store(true, Relaxed);
+        table.used -= allocation.bytes.next_multiple_of(ALIGN);
+        table.sorted = None;
+        if table.freed.len() == REMEMBERED {
+            table.freed.pop_front();
+        }
+        table.freed.push_back((address, allocation.bytes));
+        Ok(())
+    }
+
+    /// Copies `data` to `address` on, and marks it as written.
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<()> {
+        let Some((allocation, offset)) = self.range("write", address, data.len() as u64)? else {
+            return Ok(());
+        };
+        allocation.write(offset, data);
+        allocation.mark(offset, data.len());
+        Ok(())
+    }
+
+    /// Copies bytes from `address` on into `out`. Bytes that nothing wrote are what is there: no error.
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
+        let Some((allocation, offset)) = self.range("read", address, out.len() as u64)? else {
+            return Ok(());
+        };
+        allocation.read(offset, out);
+        Ok(())
+    }
+
+    /// Copies `bytes` bytes from `source` to `destination`; bytes that nothing wrote stay unwritten at their new place.
+    /// Overlapping ranges are an error.
+    pub fn copy(&self, destination: u64, source: u64, bytes: u64) -> Result<()> {
+        let to = self.range("copy", destination, bytes)?;
+        let from = self.range("copy", source, bytes)?;
+        let (Some((to, to_offset)), Some((from, from_offset))) = (to, from) else { return Ok(()) };
+        if destination.abs_diff(source) < bytes {
+            return Err(Error::Usage(format!(
+                "copy of {bytes} bytes from {source:#x} to {destination:#x}: the ranges overlap"
+            )));
+        }
+        to.copy(to_offset, &from, from_offset, bytes as usize);
+        Ok(())
+    }
+
+    /// Sets `bytes` bytes from `address` on to `byte`, and marks them as written.
+    pub fn fill(&self, address: u64, byte: u8, bytes: u64) -> Result<()> {
+        let Some((allocation, offset)) = self.range("fill", address, bytes)? else { return Ok(()) };
+        let block = [byte; 4096];
+        for done in (0..bytes as usize).step_by(block.len()) {
+            allocation.write(offset + done, &block[..block.len().min(bytes as usize - done)]);
+        }
+        allocation.mark(offset, bytes as usize);
+        Ok(())
+    }
+
+    /// Marks `bytes` bytes from `address` on as never written; the bytes stay. For pools that hand out memory again.
+    pub fn forget(&self, address: u64, bytes: u64) -> Result<()> {
+        let Some((allocation, offset)) = self.range("forget", address, bytes)? else { return Ok(()) };
+        allocation.forget(offset, bytes as usize);
+        Ok(())
+    }
+
+    /// The live allocations by address.
+    pub(super) fn allocations(&self) -> Arc<[Arc<Allocation>]> {
+        let mut table = self.lock();
+        let Table { live, sorted, .. } = &mut *table;
+        sorted.get_or_insert_with(|| live.values().cloned().collect()).clone()
+    }
+
+    /// What is to say about an access of `bytes` bytes at an address that is not inside one live allocation.
+    #[cold]
+    pub(super) fn whereabouts(&self, address: u64, bytes: u64) -> String {
+        self.lock().whereabouts(address, bytes)
+    }
+
+    /// The live allocation that holds a whole range, and the range's offset in it; nothing for 0 bytes.
+    fn range(&self, what: &str, address: u64, bytes: u64) -> Result<Option<(Arc<Allocation>, usize)>> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let table = self.lock();
+        if let Some((_, allocation)) = table.live.range(..=address).next_back()
+            && let Some(offset) = allocation.offset(address, bytes)
+        {
+            return Ok(Some((allocation.clone(), offset)));
+        }
+        let message = table.whereabouts(address, bytes);
+        Err(Error::Usage(format!("{what} of {bytes} bytes at {address:#x}: {message}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn whereabouts(&self, address: u64, bytes: u64) -> String {
+        if let Some(&(base, size)) =
+            self.freed.iter().rev().find(|(base, size)| address.wrapping_sub(*base) < *size)
+        {
+            return format!("inside a {size}-byte allocation at {base:#x} that was freed");
+        }
+        let below = self.live.range(..=address).next_back().map(|(_, a)| (a.base, a.bytes));
+        let above = self.live.range(address..).next().map(|(_, a)| (a.base, a.bytes));
+        let past = below.map_or(u64::MAX, |(base, size)| (address - base).saturating_sub(size));
+        let before = above.map_or(u64::MAX, |(base, _)| base - address);
+        match (below, above) {
+            (Some((base, size)), _) if address - base < size => {
+                let inside = size - (address - base);
+                format!("only {inside} of {bytes} bytes are inside the {size}-byte allocation at {base:#x}")
+            }
+            (Some((base, size)), _) if past <= before && past < size.max(GAP) => {
+                format!("{past} bytes past the end of a {size}-byte allocation at {base:#x}")
+            }
+            (_, Some((base, size))) if before < size.max(GAP) => {
+                format!("{before} bytes before a {size}-byte allocation at {base:#x}")
+            }
+            _ => "no allocation there".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! C = f(op(A)·op(B) + bias + residual) for halves with f32 sums, of any size and in all four transposes.
+
+mod kernel;
+mod output;
+mod plan;
+mod split;
+
+pub use plan::{Gemm, Plan};
+
+use crate::{
+    Kernel, Target,
+    ptx::{Asm, F32, Reg},
+    tile::Major,
+};
+
+/// A dtype of a bias, a residual or an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// binary16.
+    F16,
+    /// binary32.
+    F32,
+}
+
+impl Dtype {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        }
+    }
+}
+
+/// The function at the end of an epilogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x·σ(x).
+    Silu,
+    /// σ(x).
+    Sigmoid,
+    /// ln(1 + eˣ).
+    Softplus,
+}
+
+impl Activation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "",
+            Self::Relu => "_relu",
+            Self::Silu => "_silu",
+            Self::Sigmoid => "_sigmoid",
+            Self::Softplus => "_softplus",
+        }
+    }
+
+    fn apply<'k>(self, k: &'k Asm, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        match self {
+            Self::Identity => x,
+            Self::Relu => x.max_nan(0.0),
+            Self::Silu => x * k.sigmoid(x),
+            Self::Sigmoid => k.sigmoid(x),
+            Self::Softplus => k.softplus(x),
+        }
+    }
+}
+
+/// What happens to a sum before it is stored: y = f(sum + bias + residual), in f32, rounded once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// A bias of n elements, one a column.
+    pub bias: Option<Dtype>,
+    /// A residual of m × n elements, of the output's dtype; the output itself, to add to it.
+    pub residual: bool,
+    /// f.
+    pub activation: Activation,
+    /// What is stored.
+    pub output: Dtype,
+}
+
+impl Epilogue {
+    /// The sum itself.
+    pub const fn plain(output: Dtype) -> Self {
+        Self { bias: None, residual: false, activation: Activation::Identity, output }
+    }
+}
+
+/// Kernels of the sizes that the model has, and one of each awkward kind.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    use Dtype::{F16, F32};
+    let gemm = |[m, n, k]: [u32; 3], [a, b]: [Major; 2], epilogue| Gemm { m, n, k, a, b, epilogue };
+    let (plain, nt) = (Epilogue::plain(F16), [Major::K, Major::K]);
+    let linear = Epilogue { bias: Some(F16), activation: Activation::Silu, ..plain };
+    let grad = Epilogue { residual: true, ..Epilogue::plain(F32) };
+    let specs = [
+        gemm([4096, 4096, 4096], nt, plain),
+        gemm([4096, 4096, 4096], [Major::K, Major::Outer], plain),
+        gemm([160, 1024, 16384], nt, linear),
+        gemm([160, 16384, 1024], nt, plain),
+        gemm([160, 16384, 1024], [Major::K, Major::Outer], plain),
+        gemm([1024, 16384, 160], [Major::Outer, Major::Outer], grad),
+        gemm([160, 4096, 1024], nt, plain),
+        gemm([160, 1024, 2048], nt, plain),
+        gemm([33, 67, 131], nt, linear),
+        gemm([34, 66, 130], [Major::Outer, Major::Outer], plain),
+        gemm([36, 68, 132], [Major::Outer, Major::K], grad),
+    ];
+    specs.iter().flat_map(|spec| spec.plan(target)).flat_map(|plan| plan.kernels).collect()
+}

@@ -1,0 +1,44 @@
+//! The second kernel of a product whose k is split.
+
+use super::{Gemm, output::Output};
+use crate::{
+    Kernel, Target, Work,
+    ptx::{Asm, F16, F32, Launch},
+    span::Real,
+};
+
+/// Threads of a block.
+const BLOCK: u32 = 256;
+
+/// C[i] = f(Σₛ workspace[s][i]), the parts added in order: the same bits, run after run.  Must read 4 bytes a part and
+/// element and write C: bound by memory (most of it L2).
+pub(super) fn reduce_kernel(gemm: &Gemm, splits: u32, target: Target) -> Kernel {
+    let Gemm { m, n, epilogue, .. } = *gemm;
+    let width = if n.is_multiple_of(4) { 4 } else { 1 };
+    let total = m * n;
+    let name = format!("gemm_reduce_m{m}_n{n}_split{splits}{}", epilogue.name());
+    let launch = Launch::new("gemm", name, target).threads(BLOCK, (total / width).into());
+    let elements = u64::from(total);
+    let work = Work {
+        bytes: elements * (4 * u64::from(splits) + epilogue.bytes_an_element()),
+        operations: elements * u64::from(splits),
+    };
+    Asm::kernel(launch, work, &format!("C = the sum of {splits} parts, in order"), |k| {
+        // The launch gives both kernels the same arguments; this one has no use for the first two.
+        let _ = (k.pointer::<F16>("a"), k.pointer::<F16>("b"));
+        let output = Output::parameters(k, epilogue);
+        let workspace = k.pointer::<F32>("workspace");
+        let i = k.global_thread() * width;
+        k.if_(i.lt(total), || {
+            let (_, column) = k.divide(i, n);
+            let first = workspace.at(i);
+            let part = |s: u32| {
+                let at = first.plus(i64::from(s) * i64::from(total));
+                if width == 4 { F32::load_vector(at) } else { vec![at.load()] }
+            };
+            let sums = (1..splits)
+                .fold(part(0), |sums, s| sums.into_iter().zip(part(s)).map(|(sum, x)| sum + x).collect());
+            output.store(i, column, &sums);
+        });
+    })
+}

@@ -1,0 +1,174 @@
+//! Copies of an operand's tiles from global to shared memory, 16-byte chunks dealt out to the block's threads.
+
+use super::{Major, SharedTile, shared::CHUNK};
+use crate::ptx::{Asm, F16, F16x2, Global, Reg, Shared, U16, U32, U64, Var};
+
+/// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix {
+    /// Size along m or n.
+    pub outer: u32,
+    /// Size along k.
+    pub k: u32,
+    /// Which of them is contiguous.
+    pub major: Major,
+}
+
+impl Matrix {
+    /// Elements from one row to the next.
+    pub fn stride(self) -> u32 {
+        match self.major {
+            Major::K => self.k,
+            Major::Outer => self.outer,
+        }
+    }
+
+    /// Elements of one asynchronous copy, as the rows' alignment allows: 8, 4 or 2. 1 where a row starts at an odd
+    /// element, which no asynchronous copy can.
+    fn granule(self) -> u32 {
+        1 << self.stride().trailing_zeros().min(3)
+    }
+}
+
+/// A thread's share in copying one operand, tile after tile along k. Elements outside the matrix become zeros.
+pub struct TileCopy<'k> {
+    asm: &'k Asm,
+    matrix: Matrix,
+    tile: SharedTile,
+    threads: u32,
+    /// Elements along k from one tile to the next.
+    depth: u32,
+    /// The thread's first chunk of the next tile.
+    source: Var<'k, U64>,
+    /// Its index along k.
+    k: Var<'k, U32>,
+    k_end: Reg<'k, U32>,
+    /// Its index along the outer dimension.
+    outer: Reg<'k, U32>,
+    /// Bytes that a copy takes as far as the outer dimension goes, which never changes: for each pass where k is
+    /// contiguous, for each granule of a chunk where the outer dimension is.
+    bytes: Vec<Reg<'k, U32>>,
+    /// Where it goes in a slot.
+    target: Reg<'k, U32>,
+}
+
+impl<'k> TileCopy<'k> {
+    /// Whether `threads` threads divide the tile into whole passes, each a multiple of the swizzle's period.
+    pub const fn divides(tile: SharedTile, threads: u32) -> bool {
+        let rows = threads / tile.chunks();
+        threads.is_multiple_of(tile.chunks())
+            && rows.is_multiple_of(SharedTile::PERIOD)
+            && tile.rows().is_multiple_of(rows)
+    }
+
+    /// Copies tiles of `outer_tile` × `depth` elements, the first at (`outer`, `k`), of which elements from `k_end` on
+    /// count as outside.
+    #[expect(clippy::too_many_arguments, reason = "a tile has two sizes, two origins and an end")]
+    pub fn new(
+        asm: &'k Asm,
+        matrix: Matrix,
+        pointer: Global<'k, F16>,
+        [outer_tile, depth]: [u32; 2],
+        threads: u32,
+        thread: Reg<'k, U32>,
+        [outer, k, k_end]: [Reg<'k, U32>; 3],
+    ) -> Self {
+        let tile = SharedTile::of(matrix.major, outer_tile, depth);
+        let (row, chunk) = asm.divide(thread, tile.chunks());
+        let target = tile.offset(asm, row, chunk);
+        let (outer, k, at) = match matrix.major {
+            Major::K => {
+                let (outer, k) = (outer + row, chunk.mad(CHUNK, k));
+                (outer, k, outer.mul_wide(matrix.stride()) + k.to::<U64>())
+            }
+            Major::Outer => {
+                let (outer, k) = (chunk.mad(CHUNK, outer), k + row);
+                (outer, k, k.mul_wide(matrix.stride()) + outer.to::<U64>())
+            }
+        };
+        let source = pointer.at_wide(at).to_var();
+        let (rows, granule) = (threads / tile.chunks(), matrix.granule());
+        let along_outer = match (matrix.major, granule) {
+            (_, 1) => 0..0,
+            (Major::K, _) => 0..tile.rows() / rows,
+            (Major::Outer, _) => 0..CHUNK / granule,
+        };
+        let step = if matrix.major == Major::K { rows } else { granule };
+        let bytes =
+            along_outer.map(|i| asm.select((outer + i * step).lt(matrix.outer), granule * 2, 0)).collect();
+        Self { asm, matrix, tile, threads, depth, source, k: asm.var(k), k_end, outer, bytes, target }
+    }
+
+    /// Bytes of a slot that the tile takes.
+    pub fn bytes(&self) -> u32 {
+        self.tile.bytes()
+    }
+
+    /// Starts the copy of the next tile to `slot` and moves on.
+    pub fn issue(&self, slot: Shared<'k, F16>) {
+        let to = slot.at_byte(self.target);
+        let from = Global::follow(self.source);
+        match self.matrix.granule() {
+            1 => self.copy_by_elements(to, from),
+            granule => self.copy_by_granules(granule, to, from),
+        }
+        let tile_elements = match self.matrix.major {
+            Major::K => u64::from(self.depth),
+            Major::Outer => u64::from(self.depth) * u64::from(self.matrix.stride()),
+        };
+        self.source.add(tile_elements * 2);
+        self.k.add(self.depth);
+    }
+
+    fn rows_a_pass(&self) -> u32 {
+        self.threads / self.tile.chunks()
+    }
+
+    /// Starts asynchronous copies; a granule is inside or outside as a whole.
+    fn copy_by_granules(&self, granule: u32, to: Shared<'k, F16>, from: Global<'k, F16>) {
+        let asm = self.asm;
+        let rows = self.rows_a_pass();
+        let passes = self.tile.rows() / rows;
+        let along_k = match self.matrix.major {
+            Major::K => (0..CHUNK).step_by(granule as usize),
+            Major::Outer => (0..passes * rows).step_by(rows as usize),
+        };
+        let inside: Vec<_> = along_k.map(|further| (self.k + further).lt(self.k_end)).collect();
+        for pass in 0..passes {
+            let to = to.plus_bytes((pass * rows * self.tile.row_bytes()).into());
+            let from = from.plus(i64::from(pass * rows) * i64::from(self.matrix.stride()));
+            for part in 0..CHUNK / granule {
+                let (along_k, outer) =
+                    if self.matrix.major == Major::K { (part, pass) } else { (pass, part) };
+                let bytes = asm.select::<U32>(inside[along_k as usize], self.bytes[outer as usize], 0);
+                let (to, from) = (to.plus((part * granule).into()), from.plus((part * granule).into()));
+                match granule {
+                    CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
+                    _ => asm.copy_async_small(to, from, granule * 2, bytes),
+                }
+            }
+        }
+    }
+
+    /// Copies rows that start at odd elements, which no asynchronous copy can: element by element into registers, chunk
+    /// by chunk into shared memory.
+    fn copy_by_elements(&self, to: Shared<'k, F16>, from: Global<'k, F16>) {
+        let asm = self.asm;
+        asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
+            let from = from.at_wide(further.mul_wide(self.matrix.stride())).cast::<U16>();
+            let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
+                let (k, outer) = match self.matrix.major {
+                    Major::K => (self.k + j as u32, self.outer + further),
+                    Major::Outer => (self.k + further, self.outer + j as u32),
+                };
+                let half = asm.var::<U16>(0u16);
+                let inside = k.lt(self.k_end) & outer.lt(self.matrix.outer);
+                asm.when(inside, || half.set(from.plus(j as i64).load()));
+                half.get().bits_as::<F16>()
+            });
+            let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
+            let to = to.at_byte(further * self.tile.row_bytes()).cast::<F16x2>();
+            to.store_vector([pair(0), pair(1), pair(2), pair(3)]);
+        });
+    }
+}

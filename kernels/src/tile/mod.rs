@@ -1,0 +1,16 @@
+//! What tensor-core kernels share: tiles in shared memory that know their swizzle, copies that fill them, fragments that
+//! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
+
+mod copy;
+mod epilogue;
+mod fragment;
+mod pipeline;
+mod shape;
+mod shared;
+
+pub use copy::{Matrix, TileCopy};
+pub use epilogue::{COLUMNS, Staging};
+pub use fragment::{Accumulators, FragmentLoads, Role};
+pub use pipeline::Pipeline;
+pub use shape::TileShape;
+pub use shared::{Major, SharedTile};

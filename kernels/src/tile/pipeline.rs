@@ -1,0 +1,85 @@
+//! The main loop of a tensor-core kernel: copies run some stages ahead, fragments one step ahead of the products.
+
+use crate::ptx::{Asm, F16, Reg, Shared, U32, Var};
+
+/// A ring of slots in shared memory.
+pub struct Pipeline<'k> {
+    asm: &'k Asm,
+    slots: Shared<'k, F16>,
+    /// The ring's first byte, and the one after its last.
+    bounds: (Reg<'k, U32>, Reg<'k, U32>),
+    slot_bytes: u32,
+    stages: u32,
+}
+
+impl<'k> Pipeline<'k> {
+    /// `stages` slots (at least 2) of `slot_bytes` bytes.
+    pub fn new(asm: &'k Asm, stages: u32, slot_bytes: u32) -> Self {
+        let slots = asm.shared::<F16>(stages * slot_bytes / 2);
+        let bounds = (slots.to_u32(), slots.plus_bytes((stages * slot_bytes).into()).to_u32());
+        Self { asm, slots, bounds, slot_bytes, stages }
+    }
+
+    /// The ring's memory, for other use after [`Pipeline::run`].
+    pub fn memory(&self) -> Shared<'k, F16> {
+        self.slots
+    }
+
+    /// Goes through `tiles` tiles of `steps` steps, an even number. `copy` starts the copy of the next tile to a slot (past the last
+    /// tile it must write zeros, as [`TileCopy`](super::TileCopy) does); `load(buffer, slot, step)` loads a step's
+    /// fragments to one of two register buffers; `multiply(buffer)` uses them. After it all copies have landed and all
+    /// threads are done with the slots.
+    pub fn run(
+        &self,
+        tiles: u32,
+        steps: u32,
+        copy: impl Fn(Shared<'k, F16>),
+        load: impl Fn(usize, Shared<'k, F16>, u32),
+        multiply: impl Fn(usize),
+    ) {
+        let k = self.asm;
+        k.step("fill all stages but one");
+        for stage in 0..self.stages - 1 {
+            copy(self.slots.plus_bytes((stage * self.slot_bytes).into()));
+            k.copy_async_commit();
+        }
+        let read = self.slots.to_var();
+        let write = self.slots.plus_bytes(((self.stages - 1) * self.slot_bytes).into()).to_var();
+        k.copy_async_wait(self.stages - 2);
+        k.barrier();
+        load(0, Shared::follow(read), 0);
+
+        k.for_range(0, tiles, 1, |_| {
+            for step in 0..steps {
+                let next = (step as usize + 1) % 2;
+                if step == steps - 1 {
+                    // Past this barrier the next slot is filled, and this one is free: all its fragments are loaded.
+                    k.step("the next slot");
+                    self.advance(read);
+                    k.copy_async_wait(self.stages - 2);
+                    k.barrier();
+                    load(next, Shared::follow(read), 0);
+                } else {
+                    load(next, Shared::follow(read), step + 1);
+                }
+                if step == 0 {
+                    k.step("copy the tile that comes some stages later");
+                    copy(Shared::follow(write));
+                    k.copy_async_commit();
+                    self.advance(write);
+                }
+                k.step(&format!("multiply step {step}"));
+                multiply(step as usize % 2);
+            }
+        });
+        k.copy_async_wait(0);
+        k.barrier();
+    }
+
+    fn advance(&self, slot: Var<'k, U32>) {
+        let k = self.asm;
+        slot.add(self.slot_bytes);
+        let (first, end) = self.bounds;
+        k.when(slot.get().eq(end), || slot.set(first));
+    }
+}
