@@ -10,6 +10,7 @@ pub mod gemm;
 mod kernel;
 pub mod pointwise;
 pub mod ptx;
+pub mod reduce;
 pub mod span;
 pub mod tile;
 

@@ -6,102 +6,114 @@ use crate::ptx::{Asm, F16, F16x2, F32, Global, InMemory, Reg, U32};
 pub trait Real: InMemory {
     /// How kernels' names spell it.
     const SPELLED: &'static str;
-    /// Elements of a 16-byte access.
+    /// Elements of a 16-byte access, the widest there is.
     const VECTOR: u32 = 16 / Self::BYTES;
 
-    /// [`Real::VECTOR`] elements as f32, in one access of 16 bytes.
-    fn load_vector<'k>(at: Global<'k, Self>) -> Vec<Reg<'k, F32>>;
-    /// Writes them in one access, rounded to the nearest.
-    fn store_vector<'k>(at: Global<'k, Self>, values: &[Reg<'k, F32>]);
-    /// One element as f32.
-    fn load_one<'k>(at: Global<'k, Self>) -> Reg<'k, F32>;
-    /// Writes one.
-    fn store_one<'k>(at: Global<'k, Self>, value: Reg<'k, F32>);
+    /// `len` elements as f32 in one access, for a power of two up to [`Real::VECTOR`]; the address must be a multiple of
+    /// the access.
+    fn load<'k>(at: Global<'k, Self>, len: u32) -> Vec<Reg<'k, F32>>;
+    /// Writes a power of two of elements in one access, rounded to the nearest.
+    fn store<'k>(at: Global<'k, Self>, values: &[Reg<'k, F32>]);
 }
 
 impl Real for F16 {
     const SPELLED: &'static str = "f16";
 
-    fn load_vector<'k>(at: Global<'k, F16>) -> Vec<Reg<'k, F32>> {
-        at.cast::<F16x2>().load_vector::<4>().into_iter().flat_map(Reg::to_f32).collect()
+    fn load<'k>(at: Global<'k, F16>, len: u32) -> Vec<Reg<'k, F32>> {
+        let pairs = at.cast::<F16x2>();
+        let pairs: Vec<_> = match len {
+            1 => return vec![at.load().to()],
+            2 => vec![pairs.load()],
+            4 => pairs.load_vector::<2>().into(),
+            _ => pairs.load_vector::<4>().into(),
+        };
+        pairs.into_iter().flat_map(Reg::to_f32).collect()
     }
 
-    fn store_vector<'k>(at: Global<'k, F16>, values: &[Reg<'k, F32>]) {
+    fn store<'k>(at: Global<'k, F16>, values: &[Reg<'k, F32>]) {
         let pair = |i: usize| values[0].assembler().pack_f16x2([values[2 * i], values[2 * i + 1]]);
-        at.cast::<F16x2>().store_vector([pair(0), pair(1), pair(2), pair(3)]);
-    }
-
-    fn load_one<'k>(at: Global<'k, F16>) -> Reg<'k, F32> {
-        at.load().to()
-    }
-
-    fn store_one<'k>(at: Global<'k, F16>, value: Reg<'k, F32>) {
-        at.store(value.to::<F16>());
+        let pairs = at.cast::<F16x2>();
+        match values {
+            [one] => at.store(one.to::<F16>()),
+            [_, _] => pairs.store(pair(0)),
+            [_, _, _, _] => pairs.store_vector([pair(0), pair(1)]),
+            _ => pairs.store_vector([pair(0), pair(1), pair(2), pair(3)]),
+        }
     }
 }
 
 impl Real for F32 {
     const SPELLED: &'static str = "f32";
 
-    fn load_vector<'k>(at: Global<'k, F32>) -> Vec<Reg<'k, F32>> {
-        at.load_vector::<4>().into()
+    fn load<'k>(at: Global<'k, F32>, len: u32) -> Vec<Reg<'k, F32>> {
+        match len {
+            1 => vec![at.load()],
+            2 => at.load_vector::<2>().into(),
+            _ => at.load_vector::<4>().into(),
+        }
     }
 
-    fn store_vector<'k>(at: Global<'k, F32>, values: &[Reg<'k, F32>]) {
-        at.store_vector([values[0], values[1], values[2], values[3]]);
-    }
-
-    fn load_one<'k>(at: Global<'k, F32>) -> Reg<'k, F32> {
-        at.load()
-    }
-
-    fn store_one<'k>(at: Global<'k, F32>, value: Reg<'k, F32>) {
-        at.store(value);
+    fn store<'k>(at: Global<'k, F32>, values: &[Reg<'k, F32>]) {
+        match *values {
+            [a] => at.store(a),
+            [a, b] => at.store_vector([a, b]),
+            _ => at.store_vector([values[0], values[1], values[2], values[3]]),
+        }
     }
 }
 
-/// Consecutive elements that one thread takes at once: a whole number of 16-byte vectors of every array, or a single
-/// element of the tail.
+/// The largest power of two up to `most` that divides `n`: how wide an access can be in rows of `n` elements.
+pub fn access_width(n: u32, most: u32) -> u32 {
+    if n == 0 { most } else { most.min(1 << n.trailing_zeros()) }
+}
+
+/// Consecutive elements that one thread takes at once: the width of [`Asm::each_span`], or a single element of the tail.
 #[derive(Clone, Copy)]
 pub struct Span<'k> {
     first: Reg<'k, U32>,
-    len: u32,
+    width: u32,
 }
 
 impl<'k> Span<'k> {
-    /// The span's elements of an array, as f32.
+    /// The number of its first element.
+    pub fn first(self) -> Reg<'k, U32> {
+        self.first
+    }
+
+    /// Its number of elements.
+    pub fn width(self) -> u32 {
+        self.width
+    }
+
+    /// The span's elements of an array, as f32, in as few accesses as there can be.
     pub fn load<T: Real>(self, array: Global<'k, T>) -> Vec<Reg<'k, F32>> {
         let at = array.at(self.first);
-        if self.len == 1 {
-            return vec![T::load_one(at)];
-        }
-        (0..self.len).step_by(T::VECTOR as usize).flat_map(|i| T::load_vector(at.plus(i.into()))).collect()
+        let part = self.width.min(T::VECTOR);
+        (0..self.width).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
     }
 
     /// Writes them, rounded to the nearest.
     pub fn store<T: Real>(self, array: Global<'k, T>, values: &[Reg<'k, F32>]) {
         let at = array.at(self.first);
-        match values {
-            [one] => T::store_one(at, *one),
-            _ => values
-                .chunks_exact(T::VECTOR as usize)
-                .zip((0..).step_by(T::VECTOR as usize))
-                .for_each(|(part, i)| T::store_vector(at.plus(i), part)),
-        }
+        values
+            .chunks(T::VECTOR as usize)
+            .zip((0..).step_by(T::VECTOR as usize))
+            .for_each(|(part, i)| T::store(at.plus(i), part));
     }
 }
 
 impl Asm {
-    /// Covers elements 0 … n − 1: thread t takes the span of `width` from t·width on; the thread after the last whole one
-    /// takes the tail, element by element. For a launch of ⌈n / width⌉ threads or more.
+    /// Covers elements 0 … n − 1: thread t takes the span of `width` (a power of two) from t·width on; the thread after
+    /// the last whole one takes the tail, element by element. For a launch of ⌈n / width⌉ threads or more. Where a span
+    /// takes up to 16 bytes of an array, a warp's access to it is one piece of memory. n may be up to 2³² − 2¹².
     pub fn each_span<'k>(&'k self, n: u32, width: u32, body: impl Fn(Span<'k>)) {
         let first = self.global_thread() * width;
         let (whole, tail) = (n / width * width, n % width);
         if whole > 0 {
-            self.if_(first.lt(whole), || body(Span { first, len: width }));
+            self.if_(first.lt(whole), || body(Span { first, width }));
         }
         if tail > 0 {
-            self.if_(first.eq(whole), || self.for_range(whole, n, 1, |i| body(Span { first: i, len: 1 })));
+            self.if_(first.eq(whole), || self.for_range(whole, n, 1, |i| body(Span { first: i, width: 1 })));
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Arg<'a> {
     Out(usize),
     /// A buffer that the kernel reads and writes.
     InOut(&'a [u8]),
+    /// The buffer of an earlier argument.
+    Same(usize),
     /// No memory at all: any access is an error.
     Null,
     /// A number.
@@ -84,6 +86,10 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
             }
             Arg::F32(x) => {
                 arguments.push((*x).into());
+                continue;
+            }
+            Arg::Same(i) => {
+                arguments.push(arguments[*i]);
                 continue;
             }
             Arg::Null => {

@@ -191,6 +191,15 @@ impl<'k, T: Number> Var<'k, T> {
         self.0.asm.emit(&mnemonic, &[self.0.name(), self.0.name(), x.text()]);
     }
 
+    /// self ← the larger of self and x; NaN where one is NaN (sm_80).
+    pub fn max_nan(self, x: impl Operand<'k, T>)
+    where
+        T: Float,
+    {
+        let mnemonic = format!("max.NaN.{}", T::NAME);
+        self.0.asm.emit(&mnemonic, &[self.0.name(), self.0.name(), x.text()]);
+    }
+
     /// self ← a·b + self, with one rounding for floats.
     pub fn add_product(self, a: Reg<'k, T>, b: impl Operand<'k, T>) {
         a.mad_into(self.0, b, self);

@@ -5,6 +5,7 @@ mod copy;
 mod epilogue;
 mod fragment;
 mod pipeline;
+pub mod reduce;
 mod shape;
 mod shared;
 

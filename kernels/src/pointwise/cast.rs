@@ -1,0 +1,42 @@
+//! Between element types, and a number everywhere.
+
+use super::Elementwise;
+use crate::{Kernel, Target, span::Real};
+
+/// y[i] = x[i] as the other type, rounded to the nearest, ties to even; past f16's 65,504 (65,520 and more) it becomes
+/// infinity. Parameters x, y. Moves an element of each type an element, 16 bytes an access of the wider one.
+pub fn cast<From: Real, To: Real>(n: u32, target: Target) -> Kernel {
+    let width = From::VECTOR.min(To::VECTOR);
+    Elementwise {
+        name: format!("cast_{}_{}_n{n}", From::SPELLED, To::SPELLED),
+        summary: &format!("y[i] = {}(x[i])", To::SPELLED),
+        n,
+        width,
+        target,
+        bytes: From::BYTES + To::BYTES,
+        operations: 0,
+        other_bytes: 0,
+    }
+    .kernel(|k| {
+        let (x, y) = (k.pointer::<From>("x"), k.pointer::<To>("y"));
+        k.each_span(n, width, |span| span.store(y, &span.load(x)));
+    })
+}
+
+/// y[i] = value. Parameters y, value (f32, given at the launch). Moves an element an element.
+pub fn fill<T: Real>(n: u32, target: Target) -> Kernel {
+    Elementwise {
+        name: format!("fill_{}_n{n}", T::SPELLED),
+        summary: "y[i] = value",
+        n,
+        width: T::VECTOR,
+        target,
+        bytes: T::BYTES,
+        operations: 0,
+        other_bytes: 0,
+    }
+    .kernel(|k| {
+        let (y, value) = (k.pointer::<T>("y"), k.parameter_f32("value"));
+        k.each_span(n, T::VECTOR, |span| span.store(y, &vec![value; span.width() as usize]));
+    })
+}

@@ -1,0 +1,140 @@
+//! Frames in bytes → numbers in [0, 1], as a model takes them.
+
+use super::Elementwise;
+use crate::{
+    Kernel, Target,
+    ptx::{Asm, F32, Global, Reg, U8, U32},
+    span::Real,
+};
+
+/// Which frames of a batch of sequences: `count` from `first` on, of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Frames {
+    /// Sequences.
+    pub sequences: u32,
+    /// Frames that a sequence has.
+    pub steps: u32,
+    /// The first one that is taken.
+    pub first: u32,
+    /// How many are taken.
+    pub count: u32,
+    /// Bytes of a frame, channels last.
+    pub frame_bytes: u32,
+    /// Whether each byte becomes three numbers, all alike.
+    pub grey_to_rgb: bool,
+}
+
+impl Frames {
+    /// y[s, i, p, c] = x[s, first + i, p, c] / 255, or x[s, first + i, p] / 255 for three channels c, rounded to f32 and
+    /// then to `T`. x is u8 [sequences, steps, frame_bytes], y is channels-last (NHWC). Parameters x, y. Moves the bytes
+    /// that are taken and the numbers they become; a thread writes 16 bytes.
+    pub fn normalise<T: Real>(self, target: Target) -> Kernel {
+        let taken = self.sequences * self.count * self.frame_bytes;
+        let repeat = self.repeat();
+        let n = taken * repeat;
+        // A vector of numbers comes from an aligned vector of bytes, which must not straddle two frames.
+        let width = if self.frame_bytes.is_multiple_of(T::VECTOR) { T::VECTOR } else { 1 };
+        let Self { sequences, steps, first, count, frame_bytes, .. } = self;
+        Elementwise {
+            name: format!(
+                "frames_{}_{sequences}x{steps}x{frame_bytes}_{first}_{count}_x{repeat}",
+                T::SPELLED
+            ),
+            summary: "y = x / 255 of the frames that are taken",
+            n,
+            width,
+            target,
+            bytes: T::BYTES,
+            operations: 1,
+            other_bytes: taken.into(),
+        }
+        .kernel(|k| {
+            let (x, y) = (k.pointer::<U8>("x"), k.pointer::<T>("y"));
+            k.each_span(n, width, |span| {
+                let (byte, phase) = k.divide(span.first(), repeat);
+                let values: Vec<_> = self.bytes(k, x, byte, span.width()).into_iter().map(unit).collect();
+                span.store(y, &self.repeated(k, &values, phase, span.width()));
+            });
+        })
+    }
+
+    fn repeat(self) -> u32 {
+        if self.grey_to_rgb { 3 } else { 1 }
+    }
+
+    /// The bytes that `len` numbers from byte `i` of those that are taken are made of, in order.
+    fn bytes<'k>(self, k: &'k Asm, x: Global<'k, U8>, i: Reg<'k, U32>, len: u32) -> Vec<Reg<'k, U32>> {
+        if len == 1 {
+            return vec![x.at(self.source(k, i)).load()];
+        }
+        // The aligned vector of bytes that the first one lies in has them all.
+        let at = x.at(self.source(k, i & !(len - 1))).cast::<U32>();
+        let words = if len == 4 { vec![at.load()] } else { at.load_vector::<2>().to_vec() };
+        if !self.grey_to_rgb {
+            return words.into_iter().flat_map(split).collect();
+        }
+        let skip = (i & (len - 1)) << 3;
+        let word = match words[..] {
+            [low, high] => (k.wide([low, high]) >> skip).to::<U32>(),
+            _ => words[0] >> skip,
+        };
+        split(word).to_vec()
+    }
+
+    /// Where byte `i` of those that are taken stands in x.
+    fn source<'k>(self, k: &'k Asm, i: Reg<'k, U32>) -> Reg<'k, U32> {
+        if self.count == self.steps {
+            return i;
+        }
+        let (sequence, within) = k.divide(i, self.count * self.frame_bytes);
+        sequence.mad(self.steps * self.frame_bytes, within + self.first * self.frame_bytes)
+    }
+
+    /// `len` numbers, each value as often as it is repeated, the first one's repeats from number `phase` (0, 1, 2) on.
+    fn repeated<'k>(
+        self,
+        k: &'k Asm,
+        values: &[Reg<'k, F32>],
+        phase: Reg<'k, U32>,
+        len: u32,
+    ) -> Vec<Reg<'k, F32>> {
+        if len == 1 || !self.grey_to_rgb {
+            return values.to_vec();
+        }
+        // Number i is value ⌊(i + phase) / 3⌋.
+        let next = [1, 2].map(|p| phase.ge(p));
+        let number = |i: usize| match i % 3 {
+            0 => values[i / 3],
+            1 => k.select(next[1], values[i / 3 + 1], values[i / 3]),
+            _ => k.select(next[0], values[i / 3 + 1], values[i / 3]),
+        };
+        (0..len as usize).map(number).collect()
+    }
+}
+
+/// The four bytes of a word, the lowest first.
+fn split(word: Reg<'_, U32>) -> [Reg<'_, U32>; 4] {
+    [0, 8, 16, 24].map(|start| word.bit_field(start, 8))
+}
+
+/// byte / 255, correctly rounded: a quotient by the reciprocal and one correction from its remainder (Markstein 1990).
+fn unit(byte: Reg<'_, U32>) -> Reg<'_, F32> {
+    const RECIPROCAL: f32 = 1.0 / 255.0;
+    let x = byte.to::<F32>();
+    let quotient = x * RECIPROCAL;
+    let remainder = quotient.mad(-255.0, x);
+    remainder.mad(RECIPROCAL, quotient)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_correction_rounds_every_byte_as_a_division_would() {
+        for byte in 0..=255u8 {
+            let (x, reciprocal) = (f32::from(byte), 1.0f32 / 255.0);
+            let quotient = x * reciprocal;
+            let corrected = quotient.mul_add(-255.0, x).mul_add(reciprocal, quotient);
+            assert_eq!(corrected.to_bits(), (x / 255.0).to_bits(), "{byte}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Element by element: kernels bound by memory. A thread takes one span of up to 16 bytes of each array, computes in f32
+//! and writes it, so that a warp moves whole sectors; the odd elements at the end go one by one.
+//!
+//! Arrays may be the same where the input and the output have the same type: an element is read before it is written, by
+//! the thread that writes it.
+//!
+//! | file | kernels |
+//! | --- | --- |
+//! | [`unary`] | y = f(x) and dx = dy·f′, for every function of [`ACTIVATIONS`]; scale |
+//! | [`binary`] | a + b, a − b, a·b; y += x |
+//! | [`broadcast`] | x + b of a row; a value, a column or a row repeated over a matrix |
+//! | [`cast`] | f16 ↔ f32; fill |
+//! | [`frames`] | bytes → numbers in [0, 1], grey repeated to three channels |
+
+pub mod binary;
+pub mod broadcast;
+pub mod cast;
+pub mod frames;
+pub mod unary;
+
+pub use binary::{accumulate, add, mul, sub};
+pub use broadcast::{Along, bias, spread};
+pub use cast::{cast, fill};
+pub use frames::Frames;
+pub use unary::{ACTIVATIONS, Activation, scale};
+
+use crate::{
+    Kernel, Target, Work,
+    ptx::{Asm, F16, F32, Launch},
+};
+
+/// The family's name.
+const FAMILY: &str = "pointwise";
+
+/// Threads of a block.
+const BLOCK: u32 = 256;
+
+/// What the kernels of this family share: a name, n elements, `width` of them a thread.
+struct Elementwise<'a> {
+    name: String,
+    /// The mathematics in one line.
+    summary: &'a str,
+    n: u32,
+    width: u32,
+    target: Target,
+    /// What an element moves, and what it takes.
+    bytes: u32,
+    operations: u32,
+    /// What there is to move besides: a row that all elements share.
+    other_bytes: u64,
+}
+
+impl Elementwise<'_> {
+    /// The kernel of `body`, which declares the parameters and calls [`Asm::each_span`].
+    fn kernel(self, body: impl FnOnce(&Asm)) -> Kernel {
+        let (n, threads) = (u64::from(self.n), self.n.div_ceil(self.width));
+        let work = Work {
+            bytes: n * u64::from(self.bytes) + self.other_bytes,
+            operations: n * u64::from(self.operations),
+        };
+        let launch = Launch::new(FAMILY, self.name, self.target).threads(BLOCK, threads.into());
+        Asm::kernel(launch, work, self.summary, body)
+    }
+}
+
+/// The kernels of this family at sizes that the model has, and at an odd one each.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    // The first feature maps of `base` (160 frames of 64×64 with 64 channels), its latents, a size with a tail.
+    const SIZES: [u32; 3] = [160 * 64 * 64 * 64, 160 * 1024, 1003];
+    let mut kernels = Vec::new();
+    for n in SIZES {
+        for f in &ACTIVATIONS {
+            kernels.extend([f.forward::<F16>(n, target), f.forward::<F32>(n, target)]);
+            kernels.extend([f.backward::<F16>(n, target), f.backward::<F32>(n, target)]);
+        }
+        kernels.extend([scale::<F16>(n, target), scale::<F32>(n, target)]);
+        kernels.extend([add::<F16>(n, target), add::<F32>(n, target)]);
+        kernels.extend([sub::<F16>(n, target), sub::<F32>(n, target)]);
+        kernels.extend([mul::<F16>(n, target), mul::<F32>(n, target)]);
+        kernels.extend([accumulate::<F16>(n, target), accumulate::<F32>(n, target)]);
+        kernels.extend([cast::<F32, F16>(n, target), cast::<F16, F32>(n, target)]);
+        kernels.extend([fill::<F16>(n, target), fill::<F32>(n, target)]);
+    }
+    for (rows, cols) in [(160, 16_384), (1600, 1024), (7, 33)] {
+        kernels.extend([bias::<F16>(rows, cols, target), bias::<F32>(rows, cols, target)]);
+        for along in Along::ALL {
+            kernels.push(spread::<F16>(along, rows, cols, target));
+            kernels.push(spread::<F32>(along, rows, cols, target));
+        }
+    }
+    // Batches of 16 sequences of 12 frames: the 10 that go in as the model wants them, the 2 that should come out.
+    let grey =
+        Frames { sequences: 16, steps: 12, first: 0, count: 10, frame_bytes: 64 * 64, grey_to_rgb: true };
+    let expected = Frames { first: 10, count: 2, ..grey };
+    let colour = Frames { frame_bytes: 64 * 64 * 3, grey_to_rgb: false, ..grey };
+    let odd = Frames { sequences: 2, steps: 3, first: 1, count: 2, frame_bytes: 7 * 7, grey_to_rgb: true };
+    for frames in [grey, expected, colour, odd] {
+        kernels.extend([frames.normalise::<F16>(target), frames.normalise::<F32>(target)]);
+    }
+    kernels
+}

@@ -1,0 +1,144 @@
+//! y[i] = f(x[i]) and dx[i] = dy[i]·f′. A function is its value and its derivative; everything else is shared.
+
+use super::Elementwise;
+use crate::{
+    Kernel, Target,
+    ptx::{Asm, F32, Reg},
+    span::Real,
+};
+
+/// A function of one number over the assembler.
+type Function = for<'k> fn(&'k Asm, Reg<'k, F32>) -> Reg<'k, F32>;
+
+/// A differentiable function of one number, computed in f32.
+#[derive(Debug, Clone, Copy)]
+pub struct Activation {
+    /// Its name, as the operator has it.
+    pub name: &'static str,
+    /// Whether the derivative is computed from y instead of x.
+    pub from_output: bool,
+    /// y = f(x).
+    pub value: Function,
+    /// dy/dx at x, or at y with `from_output`.
+    pub derivative: Function,
+}
+
+/// Every activation.
+pub const ACTIVATIONS: [Activation; 6] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, EXP];
+
+/// y = max(x, 0); dy/dx = 1 where y > 0. NaN stays NaN.
+pub const RELU: Activation = Activation {
+    name: "relu",
+    from_output: true,
+    value: |k, x| k.select(x.lt(0.0), 0.0, x),
+    derivative: |k, y| k.select(y.gt(0.0), 1.0, 0.0),
+};
+
+/// y = x·σ(x) (SiLU; Elfwing et al. 2017).  dy/dx = σ(x)·(1 + x·(1 − σ(x))).
+pub const SILU: Activation = Activation {
+    name: "silu",
+    from_output: false,
+    value: |k, x| x * k.sigmoid(x),
+    derivative: |k, x| {
+        let s = k.sigmoid(x);
+        s * (x * (-s + 1.0) + 1.0)
+    },
+};
+
+/// y = σ(x) = 1/(1 + e⁻ˣ).  dy/dx = y·(1 − y).
+pub const SIGMOID: Activation = Activation {
+    name: "sigmoid",
+    from_output: true,
+    value: |k, x| k.sigmoid(x),
+    derivative: |_, y| y * (-y + 1.0),
+};
+
+/// y = tanh(x).  dy/dx = 1 − y².
+pub const TANH: Activation = Activation {
+    name: "tanh",
+    from_output: true,
+    value: |k, x| k.tanh(x),
+    derivative: |_, y| -(y * y) + 1.0,
+};
+
+/// y = ln(1 + eˣ), x itself past 20.  dy/dx = σ(x), 1 past 20.
+pub const SOFTPLUS: Activation = Activation {
+    name: "softplus",
+    from_output: false,
+    value: |k, x| k.softplus(x),
+    derivative: |k, x| k.select(x.gt(20.0), 1.0, k.sigmoid(x)),
+};
+
+/// y = eˣ.  dy/dx = y.
+pub const EXP: Activation =
+    Activation { name: "exp", from_output: true, value: |k, x| k.exp(x), derivative: |_, y| y };
+
+impl Activation {
+    /// y[i] = f(x[i]) for n elements. Parameters x, y. Moves two elements an element.
+    pub fn forward<T: Real>(&self, n: u32, target: Target) -> Kernel {
+        let name = self.name;
+        Elementwise {
+            name: format!("{name}_{}_n{n}", T::SPELLED),
+            summary: &format!("y[i] = {name}(x[i])"),
+            n,
+            width: T::VECTOR,
+            target,
+            bytes: 2 * T::BYTES,
+            operations: 1,
+            other_bytes: 0,
+        }
+        .kernel(|k| {
+            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
+            k.each_span(n, T::VECTOR, |span| {
+                let values: Vec<_> = span.load(x).into_iter().map(|x| (self.value)(k, x)).collect();
+                span.store(y, &values);
+            });
+        })
+    }
+
+    /// dx[i] = dy[i]·f′(at[i]) for n elements, where `at` is y with [`Activation::from_output`] and x without.
+    /// Parameters dy, at, dx. Moves three elements an element.
+    pub fn backward<T: Real>(&self, n: u32, target: Target) -> Kernel {
+        let (name, at) = (self.name, if self.from_output { "y" } else { "x" });
+        Elementwise {
+            name: format!("{name}_backward_{}_n{n}", T::SPELLED),
+            summary: &format!("dx[i] = dy[i]·{name}′, from {at}[i]"),
+            n,
+            width: T::VECTOR,
+            target,
+            bytes: 3 * T::BYTES,
+            operations: 2,
+            other_bytes: 0,
+        }
+        .kernel(|k| {
+            let (dy, at, dx) = (k.pointer::<T>("dy"), k.pointer::<T>(at), k.pointer::<T>("dx"));
+            k.each_span(n, T::VECTOR, |span| {
+                let (dy, at) = (span.load(dy), span.load(at));
+                let slopes = dy.into_iter().zip(at).map(|(dy, at)| dy * (self.derivative)(k, at));
+                span.store(dx, &slopes.collect::<Vec<_>>());
+            });
+        })
+    }
+}
+
+/// y[i] = factor·x[i], and with dy for x its own derivative. Parameters x, y, factor (f32, given at the launch). Moves two
+/// elements an element.
+pub fn scale<T: Real>(n: u32, target: Target) -> Kernel {
+    Elementwise {
+        name: format!("scale_{}_n{n}", T::SPELLED),
+        summary: "y[i] = factor·x[i]",
+        n,
+        width: T::VECTOR,
+        target,
+        bytes: 2 * T::BYTES,
+        operations: 1,
+        other_bytes: 0,
+    }
+    .kernel(|k| {
+        let (x, y, factor) = (k.pointer::<T>("x"), k.pointer::<T>("y"), k.parameter_f32("factor"));
+        k.each_span(n, T::VECTOR, |span| {
+            let values: Vec<_> = span.load(x).into_iter().map(|x| x * factor).collect();
+            span.store(y, &values);
+        });
+    })
+}
