@@ -1,10 +1,11 @@
 //! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
 //! benchmarks measure.
 
-use crate::{Kernel, Target, pointwise};
+use crate::{Kernel, Target, gemm, optim, pointwise, reduce};
 
 /// The families, each with its own catalogue.
-const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[pointwise::catalogue];
+const FAMILIES: &[fn(Target) -> Vec<Kernel>] =
+    &[pointwise::catalogue, reduce::catalogue, optim::catalogue, gemm::catalogue];
 
 /// The kernels of all families for a target, family by family. Names are unique.
 pub fn catalogue(target: Target) -> Vec<Kernel> {

@@ -8,6 +8,7 @@ mod catalogue;
 mod error;
 pub mod gemm;
 mod kernel;
+pub mod optim;
 pub mod pointwise;
 pub mod ptx;
 pub mod reduce;

@@ -59,7 +59,7 @@ struct Step<T> {
 }
 
 impl AdamW {
-    /// Step `t` (from 1) with learning rate `lr` over whole arenas. `scale` multiplies the gradients first: it undoes
+    /// Step `t` (1, 2, …) with learning rate `lr` over whole arenas. `scale` multiplies the gradients first: it undoes
     /// a loss scale and clips. `decaying` are the ranges, ascending, that weight decay applies to.
     pub fn step<T: Element>(
         &self,
@@ -76,8 +76,8 @@ impl AdamW {
             beta2: of(self.beta2),
             one_minus_beta1: of(1.0 - self.beta1),
             one_minus_beta2: of(1.0 - self.beta2),
-            step_size: of(lr / (1.0 - self.beta1.powf(t))),
-            root: of((1.0 - self.beta2.powf(t)).sqrt()),
+            step_size: of(lr / (1.0 - power(self.beta1, t as u64))),
+            root: of((1.0 - power(self.beta2, t as u64)).sqrt()),
             eps: of(self.eps),
         };
         let (plain, decayed) = (numbers(false), numbers(true));
@@ -92,6 +92,20 @@ impl AdamW {
             }
         });
     }
+}
+
+/// baseᵗ in the order of operations of the GPU's kernel (`kernels/src/optim/step.rs`): for each bit of t from the lowest
+/// on, the result is multiplied by the base where the bit is set, then the base by itself.
+fn power(mut base: f64, mut t: u64) -> f64 {
+    let mut result = 1.0;
+    while t != 0 {
+        if t & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        t >>= 1;
+    }
+    result
 }
 
 /// `piece` cut into runs that decay or do not.
@@ -126,7 +140,17 @@ fn update<T: Element>(s: &Step<T>, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T
 
 #[cfg(test)]
 mod tests {
-    use super::runs;
+    use super::{power, runs};
+
+    #[test]
+    fn powers_are_close_to_exact_ones() {
+        assert_eq!((power(0.9, 0), power(0.9, 1), power(0.5, 10)), (1.0, 0.9, 1.0 / 1024.0));
+        for t in [2, 7, 100, 999, 12_345, 700_000] {
+            let (got, want) = (power(0.999, t), 0.999f64.powf(t as f64));
+            assert!((got - want).abs() <= t as f64 * f64::EPSILON * want, "0.999^{t}: {got:e}, not {want:e}");
+        }
+        assert_eq!(power(0.9, u64::MAX), 0.0);
+    }
 
     #[test]
     fn runs_cover_a_piece_once() {

@@ -24,28 +24,18 @@ impl<'k> Array<'k> {
     }
 
     /// `count` elements (1 or 4) from `index` on, as f32.
-    fn load(self, index: Reg<'k, U32>, count: usize) -> Vec<Reg<'k, F32>> {
-        match (self, count) {
-            (Self::Half(p), 1) => vec![F16::load_one(p.at(index))],
-            (Self::Half(p), _) => {
-                let pairs = p.at(index).cast::<crate::ptx::F16x2>().load_vector::<2>();
-                pairs.into_iter().flat_map(Reg::to_f32).collect()
-            }
-            (Self::Float(p), 1) => vec![p.at(index).load()],
-            (Self::Float(p), _) => F32::load_vector(p.at(index)),
+    fn load(self, index: Reg<'k, U32>, count: u32) -> Vec<Reg<'k, F32>> {
+        match self {
+            Self::Half(p) => F16::load(p.at(index), count),
+            Self::Float(p) => F32::load(p.at(index), count),
         }
     }
 
     /// Writes 1 or 4 elements from `index` on, rounded to the nearest.
-    fn store(self, k: &'k Asm, index: Reg<'k, U32>, values: &[Reg<'k, F32>]) {
-        match (self, values) {
-            (Self::Half(p), [a, b, c, d]) => {
-                let pairs = [k.pack_f16x2([*a, *b]), k.pack_f16x2([*c, *d])];
-                p.at(index).cast::<crate::ptx::F16x2>().store_vector(pairs);
-            }
-            (Self::Float(p), [_, _, _, _]) => F32::store_vector(p.at(index), values),
-            (Self::Half(p), _) => F16::store_one(p.at(index), values[0]),
-            (Self::Float(p), _) => p.at(index).store(values[0]),
+    fn store(self, index: Reg<'k, U32>, values: &[Reg<'k, F32>]) {
+        match self {
+            Self::Half(p) => F16::store(p.at(index), values),
+            Self::Float(p) => F32::store(p.at(index), values),
         }
     }
 }
@@ -76,12 +66,12 @@ impl<'k> Output<'k> {
         let mut values = sums.to_vec();
         for (array, at) in [(self.bias, column), (self.residual, index)] {
             if let Some(array) = array {
-                let addends = array.load(at, values.len());
+                let addends = array.load(at, values.len() as u32);
                 values = values.into_iter().zip(addends).map(|(v, x)| v + x).collect();
             }
         }
         let values: Vec<_> =
             values.into_iter().map(|v| self.epilogue.activation.apply(self.asm, v)).collect();
-        self.c.store(self.asm, index, &values);
+        self.c.store(index, &values);
     }
 }

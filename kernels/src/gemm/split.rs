@@ -32,10 +32,7 @@ pub(super) fn reduce_kernel(gemm: &Gemm, splits: u32, target: Target) -> Kernel 
         k.if_(i.lt(total), || {
             let (_, column) = k.divide(i, n);
             let first = workspace.at(i);
-            let part = |s: u32| {
-                let at = first.plus(i64::from(s) * i64::from(total));
-                if width == 4 { F32::load_vector(at) } else { vec![at.load()] }
-            };
+            let part = |s: u32| F32::load(first.plus(i64::from(s) * i64::from(total)), width);
             let sums = (1..splits)
                 .fold(part(0), |sums, s| sums.into_iter().zip(part(s)).map(|(sum, x)| sum + x).collect());
             output.store(i, column, &sums);

@@ -1,6 +1,6 @@
 //! Conversions between numbers, with every rounding.
 
-use super::{Asm, F16, F16x2, F32, Number, Reg, S32, S64, Type, U16, U32, U64};
+use super::{Asm, F16, F16x2, F32, F64, Number, Reg, S32, S64, Type, U16, U32, U64};
 
 /// Where a conversion that cannot be exact goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,15 @@ impl<'k> Reg<'k, F16x2> {
     /// The two numbers as f32, exactly.
     pub fn to_f32(self) -> [Reg<'k, F32>; 2] {
         self.halves().map(Reg::to::<F32>)
+    }
+}
+
+impl<'k> Reg<'k, F64> {
+    /// The two 32-bit words of its bits, the low one first.
+    pub fn words(self) -> [Reg<'k, U32>; 2] {
+        let (low, high) = (self.asm.reg::<U32>(), self.asm.reg::<U32>());
+        self.asm.emit("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name()), self.name()]);
+        [low, high]
     }
 }
 

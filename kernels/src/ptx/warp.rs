@@ -1,6 +1,6 @@
 //! What the threads of a warp and of a block do together. All are for whole warps.
 
-use super::{Asm, B32, F32, Operand, Pred, Reg, S32, Type, U32};
+use super::{Asm, B32, F32, F64, Operand, Pred, Reg, S32, Type, U32};
 
 const ALL_LANES: &str = "0xFFFFFFFF";
 
@@ -36,6 +36,14 @@ impl<'k, T: Shuffle> Reg<'k, T> {
     /// The value of `lane`.
     pub fn shuffle_from(self, lane: impl Operand<'k, U32>) -> Self {
         self.shuffle("idx", lane.text(), 0x1F)
+    }
+}
+
+impl Reg<'_, F64> {
+    /// The value of lane (own lane XOR mask), in two shuffles.
+    pub fn shuffle_xor(self, mask: u32) -> Self {
+        let [low, high] = self.words().map(|word| word.shuffle_xor(mask));
+        self.asm.make("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name())])
     }
 }
 

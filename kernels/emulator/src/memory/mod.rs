@@ -6,9 +6,23 @@
 //! | --- | --- |
 //! | `global.rs`, `allocation.rs` | the host's side: allocations, copies, what was written |
 //! | `view.rs` | a warp's loads, stores and atomics of global memory |
+//! | `shared.rs`, `bytes.rs` | a block's shared memory |
+//! | `runs.rs` | an access cut where its addresses jump |
+//! | `races.rs`, `clocks.rs` | who touched which byte of it last, and what happened before what |
+//! | `copies.rs` | asynchronous copies that have not landed |
+//! | `local.rs` | the local memory of a block's threads |
+//! | `traffic.rs` | sectors, passes and bank conflicts |
 
 mod allocation;
+mod bytes;
+mod clocks;
+mod copies;
 mod global;
+mod local;
+mod races;
+mod runs;
+mod shared;
+pub(crate) mod traffic;
 mod view;
 
 #[cfg(test)]
@@ -16,7 +30,10 @@ mod tests;
 
 use crate::error::{Fault, FaultKind};
 
+pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
+pub(crate) use local::Local;
+pub(crate) use shared::Shared;
 pub(crate) use view::{View, fence};
 
 /// Lanes of a warp.
@@ -76,6 +93,25 @@ impl Access<'_> {
         }
         (odd == 0).then_some(first)
     }
+
+    /// Whether all lanes are active and have one address.
+    #[inline]
+    fn uniform(&self) -> bool {
+        let first = self.addresses[0];
+        self.addresses.iter().fold(u64::from(!self.mask), |odd, &address| odd | address ^ first) == 0
+    }
+}
+
+/// Who accesses shared memory, and with what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    /// The warp's index in its block; lane `i` is thread `32 * warp + i`.
+    pub warp: u32,
+    /// The instruction's line in the PTX text.
+    pub line: u32,
+    /// A strong access (`.volatile`, `.relaxed`, `.acquire`, `.release`): strong and atomic accesses do not race with
+    /// each other.
+    pub strong: bool,
 }
 
 /// What a warp's lanes load or store, word by word: `words[w][lane]`. Accesses of fewer than 4 bytes use the low bits of

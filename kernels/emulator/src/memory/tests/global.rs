@@ -2,13 +2,10 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::{pattern, strided};
+use super::{ALL, ZERO, pattern, strided};
 use crate::error::{Error, FaultKind};
-use crate::memory::{Access, LANES, Memory, Space, Words, generic};
+use crate::memory::{Access, LANES, LOCAL_WINDOW, Memory, SHARED_WINDOW, Space, generic};
 use crate::options::Checks;
-
-const ZERO: Words = [[0; LANES]; 4];
-const ALL: u32 = u32::MAX;
 
 fn message(result: Result<(), Error>) -> String {
     result.expect_err("must be refused").to_string()
@@ -34,6 +31,8 @@ fn the_host_sees_what_it_wrote() {
     memory.free(b).unwrap();
     assert_eq!(memory.used(), 256);
     assert_eq!(generic(a), (Space::Global, a));
+    assert_eq!(generic(SHARED_WINDOW + 12), (Space::Shared, 12));
+    assert_eq!(generic(LOCAL_WINDOW + 8), (Space::Local, 8));
 }
 
 #[test]

@@ -1,8 +1,71 @@
 //! Tests of the memories, each checker with a bug that it must catch beside code that it must let pass.
 
+mod copies;
 mod global;
+mod happens_before;
+mod local;
+mod races;
+mod shared;
+mod traffic;
 
-use super::{LANES, Words};
+use super::{Access, LANES, Shared, Site, Words};
+use crate::error::Fault;
+use crate::options::Checks;
+
+/// All lanes.
+const ALL: u32 = u32::MAX;
+
+/// Words of zeros.
+const ZERO: Words = [[0; LANES]; 4];
+
+/// A block that does one access after another, each with a line of its own.
+struct Block {
+    shared: Shared,
+    line: u32,
+}
+
+impl Block {
+    fn new(bytes: u32, threads: u32, checks: Checks) -> Self {
+        Self { shared: Shared::new(bytes, threads, checks).unwrap(), line: 0 }
+    }
+
+    fn site(&mut self, warp: u32) -> Site {
+        self.line += 1;
+        Site { warp, line: self.line, strong: false }
+    }
+
+    fn load(&mut self, warp: u32, mask: u32, addresses: [u64; LANES], bytes: u32) -> Result<Words, Fault> {
+        let mut out = ZERO;
+        let site = self.site(warp);
+        self.shared.load(site, Access { mask, addresses: &addresses, bytes }, &mut out).map(|()| out)
+    }
+
+    fn store(
+        &mut self,
+        warp: u32,
+        mask: u32,
+        addresses: [u64; LANES],
+        bytes: u32,
+        words: &Words,
+    ) -> Result<(), Fault> {
+        let site = self.site(warp);
+        self.shared.store(site, Access { mask, addresses: &addresses, bytes }, words)
+    }
+
+    /// Every lane adds 1.
+    fn add(&mut self, warp: u32, mask: u32, addresses: [u64; LANES], bytes: u32) -> Result<Words, Fault> {
+        let mut out = ZERO;
+        let site = self.site(warp);
+        let access = Access { mask, addresses: &addresses, bytes };
+        self.shared.atomic(site, access, &mut out, |_, old| old + 1).map(|()| out)
+    }
+
+    /// A `bar.sync` of the warps of a mask.
+    fn barrier(&mut self, warps: u32) {
+        super::lanes(warps).for_each(|warp| self.shared.arrive(0, warp as u32));
+        self.shared.release(0, warps);
+    }
+}
 
 /// Addresses of a warp: lane `i` at `first + i * step`.
 fn strided(first: u64, step: u64) -> [u64; LANES] {

@@ -1,0 +1,385 @@
+//! Loads, stores, atomics: addresses out of registers, words into registers.
+
+use super::atomic::Atomic;
+use super::block::Context;
+use super::lanes::{V32, V64, each, wide};
+use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value};
+use super::warp::{Warp, fault};
+use crate::error::{Fault, FaultKind};
+use crate::memory::{Access, LANES, LOCAL_WINDOW, SHARED_WINDOW, Site, Space, Words, generic, traffic};
+
+/// Where a kernel's parameters lie among generic addresses.
+const PARAM_WINDOW: u64 = 0x0300_0000_0000_0000;
+
+impl Warp {
+    /// The addresses of an access.
+    pub(super) fn addresses(&self, program: &Program, address: &Address, mask: u32) -> Result<V64, Fault> {
+        let mut offset = address.offset as u64;
+        if address.room == Room::Frame {
+            offset = offset.wrapping_add(self.frames.last().map_or(0, |f| f.local));
+        }
+        let mut out = [0; LANES];
+        if address.wide {
+            self.need(program, 1, &[address.base], mask)?;
+            let base = self.v64(program, address.base);
+            wide(
+                #[inline(always)]
+                || {
+                    for i in 0..LANES {
+                        out[i] = base[i].wrapping_add(offset);
+                    }
+                },
+            );
+        } else {
+            self.need(program, 0, &[address.base], mask)?;
+            let base = self.v32(program, address.base);
+            wide(
+                #[inline(always)]
+                || {
+                    for i in 0..LANES {
+                        out[i] = u64::from(base[i].wrapping_add(offset as u32));
+                    }
+                },
+            );
+        }
+        Ok(out)
+    }
+
+    /// Calls `each` with the lanes and addresses of every space that generic addresses name.
+    fn by_space(
+        addresses: &V64,
+        mask: u32,
+        mut each_space: impl FnMut(Room, u32, &V64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut masks = [0u32; 4];
+        let mut within = *addresses;
+        for lane in each(mask) {
+            let (space, address) = generic(addresses[lane]);
+            let room = match space {
+                Space::Shared => 1,
+                Space::Local => 2,
+                Space::Global if address >> 32 == PARAM_WINDOW >> 32 => 3,
+                Space::Global => 0,
+            };
+            masks[room] |= 1 << lane;
+            within[lane] = if room == 3 { address - PARAM_WINDOW } else { address };
+        }
+        for (room, mask) in [Room::Global, Room::Shared, Room::Local, Room::Param].into_iter().zip(masks) {
+            if mask != 0 {
+                each_space(room, mask, &within)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        (room, site): (Room, Site),
+        access: Access<'_>,
+        words: &mut Words,
+    ) -> Result<(), Fault> {
+        match room {
+            Room::Global => {
+                cx.view.load(access, words)?;
+                if cx.checks.traffic {
+                    traffic::global(access, &mut cx.report);
+                }
+                Ok(())
+            }
+            Room::Shared => {
+                cx.shared.load(site, access, words)?;
+                if cx.checks.traffic {
+                    traffic::shared(access, &mut cx.report);
+                }
+                Ok(())
+            }
+            Room::Local | Room::Frame => self.local.load(access, words),
+            Room::Param => parameters(cx.parameters, access, words),
+            Room::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
+                self.load_room(cx, (room, site), Access { mask, addresses, ..access }, words)
+            }),
+        }
+    }
+
+    fn store_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        (room, site): (Room, Site),
+        access: Access<'_>,
+        words: &Words,
+    ) -> Result<(), Fault> {
+        match room {
+            Room::Global => {
+                if cx.checks.pending_copies {
+                    cx.shared.check_global_store(access)?;
+                }
+                cx.view.store(access, words)?;
+                if cx.checks.traffic {
+                    traffic::global(access, &mut cx.report);
+                }
+                Ok(())
+            }
+            Room::Shared => {
+                cx.shared.store(site, access, words)?;
+                if cx.checks.traffic {
+                    traffic::shared(access, &mut cx.report);
+                }
+                Ok(())
+            }
+            Room::Local | Room::Frame => self.local.store(access, words),
+            Room::Param => {
+                let message = "a store to the kernel's parameters".to_owned();
+                let lane = access.mask.trailing_zeros().min(31);
+                let address = access.addresses.get(lane as usize).copied();
+                Err(Fault { kind: FaultKind::OutOfBounds, lane, address, message })
+            }
+            Room::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
+                self.store_room(cx, (room, site), Access { mask, addresses, ..access }, words)
+            }),
+        }
+    }
+
+    pub(super) fn load(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Transfer,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let addresses = self.addresses(cx.program, &op.address, mask)?;
+        let site = Site { warp: self.index, line, strong: op.strong };
+        let mut words: Words = [[0; LANES]; 4];
+        let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
+        self.load_room(cx, (op.address.room, site), access, &mut words)?;
+        let count = usize::from(op.count);
+        for (at, value) in op.values.iter().enumerate().take(count) {
+            match op.bytes {
+                4 if !value.wide => self.set32(value.loc, &words[at], mask),
+                8 if value.wide => {
+                    let (low, high) = (&words[2 * at], &words[2 * at + 1]);
+                    let mut out = [0; LANES];
+                    wide(
+                        #[inline(always)]
+                        || {
+                            for i in 0..LANES {
+                                out[i] = u64::from(low[i]) | u64::from(high[i]) << 32;
+                            }
+                        },
+                    );
+                    self.set64(value.loc, &out, mask);
+                }
+                bytes => self.set_part(*value, &words, (at, bytes, op.signed), mask),
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements that do not fill their register: of 1 or 2 bytes, or of 4 in 64 bits.
+    fn set_part(&mut self, value: Value, words: &Words, (at, bytes, signed): (usize, u8, bool), mask: u32) {
+        let bits = 8 * u32::from(bytes);
+        let (word, shift) = (at * usize::from(bytes) / 4, (at * usize::from(bytes) % 4 * 8) as u32);
+        let column = &words[word.min(3)];
+        if value.wide {
+            let out = std::array::from_fn(|i| {
+                let x = u64::from(column[i] >> shift) << (64 - bits);
+                if signed { (x as i64 >> (64 - bits)) as u64 } else { x >> (64 - bits) }
+            });
+            self.set64(value.loc, &out, mask);
+        } else {
+            let limit = if signed && value.sixteen { 0xffff } else { u32::MAX };
+            let out: V32 = std::array::from_fn(|i| {
+                let x = column[i] >> shift << (32 - bits);
+                (if signed { (x as i32 >> (32 - bits)) as u32 } else { x >> (32 - bits) }) & limit
+            });
+            self.set32(value.loc, &out, mask);
+        }
+    }
+
+    pub(super) fn store(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Transfer,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let addresses = self.addresses(cx.program, &op.address, mask)?;
+        let site = Site { warp: self.index, line, strong: op.strong };
+        let mut words: Words = [[0; LANES]; 4];
+        for (at, value) in op.values.iter().enumerate().take(usize::from(op.count)) {
+            self.need_value(cx.program, *value, mask)?;
+            match op.bytes {
+                4 if !value.wide => words[at] = *self.v32(cx.program, value.loc),
+                8 if value.wide => {
+                    let column = self.v64(cx.program, value.loc);
+                    let (low, high) = words.split_at_mut(2 * at + 1);
+                    let (low, high) = (&mut low[2 * at], &mut high[0]);
+                    wide(
+                        #[inline(always)]
+                        || {
+                            for i in 0..LANES {
+                                low[i] = column[i] as u32;
+                                high[i] = (column[i] >> 32) as u32;
+                            }
+                        },
+                    );
+                }
+                bytes => {
+                    let bytes = usize::from(bytes);
+                    let (word, shift) = (at * bytes / 4, at * bytes % 4 * 8);
+                    let keep = u32::MAX >> (32 - 8 * bytes.min(4));
+                    for lane in 0..LANES {
+                        words[word.min(3)][lane] |=
+                            (self.lane(cx.program, *value, lane) as u32 & keep) << shift;
+                    }
+                }
+            }
+        }
+        let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
+        self.store_room(cx, (op.address.room, site), access, &words)
+    }
+
+    pub(super) fn atomic(
+        &mut self,
+        cx: &mut Context<'_>,
+        op: &Atomic,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let program = cx.program;
+        let addresses = self.addresses(program, &op.address, mask)?;
+        for value in op.values {
+            self.need_value(program, value, mask)?;
+        }
+        let column = |value: Value| -> V64 { std::array::from_fn(|lane| self.lane(program, value, lane)) };
+        let (b, c) = (column(op.values[0]), column(op.values[1]));
+        let site = Site { warp: self.index, line, strong: true };
+        let mut words: Words = [[0; LANES]; 4];
+        let new = |lane: usize, old: u64| op.op.apply(old, b[lane], c[lane]);
+        let mut run = |room: Room, mask: u32, addresses: &V64| -> Result<(), Fault> {
+            let access = Access { mask, addresses, bytes: op.bytes };
+            match room {
+                Room::Shared => {
+                    cx.shared.atomic(site, access, &mut words, new)?;
+                    if cx.checks.traffic {
+                        traffic::shared(access, &mut cx.report);
+                    }
+                }
+                Room::Global => {
+                    if cx.checks.pending_copies {
+                        cx.shared.check_global_store(access)?;
+                    }
+                    cx.view.atomic(access, &mut words, new)?;
+                    if cx.checks.traffic {
+                        traffic::global(access, &mut cx.report);
+                    }
+                }
+                _ => {
+                    return Err(fault(
+                        FaultKind::Trap,
+                        mask,
+                        "an atomic operation on local memory".to_owned(),
+                    ));
+                }
+            }
+            Ok(())
+        };
+        if op.address.room == Room::Generic {
+            Self::by_space(&addresses, mask, run)?;
+        } else {
+            run(op.address.room, mask, &addresses)?;
+        }
+        if let Some(to) = op.to {
+            if to.wide {
+                let out = std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
+                self.set64(to.loc, &out, mask);
+            } else {
+                self.set32(to.loc, &words[0], mask);
+            }
+        }
+        Ok(())
+    }
+
+    /// `cvta`: adds or takes away the window of the space.
+    pub(super) fn convert_address(
+        &mut self,
+        program: &Program,
+        op: &ConvertAddress,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        self.need_value(program, op.from, mask)?;
+        let window = window(op.room);
+        let from = self.v64(program, op.from.loc);
+        let out = from.map(|a| if op.generic { a.wrapping_add(window) } else { a.wrapping_sub(window) });
+        self.set64(op.to.loc, &out, mask);
+        Ok(())
+    }
+
+    /// `isspacep`
+    pub(super) fn in_space(
+        &mut self,
+        program: &Program,
+        (to, from, room): (Pred, Value, Room),
+        mask: u32,
+    ) -> Result<(), Fault> {
+        self.need_value(program, from, mask)?;
+        let from = self.v64(program, from.loc);
+        let inside = |a: u64| {
+            let found = match generic(a).0 {
+                Space::Shared => Room::Shared,
+                Space::Local => Room::Local,
+                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Room::Param,
+                Space::Global => Room::Global,
+            };
+            found == room
+        };
+        let bits = (0..LANES).fold(0, |bits, lane| bits | u32::from(inside(from[lane])) << lane);
+        self.set_predicate(to, bits, mask);
+        Ok(())
+    }
+}
+
+/// Where a space lies among generic addresses.
+fn window(room: Room) -> u64 {
+    match room {
+        Room::Shared => SHARED_WINDOW,
+        Room::Local | Room::Frame => LOCAL_WINDOW,
+        Room::Param => PARAM_WINDOW,
+        Room::Global | Room::Generic => 0,
+    }
+}
+
+/// Loads from the kernel's parameters.
+fn parameters(bytes: &[u8], access: Access<'_>, words: &mut Words) -> Result<(), Fault> {
+    let get = |address: u64| -> Option<&[u8]> {
+        let start = usize::try_from(address).ok()?;
+        bytes.get(start..start.checked_add(access.bytes as usize)?)
+    };
+    let first = access.mask.trailing_zeros().min(31) as usize;
+    let uniform = access.addresses.iter().all(|&a| a == access.addresses[first]);
+    let lanes = if uniform { 1 << first } else { access.mask };
+    for lane in each(lanes) {
+        let address = access.addresses[lane];
+        let failure = |kind, message| Fault { kind, lane: lane as u32, address: Some(address), message };
+        if address % u64::from(access.bytes) != 0 {
+            let message = format!("{} bytes at parameter address {address:#x}", access.bytes);
+            return Err(failure(FaultKind::Misaligned, message));
+        }
+        let Some(found) = get(address) else {
+            let message =
+                format!("{} bytes at parameter address {address:#x} of {} bytes", access.bytes, bytes.len());
+            return Err(failure(FaultKind::OutOfBounds, message));
+        };
+        for (word, part) in words.iter_mut().zip(found.chunks(4)) {
+            let mut four = [0; 4];
+            four[..part.len()].copy_from_slice(part);
+            let value = u32::from_le_bytes(four);
+            if uniform {
+                *word = [value; LANES];
+            } else {
+                word[lane] = value;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Calls: where arguments and results lie, and how they get there.
+
+use super::program::{Loc, Program, Value};
+use super::warp::{Warp, fault};
+use crate::error::{Fault, FaultKind};
+use crate::memory::{Access, LANES, Words};
+
+/// Function addresses start here, far from all memory.
+const WINDOW: u64 = 0x0400_0000_0000_0000;
+
+/// The address of the function at a place in the program.
+pub(super) fn address(place: usize) -> u64 {
+    WINDOW + 16 * place as u64
+}
+
+/// Where a function finds a parameter or leaves a result.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Formal {
+    /// In its frame.
+    Frame {
+        /// From the frame's start.
+        offset: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// In a register.
+    Register(Value),
+}
+
+/// What a caller gives or takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Argument {
+    /// A variable in its frame.
+    Frame {
+        /// From the frame's start.
+        offset: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A register or constant.
+    Value(Value),
+}
+
+/// Which function is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Callee {
+    /// The one at this place.
+    Direct(usize),
+    /// The one whose address this is.
+    Indirect(Loc),
+}
+
+/// A call.
+#[derive(Debug, Clone)]
+pub(super) struct CallOp {
+    /// Which function.
+    pub callee: Callee,
+    /// What it is given.
+    pub arguments: Vec<Argument>,
+    /// Where its results go.
+    pub returns: Vec<Argument>,
+}
+
+/// One end of a copy between frames.
+#[derive(Clone, Copy)]
+enum End {
+    /// In local memory, at this address.
+    Local(u64),
+    /// A register or constant.
+    Value(Value),
+}
+
+impl Warp {
+    /// Calls for the lanes of `mask`. The entry's next instruction must be set already.
+    pub(super) fn execute_call(
+        &mut self,
+        program: &Program,
+        op: &CallOp,
+        here: (usize, u32),
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let place = match op.callee {
+            Callee::Direct(place) => place,
+            Callee::Indirect(loc) => {
+                self.need(program, 1, &[loc], mask)?;
+                let targets = self.v64(program, loc);
+                let first = targets[mask.trailing_zeros().min(31) as usize];
+                if let Some(other) = super::lanes::each(mask).find(|&lane| targets[lane] != first) {
+                    let message =
+                        "lanes of one warp call different functions, which is not supported".to_owned();
+                    return Err(fault(FaultKind::Trap, 1 << other, message));
+                }
+                let offset = first.wrapping_sub(WINDOW);
+                let place = (offset / 16) as usize;
+                if offset % 16 != 0 || place == 0 || place >= program.routines.len() {
+                    return Err(fault(FaultKind::Trap, mask, format!("{first:#x} is no function's address")));
+                }
+                place
+            }
+        };
+        let routine = program.routines.get(place);
+        let formals = routine.map_or(&[][..], |r| &r.parameters);
+        if formals.len() != op.arguments.len() || routine.is_none_or(|r| r.returns.len() != op.returns.len())
+        {
+            return Err(fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned()));
+        }
+        let frame = self.frames.last().map_or(0, |f| f.local);
+        let base = self.base;
+        self.call(program, place, here, mask)?;
+        let inner = self.frames.last().map_or(0, |f| f.local);
+        let inner_base = self.base;
+        for (argument, formal) in op.arguments.iter().zip(formals) {
+            self.pass(program, (*argument, frame, base), (*formal, inner, inner_base), mask, true)?;
+        }
+        Ok(())
+    }
+
+    /// Returns for the lanes of `mask`; false if the kernel itself is left.
+    pub(super) fn execute_return(&mut self, program: &Program, mask: u32) -> Result<bool, Fault> {
+        let Some((frame, below)) = self.frames.split_last() else { return Ok(false) };
+        let (Some((routine, pc)), Some(caller)) = (frame.caller, below.last()) else { return Ok(false) };
+        let (inner, inner_base, outer, outer_base) = (frame.local, frame.base, caller.local, caller.base);
+        let op = program.routines.get(routine).and_then(|r| r.code.get(pc as usize)).map(|i| &i.op);
+        let formals = program.routines.get(frame.routine).map_or(&[][..], |r| &r.returns);
+        if let Some(super::program::Op::Call(op)) = op {
+            for (argument, formal) in op.returns.iter().zip(formals) {
+                self.pass(
+                    program,
+                    (*argument, outer, outer_base),
+                    (*formal, inner, inner_base),
+                    mask,
+                    false,
+                )?;
+            }
+        }
+        self.base = inner_base;
+        self.end(mask, false);
+        Ok(true)
+    }
+
+    /// Copies between a caller's argument and a function's formal: inward, or back.
+    fn pass(
+        &mut self,
+        program: &Program,
+        (argument, frame, base): (Argument, u64, [usize; 3]),
+        (formal, inner, inner_base): (Formal, u64, [usize; 3]),
+        mask: u32,
+        inward: bool,
+    ) -> Result<(), Fault> {
+        let (outside, outside_bytes) = match argument {
+            Argument::Frame { offset, bytes } => (End::Local(frame + offset), bytes),
+            Argument::Value(value) => (End::Value(value), if value.wide { 8 } else { 4 }),
+        };
+        let (inside, inside_bytes) = match formal {
+            Formal::Frame { offset, bytes } => (End::Local(inner + offset), bytes),
+            Formal::Register(value) => (End::Value(value), if value.wide { 8 } else { 4 }),
+        };
+        let bytes = outside_bytes.min(inside_bytes);
+        let (from, from_base, to, to_base) =
+            if inward { (outside, base, inside, inner_base) } else { (inside, inner_base, outside, base) };
+        let mut at = 0;
+        while at < bytes {
+            // The widest piece that the places allow, registers in one.
+            let aligned = |end: End| match end {
+                End::Local(address) => 1u64 << (address + at).trailing_zeros().min(3),
+                End::Value(_) => 8,
+            };
+            let fits = 1u64 << (bytes - at).ilog2().min(3);
+            let piece = aligned(from).min(aligned(to)).min(fits);
+            self.piece(program, (from, from_base), (to, to_base), (at, piece as u32), mask)?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    /// Copies `bytes` bytes at `at`; those that nothing wrote stay so.
+    fn piece(
+        &mut self,
+        program: &Program,
+        (from, from_base): (End, [usize; 3]),
+        (to, to_base): (End, [usize; 3]),
+        (at, bytes): (u64, u32),
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let mut words: Words = [[0; LANES]; 4];
+        let mut mask = mask;
+        match from {
+            End::Local(address) => {
+                let addresses = [address + at; LANES];
+                if self.local.load(Access { mask, addresses: &addresses, bytes }, &mut words).is_err() {
+                    // Some lanes have nothing there: what they would read is an error later, if they do.
+                    let each = super::lanes::each(mask);
+                    let mut found = 0;
+                    for lane in each {
+                        let access = Access { mask: 1 << lane, addresses: &addresses, bytes };
+                        found |= u32::from(self.local.load(access, &mut words).is_ok()) << lane;
+                    }
+                    mask = found;
+                }
+            }
+            End::Value(value) => {
+                self.base = from_base;
+                mask &= self.defined_in(usize::from(value.wide), value.loc);
+                for (lane, word) in words[0].iter_mut().enumerate() {
+                    *word = self.lane(program, value, lane) as u32;
+                }
+                for (lane, word) in words[1].iter_mut().enumerate() {
+                    *word = (self.lane(program, value, lane) >> 32) as u32;
+                }
+            }
+        }
+        match to {
+            End::Local(address) => {
+                let addresses = [address + at; LANES];
+                let result = self.local.store(Access { mask, addresses: &addresses, bytes }, &words);
+                self.base = to_base;
+                result
+            }
+            End::Value(value) => {
+                self.base = to_base;
+                if value.wide {
+                    let joined =
+                        std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
+                    self.set64(value.loc, &joined, mask);
+                } else {
+                    self.set32(value.loc, &words[0], mask);
+                }
+                Ok(())
+            }
+        }
+    }
+}

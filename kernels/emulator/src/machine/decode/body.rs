@@ -1,0 +1,524 @@
+//! A function's body: declarations, operands, and what instructions are decoded into.
+
+use std::collections::HashMap;
+
+use super::super::call::Formal;
+use super::super::flow;
+use super::super::lanes::{F32, F64};
+use super::super::program::{Inst, Loc, Op, Pred, Routine, Site, Special, Value};
+use super::Build;
+use super::scope::{Class, Register, Scopes, Symbol, labels};
+use super::suffix::Suffixes;
+use crate::syntax::{
+    Complaint, Function, Instruction, Kind, Operand, Parsed, Prototype, Registers, Space, Statement, Type,
+    Variable,
+};
+
+/// Most bytes of a function's local variables: what CUDA allows a thread.
+const FRAME_BYTES: u64 = 512 << 10;
+/// Most instructions of a function after decoding.
+const CODE: usize = 1 << 26;
+
+/// A function while it is decoded.
+pub(super) struct Body<'b, 'm, 'a> {
+    pub(super) build: &'b mut Build<'m, 'a>,
+    pub(super) scopes: Scopes<'a>,
+    pub(super) routine: Routine,
+    pub(super) function: &'m Function<'a>,
+    pub(super) tables: HashMap<&'a str, usize>,
+    pub(super) prototypes: HashMap<&'a str, &'m Prototype<'a>>,
+    labels: HashMap<(usize, &'a str), usize>,
+    /// Where each label stands.
+    targets: Vec<Option<u32>>,
+    guard: Pred,
+    site: Site,
+    /// Parts that the instruction in hand was decoded into so far.
+    parts: u32,
+}
+
+/// A lane function of either width.
+pub(super) enum Lanes {
+    /// 32 bits.
+    Narrow(F32),
+    /// 64 bits.
+    Wide(F64),
+}
+
+impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
+    /// Decodes a function.
+    pub fn decode(build: &'b mut Build<'m, 'a>, function: &'m Function<'a>) -> Parsed<Routine> {
+        let routine = Routine { name: function.name.to_owned(), line: function.line, ..Routine::default() };
+        let mut body = Self {
+            build,
+            scopes: Scopes::new(),
+            routine,
+            function,
+            tables: HashMap::new(),
+            prototypes: HashMap::new(),
+            labels: HashMap::new(),
+            targets: Vec::new(),
+            guard: Pred::NONE,
+            site: Site { line: function.line, start: 0, end: 0 },
+            parts: 0,
+        };
+        body.formals()?;
+        if let Some(statements) = &function.body {
+            body.labels = labels(statements);
+            body.targets = vec![None; body.labels.len()];
+            body.find_tables(statements)?;
+            for statement in statements {
+                body.statement(statement)?;
+            }
+            body.routine.defined = true;
+        }
+        body.guard = Pred::NONE;
+        body.emit(Op::Return);
+        let targets = std::mem::take(&mut body.targets);
+        let mut routine = body.routine;
+        flow::resolve(&mut routine, &targets)?;
+        Ok(routine)
+    }
+
+    /// A complaint about the instruction in hand.
+    pub fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
+        Err(Complaint::new(self.site.line, message))
+    }
+
+    fn formals(&mut self) -> Parsed<()> {
+        let function = self.function;
+        if function.entry {
+            let mut offset = 0u64;
+            for parameter in &function.parameters {
+                offset = offset.next_multiple_of(parameter.align.max(1));
+                self.declare(parameter.name, Symbol::Param(offset), parameter.line)?;
+                offset += parameter.bytes;
+            }
+            return Ok(());
+        }
+        for (list, variables) in [&function.returns, &function.parameters].into_iter().enumerate() {
+            for variable in variables {
+                let formal = self.formal(variable)?;
+                if list == 0 {
+                    self.routine.returns.push(formal);
+                } else {
+                    self.routine.parameters.push(formal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn formal(&mut self, variable: &'m Variable<'a>) -> Parsed<Formal> {
+        if variable.space == Space::Register {
+            let register = self.new_register(variable.ty, variable.name, variable.line)?;
+            self.declare(variable.name, Symbol::Register(register), variable.line)?;
+            let loc = Loc::register(register.index);
+            return match register.class {
+                Class::Predicate => Err(Complaint::new(variable.line, "predicates cannot be parameters")),
+                class => Ok(Formal::Register(Value::new(loc, class == Class::Wide))),
+            };
+        }
+        let offset = self.frame_room(variable.bytes, variable.align, variable.line)?;
+        self.declare(variable.name, Symbol::Frame(offset), variable.line)?;
+        Ok(Formal::Frame { offset, bytes: variable.bytes })
+    }
+
+    fn declare(&mut self, name: &'a str, symbol: Symbol, line: u32) -> Parsed<()> {
+        if name == "_" || self.scopes.declare(name, symbol) {
+            return Ok(());
+        }
+        Err(Complaint::new(line, format!("{name} is declared twice")))
+    }
+
+    fn frame_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
+        let offset = self.routine.frame.next_multiple_of(align.max(1));
+        self.routine.frame = offset.saturating_add(bytes);
+        if self.routine.frame > FRAME_BYTES {
+            let message = format!(
+                "{} bytes of local variables; at most {FRAME_BYTES} are possible",
+                self.routine.frame
+            );
+            return Err(Complaint::new(line, message));
+        }
+        Ok(offset)
+    }
+
+    fn new_register(&mut self, ty: Type, name: &str, line: u32) -> Parsed<Register> {
+        match new_register(&mut self.routine, ty, name) {
+            Some(register) => Ok(register),
+            None => Err(Complaint::new(line, format!("{name}: registers of 128 bits are not supported"))),
+        }
+    }
+
+    /// A register that no name stands for.
+    pub fn temporary(&mut self, ty: Type) -> Parsed<Register> {
+        let line = self.site.line;
+        self.new_register(ty, "a temporary value", line)
+    }
+
+    fn statement(&mut self, statement: &'m Statement<'a>) -> Parsed<()> {
+        match statement {
+            Statement::Open => self.scopes.open(),
+            Statement::Close => self.scopes.close(),
+            Statement::Registers(registers) => self.registers(registers)?,
+            Statement::Variable(variable) => self.variable(variable)?,
+            Statement::Label(label) => {
+                let here = self.routine.code.len() as u32;
+                let scope = self.scopes.numbers().next().unwrap_or(0);
+                if let Some(&index) = self.labels.get(&(scope, label.name))
+                    && self.targets[index].replace(here).is_some()
+                {
+                    return Err(Complaint::new(label.line, format!("label {} stands twice", label.name)));
+                }
+            }
+            Statement::Targets(..) => {}
+            Statement::Prototype(prototype) => {
+                self.prototypes.insert(prototype.name, prototype);
+            }
+            Statement::Instruction(instruction) => self.instruction(instruction)?,
+        }
+        Ok(())
+    }
+
+    /// Jump tables may stand after the jump; their labels are of the scope that the table stands in.
+    fn find_tables(&mut self, statements: &'m [Statement<'a>]) -> Parsed<()> {
+        let mut scopes = Scopes::new();
+        for statement in statements {
+            match statement {
+                Statement::Open => scopes.open(),
+                Statement::Close => scopes.close(),
+                Statement::Targets(label, names) => {
+                    let mut targets = Vec::new();
+                    for name in names {
+                        // A list of call targets names functions, and is looked up when it is called through.
+                        if let Some(index) = scopes.numbers().find_map(|s| self.labels.get(&(s, *name))) {
+                            targets.push(*index as u32);
+                        }
+                    }
+                    if targets.len() == names.len() {
+                        self.tables.insert(label.name, self.routine.tables.len());
+                        self.routine.tables.push(targets);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn registers(&mut self, registers: &Registers<'a>) -> Parsed<()> {
+        if registers.ty.bits > 64 {
+            return Err(Complaint::new(registers.line, "registers of 128 bits are not supported"));
+        }
+        for &(name, count) in &registers.names {
+            match count {
+                Some(count) => self.scopes.declare_range(name, count, registers.ty),
+                None => self.scopes.declare_range(name, 0, registers.ty),
+            }
+            if count.is_none() {
+                let register = self.new_register(registers.ty, name, registers.line)?;
+                self.declare(name, Symbol::Register(register), registers.line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn variable(&mut self, variable: &'m Variable<'a>) -> Parsed<()> {
+        let symbol = match variable.space {
+            Space::Shared if variable.bytes == 0 => Symbol::Dynamic(variable.align),
+            Space::Shared => {
+                Symbol::Shared(self.build.shared_room(variable.bytes, variable.align, variable.line)?)
+            }
+            Space::Local | Space::Param => {
+                Symbol::Frame(self.frame_room(variable.bytes, variable.align, variable.line)?)
+            }
+            Space::Global | Space::Const | Space::Register => {
+                return Err(Complaint::new(
+                    variable.line,
+                    "global variables within functions are not supported",
+                ));
+            }
+        };
+        self.declare(variable.name, symbol, variable.line)
+    }
+
+    fn instruction(&mut self, instruction: &'m Instruction<'a>) -> Parsed<()> {
+        if self.routine.code.len() > CODE {
+            return self.fail(format!("a function of more than {CODE} instructions"));
+        }
+        self.site = Site { line: instruction.line, start: instruction.span.0, end: instruction.span.1 };
+        self.parts = 0;
+        self.guard = Pred::NONE;
+        if let Some((name, negated)) = instruction.guard {
+            self.guard = Pred { negated, ..self.predicate(&Operand::Name(name))? };
+        }
+        let mut suffixes = Suffixes::new(instruction);
+        self.dispatch(instruction, &mut suffixes)?;
+        suffixes.done()
+    }
+
+    fn dispatch(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        match i.name {
+            "ld" | "ldu" => self.load(s),
+            "st" => self.store(s),
+            "atom" | "red" => self.atomic(i.name == "red", s),
+            "cvta" => self.convert_address(s),
+            "isspacep" => self.in_space(s),
+            "prefetch" | "prefetchu" | "applypriority" | "discard" => self.ignored(s),
+            "mov" => self.mov(s),
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
+                self.arithmetic(i.name, s)
+            }
+            "rem" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => self.integer(i.name, s),
+            "addc" | "subc" | "madc" => self.carry(i.name, s),
+            "rcp" | "rsqrt" | "sqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "testp" => {
+                self.function(i.name, s)
+            }
+            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
+            | "bfi" | "bfind" | "popc" | "clz" | "brev" | "fns" | "bmsk" | "szext" => self.logic(i.name, s),
+            "setp" => self.setp(s),
+            "set" => self.set(s),
+            "selp" => self.selp(s),
+            "slct" => self.slct(s),
+            "cvt" => self.cvt(s),
+            "bra" => self.branch(s),
+            "brx" => self.branch_table(s),
+            "call" => self.call(i, s),
+            "ret" => self.plain(Op::Return, s),
+            "exit" => self.plain(Op::Exit, s),
+            "trap" | "brkpt" => self.plain(Op::Trap, s),
+            "nanosleep" | "pmevent" => self.ignored(s),
+            "membar" | "fence" => self.fence(s),
+            "bar" | "barrier" => self.barrier(i.name, s),
+            "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.exchange(i.name, s),
+            "cp" | "ldmatrix" | "mma" => self.tile(i.name, s),
+            _ => Err(s.unknown()),
+        }
+    }
+
+    /// Adds an instruction.
+    pub fn emit(&mut self, op: Op) {
+        let counts = u32::from(self.parts == 0);
+        self.parts += 1;
+        self.routine.code.push(Inst { op, guard: self.guard, counts });
+        self.routine.sites.push(self.site);
+    }
+
+    /// Adds a lane function.
+    pub fn emit_lanes(&mut self, f: Lanes, to: Loc, from: [Loc; 3]) {
+        self.emit(match f {
+            Lanes::Narrow(f) => Op::Lane32(f, to, from),
+            Lanes::Wide(f) => Op::Lane64(f, to, from),
+        });
+    }
+
+    /// What a name stands for.
+    pub fn symbol(&mut self, name: &'a str) -> Parsed<Symbol> {
+        let routine = &mut self.routine;
+        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, ty, name)) {
+            return Ok(symbol);
+        }
+        let names = self.build.names;
+        if let Some(&variable) = names.variables.get(name) {
+            let v = &names.unit.variables[variable];
+            return match v.space {
+                Space::Shared if v.bytes == 0 => Ok(Symbol::Dynamic(v.align)),
+                Space::Shared => Ok(Symbol::Shared(self.build.shared_offset(variable)?)),
+                _ => Ok(Symbol::Global(variable)),
+            };
+        }
+        if let Some(&function) = names.functions.get(name) {
+            return Ok(Symbol::Function(function));
+        }
+        self.fail(format!("{name} is not declared"))
+    }
+
+    /// The label's number, for branches.
+    pub fn label(&mut self, name: &'a str) -> Parsed<u32> {
+        match self.scopes.numbers().find_map(|scope| self.labels.get(&(scope, name))) {
+            Some(&index) => Ok(index as u32),
+            None => self.fail(format!("label {name} stands nowhere")),
+        }
+    }
+
+    /// The register of an operand.
+    pub fn register(&mut self, operand: &Operand<'a>) -> Parsed<Register> {
+        match operand {
+            Operand::Name(name) => match self.symbol(name)? {
+                Symbol::Register(register) => Ok(register),
+                _ => self.fail(format!("expected a register, not {name}")),
+            },
+            _ => self.fail("expected a register"),
+        }
+    }
+
+    /// A predicate that is read: `p` or `!p`.
+    pub fn predicate(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
+        let (name, negated) = match operand {
+            Operand::Name(name) => (name, false),
+            Operand::Not(name) => (name, true),
+            _ => return self.fail("expected a predicate"),
+        };
+        let register = self.register(&Operand::Name(name))?;
+        if register.class != Class::Predicate {
+            return self.fail(format!("{name} is not a predicate"));
+        }
+        Ok(Pred { index: register.index as u32, negated })
+    }
+
+    /// A predicate that is written; `_` is nowhere.
+    pub fn predicate_to(&mut self, name: &'a str) -> Parsed<Pred> {
+        if name == "_" { Ok(Pred::NONE) } else { self.predicate(&Operand::Name(name)) }
+    }
+
+    /// The column of an operand that is read as `ty`.
+    pub fn value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
+        let wide = ty.width() == 64;
+        match operand {
+            Operand::Name(name) if name.starts_with('%') && Special::named(name).is_some() => {
+                match Special::named(name) {
+                    Some(special) if !wide => Ok(Loc::special(special)),
+                    _ => self.fail(format!("{name} has 32 bits, not {}", ty.width())),
+                }
+            }
+            Operand::Name(name) if is_clock(name) => {
+                let register = self.temporary(ty)?;
+                let loc = Loc::register(register.index);
+                self.emit(Op::Clock(Value::new(loc, wide)));
+                Ok(loc)
+            }
+            Operand::Name(name) => match self.symbol(name)? {
+                Symbol::Register(register) => {
+                    if register.class == Class::Predicate || register.ty.width() != ty.width() {
+                        return self.fail(format!(
+                            "{name} has {} bits; {} are wanted here",
+                            register.ty.width(),
+                            ty.width()
+                        ));
+                    }
+                    Ok(Loc::register(register.index))
+                }
+                symbol => self.address_of(symbol, 0, wide),
+            },
+            Operand::Offset(name, offset) => {
+                let symbol = self.symbol(name)?;
+                self.address_of(symbol, *offset, wide)
+            }
+            _ => {
+                let bits = self.immediate(operand, ty)?;
+                Ok(if wide { self.build.constant64(bits) } else { self.build.constant32(bits as u32) })
+            }
+        }
+    }
+
+    /// The bits of a constant operand of type `ty`.
+    pub fn immediate(&self, operand: &Operand<'a>, ty: Type) -> Parsed<u64> {
+        let float = ty.kind == Kind::Float && !ty.pair && ty.bits >= 32;
+        let bits = match (operand, ty.width()) {
+            (Operand::Integer(value), 32) if float => u64::from((*value as f32).to_bits()),
+            (Operand::Integer(value), 64) if float => (*value as f64).to_bits(),
+            (Operand::Integer(value), _) => *value as u64,
+            (Operand::Single(bits), 32) => u64::from(*bits),
+            (Operand::Single(bits), 64) if !ty.integer() => f64::from(f32::from_bits(*bits)).to_bits(),
+            (Operand::Double(bits), 32) => u64::from((f64::from_bits(*bits) as f32).to_bits()),
+            (Operand::Double(bits), 64) => *bits,
+            _ => return self.fail("expected a register or a constant of the instruction's type"),
+        };
+        Ok(bits & (u64::MAX >> (64 - ty.width().clamp(1, 64))))
+    }
+
+    /// The column of a variable's address.
+    pub fn address_of(&mut self, symbol: Symbol, offset: i64, wide: bool) -> Parsed<Loc> {
+        match symbol {
+            Symbol::Register(_) => self.fail("expected a variable, not a register"),
+            Symbol::Param(at) | Symbol::Shared(at) => {
+                let address = at.wrapping_add(offset as u64);
+                Ok(if wide { self.build.constant64(address) } else { self.build.constant32(address as u32) })
+            }
+            Symbol::Dynamic(align) => Ok(self.build.dynamic_address(offset, align, wide)),
+            Symbol::Global(variable) if wide => Ok(self.build.global_address(variable, offset)),
+            Symbol::Global(_) => self.fail("a global address has 64 bits"),
+            Symbol::Function(function) if wide => {
+                let place = self.build.place(function);
+                Ok(self.build.constant64(super::super::call::address(place)))
+            }
+            Symbol::Function(_) => self.fail("a function's address has 64 bits"),
+            Symbol::Frame(at) => {
+                let ty = Type { kind: Kind::Bits, bits: if wide { 64 } else { 32 }, pair: false };
+                let loc = Loc::register(self.temporary(ty)?.index);
+                self.emit(Op::FrameAddress(Value::new(loc, wide), at.wrapping_add(offset as u64)));
+                Ok(loc)
+            }
+        }
+    }
+
+    /// The column that a result of type `ty` goes to; `_` is a register that nobody reads.
+    pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
+        if *operand == Operand::Name("_") {
+            return Ok(Loc::register(self.temporary(ty)?.index));
+        }
+        let register = self.register(operand)?;
+        if register.class == Class::Predicate || register.ty.width() != ty.width() {
+            return self.fail(format!(
+                "the result has {} bits, its register {}",
+                ty.width(),
+                register.ty.width()
+            ));
+        }
+        Ok(Loc::register(register.index))
+    }
+
+    /// A register or constant that may be wider than `ty` (loads, stores and conversions allow it).
+    pub fn loose_value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
+        if let Operand::Name(name) = operand
+            && Special::named(name).is_none()
+            && !is_clock(name)
+            && let Symbol::Register(register) = self.symbol(name)?
+        {
+            if register.class == Class::Predicate || register.ty.width() < ty.width() {
+                return self.fail(format!("{name} has fewer than {} bits", ty.width()));
+            }
+            return Ok(Value {
+                loc: Loc::register(register.index),
+                wide: register.class == Class::Wide,
+                sixteen: register.ty.width() <= 16,
+            });
+        }
+        Ok(Value::new(self.value(operand, ty)?, ty.width() == 64))
+    }
+
+    /// A register for a result that it may be wider than; `_` is a register that nobody reads.
+    pub fn loose_to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
+        if *operand == Operand::Name("_") {
+            return Ok(Value::new(self.to(operand, ty)?, ty.width() == 64));
+        }
+        let register = self.register(operand)?;
+        if register.class == Class::Predicate || register.ty.width() < ty.width() {
+            return self.fail(format!("the result has {} bits, more than its register", ty.width()));
+        }
+        Ok(Value {
+            loc: Loc::register(register.index),
+            wide: register.class == Class::Wide,
+            sixteen: register.ty.width() <= 16,
+        })
+    }
+}
+
+fn is_clock(name: &str) -> bool {
+    matches!(
+        name,
+        "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi"
+    )
+}
+
+fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register> {
+    let class = match (ty.kind, ty.width()) {
+        (Kind::Predicate, _) => Class::Predicate,
+        (_, 0..=32) => Class::Narrow,
+        (_, 64) => Class::Wide,
+        _ => return None,
+    };
+    let names = &mut routine.names[class as usize];
+    names.push(name.to_owned());
+    Some(Register { class, index: names.len() - 1, ty })
+}

@@ -1,0 +1,341 @@
+//! Comparisons and selections (PTX ISA, "Comparison and Selection Instructions").
+
+use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
+use super::super::program::{Combine, Loc, Op, Outcome, Pred};
+use super::body::Body;
+use super::suffix::Suffixes;
+use crate::numerics::float::flush;
+use crate::numerics::half::Half;
+use crate::syntax::{Kind, Operand, Parsed, Type};
+
+/// A comparison of either width.
+pub(super) enum Comparison {
+    Narrow(Compare32),
+    Wide(Compare64),
+}
+
+const COMPARISONS: [&str; 18] = [
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu",
+    "num", "nan",
+];
+
+/// The comparison of two values of an ordered type.
+macro_rules! ordered {
+    ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
+        match $name {
+            "eq" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a == b
+            }),
+            "ne" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a < b || a > b
+            }),
+            "lt" | "lo" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a < b
+            }),
+            "le" | "ls" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a <= b
+            }),
+            "gt" | "hi" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a > b
+            }),
+            "ge" | "hs" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a >= b
+            }),
+            _ => return None,
+        }
+    };
+}
+
+/// The comparison of two floats, with those that hold where either is NaN.
+macro_rules! unordered {
+    ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
+        match $name {
+            "equ" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a < b || a > b)
+            }),
+            "neu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a != b
+            }),
+            "ltu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a >= b)
+            }),
+            "leu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a > b)
+            }),
+            "gtu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a <= b)
+            }),
+            "geu" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !(a < b)
+            }),
+            "num" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                !a.is_nan() && !b.is_nan()
+            }),
+            "nan" => $wrap!(|a, b| {
+                let $x = a;
+                let a = $read;
+                let $x = b;
+                let b = $read;
+                a.is_nan() || b.is_nan()
+            }),
+            name => ordered!(name, $wrap, |$x| $read),
+        }
+    };
+}
+
+macro_rules! narrow {
+    ($($t:tt)*) => { Comparison::Narrow(compare!($($t)*)) };
+}
+macro_rules! wide {
+    ($($t:tt)*) => { Comparison::Wide(compare!($($t)*)) };
+}
+
+/// The comparison `name` of values of type `ty`.
+#[allow(clippy::neg_cmp_op_on_partial_ord)]
+fn comparison(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
+    if ty.pair || matches!(name, "lo" | "ls" | "hi" | "hs") && (ty.signed() || !ty.integer()) {
+        return None;
+    }
+    Some(match (ty.kind, ty.bits) {
+        (Kind::Bits, _) if !matches!(name, "eq" | "ne") => return None,
+        (Kind::Bits | Kind::Unsigned, 16 | 32) => ordered!(name, narrow, |x| x),
+        (Kind::Signed, 16) => ordered!(name, narrow, |x| x as i16),
+        (Kind::Signed, 32) => ordered!(name, narrow, |x| x as i32),
+        (Kind::Bits | Kind::Unsigned, 64) => ordered!(name, wide, |x| x),
+        (Kind::Signed, 64) => ordered!(name, wide, |x| x as i64),
+        (Kind::Float, 32) if ftz => unordered!(name, narrow, |x| f32::from_bits(flush(x))),
+        (Kind::Float, 32) => unordered!(name, narrow, |x| f32::from_bits(x)),
+        (Kind::Float, 64) => unordered!(name, wide, |x| f64::from_bits(x)),
+        (Kind::Float, 16) if ftz => {
+            unordered!(name, narrow, |x| Half::F16.widen(Half::F16.flush(x & 0xffff)))
+        }
+        (Kind::Float, 16) => unordered!(name, narrow, |x| Half::F16.widen(x)),
+        (Kind::Brain, 16) => unordered!(name, narrow, |x| Half::Bf16.widen(x)),
+        _ => return None,
+    })
+}
+
+impl<'m, 'a> Body<'_, 'm, 'a> {
+    fn emit_compare(&mut self, f: Comparison, from: [Loc; 2], outcome: Outcome) {
+        self.emit(match f {
+            Comparison::Narrow(f) => Op::Compare32(f, from, outcome),
+            Comparison::Wide(f) => Op::Compare64(f, from, outcome),
+        });
+    }
+
+    /// Emits the comparison of `a` and `b`; pairs compare their halves one by one.
+    fn comparison(
+        &mut self,
+        s: &Suffixes<'m, 'a>,
+        (name, ty, ftz): (&str, Type, bool),
+        [a, b]: [&Operand<'a>; 2],
+        outcome: Outcome,
+    ) -> Parsed<()> {
+        let from = [self.value(a, ty)?, self.value(b, ty)?];
+        let element = Type { pair: false, ..ty };
+        let Some(f) = comparison(name, element, ftz) else { return Err(s.unknown()) };
+        if !ty.pair {
+            self.emit_compare(f, from, outcome);
+            return Ok(());
+        }
+        let Some(again) = comparison(name, element, ftz) else { return Err(s.unknown()) };
+        let (low, high): (F32, F32) = (lanes!(|a, _, _| a & 0xffff), lanes!(|a, _, _| a >> 16));
+        let parts = [(low, f, outcome.first), (high, again, outcome.second)];
+        for (half, f, to) in parts {
+            let mut sides = [Loc::ZERO; 2];
+            for (side, from) in sides.iter_mut().zip(from) {
+                *side = Loc::register(self.temporary(Type::B32)?.index);
+                self.emit(Op::Lane32(half, *side, [from, Loc::ZERO, Loc::ZERO]));
+            }
+            self.emit_compare(f, sides, Outcome { first: to, second: Pred::NONE, ..outcome });
+        }
+        Ok(())
+    }
+
+    /// Name, combination, `.ftz`, and the type at the end.
+    fn comparison_suffixes(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<(&'static str, Combine, bool)> {
+        let Some(name) = s.take_any(&COMPARISONS) else { return Err(s.unknown()) };
+        let combine = match s.take_any(&["and", "or", "xor"]) {
+            Some("and") => Combine::And,
+            Some("or") => Combine::Or,
+            Some(_) => Combine::Xor,
+            None => Combine::None,
+        };
+        Ok((name, combine, s.take("ftz")))
+    }
+
+    pub(super) fn setp(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let (name, combine, ftz) = self.comparison_suffixes(s)?;
+        let ty = s.ty()?;
+        let (to, a, b, with) = if combine == Combine::None {
+            let [to, a, b] = s.operands()?;
+            (to, a, b, Pred::NONE)
+        } else {
+            let [to, a, b, with] = s.operands()?;
+            (to, a, b, self.predicate(with)?)
+        };
+        let (first, second) = match to {
+            Operand::Both(first, second) => (self.predicate_to(first)?, self.predicate_to(second)?),
+            to => (self.predicate(to)?, Pred::NONE),
+        };
+        self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })
+    }
+
+    pub(super) fn set(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let (name, combine, ftz) = self.comparison_suffixes(s)?;
+        let (result, ty) = (s.ty()?, s.ty()?);
+        let (to, a, b, with) = if combine == Combine::None {
+            let [to, a, b] = s.operands()?;
+            (to, a, b, Pred::NONE)
+        } else {
+            let [to, a, b, with] = s.operands()?;
+            (to, a, b, self.predicate(with)?)
+        };
+        let ones = match (result.kind, result.bits) {
+            (Kind::Float, 32) => 1f32.to_bits(),
+            (Kind::Unsigned | Kind::Signed, 32) => u32::MAX,
+            (Kind::Float, 16) => 0x3c00,
+            (Kind::Brain, 16) => 0x3f80,
+            (Kind::Unsigned | Kind::Signed, 16) => 0xffff,
+            _ => return Err(s.unknown()),
+        };
+        if ty.pair != result.pair && ty.pair {
+            return Err(s.unknown());
+        }
+        let to = self.to(to, result)?;
+        let predicate = Type { kind: Kind::Predicate, bits: 1, pair: false };
+        let first = Pred { index: self.temporary(predicate)?.index as u32, negated: false };
+        let second = match ty.pair {
+            true => Pred { index: self.temporary(predicate)?.index as u32, negated: false },
+            false => Pred::NONE,
+        };
+        self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })?;
+        if ty.pair {
+            let low = Loc::register(self.temporary(Type::B32)?.index);
+            let (one, top) = (self.build.constant32(ones), self.build.constant32(ones << 16));
+            self.emit(Op::Select32(low, [one, Loc::ZERO], first));
+            let high = Loc::register(self.temporary(Type::B32)?.index);
+            self.emit(Op::Select32(high, [top, Loc::ZERO], second));
+            self.emit(Op::Lane32(lanes!(|a, b, _| a | b), to, [low, high, Loc::ZERO]));
+        } else {
+            let ones = self.build.constant32(ones);
+            self.emit(Op::Select32(to, [ones, Loc::ZERO], first));
+        }
+        Ok(())
+    }
+
+    pub(super) fn selp(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let ty = s.ty()?;
+        let [to, a, b, p] = s.operands()?;
+        let from = [self.value(a, ty)?, self.value(b, ty)?];
+        let (p, to) = (self.predicate(p)?, self.to(to, ty)?);
+        self.emit(if ty.width() == 64 { Op::Select64(to, from, p) } else { Op::Select32(to, from, p) });
+        Ok(())
+    }
+
+    pub(super) fn slct(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let ftz = s.take("ftz");
+        let (ty, by) = (s.ty()?, s.ty()?);
+        let [to, a, b, c] = s.operands()?;
+        let by_sign = match (by.kind, by.bits) {
+            (Kind::Signed, 32) => "ge",
+            (Kind::Float, 32) => "ge",
+            _ => return Err(s.unknown()),
+        };
+        let Some(f) = comparison(by_sign, by, ftz) else { return Err(s.unknown()) };
+        let from = [self.value(a, ty)?, self.value(b, ty)?];
+        let c = self.value(c, by)?;
+        let to = self.to(to, ty)?;
+        let predicate = Type { kind: Kind::Predicate, bits: 1, pair: false };
+        let p = Pred { index: self.temporary(predicate)?.index as u32, negated: false };
+        self.emit_compare(
+            f,
+            [c, Loc::ZERO],
+            Outcome { first: p, second: Pred::NONE, combine: Combine::None, with: Pred::NONE },
+        );
+        self.emit(if ty.width() == 64 { Op::Select64(to, from, p) } else { Op::Select32(to, from, p) });
+        Ok(())
+    }
+}
+
+/// Lane functions for an integer type, from one expression over values of that type.
+macro_rules! by_integer {
+    ($ty:expr, |$a:ident, $b:ident, $c:ident| $body:expr) => {{
+        use $crate::machine::decode::body::Lanes;
+        use $crate::syntax::Kind;
+        match ($ty.kind == Kind::Signed, $ty.bits) {
+            (true, 16) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+                let ($a, $b, $c) = (a as i16, b as i16, c as i16);
+                u32::from(($body) as u16)
+            }))),
+            (false, 16) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+                let ($a, $b, $c) = (a as u16, b as u16, c as u16);
+                u32::from($body)
+            }))),
+            (true, 32) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+                let ($a, $b, $c) = (a as i32, b as i32, c as i32);
+                ($body) as u32
+            }))),
+            (false, 32) => Some(Lanes::Narrow(lanes!(|$a, $b, $c| $body))),
+            (true, 64) => Some(Lanes::Wide(lanes!(|a, b, c| {
+                let ($a, $b, $c) = (a as i64, b as i64, c as i64);
+                ($body) as u64
+            }))),
+            (false, 64) => Some(Lanes::Wide(lanes!(|$a, $b, $c| $body))),
+            _ => None,
+        }
+    }};
+}
+pub(super) use by_integer;

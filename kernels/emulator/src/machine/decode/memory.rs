@@ -1,0 +1,258 @@
+//! Loads, stores, atomics and address conversions (PTX ISA, "Data Movement and Conversion Instructions").
+
+use super::super::atomic::{Atomic, AtomicOp};
+use super::super::program::{Address, ConvertAddress, Loc, Op, Pred, Room, Transfer, Value};
+use super::body::Body;
+use super::scope::{Class, Symbol};
+use super::suffix::Suffixes;
+use crate::syntax::{Base, Kind, Operand, Parsed, Type};
+
+const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
+const CACHES: [&str; 10] = ["ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "unified", "level"];
+const SPACES: [&str; 12] = [
+    "global",
+    "shared",
+    "shared::cta",
+    "local",
+    "param",
+    "param::entry",
+    "param::func",
+    "const",
+    "const[0]",
+    "generic",
+    "tex",
+    "shared::cluster",
+];
+/// Untyped 64 bits.
+pub(super) const B64: Type = Type { kind: Kind::Bits, bits: 64, pair: false };
+
+/// What load and store instructions have in common.
+struct Form {
+    /// The state space that is named; `None` for generic addresses.
+    space: Option<&'static str>,
+    /// Its value may be another thread's: `.volatile`, `.relaxed`, `.acquire`.
+    strong: bool,
+    /// `.acquire` or `.release`.
+    orders: bool,
+    /// Elements.
+    count: usize,
+    ty: Type,
+    /// One more operand: a cache policy.
+    policy: bool,
+}
+
+impl<'m, 'a> Body<'_, 'm, 'a> {
+    fn form(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Form> {
+        let strength = s.take_any(&["volatile", "relaxed", "acquire", "release", "mmio"]);
+        let (strong, orders) = (strength.is_some(), matches!(strength, Some("acquire" | "release")));
+        s.take("weak");
+        s.take_any(&SCOPES);
+        let policy = self.hints(s);
+        let space = s.take_any(&SPACES).filter(|space| *space != "generic");
+        let count = match s.take_any(&["v2", "v4"]) {
+            Some("v2") => 2,
+            Some(_) => 4,
+            None => 1,
+        };
+        let ty = s.ty()?;
+        if ty.kind == Kind::Predicate || ty.width() * count as u32 > 128 {
+            return Err(s.unknown());
+        }
+        Ok(Form { space, strong, orders, count, ty, policy })
+    }
+
+    /// Takes the cache hints; true if a cache policy is among the operands.
+    fn hints(&mut self, s: &mut Suffixes<'m, 'a>) -> bool {
+        let policy = s.take("L2::cache_hint");
+        s.drop_prefixed("L1::");
+        s.drop_prefixed("L2::");
+        while s.take_any(&CACHES).is_some() {}
+        policy
+    }
+
+    /// The address operand in a state space.
+    pub fn address(&mut self, operand: &Operand<'a>, space: Option<&str>) -> Parsed<Address> {
+        let Operand::Address(base, offset) = *operand else { return self.fail("expected an address in [ ]") };
+        let entry = self.function.entry;
+        let named = match space {
+            None => Room::Generic,
+            Some("global" | "const") => Room::Global,
+            Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
+            Some("local") => Room::Local,
+            Some("param" | "param::entry" | "param::func") if entry => Room::Param,
+            Some("param" | "param::entry" | "param::func") => Room::Local,
+            Some(_) => return self.fail("this state space is not supported"),
+        };
+        let name = match base {
+            Base::Absolute => return Ok(Address { room: named, base: Loc::ZERO, wide: true, offset }),
+            Base::Name(name) => name,
+        };
+        let symbol = self.symbol(name)?;
+        let wrong = |body: &Self| body.fail(format!("{name} does not lie in the state space of this access"));
+        let constant = |room, at: u64| {
+            Ok(Address { room, base: Loc::ZERO, wide: true, offset: offset.wrapping_add(at as i64) })
+        };
+        match symbol {
+            Symbol::Register(register) if register.class == Class::Predicate || register.ty.width() < 32 => {
+                self.fail(format!("{name} cannot be an address"))
+            }
+            Symbol::Register(register) => {
+                let wide = register.class == Class::Wide;
+                if !wide && matches!(named, Room::Global | Room::Generic) {
+                    return self.fail(format!("{name} has 32 bits; a global or generic address has 64"));
+                }
+                Ok(Address { room: named, base: Loc::register(register.index), wide, offset })
+            }
+            // In a kernel, .param is its own parameters or the arguments of a call that it makes.
+            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param) => constant(Room::Frame, at),
+            Symbol::Param(at) if named == Room::Param => constant(Room::Param, at),
+            Symbol::Shared(at) if named == Room::Shared => constant(Room::Shared, at),
+            Symbol::Dynamic(_) if named == Room::Shared => {
+                let base = self.address_of(symbol, offset, true)?;
+                Ok(Address { room: Room::Shared, base, wide: true, offset: 0 })
+            }
+            Symbol::Global(_) if matches!(named, Room::Global | Room::Generic) => {
+                let base = self.address_of(symbol, offset, true)?;
+                Ok(Address { room: Room::Global, base, wide: true, offset: 0 })
+            }
+            _ => wrong(self),
+        }
+    }
+
+    /// One operand, or the elements of a vector operand.
+    fn elements<'o>(&self, operand: &'o Operand<'a>, count: usize) -> Parsed<&'o [Operand<'a>]> {
+        let elements = match operand {
+            Operand::Vector(elements) => elements.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        if elements.len() == count {
+            return Ok(elements);
+        }
+        self.fail(format!("expected {count} values, not {}", elements.len()))
+    }
+
+    fn transfer(&self, form: &Form, address: Address) -> Transfer {
+        Transfer {
+            address,
+            bytes: form.ty.bytes() as u8,
+            count: form.count as u8,
+            signed: form.ty.signed(),
+            strong: form.strong,
+            orders: form.orders,
+            values: [Value::ZERO; 4],
+        }
+    }
+
+    /// The operands before an optional cache policy.
+    fn two(&self, s: &Suffixes<'m, 'a>, policy: bool) -> Parsed<[&'m Operand<'a>; 2]> {
+        if policy && s.count() == 3 {
+            let [a, b, _] = s.operands()?;
+            return Ok([a, b]);
+        }
+        let [a, b] = s.operands()?;
+        Ok([a, b])
+    }
+
+    pub(super) fn load(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let form = self.form(s)?;
+        let [to, address] = self.two(s, form.policy)?;
+        let address = self.address(address, form.space)?;
+        self.build.ordered |= form.strong && matches!(address.room, Room::Global | Room::Generic);
+        let mut transfer = self.transfer(&form, address);
+        for (value, operand) in transfer.values.iter_mut().zip(self.elements(to, form.count)?) {
+            *value = self.loose_to(operand, form.ty)?;
+        }
+        self.emit(Op::Load(Box::new(transfer)));
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let form = self.form(s)?;
+        let [address, from] = self.two(s, form.policy)?;
+        let address = self.address(address, form.space)?;
+        if address.room == Room::Param {
+            return self.fail("a kernel's parameters cannot be written");
+        }
+        let mut transfer = self.transfer(&form, address);
+        for (value, operand) in transfer.values.iter_mut().zip(self.elements(from, form.count)?) {
+            *value = self.loose_value(operand, form.ty)?;
+        }
+        self.emit(Op::Store(Box::new(transfer)));
+        Ok(())
+    }
+
+    pub(super) fn atomic(&mut self, reduce: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        s.take_any(&["relaxed", "acquire", "release", "acq_rel"]);
+        s.take_any(&SCOPES);
+        s.take("noftz");
+        let policy = self.hints(s);
+        let space = s.take_any(&["global", "shared", "shared::cta", "generic"]).filter(|x| *x != "generic");
+        let names = ["add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"];
+        let Some(name) = s.take_any(&names) else { return Err(s.unknown()) };
+        let ty = s.ty()?;
+        let Some(op) = AtomicOp::named(name, ty) else { return Err(s.unknown()) };
+        let operands = 2 + usize::from(!reduce) + usize::from(name == "cas");
+        let given = s.count();
+        let (to, rest): (Option<&Operand<'a>>, &[Operand<'a>]) = match (given, operands) {
+            (2, 2) => (None, s.operands::<2>()?),
+            (3, 2) if policy => (None, &s.operands::<3>()?[..2]),
+            (3, 3) if !reduce => (Some(&s.operands::<3>()?[0]), &s.operands::<3>()?[1..]),
+            (4, 3) if policy => (Some(&s.operands::<4>()?[0]), &s.operands::<4>()?[1..3]),
+            (4, 4) => (Some(&s.operands::<4>()?[0]), &s.operands::<4>()?[1..]),
+            _ => return self.fail(format!("an atomic operation with {given} operands")),
+        };
+        let to = to.filter(|to| **to != Operand::Name("_"));
+        let address = self.address(&rest[0], space)?;
+        if !matches!(address.room, Room::Global | Room::Shared | Room::Generic) {
+            return Err(s.unknown());
+        }
+        let wide = ty.width() == 64;
+        let mut values = [Value::new(Loc::ZERO, wide); 2];
+        for (value, operand) in values.iter_mut().zip(&rest[1..]) {
+            value.loc = self.value(operand, ty)?;
+        }
+        let to = match to {
+            Some(to) => Some(Value::new(self.to(to, ty)?, wide)),
+            None => None,
+        };
+        let other_blocks = address.room != Room::Shared;
+        let order_shows = to.is_some() || !op.commutes();
+        self.build.ordered |= other_blocks && order_shows;
+        self.emit(Op::Atomic(Box::new(Atomic { op, address, bytes: ty.bytes() as u32, to, values })));
+        Ok(())
+    }
+
+    pub(super) fn convert_address(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let generic = !s.take("to");
+        let room = self.room(s)?;
+        let ty = s.ty()?;
+        let [to, from] = s.operands()?;
+        if ty.bits != 64 {
+            return Err(s.unknown());
+        }
+        // A variable's name stands for its address in its own space.
+        let from = Value::new(self.value(from, ty)?, true);
+        let to = Value::new(self.to(to, ty)?, true);
+        self.emit(Op::Convert(ConvertAddress { to, from, room, generic }));
+        Ok(())
+    }
+
+    fn room(&self, s: &mut Suffixes<'m, 'a>) -> Parsed<Room> {
+        Ok(match s.take_any(&SPACES) {
+            Some("global" | "const") => Room::Global,
+            Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
+            Some("local") => Room::Local,
+            Some("param" | "param::entry") => Room::Param,
+            _ => return Err(s.unknown()),
+        })
+    }
+
+    pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let room = self.room(s)?;
+        let [to, from] = s.operands()?;
+        let from = Value::new(self.value(from, B64)?, true);
+        let to = self.predicate(to)?;
+        self.emit(Op::InSpace(Pred { negated: false, ..to }, from, room));
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! Instructions as they stand → instructions with resolved operands.
+//!
+//! Every kernel is decoded with the functions that it reaches, so shared memory is laid out for what it uses.
+
+mod body;
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod integer;
+mod logic;
+mod memory;
+mod moves;
+mod scope;
+mod suffix;
+mod tile;
+mod warp;
+
+use std::collections::HashMap;
+
+use super::lanes::{V32, V64};
+use super::program::{Loc, Program, Relocation, Routine};
+use crate::memory::LANES;
+use crate::syntax::{Complaint, Parsed, Space, Unit};
+use body::Body;
+
+/// A kernel, decoded.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// Its code, and that of the functions it calls; the first routine is the kernel's.
+    pub program: Program,
+    /// Bytes of static shared memory.
+    pub static_shared: u32,
+    /// It may depend on the order of its blocks, so they run in order.
+    pub ordered: bool,
+}
+
+/// Names of a module.
+pub(super) struct Names<'m, 'a> {
+    /// The module's parts.
+    pub unit: &'m Unit<'a>,
+    /// Functions by name; definitions win over declarations.
+    pub functions: HashMap<&'a str, usize>,
+    /// Variables by name.
+    pub variables: HashMap<&'a str, usize>,
+}
+
+impl<'m, 'a> Names<'m, 'a> {
+    /// Collects the names and refuses those that are defined twice.
+    pub fn new(unit: &'m Unit<'a>) -> Parsed<Self> {
+        let mut functions: HashMap<&str, usize> = HashMap::new();
+        for (index, function) in unit.functions.iter().enumerate() {
+            match functions.get(function.name).map(|&i| &unit.functions[i]) {
+                Some(other) if other.body.is_some() && function.body.is_some() => {
+                    return Err(Complaint::new(function.line, format!("{} is defined twice", function.name)));
+                }
+                Some(other) if other.body.is_some() => {}
+                _ => {
+                    functions.insert(function.name, index);
+                }
+            }
+        }
+        let mut variables: HashMap<&str, usize> = HashMap::new();
+        for (index, variable) in unit.variables.iter().enumerate() {
+            let before = variables.insert(variable.name, index).map(|i| &unit.variables[i]);
+            if before.is_some_and(|b| !b.external && !variable.external) {
+                return Err(Complaint::new(variable.line, format!("{} is defined twice", variable.name)));
+            }
+        }
+        Ok(Self { unit, functions, variables })
+    }
+}
+
+/// What is built for one kernel.
+pub(super) struct Build<'m, 'a> {
+    /// The module's names.
+    pub names: &'m Names<'m, 'a>,
+    /// Functions whose code is wanted, by their place in the program.
+    wanted: Vec<usize>,
+    /// Places in the program by function.
+    places: HashMap<usize, usize>,
+    constants32: Vec<V32>,
+    constants64: Vec<V64>,
+    known32: HashMap<u32, Loc>,
+    known64: HashMap<u64, Loc>,
+    relocations: Vec<Relocation>,
+    /// Constants that get the start of dynamic shared memory added: 32- and 64-bit ones.
+    dynamic: [Vec<usize>; 2],
+    dynamic_align: u64,
+    /// Bytes of static shared memory so far.
+    shared: u64,
+    /// Offsets of the module's shared variables that were used so far.
+    shared_offsets: HashMap<usize, u64>,
+    /// See [`Kernel::ordered`].
+    pub ordered: bool,
+}
+
+/// Most bytes that a kernel's static shared memory may have at all; launches set the limit that holds.
+const SHARED_BYTES: u64 = 1 << 20;
+
+impl<'m, 'a> Build<'m, 'a> {
+    fn new(names: &'m Names<'m, 'a>) -> Self {
+        let mut build = Self {
+            names,
+            wanted: Vec::new(),
+            places: HashMap::new(),
+            constants32: Vec::new(),
+            constants64: Vec::new(),
+            known32: HashMap::new(),
+            known64: HashMap::new(),
+            relocations: Vec::new(),
+            dynamic: [Vec::new(), Vec::new()],
+            dynamic_align: 16,
+            shared: 0,
+            shared_offsets: HashMap::new(),
+            ordered: false,
+        };
+        build.constant32(0);
+        build.constant64(0);
+        build
+    }
+
+    /// The column of a 32-bit constant.
+    pub fn constant32(&mut self, bits: u32) -> Loc {
+        let pool = &mut self.constants32;
+        *self.known32.entry(bits).or_insert_with(|| {
+            pool.push([bits; LANES]);
+            Loc::constant(pool.len() - 1)
+        })
+    }
+
+    /// The column of a 64-bit constant.
+    pub fn constant64(&mut self, bits: u64) -> Loc {
+        let pool = &mut self.constants64;
+        *self.known64.entry(bits).or_insert_with(|| {
+            pool.push([bits; LANES]);
+            Loc::constant(pool.len() - 1)
+        })
+    }
+
+    /// The column of a global variable's address.
+    pub fn global_address(&mut self, variable: usize, offset: i64) -> Loc {
+        self.constants64.push([0; LANES]);
+        let constant = self.constants64.len() - 1;
+        self.relocations.push(Relocation { constant, variable, offset });
+        Loc::constant(constant)
+    }
+
+    /// The column of an address in dynamic shared memory.
+    pub fn dynamic_address(&mut self, offset: i64, align: u64, wide: bool) -> Loc {
+        self.dynamic_align = self.dynamic_align.max(align);
+        let constant = if wide {
+            self.constants64.push([offset as u64; LANES]);
+            self.constants64.len() - 1
+        } else {
+            self.constants32.push([offset as u32; LANES]);
+            self.constants32.len() - 1
+        };
+        self.dynamic[usize::from(wide)].push(constant);
+        Loc::constant(constant)
+    }
+
+    /// Room in static shared memory.
+    pub fn shared_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
+        let offset = self.shared.next_multiple_of(align.max(1));
+        self.shared = offset.saturating_add(bytes);
+        if self.shared > SHARED_BYTES {
+            return Err(Complaint::new(
+                line,
+                format!("{} bytes of static shared memory are too many", self.shared),
+            ));
+        }
+        Ok(offset)
+    }
+
+    /// The offset of one of the module's shared variables.
+    pub fn shared_offset(&mut self, variable: usize) -> Parsed<u64> {
+        if let Some(&offset) = self.shared_offsets.get(&variable) {
+            return Ok(offset);
+        }
+        let names = self.names;
+        let v = &names.unit.variables[variable];
+        let offset = self.shared_room(v.bytes, v.align, v.line)?;
+        self.shared_offsets.insert(variable, offset);
+        Ok(offset)
+    }
+
+    /// The place in the program of a function's code, which is decoded later if it was not yet.
+    pub fn place(&mut self, function: usize) -> usize {
+        let wanted = &mut self.wanted;
+        *self.places.entry(function).or_insert_with(|| {
+            wanted.push(function);
+            wanted.len() - 1
+        })
+    }
+
+    /// Decodes the kernel (or function) `root` and all it reaches.
+    fn run(mut self, root: usize) -> Parsed<Kernel> {
+        self.place(root);
+        let mut routines: Vec<Routine> = Vec::new();
+        while let Some(&function) = self.wanted.get(routines.len()) {
+            let names = self.names;
+            routines.push(Body::decode(&mut self, &names.unit.functions[function])?);
+        }
+        let base = self.shared.next_multiple_of(self.dynamic_align);
+        for &constant in &self.dynamic[0] {
+            self.constants32[constant].iter_mut().for_each(|c| *c = c.wrapping_add(base as u32));
+        }
+        for &constant in &self.dynamic[1] {
+            self.constants64[constant].iter_mut().for_each(|c| *c = c.wrapping_add(base));
+        }
+        let static_shared = if self.dynamic.iter().all(Vec::is_empty) { self.shared } else { base };
+        let program = Program {
+            routines,
+            constants32: self.constants32,
+            constants64: self.constants64,
+            relocations: self.relocations,
+        };
+        Ok(Kernel { program, static_shared: static_shared as u32, ordered: self.ordered })
+    }
+}
+
+/// Decodes every kernel of a module, in the text's order. Functions that no kernel reaches are looked at for errors.
+pub(crate) fn kernels(unit: &Unit<'_>) -> Parsed<Vec<(usize, Kernel)>> {
+    let names = Names::new(unit)?;
+    for variable in &unit.variables {
+        let patches = variable.initial.iter().flat_map(|i| &i.patches);
+        if variable.space == Space::Local {
+            return Err(Complaint::new(variable.line, "local variables outside functions are not supported"));
+        }
+        for patch in patches {
+            let found = names.variables.get(patch.name).map(|&v| unit.variables[v].space);
+            if !matches!(found, Some(Space::Global | Space::Const)) {
+                let message =
+                    format!("{} is no global variable whose address could initialise another", patch.name);
+                return Err(Complaint::new(variable.line, message));
+            }
+        }
+    }
+    let mut seen = vec![false; unit.functions.len()];
+    let mut out = Vec::new();
+    for (index, function) in unit.functions.iter().enumerate() {
+        if function.entry && function.body.is_some() {
+            let build = Build::new(&names);
+            let kernel = build.run_marking(index, &mut seen)?;
+            out.push((index, kernel));
+        }
+    }
+    for (index, function) in unit.functions.iter().enumerate() {
+        if !seen[index] && function.body.is_some() {
+            Build::new(&names).run_marking(index, &mut seen)?;
+        }
+    }
+    Ok(out)
+}
+
+impl Build<'_, '_> {
+    /// [`Build::run`], and which functions were decoded.
+    fn run_marking(self, root: usize, seen: &mut [bool]) -> Parsed<Kernel> {
+        let names = self.names;
+        let kernel = self.run(root)?;
+        for routine in &kernel.program.routines {
+            if let Some(&function) = names.functions.get(routine.name.as_str()) {
+                seen[function] = true;
+            }
+        }
+        Ok(kernel)
+    }
+}

@@ -1,0 +1,148 @@
+//! `mov`: copies, packing and unpacking, addresses, special registers, predicates.
+
+use super::super::lanes::{F32, lanes};
+use super::super::program::{Loc, Logic, Op, Pred};
+use super::body::Body;
+use super::memory::B64;
+use super::scope::{Class, Symbol};
+use super::suffix::Suffixes;
+use crate::syntax::{Kind, Operand, Parsed, Type};
+
+impl<'m, 'a> Body<'_, 'm, 'a> {
+    pub(super) fn mov(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let ty = s.ty()?;
+        let [to, from] = s.operands()?;
+        match (to, from) {
+            (Operand::Vector(to), Operand::Vector(from)) if to.len() == from.len() && ty.width() >= 16 => {
+                for (to, from) in to.iter().zip(from) {
+                    self.copy(to, from, ty)?;
+                }
+                Ok(())
+            }
+            (Operand::Vector(parts), whole) => self.unpack(parts, whole, ty),
+            (whole, Operand::Vector(parts)) => self.pack(whole, parts, ty),
+            _ if ty.kind == Kind::Predicate => self.copy_predicate(to, from),
+            _ => self.copy(to, from, ty),
+        }
+    }
+
+    fn copy(&mut self, to: &Operand<'a>, from: &Operand<'a>, ty: Type) -> Parsed<()> {
+        let from = self.value(from, ty)?;
+        let to = self.to(to, ty)?;
+        self.emit(if ty.width() == 64 { Op::Copy64(to, from) } else { Op::Copy32(to, from) });
+        Ok(())
+    }
+
+    fn copy_predicate(&mut self, to: &'m Operand<'a>, from: &Operand<'a>) -> Parsed<()> {
+        let to = self.predicate(to)?;
+        match from {
+            Operand::Integer(value) => {
+                let logic = if *value == 0 { Logic::Not } else { Logic::Copy };
+                self.emit(Op::Predicate(logic, to, [Pred::NONE; 2]));
+            }
+            from => {
+                let from = self.predicate(from)?;
+                self.emit(Op::Predicate(Logic::Copy, to, [from, Pred::NONE]));
+            }
+        }
+        Ok(())
+    }
+
+    /// The type of one of `parts` parts.
+    fn part(&self, ty: Type, parts: usize, s: &str) -> Parsed<Type> {
+        let bits = ty.width() / parts.max(1) as u32;
+        if ty.pair || bits * parts as u32 != ty.width() || !matches!((parts, bits), (2 | 4, 8 | 16 | 32)) {
+            return self.fail(format!("cannot {s} {} bits as {parts} parts", ty.width()));
+        }
+        Ok(Type { kind: Kind::Bits, bits, pair: false })
+    }
+
+    /// The column of one part; a register that nothing is read from is allowed to be undefined only where it is `_`.
+    fn pack(&mut self, to: &Operand<'a>, parts: &[Operand<'a>], ty: Type) -> Parsed<()> {
+        let part = self.part(ty, parts.len(), "pack")?;
+        let mut values = Vec::new();
+        for operand in parts {
+            values.push(self.part_value(operand, part)?);
+        }
+        let to = self.to(to, ty)?;
+        let halves: F32 = lanes!(|a, b, _| a & 0xffff | b << 16);
+        let bytes: F32 = lanes!(|a, b, _| a & 0xff | (b & 0xff) << 8);
+        match (values.as_slice(), part.bits) {
+            (&[a, b], 32) => self.emit(Op::Join(to, [a, b])),
+            (&[a, b], 16) => self.emit(Op::Lane32(halves, to, [a, b, Loc::ZERO])),
+            (&[a, b], _) => self.emit(Op::Lane32(bytes, to, [a, b, Loc::ZERO])),
+            (&[a, b, c, d], bits) => {
+                let f = if bits == 16 { halves } else { bytes };
+                let low = Loc::register(self.temporary(Type::B32)?.index);
+                let high = Loc::register(self.temporary(Type::B32)?.index);
+                self.emit(Op::Lane32(f, low, [a, b, Loc::ZERO]));
+                self.emit(Op::Lane32(f, high, [c, d, Loc::ZERO]));
+                if bits == 16 {
+                    self.emit(Op::Join(to, [low, high]));
+                } else {
+                    self.emit(Op::Lane32(halves, to, [low, high, Loc::ZERO]));
+                }
+            }
+            _ => return self.fail("expected 2 or 4 parts"),
+        }
+        Ok(())
+    }
+
+    fn part_value(&mut self, operand: &Operand<'a>, part: Type) -> Parsed<Loc> {
+        // Parts may be registers of any type of the right width, and for bytes of 16 bits too.
+        if part.bits == 8
+            && let Operand::Name(name) = operand
+            && let Symbol::Register(register) = self.symbol(name)?
+            && register.class == Class::Narrow
+        {
+            return Ok(Loc::register(register.index));
+        }
+        self.value(operand, part)
+    }
+
+    fn unpack(&mut self, parts: &[Operand<'a>], from: &Operand<'a>, ty: Type) -> Parsed<()> {
+        let part = self.part(ty, parts.len(), "unpack")?;
+        let from = self.value(from, ty)?;
+        let mut words = vec![from];
+        if ty.width() == 64 {
+            let mut halves = [Loc::ZERO; 2];
+            for (half, operand) in halves.iter_mut().zip(parts) {
+                *half = if part.bits == 32 {
+                    self.to(operand, part)?
+                } else {
+                    Loc::register(self.temporary(Type::B32)?.index)
+                };
+            }
+            self.emit(Op::Split(halves, from));
+            if part.bits == 32 {
+                return Ok(());
+            }
+            words = halves.to_vec();
+        }
+        let functions: [F32; 6] = [
+            lanes!(|a, _, _| a & 0xffff),
+            lanes!(|a, _, _| a >> 16),
+            lanes!(|a, _, _| a & 0xff),
+            lanes!(|a, _, _| a >> 8 & 0xff),
+            lanes!(|a, _, _| a >> 16 & 0xff),
+            lanes!(|a, _, _| a >> 24),
+        ];
+        let (functions, each) = if part.bits == 16 { (&functions[..2], 2) } else { (&functions[2..], 4) };
+        for (at, operand) in parts.iter().enumerate() {
+            if *operand == Operand::Name("_") {
+                continue;
+            }
+            let to = self.loose_to(operand, part)?;
+            if to.wide {
+                return self.fail("a part has fewer bits than this register");
+            }
+            self.emit(Op::Lane32(functions[at % each], to.loc, [words[at / each], Loc::ZERO, Loc::ZERO]));
+        }
+        Ok(())
+    }
+
+    /// The address of an operand as 64 bits, for instructions that take either width.
+    pub(super) fn wide_value(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
+        self.value(operand, B64)
+    }
+}

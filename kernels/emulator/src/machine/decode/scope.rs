@@ -1,0 +1,160 @@
+//! Names within a function: registers, variables, labels, each known within its braces.
+
+use std::collections::HashMap;
+
+use crate::syntax::{Statement, Type};
+
+/// The files of registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Up to 32 bits.
+    Narrow,
+    /// 64 bits.
+    Wide,
+    /// Predicates.
+    Predicate,
+}
+
+/// A register.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Register {
+    /// Its file.
+    pub class: Class,
+    /// Its index there.
+    pub index: usize,
+    /// Its declared type.
+    pub ty: Type,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Symbol {
+    /// A register.
+    Register(Register),
+    /// A variable in the function's frame.
+    Frame(u64),
+    /// A kernel's parameter, by its offset.
+    Param(u64),
+    /// A variable in static shared memory, by its offset.
+    Shared(u64),
+    /// Dynamic shared memory, with its alignment.
+    Dynamic(u64),
+    /// A global or constant variable of the module.
+    Global(usize),
+    /// A function of the module.
+    Function(usize),
+}
+
+/// Registers that are declared by a prefix and a count.
+#[derive(Debug, Clone, Copy)]
+struct Range<'a> {
+    prefix: &'a str,
+    count: u64,
+    ty: Type,
+}
+
+/// What is declared within one pair of braces.
+#[derive(Debug, Default)]
+struct Scope<'a> {
+    symbols: HashMap<&'a str, Symbol>,
+    ranges: Vec<Range<'a>>,
+    /// Its number, for labels.
+    number: usize,
+}
+
+/// The scopes around a statement, the innermost last.
+#[derive(Debug)]
+pub(super) struct Scopes<'a> {
+    open: Vec<Scope<'a>>,
+    opened: usize,
+}
+
+impl<'a> Scopes<'a> {
+    /// A function's outermost scope.
+    pub fn new() -> Self {
+        Self { open: vec![Scope::default()], opened: 1 }
+    }
+
+    /// `{`
+    pub fn open(&mut self) {
+        self.open.push(Scope { number: self.opened, ..Scope::default() });
+        self.opened += 1;
+    }
+
+    /// `}`
+    pub fn close(&mut self) {
+        if self.open.len() > 1 {
+            self.open.pop();
+        }
+    }
+
+    fn innermost(&mut self) -> &mut Scope<'a> {
+        if self.open.is_empty() {
+            self.open.push(Scope::default());
+        }
+        let last = self.open.len() - 1;
+        &mut self.open[last]
+    }
+
+    /// Declares a name; false if it is taken.
+    pub fn declare(&mut self, name: &'a str, symbol: Symbol) -> bool {
+        self.innermost().symbols.insert(name, symbol).is_none()
+    }
+
+    /// Declares registers by prefix and count.
+    pub fn declare_range(&mut self, prefix: &'a str, count: u64, ty: Type) {
+        self.innermost().ranges.push(Range { prefix, count, ty });
+    }
+
+    /// What a name stands for; `make` makes the register of a range on its first use.
+    pub fn find(&mut self, name: &'a str, make: impl FnOnce(Type) -> Option<Register>) -> Option<Symbol> {
+        let number = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        for scope in self.open.iter_mut().rev() {
+            if let Some(symbol) = scope.symbols.get(name) {
+                return Some(*symbol);
+            }
+            // A prefix may itself end in digits, so every way to cut the name is tried.
+            let range = scope.ranges.iter().find(|range| {
+                let Some(digits) = name.strip_prefix(range.prefix) else { return false };
+                let canonical = digits == "0" || !digits.starts_with('0');
+                range.prefix.len() >= number
+                    && canonical
+                    && digits.parse::<u64>().is_ok_and(|n| n < range.count)
+            });
+            if let Some(range) = range {
+                let symbol = Symbol::Register(make(range.ty)?);
+                scope.symbols.insert(name, symbol);
+                return Some(symbol);
+            }
+        }
+        None
+    }
+
+    /// The numbers of the scopes around here, the innermost first.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.open.iter().rev().map(|s| s.number)
+    }
+}
+
+/// The labels of a function: each with the number of the scope it stands in, in the text's order.
+pub(super) fn labels<'a>(body: &[Statement<'a>]) -> HashMap<(usize, &'a str), usize> {
+    let mut out = HashMap::new();
+    let (mut open, mut opened) = (vec![0], 1);
+    for statement in body {
+        match statement {
+            Statement::Open => {
+                open.push(opened);
+                opened += 1;
+            }
+            Statement::Close => {
+                open.pop();
+            }
+            Statement::Label(label) => {
+                let next = out.len();
+                out.entry((open.last().copied().unwrap_or(0), label.name)).or_insert(next);
+            }
+            _ => {}
+        }
+    }
+    out
+}

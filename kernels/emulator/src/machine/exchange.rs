@@ -1,0 +1,226 @@
+//! Lanes of a warp that look at each other's registers (PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync").
+
+use super::lanes::{V32, each};
+use super::program::{Loc, Pred, Program, Value};
+use super::warp::{Warp, fault};
+use crate::error::{Fault, FaultKind};
+use crate::memory::LANES;
+
+/// Whose value a lane takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shuffle {
+    /// A lower lane's.
+    Up,
+    /// A higher lane's.
+    Down,
+    /// That of the lane whose number differs in some bits.
+    Butterfly,
+    /// That of a given lane.
+    Index,
+}
+
+/// What a vote asks, and where the answer goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Vote {
+    /// All true?
+    All(Pred),
+    /// Any true?
+    Any(Pred),
+    /// All the same?
+    Uniform(Pred),
+    /// Which are true.
+    Ballot(Loc),
+}
+
+/// How `redux` combines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reduce {
+    Add,
+    Min,
+    Max,
+    MinSigned,
+    MaxSigned,
+    And,
+    Or,
+    Xor,
+}
+
+/// An instruction that looks at other lanes. `members` is the mask of the lanes that take part.
+#[derive(Debug, Clone)]
+pub(super) enum Exchange {
+    /// `activemask`
+    Active(Loc),
+    /// `shfl.sync`
+    Shuffle { mode: Shuffle, to: Loc, p: Pred, from: Loc, by: Loc, limits: Loc, members: Loc },
+    /// `vote.sync`
+    Vote { vote: Vote, p: Pred, members: Loc },
+    /// `match.sync`
+    Match { all: bool, to: Loc, p: Pred, from: Value, members: Loc },
+    /// `redux.sync`
+    Reduce { op: Reduce, to: Loc, from: Loc, members: Loc },
+    /// `elect.sync`
+    Elect { lane: Loc, p: Pred, members: Loc },
+}
+
+impl Exchange {
+    /// The member mask's column.
+    pub fn members(&self) -> Option<Loc> {
+        match *self {
+            Self::Active(_) => None,
+            Self::Shuffle { members, .. }
+            | Self::Vote { members, .. }
+            | Self::Match { members, .. }
+            | Self::Reduce { members, .. }
+            | Self::Elect { members, .. } => Some(members),
+        }
+    }
+}
+
+impl Warp {
+    /// The lanes that take part: every active lane must name itself and only active ones, and all the same.
+    pub(super) fn members(&self, program: &Program, members: Loc, active: u32) -> Result<u32, Fault> {
+        self.need(program, 0, &[members], active)?;
+        let masks = self.v32(program, members);
+        let mut all = 0;
+        for lane in each(active) {
+            let mask = masks[lane];
+            if mask >> lane & 1 == 0 {
+                let message = format!("lane {lane} runs it, but is not in its member mask {mask:#010x}");
+                return Err(fault(FaultKind::PartialMask, 1 << lane, message));
+            }
+            if mask & !active != 0 {
+                let message = format!(
+                    "the member mask {mask:#010x} names lanes that do not run it (active: {active:#010x})"
+                );
+                return Err(fault(FaultKind::PartialMask, 1 << lane, message));
+            }
+            // Lanes that name each other must agree.
+            if let Some(other) = each(mask).find(|&other| masks[other] != mask) {
+                let message = format!(
+                    "lane {lane} has the member mask {mask:#010x}, but lane {other} has {:#010x}",
+                    masks[other]
+                );
+                return Err(fault(FaultKind::PartialMask, 1 << lane, message));
+            }
+            all |= mask;
+        }
+        Ok(all)
+    }
+
+    /// Runs an exchange for the lanes of `mask`, whose member masks are checked already.
+    pub(super) fn exchange(
+        &mut self,
+        program: &Program,
+        exchange: &Exchange,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        match *exchange {
+            Exchange::Active(to) => self.set32(to, &[mask; LANES], mask),
+            Exchange::Shuffle { mode, to, p, from, by, limits, .. } => {
+                self.need(program, 0, &[by, limits], mask)?;
+                let (a, b, c) = (self.v32(program, from), self.v32(program, by), self.v32(program, limits));
+                let (mut out, mut valid, mut sources) = (*a, 0, 0);
+                for lane in each(mask) {
+                    let (source, inside) = source(mode, lane as u32, b[lane], c[lane]);
+                    if inside {
+                        out[lane] = a[source as usize];
+                        valid |= 1 << lane;
+                        if mask >> source & 1 == 0 {
+                            let message =
+                                format!("lane {lane} takes its value from lane {source}, which is inactive");
+                            return Err(fault(FaultKind::PartialMask, 1 << lane, message));
+                        }
+                        sources |= 1 << source;
+                    } else {
+                        sources |= 1 << lane;
+                    }
+                }
+                self.need(program, 0, &[from], sources)?;
+                self.set32(to, &out, mask);
+                self.set_predicate(p, valid, mask);
+            }
+            Exchange::Vote { vote, p, members } => {
+                self.need_predicate(program, p, mask)?;
+                let (members, bits) = (*self.v32(program, members), self.predicate(p));
+                let mut answer = 0;
+                for lane in each(mask) {
+                    let (group, yes) = (members[lane], bits & members[lane]);
+                    let holds = match vote {
+                        Vote::All(_) => yes == group,
+                        Vote::Any(_) => yes != 0,
+                        Vote::Uniform(_) => yes == 0 || yes == group,
+                        Vote::Ballot(_) => false,
+                    };
+                    answer |= u32::from(holds) << lane;
+                }
+                match vote {
+                    Vote::All(to) | Vote::Any(to) | Vote::Uniform(to) => self.set_predicate(to, answer, mask),
+                    Vote::Ballot(to) => self.set32(to, &members.map(|m| bits & m), mask),
+                }
+            }
+            Exchange::Match { all, to, p, from, members } => {
+                self.need_value(program, from, mask)?;
+                let groups = *self.v32(program, members);
+                let (mut out, mut same): (V32, u32) = ([0; LANES], 0);
+                for lane in each(mask) {
+                    let value = self.lane(program, from, lane);
+                    let equal = each(groups[lane]).filter(|&other| self.lane(program, from, other) == value);
+                    let equal = equal.fold(0, |bits, other| bits | 1u32 << other);
+                    let everyone = equal == groups[lane];
+                    out[lane] = if all && !everyone { 0 } else { equal };
+                    same |= u32::from(everyone) << lane;
+                }
+                self.set32(to, &out, mask);
+                self.set_predicate(p, same, mask);
+            }
+            Exchange::Reduce { op, to, from, members } => {
+                self.need(program, 0, &[from], mask)?;
+                let (values, groups) = (self.v32(program, from), self.v32(program, members));
+                let mut out = [0; LANES];
+                for lane in each(mask) {
+                    let values = each(groups[lane]).map(|other| values[other]);
+                    out[lane] = values.reduce(|a, b| combine(op, a, b)).unwrap_or(0);
+                }
+                self.set32(to, &out, mask);
+            }
+            Exchange::Elect { lane, p, members } => {
+                let leaders = self.v32(program, members).map(|m| m.trailing_zeros());
+                let elected =
+                    each(mask).filter(|&l| leaders[l] == l as u32).fold(0, |bits, l| bits | 1u32 << l);
+                self.set32(lane, &leaders, mask);
+                self.set_predicate(p, elected, mask);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn combine(op: Reduce, a: u32, b: u32) -> u32 {
+    match op {
+        Reduce::Add => a.wrapping_add(b),
+        Reduce::Min => a.min(b),
+        Reduce::Max => a.max(b),
+        Reduce::MinSigned => (a as i32).min(b as i32) as u32,
+        Reduce::MaxSigned => (a as i32).max(b as i32) as u32,
+        Reduce::And => a & b,
+        Reduce::Or => a | b,
+        Reduce::Xor => a ^ b,
+    }
+}
+
+/// The lane that `lane` takes its value from, and whether that lies within its segment.
+fn source(mode: Shuffle, lane: u32, by: u32, limits: u32) -> (u32, bool) {
+    let (by, clamp, segment) = (by & 31, limits & 31, limits >> 8 & 31);
+    let highest = lane & segment | clamp & !segment;
+    let lowest = lane & segment;
+    let (source, inside) = match mode {
+        Shuffle::Up => (lane.wrapping_sub(by), lane as i32 - by as i32 >= highest as i32),
+        Shuffle::Down => (lane + by, lane + by <= highest),
+        Shuffle::Butterfly => (lane ^ by, lane ^ by <= highest),
+        Shuffle::Index => {
+            let source = lowest | by & !segment;
+            (source, source <= highest)
+        }
+    };
+    (source & 31, inside)
+}

@@ -1,0 +1,297 @@
+//! Launches: arguments and limits, blocks in parallel or in order, errors with their place.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::block::{Block, BlockFailure, Launch, Progress};
+use super::module::{Kernel, LoadedModule};
+use super::program::{Op, Program};
+use crate::error::{Error, Fault, FaultKind, Result};
+use crate::memory::Memory;
+use crate::options::{Geometry, Options};
+use crate::report::Report;
+
+/// Most threads of a block, along each axis and together.
+const BLOCK: [u32; 3] = [1024, 1024, 64];
+const THREADS: u64 = 1024;
+/// Most blocks of a grid along each axis.
+const GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+/// Most static shared memory, and most altogether.
+const STATIC_SHARED: u32 = 48 << 10;
+const SHARED: u64 = 227 << 10;
+/// Local memory that recursive functions get besides one frame each.
+const RECURSION: u64 = 16 << 10;
+/// Most local memory of a thread.
+const LOCAL: u64 = 512 << 10;
+/// Blocks that take turns where their order could show.
+const RESIDENT: u64 = 16;
+/// Instructions of such a turn.
+const TURN: u64 = 1 << 16;
+
+/// Runs a kernel over a grid and waits for its end.
+///
+/// `arguments` are one byte slice a parameter, little-endian, each as long as the parameter. Results, report and errors do not
+/// depend on the number of cores: kernels whose result could depend on the order of blocks (atomics on global memory
+/// whose old value is used, floating-point atomics, volatile and acquiring loads) run their blocks in order, taking turns.
+///
+/// # Errors
+/// [`Error::Usage`] names an argument or a limit that does not hold. [`Error::Kernel`] is what the kernel did wrong: of
+/// several blocks, that of the first in the grid.
+pub fn launch(
+    memory: &Memory,
+    module: &LoadedModule,
+    kernel: &str,
+    geometry: &Geometry,
+    arguments: &[&[u8]],
+    options: &Options,
+) -> Result<Report> {
+    let inner = &*module.inner;
+    let Some(index) = inner.kernels.iter().position(|k| k.info.name == kernel) else {
+        let names: Vec<&str> = inner.kernels.iter().map(|k| k.info.name.as_str()).collect();
+        return Err(Error::Usage(format!(
+            "{} has no kernel {kernel}; it has: {}",
+            inner.name,
+            names.join(", ")
+        )));
+    };
+    let (found, program) = (&inner.kernels[index], &module.programs[index]);
+    let shared = limits(found, geometry)?;
+    let parameters = parameters(found, arguments)?;
+    let local = local_bytes(program);
+    let launch = Launch { program, memory, parameters: &parameters, geometry, options, shared, local };
+    let blocks = geometry.grid.iter().map(|&n| u64::from(n)).product();
+    let outcome = if found.ordered { in_order(&launch, blocks)? } else { in_parallel(&launch, blocks)? };
+    outcome.map_err(|failure| {
+        let BlockFailure { failure, block, thread } = *failure;
+        let site =
+            program.routines.get(failure.routine).and_then(|r| r.sites.get(failure.pc as usize)).copied();
+        let (line, text) = match site {
+            Some(site) => (site.line, inner.text.get(site.start..site.end).unwrap_or("")),
+            None => (0, ""),
+        };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Error::Kernel { kernel: kernel.to_owned(), line, text, block, thread, fault: failure.fault }
+    })
+}
+
+/// An error unless the launch keeps the hardware's limits; the bytes of shared memory of a block.
+fn limits(kernel: &Kernel, geometry: &Geometry) -> Result<u32> {
+    let name = &kernel.info.name;
+    let usage = |message: String| Err(Error::Usage(format!("{name}: {message}")));
+    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+        let (grid, block) = (geometry.grid[axis], geometry.block[axis]);
+        if grid == 0 || grid > GRID[axis] {
+            return usage(format!(
+                "a grid of {grid} blocks along {letter}; 1 to {} are possible",
+                GRID[axis]
+            ));
+        }
+        if block == 0 || block > BLOCK[axis] {
+            return usage(format!(
+                "a block of {block} threads along {letter}; 1 to {} are possible",
+                BLOCK[axis]
+            ));
+        }
+    }
+    let threads: u64 = geometry.block.iter().map(|&n| u64::from(n)).product();
+    if threads > THREADS {
+        return usage(format!("a block of {threads} threads; at most {THREADS} are possible"));
+    }
+    if let Some(required) = kernel.info.required_block
+        && required != geometry.block
+    {
+        return usage(format!("a block of {:?}; the kernel demands {required:?} (.reqntid)", geometry.block));
+    }
+    if let Some(most) = kernel.info.max_threads
+        && threads > u64::from(most)
+    {
+        return usage(format!("a block of {threads} threads; the kernel allows {most} (.maxntid)"));
+    }
+    let fixed = kernel.info.static_shared;
+    if fixed > STATIC_SHARED {
+        return usage(format!("{fixed} bytes of static shared memory; at most {STATIC_SHARED} are possible"));
+    }
+    let total = u64::from(fixed) + u64::from(geometry.shared);
+    if total > SHARED {
+        return usage(format!(
+            "{total} bytes of shared memory ({fixed} static, {} dynamic); at most {SHARED} are possible",
+            geometry.shared
+        ));
+    }
+    Ok(total as u32)
+}
+
+/// The parameters' bytes as the kernel finds them.
+fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
+    let (name, wanted) = (&kernel.info.name, &kernel.info.parameters);
+    if let Some(missing) = wanted.get(arguments.len()) {
+        return Err(Error::Usage(format!(
+            "{name} takes {} arguments, not {}: {} is missing",
+            wanted.len(),
+            arguments.len(),
+            missing.name
+        )));
+    }
+    if arguments.len() > wanted.len() {
+        return Err(Error::Usage(format!(
+            "{name} takes {} arguments, not {}",
+            wanted.len(),
+            arguments.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    for (parameter, argument) in wanted.iter().zip(arguments) {
+        if argument.len() != parameter.bytes as usize {
+            return Err(Error::Usage(format!(
+                "{name}: parameter {} has {} bytes, not {}",
+                parameter.name,
+                parameter.bytes,
+                argument.len()
+            )));
+        }
+        bytes.resize(bytes.len().next_multiple_of(parameter.align.max(1) as usize), 0);
+        bytes.extend_from_slice(argument);
+    }
+    Ok(bytes)
+}
+
+/// Local memory that a thread needs: the frames of the longest chain of calls, and more where functions call themselves or
+/// through registers.
+fn local_bytes(program: &Program) -> u32 {
+    let frames: u64 = program.routines.iter().map(|r| r.frame.next_multiple_of(16)).sum();
+    let later = |caller: usize, op: &Op| match op {
+        Op::Call(call) => match call.callee {
+            // Places are given in the order of first calls, so a call backwards may be recursion.
+            super::call::Callee::Direct(place) => place <= caller,
+            super::call::Callee::Indirect(_) => true,
+        },
+        _ => false,
+    };
+    let calls = program.routines.iter().enumerate();
+    let recursive =
+        calls.flat_map(|(at, r)| r.code.iter().map(move |i| (at, i))).any(|(at, i)| later(at, &i.op));
+    let more = if recursive { RECURSION } else { 0 };
+    (frames + more).min(LOCAL) as u32
+}
+
+type Outcome = Result<Report, Box<BlockFailure>>;
+
+/// Blocks on all cores. They are taken in order, so those before the first that fails have all been begun, and finish.
+fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
+    let threads = match launch.options.threads {
+        0 => rayon::current_num_threads(),
+        n => n,
+    };
+    let workers = (threads as u64).min(blocks).max(1) as usize;
+    let next = AtomicU64::new(0);
+    let limit = AtomicU64::new(blocks);
+    let used = AtomicU64::new(0);
+    let first: Mutex<Option<(u64, Box<BlockFailure>)>> = Mutex::new(None);
+    let total = Mutex::new(Report::default());
+    let work = || -> Result<()> {
+        let mut block = Block::new(launch)?;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= limit.load(Ordering::Relaxed) {
+                break;
+            }
+            block.start(index);
+            let mut result = finish(&mut block);
+            if result.is_ok() && used.fetch_add(block.used(), Ordering::Relaxed) > launch.options.budget {
+                result = Err(block.over_budget());
+            }
+            if let Err(failure) = result {
+                limit.fetch_min(index, Ordering::Relaxed);
+                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(other, _)| index < *other) {
+                    *first = Some((index, failure));
+                }
+            }
+        }
+        *total.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += block.report();
+        Ok(())
+    };
+    let errors: Mutex<Option<Error>> = Mutex::new(None);
+    let guarded = || {
+        if let Err(error) = work() {
+            *errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+        }
+    };
+    if workers == 1 {
+        guarded();
+    } else {
+        rayon::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|_| guarded());
+            }
+        });
+    }
+    if let Some(error) = errors.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        return Err(error);
+    }
+    let first = first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(match first {
+        Some((_, failure)) => Err(failure),
+        None => Ok(total),
+    })
+}
+
+fn finish(block: &mut Block<'_>) -> Result<(), Box<BlockFailure>> {
+    while block.run(u64::MAX)? == Progress::Paused {}
+    Ok(())
+}
+
+/// Blocks on one core, a few at a time, in turns: one that waits for what another writes finds it in the end.
+fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
+    let mut total = Report::default();
+    let mut used = 0u64;
+    let mut running: Vec<Block<'_>> = Vec::new();
+    let mut idle: Vec<Block<'_>> = Vec::new();
+    let mut next = 0;
+    loop {
+        while next < blocks && (running.len() as u64) < RESIDENT {
+            let mut block = match idle.pop() {
+                Some(block) => block,
+                None => Block::new(launch)?,
+            };
+            block.start(next);
+            next += 1;
+            running.push(block);
+        }
+        if running.is_empty() {
+            for block in idle {
+                total += block.report();
+            }
+            return Ok(Ok(total));
+        }
+        let mut at = 0;
+        while at < running.len() {
+            let before = running[at].used();
+            let progress = match running[at].run(TURN) {
+                Ok(progress) => progress,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            used += running[at].used() - before;
+            if used > launch.options.budget {
+                return Ok(Err(running[at].over_budget()));
+            }
+            match progress {
+                Progress::Done => idle.push(running.remove(at)),
+                Progress::Paused => at += 1,
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// The launch as a whole took too many instructions.
+    fn over_budget(&self) -> Box<BlockFailure> {
+        self.blame(Fault {
+            kind: FaultKind::Budget,
+            lane: 0,
+            address: None,
+            message: "all blocks together spent the launch's budget of instructions".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! The bytes of a block's shared memory, and which of them were written.
+
+use super::runs::Run;
+use super::{Words, groups, low_bytes};
+
+/// Bytes that one host thread uses. Runs were checked to be inside and aligned.
+#[derive(Debug)]
+pub(super) struct Bytes {
+    pub size: usize,
+    data: Vec<u32>,
+    /// A bit a byte.
+    written: Vec<u64>,
+}
+
+impl Bytes {
+    /// Zeroed and unwritten.
+    pub fn new(size: usize) -> Self {
+        Self { size, data: vec![0; size.div_ceil(4)], written: vec![0; size.div_ceil(64)] }
+    }
+
+    /// Zeroed and unwritten again.
+    pub fn restart(&mut self) {
+        self.data.fill(0);
+        self.written.fill(0);
+    }
+
+    /// The first byte of a run that nothing wrote.
+    #[inline]
+    pub fn unwritten(&self, run: Run) -> Option<usize> {
+        for (group, mask) in groups(run.address, run.lanes * run.bytes) {
+            let missing = mask & !self.written[group];
+            if missing != 0 {
+                return Some(group * 64 + missing.trailing_zeros() as usize);
+            }
+        }
+        None
+    }
+
+    /// Loads a run.
+    #[inline]
+    pub fn load(&self, run: Run, out: &mut Words) {
+        let lanes = run.lane..run.lane + run.lanes;
+        match run.bytes {
+            1 | 2 => {
+                let mask = low_bytes(run.bytes as u32) as u32;
+                for (i, word) in out[0][lanes].iter_mut().enumerate() {
+                    let at = run.address + i * run.bytes;
+                    *word = self.data[at / 4] >> (at % 4 * 8) & mask;
+                }
+            }
+            4 => out[0][lanes].copy_from_slice(&self.data[run.address / 4..][..run.lanes]),
+            _ => {
+                let words = run.bytes / 4;
+                let data = &self.data[run.address / 4..][..run.lanes * words];
+                for (lane, data) in lanes.zip(data.chunks_exact(words)) {
+                    for (word, &value) in out.iter_mut().zip(data) {
+                        word[lane] = value;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores a run, and marks it as written.
+    #[inline]
+    pub fn store(&mut self, run: Run, words: &Words) {
+        let lanes = run.lane..run.lane + run.lanes;
+        match run.bytes {
+            1 | 2 => {
+                let mask = low_bytes(run.bytes as u32) as u32;
+                for (i, value) in words[0][lanes].iter().enumerate() {
+                    let at = run.address + i * run.bytes;
+                    let (word, shift) = (&mut self.data[at / 4], at % 4 * 8);
+                    *word = *word & !(mask << shift) | (value & mask) << shift;
+                }
+            }
+            4 => self.data[run.address / 4..][..run.lanes].copy_from_slice(&words[0][lanes]),
+            _ => {
+                let count = run.bytes / 4;
+                let data = &mut self.data[run.address / 4..][..run.lanes * count];
+                for (lane, data) in lanes.zip(data.chunks_exact_mut(count)) {
+                    for (value, word) in data.iter_mut().zip(words) {
+                        *value = word[lane];
+                    }
+                }
+            }
+        }
+        for (group, mask) in groups(run.address, run.lanes * run.bytes) {
+            self.written[group] |= mask;
+        }
+    }
+
+    /// Whether a lane of a run stores at `address` the `width` bytes (up to 4) that are there.
+    pub fn same(&self, words: &Words, run: Run, lane: usize, address: usize, width: usize) -> bool {
+        let within = address - run.address - (lane - run.lane) * run.bytes;
+        let stored = words[within / 4][lane] >> (within % 4 * 8);
+        let there = self.data[address / 4] >> (address % 4 * 8);
+        (stored ^ there) & low_bytes(width as u32) as u32 == 0
+    }
+}

@@ -1,0 +1,208 @@
+//! Asynchronous copies into shared memory (`cp.async`; PTX ISA, "Data Movement and Conversion Instructions: cp.async").
+//!
+//! The source is read when the copy is issued and lands when the issuing thread waits for its group. Until then its bytes
+//! in shared memory are pending: nobody may read or write them. Nor may the block store to the source.
+//!
+//! Limits: stores to a source by other blocks go unseen, and so does what a block does to a source through the host.
+
+use super::{Access, LANES, Words, groups, lanes};
+
+/// Requests of a warp that are held; a kernel that never waits must not take all memory.
+const MOST: usize = 1024;
+
+/// The copies of one instruction of a warp.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Lanes whose copy has not landed.
+    pub mask: u32,
+    /// Bytes a lane at the destination.
+    pub bytes: u32,
+    pub line: u32,
+    /// Which of its thread's groups each lane's copy belongs to.
+    group: [u64; LANES],
+    pub to: [u64; LANES],
+    from: [u64; LANES],
+    from_bytes: [u32; LANES],
+    /// The addresses that hold all sources.
+    from_range: (u64, u64),
+    pub data: Words,
+}
+
+/// The copies of a block that have not landed.
+#[derive(Debug)]
+pub(super) struct Copies {
+    /// Groups that each thread has committed.
+    committed: Vec<u64>,
+    /// Each warp's requests, in the order of their issue.
+    queues: Vec<Vec<Request>>,
+    /// A bit for each byte of shared memory that a copy will land on.
+    pending: Vec<u64>,
+    requests: usize,
+}
+
+/// A copy that an access runs into: the lane, the thread that issued it, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Collision {
+    pub address: u64,
+    pub thread: u32,
+    pub line: u32,
+}
+
+impl Request {
+    /// The lanes' destinations are no longer pending.
+    fn clear(&self, landing: u32, pending: &mut [u64]) {
+        for lane in lanes(landing) {
+            for (group, mask) in groups(self.to[lane] as usize, self.bytes as usize) {
+                pending[group] &= !mask;
+            }
+        }
+    }
+}
+
+impl Copies {
+    pub fn new(bytes: usize, threads: usize) -> Self {
+        let warps = threads.div_ceil(LANES);
+        Self {
+            committed: vec![0; warps * LANES],
+            queues: (0..warps).map(|_| Vec::new()).collect(),
+            pending: vec![0; bytes.div_ceil(64)],
+            requests: 0,
+        }
+    }
+
+    /// A new block: what was never waited for is gone.
+    pub fn restart(&mut self) {
+        self.committed.fill(0);
+        self.queues.iter_mut().for_each(Vec::clear);
+        self.pending.fill(0);
+        self.requests = 0;
+    }
+
+    /// A warp's oldest request when it has too many, to land before another is issued: the hardware may, too.
+    pub fn surplus(&mut self, warp: usize) -> Option<Request> {
+        if self.queues[warp].len() < MOST {
+            return None;
+        }
+        let oldest = self.queues[warp].remove(0);
+        oldest.clear(oldest.mask, &mut self.pending);
+        self.requests -= 1;
+        Some(oldest)
+    }
+
+    /// Whether any copy is pending.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.requests > 0
+    }
+
+    /// Takes a warp's copies, `data` read already. The first lane whose destination was pending, of this instruction or
+    /// an earlier one, comes back.
+    pub fn issue(
+        &mut self,
+        warp: usize,
+        line: u32,
+        access: Access<'_>,
+        from: &[u64; LANES],
+        from_bytes: &[u32; LANES],
+        data: Words,
+    ) -> Option<usize> {
+        let mut clash = None;
+        let mut from_range = (u64::MAX, 0);
+        for lane in lanes(access.mask) {
+            for (group, mask) in groups(access.addresses[lane] as usize, access.bytes as usize) {
+                if self.pending[group] & mask != 0 {
+                    clash.get_or_insert(lane);
+                }
+                self.pending[group] |= mask;
+            }
+            if from_bytes[lane] > 0 {
+                let end = from[lane].saturating_add(from_bytes[lane].into());
+                from_range = (from_range.0.min(from[lane]), from_range.1.max(end));
+            }
+        }
+        let group = std::array::from_fn(|lane| self.committed[warp * LANES + lane]);
+        self.requests += 1;
+        self.queues[warp].push(Request {
+            mask: access.mask,
+            bytes: access.bytes,
+            line,
+            group,
+            to: *access.addresses,
+            from: *from,
+            from_bytes: *from_bytes,
+            from_range,
+            data,
+        });
+        clash
+    }
+
+    /// Closes the current group of each lane.
+    pub fn commit(&mut self, warp: usize, mask: u32) {
+        for lane in lanes(mask) {
+            self.committed[warp * LANES + lane] += 1;
+        }
+    }
+
+    /// Takes out the copies that land when the lanes wait for all but their last `left` committed groups, or for
+    /// everything; hands each to `land`, with the lanes that do.
+    pub fn wait(&mut self, warp: usize, mask: u32, left: Option<u32>, mut land: impl FnMut(&Request, u32)) {
+        let committed = &self.committed[warp * LANES..][..LANES];
+        let pending = &mut self.pending;
+        let before = self.queues[warp].len();
+        self.queues[warp].retain_mut(|request| {
+            let mut landing = 0;
+            for lane in lanes(request.mask & mask) {
+                let done = left.is_none_or(|left| request.group[lane] + u64::from(left) < committed[lane]);
+                landing |= u32::from(done) << lane;
+            }
+            request.clear(landing, pending);
+            if landing != 0 {
+                land(request, landing);
+            }
+            request.mask &= !landing;
+            request.mask != 0
+        });
+        self.requests -= before - self.queues[warp].len();
+    }
+
+    /// The copy that will land within a range of shared memory.
+    #[inline]
+    pub fn landing_on(&self, address: usize, bytes: usize) -> Option<Collision> {
+        if !self.any() || groups(address, bytes).all(|(group, mask)| self.pending[group] & mask == 0) {
+            return None;
+        }
+        self.find(|request, lane| {
+            let (to, from) = (request.to[lane], address as u64);
+            (to < from + bytes as u64 && from < to + u64::from(request.bytes)).then_some(to.max(from))
+        })
+    }
+
+    /// The copy whose source in global memory a range touches, if its source may still be read.
+    pub fn reading_from(&self, address: u64, bytes: u64) -> Option<Collision> {
+        let end = address.saturating_add(bytes);
+        self.find(|request, lane| {
+            if request.from_range.1 <= address || end <= request.from_range.0 {
+                return None;
+            }
+            let (from, count) = (request.from[lane], u64::from(request.from_bytes[lane]));
+            (count > 0 && from < end && address < from.saturating_add(count)).then_some(from.max(address))
+        })
+    }
+
+    fn find(&self, hit: impl Fn(&Request, usize) -> Option<u64>) -> Option<Collision> {
+        for (warp, queue) in self.queues.iter().enumerate() {
+            for request in queue {
+                if let Some((lane, address)) =
+                    lanes(request.mask).find_map(|lane| Some((lane, hit(request, lane)?)))
+                {
+                    return Some(Collision {
+                        address,
+                        thread: (warp * LANES + lane) as u32,
+                        line: request.line,
+                    });
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,339 @@
+//! Races in a block's shared memory: who wrote and who read each byte last, and whether a wait lies between.
+//!
+//! Two accesses of one byte by two threads race when at least one writes, not both are atomic, and neither happened before
+//! the other. Per record (4 bytes; 2 or 1 once an access is that narrow) there is the last writer, and of each warp the
+//! last lanes that read and the last that changed it atomically. All by access number, so what lies behind a barrier is
+//! passed over by one comparison.
+//!
+//! Limits: where only parts of a warp wait for each other (a `bar.warp.sync` with some of its lanes), of the lanes that
+//! read a record before such a wait only the last is kept; a race with one of the others goes unseen. No race is reported
+//! that is none.
+
+use super::clocks::{Clocks, WARPS};
+use super::runs::Run;
+use super::{LANES, Site};
+
+/// Lines beyond this are reported as this.
+const LAST_LINE: u32 = (1 << 22) - 1;
+
+/// What a thread did to a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    Read,
+    Written,
+    Changed,
+}
+
+/// A lane's access that races with an earlier one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conflict {
+    pub lane: usize,
+    /// The first byte that both touch.
+    pub address: usize,
+    /// What the other thread did, its index in the block, and its line in the text.
+    pub deed: Deed,
+    pub thread: u32,
+    pub line: u32,
+}
+
+/// Access numbers and doers, record by record. A doer is `line << 10 | x`; `x` is the thread for writes, and two lanes of
+/// the warp (5 bits each, the later one high; equal when there was but one) for all else.
+#[derive(Debug, Default)]
+struct Marks {
+    id: Vec<u32>,
+    who: Vec<u32>,
+}
+
+/// The marks of each warp, and the latest number among them; empty where a warp left none yet.
+#[derive(Debug)]
+struct ByWarp {
+    warps: [Marks; WARPS],
+    latest: Vec<u32>,
+}
+
+/// The history of a block's shared memory.
+#[derive(Debug)]
+pub(super) struct Races {
+    pub clocks: Clocks,
+    /// A record has `1 << grain` bytes.
+    grain: u32,
+    writes: Marks,
+    reads: ByWarp,
+    atomics: ByWarp,
+    any_atomics: bool,
+}
+
+impl Races {
+    pub fn new(bytes: usize, threads: usize) -> Self {
+        let records = bytes.div_ceil(4);
+        Self {
+            clocks: Clocks::new(threads),
+            grain: 2,
+            writes: Marks::new(records),
+            reads: ByWarp::new(records),
+            atomics: ByWarp::new(records),
+            any_atomics: false,
+        }
+    }
+
+    /// A new block on the same memory.
+    pub fn restart(&mut self) {
+        // Old numbers are below all new ones: no record has to be cleared.
+        self.clocks.restart(self.clocks.now());
+        self.any_atomics = false;
+    }
+
+    /// Begins a warp's access of so many bytes a lane; returns its number.
+    #[inline]
+    pub fn begin(&mut self, bytes: u32) -> u32 {
+        if bytes < 1 << self.grain {
+            self.refine(bytes.trailing_zeros());
+        }
+        if self.clocks.now() == u32::MAX {
+            self.forget();
+        }
+        self.clocks.tick()
+    }
+
+    /// Whether a read races.
+    #[inline]
+    pub fn check_read(&self, site: Site, run: Run) -> Result<(), Conflict> {
+        self.check_writes(site, run, u32::MAX, |_, _| false)?;
+        if self.any_atomics && !site.strong {
+            self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a write with number `id` races. `same(lane, address)` says whether the lane stores what the record at that
+    /// address already holds: lanes of one store may write one value to one place.
+    #[inline]
+    pub fn check_write(
+        &self,
+        site: Site,
+        run: Run,
+        id: u32,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), Conflict> {
+        self.check_writes(site, run, id, same)?;
+        self.check_by_warp(&self.reads, Deed::Read, site, run)?;
+        if self.any_atomics && !site.strong {
+            self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an atomic change races.
+    #[inline]
+    pub fn check_atomic(&self, site: Site, run: Run) -> Result<(), Conflict> {
+        self.check_writes(site, run, u32::MAX, |_, _| false)?;
+        self.check_by_warp(&self.reads, Deed::Read, site, run)
+    }
+
+    /// Whether a read cannot race, whichever lane reads: all writes there happened before.
+    #[inline]
+    pub fn settled(&self, site: Site, run: Run) -> bool {
+        let (first, each) = self.records(run);
+        let least = self.clocks.least(site.warp as usize);
+        none_from(&self.writes.id[first..first + each], least)
+            && (!self.any_atomics
+                || site.strong
+                || none_from(&self.atomics.latest[first..first + each], least))
+    }
+
+    /// Remembers a read.
+    #[inline]
+    pub fn record_read(&mut self, site: Site, run: Run, id: u32) {
+        let unwaited = self.clocks.unwaited(site.warp as usize);
+        self.reads.record(site, run, self.grain, id, unwaited);
+    }
+
+    /// Remembers an atomic change.
+    #[inline]
+    pub fn record_atomic(&mut self, site: Site, run: Run, id: u32) {
+        self.any_atomics = true;
+        let unwaited = self.clocks.unwaited(site.warp as usize);
+        self.atomics.record(site, run, self.grain, id, unwaited);
+    }
+
+    /// Remembers a write.
+    #[inline]
+    pub fn record_write(&mut self, site: Site, run: Run, id: u32) {
+        let (first, each) = self.records(run);
+        let ids = &mut self.writes.id[first..first + each * run.lanes];
+        ids.fill(id);
+        let base = line_bits(site) + site.warp * LANES as u32 + run.lane as u32;
+        let who = &mut self.writes.who[first..first + each * run.lanes];
+        for (lane, whose) in who.chunks_exact_mut(each).enumerate() {
+            whose.fill(base + lane as u32);
+        }
+    }
+
+    /// Bytes of a record.
+    #[inline]
+    pub fn record_bytes(&self) -> usize {
+        1 << self.grain
+    }
+
+    /// The first record of a run, and the records a lane.
+    #[inline]
+    fn records(&self, run: Run) -> (usize, usize) {
+        (run.address >> self.grain, run.bytes >> self.grain)
+    }
+
+    #[inline]
+    fn check_writes(
+        &self,
+        site: Site,
+        run: Run,
+        id: u32,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), Conflict> {
+        let (first, each) = self.records(run);
+        let least = self.clocks.least(site.warp as usize);
+        let ids = &self.writes.id[first..first + each * run.lanes];
+        if none_from(ids, least) {
+            return Ok(());
+        }
+        for (record, &written) in ids.iter().enumerate().filter(|&(_, &written)| written >= least) {
+            let who = self.writes.who[first + record];
+            let (warp, other) = ((who >> 5 & 31) as usize, (who & 31) as usize);
+            let lane = run.lane + record / each;
+            let address = (first + record) << self.grain;
+            let ordered = self.clocks.ordered(site.warp as usize, lane, warp, other, written);
+            let agreed = written == id && same(lane, address);
+            if !ordered && !agreed {
+                let (thread, line) = (who & 1023, who >> 10);
+                return Err(Conflict { lane, address, deed: Deed::Written, thread, line });
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_by_warp(&self, marks: &ByWarp, deed: Deed, site: Site, run: Run) -> Result<(), Conflict> {
+        let (first, each) = self.records(run);
+        let least = self.clocks.least(site.warp as usize);
+        let latest = &marks.latest[first..first + each * run.lanes];
+        if none_from(latest, least) {
+            return Ok(());
+        }
+        let (warp, range) = (site.warp as usize, first..first + latest.len());
+        // The first record that any warp's marks forbid.
+        let mut end = latest.len();
+        let mut found = Ok(());
+        for (other_warp, marks) in marks.warps.iter().enumerate().filter(|(_, marks)| !marks.id.is_empty()) {
+            let (ids, who) = (&marks.id[range.clone()], &marks.who[range.clone()]);
+            if none_from(ids, self.clocks.seen(warp, other_warp)) {
+                continue;
+            }
+            for record in 0..end {
+                let lane = run.lane + record / each;
+                let ordered =
+                    |&other: &u32| self.clocks.ordered(warp, lane, other_warp, other as usize, ids[record]);
+                let lanes = [who[record] >> 5 & 31, who[record] & 31];
+                if let Some(other) = lanes.into_iter().find(|other| !ordered(other)) {
+                    let (thread, line) = ((other_warp * LANES) as u32 + other, who[record] >> 10);
+                    let address = (first + record) << self.grain;
+                    found = Err(Conflict { lane, address, deed, thread, line });
+                    end = record;
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// Records become as small as `1 << grain` bytes.
+    #[cold]
+    fn refine(&mut self, grain: u32) {
+        let times = 1 << (self.grain - grain);
+        self.grain = grain;
+        self.writes.refine(times);
+        self.reads.refine(times);
+        self.atomics.refine(times);
+    }
+
+    /// Numbers have run out: starts again with no history.
+    #[cold]
+    fn forget(&mut self) {
+        let records = self.writes.id.len();
+        self.writes = Marks::new(records);
+        self.reads = ByWarp::new(records);
+        self.atomics = ByWarp::new(records);
+        self.any_atomics = false;
+        self.clocks.restart(1);
+    }
+}
+
+impl Marks {
+    fn new(records: usize) -> Self {
+        Self { id: vec![0; records], who: vec![0; records] }
+    }
+
+    fn refine(&mut self, times: usize) {
+        self.id = repeat(&self.id, times);
+        self.who = repeat(&self.who, times);
+    }
+}
+
+impl ByWarp {
+    fn new(records: usize) -> Self {
+        Self { warps: std::array::from_fn(|_| Marks::default()), latest: vec![0; records] }
+    }
+
+    /// `unwaited` is what [`Clocks::unwaited`] says of the warp.
+    #[inline]
+    fn record(&mut self, site: Site, run: Run, grain: u32, id: u32, unwaited: u32) {
+        let (first, each) = (run.address >> grain, run.bytes >> grain);
+        let range = first..first + each * run.lanes;
+        let marks = &mut self.warps[site.warp as usize];
+        if marks.id.is_empty() {
+            *marks = Marks::new(self.latest.len());
+        }
+        self.latest[range.clone()].fill(id);
+        let (ids, who) = (&mut marks.id[range.clone()], &mut marks.who[range]);
+        let line = line_bits(site);
+        if none_from(ids, unwaited) {
+            for (lane, whose) in who.chunks_exact_mut(each).enumerate() {
+                whose.fill(line | pair(run.lane + lane));
+            }
+        } else {
+            for (record, who) in who.iter_mut().enumerate() {
+                let lane = (run.lane + record / each) as u32;
+                let (last, before) = (*who >> 5 & 31, *who & 31);
+                let other = match ids[record] >= unwaited {
+                    true if last != lane => last,
+                    true => before,
+                    false => lane,
+                };
+                *who = line | lane << 5 | other;
+            }
+        }
+        ids.fill(id);
+    }
+
+    fn refine(&mut self, times: usize) {
+        self.latest = repeat(&self.latest, times);
+        self.warps.iter_mut().for_each(|marks| marks.refine(times));
+    }
+}
+
+/// A lane as both of a pair.
+fn pair(lane: usize) -> u32 {
+    (lane << 5 | lane) as u32
+}
+
+fn line_bits(site: Site) -> u32 {
+    site.line.min(LAST_LINE) << 10
+}
+
+/// Whether all numbers are below `from`. No early end: this way it takes a few vector instructions.
+#[inline]
+fn none_from(ids: &[u32], from: u32) -> bool {
+    !ids.iter().fold(false, |any, &id| any | (id >= from))
+}
+
+fn repeat(values: &[u32], times: usize) -> Vec<u32> {
+    values.iter().flat_map(|&value| std::iter::repeat_n(value, times)).collect()
+}

@@ -1,0 +1,389 @@
+//! One block's shared memory: bytes, which of them were written, races, and asynchronous copies under way.
+//!
+//! Addresses are offsets from the start of the block's shared memory.
+
+use super::bytes::Bytes;
+use super::copies::{Collision, Copies, Request};
+use super::races::{Conflict, Deed, Races};
+use super::runs::{Run, Runs};
+use super::{Access, LANES, Site, View, Words, fault, lane_value, lanes, misaligned, set_lane_value};
+use crate::error::{Error, Fault, FaultKind, Result};
+use crate::options::Checks;
+
+/// The most that a block may have (228 KiB an SM on sm_90, one of them the system's).
+const MOST: u32 = 227 * 1024;
+
+/// A block's shared memory, used by one block after another.
+///
+/// What the checks are not asked for costs nothing; bounds and alignment are looked at always.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    bytes: Bytes,
+    races: Option<Races>,
+    copies: Copies,
+    checks: Checks,
+}
+
+impl Shared {
+    /// The shared memory, static and dynamic together, of a block of up to 1024 threads; zeroed and unwritten.
+    pub fn new(bytes: u32, threads: u32, checks: Checks) -> Result<Self> {
+        if bytes > MOST {
+            return Err(Error::Usage(format!("{bytes} bytes of shared memory: a block has at most {MOST}")));
+        }
+        if !(1..=1024).contains(&threads) {
+            return Err(Error::Usage(format!("{threads} threads a block: there may be 1 to 1024")));
+        }
+        let (bytes, threads) = (bytes as usize, threads as usize);
+        Ok(Self {
+            bytes: Bytes::new(bytes),
+            races: checks.races.then(|| Races::new(bytes, threads)),
+            copies: Copies::new(bytes, threads),
+            checks,
+        })
+    }
+
+    /// The next block begins: zeroed and unwritten again, all copies and history gone.
+    pub fn restart(&mut self) {
+        self.bytes.restart();
+        self.copies.restart();
+        if let Some(races) = &mut self.races {
+            races.restart();
+        }
+    }
+
+    /// Loads `access.bytes` bytes a lane, as [`View::load`] does; for `ldmatrix` the 16 bytes of each lane that names a row.
+    ///
+    /// Faults, besides those of [`View::load`]: a race with another thread's write, or bytes that a copy will land on.
+    #[inline]
+    pub fn load(&mut self, site: Site, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
+        let id = self.begin(access);
+        if access.uniform()
+            && let Some(()) = self.load_uniform(site, access, id, out)
+        {
+            return Ok(());
+        }
+        for run in Runs::new(access) {
+            self.check_place(run)?;
+            self.check_written(run)?;
+            if let Some(races) = &mut self.races {
+                races.check_read(site, run).map_err(|conflict| race(site, run, conflict, Deed::Read))?;
+                if !site.strong {
+                    races.record_read(site, run, id);
+                }
+            }
+            self.bytes.load(run, out);
+        }
+        Ok(())
+    }
+
+    /// Stores `access.bytes` bytes of each active lane, as [`View::store`] does.
+    ///
+    /// Faults as those of [`Shared::load`], and a race with another thread's read. Lanes that store to the same byte race
+    /// too, unless they store the same value there.
+    #[inline]
+    pub fn store(&mut self, site: Site, access: Access<'_>, words: &Words) -> Result<(), Fault> {
+        let id = self.begin(access);
+        for run in Runs::new(access) {
+            self.check_place(run)?;
+            if let Some(races) = &mut self.races {
+                if site.strong {
+                    races.check_atomic(site, run)
+                } else {
+                    let width = races.record_bytes();
+                    races.check_write(site, run, id, |lane, address| {
+                        self.bytes.same(words, run, lane, address, width)
+                    })
+                }
+                .map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+                if site.strong {
+                    races.record_atomic(site, run, id);
+                } else {
+                    races.record_write(site, run, id);
+                }
+            }
+            self.bytes.store(run, words);
+        }
+        Ok(())
+    }
+
+    /// Replaces each active lane's value of 1, 2, 4 or 8 bytes by `new(lane, old)`, lane after lane; `out` takes the old values.
+    ///
+    /// Atomics do not race with each other, but with all else. Faults as those of [`Shared::store`], and unwritten bytes.
+    pub fn atomic(
+        &mut self,
+        site: Site,
+        access: Access<'_>,
+        out: &mut Words,
+        mut new: impl FnMut(usize, u64) -> u64,
+    ) -> Result<(), Fault> {
+        let id = self.begin(access);
+        for lane in lanes(access.mask) {
+            let run = Run::one(access, lane);
+            self.check_place(run)?;
+            self.check_written(run)?;
+            if let Some(races) = &mut self.races {
+                races.check_atomic(site, run).map_err(|conflict| race(site, run, conflict, Deed::Changed))?;
+                races.record_atomic(site, run, id);
+            }
+            let mut words = [[0; LANES]; 4];
+            self.bytes.load(run, &mut words);
+            let old = lane_value(&words, lane, access.bytes);
+            set_lane_value(out, lane, access.bytes, old);
+            set_lane_value(&mut words, lane, access.bytes, new(lane, old));
+            self.bytes.store(run, &words);
+        }
+        Ok(())
+    }
+
+    /// `cp.async`: copies `source_bytes[lane]` bytes from global `sources[lane]` to `access.addresses[lane]`, and zeros up to
+    /// `access.bytes` (4, 8 or 16). With 0 source bytes the source is not looked at.
+    ///
+    /// The source is read now; the bytes land, as the issuing thread's write, when it waits for the group. Faults: the
+    /// source's as those of [`View::load`], its alignment to `access.bytes` included; the destination's as those of [`Shared::store`].
+    pub fn copy_async(
+        &mut self,
+        site: Site,
+        view: &mut View<'_>,
+        access: Access<'_>,
+        sources: &[u64; LANES],
+        source_bytes: &[u32; LANES],
+    ) -> Result<(), Fault> {
+        let id = self.begin(access);
+        for run in Runs::new(access) {
+            self.check_place(run)?;
+            if let Some(races) = &self.races {
+                races
+                    .check_write(site, run, id, |_, _| false)
+                    .map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+            }
+        }
+        let mut whole = 0;
+        let mut data = [[0; LANES]; 4];
+        for lane in lanes(access.mask).filter(|&lane| source_bytes[lane] > 0) {
+            if source_bytes[lane] >= access.bytes {
+                whole |= 1 << lane;
+            } else if sources[lane] & u64::from(access.bytes - 1) != 0 {
+                return Err(misaligned(lane, sources[lane], access.bytes));
+            }
+        }
+        view.load(Access { mask: whole, addresses: sources, bytes: access.bytes }, &mut data)?;
+        for lane in lanes(access.mask & !whole) {
+            for byte in 0..source_bytes[lane] {
+                let mut part = [[0; LANES]; 4];
+                let addresses = [sources[lane].wrapping_add(byte.into()); LANES];
+                view.load(Access { mask: 1 << lane, addresses: &addresses, bytes: 1 }, &mut part)?;
+                data[byte as usize / 4][lane] |= part[0][lane] << (byte % 4 * 8);
+            }
+        }
+        if let Some(oldest) = self.copies.surplus(site.warp as usize) {
+            land(&mut self.races, &mut self.bytes, site.warp, &oldest, oldest.mask);
+        }
+        let clash = self.copies.issue(site.warp as usize, site.line, access, sources, source_bytes, data);
+        match clash {
+            Some(lane) if self.checks.pending_copies => {
+                let address = access.addresses[lane];
+                let message = format!("shared address {address:#x}: a lower lane copies to the same bytes");
+                Err(fault(FaultKind::PendingCopy, lane, address, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `cp.async.commit_group` of the lanes.
+    pub fn commit_group(&mut self, warp: u32, mask: u32) {
+        self.copies.commit(warp as usize, mask);
+    }
+
+    /// `cp.async.wait_group`: all but each lane's last `left` committed groups land.
+    pub fn wait_group(&mut self, warp: u32, mask: u32, left: u32) {
+        self.wait(warp, mask, Some(left));
+    }
+
+    /// `cp.async.wait_all`: everything that the lanes issued lands.
+    pub fn wait_all(&mut self, warp: u32, mask: u32) {
+        self.wait(warp, mask, None);
+    }
+
+    /// To be asked before a store or atomic of *global* memory: whether it hits the source of a copy of this block that is
+    /// still pending.
+    #[inline]
+    pub fn check_global_store(&self, access: Access<'_>) -> Result<(), Fault> {
+        if !self.checks.pending_copies || !self.copies.any() {
+            return Ok(());
+        }
+        for lane in lanes(access.mask) {
+            let address = access.addresses[lane];
+            if let Some(Collision { thread, line, .. }) =
+                self.copies.reading_from(address, access.bytes.into())
+            {
+                let message = format!(
+                    "{} bytes at {address:#x}: the source of an asynchronous copy that thread {thread} issued in line {line} and has not waited for",
+                    access.bytes
+                );
+                return Err(fault(FaultKind::PendingCopy, lane, address, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lanes of the mask waited for each other: `bar.warp.sync`, and every `.sync` instruction (`shfl`, `vote`, `match`,
+    /// `ldmatrix`, `mma`, …) with its member mask.
+    #[inline]
+    pub fn sync_warp(&mut self, warp: u32, mask: u32) {
+        if let Some(races) = &mut self.races {
+            races.clocks.sync_warp(warp as usize, mask);
+        }
+    }
+
+    /// A warp reaches barrier `barrier` (0 to 15) by `bar.sync`, `bar.red` or `bar.arrive`.
+    pub fn arrive(&mut self, barrier: usize, warp: u32) {
+        if let Some(races) = &mut self.races {
+            races.clocks.arrive(barrier, warp as usize);
+        }
+    }
+
+    /// The barrier is complete: the warps of the mask, which waited there, go on. All that was before the arrivals is
+    /// before what they do now.
+    pub fn release(&mut self, barrier: usize, waiting: u32) {
+        if let Some(races) = &mut self.races {
+            races.clocks.release(barrier, waiting);
+        }
+    }
+
+    /// The warp's last thread ended. What it did happened before every barrier that completes from now on.
+    pub fn end_warp(&mut self, warp: u32) {
+        if let Some(races) = &mut self.races {
+            races.clocks.end(warp as usize);
+        }
+    }
+
+    /// `membar`, `fence`, and both sides of an access with `.acquire` or `.release`: orders the warp with every fence before.
+    /// More than PTX promises (which fences meet depends on what is read between them), so that no race is invented.
+    pub fn fence(&mut self, warp: u32) {
+        if let Some(races) = &mut self.races {
+            races.clocks.fence(warp as usize);
+        }
+    }
+
+    #[inline]
+    fn begin(&mut self, access: Access<'_>) -> u32 {
+        self.races.as_mut().map_or(0, |races| races.begin(access.bytes))
+    }
+
+    /// A load by all lanes from one address, where nothing can be wrong.
+    #[inline]
+    fn load_uniform(&mut self, site: Site, access: Access<'_>, id: u32, out: &mut Words) -> Option<()> {
+        let one = Run::one(access, 0);
+        self.check_place(one).ok()?;
+        self.check_written(one).ok()?;
+        if let Some(races) = &mut self.races {
+            if !races.settled(site, one) {
+                return None;
+            }
+            if !site.strong {
+                races.record_read(site, one, id);
+                races.record_read(site, Run { lane: LANES - 1, ..one }, id);
+            }
+        }
+        self.bytes.load(one, out);
+        for word in out.iter_mut().take((one.bytes).div_ceil(4)) {
+            *word = [word[0]; LANES];
+        }
+        Some(())
+    }
+
+    /// Alignment, bounds, and copies that will land there.
+    #[inline]
+    fn check_place(&self, run: Run) -> Result<(), Fault> {
+        let (address, bytes) = (run.address as u64, run.bytes as u32);
+        if address & u64::from(bytes - 1) != 0 {
+            return Err(misaligned(run.lane, address, bytes));
+        }
+        let inside = self.bytes.size.saturating_sub(run.address) / run.bytes;
+        if inside < run.lanes {
+            return Err(self.out_of_bounds(run, inside));
+        }
+        if self.checks.pending_copies
+            && let Some(found) = self.copies.landing_on(run.address, run.lanes * run.bytes)
+        {
+            return Err(pending(run, found));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn out_of_bounds(&self, run: Run, inside: usize) -> Fault {
+        let address = run.address + inside * run.bytes;
+        let message = format!(
+            "{} bytes at shared address {address:#x}: the block has {} bytes of shared memory",
+            run.bytes, self.bytes.size
+        );
+        fault(FaultKind::OutOfBounds, run.lane + inside, address as u64, message)
+    }
+
+    #[inline]
+    fn check_written(&self, run: Run) -> Result<(), Fault> {
+        if !self.checks.uninitialised_memory {
+            return Ok(());
+        }
+        self.bytes.unwritten(run).map_or(Ok(()), |byte| Err(unwritten(run, byte)))
+    }
+
+    fn wait(&mut self, warp: u32, mask: u32, left: Option<u32>) {
+        if self.copies.any() {
+            let Self { copies, races, bytes, .. } = self;
+            copies.wait(warp as usize, mask, left, |request, lanes| land(races, bytes, warp, request, lanes));
+        }
+    }
+}
+
+/// The lanes' bytes arrive, as their write.
+fn land(races: &mut Option<Races>, bytes: &mut Bytes, warp: u32, request: &Request, lanes: u32) {
+    let access = Access { mask: lanes, addresses: &request.to, bytes: request.bytes };
+    let site = Site { warp, line: request.line, strong: false };
+    let id = races.as_mut().map_or(0, |races| races.begin(request.bytes));
+    for run in Runs::new(access) {
+        if let Some(races) = races {
+            races.record_write(site, run, id);
+        }
+        bytes.store(run, &request.data);
+    }
+}
+
+#[cold]
+fn unwritten(run: Run, byte: usize) -> Fault {
+    let lane = run.lane + (byte - run.address) / run.bytes;
+    let address = run.address + (byte - run.address) / run.bytes * run.bytes;
+    let message = format!("{} bytes at shared address {address:#x}: nothing wrote byte {byte:#x}", run.bytes);
+    fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
+}
+
+#[cold]
+fn pending(run: Run, Collision { address, thread, line }: Collision) -> Fault {
+    let lane = run.lane + (address as usize - run.address) / run.bytes;
+    let message = format!(
+        "shared address {address:#x} is the destination of an asynchronous copy that thread {thread} issued in line {line} and has not waited for"
+    );
+    fault(FaultKind::PendingCopy, lane, address, message)
+}
+
+#[cold]
+fn race(site: Site, run: Run, conflict: Conflict, deed: Deed) -> Fault {
+    let Conflict { lane, address, deed: other_deed, thread: other, line: other_line } = conflict;
+    let thread = site.warp as usize * LANES + lane;
+    let now = match deed {
+        Deed::Read => "reads",
+        Deed::Written => "writes",
+        Deed::Changed => "atomically changes",
+    };
+    let before = match other_deed {
+        Deed::Read => "read",
+        Deed::Written => "wrote",
+        Deed::Changed => "atomically changed",
+    };
+    let message = format!(
+        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",
+        run.bytes, site.line
+    );
+    fault(FaultKind::Race, lane, address as u64, message)
+}

@@ -1,0 +1,34 @@
+//! PTX text → its parts: tokens, then directives, declarations and instructions as they stand. Nothing here knows what
+//! an instruction means; names are slices of the text.
+
+mod lexer;
+mod operand;
+mod parser;
+mod tree;
+mod types;
+
+pub(crate) use parser::parse;
+pub(crate) use tree::{
+    Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space,
+    Statement, Unit, Variable,
+};
+pub(crate) use types::{Kind, Type};
+
+/// A sentence about a place in the text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Complaint {
+    /// Line, from 1.
+    pub line: u32,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl Complaint {
+    /// A sentence about `line`.
+    pub fn new(line: u32, message: impl Into<String>) -> Self {
+        Self { line, message: message.into() }
+    }
+}
+
+/// `Result` with a complaint.
+pub(crate) type Parsed<T> = std::result::Result<T, Complaint>;

@@ -1,0 +1,209 @@
+//! What a module's text says, part by part.
+
+use super::types::Type;
+
+/// A module.
+#[derive(Debug, Default)]
+pub(crate) struct Unit<'a> {
+    /// Variables outside functions.
+    pub variables: Vec<Variable<'a>>,
+    /// Kernels and functions, declared or defined.
+    pub functions: Vec<Function<'a>>,
+}
+
+/// A state space that variables live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Space {
+    /// Registers (formal parameters of functions only).
+    Register,
+    /// Global memory.
+    Global,
+    /// Constant memory.
+    Const,
+    /// Shared memory of a block.
+    Shared,
+    /// A thread's own memory.
+    Local,
+    /// Parameters.
+    Param,
+}
+
+/// A variable.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it lives.
+    pub space: Space,
+    /// Its element type.
+    pub ty: Type,
+    /// All of its bytes; 0 for an array without a length.
+    pub bytes: u64,
+    /// Its alignment in bytes.
+    pub align: u64,
+    /// First bytes, if it is initialised.
+    pub initial: Option<Initial<'a>>,
+    /// Declared `.extern`: defined elsewhere, or dynamic shared memory.
+    pub external: bool,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// What a variable starts with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Initial<'a> {
+    /// The bytes given; the rest is 0.
+    pub bytes: Vec<u8>,
+    /// Addresses to put into them.
+    pub patches: Vec<Patch<'a>>,
+}
+
+/// An address in an initialiser.
+#[derive(Debug, Clone)]
+pub(crate) struct Patch<'a> {
+    /// Where in the bytes.
+    pub at: usize,
+    /// How many bytes.
+    pub bytes: usize,
+    /// Whose address.
+    pub name: &'a str,
+    /// Plus so much.
+    pub offset: i64,
+}
+
+/// A kernel or a function.
+#[derive(Debug)]
+pub(crate) struct Function<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// A kernel (`.entry`).
+    pub entry: bool,
+    /// Line, from 1.
+    pub line: u32,
+    /// What it returns.
+    pub returns: Vec<Variable<'a>>,
+    /// Its parameters.
+    pub parameters: Vec<Variable<'a>>,
+    /// Its body; `None` for a declaration.
+    pub body: Option<Vec<Statement<'a>>>,
+    /// Exact block shape that it demands (`.reqntid`).
+    pub required_block: Option<[u32; 3]>,
+    /// Largest number of threads a block that it allows (`.maxntid`).
+    pub max_threads: Option<u64>,
+}
+
+/// One statement of a body.
+#[derive(Debug)]
+pub(crate) enum Statement<'a> {
+    /// `{`
+    Open,
+    /// `}`
+    Close,
+    /// `.reg`
+    Registers(Registers<'a>),
+    /// A variable in memory.
+    Variable(Variable<'a>),
+    /// `name:`
+    Label(Label<'a>),
+    /// `name: .branchtargets a, b;`
+    Targets(Label<'a>, Vec<&'a str>),
+    /// `name: .callprototype …;`
+    Prototype(Prototype<'a>),
+    /// An instruction.
+    Instruction(Instruction<'a>),
+}
+
+/// A label.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// Registers of one type.
+#[derive(Debug)]
+pub(crate) struct Registers<'a> {
+    /// Their type.
+    pub ty: Type,
+    /// Names, with the count of `%r<10>` where there is one.
+    pub names: Vec<(&'a str, Option<u64>)>,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// The shape of a function that is called through a register.
+#[derive(Debug)]
+pub(crate) struct Prototype<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it returns.
+    pub returns: Vec<Variable<'a>>,
+    /// Its parameters.
+    pub parameters: Vec<Variable<'a>>,
+}
+
+/// An instruction as it stands.
+#[derive(Debug)]
+pub(crate) struct Instruction<'a> {
+    /// The guard predicate, and whether it is negated.
+    pub guard: Option<(&'a str, bool)>,
+    /// What stands before the first dot.
+    pub name: &'a str,
+    /// The suffixes, without their dots.
+    pub suffixes: Vec<&'a str>,
+    /// The operands.
+    pub operands: Vec<Operand<'a>>,
+    /// The parts of a `call`.
+    pub call: Option<Call<'a>>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Where it stands in the text.
+    pub span: (usize, usize),
+}
+
+/// The parts of a `call`.
+#[derive(Debug, Default)]
+pub(crate) struct Call<'a> {
+    /// Where the results go.
+    pub returns: Vec<&'a str>,
+    /// The function, or the register with its address.
+    pub callee: &'a str,
+    /// The arguments.
+    pub arguments: Vec<Operand<'a>>,
+    /// The prototype or list of targets of an indirect call.
+    pub through: Option<&'a str>,
+}
+
+/// An operand.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Operand<'a> {
+    /// A register, special register, variable, label or `_`.
+    Name(&'a str),
+    /// A variable and bytes to add to its address.
+    Offset(&'a str, i64),
+    /// `!p`
+    Not(&'a str),
+    /// `a|b`
+    Both(&'a str, &'a str),
+    /// An integer.
+    Integer(i64),
+    /// `0f…`
+    Single(u32),
+    /// `0d…` or a decimal float.
+    Double(u64),
+    /// `{a, b}`
+    Vector(Vec<Operand<'a>>),
+    /// `[base+offset]`
+    Address(Base<'a>, i64),
+}
+
+/// What an address starts from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Base<'a> {
+    /// A register or variable.
+    Name(&'a str),
+    /// Nothing: the offset is the address.
+    Absolute,
+}
