@@ -41,7 +41,8 @@ fn printed(folder: &Path, arguments: &str) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["", "train", "eval", "predict", "data make", "data show", "info", "verify", "completions"]
+    for command in
+        ["", "train", "eval", "predict", "data make", "data show", "info", "verify", "doctor", "completions"]
     {
         let output = here(&format!("{command} --help"));
         assert!(output.status.success(), "{command}");
@@ -67,6 +68,8 @@ fn wrong_usage_is_one_line_and_code_2() {
     for (arguments, parts) in [
         ("train --batchsize 3", &["--batchsize", "--batch-size"][..]),
         ("train --preset tinny", &["tinny", "nano, tiny, small, base, large", "'tiny'"]),
+        ("train --device gpu", &["--device", "gpu", "auto, cpu, cuda, emulator"]),
+        ("doctor --xml", &["--xml"]),
         ("train --rule fast", &["--rule", "fast", "standard, ssm-video"]),
         ("train --lr 0", &["--lr is 0.0", "above 0"]),
         ("train --lr -1", &["--lr is -1.0"]),
@@ -220,6 +223,52 @@ fn outputs_that_exist_need_force() {
     refused(&run(folder.path(), "data show none.npy"), 1, &["none.npy", "cannot be read"]);
     refused(&run(folder.path(), "eval --checkpoint none"), 1, &["none", "cannot be read"]);
     refused(&run(folder.path(), "verify none"), 1, &["none", "cannot be read"]);
+}
+
+#[test]
+fn devices_that_a_command_does_not_run_on_are_refused_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [
+        "train --preset nano --steps 1 --out run",
+        "eval --checkpoint none",
+        "predict --checkpoint none --input none --output x.gif",
+        "verify none",
+    ] {
+        // With a driver or without, the line says what to take.
+        refused(&run(folder.path(), &format!("{command} --device cuda")), 1, &["--device cpu"]);
+        let emulator = run(folder.path(), &format!("{command} --device emulator"));
+        let name = command.split(' ').next().unwrap();
+        refused(&emulator, 1, &["--device emulator", name, "not run there yet", "--device cpu"]);
+    }
+    assert!(folder.path().read_dir().unwrap().next().is_none(), "nothing is left behind");
+    let config = printed(folder.path(), "--device emulator");
+    assert!(config.lines().any(|line| line == "device = \"emulator\""), "{config}");
+}
+
+#[test]
+fn doctor_tells_what_this_machine_has() {
+    let output = here("doctor");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = stdout(&output);
+    for what in ["processor", "instructions", "memory", "driver", "nccl", "emulator", "--device auto"] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(what)).count(), 1, "{what}: {text}");
+    }
+    let output = here("doctor --json");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && json["cpu"]["threads"].as_u64().unwrap() > 0, "{json}");
+    assert_eq!(json["auto"], "cpu");
+    // Either the driver says why there are no devices, or it has a version.
+    let (error, devices) = (&json["driver"]["error"], json["devices"].as_array().unwrap());
+    assert_eq!(error.is_string(), devices.is_empty(), "{json}");
+
+    let mut broken = program(Path::new("."), "doctor");
+    let output = broken.env("SSMV_EMULATOR_MEMORY", "much").output().unwrap();
+    assert!(output.status.success(), "what is wrong is told, not an error");
+    assert!(stdout(&output).contains("SSMV_EMULATOR_MEMORY is `much`"), "{}", stdout(&output));
 }
 
 #[test]

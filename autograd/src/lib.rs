@@ -1,7 +1,8 @@
-//! Tensors, a tape and operators with CPU kernels: the engine under `ssmv-raw`.
+//! Tensors, a tape and operators with CPU kernels, and the driver seam of the GPU: the engine under `ssmv-raw`.
 //!
 //! A [`Tensor`] is a cheap handle to contiguous memory; operators are methods on it, each an [`Op`] in a folder of its
-//! own under `ops`; [`Tensor::backward`] adds gradients up in [`Gradients`]. Parameters live in an [`Arena`].
+//! own under `ops`; [`Tensor::backward`] adds gradients up in [`Gradients`]. Parameters live in an [`Arena`]. [`cuda`] opens
+//! a GPU, or the emulator that stands in for one.
 
 mod arena;
 mod buffer;
@@ -9,6 +10,7 @@ mod cpu;
 pub mod cuda;
 mod dtype;
 mod error;
+mod host;
 pub mod ops;
 mod shape;
 mod simd;
@@ -19,6 +21,7 @@ pub use arena::{Arena, ArenaLayout, Gradients};
 pub use buffer::{Buffer, peak_bytes, trim};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use host::{HostMemory, host_memory, processor, vector_bits};
 pub use shape::Shape;
 #[doc(hidden)]
 pub use simd::run_wide;

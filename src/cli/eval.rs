@@ -6,6 +6,7 @@ use clap::Args;
 
 use serde::Serialize;
 
+use super::device::must_run_on;
 use super::threads::use_threads;
 use super::{Table, Ui, files};
 use crate::config::{Device, Layout, Rule, TrainConfig, limits};
@@ -110,6 +111,7 @@ struct Report<'a> {
 
 /// Evaluates.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
+    must_run_on(args.device, "eval")?;
     files::must_exist(&args.checkpoint)?;
     args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
     use_threads(args.threads.map(|n| n as usize))?;

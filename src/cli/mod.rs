@@ -2,6 +2,8 @@
 
 pub mod completions;
 pub mod data;
+mod device;
+pub mod doctor;
 pub mod eval;
 mod files;
 pub mod info;
@@ -72,6 +74,9 @@ pub enum Command {
     /// List, write or check the GPU kernels
     #[command(after_help = kernels::EXAMPLES)]
     Kernels(kernels::KernelsArgs),
+    /// Say what this machine has, and what of it is used
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
@@ -107,6 +112,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Info(args) => info::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
         Command::Kernels(args) => kernels::run(args, ui),
+        Command::Doctor(args) => doctor::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::device::must_run_on;
 use super::threads::use_threads;
 use super::{Ui, files, inputs};
 use crate::config::{Device, Layout, TrainConfig, limits};
@@ -73,6 +74,7 @@ const OVERSHOOT: f32 = 1.0;
 
 /// Predicts.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
+    must_run_on(args.device, "predict")?;
     let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
     files::must_exist(&args.input)?;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use ssmv_autograd::DType;
 
+use super::device::must_run_on;
 use super::{Table, Ui, files};
 use crate::config::Device;
 use crate::{Error, Result, verify};
@@ -47,6 +48,7 @@ Examples:
 
 /// Runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
+    must_run_on(args.device, "verify")?;
     args.paths.iter().try_for_each(|path| files::must_exist(path))?;
     verify(args, ui)
 }

@@ -36,11 +36,15 @@ macro_rules! words {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// The fastest device that this machine has
+    /// The fastest that the command runs on here: the processor, so far
     #[default]
     Auto,
     /// The processor
     Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+    /// The PTX emulator: a GPU's kernels on the processor, for tests
+    Emulator,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -72,7 +76,7 @@ pub enum Loss {
 }
 
 impl Device {
-    const WORDS: [&'static str; 2] = ["auto", "cpu"];
+    const WORDS: [&'static str; 4] = ["auto", "cpu", "cuda", "emulator"];
 }
 
 impl ScheduleKind {

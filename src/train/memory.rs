@@ -1,5 +1,7 @@
 //! Whether a training step fits this machine's memory, before anything large is asked for.
 
+use ssmv_autograd::host_memory;
+
 use crate::{
     Error, Result,
     config::TrainConfig,
@@ -20,8 +22,7 @@ const COPIES: u64 = 4;
 pub(super) fn check(config: &TrainConfig) -> Result<()> {
     let Some(preset) = Preset::find(&config.preset) else { return Ok(()) };
     let parameters = outline(preset).0.iter().map(|p| p.layout.numel()).sum();
-    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
-    free.map_or(Ok(()), |free| fits(config, preset, parameters, free))
+    host_memory().map_or(Ok(()), |memory| fits(config, preset, parameters, memory.available))
 }
 
 fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> Result<()> {
@@ -47,12 +48,6 @@ fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> 
     )))
 }
 
-/// Bytes that Linux counts as available, from the text of its `meminfo`.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,12 +66,5 @@ mod tests {
             let error = fits(&config, preset, parameters, 1 << 20).unwrap_err().to_string();
             assert!(error.contains("--preset"), "{error}");
         }
-    }
-
-    #[test]
-    fn reads_what_linux_writes() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    1024 kB\n"), Some(1 << 20));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
-        assert_eq!(available("MemAvailable: x kB"), None);
     }
 }

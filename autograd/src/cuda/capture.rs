@@ -26,14 +26,18 @@ impl Cuda {
         let owner = capturing.owner;
         drop(capturing);
         let graph = shared.driver.end_capture(shared.compute);
-        let graph = result.and_then(|result| Ok((graph?, result)));
-        match graph {
-            Ok((graph, result)) => Ok((Captured { cuda: self.clone(), graph, owner }, result)),
-            Err(error) => {
-                lock(&shared.pool).release(owner);
-                Err(error)
+        let error = match (result, graph) {
+            (Ok(result), Ok(graph)) => return Ok((Captured { cuda: self.clone(), graph, owner }, result)),
+            (Ok(_), Err(error)) => error,
+            (Err(error), graph) => {
+                if let Ok(graph) = graph {
+                    let _ = shared.driver.destroy_graph(graph);
+                }
+                error
             }
-        }
+        };
+        lock(&shared.pool).release(owner);
+        Err(error)
     }
 }
 

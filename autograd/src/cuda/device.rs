@@ -1,28 +1,22 @@
-//! [`Cuda`]: an open device with its pool, its streams and its kernels.
+//! [`Cuda`]: an open device with its pool and its streams.
 
 use std::{
-    any::{Any, TypeId},
-    collections::HashMap,
     fmt,
-    hash::Hash,
     sync::{Arc, Mutex},
 };
 
 use bytemuck::Pod;
-use ssmv_kernels::Kernel;
 
 use super::{
     buffer::{DeviceBuffer, PinnedBuffer},
     driver::*,
     emulated::{Emulated, EmulatorOptions},
+    kernels::Kernels,
     pool::{Pool, PoolReport},
     real::{self, Real},
     table::lock,
 };
 use crate::{Error, Result};
-
-/// Shared memory that a launch may take without asking the driver first.
-const SHARED_UNASKED: u32 = 48 << 10;
 
 /// The devices that a backend has.
 ///
@@ -45,31 +39,7 @@ pub(super) struct Shared {
     pub pool: Mutex<Pool>,
     pub compute: Stream,
     pub copy: Stream,
-    /// Loaded kernels by name; kernels of one name and different text stand side by side.
-    loaded: Mutex<HashMap<String, Vec<Arc<LoadedKernel>>>>,
-    /// For each type of specification, a map from specifications to loaded kernels.
-    specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
-}
-
-/// A kernel on the device.
-#[derive(Debug)]
-pub struct LoadedKernel {
-    kernel: Kernel,
-    module: Module,
-    function: Function,
-    attributes: FunctionAttributes,
-}
-
-impl LoadedKernel {
-    /// The kernel, with its text.
-    pub fn kernel(&self) -> &Kernel {
-        &self.kernel
-    }
-
-    /// What the compiler made of it.
-    pub fn attributes(&self) -> &FunctionAttributes {
-        &self.attributes
-    }
+    pub kernels: Kernels,
 }
 
 impl fmt::Debug for Cuda {
@@ -99,8 +69,7 @@ impl Cuda {
     pub fn over(driver: Arc<dyn Driver>) -> Result<Self> {
         let (compute, copy) = (driver.create_stream()?, driver.create_stream()?);
         let pool = Mutex::new(Pool::new(driver.clone(), compute));
-        let (loaded, specified) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { driver, pool, compute, copy, loaded, specified })))
+        Ok(Self(Arc::new(Shared { driver, pool, compute, copy, kernels: Kernels::default() })))
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -162,72 +131,6 @@ impl Cuda {
         lock(&self.0.pool).trim()
     }
 
-    /// Compiles a kernel, or finds it where it was compiled before.
-    ///
-    /// # Errors
-    /// [`Error::Ptx`] with the compiler's log when its text is refused.
-    pub fn load(&self, kernel: &Kernel) -> Result<Arc<LoadedKernel>> {
-        let mut loaded = lock(&self.0.loaded);
-        let same_name = loaded.entry(kernel.name.clone()).or_default();
-        if let Some(found) = same_name.iter().find(|found| found.kernel == *kernel) {
-            return Ok(found.clone());
-        }
-        let driver = &self.0.driver;
-        let module = driver.load_module(&kernel.name, &kernel.ptx)?;
-        let function = driver.function(module, &kernel.name)?;
-        let attributes = driver.attributes(function)?;
-        if kernel.shared.saturating_add(attributes.static_shared) > SHARED_UNASKED {
-            driver.allow_shared(function, kernel.shared)?;
-        }
-        let new = Arc::new(LoadedKernel { kernel: kernel.clone(), module, function, attributes });
-        same_name.push(new.clone());
-        Ok(new)
-    }
-
-    /// The kernel for a specification. It is written and compiled the first time, and found by the specification from then
-    /// on, so that a step neither writes text nor compares it.
-    pub fn kernel<S>(
-        &self,
-        specification: &S,
-        write: impl FnOnce(&S) -> Result<Kernel>,
-    ) -> Result<Arc<LoadedKernel>>
-    where
-        S: Clone + Eq + Hash + Send + 'static,
-    {
-        if let Some(found) = self.specified::<S, _>(|kernels| kernels.get(specification).cloned()) {
-            return Ok(found);
-        }
-        let loaded = self.load(&write(specification)?)?;
-        self.specified::<S, _>(|kernels| kernels.insert(specification.clone(), loaded.clone()));
-        Ok(loaded)
-    }
-
-    fn specified<S: Eq + Hash + Send + 'static, R: Default>(
-        &self,
-        body: impl FnOnce(&mut HashMap<S, Arc<LoadedKernel>>) -> R,
-    ) -> R {
-        let mut maps = lock(&self.0.specified);
-        let map =
-            maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, Arc<LoadedKernel>>>::default());
-        // The key is the type, so the map is always of it.
-        map.downcast_mut().map(body).unwrap_or_default()
-    }
-
-    /// Runs a kernel with the geometry that it was written for, in the order of the compute stream.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] when the arguments' number or sizes are not those of its parameters.
-    pub fn launch(&self, kernel: &LoadedKernel, arguments: &[Argument]) -> Result<()> {
-        let Kernel { grid, block, shared, .. } = kernel.kernel;
-        let geometry = Geometry { grid, block, shared };
-        self.0.driver.launch(kernel.function, &geometry, arguments, self.0.compute)
-    }
-
-    /// Loads a kernel and runs it: [`Cuda::load`], [`Cuda::launch`].
-    pub fn run(&self, kernel: &Kernel, arguments: &[Argument]) -> Result<()> {
-        self.launch(&*self.load(kernel)?, arguments)
-    }
-
     /// A new mark, for measuring and for waiting.
     pub fn mark(&self) -> Result<Mark> {
         let event = self.0.driver.create_event()?;
@@ -241,9 +144,7 @@ impl Drop for Shared {
         let _ = self.driver.synchronize(self.copy);
         let _ = self.driver.synchronize(self.compute);
         let _ = lock(&self.pool).trim();
-        for kernel in lock(&self.loaded).drain().flat_map(|(_, kernels)| kernels) {
-            let _ = self.driver.unload_module(kernel.module);
-        }
+        self.kernels.unload(&*self.driver);
         let _ = self.driver.destroy_stream(self.copy);
         let _ = self.driver.destroy_stream(self.compute);
     }

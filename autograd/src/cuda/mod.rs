@@ -7,7 +7,7 @@
 //! | `emulated/` | the PTX emulator behind the same trait |
 //! | `header.rs`, `limits.rs`, `table.rs` | what both check and keep |
 //! | `pool.rs` | device memory that is used again, deterministically |
-//! | `device.rs`, `buffer.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
+//! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `nccl.rs` | whether NCCL is there |
 
 mod buffer;
@@ -17,6 +17,7 @@ mod driver;
 mod emulated;
 mod feed;
 mod header;
+mod kernels;
 mod limits;
 mod nccl;
 mod pool;
@@ -25,13 +26,14 @@ mod table;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use capture::Captured;
-pub use device::{Cuda, LoadedKernel, Mark, devices};
+pub use device::{Cuda, Mark, devices};
 pub use driver::{
     Address, Argument, Backend, DeviceInfo, Driver, Event, Function, FunctionAttributes, Geometry, Graph,
     LaunchReport, MemoryInfo, Module, Pinned, Stream,
 };
 pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;
+pub use kernels::LoadedKernel;
 pub use nccl::{Nccl, nccl};
 pub use pool::PoolReport;
 pub use real::{Real, is_usable};

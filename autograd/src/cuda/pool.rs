@@ -264,16 +264,16 @@ mod tests {
 
     #[test]
     fn a_full_device_says_what_is_held() {
-        let mut pool = pool(10_000);
-        let used = pool.take(4000).unwrap();
+        let mut pool = pool(10_240);
+        let used = pool.take(4096).unwrap();
         let waiting = pool.take(5000).unwrap();
         pool.give(waiting);
         // The waiting block makes room.
-        let large = pool.take(6000).unwrap();
+        let large = pool.take(6144).unwrap();
         let error = pool.take(1).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "PTX emulator: out of memory: 1 bytes asked for, 0 of 10000 free, 10000 held by this process of which 10000 \
+            "PTX emulator: out of memory: 1 bytes asked for, 0 of 10240 free, 10240 held by this process of which 10240 \
              are in use; take a smaller batch"
         );
         assert!(matches!(error, Error::OutOfMemory { asked: 1, .. }));

@@ -94,10 +94,7 @@ pub(super) fn matrix_kernel(gemm: &Gemm, cut: Cut, target: Target) -> Kernel {
                         None => output.store(index, column, values),
                         Some(parts) => {
                             let at = parts.at_wide(part.mul_wide(m * n) + index.to::<U64>());
-                            match values {
-                                [one] => at.store(*one),
-                                _ => F32::store_vector(at, values),
-                            }
+                            F32::store(at, values);
                         }
                     }
                 });

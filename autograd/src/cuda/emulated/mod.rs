@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Instant,
 };
@@ -26,6 +26,8 @@ use crate::{Error, Result};
 
 /// The name of the emulated device.
 const NAME: &str = "PTX emulator";
+/// The emulator's memory is counted in whole grains.
+const GRAIN: u64 = 256;
 
 /// An emulated device.
 #[derive(Debug)]
@@ -33,7 +35,6 @@ pub struct Emulated {
     device: DeviceInfo,
     memory: Memory,
     run: ssmv_emulator::Options,
-    used: AtomicU64,
     captures: Captures<Vec<Work>>,
     blocks: Ranges<()>,
     pinned: Table<Mutex<PinnedBlock>>,
@@ -122,7 +123,6 @@ impl Emulated {
                 budget: options.budget,
                 ..Default::default()
             },
-            used: AtomicU64::new(0),
             captures: Captures::default(),
             blocks: Ranges::default(),
             pinned: Table::new("pinned memory"),
@@ -206,7 +206,7 @@ impl Driver for Emulated {
 
     fn memory(&self) -> Result<MemoryInfo> {
         let total = self.device.memory;
-        Ok(MemoryInfo { free: total.saturating_sub(self.used.load(Ordering::Relaxed)), total })
+        Ok(MemoryInfo { free: total.saturating_sub(self.memory.used()), total })
     }
 
     fn checks_bounds(&self) -> bool {
@@ -216,20 +216,18 @@ impl Driver for Emulated {
     fn allocate(&self, bytes: u64) -> Result<Address> {
         self.captures.refuse_here("allocate device memory")?;
         let MemoryInfo { free, total } = self.memory()?;
-        if bytes > free {
+        if bytes.div_ceil(GRAIN) > free / GRAIN {
             let device = NAME.to_owned();
             return Err(Error::OutOfMemory { device, asked: bytes, free, total, pool: String::new() });
         }
         let address = self.memory.alloc(bytes.max(1)).map_err(fault)?;
-        self.used.fetch_add(bytes, Ordering::Relaxed);
         self.blocks.insert(address, bytes, ());
         Ok(Address(address))
     }
 
     fn free(&self, address: Address) -> Result<()> {
         self.captures.refuse_here("free device memory")?;
-        let (bytes, ()) = self.blocks.remove(address.0)?;
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.blocks.remove(address.0)?;
         self.memory.free(address.0).map_err(fault)
     }
 

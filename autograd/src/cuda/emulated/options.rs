@@ -1,6 +1,6 @@
 //! What device the emulator plays.
 
-use crate::{Error, Result};
+use crate::{Error, Result, host_memory};
 
 /// Memory where the host does not say how much it has.
 const MEMORY_OTHERWISE: u64 = 4 << 30;
@@ -25,9 +25,8 @@ impl Default for EmulatorOptions {
     /// Half of the host's free memory, an H100, all checks.
     fn default() -> Self {
         let options = ssmv_emulator::Options::default();
-        let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
         Self {
-            memory: meminfo.and_then(|text| available(&text)).map_or(MEMORY_OTHERWISE, |bytes| bytes / 2),
+            memory: host_memory().map_or(MEMORY_OTHERWISE, |memory| memory.available / 2),
             capability: (9, 0),
             checks: options.checks,
             budget: options.budget,
@@ -75,12 +74,6 @@ impl EmulatorOptions {
         }
         Ok(options)
     }
-}
-
-/// Bytes that Linux counts as available, from the text of its `meminfo`.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! Kernels on a device: compiled once, found again, launched.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex},
+};
+
+use ssmv_kernels::{Kernel, Work};
+
+use super::{
+    device::Cuda,
+    driver::{Argument, Driver, Function, FunctionAttributes, Geometry, Module},
+    table::lock,
+};
+use crate::Result;
+
+/// What a device has compiled.
+#[derive(Debug, Default)]
+pub(super) struct Kernels {
+    /// By name; texts of one name stand side by side.
+    compiled: Mutex<HashMap<String, Vec<Arc<Compiled>>>>,
+    /// For each type of specification, a map from specifications to [`LoadedKernel`].
+    specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    name: String,
+    ptx: String,
+    module: Module,
+    function: Function,
+    attributes: FunctionAttributes,
+    /// Bytes of dynamic shared memory that the driver was asked to allow.
+    allowed_shared: Mutex<u32>,
+}
+
+/// A kernel on the device, with the geometry that it was written for.
+#[derive(Clone, Debug)]
+pub struct LoadedKernel {
+    code: Arc<Compiled>,
+    geometry: Geometry,
+    work: Work,
+}
+
+impl LoadedKernel {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.code.name
+    }
+
+    /// The shape of its launches.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// What the compiler made of it.
+    pub fn attributes(&self) -> &FunctionAttributes {
+        &self.code.attributes
+    }
+
+    /// What it must move and do.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Whether two run the same compiled text.
+    pub fn shares_code(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.code, &other.code)
+    }
+}
+
+impl Kernels {
+    fn compiled(&self, driver: &dyn Driver, name: &str, ptx: &str) -> Result<Arc<Compiled>> {
+        let mut compiled = lock(&self.compiled);
+        let same_name = compiled.entry(name.to_owned()).or_default();
+        if let Some(found) = same_name.iter().find(|found| found.ptx == ptx) {
+            return Ok(found.clone());
+        }
+        let module = driver.load_module(name, ptx)?;
+        let function = driver.function(module, name)?;
+        let new = Arc::new(Compiled {
+            name: name.to_owned(),
+            ptx: ptx.to_owned(),
+            module,
+            function,
+            attributes: driver.attributes(function)?,
+            allowed_shared: Mutex::new(0),
+        });
+        same_name.push(new.clone());
+        Ok(new)
+    }
+
+    fn specified<S: Eq + Hash + Send + 'static, R: Default>(
+        &self,
+        body: impl FnOnce(&mut HashMap<S, LoadedKernel>) -> R,
+    ) -> R {
+        let mut maps = lock(&self.specified);
+        let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, LoadedKernel>>::default());
+        // The key is the type, so the map is always of it.
+        map.downcast_mut().map(body).unwrap_or_default()
+    }
+
+    /// Forgets all of it.
+    pub fn unload(&self, driver: &dyn Driver) {
+        for code in lock(&self.compiled).drain().flat_map(|(_, same_name)| same_name) {
+            let _ = driver.unload_module(code.module);
+        }
+    }
+}
+
+impl Cuda {
+    /// Compiles a kernel, or finds it where its text was compiled before.
+    ///
+    /// # Errors
+    /// [`Error::Ptx`](crate::Error::Ptx) with the compiler's log when the text is refused.
+    pub fn load(&self, kernel: &Kernel) -> Result<LoadedKernel> {
+        let shared = self.shared();
+        let code = shared.kernels.compiled(&*shared.driver, &kernel.name, &kernel.ptx)?;
+        let mut allowed = lock(&code.allowed_shared);
+        // The driver takes the last word for it, so the word only ever grows.
+        if kernel.shared > *allowed {
+            shared.driver.allow_shared(code.function, kernel.shared)?;
+            *allowed = kernel.shared;
+        }
+        drop(allowed);
+        let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
+        Ok(LoadedKernel { code, geometry, work: kernel.work })
+    }
+
+    /// The kernel for a specification. It is written and compiled the first time, and found by the specification from then
+    /// on, so that a step neither writes text nor compares it.
+    pub fn kernel<S>(
+        &self,
+        specification: &S,
+        write: impl FnOnce(&S) -> Result<Kernel>,
+    ) -> Result<LoadedKernel>
+    where
+        S: Clone + Eq + Hash + Send + 'static,
+    {
+        let kernels = &self.shared().kernels;
+        if let Some(found) = kernels.specified::<S, _>(|known| known.get(specification).cloned()) {
+            return Ok(found);
+        }
+        let loaded = self.load(&write(specification)?)?;
+        kernels.specified::<S, _>(|known| known.insert(specification.clone(), loaded.clone()));
+        Ok(loaded)
+    }
+
+    /// Runs a kernel, in the order of the compute stream.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`](crate::Error::Misuse) when the arguments' number or sizes are not those of its parameters.
+    pub fn launch(&self, kernel: &LoadedKernel, arguments: &[Argument]) -> Result<()> {
+        let shared = self.shared();
+        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, shared.compute)
+    }
+
+    /// [`Cuda::load`] and [`Cuda::launch`].
+    pub fn run(&self, kernel: &Kernel, arguments: &[Argument]) -> Result<()> {
+        self.launch(&self.load(kernel)?, arguments)
+    }
+}

@@ -1,0 +1,181 @@
+//! The calls to the CUDA driver: each object with its calls, its context made current first and its end in `Drop`.
+//! All `unsafe` of the real driver is here.
+
+#[macro_use]
+mod object;
+mod memory;
+mod module;
+mod stream;
+
+use std::{
+    ffi::{CStr, c_char, c_int},
+    ptr,
+    sync::Arc,
+};
+
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+
+pub(super) use memory::{Block, PinnedBlock};
+pub(super) use module::{Function, Module};
+pub(super) use stream::{Event, Graph, Stream};
+
+use super::failure::{self, check};
+use crate::{
+    Error, Result,
+    cuda::driver::{DeviceInfo, MemoryInfo},
+};
+
+/// Brings the driver's functions in, for this folder to take from here alone, and keeps their names: the bindings panic
+/// where one is missing, so all are looked up before the first call. All are in CUDA 11.4.
+macro_rules! functions {
+    ($($name:ident)*) => {
+        use cudarc::driver::sys::{$($name),*};
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+functions! {
+    cuCtxSetCurrent cuDeviceGet cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetName cuDeviceGetPCIBusId
+    cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain cuDeviceTotalMem_v2 cuDriverGetVersion cuEventCreate
+    cuEventDestroy_v2 cuEventElapsedTime cuEventRecord cuEventSynchronize cuFuncGetAttribute cuFuncSetAttribute
+    cuGetErrorName cuGetErrorString cuGraphDestroy cuGraphExecDestroy cuGraphInstantiateWithFlags cuGraphLaunch cuInit
+    cuLaunchKernel cuMemAlloc_v2 cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemcpyDtoDAsync_v2
+    cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2 cuMemsetD8Async cuModuleGetFunction cuModuleLoadDataEx cuModuleUnload
+    cuStreamBeginCapture_v2 cuStreamCreate cuStreamDestroy_v2 cuStreamEndCapture cuStreamSynchronize cuStreamWaitEvent
+}
+
+/// Opens the driver's library and initialises it; gives the CUDA version that it speaks, as the driver writes it:
+/// 12040 for 12.4.
+pub(super) fn initialise() -> Result<u32> {
+    // SAFETY: opening a library runs its initialisers; the only names tried are those of NVIDIA's driver.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::NoDevice(failure::NO_DRIVER.into()));
+    }
+    // SAFETY: the library was found just now, so this opens it and does not panic.
+    let library = unsafe { sys::culib() };
+    for name in NAMES {
+        // SAFETY: the symbol is only looked up, never called through this type.
+        if unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err() {
+            return Err(Error::NoDevice(failure::too_old(name)));
+        }
+    }
+    // SAFETY: takes no pointer; may be called any number of times from any thread.
+    check(unsafe { cuInit(0) }, || "start the CUDA driver".into())?;
+    let mut version: c_int = 0;
+    // SAFETY: writes one integer to a live variable.
+    check(unsafe { cuDriverGetVersion(&mut version) }, || "ask for the driver's version".into())?;
+    Ok(version.unsigned_abs())
+}
+
+/// How many devices there are. The driver is initialised.
+pub(super) fn device_count() -> Result<u32> {
+    let mut count: c_int = 0;
+    // SAFETY: writes one integer to a live variable.
+    check(unsafe { cuDeviceGetCount(&mut count) }, || "count the devices".into())?;
+    Ok(count.unsigned_abs())
+}
+
+/// What device `ordinal` is. The driver is initialised.
+pub(super) fn device_info(ordinal: u32, version: u32) -> Result<DeviceInfo> {
+    let device = device(ordinal)?;
+    let mut name: [c_char; 256] = [0; 256];
+    let mut pci: [c_char; 32] = [0; 32];
+    let mut memory = 0;
+    let operation = || format!("describe device {ordinal}");
+    // SAFETY: writes at most the given length, its closing zero included, to a live array.
+    check(unsafe { cuDeviceGetName(name.as_mut_ptr(), name.len() as c_int, device) }, operation)?;
+    // SAFETY: the same.
+    check(unsafe { cuDeviceGetPCIBusId(pci.as_mut_ptr(), pci.len() as c_int, device) }, operation)?;
+    // SAFETY: writes one integer to a live variable.
+    check(unsafe { cuDeviceTotalMem_v2(&mut memory, device) }, operation)?;
+    let attribute = |which: Attribute| {
+        let mut value: c_int = 0;
+        // SAFETY: writes one integer to a live variable.
+        check(unsafe { cuDeviceGetAttribute(&mut value, which, device) }, operation)?;
+        Ok::<u32, Error>(value.unsigned_abs())
+    };
+    Ok(DeviceInfo {
+        ordinal,
+        name: text(&name),
+        memory: memory as u64,
+        capability: (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
+        shared_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        driver: failure::version(version),
+        pci: text(&pci),
+    })
+}
+
+fn device(ordinal: u32) -> Result<sys::CUdevice> {
+    let mut device = 0;
+    let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+    // SAFETY: writes one integer to a live variable.
+    check(unsafe { cuDeviceGet(&mut device, number) }, || format!("open device {ordinal}"))?;
+    Ok(device)
+}
+
+/// The characters up to the closing zero.
+fn text(characters: &[c_char]) -> String {
+    let bytes: Vec<u8> = characters.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A device's primary context.
+#[derive(Debug)]
+pub(super) struct Context {
+    device: sys::CUdevice,
+    raw: sys::CUcontext,
+}
+
+// SAFETY: the driver's functions may be called from any thread, and a context may be current on several.
+unsafe impl Send for Context {}
+// SAFETY: the same.
+unsafe impl Sync for Context {}
+
+impl Context {
+    pub fn open(ordinal: u32) -> Result<Arc<Self>> {
+        let device = device(ordinal)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: writes one pointer to a live variable; `device` came from the driver.
+        let code = unsafe { cuDevicePrimaryCtxRetain(&mut raw, device) };
+        check(code, || format!("open device {ordinal}"))?;
+        Ok(Arc::new(Self { device, raw }))
+    }
+
+    /// Makes the context current on this thread; every call below begins with it.
+    fn enter(&self) -> Result<()> {
+        // SAFETY: the context was retained and is released in `drop` alone.
+        check(unsafe { cuCtxSetCurrent(self.raw) }, || "enter the device's context".into())
+    }
+
+    pub fn memory(&self) -> Result<MemoryInfo> {
+        self.enter()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: writes two integers to live variables.
+        check(unsafe { cuMemGetInfo_v2(&mut free, &mut total) }, || "ask for the free memory".into())?;
+        Ok(MemoryInfo { free: free as u64, total: total as u64 })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: undoes the one retain of `open`; all objects of the context hold it and are gone.
+        unsafe { cuDevicePrimaryCtxRelease_v2(self.device) };
+    }
+}
+
+/// The driver's name for an error and its own words for it. The driver's library is open: the code came from it.
+pub(super) fn words(code: sys::CUresult) -> (String, String) {
+    let text = |get: unsafe fn(sys::CUresult, *mut *const c_char) -> sys::CUresult| {
+        let mut text: *const c_char = ptr::null();
+        // SAFETY: writes one pointer to a live variable: to a constant string of the library, or null.
+        let known = unsafe { get(code, &mut text) } == sys::CUresult::CUDA_SUCCESS && !text.is_null();
+        // SAFETY: the string ends with a zero and lives as long as the library, which is never closed.
+        known.then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    };
+    let name = text(cuGetErrorName).unwrap_or_else(|| format!("error {}", code as u32));
+    (name, text(cuGetErrorString).unwrap_or_else(|| "no description".into()))
+}

@@ -1,0 +1,27 @@
+//! What all objects of a context have in common.
+
+/// An object of a context: a raw handle that `Drop` gives back.
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident($raw:ty), $destroy:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(in crate::cuda::real) struct $name {
+            pub(super) context: std::sync::Arc<super::Context>,
+            pub(super) raw: $raw,
+        }
+
+        // SAFETY: the driver's functions take its handles from any thread.
+        unsafe impl Send for $name {}
+        // SAFETY: the same.
+        unsafe impl Sync for $name {}
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                if self.context.enter().is_ok() {
+                    // SAFETY: the handle is live and nobody else has it; the driver lets work that uses it finish.
+                    unsafe { super::$destroy(self.raw) };
+                }
+            }
+        }
+    };
+}
