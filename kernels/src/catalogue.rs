@@ -1,11 +1,11 @@
 //! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
 //! benchmarks measure.
 
-use crate::{Kernel, Target, gemm, optim, pointwise, reduce};
+use crate::{Kernel, Target, gemm, optim, pointwise, reduce, tour};
 
 /// The families, each with its own catalogue.
 const FAMILIES: &[fn(Target) -> Vec<Kernel>] =
-    &[pointwise::catalogue, reduce::catalogue, optim::catalogue, gemm::catalogue];
+    &[pointwise::catalogue, reduce::catalogue, optim::catalogue, gemm::catalogue, tour::catalogue];
 
 /// The kernels of all families for a target, family by family. Names are unique.
 pub fn catalogue(target: Target) -> Vec<Kernel> {

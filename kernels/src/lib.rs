@@ -14,6 +14,7 @@ pub mod ptx;
 pub mod reduce;
 pub mod span;
 pub mod tile;
+pub mod tour;
 
 pub use catalogue::catalogue;
 pub use error::{Error, Result};
