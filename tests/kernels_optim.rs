@@ -26,12 +26,9 @@ const TARGET: Target = Target::Sm80;
 /// Runs a kernel; holds it to whole sectors and to shared memory without bank conflicts.
 fn launch(kernel: &Kernel, args: &[Arg]) -> Vec<Vec<u8>> {
     let (outputs, report) = run(kernel, args);
-    // A GPU does not count.
-    if let Some(report) = report {
-        assert!(report.global_requests > 0, "{}: no traffic was counted", kernel.name);
-        assert_eq!(report.global_sectors, report.global_sectors_ideal, "{}: not coalesced", kernel.name);
-        assert_eq!(report.bank_conflicts, 0, "{}", kernel.name);
-    }
+    assert!(report.global_requests > 0, "{}: no traffic was counted", kernel.name);
+    assert_eq!(report.global_sectors, report.global_sectors_ideal, "{}: not coalesced", kernel.name);
+    assert_eq!(report.bank_conflicts, 0, "{}", kernel.name);
     outputs
 }
 
@@ -174,6 +171,7 @@ impl Pair {
         };
         let max_norm = rng.random::<bool>().then(|| rng.random_range(0.01..1.0));
         let scale = 2f32.powi(rng.random_range(-3..17));
+        let updates = rng.random_range(0..5000);
         let state = StepState {
             beta1: optimiser.beta1,
             beta2: optimiser.beta2,
@@ -181,6 +179,7 @@ impl Pair {
             weight_decay: optimiser.weight_decay,
             max_norm: max_norm.unwrap_or(f64::INFINITY),
             interval: 2,
+            updates,
             scale,
             ..StepState::default()
         };
@@ -200,7 +199,7 @@ impl Pair {
             max_norm,
             loss_scale: LossScale::new(scale, 2.0, 0.5, 2).unwrap(),
             steps: 0,
-            updates: 0,
+            updates,
         };
         Self { case: format!("{n} elements, seed {seed}"), rng, used, device, host }
     }
@@ -288,7 +287,7 @@ fn bytes_of(device: Device) -> [Vec<u8>; 4] {
 fn an_infinity_or_nan_anywhere_leaves_every_byte() {
     for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, 8191), (f32::NEG_INFINITY, 8192), (f32::NAN, 9000)] {
         for (pair, before) in [one_bad::<F16>(bad, at), one_bad::<F32>(bad, at)] {
-            assert_eq!((pair.device.state.found_inf, pair.device.state.updates), (1, 2), "{bad} at {at}");
+            assert_eq!(pair.device.state.found_inf, 1, "{bad} at {at}");
             assert!(bytes_of(pair.device) == before, "{bad} at {at}");
         }
     }
@@ -298,7 +297,7 @@ fn an_infinity_or_nan_anywhere_leaves_every_byte() {
 fn the_largest_numbers_are_no_infinity() {
     let taken = [one_bad::<F16>(65504.0, 5000), one_bad::<F32>(f32::MAX, 5000)];
     for (pair, before) in taken {
-        assert_eq!((pair.device.state.found_inf, pair.device.state.updates), (0, 3));
+        assert_eq!(pair.device.state.found_inf, 0);
         assert!(bytes_of(pair.device) != before);
     }
 }
@@ -308,12 +307,13 @@ fn an_overflow_elsewhere_skips_one_step() {
     let mut pair = Pair::draw(300, true, 7);
     let gradients = pair.gradients::<F16>();
     pair.device.state.overflow = 1;
-    let before = pair.device.arenas.clone();
+    let (before, updates) = (pair.device.arenas.clone(), pair.device.state.updates);
     pair.device.step::<F16>(&gradients, 0.1);
     assert_eq!((pair.device.state.found_inf, pair.device.state.overflow), (1, 0));
     assert!(pair.device.arenas == before);
     pair.device.step::<F16>(&gradients, 0.1);
-    assert_eq!((pair.device.state.found_inf, pair.device.state.updates, pair.device.state.steps), (0, 1, 2));
+    let state = pair.device.state;
+    assert_eq!((state.found_inf, state.updates, state.steps), (0, updates + 1, 2));
     assert!(pair.device.arenas != before);
 }
 

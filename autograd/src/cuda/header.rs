@@ -16,8 +16,21 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Reads a module that is meant for a device.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the device can never run it, or when it is no text.
+    pub fn of(name: &str, ptx: &str, device: &DeviceInfo) -> Result<Self> {
+        if let Some(at) = ptx.find('\0') {
+            return Err(Error::misuse(name, format!("the PTX has a zero byte at {at}")));
+        }
+        let header = Self::read(ptx);
+        header.check_target(name, device)?;
+        Ok(header)
+    }
+
     /// Reads a module. What cannot be understood is left out: the driver's compiler will say what is wrong with it.
-    pub fn read(ptx: &str) -> Self {
+    fn read(ptx: &str) -> Self {
         let text = without_comments(ptx);
         let mut header = Self::default();
         let word_after = |directive: &str| {
@@ -42,7 +55,7 @@ impl Header {
     }
 
     /// An error when the device can never run the module.
-    pub fn check_target(&self, name: &str, device: &DeviceInfo) -> Result<()> {
+    fn check_target(&self, name: &str, device: &DeviceInfo) -> Result<()> {
         let (major, minor) = device.capability;
         let Some(number) = self.target.strip_prefix("sm_") else { return Ok(()) };
         let exact = number.ends_with(|c: char| c.is_ascii_alphabetic());

@@ -4,7 +4,7 @@ use ssmv_autograd::{
     Result,
     cuda::{Backend, Cuda, Feed},
 };
-use ssmv_kernels::{Kernel, Target, Work};
+use ssmv_kernels::{Kernel, Target, Work, pointwise::silu, ptx::F32};
 
 use crate::{SAXPY, drivers, refused};
 
@@ -107,6 +107,26 @@ fn kernels_are_compiled_once() {
             cuda.load(&Kernel { name: "nothing".to_owned(), ptx: ".version".to_owned(), ..kernel(1) }),
             &["nothing"],
         );
+    });
+}
+
+#[test]
+fn kernels_of_the_kernel_crate_run() {
+    on_every_device(|cuda| {
+        let values: Vec<f32> = (0..1000).map(|i| (i as f32 - 500.0) / 50.0).collect();
+        let x = cuda.copy_of(&values).unwrap();
+        let y = cuda.stale::<f32>(values.len()).unwrap();
+        let loaded = cuda
+            .kernel(&("silu", values.len()), |_| Ok(silu::<F32>(values.len() as u32, Target::Sm80)))
+            .unwrap();
+        cuda.launch(&loaded, &[(&x).into(), (&y).into()]).unwrap();
+        for (i, (y, x)) in y.download().unwrap().iter().zip(&values).enumerate() {
+            let expected = x / (1.0 + (-x).exp());
+            assert!(
+                (y - expected).abs() <= 1e-5 * expected.abs().max(1e-3),
+                "[{i}] silu({x}) = {y}, not {expected}"
+            );
+        }
     });
 }
 

@@ -168,12 +168,8 @@ pub fn compare<H: Host>(case: &str, got: &[f32], want: &[f64], tolerance: Tolera
     }
 }
 
-/// Panics unless every access to memory was one piece of whole sectors, and shared memory had no conflicts. A GPU does not
-/// count.
-pub fn assert_coalesced(case: &str, report: Option<&Report>) {
-    let Some(report) = report else {
-        return;
-    };
+/// Panics unless every access to memory was one piece of whole sectors, and shared memory had no conflicts.
+pub fn assert_coalesced(case: &str, report: &Report) {
     assert_eq!(report.bank_conflicts, 0, "{case}: bank conflicts");
     assert_eq!(report.global_sectors, report.global_sectors_ideal, "{case}: sectors beyond the ideal");
     assert!(report.global_sectors > 0, "{case}: no traffic was counted");

@@ -1,5 +1,5 @@
-//! Runs kernels on fresh buffers: on the emulator, under all checks, or on a GPU where `SSMV_TEST_DEVICE` is `cuda`. There
-//! the emulator runs them too, and what differs to the bit is appended to the file that `SSMV_BITS` names.
+//! Runs kernels on fresh buffers: on the emulator, under all checks, or on a GPU where `SSMV_TEST_DEVICE` is `cuda`. Then
+//! the emulator runs them too: it counts, and what differs to the bit is appended to the file that `SSMV_BITS` names.
 
 use std::{
     io::Write,
@@ -18,12 +18,10 @@ pub enum Arg<'a> {
     Out(usize),
     /// A buffer that the kernel reads and writes.
     InOut(&'a [u8]),
-    /// The buffer of an earlier argument.
+    /// The buffer of the argument of this number.
     Same(usize),
     /// No memory at all: any access is an error.
     Null,
-    /// A number.
-    U32(u32),
     /// A number.
     F32(f32),
 }
@@ -54,20 +52,21 @@ pub fn targets() -> Vec<Target> {
 }
 
 /// [`run_all`] of one kernel.
-pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Option<Report>) {
+pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     run_all(std::slice::from_ref(kernel), args)
 }
 
-/// Launches the kernels in order, all with the same arguments. The contents of the `Out` and `InOut` buffers in order, and
-/// the launches' counts added up where the device counts. Panics with the device's error.
-pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Option<Report>) {
+/// Launches the kernels in order, all with the same arguments. The contents of the `Out` and `InOut` buffers in order, as
+/// the device under test left them, and the emulator's counts added up. Panics with the device's error.
+pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     let device = device();
-    let outputs = launch(device, kernels, args);
+    let (outputs, report) = launch(device, kernels, args);
     match device.driver().backend() {
-        Backend::Emulated => (outputs.0, Some(outputs.1)),
+        Backend::Emulated => (outputs, report),
         Backend::Real => {
-            compare(kernels, &outputs.0, &launch(&shadow(), kernels, args).0);
-            (outputs.0, None)
+            let (emulated, report) = launch(&shadow(), kernels, args);
+            compare(kernels, &outputs, &emulated);
+            (outputs, report)
         }
     }
 }
@@ -80,10 +79,6 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
     let mut arguments: Vec<Argument> = Vec::new();
     for arg in args {
         let (buffer, out) = match arg {
-            Arg::U32(x) => {
-                arguments.push((*x).into());
-                continue;
-            }
             Arg::F32(x) => {
                 arguments.push((*x).into());
                 continue;

@@ -35,7 +35,7 @@ fn output<H: Host>(kernel: &Kernel, n: usize, inputs: &[&[u8]], number: Option<f
     args.extend(number.map(Arg::F32));
     let (outputs, report) = run(kernel, &args);
     if n == ALIGNED {
-        assert_coalesced(&kernel.name, report.as_ref());
+        assert_coalesced(&kernel.name, &report);
     }
     H::decode(&outputs[0])
 }
@@ -170,7 +170,7 @@ fn sums_take_several_sources<H: Host>() {
         let want: Vec<_> = x.iter().zip(&sum).map(|(&x, &s)| (s + x).into()).collect();
         compare::<Single>(&kernel.name, &Single::decode(&outputs[0]), &want, Tolerance::Exact);
         if n == ALIGNED {
-            assert_coalesced(&kernel.name, report.as_ref());
+            assert_coalesced(&kernel.name, &report);
         }
     }
 }

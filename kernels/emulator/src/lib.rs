@@ -2,11 +2,54 @@
 //! in shared memory, barriers that not all threads reach.
 //!
 //! [`Module::parse`] reads the text, [`Memory`] is the device's global memory, [`launch`] runs a kernel over a grid.
+//!
+//! ```
+//! use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, launch};
+//!
+//! let text = "
+//! .version 7.0
+//! .target sm_80
+//! .address_size 64
+//! .visible .entry double(.param .u64 x, .param .u32 n)
+//! {
+//!     .reg .pred %p;
+//!     .reg .b32 %i, %n, %v;
+//!     .reg .b64 %x, %at;
+//!     ld.param.u64 %x, [x];
+//!     ld.param.u32 %n, [n];
+//!     mov.u32 %i, %tid.x;
+//!     setp.ge.u32 %p, %i, %n;
+//!     @%p bra DONE;
+//!     mul.wide.u32 %at, %i, 4;
+//!     add.u64 %at, %at, %x;
+//!     ld.global.u32 %v, [%at];
+//!     add.u32 %v, %v, %v;
+//!     st.global.u32 [%at], %v;
+//! DONE:
+//!     ret;
+//! }";
+//! let memory = Memory::new(1 << 20);
+//! let module = Module::parse("double.ptx", text)?.load(&memory)?;
+//! let x = memory.alloc(4 * 3)?;
+//! memory.write(x, &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])?;
+//! let geometry = Geometry { grid: [1, 1, 1], block: [32, 1, 1], shared: 0 };
+//! let run = |n: u32| launch(&memory, &module, "double", &geometry, &[&x.to_le_bytes(), &n.to_le_bytes()], &Options::default());
+//!
+//! let report = run(3)?;
+//! let mut out = [0; 12];
+//! memory.read(x, &mut out)?;
+//! assert_eq!(out, [2, 0, 0, 0, 4, 0, 0, 0, 6, 0, 0, 0]);
+//! assert_eq!(report.global_sectors, 2);
+//!
+//! // One element too many.
+//! let Err(Error::Kernel { line, thread, fault, .. }) = run(4) else { panic!("not caught") };
+//! assert_eq!((line, thread, fault.kind), (17, [3, 0, 0], FaultKind::OutOfBounds));
+//! # Ok::<(), Error>(())
+//! ```
 
 mod error;
 mod machine;
 mod memory;
-#[allow(dead_code)]
 mod numerics;
 mod options;
 mod report;

@@ -9,6 +9,7 @@ pub use plan::{Gemm, Plan};
 
 use crate::{
     Kernel, Target,
+    pointwise::unary::{RELU, SIGMOID, SILU, SOFTPLUS},
     ptx::{Asm, F32, Reg},
     tile::Major,
 };
@@ -68,10 +69,10 @@ impl Activation {
     fn apply<'k>(self, k: &'k Asm, x: Reg<'k, F32>) -> Reg<'k, F32> {
         match self {
             Self::Identity => x,
-            Self::Relu => x.max_nan(0.0),
-            Self::Silu => x * k.sigmoid(x),
-            Self::Sigmoid => k.sigmoid(x),
-            Self::Softplus => k.softplus(x),
+            Self::Relu => (RELU.value)(k, x),
+            Self::Silu => (SILU.value)(k, x),
+            Self::Sigmoid => (SIGMOID.value)(k, x),
+            Self::Softplus => (SOFTPLUS.value)(k, x),
         }
     }
 }

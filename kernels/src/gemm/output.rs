@@ -24,10 +24,10 @@ impl<'k> Array<'k> {
     }
 
     /// `count` elements (1 or 4) from `index` on, as f32.
-    fn load(self, index: Reg<'k, U32>, count: u32) -> Vec<Reg<'k, F32>> {
+    fn load(self, index: Reg<'k, U32>, count: usize) -> Vec<Reg<'k, F32>> {
         match self {
-            Self::Half(p) => F16::load(p.at(index), count),
-            Self::Float(p) => F32::load(p.at(index), count),
+            Self::Half(p) => F16::load(p.at(index), count as u32),
+            Self::Float(p) => F32::load(p.at(index), count as u32),
         }
     }
 
@@ -66,7 +66,7 @@ impl<'k> Output<'k> {
         let mut values = sums.to_vec();
         for (array, at) in [(self.bias, column), (self.residual, index)] {
             if let Some(array) = array {
-                let addends = array.load(at, values.len() as u32);
+                let addends = array.load(at, values.len());
                 values = values.into_iter().zip(addends).map(|(v, x)| v + x).collect();
             }
         }

@@ -1,10 +1,11 @@
 //! The second kernel of a product whose k is split.
 
-use super::{Gemm, output::Output};
+use super::{Epilogue, output::Output};
 use crate::{
     Kernel, Target, Work,
     ptx::{Asm, F16, F32, Launch},
     span::Real,
+    tile::Product,
 };
 
 /// Threads of a block.
@@ -12,8 +13,8 @@ const BLOCK: u32 = 256;
 
 /// C[i] = f(Σₛ workspace[s][i]), the parts added in order: the same bits, run after run.  Must read 4 bytes a part and
 /// element and write C: bound by memory (most of it L2).
-pub(super) fn reduce_kernel(gemm: &Gemm, splits: u32, target: Target) -> Kernel {
-    let Gemm { m, n, epilogue, .. } = *gemm;
+pub(super) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Target) -> Kernel {
+    let Product { m, n, splits, .. } = *product;
     let width = if n.is_multiple_of(4) { 4 } else { 1 };
     let total = m * n;
     let name = format!("gemm_reduce_m{m}_n{n}_split{splits}{}", epilogue.name());
@@ -32,7 +33,10 @@ pub(super) fn reduce_kernel(gemm: &Gemm, splits: u32, target: Target) -> Kernel 
         k.if_(i.lt(total), || {
             let (_, column) = k.divide(i, n);
             let first = workspace.at(i);
-            let part = |s: u32| F32::load(first.plus(i64::from(s) * i64::from(total)), width);
+            let part = |s: u32| {
+                let at = first.plus(i64::from(s) * i64::from(total));
+                F32::load(at, width)
+            };
             let sums = (1..splits)
                 .fold(part(0), |sums, s| sums.into_iter().zip(part(s)).map(|(sum, x)| sum + x).collect());
             output.store(i, column, &sums);

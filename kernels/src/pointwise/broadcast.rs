@@ -67,12 +67,12 @@ impl Along {
 /// y[r, c] = factor·x[0], factor·x[r] or factor·x[c], with x in f32. Parameters x, y, factor (f32, given at the launch).
 /// Moves an element an element, and x.
 pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Kernel {
-    let (n, width) = (rows * cols, access_width(cols, T::VECTOR));
-    let index = match along {
-        Along::All => "0",
-        Along::Rows => "r",
-        Along::Cols => "c",
+    let (index, widest) = match along {
+        Along::All => ("0", T::VECTOR),
+        Along::Rows => ("r", T::VECTOR),
+        Along::Cols => ("c", F32::VECTOR),
     };
+    let (n, width) = (rows * cols, access_width(cols, widest));
     Elementwise {
         name: format!("spread_{}_{}_{rows}x{cols}", along.name(), T::SPELLED),
         summary: &format!("y[r, c] = factor·x[{index}]"),
@@ -90,11 +90,7 @@ pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Ke
             let values = match along {
                 Along::All => vec![x.load(); span.width() as usize],
                 Along::Rows => vec![x.at(row).load(); span.width() as usize],
-                Along::Cols => {
-                    let part = span.width().min(F32::VECTOR);
-                    let parts = (0..span.width()).step_by(part as usize);
-                    parts.flat_map(|i| F32::load(x.at(col).plus(i.into()), part)).collect()
-                }
+                Along::Cols => F32::load(x.at(col), span.width()),
             };
             let values: Vec<_> = values.into_iter().map(|x| x * factor).collect();
             span.store(y, &values);

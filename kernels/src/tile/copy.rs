@@ -1,6 +1,10 @@
 //! Copies of an operand's tiles from global to shared memory, 16-byte chunks dealt out to the block's threads.
 
-use super::{Major, SharedTile, shared::CHUNK};
+use super::{
+    Major, SharedTile,
+    product::{Place, Source},
+    shared::CHUNK,
+};
 use crate::ptx::{Asm, F16, F16x2, Global, Reg, Shared, U16, U32, U64, Var};
 
 /// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
@@ -61,18 +65,18 @@ impl<'k> TileCopy<'k> {
             && tile.rows().is_multiple_of(rows)
     }
 
-    /// Copies tiles of `outer_tile` × `depth` elements, the first at (`outer`, `k`), of which elements from `k_end` on
-    /// count as outside.
-    #[expect(clippy::too_many_arguments, reason = "a tile has two sizes, two origins and an end")]
+    /// Copies tiles of `outer_tile` × `depth` elements to `threads` threads' slots, from outer index `outer` and the
+    /// place's start along k on; elements from the place's end on count as outside.
     pub fn new(
         asm: &'k Asm,
         matrix: Matrix,
         pointer: Global<'k, F16>,
         [outer_tile, depth]: [u32; 2],
         threads: u32,
-        thread: Reg<'k, U32>,
-        [outer, k, k_end]: [Reg<'k, U32>; 3],
+        outer: Reg<'k, U32>,
+        place: &Place<'k>,
     ) -> Self {
+        let Place { start: k, end: k_end, thread, .. } = *place;
         let tile = SharedTile::of(matrix.major, outer_tile, depth);
         let (row, chunk) = asm.divide(thread, tile.chunks());
         let target = tile.offset(asm, row, chunk);
@@ -97,27 +101,6 @@ impl<'k> TileCopy<'k> {
         let bytes =
             along_outer.map(|i| asm.select((outer + i * step).lt(matrix.outer), granule * 2, 0)).collect();
         Self { asm, matrix, tile, threads, depth, source, k: asm.var(k), k_end, outer, bytes, target }
-    }
-
-    /// Bytes of a slot that the tile takes.
-    pub fn bytes(&self) -> u32 {
-        self.tile.bytes()
-    }
-
-    /// Starts the copy of the next tile to `slot` and moves on.
-    pub fn issue(&self, slot: Shared<'k, F16>) {
-        let to = slot.at_byte(self.target);
-        let from = Global::follow(self.source);
-        match self.matrix.granule() {
-            1 => self.copy_by_elements(to, from),
-            granule => self.copy_by_granules(granule, to, from),
-        }
-        let tile_elements = match self.matrix.major {
-            Major::K => u64::from(self.depth),
-            Major::Outer => u64::from(self.depth) * u64::from(self.matrix.stride()),
-        };
-        self.source.add(tile_elements * 2);
-        self.k.add(self.depth);
     }
 
     fn rows_a_pass(&self) -> u32 {
@@ -170,5 +153,22 @@ impl<'k> TileCopy<'k> {
             let to = to.at_byte(further * self.tile.row_bytes()).cast::<F16x2>();
             to.store_vector([pair(0), pair(1), pair(2), pair(3)]);
         });
+    }
+}
+
+impl<'k> Source<'k> for TileCopy<'k> {
+    fn issue(&self, slot: Shared<'k, F16>) {
+        let to = slot.at_byte(self.target);
+        let from = Global::follow(self.source);
+        match self.matrix.granule() {
+            1 => self.copy_by_elements(to, from),
+            granule => self.copy_by_granules(granule, to, from),
+        }
+        let tile_elements = match self.matrix.major {
+            Major::K => u64::from(self.depth),
+            Major::Outer => u64::from(self.depth) * u64::from(self.matrix.stride()),
+        };
+        self.source.add(tile_elements * 2);
+        self.k.add(self.depth);
     }
 }

@@ -1,10 +1,12 @@
 //! What tensor-core kernels share: tiles in shared memory that know their swizzle, copies that fill them, fragments that
 //! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
 
+mod choose;
 mod copy;
 mod epilogue;
 mod fragment;
 mod pipeline;
+mod product;
 pub mod reduce;
 mod shape;
 mod shared;
@@ -13,5 +15,6 @@ pub use copy::{Matrix, TileCopy};
 pub use epilogue::{COLUMNS, Staging};
 pub use fragment::{Accumulators, FragmentLoads, Role};
 pub use pipeline::Pipeline;
+pub use product::{Place, Product, Source};
 pub use shape::TileShape;
 pub use shared::{Major, SharedTile};

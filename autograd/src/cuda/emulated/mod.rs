@@ -26,6 +26,8 @@ use crate::{Error, Result};
 
 /// The name of the emulated device.
 const NAME: &str = "PTX emulator";
+/// Threads that a block may have where its kernel does not say.
+const MAX_THREADS: u32 = 1024;
 /// The emulator's memory is counted in whole grains.
 const GRAIN: u64 = 256;
 
@@ -51,7 +53,6 @@ pub struct Emulated {
 struct LoadedModule {
     object: Arc<ssmv_emulator::LoadedModule>,
     header: Header,
-    kernels: Vec<(String, FunctionAttributes)>,
 }
 
 #[derive(Debug)]
@@ -307,8 +308,7 @@ impl Driver for Emulated {
 
     fn load_module(&self, name: &str, ptx: &str) -> Result<Module> {
         self.captures.refuse_here("load a module")?;
-        let header = Header::read(ptx);
-        header.check_target(name, &self.device)?;
+        let header = Header::of(name, ptx, &self.device)?;
         let parsed = ssmv_emulator::Module::parse(name, ptx).map_err(|error| match error {
             ssmv_emulator::Error::Parse { line, message, .. } => Error::Ptx {
                 kernel: name.to_owned(),
@@ -318,13 +318,8 @@ impl Driver for Emulated {
             },
             other => fault(other),
         })?;
-        let kernels = parsed.kernels().map(|kernel| {
-            let attributes = FunctionAttributes { static_shared: kernel.static_shared, ..Default::default() };
-            (kernel.name.clone(), FunctionAttributes { max_threads: 1024, ..attributes })
-        });
-        let kernels = kernels.collect();
         let object = Arc::new(parsed.load(&self.memory).map_err(fault)?);
-        Ok(Module(self.modules.insert(LoadedModule { object, header, kernels })))
+        Ok(Module(self.modules.insert(LoadedModule { object, header })))
     }
 
     fn module_log(&self, module: Module) -> Result<String> {
@@ -341,9 +336,14 @@ impl Driver for Emulated {
     fn function(&self, module: Module, name: &str) -> Result<Function> {
         let loaded = self.modules.get(module.0)?;
         let parameters = loaded.header.parameters(name)?;
-        let attributes =
-            loaded.kernels.iter().find(|(kernel, _)| kernel == name).map(|(_, attributes)| *attributes);
-        let attributes = attributes.ok_or_else(|| Error::misuse(name, "the module has no such kernel"))?;
+        let mut kernels = loaded.object.kernels();
+        let info = kernels.find(|kernel| kernel.name == name);
+        let info = info.ok_or_else(|| Error::misuse(name, "the module has no such kernel"))?;
+        let attributes = FunctionAttributes {
+            static_shared: info.static_shared,
+            max_threads: info.max_threads.unwrap_or(MAX_THREADS),
+            ..Default::default()
+        };
         let kernel = Kernel {
             name: name.to_owned(),
             object: loaded.object.clone(),

@@ -245,8 +245,7 @@ impl Driver for Real {
 
     fn load_module(&self, name: &str, ptx: &str) -> Result<Module> {
         self.captures.refuse_here("load a module")?;
-        let header = Header::read(ptx);
-        header.check_target(name, &self.device)?;
+        let header = Header::of(name, ptx, &self.device)?;
         let (object, log) = api::Module::load(&self.context, name, ptx)?;
         Ok(Module(self.modules.insert(LoadedModule { object: Arc::new(object), header, log })))
     }

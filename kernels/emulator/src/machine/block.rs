@@ -171,11 +171,9 @@ impl<'a> Block<'a> {
     pub fn run(&mut self, turn: u64) -> Result<Progress, Box<BlockFailure>> {
         let end = self.cx.used.saturating_add(turn);
         loop {
-            let mut ran = false;
             while self.next < self.warps.len() {
                 let index = self.next;
                 if self.warps[index].state == State::Ready {
-                    ran = true;
                     self.turn(index)?;
                     if self.cx.used >= end {
                         self.next += 1;
@@ -185,7 +183,7 @@ impl<'a> Block<'a> {
                 self.next += 1;
             }
             self.next = 0;
-            if ran {
+            if self.warps.iter().any(|w| w.state == State::Ready) {
                 continue;
             }
             if let Some(index) = self.warps.iter().position(|w| w.state == State::Waiting) {

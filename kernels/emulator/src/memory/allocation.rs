@@ -55,13 +55,18 @@ impl Allocation {
     /// Sets a naturally aligned value of 1, 2, 4 or 8 bytes; its neighbours in the word stay.
     #[inline]
     pub fn set(&self, offset: usize, bytes: u32, value: u64) {
+        let (mask, shift) = (low_bytes(bytes), offset % 8 * 8);
+        self.merge(offset, mask << shift, (value & mask) << shift);
+    }
+
+    /// Sets the bits of `mask` in the 8-byte word around an offset to those of `value`, which has no others.
+    #[inline]
+    pub fn merge(&self, offset: usize, mask: u64, value: u64) {
         let word = &self.words[offset / 8];
-        if bytes == 8 {
+        if mask == u64::MAX {
             return word.store(value, Relaxed);
         }
-        let (mask, shift) = (low_bytes(bytes), offset % 8 * 8);
-        let (clear, set) = (!(mask << shift), (value & mask) << shift);
-        let _ = word.fetch_update(Relaxed, Relaxed, |old| Some(old & clear | set));
+        let _ = word.fetch_update(Relaxed, Relaxed, |old| Some(old & !mask | value));
     }
 
     /// Replaces a naturally aligned value of 1, 2, 4 or 8 bytes in one step; returns the old one.
@@ -115,6 +120,13 @@ impl Allocation {
             }
         }
         None
+    }
+
+    /// Whether an aligned access of at most 16 bytes was written whole.
+    #[inline]
+    pub fn has(&self, offset: usize, bytes: u32) -> bool {
+        let mask = (1u64 << bytes) - 1;
+        self.written[offset / 64].load(Relaxed) >> (offset % 64) & mask == mask
     }
 
     /// Marks a range as written.

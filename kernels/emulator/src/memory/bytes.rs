@@ -7,9 +7,9 @@ use super::{Words, groups, low_bytes};
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub size: usize,
-    data: Vec<u32>,
+    pub data: Vec<u32>,
     /// A bit a byte.
-    written: Vec<u64>,
+    pub written: Vec<u64>,
 }
 
 impl Bytes {
@@ -90,11 +90,25 @@ impl Bytes {
         }
     }
 
-    /// Whether a lane of a run stores at `address` the `width` bytes (up to 4) that are there.
-    pub fn same(&self, words: &Words, run: Run, lane: usize, address: usize, width: usize) -> bool {
-        let within = address - run.address - (lane - run.lane) * run.bytes;
-        let stored = words[within / 4][lane] >> (within % 4 * 8);
-        let there = self.data[address / 4] >> (address % 4 * 8);
-        (stored ^ there) & low_bytes(width as u32) as u32 == 0
+    /// A value of 1, 2, 4 or 8 bytes.
+    #[inline]
+    pub fn get(&self, at: usize, bytes: usize) -> u64 {
+        let low = u64::from(self.data[at / 4]);
+        match bytes {
+            8 => low | u64::from(self.data[at / 4 + 1]) << 32,
+            _ => low >> (at % 4 * 8) & low_bytes(bytes as u32),
+        }
+    }
+
+    /// Sets a value of 1, 2, 4 or 8 bytes, and marks it as written.
+    #[inline]
+    pub fn set(&mut self, at: usize, bytes: usize, value: u64) {
+        let (mask, shift) = (low_bytes(bytes.min(4) as u32) as u32, at % 4 * 8);
+        let word = &mut self.data[at / 4];
+        *word = *word & !(mask << shift) | (value as u32 & mask) << shift;
+        if bytes == 8 {
+            self.data[at / 4 + 1] = (value >> 32) as u32;
+        }
+        self.written[at / 64] |= ((1u64 << bytes) - 1) << (at % 64);
     }
 }

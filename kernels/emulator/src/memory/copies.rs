@@ -5,6 +5,7 @@
 //!
 //! Limits: stores to a source by other blocks go unseen, and so does what a block does to a source through the host.
 
+use super::scatter::Scatter;
 use super::{Access, LANES, Words, groups, lanes};
 
 /// Requests of a warp that are held; a kernel that never waits must not take all memory.
@@ -48,13 +49,18 @@ pub(super) struct Collision {
     pub line: u32,
 }
 
+/// Where a lane's destination has its bits; it is aligned, so all are in one group of 64.
+#[inline]
+fn bits(address: u64, bytes: u32) -> (usize, u64) {
+    ((address / 64) as usize, ((1u64 << bytes) - 1) << (address % 64))
+}
+
 impl Request {
     /// The lanes' destinations are no longer pending.
     fn clear(&self, landing: u32, pending: &mut [u64]) {
         for lane in lanes(landing) {
-            for (group, mask) in groups(self.to[lane] as usize, self.bytes as usize) {
-                pending[group] &= !mask;
-            }
+            let (group, mask) = bits(self.to[lane], self.bytes);
+            pending[group] &= !mask;
         }
     }
 }
@@ -109,12 +115,11 @@ impl Copies {
         let mut clash = None;
         let mut from_range = (u64::MAX, 0);
         for lane in lanes(access.mask) {
-            for (group, mask) in groups(access.addresses[lane] as usize, access.bytes as usize) {
-                if self.pending[group] & mask != 0 {
-                    clash.get_or_insert(lane);
-                }
-                self.pending[group] |= mask;
+            let (group, mask) = bits(access.addresses[lane], access.bytes);
+            if self.pending[group] & mask != 0 {
+                clash.get_or_insert(lane);
             }
+            self.pending[group] |= mask;
             if from_bytes[lane] > 0 {
                 let end = from[lane].saturating_add(from_bytes[lane].into());
                 from_range = (from_range.0.min(from[lane]), from_range.1.max(end));
@@ -150,11 +155,12 @@ impl Copies {
         let pending = &mut self.pending;
         let before = self.queues[warp].len();
         self.queues[warp].retain_mut(|request| {
-            let mut landing = 0;
-            for lane in lanes(request.mask & mask) {
-                let done = left.is_none_or(|left| request.group[lane] + u64::from(left) < committed[lane]);
+            let mut landing = 0u32;
+            for (lane, (&group, &committed)) in request.group.iter().zip(committed).enumerate() {
+                let done = left.is_none_or(|left| group + u64::from(left) < committed);
                 landing |= u32::from(done) << lane;
             }
+            landing &= request.mask & mask;
             request.clear(landing, pending);
             if landing != 0 {
                 land(request, landing);
@@ -175,6 +181,12 @@ impl Copies {
             let (to, from) = (request.to[lane], address as u64);
             (to < from + bytes as u64 && from < to + u64::from(request.bytes)).then_some(to.max(from))
         })
+    }
+
+    /// Whether any copy will land on any of these lanes' bytes.
+    #[inline]
+    pub fn any_landing_on(&self, lanes: &Scatter) -> bool {
+        self.any() && lanes.any(|group| self.pending[group])
     }
 
     /// The copy whose source in global memory a range touches, if its source may still be read.

@@ -3,7 +3,8 @@
 //! Addresses are offsets from the start of the thread's own memory. Words of the 32 lanes lie side by side, as on the
 //! device, so that a warp's accesses of one variable touch neighbouring bytes.
 
-use super::{Access, LANES, Words, fault, lanes, low_bytes, misaligned};
+use super::faults::{fault, misaligned};
+use super::{Access, LANES, Words, lanes, low_bytes};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 

@@ -7,9 +7,10 @@
 //! | `global.rs`, `allocation.rs` | the host's side: allocations, copies, what was written |
 //! | `view.rs` | a warp's loads, stores and atomics of global memory |
 //! | `shared.rs`, `bytes.rs` | a block's shared memory |
-//! | `runs.rs` | an access cut where its addresses jump |
-//! | `races.rs`, `clocks.rs` | who touched which byte of it last, and what happened before what |
+//! | `runs.rs`, `scatter.rs` | an access cut where its addresses jump, or taken whole |
+//! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
 //! | `copies.rs` | asynchronous copies that have not landed |
+//! | `faults.rs` | what is said when something is wrong |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
 
@@ -17,18 +18,18 @@ mod allocation;
 mod bytes;
 mod clocks;
 mod copies;
+mod faults;
 mod global;
 mod local;
 mod races;
 mod runs;
+mod scatter;
 mod shared;
 pub(crate) mod traffic;
 mod view;
 
 #[cfg(test)]
 mod tests;
-
-use crate::error::{Fault, FaultKind};
 
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
@@ -164,17 +165,4 @@ fn groups(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u64)> {
         at += count;
         Some((group, (u64::MAX >> (64 - count)) << from))
     })
-}
-
-/// The fault of a lane at an address.
-#[cold]
-fn fault(kind: FaultKind, lane: usize, address: u64, message: String) -> Fault {
-    Fault { kind, lane: lane as u32, address: Some(address), message }
-}
-
-/// The fault of an address that is no multiple of the width.
-#[cold]
-fn misaligned(lane: usize, address: u64, bytes: u32) -> Fault {
-    let message = format!("{bytes} bytes at {address:#x}: the address must be a multiple of {bytes}");
-    fault(FaultKind::Misaligned, lane, address, message)
 }

@@ -34,7 +34,13 @@ impl Run {
 impl<'a> Runs<'a> {
     #[inline]
     pub fn new(access: Access<'a>) -> Self {
-        Self { access, rest: access.mask, whole: access.contiguous().is_some() }
+        Self::known(access, access.contiguous().is_some())
+    }
+
+    /// `whole`: whether the access is known to be contiguous.
+    #[inline]
+    pub fn known(access: Access<'a>, whole: bool) -> Self {
+        Self { access, rest: access.mask, whole }
     }
 }
 

@@ -3,10 +3,12 @@
 //! Addresses are offsets from the start of the block's shared memory.
 
 use super::bytes::Bytes;
-use super::copies::{Collision, Copies, Request};
-use super::races::{Conflict, Deed, Races};
+use super::copies::{Copies, Request};
+use super::faults::{check_agreement, copying, fault, misaligned, pending, race, source_pending, unwritten};
+use super::races::{Deed, Races};
 use super::runs::{Run, Runs};
-use super::{Access, LANES, Site, View, Words, fault, lane_value, lanes, misaligned, set_lane_value};
+use super::scatter::Scatter;
+use super::{Access, LANES, Site, View, Words, lanes, set_lane_value};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
@@ -57,12 +59,14 @@ impl Shared {
     #[inline]
     pub fn load(&mut self, site: Site, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
         let id = self.begin(access);
-        if access.uniform()
-            && let Some(()) = self.load_uniform(site, access, id, out)
+        let whole = access.contiguous().is_some();
+        if !whole
+            && (access.uniform() && self.load_uniform(site, access, id, out).is_some()
+                || self.load_scattered(site, access, id, out).is_some())
         {
             return Ok(());
         }
-        for run in Runs::new(access) {
+        for run in Runs::known(access, whole) {
             self.check_place(run)?;
             self.check_written(run)?;
             if let Some(races) = &mut self.races {
@@ -83,23 +87,28 @@ impl Shared {
     #[inline]
     pub fn store(&mut self, site: Site, access: Access<'_>, words: &Words) -> Result<(), Fault> {
         let id = self.begin(access);
-        for run in Runs::new(access) {
+        let whole = access.contiguous().is_some();
+        if !whole && let Some(lanes) = self.scatter(access, false) {
+            if self.races.is_some() && !site.strong && lanes.overlap() {
+                check_agreement(site, access, words)?;
+            }
+            if self.store_scattered(site, &lanes, id, words).is_some() {
+                return Ok(());
+            }
+        }
+        for run in Runs::known(access, whole) {
             self.check_place(run)?;
-            if let Some(races) = &mut self.races {
-                if site.strong {
-                    races.check_atomic(site, run)
-                } else {
-                    let width = races.record_bytes();
-                    races.check_write(site, run, id, |lane, address| {
-                        self.bytes.same(words, run, lane, address, width)
-                    })
-                }
-                .map_err(|conflict| race(site, run, conflict, Deed::Written))?;
-                if site.strong {
-                    races.record_atomic(site, run, id);
-                } else {
-                    races.record_write(site, run, id);
-                }
+            if let Some(races) = &self.races {
+                let check =
+                    if site.strong { races.check_atomic(site, run) } else { races.check_write(site, run) };
+                check.map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+            }
+        }
+        for run in Runs::known(access, whole) {
+            match &mut self.races {
+                Some(races) if site.strong => races.record_atomic(site, run, id),
+                Some(races) => races.record_write(site, run, id),
+                None => {}
             }
             self.bytes.store(run, words);
         }
@@ -117,20 +126,24 @@ impl Shared {
         mut new: impl FnMut(usize, u64) -> u64,
     ) -> Result<(), Fault> {
         let id = self.begin(access);
-        for lane in lanes(access.mask) {
-            let run = Run::one(access, lane);
-            self.check_place(run)?;
-            self.check_written(run)?;
-            if let Some(races) = &mut self.races {
-                races.check_atomic(site, run).map_err(|conflict| race(site, run, conflict, Deed::Changed))?;
-                races.record_atomic(site, run, id);
+        if self.atomic_is_clear(site, access, id).is_none() {
+            for lane in lanes(access.mask) {
+                let run = Run::one(access, lane);
+                self.check_place(run)?;
+                self.check_written(run)?;
+                if let Some(races) = &mut self.races {
+                    races
+                        .check_atomic(site, run)
+                        .map_err(|conflict| race(site, run, conflict, Deed::Changed))?;
+                    races.record_atomic(site, run, id);
+                }
             }
-            let mut words = [[0; LANES]; 4];
-            self.bytes.load(run, &mut words);
-            let old = lane_value(&words, lane, access.bytes);
+        }
+        for lane in lanes(access.mask) {
+            let (at, bytes) = (access.addresses[lane] as usize, access.bytes.min(8) as usize);
+            let old = self.bytes.get(at, bytes);
             set_lane_value(out, lane, access.bytes, old);
-            set_lane_value(&mut words, lane, access.bytes, new(lane, old));
-            self.bytes.store(run, &words);
+            self.bytes.set(at, bytes, new(lane, old));
         }
         Ok(())
     }
@@ -148,13 +161,16 @@ impl Shared {
         sources: &[u64; LANES],
         source_bytes: &[u32; LANES],
     ) -> Result<(), Fault> {
-        let id = self.begin(access);
-        for run in Runs::new(access) {
+        self.begin(access);
+        let whole = access.contiguous().is_some();
+        let clear = !whole
+            && self.scatter(access, false).is_some_and(|lanes| {
+                self.races.as_ref().is_none_or(|races| races.write_is_clear(site, &lanes))
+            });
+        for run in Runs::known(access, whole).take_while(|_| !clear) {
             self.check_place(run)?;
             if let Some(races) = &self.races {
-                races
-                    .check_write(site, run, id, |_, _| false)
-                    .map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+                races.check_write(site, run).map_err(|conflict| race(site, run, conflict, Deed::Written))?;
             }
         }
         let mut whole = 0;
@@ -180,11 +196,7 @@ impl Shared {
         }
         let clash = self.copies.issue(site.warp as usize, site.line, access, sources, source_bytes, data);
         match clash {
-            Some(lane) if self.checks.pending_copies => {
-                let address = access.addresses[lane];
-                let message = format!("shared address {address:#x}: a lower lane copies to the same bytes");
-                Err(fault(FaultKind::PendingCopy, lane, address, message))
-            }
+            Some(lane) if self.checks.pending_copies => Err(copying(lane, access.addresses[lane])),
             _ => Ok(()),
         }
     }
@@ -213,14 +225,8 @@ impl Shared {
         }
         for lane in lanes(access.mask) {
             let address = access.addresses[lane];
-            if let Some(Collision { thread, line, .. }) =
-                self.copies.reading_from(address, access.bytes.into())
-            {
-                let message = format!(
-                    "{} bytes at {address:#x}: the source of an asynchronous copy that thread {thread} issued in line {line} and has not waited for",
-                    access.bytes
-                );
-                return Err(fault(FaultKind::PendingCopy, lane, address, message));
+            if let Some(found) = self.copies.reading_from(address, access.bytes.into()) {
+                return Err(source_pending(lane, address, access.bytes, found));
             }
         }
         Ok(())
@@ -292,6 +298,57 @@ impl Shared {
         Some(())
     }
 
+    /// A load by lanes here and there, where nothing can be wrong.
+    #[inline]
+    fn load_scattered(&mut self, site: Site, access: Access<'_>, id: u32, out: &mut Words) -> Option<()> {
+        let lanes = self.scatter(access, true)?;
+        if let Some(races) = &mut self.races {
+            races.read_is_clear(site, &lanes).then_some(())?;
+            if !site.strong {
+                races.note_read(site, &lanes, id);
+            }
+        }
+        self.bytes.gather(&lanes, out);
+        Some(())
+    }
+
+    /// A store by lanes here and there, if no race is possible.
+    #[inline]
+    fn store_scattered(&mut self, site: Site, lanes: &Scatter, id: u32, words: &Words) -> Option<()> {
+        match &mut self.races {
+            Some(races) if site.strong => {
+                races.atomic_is_clear(site, lanes).then_some(())?;
+                races.note_atomic(site, lanes, id);
+            }
+            Some(races) => {
+                races.write_is_clear(site, lanes).then_some(())?;
+                races.note_write(site, lanes, id);
+            }
+            None => {}
+        }
+        self.bytes.scatter(lanes, words);
+        Some(())
+    }
+
+    /// Remembers an atomic access where nothing can be wrong.
+    fn atomic_is_clear(&mut self, site: Site, access: Access<'_>, id: u32) -> Option<()> {
+        let lanes = self.scatter(access, true)?;
+        if let Some(races) = &mut self.races {
+            races.atomic_is_clear(site, &lanes).then_some(())?;
+            races.note_atomic(site, &lanes, id);
+        }
+        Some(())
+    }
+
+    /// The lanes of an access, if all of them are inside, aligned, not to be landed on, and written where they are read.
+    #[inline]
+    fn scatter(&self, access: Access<'_>, reading: bool) -> Option<Scatter> {
+        let lanes = Scatter::new(access, self.bytes.size)?;
+        let pending = self.checks.pending_copies && self.copies.any_landing_on(&lanes);
+        let unwritten = reading && self.checks.uninitialised_memory && self.bytes.any_unwritten(&lanes);
+        (!pending && !unwritten).then_some(lanes)
+    }
+
     /// Alignment, bounds, and copies that will land there.
     #[inline]
     fn check_place(&self, run: Run) -> Result<(), Fault> {
@@ -348,42 +405,4 @@ fn land(races: &mut Option<Races>, bytes: &mut Bytes, warp: u32, request: &Reque
         }
         bytes.store(run, &request.data);
     }
-}
-
-#[cold]
-fn unwritten(run: Run, byte: usize) -> Fault {
-    let lane = run.lane + (byte - run.address) / run.bytes;
-    let address = run.address + (byte - run.address) / run.bytes * run.bytes;
-    let message = format!("{} bytes at shared address {address:#x}: nothing wrote byte {byte:#x}", run.bytes);
-    fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
-}
-
-#[cold]
-fn pending(run: Run, Collision { address, thread, line }: Collision) -> Fault {
-    let lane = run.lane + (address as usize - run.address) / run.bytes;
-    let message = format!(
-        "shared address {address:#x} is the destination of an asynchronous copy that thread {thread} issued in line {line} and has not waited for"
-    );
-    fault(FaultKind::PendingCopy, lane, address, message)
-}
-
-#[cold]
-fn race(site: Site, run: Run, conflict: Conflict, deed: Deed) -> Fault {
-    let Conflict { lane, address, deed: other_deed, thread: other, line: other_line } = conflict;
-    let thread = site.warp as usize * LANES + lane;
-    let now = match deed {
-        Deed::Read => "reads",
-        Deed::Written => "writes",
-        Deed::Changed => "atomically changes",
-    };
-    let before = match other_deed {
-        Deed::Read => "read",
-        Deed::Written => "wrote",
-        Deed::Changed => "atomically changed",
-    };
-    let message = format!(
-        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",
-        run.bytes, site.line
-    );
-    fault(FaultKind::Race, lane, address as u64, message)
 }

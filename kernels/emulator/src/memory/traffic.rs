@@ -25,6 +25,11 @@ pub(crate) fn global(access: Access<'_>, report: &mut Report) {
         report.global_sectors_ideal += total.div_ceil(SECTOR);
         return;
     }
+    if access.uniform() {
+        report.global_sectors += 1;
+        report.global_sectors_ideal += 1;
+        return;
+    }
     let mut addresses = [0; LANES];
     let mut count = 0;
     for lane in lanes(access.mask) {
@@ -36,8 +41,10 @@ pub(crate) fn global(access: Access<'_>, report: &mut Report) {
         addresses.sort_unstable();
     }
     // Aligned accesses of at most 16 bytes never cross a sector.
-    let distinct =
-        |unit: u64| 1 + addresses.windows(2).filter(|pair| pair[0] / unit != pair[1] / unit).count() as u64;
+    let distinct = |unit: u64| {
+        let shift = unit.trailing_zeros();
+        1 + addresses.windows(2).map(|pair| u64::from(pair[0] >> shift != pair[1] >> shift)).sum::<u64>()
+    };
     report.global_sectors += distinct(SECTOR);
     report.global_sectors_ideal += (distinct(bytes) * bytes).div_ceil(SECTOR);
 }
@@ -54,7 +61,7 @@ pub(crate) fn shared(access: Access<'_>, report: &mut Report) {
     }
     report.shared_requests += 1;
     let words = (access.bytes as usize).div_ceil(4);
-    if access.contiguous().is_some() {
+    if access.contiguous().is_some() || access.uniform() {
         report.shared_passes += words as u64;
         return;
     }
@@ -62,31 +69,44 @@ pub(crate) fn shared(access: Access<'_>, report: &mut Report) {
     for start in (0..LANES).step_by(part) {
         let mask = access.mask & (u32::MAX >> (LANES - part)) << start;
         if mask != 0 {
-            let passes = passes(access, mask, words as u64);
+            let passes = passes(access, mask, words);
             report.shared_passes += passes;
             report.bank_conflicts += passes - 1;
         }
     }
 }
 
-/// The most distinct words that any one bank has to give to these lanes.
-fn passes(access: Access<'_>, mask: u32, words: u64) -> u64 {
-    // For each bank a chain through the distinct words in it: `last` and `before` are places in `seen`, plus one.
-    let mut seen = [(0u64, 0u8); LANES];
-    let mut last = [0u8; LANES];
-    let mut depth = [0u8; LANES];
+/// The most distinct words that any one bank has to give to these lanes, of `words` words each.
+///
+/// Lanes are aligned, so each takes one word from each of `words` neighbouring banks, or the same as another lane.
+fn passes(access: Access<'_>, mask: u32, words: usize) -> u64 {
+    let (shift, groups) = ((4 * words).trailing_zeros(), LANES / words);
+    let unit = |lane: usize| access.addresses[lane] >> shift;
+    let mut taken = 0u32;
+    let mut doubt = false;
+    for lane in lanes(mask) {
+        let bit = 1 << (unit(lane) as usize % groups);
+        doubt |= taken & bit != 0;
+        taken |= bit;
+    }
+    if !doubt {
+        return 1;
+    }
+    // For each group of banks a chain through the distinct units in it: places in `units`, plus one.
+    let mut units = [(0u64, 0u8); LANES];
+    let (mut last, mut depth) = ([0u8; LANES], [0u8; LANES]);
     let mut count = 0;
-    for word in lanes(mask).flat_map(|lane| (0..words).map(move |w| access.addresses[lane] / 4 + w)) {
-        let bank = (word % LANES as u64) as usize;
-        let mut place = last[bank];
-        while place > 0 && seen[place as usize - 1].0 != word {
-            place = seen[place as usize - 1].1;
+    for unit in lanes(mask).map(unit) {
+        let group = unit as usize % groups;
+        let mut place = last[group];
+        while place > 0 && units[place as usize - 1].0 != unit {
+            place = units[place as usize - 1].1;
         }
         if place == 0 {
-            seen[count] = (word, last[bank]);
+            units[count] = (unit, last[group]);
             count += 1;
-            last[bank] = count as u8;
-            depth[bank] += 1;
+            last[group] = count as u8;
+            depth[group] += 1;
         }
     }
     depth.iter().copied().max().unwrap_or(1).into()

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::allocation::Allocation;
-use super::{Access, LANES, Memory, Words, fault, lane_value, lanes, misaligned, set_lane_value};
+use super::faults::{fault, misaligned};
+use super::{Access, LANES, Memory, Words, lane_value, lanes, low_bytes, set_lane_value};
 use crate::error::{Fault, FaultKind};
 use crate::options::Checks;
 
@@ -49,6 +50,8 @@ impl View<'_> {
                 load_whole(allocation, offset, access.bytes, out);
                 return Ok(());
             }
+        } else if self.gather(access, out).is_some() {
+            return Ok(());
         }
         self.load_lanes(access, out)
     }
@@ -143,45 +146,82 @@ impl View<'_> {
             let offset = self.locate(access, lane)?;
             self.check_written(access, lane, offset)?;
             let allocation = &self.allocations[self.last];
-            let low = allocation.get(offset, access.bytes.min(8));
-            set_lane_value(out, lane, access.bytes, low);
-            if access.bytes == 16 {
-                let high = allocation.get(offset + 8, 8);
-                (out[2][lane], out[3][lane]) = (high as u32, (high >> 32) as u32);
-            }
+            load_lane(allocation, offset, access.bytes, lane, out);
         }
         Ok(())
     }
 
+    /// A load of lanes here and there, where all are in one allocation and nothing is wrong.
+    fn gather(&mut self, access: Access<'_>, out: &mut Words) -> Option<()> {
+        if access.mask == 0 {
+            return Some(());
+        }
+        let (first, bytes) = (access.mask.trailing_zeros() as usize, access.bytes);
+        self.find(access.addresses[first], bytes.into())?;
+        let allocation = &self.allocations[self.last];
+        let last = allocation.bytes - u64::from(bytes);
+        let mut offsets = [0; LANES];
+        let mut wrong = false;
+        for (lane, offset) in offsets.iter_mut().enumerate() {
+            let address = access.addresses[lane];
+            let active = access.mask >> lane & 1 != 0;
+            let at = address.wrapping_sub(allocation.base);
+            wrong |= active & ((at > last) | (address & u64::from(bytes - 1) != 0));
+            *offset = if active & (at <= last) { at as usize } else { 0 };
+        }
+        if wrong || self.uninitialised && lanes(access.mask).any(|lane| !allocation.has(offsets[lane], bytes))
+        {
+            return None;
+        }
+        for lane in lanes(access.mask) {
+            load_lane(allocation, offsets[lane], bytes, lane, out);
+        }
+        Some(())
+    }
+
     fn store_lanes(&mut self, access: Access<'_>, words: &Words) -> Result<(), Fault> {
-        let mut rest = access.mask;
-        while rest != 0 {
-            let lane = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            let offset = self.locate(access, lane)?;
-            let allocation = &self.allocations[self.last];
-            let value = lane_value(words, lane, access.bytes);
-            // Two lanes that fill an 8-byte word together need no atomic change of it.
-            let next = lane + 1;
-            if access.bytes == 4
-                && offset.is_multiple_of(8)
-                && rest & 1u32.unbounded_shl(next as u32) != 0
-                && access.addresses[next] == access.addresses[lane] + 4
-                && allocation.offset(access.addresses[next], 4).is_some()
+        // Lanes that fall into one 8-byte word, one after another, change it together: (offset, bytes taken, value).
+        let mut pending: Option<(usize, u64, u64)> = None;
+        for lane in lanes(access.mask) {
+            let before = self.last;
+            let place = self.locate(access, lane);
+            if let Some((at, mask, value)) = pending
+                && (place.as_ref().ok().map(|&offset| offset / 8 * 8) != Some(at) || self.last != before)
             {
-                allocation.set(offset, 8, value | u64::from(words[0][next]) << 32);
-                allocation.mark(offset, 8);
-                rest &= rest - 1;
+                self.allocations[before].merge(at, mask, value);
+                pending = None;
+            }
+            let offset = place?;
+            let allocation = &self.allocations[self.last];
+            allocation.mark(offset, access.bytes as usize);
+            let value = lane_value(words, lane, access.bytes);
+            if access.bytes >= 8 {
+                allocation.set(offset, 8, value);
+                if access.bytes == 16 {
+                    let high = u64::from(words[2][lane]) | u64::from(words[3][lane]) << 32;
+                    allocation.set(offset + 8, 8, high);
+                }
                 continue;
             }
-            allocation.set(offset, access.bytes.min(8), value);
-            if access.bytes == 16 {
-                let high = u64::from(words[2][lane]) | u64::from(words[3][lane]) << 32;
-                allocation.set(offset + 8, 8, high);
-            }
-            allocation.mark(offset, access.bytes as usize);
+            let shift = offset % 8 * 8;
+            let mask = low_bytes(access.bytes) << shift;
+            let (_, taken, old) = pending.unwrap_or((0, 0, 0));
+            pending = Some((offset / 8 * 8, taken | mask, old & !mask | value << shift));
+        }
+        if let Some((at, mask, value)) = pending {
+            self.allocations[self.last].merge(at, mask, value);
         }
         Ok(())
+    }
+}
+
+/// One lane's load.
+#[inline]
+fn load_lane(allocation: &Allocation, offset: usize, bytes: u32, lane: usize, out: &mut Words) {
+    set_lane_value(out, lane, bytes, allocation.get(offset, bytes.min(8)));
+    if bytes == 16 {
+        let high = allocation.get(offset + 8, 8);
+        (out[2][lane], out[3][lane]) = (high as u32, (high >> 32) as u32);
     }
 }
 

@@ -243,24 +243,20 @@ pub(crate) fn lanes(function: Function, ftz: bool, a: &Lanes, d: &mut Lanes) {
 
 /// [`apply_half`] in all lanes: of both halves where `pair`, else of the low one.
 pub(crate) fn half_lanes(format: Half, function: Function, ftz: bool, pair: bool, a: &Lanes, d: &mut Lanes) {
-    macro_rules! each {
-        ($($format:ident $function:ident),*) => {
-            match (format, function) {
-                $((Half::$format, Function::$function) => wide!(
-                    for lane in 0..32 {
-                        let low = apply_half(Half::$format, Function::$function, ftz, a[lane]);
-                        let high = apply_half(Half::$format, Function::$function, ftz, a[lane] >> 16);
-                        d[lane] = low | if pair { high << 16 } else { 0 };
-                    }
-                ),)*
-                _ => {
-                    for lane in 0..32 {
-                        let low = apply_half(format, function, ftz, a[lane]);
-                        d[lane] = low | if pair { apply_half(format, function, ftz, a[lane] >> 16) << 16 } else { 0 };
-                    }
-                }
-            }
-        };
+    let flush = |h: u32| if ftz { format.flush(h & 0xffff) } else { h & 0xffff };
+    let (mut x, mut y) = ([0; 32], [0; 32]);
+    let mut one = |shift: u32| {
+        for lane in 0..32 {
+            x[lane] = format.widen(flush(a[lane] >> shift)).to_bits();
+        }
+        lanes(function, false, &x, &mut y);
+        y.map(|bits| flush(format.narrow(f32::from_bits(bits))))
+    };
+    *d = one(0);
+    if pair {
+        let high = one(16);
+        for lane in 0..32 {
+            d[lane] |= high[lane] << 16;
+        }
     }
-    each!(F16 Ex2, F16 Tanh, Bf16 Ex2, Bf16 Tanh);
 }

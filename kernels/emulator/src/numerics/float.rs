@@ -72,6 +72,14 @@ pub(crate) fn saturate(x: u32) -> u32 {
     if value > 0.0 { x.min(one) } else { 0 }
 }
 
+/// The neighbour of `x` toward zero where `inward`, else the one away from it; `x` itself unless `step`.
+#[inline(always)]
+fn toward(x: f32, step: bool, inward: bool) -> f32 {
+    let bits = x.to_bits();
+    let moved = if inward { bits.wrapping_sub(1) } else { bits.wrapping_add(1) };
+    f32::from_bits(if step { moved } else { bits })
+}
+
 /// f64 → f32, rounded as asked.
 #[inline(always)]
 pub(crate) fn narrow(x: f64, rounding: Rounding) -> f32 {
@@ -80,9 +88,8 @@ pub(crate) fn narrow(x: f64, rounding: Rounding) -> f32 {
     match rounding {
         Rounding::Nearest => near,
         Rounding::Zero => f32::from_bits(near.to_bits() - u32::from(back.abs() > x.abs())),
-        Rounding::Down if back > x => near.next_down(),
-        Rounding::Up if back < x => near.next_up(),
-        _ => near,
+        Rounding::Down => toward(near, back > x, near > 0.0),
+        Rounding::Up => toward(near, back < x, near < 0.0),
     }
 }
 
@@ -92,18 +99,14 @@ pub(crate) fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
     let sum = x + y;
     let part = sum - x;
     let error = (x - (sum - part)) + (y - part);
-    if sum == 0.0 {
-        let negative = match rounding {
-            Rounding::Down => x.is_sign_negative() || y.is_sign_negative(),
-            _ => sum.is_sign_negative(),
-        };
-        return if negative { -0.0 } else { 0.0 };
-    }
     let bits = sum.to_bits();
-    if bits & 1 == 1 || error == 0.0 || error.is_nan() {
-        return sum;
-    }
-    f64::from_bits(if (error > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 })
+    let outward = (error > 0.0) == (sum > 0.0);
+    let moved = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let inexact = (error > 0.0) | (error < 0.0);
+    let sum = f64::from_bits(if (bits & 1 == 0) & inexact { moved } else { bits });
+    // Only two negative zeros have a negative sum to nearest; downward, one is enough.
+    let negative = x.is_sign_negative() | y.is_sign_negative();
+    if (rounding == Rounding::Down) & (sum == 0.0) & negative { -0.0 } else { sum }
 }
 
 /// Smaller or larger of two f32. See [`Op::Min`] to [`Op::MaxNan`].

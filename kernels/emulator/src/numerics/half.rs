@@ -1,9 +1,8 @@
 //! f16 and bf16: conversions that vectorise, and arithmetic with a single rounding, alone and in pairs.
 //!
-//! Sums, products and fused multiply-adds are computed in f64, where products are exact (22 bits). The sum of an f16
-//! product and an addend loses bits only where the product is the smaller and too far below the addend to reach the
-//! midpoint of two results. A bf16 product may itself be such a midpoint, with an addend out of f64's reach below it: its
-//! sum is rounded to odd.
+//! Sums of both, and products of f16, are computed in f32: it has more than twice their bits, and then rounding twice is
+//! rounding once (Figueroa 1995). Products of bf16 reach below f32's normal numbers and take f64. Fused multiply-adds have
+//! an exact product (f16 in f32, bf16 in f64) and a sum that is rounded to odd before it is rounded to the result.
 
 use super::Rounding::Nearest;
 use super::float::sum_to_odd;
@@ -13,13 +12,11 @@ use super::{Lanes, NAN_16, NAN_F32, wide};
 #[inline(always)]
 pub(crate) fn f16_to_f32(h: u32) -> u32 {
     let magnitude = (h & 0x7fff) << 13;
-    // 112 is the difference of the biases.
-    let normal = magnitude + (112 << 23);
-    let subnormal = (f32::from_bits(magnitude + (113 << 23)) - f32::from_bits(113 << 23)).to_bits();
-    let mut bits = if magnitude < 1 << 23 { subnormal } else { normal };
-    bits = if magnitude >= 31 << 23 { 0x7f80_0000 } else { bits };
-    let signed = bits | (h & 0x8000) << 16;
-    if magnitude > 31 << 23 { NAN_F32 } else { signed }
+    // The product with 2 to the difference of the biases, 112, is exact, and makes subnormals normal.
+    let finite = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+    let bits = if magnitude >= 31 << 23 { magnitude | 0x7f80_0000 } else { finite };
+    let bits = bits | (h & 0x8000) << 16;
+    if magnitude > 31 << 23 { NAN_F32 } else { bits }
 }
 
 /// f32 → f16, to nearest even.
@@ -61,6 +58,19 @@ pub(crate) fn f64_to_f32_odd(x: f64) -> f32 {
     f32::from_bits(moved.wrapping_sub(if back > magnitude { even } else { 0 }))
 }
 
+/// x + y in f32, rounded to odd (see [`f64_to_f32_odd`]); the error comes from TwoSum.
+#[inline(always)]
+fn sum_to_odd_f32(x: f32, y: f32) -> f32 {
+    let sum = x + y;
+    let part = sum - x;
+    let error = (x - (sum - part)) + (y - part);
+    let bits = sum.to_bits();
+    let outward = (error > 0.0) == (sum > 0.0);
+    let moved = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let move_it = (bits & 1 == 0) & ((error > 0.0) | (error < 0.0));
+    f32::from_bits(if move_it { moved } else { bits })
+}
+
 /// The two 16-bit formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Half {
@@ -93,6 +103,12 @@ impl Half {
     #[inline(always)]
     pub fn narrow_f64(self, x: f64) -> u32 {
         self.narrow(f64_to_f32_odd(x))
+    }
+
+    /// Whether it is a NaN.
+    #[inline(always)]
+    pub fn is_nan(self, h: u32) -> bool {
+        h & 0x7fff > if self == Self::F16 { 0x7c00 } else { 0x7f80 }
     }
 
     /// Zero with the same sign for a subnormal.
@@ -146,46 +162,42 @@ pub(crate) struct HalfFlags {
 pub(crate) fn apply(format: Half, op: HalfOp, flags: HalfFlags, a: u32, b: u32, c: u32) -> u32 {
     let flush = |h: u32| if flags.ftz { format.flush(h & 0xffff) } else { h & 0xffff };
     let (a, b, c) = (flush(a), flush(b), flush(c));
-    let (x, y) = (f64::from(format.widen(a)), f64::from(format.widen(b)));
-    let result = match op {
-        HalfOp::Add => format.narrow_f64(x + y),
-        HalfOp::Sub => format.narrow_f64(x - y),
-        HalfOp::Mul => format.narrow_f64(x * y),
-        HalfOp::Fma => {
-            let (product, c) = (x * y, f64::from(format.widen(c)));
-            format.narrow_f64(if format == Half::F16 { product + c } else { sum_to_odd(product, c, Nearest) })
+    let (x, y) = (format.widen(a), format.widen(b));
+    let result = match (op, format) {
+        (HalfOp::Add, _) => format.narrow(x + y),
+        (HalfOp::Sub, _) => format.narrow(x - y),
+        (HalfOp::Mul, Half::F16) => format.narrow(x * y),
+        (HalfOp::Mul, Half::Bf16) => format.narrow_f64(f64::from(x) * f64::from(y)),
+        (HalfOp::Fma, Half::F16) => format.narrow(sum_to_odd_f32(x * y, format.widen(c))),
+        (HalfOp::Fma, Half::Bf16) => {
+            let product = f64::from(x) * f64::from(y);
+            format.narrow_f64(sum_to_odd(product, f64::from(format.widen(c)), Nearest))
         }
-        HalfOp::Neg => a ^ 0x8000,
-        HalfOp::Abs => a & 0x7fff,
-        HalfOp::Min | HalfOp::Max | HalfOp::MinNan | HalfOp::MaxNan => {
+        (HalfOp::Neg, _) => a ^ 0x8000,
+        (HalfOp::Abs, _) => a & 0x7fff,
+        (HalfOp::Min | HalfOp::Max | HalfOp::MinNan | HalfOp::MaxNan, _) => {
             let keep = if flags.xorsign { 0x7fff } else { 0xffff };
             let larger = matches!(op, HalfOp::Max | HalfOp::MaxNan);
             let strict = matches!(op, HalfOp::MinNan | HalfOp::MaxNan);
             let sign = if flags.xorsign { (a ^ b) & 0x8000 } else { 0 };
-            let (nan_a, nan_b) = (x.is_nan(), y.is_nan());
+            let (nan_a, nan_b) = (format.is_nan(a), format.is_nan(b));
             let (a, b) = (a & keep, b & keep);
             // Sign and magnitude as a number that orders like the value, −0 below +0.
             let order = |h: u32| (h as i32 ^ if h & 0x8000 != 0 { 0x7fff } else { 0 }) << 16 >> 16;
-            let first = if (order(a) < order(b)) != larger { a } else { b };
-            let number = if nan_a {
-                b
-            } else if nan_b {
-                a
-            } else {
-                first
-            };
-            let nan = (nan_a && nan_b) || (strict && (nan_a || nan_b));
+            let a_first = (order(a) < order(b)) != larger;
+            let number = if (a_first | nan_b) & !nan_a { a } else { b };
+            let nan = (nan_a & nan_b) | (strict & (nan_a | nan_b));
             if nan { NAN_16 } else { number | sign }
         }
     };
     let mut result = flush(result);
-    let magnitude_is_nan = format.widen(result).is_nan();
+    let nan = format.is_nan(result);
     if flags.relu {
-        result = if !magnitude_is_nan && result & 0x8000 != 0 { 0 } else { result };
+        result = if !nan && result & 0x8000 != 0 { 0 } else { result };
     }
     if flags.sat {
         let one = if format == Half::F16 { 0x3c00 } else { 0x3f80 };
-        result = if magnitude_is_nan || result & 0x8000 != 0 { 0 } else { result.min(one) };
+        result = if nan || result & 0x8000 != 0 { 0 } else { result.min(one) };
     }
     result
 }
@@ -205,27 +217,32 @@ pub(crate) fn apply_lanes(
     [a, b, c]: [&Lanes; 3],
     d: &mut Lanes,
 ) {
-    /// The loop, for operation and format known when it is compiled.
-    #[inline(always)]
-    fn run(f: impl Fn(u32, u32, u32) -> u32, a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
-        for lane in 0..32 {
-            d[lane] = f(a[lane], b[lane], c[lane]);
-        }
-    }
+    let plain = pair && flags == HalfFlags::default();
     macro_rules! quick {
         ($($format:ident $op:ident),*) => {
-            match (format, op) {
-                $((Half::$format, HalfOp::$op) if pair && flags == HalfFlags::default() => wide!(run(
-                    #[inline(always)]
-                    |a, b, c| apply_pair(Half::$format, HalfOp::$op, HalfFlags::default(), a, b, c),
-                    a, b, c, d
-                )),)*
-                _ if pair => run(|a, b, c| apply_pair(format, op, flags, a, b, c), a, b, c, d),
-                _ => run(|a, b, c| apply(format, op, flags, a, b, c), a, b, c, d),
+            match (op, format) {
+                $((HalfOp::$op, Half::$format) if plain => wide!(
+                    for lane in 0..32 {
+                        const FLAGS: HalfFlags = HalfFlags { ftz: false, sat: false, relu: false, xorsign: false };
+                        d[lane] = apply_pair(Half::$format, HalfOp::$op, FLAGS, a[lane], b[lane], c[lane]);
+                    }
+                ),)*
+                _ if pair => {
+                    for lane in 0..32 {
+                        d[lane] = apply_pair(format, op, flags, a[lane], b[lane], c[lane]);
+                    }
+                }
+                _ => {
+                    for lane in 0..32 {
+                        d[lane] = apply(format, op, flags, a[lane], b[lane], c[lane]);
+                    }
+                }
             }
         };
     }
-    quick!(F16 Add, F16 Sub, F16 Mul, F16 Fma, F16 Max, Bf16 Add, Bf16 Mul, Bf16 Fma);
+    quick!(
+        F16 Add, F16 Sub, F16 Mul, F16 Fma, F16 Max, F16 Min, F16 Neg, F16 Abs, Bf16 Max, Bf16 Min, Bf16 Add, Bf16 Sub, Bf16 Mul, Bf16 Fma
+    );
 }
 
 /// f16 → f32 in all lanes.

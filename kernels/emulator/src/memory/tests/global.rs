@@ -275,7 +275,7 @@ fn expected(written: &HashMap<u64, u8>, at: u64, bytes: u32, load: bool) -> Opti
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
     #[test]
     fn global_memory_is_a_map_of_bytes(steps in steps()) {
         let memory = Memory::new(1 << 16);

@@ -134,6 +134,9 @@ fn lanes_of_one_store() {
     assert_eq!(block.store(0, ALL, [0; LANES], 4, &equal), Ok(()));
     let fault = block.store(1, ALL, strided(128, 0), 4, &pattern(1)).unwrap_err();
     assert_eq!((fault.kind, fault.lane), (FaultKind::Race, 1));
+    // What one of them wrote before is no part of the agreement.
+    block.store(2, 1, [512; LANES], 4, &equal).unwrap();
+    assert!(is_race(block.store(2, ALL, [512; LANES], 4, &equal)));
     // Halves of a word are different bytes.
     assert_eq!(block.store(1, ALL, strided(256, 2), 2, &pattern(1)), Ok(()));
     assert_eq!(block.store(2, ALL, strided(320, 1), 1, &pattern(1)), Ok(()));

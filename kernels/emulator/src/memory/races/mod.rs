@@ -9,6 +9,8 @@
 //! read a record before such a wait only the last is kept; a race with one of the others goes unseen. No race is reported
 //! that is none.
 
+mod quick;
+
 use super::clocks::{Clocks, WARPS};
 use super::runs::Run;
 use super::{LANES, Site};
@@ -98,24 +100,17 @@ impl Races {
     /// Whether a read races.
     #[inline]
     pub fn check_read(&self, site: Site, run: Run) -> Result<(), Conflict> {
-        self.check_writes(site, run, u32::MAX, |_, _| false)?;
+        self.check_writes(site, run)?;
         if self.any_atomics && !site.strong {
             self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
         }
         Ok(())
     }
 
-    /// Whether a write with number `id` races. `same(lane, address)` says whether the lane stores what the record at that
-    /// address already holds: lanes of one store may write one value to one place.
+    /// Whether a write races with what was before its instruction.
     #[inline]
-    pub fn check_write(
-        &self,
-        site: Site,
-        run: Run,
-        id: u32,
-        same: impl Fn(usize, usize) -> bool,
-    ) -> Result<(), Conflict> {
-        self.check_writes(site, run, id, same)?;
+    pub fn check_write(&self, site: Site, run: Run) -> Result<(), Conflict> {
+        self.check_writes(site, run)?;
         self.check_by_warp(&self.reads, Deed::Read, site, run)?;
         if self.any_atomics && !site.strong {
             self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
@@ -126,7 +121,7 @@ impl Races {
     /// Whether an atomic change races.
     #[inline]
     pub fn check_atomic(&self, site: Site, run: Run) -> Result<(), Conflict> {
-        self.check_writes(site, run, u32::MAX, |_, _| false)?;
+        self.check_writes(site, run)?;
         self.check_by_warp(&self.reads, Deed::Read, site, run)
     }
 
@@ -164,15 +159,7 @@ impl Races {
         ids.fill(id);
         let base = line_bits(site) + site.warp * LANES as u32 + run.lane as u32;
         let who = &mut self.writes.who[first..first + each * run.lanes];
-        for (lane, whose) in who.chunks_exact_mut(each).enumerate() {
-            whose.fill(base + lane as u32);
-        }
-    }
-
-    /// Bytes of a record.
-    #[inline]
-    pub fn record_bytes(&self) -> usize {
-        1 << self.grain
+        quick::by_width!(each, fill(who, base, 1));
     }
 
     /// The first record of a run, and the records a lane.
@@ -182,27 +169,29 @@ impl Races {
     }
 
     #[inline]
-    fn check_writes(
-        &self,
-        site: Site,
-        run: Run,
-        id: u32,
-        same: impl Fn(usize, usize) -> bool,
-    ) -> Result<(), Conflict> {
+    fn check_writes(&self, site: Site, run: Run) -> Result<(), Conflict> {
         let (first, each) = self.records(run);
         let least = self.clocks.least(site.warp as usize);
         let ids = &self.writes.id[first..first + each * run.lanes];
         if none_from(ids, least) {
             return Ok(());
         }
+        // What the warp wrote itself and then waited for, as where warps keep to their own parts.
+        let own = self.clocks.seen(site.warp as usize, site.warp as usize);
+        let who = &self.writes.who[first..first + each * run.lanes];
+        let other = ids.iter().zip(who).fold(false, |other, (&id, &who)| {
+            other | ((id >= least) & ((id >= own) | (who >> 5 & 31 != site.warp)))
+        });
+        if !other {
+            return Ok(());
+        }
         for (record, &written) in ids.iter().enumerate().filter(|&(_, &written)| written >= least) {
-            let who = self.writes.who[first + record];
+            let who = who[record];
             let (warp, other) = ((who >> 5 & 31) as usize, (who & 31) as usize);
             let lane = run.lane + record / each;
             let address = (first + record) << self.grain;
             let ordered = self.clocks.ordered(site.warp as usize, lane, warp, other, written);
-            let agreed = written == id && same(lane, address);
-            if !ordered && !agreed {
+            if !ordered {
                 let (thread, line) = (who & 1023, who >> 10);
                 return Err(Conflict { lane, address, deed: Deed::Written, thread, line });
             }
@@ -295,19 +284,14 @@ impl ByWarp {
         let (ids, who) = (&mut marks.id[range.clone()], &mut marks.who[range]);
         let line = line_bits(site);
         if none_from(ids, unwaited) {
-            for (lane, whose) in who.chunks_exact_mut(each).enumerate() {
-                whose.fill(line | pair(run.lane + lane));
-            }
+            quick::by_width!(each, fill(who, line | pair(run.lane), pair(1)));
         } else {
             for (record, who) in who.iter_mut().enumerate() {
-                let lane = (run.lane + record / each) as u32;
-                let (last, before) = (*who >> 5 & 31, *who & 31);
-                let other = match ids[record] >= unwaited {
-                    true if last != lane => last,
-                    true => before,
-                    false => lane,
+                let lane = run.lane + record / each;
+                *who = match ids[record] < unwaited {
+                    true => line | pair(lane),
+                    false => merged(*who, line, lane as u32),
                 };
-                *who = line | lane << 5 | other;
             }
         }
         ids.fill(id);
@@ -322,6 +306,21 @@ impl ByWarp {
 /// A lane as both of a pair.
 fn pair(lane: usize) -> u32 {
     (lane << 5 | lane) as u32
+}
+
+/// A doer once another lane of its warp came after it without a wait between.
+#[inline]
+fn merged(who: u32, line: u32, lane: u32) -> u32 {
+    let (last, before) = (who >> 5 & 31, who & 31);
+    line | lane << 5 | if last != lane { last } else { before }
+}
+
+/// Doers of a run: `N` records a lane, `first` for the first lane and `step` more for each that follows.
+#[inline]
+fn fill<const N: usize>(who: &mut [u32], first: u32, step: u32) {
+    for (lane, whose) in who.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        *whose = [first + lane as u32 * step; N];
+    }
 }
 
 fn line_bits(site: Site) -> u32 {

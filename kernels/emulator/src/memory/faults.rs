@@ -1,0 +1,98 @@
+//! The faults of memory, in words.
+
+use super::copies::Collision;
+use super::races::{Conflict, Deed};
+use super::runs::Run;
+use super::{Access, LANES, Site, Words, lanes, low_bytes};
+use crate::error::{Fault, FaultKind};
+
+/// The fault of a lane at an address.
+#[cold]
+pub(super) fn fault(kind: FaultKind, lane: usize, address: u64, message: String) -> Fault {
+    Fault { kind, lane: lane as u32, address: Some(address), message }
+}
+
+/// The fault of an address that is no multiple of the width.
+#[cold]
+pub(super) fn misaligned(lane: usize, address: u64, bytes: u32) -> Fault {
+    let message = format!("{bytes} bytes at {address:#x}: the address must be a multiple of {bytes}");
+    fault(FaultKind::Misaligned, lane, address, message)
+}
+
+/// Two lanes of one instruction copy to the same bytes of shared memory.
+#[cold]
+pub(super) fn copying(lane: usize, address: u64) -> Fault {
+    let message = format!("shared address {address:#x}: a lower lane copies to the same bytes");
+    fault(FaultKind::PendingCopy, lane, address, message)
+}
+
+/// A store to global memory that a copy may still read.
+#[cold]
+pub(super) fn source_pending(lane: usize, address: u64, bytes: u32, found: Collision) -> Fault {
+    let Collision { thread, line, .. } = found;
+    let message = format!(
+        "{bytes} bytes at {address:#x}: the source of an asynchronous copy that thread {thread} issued in line {line} and has not waited for"
+    );
+    fault(FaultKind::PendingCopy, lane, address, message)
+}
+
+/// Whether lanes of one store that share an address store one value there; each is compared with the lane before it there.
+#[cold]
+pub(super) fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> Result<(), Fault> {
+    let mask = low_bytes(access.bytes.min(4)) as u32;
+    let parts = &words[..access.bytes.div_ceil(4) as usize];
+    for lane in lanes(access.mask) {
+        let address = access.addresses[lane];
+        let below =
+            lanes(access.mask & ((1 << lane) - 1)).filter(|&below| access.addresses[below] == address);
+        if let Some(other) = below.last()
+            && parts.iter().any(|word| (word[lane] ^ word[other]) & mask != 0)
+        {
+            let (address, thread) = (address as usize, site.warp * LANES as u32 + other as u32);
+            let conflict = Conflict { lane, address, deed: Deed::Written, thread, line: site.line };
+            return Err(race(site, Run::one(access, lane), conflict, Deed::Written));
+        }
+    }
+    Ok(())
+}
+
+/// A run reads a byte that nothing wrote.
+#[cold]
+pub(super) fn unwritten(run: Run, byte: usize) -> Fault {
+    let lane = run.lane + (byte - run.address) / run.bytes;
+    let address = run.address + (byte - run.address) / run.bytes * run.bytes;
+    let message = format!("{} bytes at shared address {address:#x}: nothing wrote byte {byte:#x}", run.bytes);
+    fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
+}
+
+/// A run touches what a copy will land on.
+#[cold]
+pub(super) fn pending(run: Run, Collision { address, thread, line }: Collision) -> Fault {
+    let lane = run.lane + (address as usize - run.address) / run.bytes;
+    let message = format!(
+        "shared address {address:#x} is the destination of an asynchronous copy that thread {thread} issued in line {line} and has not waited for"
+    );
+    fault(FaultKind::PendingCopy, lane, address, message)
+}
+
+/// A lane of a run did what races with an earlier deed.
+#[cold]
+pub(super) fn race(site: Site, run: Run, conflict: Conflict, deed: Deed) -> Fault {
+    let Conflict { lane, address, deed: other_deed, thread: other, line: other_line } = conflict;
+    let thread = site.warp as usize * LANES + lane;
+    let now = match deed {
+        Deed::Read => "reads",
+        Deed::Written => "writes",
+        Deed::Changed => "atomically changes",
+    };
+    let before = match other_deed {
+        Deed::Read => "read",
+        Deed::Written => "wrote",
+        Deed::Changed => "atomically changed",
+    };
+    let message = format!(
+        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",
+        run.bytes, site.line
+    );
+    fault(FaultKind::Race, lane, address as u64, message)
+}

@@ -1,0 +1,218 @@
+//! Broken text: whatever comes in, parsing and running end with a value or an error, soon.
+
+use proptest::prelude::*;
+use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
+
+/// Texts to break: what nvcc writes, and a kernel with what it does not.
+const TEXTS: [&str; 6] = [
+    include_str!("cuda/control.ptx"),
+    include_str!("cuda/calls.ptx"),
+    include_str!("cuda/spaces.ptx"),
+    include_str!("cuda/warp.ptx"),
+    include_str!("cuda/tensor.ptx"),
+    r#"
+.version 8.0
+.target sm_80
+.address_size 64
+.global .align 8 .u32 table[2][3] = {{1, 2, 3}, {4, 5, 6}};
+.global .u64 pointers[2] = {table, generic(table)+8};
+.extern .shared .align 16 .b8 dynamic[];
+.func (.reg .u32 result) next(.reg .u32 x, .param .b32 y) { .reg .b32 %t; ld.param.u32 %t, [y]; add.u32 result, x, %t; ret; }
+.visible .entry all(.param .u64 a, .param .u32 n) .maxntid 64, 1, 1
+{
+    .reg .pred %p<4>; .reg .b16 %h<4>; .reg .b32 %r<20>; .reg .f32 %f<8>; .reg .b64 %d<8>;
+    .local .align 8 .b8 own[16];
+    .shared .align 16 .b8 tile[2048];
+    ld.param.u64 %d0, [a]; ld.param.u32 %r0, [n]; mov.u32 %r1, %tid.x;
+    mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %d1, %d0;
+LOOP:
+    mov.u32 %r2, tile; mad.lo.u32 %r2, %r1, 4, %r2; st.shared.u32 [%r2], %r1; bar.sync 0;
+    cp.async.ca.shared.global [%r2], [%d1], 4; cp.async.commit_group; cp.async.wait_group 0;
+    shfl.sync.bfly.b32 %r3|%p0, %r1, 1, 31, -1; vote.sync.ballot.b32 %r4, %p0, 0xffffffff;
+    setp.lt.and.u32 %p1|%p2, %r1, 16, %p0; @%p1 bra.uni SKIP; atom.global.add.u32 %r5, [%d1], 1; SKIP:
+    brx.idx 1, T; T: .branchtargets A, B; A: trap; B: st.local.v2.u32 [own+8], {%r1, %r4};
+    { .param .b32 y; st.param.b32 [y], 3; call (%r6), next, (%r1, y); }
+    cvt.rn.f32.s32 %f0, %r1; fma.rn.ftz.f32 %f1, %f0, 0f3F800000, 1.5e0; ex2.approx.f32 %f2, %f1;
+    mov.b32 {%h0, %h1}, %r1; add.f16 %h2, %h0, %h1; lop3.b32 %r7, %r1, %r2, %r3, 0x1b; prmt.b32 %r8, %r1, %r2, 0x3210;
+    bfe.s32 %r9, %r1, 3, 5; bfi.b32 %r9, %r1, %r9, 4, 8; shf.l.wrap.b32 %r9, %r1, %r2, %r3;
+    red.shared.max.s32 [tile], %r1; bar.sync 0; sub.u32 %r0, %r0, 1; setp.ne.u32 %p3, %r0, 0; @%p3 bra LOOP;
+    st.global.u32 [%d1], %r9; ret;
+}
+"#,
+];
+
+/// Runs every kernel of a text that can be read.
+fn survive(text: &str) {
+    let Ok(module) = Module::parse("fuzz", text) else { return };
+    let memory = Memory::new(1 << 22);
+    let Ok(loaded) = module.load(&memory) else { return };
+    let Ok(buffer) = memory.alloc(1 << 14) else { return };
+    memory.fill(buffer, 0, 1 << 14).expect("memory");
+    for kernel in module.kernels().take(4) {
+        let arguments: Vec<Vec<u8>> = kernel
+            .parameters
+            .iter()
+            .map(|p| {
+                let value = if p.bytes == 8 { buffer } else { 2 };
+                let mut bytes = value.to_le_bytes().to_vec();
+                bytes.resize(p.bytes as usize, 0);
+                bytes
+            })
+            .collect();
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let geometry = Geometry { grid: [2, 1, 1], block: [64, 1, 1], shared: 1024 };
+        for checks in [Checks::ALL, Checks::NONE] {
+            let options = Options { checks, budget: 3000, threads: 1, ..Options::default() };
+            // Errors are as good as results; panics and hangs are not.
+            let _ = launch(&memory, &loaded, &kernel.name, &geometry, &arguments, &options);
+        }
+    }
+}
+
+/// One change of a text.
+#[derive(Debug, Clone)]
+enum Change {
+    Byte(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Remove(prop::sample::Index),
+    Swap(prop::sample::Index, prop::sample::Index),
+    Copy(prop::sample::Index, prop::sample::Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    use any as draw;
+    type Place = prop::sample::Index;
+    prop_oneof![
+        4 => (draw::<Place>(), prop::num::u8::ANY).prop_map(|(at, byte)| Change::Byte(at, byte & 0x7f)),
+        1 => draw::<Place>().prop_map(Change::Cut),
+        3 => draw::<Place>().prop_map(Change::Remove),
+        4 => (draw::<Place>(), draw::<Place>()).prop_map(|(a, b)| Change::Swap(a, b)),
+        4 => (draw::<Place>(), draw::<Place>()).prop_map(|(a, b)| Change::Copy(a, b)),
+    ]
+}
+
+/// Words, blanks and single marks.
+fn pieces(text: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for c in text.chars() {
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '%' | '$');
+        match out.last_mut() {
+            Some(last) if word(c) && last.chars().all(word) => last.push(c),
+            _ => out.push(c.to_string()),
+        }
+    }
+    out
+}
+
+fn apply(text: &str, changes: &[Change]) -> String {
+    let mut pieces = pieces(text);
+    for change in changes {
+        let count = pieces.len().max(1);
+        if pieces.is_empty() {
+            break;
+        }
+        match change {
+            Change::Byte(at, byte) => pieces[at.index(count)] = char::from(*byte).to_string(),
+            Change::Cut(at) => pieces.truncate(count - at.index(count) / 8),
+            Change::Remove(at) => {
+                pieces.remove(at.index(count));
+            }
+            Change::Swap(a, b) => pieces.swap(a.index(count), b.index(count)),
+            Change::Copy(a, b) => pieces[a.index(count)] = pieces[b.index(count)].clone(),
+        }
+    }
+    pieces.concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn broken_kernels_end(which in 0..TEXTS.len(), changes in prop::collection::vec(change(), 1..6)) {
+        survive(&apply(TEXTS[which], &changes));
+    }
+
+    #[test]
+    fn any_text_ends(text in "[ -~\\n]{0,200}") {
+        survive(&text);
+    }
+}
+
+#[test]
+fn whole_texts_run() {
+    for text in TEXTS {
+        survive(text);
+    }
+    let module = Module::parse("all", TEXTS[5]).expect("the kernel that is broken above is whole");
+    assert_eq!(module.kernels().count(), 1);
+}
+
+/// A kernel around statements.
+fn kernel(body: &str) -> String {
+    format!(".version 8.0\n.target sm_80\n.address_size 64\n.entry k()\n{{\n{body}\nret;\n}}\n")
+}
+
+#[test]
+fn sizes_without_bound_are_errors_or_cost_nothing() {
+    let deep = format!("mov.u32 %r0, {}1{};", "(".repeat(100_000), ")".repeat(100_000));
+    let minus = format!("mov.u32 %r0, {}1;", "-".repeat(100_000));
+    let braces = format!(".global .u32 x[1] = {}1{};", "{".repeat(100_000), "}".repeat(100_000));
+    let long = format!("mov.u32 %r0, 1{};", " + 1".repeat(100_000));
+    let scopes = kernel(&format!("{}{}", "{".repeat(100_000), "}".repeat(100_000)));
+    assert!(
+        Module::parse("many registers", &kernel(".reg .b32 %r<4000000000>; mov.u32 %r3999999999, 1;"))
+            .is_ok()
+    );
+    assert!(Module::parse("a long sum", &kernel(&format!(".reg .b32 %r<2>; {long}"))).is_ok());
+    assert!(Module::parse("many scopes", &scopes).is_ok());
+    let errors = [
+        ("nested parentheses", kernel(&format!(".reg .b32 %r<2>; {deep}"))),
+        ("many signs", kernel(&format!(".reg .b32 %r<2>; {minus}"))),
+        ("nested braces", braces),
+        ("a vast shared array", kernel(".shared .b8 x[4000000000];")),
+        ("a vast local array", kernel(".local .b8 x[4000000000];")),
+        ("a vast global array", ".global .b64 x[0x7fffffffffffffff][0x7fffffffffffffff];".to_owned()),
+        ("a negative length", ".global .b8 x[-1];".to_owned()),
+        ("a register out of range", kernel(".reg .b32 %r<4>; mov.u32 %r4, 1;")),
+        ("vast parameters", ".entry k(.param .b8 x[40000]) { ret; }".to_owned()),
+    ];
+    for (name, text) in errors {
+        assert!(matches!(Module::parse(name, &text), Err(Error::Parse { .. })), "{name}");
+    }
+    let large = Module::parse("large", ".global .b8 x[1000000000];").expect("it can be read");
+    assert!(matches!(large.load(&Memory::new(1 << 20)), Err(Error::Usage(_))));
+}
+
+#[test]
+fn launches_that_make_no_sense_name_the_limit() {
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.shared .b8 x[1024];\n\
+        .entry k(.param .u64 a, .param .u32 n) .reqntid 32 { .reg .b32 %r; ld.shared.u8 %r, [x]; ret; }\n\
+        .entry open(.param .u64 a) .maxntid 128 { ret; }";
+    let memory = Memory::new(1 << 20);
+    let module = Module::parse("limits", text).and_then(|m| m.load(&memory)).expect("a module");
+    let run = |kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[&[u8]]| {
+        let geometry = Geometry { grid, block, shared };
+        match launch(&memory, &module, kernel, &geometry, arguments, &Options::default()) {
+            Err(Error::Usage(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (a, n): (&[u8], &[u8]) = (&[0; 8], &[0; 4]);
+    let one = [1; 3];
+    assert!(run("nobody", one, one, 0, &[]).contains("it has: k, open"));
+    assert!(run("k", one, [32, 1, 1], 0, &[a]).contains("n is missing"));
+    assert!(run("k", one, [32, 1, 1], 0, &[a, n, n]).contains("2 arguments, not 3"));
+    assert!(run("k", one, [32, 1, 1], 0, &[a, a]).contains("parameter n has 4 bytes, not 8"));
+    assert!(run("k", one, [64, 1, 1], 0, &[a, n]).contains(".reqntid"));
+    assert!(
+        run("k", one, [32, 1, 1], 227 << 10, &[a, n]).contains("233472 bytes of shared memory (1024 static")
+    );
+    assert!(run("open", one, [256, 1, 1], 0, &[a]).contains("allows 128"));
+    assert!(run("open", [0, 1, 1], one, 0, &[a]).contains("a grid of 0 blocks along x"));
+    assert!(run("open", [1, 65536, 1], one, 0, &[a]).contains("65535"));
+    assert!(run("open", [u32::MAX, 1, 1], one, 0, &[a]).contains("2147483647"));
+    assert!(run("open", one, [1025, 1, 1], 0, &[a]).contains("1024"));
+    assert!(run("open", one, [1, 1, 65], 0, &[a]).contains("64"));
+    assert!(run("open", one, [32, 32, 2], 0, &[a]).contains("2048 threads; at most 1024"));
+    assert!(run("open", one, one, u32::MAX, &[a]).contains("at most 232448"));
+}
