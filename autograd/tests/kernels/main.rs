@@ -5,3 +5,4 @@ mod gemm;
 mod harness;
 mod pointwise;
 mod reduce;
+mod tour;
