@@ -85,7 +85,10 @@ impl Size {
 
 /// The rows of all families.
 pub fn cases(size: Size, target: Target) -> Vec<Case> {
-    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases].iter().flat_map(|f| f(size, target)).collect()
+    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases]
+        .iter()
+        .flat_map(|f| f(size, target))
+        .collect()
 }
 
 /// A case of one kernel whose parameters are its buffers in order.
@@ -144,7 +147,11 @@ fn reduce_cases(size: Size, target: Target) -> Vec<Case> {
         let plan = reduce::whole::<F16>(reduction, n, target);
         reduction_case(&format!("{what} f16"), plan, format!("{n}"), u64::from(n), 1)
     };
-    let mut cases = vec![whole(reduce::SUM, "sum"), whole(reduce::MAX_ABS, "max |x|"), whole(reduce::NON_FINITE, "finite?")];
+    let mut cases = vec![
+        whole(reduce::SUM, "sum"),
+        whole(reduce::MAX_ABS, "max |x|"),
+        whole(reduce::NON_FINITE, "finite?"),
+    ];
     for [rows, cols] in [[160, 16_384], [size.of(160 * 64 * 64, 1024), 64]] {
         let (shape, count) = (format!("{rows}×{cols}"), u64::from(rows) * u64::from(cols));
         let (over_rows, over_cols) =
@@ -158,14 +165,26 @@ fn reduce_cases(size: Size, target: Target) -> Vec<Case> {
 /// A plan of one or two launches, on f16.
 fn reduction_case(what: &str, plan: reduce::Plan, shape: String, count: u64, results: u64) -> Case {
     let work = Work { bytes: 2 * count + 4 * results, operations: count };
-    let buffers =
-        vec![Content::Halves(count), Content::Stale(plan.workspace_bytes.max(4)), Content::Stale(4 * results)];
+    let buffers = vec![
+        Content::Halves(count),
+        Content::Stale(plan.workspace_bytes.max(4)),
+        Content::Stale(4 * results),
+    ];
     let launch = |kernel, from, to| Launch { kernel, args: vec![Arg::Buffer(from), Arg::Buffer(to)] };
     let launches = match plan.second {
         None => vec![launch(plan.first, 0, 2)],
         Some(second) => vec![launch(plan.first, 0, 1), launch(second, 1, 2)],
     };
-    Case { family: "reduce", what: what.to_owned(), shape, before: vec![], launches, buffers, work, tensor: false }
+    Case {
+        family: "reduce",
+        what: what.to_owned(),
+        shape,
+        before: vec![],
+        launches,
+        buffers,
+        work,
+        tensor: false,
+    }
 }
 
 /// A step of the optimiser over the parameters of `base`: its parts, and the whole.
@@ -255,12 +274,15 @@ fn gemm_cases(size: Size, target: Target) -> Vec<Case> {
         linear("linear 1024→4096", 160, 1024, 4096),
         linear("linear 2048→1024", 160, 2048, 1024),
     ];
-    let fused = Epilogue { bias: Some(Dtype::F16), activation: Activation::Silu, ..Epilogue::plain(Dtype::F16) };
+    let fused =
+        Epilogue { bias: Some(Dtype::F16), activation: Activation::Silu, ..Epilogue::plain(Dtype::F16) };
     rows.push(("linear 1024→4096, bias, silu".to_owned(), [160, 4096, 1024], [K, K], fused));
     let weight = Epilogue { residual: true, ..Epilogue::plain(Dtype::F32) };
     rows.push(("weights' gradient, f32 +=".to_owned(), [1024, 16_384, 160], [Outer, Outer], weight));
     rows.extend(convolutions().into_iter().map(|(what, m, k, n)| linear(&what, m, k, n)));
-    rows.into_iter().map(|(what, mnk, majors, epilogue)| gemm_case(&what, mnk, majors, epilogue, size, target)).collect()
+    rows.into_iter()
+        .map(|(what, mnk, majors, epilogue)| gemm_case(&what, mnk, majors, epilogue, size, target))
+        .collect()
 }
 
 /// The encoder's convolutions as products [m, k]·[k, n]: a row of A is the patch under a pixel of the output.

@@ -106,7 +106,8 @@ pub fn copy_bandwidth(cuda: &Cuda, flush: &mut Flush, runs: usize) -> Result<f64
     let from = fill(cuda, &Content::Bytes(COPY as u64), &mut rng)?;
     let to: DeviceBuffer<u8> = cuda.stale(COPY)?;
     let (driver, stream) = (cuda.driver(), cuda.compute_stream());
-    let seconds = median(cuda, flush, runs, || driver.copy(to.address(), from.address(), COPY as u64, stream))?;
+    let seconds =
+        median(cuda, flush, runs, || driver.copy(to.address(), from.address(), COPY as u64, stream))?;
     Ok(2.0 * COPY as f64 / seconds)
 }
 

@@ -122,7 +122,8 @@ fn measured(options: &Options) -> Result<String, Error> {
         let share = bound.map_or("-".to_owned(), |bound| format!("{:.0}%", 100.0 * bound / seconds));
         let Case { what, shape, .. } = &case;
         let (rate, speed) = (bytes / seconds / 1e9, operations / seconds / 1e12);
-        let _ = writeln!(table, "| {what} | {shape} | {:.1} | {rate:.0} | {speed:.2} | {share} |", seconds * 1e6);
+        let _ =
+            writeln!(table, "| {what} | {shape} | {:.1} | {rate:.0} | {speed:.2} | {share} |", seconds * 1e6);
         eprintln!("{what} {shape}: {:.1} µs", seconds * 1e6);
     }
     Ok(table)
