@@ -89,12 +89,13 @@ pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
 
 /// The kernels of some targets whose family or name has `filter` in it.
 fn select(targets: Targets, filter: Option<&str>) -> Result<Vec<Kernel>> {
-    let all: Vec<_> = targets.list().iter().flat_map(|&target| catalogue(target)).collect();
+    let mut all: Vec<_> = targets.list().iter().flat_map(|&target| catalogue(target)).collect();
+    // Some families take turns in the catalogue.
+    all.sort_by_key(|kernel| (kernel.target, kernel.family));
     let Some(filter) = filter else {
         return Ok(all);
     };
     let mut families: Vec<_> = all.iter().map(|kernel| kernel.family).collect();
-    families.sort_unstable();
     families.dedup();
     let found: Vec<_> = all.into_iter().filter(|kernel| is_asked_for(kernel, filter)).collect();
     if found.is_empty() {

@@ -95,7 +95,7 @@ fn from_integers(t: &Guide) {
     t.k.step("from integers to floats");
     // Below 2⁵³, so that f64 has them and the host rounds once.
     let (a, b) =
-        (|l: u32| u32::MAX - l * 37, |l: u32| (i64::from(l) - 15) * 562_949_953_421_3 + i64::from(l) * 3 + 1);
+        (|l: u32| u32::MAX - l * 37, |l: u32| (i64::from(l) - 15) * 5_629_499_534_213 + i64::from(l) * 3 + 1);
     let (x, y) = (t.give::<U32>(a), t.give::<S64>(b));
     let (signed, long) = (x.to::<S32>(), t.give::<U64>(|l| b(l).unsigned_abs()));
     for r in ROUNDINGS {

@@ -4,8 +4,8 @@ use super::{Guide, Tour, Word, tour};
 use crate::{
     Target,
     ptx::{
-        AtomicOp, B16, B32, B64, F16, F16x2, F32, F64, Global, Hint, InMemory, Operand, Pointer, Reg, S32,
-        S64, Space, U8, U16, U32, U64,
+        AtomicOp, B16, B32, B64, F16, F16x2, F32, F64, Global, Hint, InMemory, Integer, Operand, Pointer,
+        Reg, S32, S64, Space, U8, U16, U32, U64,
     },
 };
 
@@ -194,15 +194,13 @@ fn atomics<'k, S: Space>(
 
 /// The other types that an atomic can have.
 fn wide_atomics(t: &Guide) {
-    fn apply<'k, T: Word + crate::ptx::Integer>(
+    fn apply<'k, T: Word + Integer>(
         t: &Guide<'k>,
         op: AtomicOp,
         start: impl Fn(u32) -> T::Host,
         by: impl Operand<'k, T>,
         after: impl Fn(u32) -> T::Host,
-    ) where
-        T: InMemory<Loaded = T>,
-    {
+    ) {
         let what = format!("atom.{op:?}.{}", T::NAME);
         let at = t.output_slot::<T>(&what, 0.0, after);
         at.store(t.give::<T>(&start));
