@@ -118,7 +118,7 @@ fn between_floats(t: &Guide) {
     let a = |l: u32| (f64::from(l) - 15.5) / 3.0;
     let d = t.give::<F64>(a);
     // ±(1 + 0.75·2⁻¹⁰): between two neighbours of binary16.
-    let b = |l: u32| if l % 2 == 0 { 1.0f32 + 0.75 / 1024.0 } else { -1.0 - 0.75 / 1024.0 };
+    let b = |l: u32| if l.is_multiple_of(2) { 1.0f32 + 0.75 / 1024.0 } else { -1.0 - 0.75 / 1024.0 };
     let x = t.give::<F32>(b);
     for r in ROUNDINGS {
         t.check(&format!("cvt.f32.f64, {r:?}"), d.to_with::<F32>(r), |l| single(a(l), r));

@@ -157,6 +157,9 @@ fn addresses(t: &Guide) {
     t.check("an address as a number", crate::ptx::Shared::<U32>::from_u32(number).load(), |_| 3);
 }
 
+/// What an atomic makes of the old value and its operand.
+type After = fn(u32, u32) -> u32;
+
 /// Every operation, a lane a word, so that the order of lanes does not matter. `place` gives a word that holds `start`, and
 /// is told what must stand there afterwards.
 fn atomics<'k, S: Space>(
@@ -164,7 +167,7 @@ fn atomics<'k, S: Space>(
     place: impl Fn(&Guide<'k>, Reg<'k, U32>, &str, &dyn Fn(u32) -> u32) -> Pointer<'k, S, U32>,
 ) {
     let start = |l: u32| 0x50 + l;
-    let cases: [(AtomicOp, fn(u32, u32) -> u32); 7] = [
+    let cases: [(AtomicOp, After); 7] = [
         (AtomicOp::Add, |old, x| old + x),
         (AtomicOp::Min, u32::min),
         (AtomicOp::Max, u32::max),

@@ -36,6 +36,9 @@ use crate::{
 /// Threads of every tour: one warp.
 pub const LANES: u32 = 32;
 
+/// A float's value from its bits.
+type FromBits = fn(u64) -> f64;
+
 /// An instruction of a tour, and what each lane must get from it.
 #[derive(Debug, Clone)]
 struct Stop {
@@ -45,7 +48,7 @@ struct Stop {
     /// Bytes of a value.
     bytes: usize,
     /// A float's value from its bits, and the relative error that an approximation may have.
-    float: Option<(fn(u64) -> f64, f64)>,
+    float: Option<(FromBits, f64)>,
 }
 
 /// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`Tour::numbers`].

@@ -52,7 +52,7 @@ fn copies(t: &Guide) {
     k.copy_async_wait(0);
     k.barrier();
     t.check("cp.async.cg 16 of 12", filled.at(t.lane * 2).load(), low);
-    let second = |l: u32| if l % 2 == 0 { high(l) } else { 0 };
+    let second = |l: u32| if l.is_multiple_of(2) { high(l) } else { 0 };
     t.check("cp.async.cg 16 of 12, filled", filled.at(t.lane * 2).plus(1).load(), second);
 }
 
