@@ -17,7 +17,7 @@ use cases::{Case, Size, cases};
 use device::{Flush, Ready, copy_bandwidth};
 use ssmv_autograd::{
     Error,
-    cuda::{Backend, Cuda, Emulated, EmulatorOptions, is_usable},
+    cuda::{Backend, Cuda, Emulated, EmulatorOptions, devices, is_usable},
 };
 use ssmv_emulator::Checks;
 use ssmv_kernels::Target;
@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<(), String> {
     let emulate = match options.device.as_str() {
         "cuda" => false,
         "emulator" => true,
-        "auto" => !is_usable(),
+        "auto" => !devices(Backend::Real).is_ok_and(|all| all.first().is_some_and(is_usable)),
         other => return Err(format!("--device {other} is not one of auto, cuda, emulator")),
     };
     let table = if emulate { emulated(options) } else { measured(options) }.map_err(|e| e.to_string())?;
