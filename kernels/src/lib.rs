@@ -4,6 +4,7 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+mod catalogue;
 pub mod conv;
 mod error;
 pub mod gemm;
@@ -14,6 +15,8 @@ pub mod ptx;
 pub mod reduce;
 pub mod span;
 pub mod tile;
+pub mod tour;
 
+pub use catalogue::catalogue;
 pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};

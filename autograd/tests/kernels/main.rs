@@ -6,3 +6,4 @@ mod gemm;
 mod harness;
 mod pointwise;
 mod reduce;
+mod tour;

@@ -169,6 +169,7 @@ fn sizes_without_bound_are_errors_or_cost_nothing() {
         ("nested parentheses", kernel(&format!(".reg .b32 %r<2>; {deep}"))),
         ("many signs", kernel(&format!(".reg .b32 %r<2>; {minus}"))),
         ("nested braces", braces),
+        ("addresses of 32 bits", ".version 8.0\n.target sm_80\n.address_size 32\n".to_owned()),
         ("a vast shared array", kernel(".shared .b8 x[4000000000];")),
         ("a vast local array", kernel(".local .b8 x[4000000000];")),
         ("a vast global array", ".global .b64 x[0x7fffffffffffffff][0x7fffffffffffffff];".to_owned()),

@@ -115,7 +115,11 @@ impl Conv {
         if self.is_pointwise() {
             return Gemm { m, n, k, a: majors[0], b: majors[1], epilogue }.plan(target);
         }
-        Ok(self.plan("fprop", Product::choose([m, n, k], majors), epilogue, target, |product| Implicit {
+        // Patches of an odd number of channels are gathered element by element.
+        let odd = self.cin % 2 == 1;
+        let product =
+            if odd { Product::choose_frugal([m, n, k], majors) } else { Product::choose([m, n, k], majors) };
+        Ok(self.plan("fprop", product, epilogue, target, |product| Implicit {
             product,
             a: Operand::Patches(self.patches()),
             b: Operand::Matrix(Matrix { outer: n, k, major: Major::K }),
@@ -175,7 +179,10 @@ impl Conv {
             taps,
         };
         let (m, k) = (patches.pixel_count(), patches.patch());
-        let product = Product::choose_whole([m, self.cin, k], [Major::K, Major::Outer]);
+        let (sizes, majors) = ([m, self.cin, k], [Major::K, Major::Outer]);
+        let odd = self.cin % 2 == 1 || self.cout % 2 == 1;
+        let product =
+            if odd { Product::choose_frugal(sizes, majors) } else { Product::choose_whole(sizes, majors) };
         let implicit = Implicit {
             product,
             a: Operand::Patches(patches),

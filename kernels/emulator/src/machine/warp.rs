@@ -137,6 +137,14 @@ impl Warp {
         Ok(())
     }
 
+    /// Drops all frames beyond `depth`.
+    pub fn leave(&mut self, depth: usize) {
+        if let Some(frame) = self.frames.get(depth) {
+            self.stack.truncate(frame.stack);
+            self.frames.truncate(depth);
+        }
+    }
+
     /// Takes off entries that are done, and frames without entries. False when no thread is left.
     pub fn settle(&mut self) -> bool {
         loop {

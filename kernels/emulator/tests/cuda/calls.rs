@@ -19,3 +19,12 @@ kernel_test!(functions, "calls", (x: some(prop::array::uniform8(-100_000i32..100
         prop_assert_eq!(gcds[i], gcd(row[2] as u32 & 0xffff, row[3] as u32 & 0xfff));
     }
 });
+
+kernel_test!(padded_structs, "calls", (x: some(prop_oneof![-1e9f64..1e9, -1.0f64..1.0], 200)), |device| {
+    let n = x.len();
+    let (from, to, exponents) = (device.input(&x), device.output::<f64>(n), device.output::<i32>(n));
+    device.launch_1d("padded_structs", n, 64, arguments![from, to, exponents, n as i32]);
+    prop_assert_eq!(device.read::<f64>(to, n), x.iter().map(|x| 8.0 * x).collect::<Vec<_>>());
+    let exponent = |x: &f64| if *x == 0.0 { 0 } else { x.abs().log2().floor() as i32 + 1 };
+    prop_assert_eq!(device.read::<i32>(exponents, n), x.iter().map(exponent).collect::<Vec<_>>());
+});

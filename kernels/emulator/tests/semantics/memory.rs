@@ -45,6 +45,7 @@ fn loads_and_stores() {
         Case("ld.global.v4.u16 {%h0, %h1, %h, %h3}, [%in];", [0x0004_0003_0002_0001, 0, 0], 3),
         Case("ld.global.u32 %r, [table+4];", [0; 3], 0x0807_0605),
         Case("mov.u64 %l0, table; ld.u8 %r, [%l0+2];", [0; 3], 3),
+        Case("ld.global.u64 %l0, [pointers+8]; ld.global.u8 %r, [%l0];", [0; 3], 5),
         Case("ld.const.u32 %r, [constant];", [0; 3], 77),
         Case("ld.param.u64 %l0, [in]; ld.u32 %r, [%l0];", [8, 0, 0], 8),
         Case("st.shared.u32 [shared+4], %a; ld.shared.u16 %r, [shared+4];", [0x12345, 0, 0], 0x2345),
@@ -124,6 +125,11 @@ fn atomics() {
 #[test]
 fn control() {
     check(&[
+        Case(
+            "{ .param .b64 f; .param .b64 v; .param .b32 q; st.param.b64 [f], %la; st.param.b64 [v], %la; call.uni (q), vprintf, (f, v); ld.param.b32 %r, [q]; }",
+            [0; 3],
+            0,
+        ),
         Case("mov.u32 %r, 1; @%q bra L; mov.u32 %r, 2; L:", [0, 0, 1], 1),
         Case("mov.u32 %r, 1; @!%q mov.u32 %r, 2;", [0, 0, 0], 2),
         Case("mov.u32 %r, 0; L: add.u32 %r, %r, 2; setp.lt.u32 %p, %r, %a; @%p bra L;", [9, 0, 0], 10),

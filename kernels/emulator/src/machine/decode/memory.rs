@@ -133,13 +133,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     fn transfer(&self, form: &Form, address: Address) -> Transfer {
         Transfer {
-            address,
-            bytes: form.ty.bytes() as u8,
-            count: form.count as u8,
             signed: form.ty.signed(),
             strong: form.strong,
             orders: form.orders,
-            values: [Value::ZERO; 4],
+            ..Transfer::new(address, form.ty.bytes() as u8, form.count as u8)
         }
     }
 

@@ -210,30 +210,3 @@ fn flushes_and_saturates() {
         assert_eq!(f32(Op::Mul, Nearest, sat, bits(x), bits(1.0), 0), bits(expected), "{x}");
     }
 }
-
-#[test]
-fn comparisons() {
-    use Comparison::*;
-    let all = [
-        Equal,
-        NotEqual,
-        Less,
-        LessEqual,
-        Greater,
-        GreaterEqual,
-        EqualUnordered,
-        NotEqualUnordered,
-        LessUnordered,
-        LessEqualUnordered,
-        GreaterUnordered,
-        GreaterEqualUnordered,
-        Numbers,
-        Nan,
-    ];
-    let row =
-        |a: f64, b: f64| all.iter().map(|&c| if compare(c, a, b) { '1' } else { '0' }).collect::<String>();
-    assert_eq!(row(1.0, 2.0), "01110001110010");
-    assert_eq!(row(2.0, 1.0), "01001101001110");
-    assert_eq!(row(0.0, -0.0), "10010110010110");
-    assert_eq!(row(f64::NAN, 1.0), "00000011111101");
-}
