@@ -4,7 +4,9 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+mod catalogue;
 pub mod causal_conv1d;
+pub mod conv;
 mod error;
 pub mod gemm;
 mod kernel;
@@ -15,6 +17,8 @@ pub mod reduce;
 pub mod selective_scan;
 pub mod span;
 pub mod tile;
+pub mod tour;
 
+pub use catalogue::catalogue;
 pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};

@@ -23,6 +23,8 @@ pub enum Arg<'a> {
     /// No memory at all: any access is an error.
     Null,
     /// A number.
+    U32(u32),
+    /// A number.
     F32(f32),
 }
 
@@ -79,6 +81,10 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
     let mut arguments: Vec<Argument> = Vec::new();
     for arg in args {
         let (buffer, out) = match arg {
+            Arg::U32(x) => {
+                arguments.push((*x).into());
+                continue;
+            }
             Arg::F32(x) => {
                 arguments.push((*x).into());
                 continue;
