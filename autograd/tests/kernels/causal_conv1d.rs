@@ -1,7 +1,5 @@
 //! The causal convolution, forward and backward, against the CPU backend's operators in f64.
 
-use std::collections::HashSet;
-
 use ssmv_autograd::{Gradients, Tensor};
 use ssmv_emulator::Report;
 use ssmv_kernels::{
@@ -245,14 +243,9 @@ fn convolutions_that_cannot_be_are_errors() {
 }
 
 #[test]
-fn names_are_unique() {
+fn no_specification_of_the_catalogue_is_refused() {
     for target in Target::ALL {
-        let kernels = causal_conv1d::catalogue(target);
-        // Nine specifications in two element types, three kernels each: none was left out for an error.
-        assert_eq!(kernels.len(), 54);
-        let mut names = HashSet::new();
-        for kernel in kernels {
-            assert!(names.insert(kernel.name.clone()), "two kernels are called {}", kernel.name);
-        }
+        // Nine specifications in two element types, three kernels each.
+        assert_eq!(causal_conv1d::catalogue(target).len(), 54);
     }
 }

@@ -6,6 +6,7 @@ use ssmv_autograd::{
 };
 use ssmv_emulator::Report;
 use ssmv_kernels::{
+    Target,
     conv::Conv,
     gemm::{Dtype, Epilogue, Plan},
 };
@@ -230,5 +231,13 @@ fn sizes_that_make_no_sense_are_errors() {
         ] {
             assert!(plan.unwrap_err().to_string().starts_with("conv: "));
         }
+    }
+}
+
+#[test]
+fn no_specification_of_the_catalogue_is_refused() {
+    for target in Target::ALL {
+        // Eight convolutions: fprop, wgrad, a dgrad a phase of the stride, and six sums of parts.
+        assert_eq!(ssmv_kernels::conv::catalogue(target).len(), 45);
     }
 }

@@ -1,7 +1,5 @@
 //! The selective scan, forward and backward, against the CPU backend's operators in f64, composed as the mixer has them.
 
-use std::collections::HashSet;
-
 use ssmv_autograd::{Gradients, Tensor};
 use ssmv_emulator::Report;
 use ssmv_kernels::{
@@ -336,14 +334,9 @@ fn scans_that_cannot_be_are_errors() {
 }
 
 #[test]
-fn names_are_unique() {
+fn no_specification_of_the_catalogue_is_refused() {
     for target in Target::ALL {
-        let kernels = selective_scan::catalogue(target);
-        // Ten specifications in two element types, three kernels each: none was left out for an error.
-        assert_eq!(kernels.len(), 60);
-        let mut names = HashSet::new();
-        for kernel in kernels {
-            assert!(names.insert(kernel.name.clone()), "two kernels are called {}", kernel.name);
-        }
+        // Ten specifications in two element types, three kernels each.
+        assert_eq!(selective_scan::catalogue(target).len(), 60);
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     Major, SharedTile, TileCopy,
+    chunk::{copy_elements, copy_granule, granule},
     product::{Place, Source},
     shared::CHUNK,
 };
-use crate::ptx::{Asm, F16, F16x2, Global, Pred, Reg, S32, Shared, U16, U32, Var};
+use crate::ptx::{Asm, F16, Global, Pred, Reg, S32, Shared, U32, Var};
 
 /// What one of an operand's two indices says of where an element lies. An element's offset is the sum of both indices'
 /// parts, and so are its coordinates in the image.
@@ -92,7 +93,7 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
 
     /// Elements of one asynchronous copy: 8, 4 or 2; 1 where none can.
     fn granule(&self) -> u32 {
-        1 << self.gather.run().trailing_zeros().min(3)
+        granule(self.gather.run())
     }
 
     fn rows_a_pass(&self) -> u32 {
@@ -149,32 +150,21 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
                 let (from, inside) = self.element(self.parts[outer as usize], depths[depth as usize]);
                 let bytes = asm.select::<U32>(inside, granule * 2, 0);
                 let to = to.plus((part * granule).into());
-                match granule {
-                    CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
-                    _ => asm.copy_async_small(to, from, granule * 2, bytes),
-                }
+                copy_granule(asm, granule, to, from, bytes);
             }
         }
     }
 
-    /// Element by element into registers, chunk by chunk into shared memory.
     fn copy_by_elements(&self, to: Shared<'k, F16>) {
         let asm = self.asm;
         asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
-            let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
-                let j = j as u32;
+            copy_elements(asm, to.at_byte(further * self.tile.row_bytes()), |j| {
                 let (outer, depth) = match self.gather.major() {
                     Major::K => (self.outer + further, self.k + j),
                     Major::Outer => (self.outer + j, self.k + further),
                 };
-                let (from, inside) = self.element(self.gather.outer(asm, outer), self.depth_part(depth));
-                let half = asm.var::<U16>(0u16);
-                asm.when(inside, || half.set(from.cast::<U16>().load()));
-                half.get().bits_as::<F16>()
+                self.element(self.gather.outer(asm, outer), self.depth_part(depth))
             });
-            let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
-            let to = to.at_byte(further * self.tile.row_bytes()).cast::<F16x2>();
-            to.store_vector([pair(0), pair(1), pair(2), pair(3)]);
         });
     }
 }

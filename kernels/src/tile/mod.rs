@@ -2,6 +2,7 @@
 //! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
 
 mod choose;
+mod chunk;
 mod copy;
 mod epilogue;
 mod fragment;
