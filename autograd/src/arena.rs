@@ -11,9 +11,11 @@ use std::{
 };
 
 use crate::{
-    DType, Element, Error, Result, Shape, Tensor,
+    DType, Device, Element, Error, Result, Shape, Tensor,
     buffer::Buffer,
-    tape::{Edge, LeafId, store},
+    cuda::{Cuda, DeviceMemory},
+    ops::pointwise::cuda,
+    tape::{Edge, LeafId, store, sum_of},
     tensor::Storage,
 };
 
@@ -65,18 +67,54 @@ impl ArenaLayout {
     }
 }
 
-/// The parameters of a model in one buffer.
+/// The parameters of a model in one buffer; on a device, in f32 and as a copy in f16.
 pub struct Arena {
     id: u64,
     layout: ArenaLayout,
     storage: Storage,
+    halves: Option<Halves>,
+}
+
+/// The f16 copy of an arena on a device.
+struct Halves {
+    memory: DeviceMemory,
+    /// Which parameters are read from it.
+    read: Arc<[bool]>,
 }
 
 impl Arena {
     /// An arena of zeros.
-    pub fn new(layout: ArenaLayout, dtype: DType) -> Self {
+    pub fn new(layout: ArenaLayout, dtype: DType) -> Result<Self> {
         let storage = crate::dispatch!(dtype, T => T::storage(Arc::new(Buffer::<T>::zeros(layout.len()))));
-        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), layout, storage }
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), layout, storage, halves: None })
+    }
+
+    /// An arena on a device: f32 masters with these values, and an f16 copy from which the parameters are read that
+    /// `halved` names.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] where the numbers of values or of parameters differ from the layout's.
+    pub fn on_cuda(cuda: &Cuda, layout: ArenaLayout, values: &[f32], halved: &[bool]) -> Result<Self> {
+        if values.len() != layout.len() || halved.len() != layout.ranges.len() {
+            let message = format!("{} values, {} parameters for another layout", values.len(), halved.len());
+            return Err(Error::misuse("arena", message));
+        }
+        let masters = DeviceMemory::copy_of(cuda, DType::F32, values)?;
+        let memory = DeviceMemory::copy_of(cuda, DType::F16, values)?;
+        let halves = Some(Halves { memory, read: halved.into() });
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, layout, storage: Storage::Cuda(masters), halves })
+    }
+
+    /// The masters and the f16 copy of an arena on a device.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for one on the CPU.
+    pub fn memories(&self) -> Result<[&DeviceMemory; 2]> {
+        match (&self.storage, &self.halves) {
+            (Storage::Cuda(masters), Some(halves)) => Ok([masters, &halves.memory]),
+            _ => Err(Error::misuse("arena", "it is on the CPU")),
+        }
     }
 
     /// Where each parameter stands.
@@ -93,7 +131,11 @@ impl Arena {
     pub fn parameter(&self, index: usize) -> Tensor {
         let edge = Edge::Param { arena: self.id, index };
         let (shape, start) = (self.layout.shapes[index].clone(), self.layout.ranges[index].start);
-        Tensor::view(shape, self.storage.clone(), start, Some(edge))
+        let storage = match &self.halves {
+            Some(halves) if halves.read[index] => Storage::Cuda(halves.memory.clone()),
+            _ => self.storage.clone(),
+        };
+        Tensor::view(shape, storage, start, Some(edge))
     }
 
     /// All elements; an error where `T` is not the arena's dtype.
@@ -114,16 +156,20 @@ impl Arena {
         Ok(&mut buffer[..])
     }
 
-    /// Gradients for these parameters, all zero.
-    pub fn gradients(&self) -> Gradients {
+    /// Gradients for these parameters, all zero; on a device in f32.
+    pub fn gradients(&self) -> Result<Gradients> {
         let layout = self.layout.clone();
-        let storage =
-            crate::dispatch!(self.dtype(), T => T::storage(Arc::new(Buffer::<T>::zeros(layout.len()))));
+        let storage = match &self.storage {
+            Storage::Cuda(masters) => {
+                let memory = DeviceMemory::new(masters.cuda(), DType::F32, layout.len())?;
+                memory.clear(0..layout.len())?;
+                Storage::Cuda(memory)
+            }
+            _ => crate::dispatch!(self.dtype(), T => T::storage(Arc::new(Buffer::<T>::zeros(layout.len())))),
+        };
         let fresh = vec![true; layout.ranges.len()];
-        Gradients {
-            arena: Some(ArenaGradients { id: self.id, layout, storage, fresh }),
-            leaves: HashMap::new(),
-        }
+        let arena = Some(ArenaGradients { id: self.id, layout, storage, fresh });
+        Ok(Gradients { arena, leaves: HashMap::new() })
     }
 }
 
@@ -137,6 +183,13 @@ struct ArenaGradients {
     storage: Storage,
     /// Parameters that no gradient has reached since the last reset; their old values are overwritten, not cleared.
     fresh: Vec<bool>,
+}
+
+impl ArenaGradients {
+    fn view(&self, index: usize) -> Tensor {
+        let (shape, start) = (self.layout.shapes[index].clone(), self.layout.ranges[index].start);
+        Tensor::view(shape, self.storage.clone(), start, None)
+    }
 }
 
 /// What backward passes add up: one flat arena for the parameters, and a tensor for every other leaf.
@@ -189,11 +242,51 @@ impl Gradients {
                 self.leaves.insert(id, gradient.detach());
                 Ok(())
             }
-            Some(sum) => crate::dispatch!(gradient.dtype(), T => {
-                store(sum.values_mut::<T>()?, gradient.values::<T>()?, true);
-                Ok(())
-            }),
+            Some(sum) => sum_of(sum, &gradient),
         }
+    }
+
+    /// The parameters' gradients in device memory, laid out as the arena; zero where no backward pass has come.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for gradients on the CPU.
+    pub fn memory(&mut self) -> Result<&DeviceMemory> {
+        let Some(ArenaGradients { storage: Storage::Cuda(memory), fresh, layout, .. }) = &mut self.arena else {
+            return Err(Error::misuse("gradients", "they are on the CPU"));
+        };
+        for (fresh, range) in fresh.iter_mut().zip(layout.ranges.iter()) {
+            if std::mem::take(fresh) {
+                memory.clear(range.clone())?;
+            }
+        }
+        Ok(memory)
+    }
+
+    /// Adds a gradient of a parameter to what is there.
+    pub(crate) fn add_parameter(&mut self, arena_id: u64, index: usize, gradient: &Tensor) -> Result<()> {
+        if gradient.device() == Device::Cpu {
+            return crate::dispatch!(gradient.dtype(), T => {
+                let values = gradient.values::<T>()?;
+                self.accumulate(arena_id, index, |dst, add| store(dst, values, add))
+            });
+        }
+        match self.place(arena_id, index)? {
+            Some(place) if gradient.dtype() == DType::F32 => place.write_copy(gradient),
+            Some(place) => cuda::cast_into(gradient, &place),
+            None => cuda::accumulate(gradient, &self.arena_of(arena_id)?.view(index)),
+        }
+    }
+
+    /// On a device, the place of a parameter's gradient where none has come yet: whoever asks writes it whole.
+    pub(crate) fn place(&mut self, arena_id: u64, index: usize) -> Result<Option<Tensor>> {
+        let arena = self.arena_of(arena_id)?;
+        Ok(std::mem::replace(&mut arena.fresh[index], false).then(|| arena.view(index)))
+    }
+
+    fn arena_of(&mut self, id: u64) -> Result<&mut ArenaGradients> {
+        self.arena.as_mut().filter(|a| a.id == id).ok_or_else(|| {
+            Error::Backward("a parameter's gradient was sent to the gradients of another arena".into())
+        })
     }
 
     pub(crate) fn accumulate<T: Element>(
@@ -202,9 +295,7 @@ impl Gradients {
         index: usize,
         write: impl FnOnce(&mut [T], bool),
     ) -> Result<()> {
-        let arena = self.arena.as_mut().filter(|a| a.id == arena_id).ok_or_else(|| {
-            Error::Backward("a parameter's gradient was sent to the gradients of another arena".into())
-        })?;
+        let arena = self.arena_of(arena_id)?;
         let dtype = arena.storage.dtype();
         let buffer = T::buffer_mut(&mut arena.storage)
             .and_then(Arc::get_mut)

@@ -1,4 +1,4 @@
-//! The element types of the CPU backend.
+//! Element types: f32 and f64 on the CPU, f16 and f32 on a GPU.
 
 use std::{
     fmt,
@@ -12,16 +12,19 @@ use crate::{buffer::Buffer, simd::Lanes, tensor::Storage};
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// IEEE binary32: training on the CPU.
+    /// IEEE binary16: activations and weights on a GPU; no operator computes in it on the CPU.
+    F16,
+    /// IEEE binary32: training on the CPU; statistics, states and master weights on a GPU.
     F32,
     /// IEEE binary64: gradient checks.
     F64,
 }
 
 impl DType {
-    /// "f32" or "f64".
+    /// "f16", "f32" or "f64".
     pub fn name(self) -> &'static str {
         match self {
+            Self::F16 => "f16",
             Self::F32 => "f32",
             Self::F64 => "f64",
         }
@@ -30,6 +33,7 @@ impl DType {
     /// Bytes an element.
     pub fn bytes(self) -> usize {
         match self {
+            Self::F16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
         }
@@ -165,11 +169,16 @@ macro_rules! element {
 element!(f32, F32, crate::simd::math::exp_f32);
 element!(f64, F64, f64::exp);
 
-/// Runs the body with `$T` as the element type of `$dtype`.
+/// Runs the body with `$T` as the CPU's element type of `$dtype`; returns an error from the function around it for one that
+/// the CPU does not compute in.
 #[macro_export]
 macro_rules! dispatch {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
+            $crate::DType::F16 => {
+                let (op, found, expected) = ("cpu", "f16", "f32 or f64");
+                return Err($crate::Error::Dtype { op, found, expected }.into());
+            }
             $crate::DType::F32 => {
                 type $T = f32;
                 $body

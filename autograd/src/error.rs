@@ -78,6 +78,26 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// An operator's output that is not finite, where that is looked for.
+    #[error(
+        "{op} {shape}: {count} outputs are not finite, the first is {value} at element {first}; lower the learning rate, \
+         set --clip-norm, or look at what the operator is given"
+    )]
+    NotFinite {
+        /// The operator.
+        op: &'static str,
+        /// The output's shape.
+        shape: String,
+        /// How many of its elements are not finite.
+        count: usize,
+        /// The first of them.
+        first: usize,
+        /// Its value.
+        value: String,
+    },
+    /// Sizes that no kernel can be written for.
+    #[error("{0}; take a smaller batch, or --device cpu")]
+    Specification(#[from] ssmv_kernels::Error),
     /// A kernel that the emulator stopped: the fault with its PTX line, block, thread and address.
     #[error("{0}")]
     Kernel(String),

@@ -10,6 +10,7 @@ mod cpu;
 pub mod cuda;
 mod dtype;
 mod error;
+mod finite;
 mod host;
 pub mod ops;
 mod shape;
@@ -21,6 +22,7 @@ pub use arena::{Arena, ArenaLayout, Gradients};
 pub use buffer::{Buffer, peak_bytes, trim};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use finite::check_finite;
 pub use host::{HostMemory, host_memory, processor, vector_bits};
 pub use shape::Shape;
 #[doc(hidden)]

@@ -13,15 +13,23 @@ use std::{
     },
 };
 
-use crate::{DType, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer};
+use crate::{
+    DType, Device, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer, cuda::{Cuda, DeviceBuffer}, ops::pointwise,
+};
 
 /// An operator: a small struct with its attributes.
 ///
-/// `forward` and `backward` see tensors of one dtype and one device ([`apply`] checks); what they save is dropped as
-/// soon as `backward` returns.
+/// `forward` and `backward` see tensors of one device and one dtype, but for [`Op::stays_f32`] ([`apply`] checks); what
+/// they save is dropped as soon as `backward` returns.
 pub trait Op: Send + Sync + 'static {
     /// The name that errors and listings use.
     fn name(&self) -> &'static str;
+
+    /// Whether input `i` stays in f32 where the first one is f16: statistics, states, biases and what is exponential. What
+    /// stays and why is in `docs/precision.md`.
+    fn stays_f32(&self, _i: usize) -> bool {
+        false
+    }
 
     /// The shape of the output, or what is wrong with the inputs' shapes.
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape>;
@@ -36,8 +44,15 @@ pub trait Op: Send + Sync + 'static {
 /// Applies an operator: checks dtypes and shapes, runs it, and records it when a gradient will be wanted.
 pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = op.name();
-    if let Some(odd) = inputs.iter().find(|t| t.dtype() != inputs[0].dtype()) {
-        return Err(Error::Dtype { op: name, found: odd.dtype().name(), expected: inputs[0].dtype().name() });
+    let first = inputs[0].dtype();
+    for (i, input) in inputs.iter().enumerate() {
+        let expected = if first == DType::F16 && op.stays_f32(i) { DType::F32 } else { first };
+        if input.dtype() != expected {
+            return Err(Error::Dtype { op: name, found: input.dtype().name(), expected: expected.name() });
+        }
+        if input.device() != inputs[0].device() {
+            return Err(Error::misuse(name, "some inputs are on a device and some on the CPU"));
+        }
     }
     let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
     let shape = op.shape(&shapes)?;
@@ -46,6 +61,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let mut cx = Forward { recording, saved: Saved::default() };
     // While a kernel waits for its threads this one may take up another task, which must not inherit a no_grad.
     let y = with_grad(true, || op.forward(&mut cx, inputs))?;
+    crate::finite::check(name, &y)?;
     if *y.shape() != shape {
         return Err(Error::shape(name, format!("made {} where {shape} was promised", y.shape())));
     }
@@ -55,8 +71,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let node = Node {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         edges: inputs.iter().map(|t| t.edge().cloned()).collect(),
-        inputs: shapes.into_iter().cloned().collect(),
-        dtype: y.dtype(),
+        inputs: inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect(),
         op: Box::new(op),
         saved: Mutex::new(Some(cx.saved)),
     };
@@ -116,8 +131,7 @@ pub(crate) struct Node {
     id: u64,
     op: Box<dyn Op>,
     edges: Vec<Option<Edge>>,
-    inputs: Vec<Shape>,
-    dtype: DType,
+    inputs: Vec<(Shape, DType)>,
     saved: Mutex<Option<Saved>>,
 }
 
@@ -139,6 +153,7 @@ impl Drop for Node {
 struct Saved {
     tensors: Vec<Tensor>,
     bytes: Option<Buffer<u8>>,
+    device_bytes: Option<DeviceBuffer<u8>>,
 }
 
 /// What an operator may do in its forward pass.
@@ -166,6 +181,13 @@ impl Forward {
             self.saved.bytes = Some(bytes);
         }
     }
+
+    /// The same in device memory.
+    pub fn save_device_bytes(&mut self, bytes: DeviceBuffer<u8>) {
+        if self.recording {
+            self.saved.device_bytes = Some(bytes);
+        }
+    }
 }
 
 /// What an operator may do in its backward pass.
@@ -174,6 +196,8 @@ pub struct Backward<'a> {
     saved: Saved,
     pending: &'a mut Pending,
     gradients: &'a mut Gradients,
+    /// The device that the gradient is on.
+    cuda: Option<Cuda>,
     given: Vec<bool>,
 }
 
@@ -201,18 +225,25 @@ impl Backward<'_> {
         self.saved.bytes.take().unwrap_or_else(|| Buffer::stale(0))
     }
 
+    /// Takes out the bytes that forward saved in device memory.
+    pub fn saved_device_bytes(&mut self) -> Option<DeviceBuffer<u8>> {
+        self.saved.device_bytes.take()
+    }
+
     /// The shape of input `i`.
     pub fn input_shape(&self, i: usize) -> &Shape {
-        &self.node.inputs[i]
+        &self.node.inputs[i].0
     }
 
     /// Adds `gradient`, which has as many elements as input `i`, to what that has got so far. Nothing happens where
     /// none is needed.
     pub fn give(&mut self, i: usize, gradient: Tensor) -> Result<()> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
-        let shape = &self.node.inputs[i];
-        if gradient.numel() != shape.numel() || gradient.dtype() != self.node.dtype {
-            let (op, dtype) = (self.node.op.name(), self.node.dtype);
+        let (shape, dtype) = &self.node.inputs[i];
+        // On a device a parameter's gradient is f32, whatever it is read as.
+        let of_parameter = matches!(edge, Edge::Param { .. }) && gradient.device() == Device::Cuda;
+        if gradient.numel() != shape.numel() || (gradient.dtype() != *dtype && !of_parameter) {
+            let op = self.node.op.name();
             let message =
                 format!("{op} gives input {i} the gradient {gradient:?}; {shape}, {dtype} is expected");
             return Err(Error::Backward(message));
@@ -222,11 +253,46 @@ impl Backward<'_> {
         match edge {
             Edge::Node(target) => self.pending.add(target, gradient),
             Edge::Leaf(id) => self.gradients.add_leaf(*id, gradient),
-            Edge::Param { arena, index } => crate::dispatch!(gradient.dtype(), T => {
-                let values = gradient.values::<T>()?;
-                self.gradients.accumulate(*arena, *index, |dst, add| store(dst, values, add))
-            }),
+            Edge::Param { arena, index } => self.gradients.add_parameter(*arena, *index, &gradient),
         }
+    }
+
+    /// On a device: lets `write` launch what fills a tensor with the gradient of input `i`: the parameter's own place among
+    /// the gradients (f32), or a tensor of the input's shape and dtype. Nothing happens where none is needed.
+    pub fn fill(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        if !self.needs(i) {
+            return Ok(());
+        }
+        self.fill_together([i], |[gradient]| write(gradient))
+    }
+
+    /// The same for launches that write several inputs' gradients at once, whether they are needed or not.
+    pub fn fill_together<const N: usize>(
+        &mut self,
+        inputs: [usize; N],
+        write: impl FnOnce([&Tensor; N]) -> Result<()>,
+    ) -> Result<()> {
+        let cuda = self.cuda.clone().ok_or_else(|| Error::misuse("backward", "there is no device"))?;
+        let mut gradients = Vec::with_capacity(N);
+        for &i in &inputs {
+            let (shape, dtype) = self.node.inputs[i].clone();
+            // A place among the gradients is written where it is; all else is a tensor that is given afterwards.
+            gradients.push(match &self.node.edges[i] {
+                Some(Edge::Param { arena, index }) => match self.gradients.place(*arena, *index)? {
+                    Some(place) => (place, true),
+                    None => (Tensor::on_cuda(&cuda, shape, DType::F32, None)?, false),
+                },
+                _ => (Tensor::on_cuda(&cuda, shape, dtype, None)?, false),
+            });
+        }
+        write(std::array::from_fn(|j| &gradients[j].0))?;
+        for (i, (gradient, in_place)) in inputs.into_iter().zip(gradients) {
+            match in_place {
+                true => self.given[i] = true,
+                false => self.give(i, gradient)?,
+            }
+        }
+        Ok(())
     }
 
     /// Lets `write` put the gradient of input `i` where it belongs: with `true` it adds to what is there, with
@@ -244,10 +310,24 @@ impl Backward<'_> {
             write(sum.values_mut::<T>()?, true);
             return Ok(());
         }
-        let shape = &self.node.inputs[i];
+        let shape = &self.node.inputs[i].0;
         let mut fresh = Buffer::<T>::stale(shape.numel());
         write(&mut fresh, false);
         self.give(i, Tensor::from_buffer(shape.clone(), fresh))
+    }
+}
+
+/// sum + gradient, where both are.
+pub(crate) fn sum_of(sum: &mut Tensor, gradient: &Tensor) -> Result<()> {
+    match gradient.device() {
+        Device::Cuda => {
+            *sum = pointwise::cuda::add(sum, gradient)?;
+            Ok(())
+        }
+        Device::Cpu => crate::dispatch!(gradient.dtype(), T => {
+            store(sum.values_mut::<T>()?, gradient.values::<T>()?, true);
+            Ok(())
+        }),
     }
 }
 
@@ -270,10 +350,7 @@ impl Pending {
                 self.0.insert(target.id, (Arc::clone(target), gradient));
                 Ok(())
             }
-            Some((_, sum)) => crate::dispatch!(gradient.dtype(), T => {
-                store(sum.values_mut::<T>()?, gradient.values::<T>()?, true);
-                Ok(())
-            }),
+            Some((_, sum)) => sum_of(sum, &gradient),
         }
     }
 }
@@ -287,7 +364,9 @@ impl Tensor {
             let message = format!("starts from a scalar, not from {}; sum or mean it first", self.shape());
             return Err(Error::Backward(message));
         }
-        let one = Self::scalar(1.0, self.dtype()).with_shape(self.shape().clone());
+        let one = Self::scalar(1.0, self.dtype())?;
+        let one = if self.device() == Device::Cuda { one.to_cuda(self.cuda()?, self.dtype())? } else { one };
+        let one = one.with_shape(self.shape().clone());
         self.backward_from(one, gradients)
     }
 
@@ -299,12 +378,7 @@ impl Tensor {
         let root = match self.edge() {
             Some(Edge::Node(node)) => Arc::clone(node),
             Some(Edge::Leaf(id)) => return gradients.add_leaf(*id, cotangent),
-            Some(Edge::Param { arena, index }) => {
-                return crate::dispatch!(cotangent.dtype(), T => {
-                    let values = cotangent.values::<T>()?;
-                    gradients.accumulate(*arena, *index, |dst, add| store(dst, values, add))
-                });
-            }
+            Some(Edge::Param { arena, index }) => return gradients.add_parameter(*arena, *index, &cotangent),
             None => {
                 return Err(Error::Backward(
                     "nothing that this tensor was made from needs a gradient (or it was made under no_grad)"
@@ -322,7 +396,8 @@ impl Tensor {
                     Error::Backward(format!("{op} was passed before; a graph serves one backward pass"))
                 })?;
             let given = vec![false; node.edges.len()];
-            let mut cx = Backward { node: &node, saved, pending: &mut pending, gradients, given };
+            let cuda = (dy.device() == Device::Cuda).then(|| dy.cuda().cloned()).transpose()?;
+            let mut cx = Backward { node: &node, saved, pending: &mut pending, gradients, cuda, given };
             node.op.backward(&mut cx, &dy)?;
             let missing = node.edges.iter().zip(&cx.given).position(|(e, given)| e.is_some() && !given);
             if let Some(i) = missing {

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     DType, Element, Error, Result, Shape,
     buffer::Buffer,
+    cuda::{Cuda, DeviceMemory},
     tape::{Edge, LeafId},
 };
 
@@ -13,15 +14,19 @@ use crate::{
 pub enum Device {
     /// Host memory, computed by this process' threads.
     Cpu,
+    /// Memory of a GPU, or of the emulator that stands in for one.
+    Cuda,
 }
 
-/// Memory that tensors share; a device's buffers are further variants of it.
+/// Memory that tensors share.
 #[derive(Clone)]
 pub enum Storage {
     /// f32 in host memory.
     F32(Arc<Buffer<f32>>),
     /// f64 in host memory.
     F64(Arc<Buffer<f64>>),
+    /// f16 or f32 in device memory.
+    Cuda(DeviceMemory),
 }
 
 impl Storage {
@@ -30,6 +35,7 @@ impl Storage {
         match self {
             Self::F32(_) => DType::F32,
             Self::F64(_) => DType::F64,
+            Self::Cuda(memory) => memory.dtype(),
         }
     }
 }
@@ -77,17 +83,17 @@ impl Tensor {
         Self { shape, storage, offset, edge }
     }
 
-    /// Zeros.
+    /// Zeros, on the CPU.
     pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let shape = shape.into();
         let n = shape.checked_numel("zeros")?;
         Ok(crate::dispatch!(dtype, T => Self::from_buffer(shape, Buffer::<T>::zeros(n))))
     }
 
-    /// A tensor of shape [] that holds `value`.
-    pub fn scalar(value: f64, dtype: DType) -> Self {
+    /// A tensor of shape [] that holds `value`, on the CPU.
+    pub fn scalar(value: f64, dtype: DType) -> Result<Self> {
         crate::dispatch!(dtype, T => {
-            Self::from_buffer(Shape::scalar(), Buffer::copy_of(&[<T as Element>::from_f64(value)]))
+            Ok(Self::from_buffer(Shape::scalar(), Buffer::copy_of(&[<T as Element>::from_f64(value)])))
         })
     }
 
@@ -110,15 +116,19 @@ impl Tensor {
     pub fn device(&self) -> Device {
         match self.storage {
             Storage::F32(_) | Storage::F64(_) => Device::Cpu,
+            Storage::Cuda(_) => Device::Cuda,
         }
     }
 
-    /// The elements in row-major order; an error where `T` is not the tensor's dtype.
+    /// The elements in row-major order; an error where `T` is not the tensor's dtype or it is not on the CPU.
     pub fn values<T: Element>(&self) -> Result<&[T]> {
-        let buffer = T::buffer(&self.storage).ok_or(Error::Dtype {
-            op: "values",
-            found: self.dtype().name(),
-            expected: T::DTYPE.name(),
+        let buffer = T::buffer(&self.storage).ok_or(match self.device() {
+            Device::Cpu => {
+                Error::Dtype { op: "values", found: self.dtype().name(), expected: T::DTYPE.name() }
+            }
+            Device::Cuda => {
+                Error::misuse("values", "the tensor is on a device; bring it to the CPU with to_host first")
+            }
         })?;
         Ok(&buffer[self.offset..self.offset + self.numel()])
     }
@@ -137,35 +147,51 @@ impl Tensor {
         buffer.map(|b| &mut b[..n]).ok_or(wrong)
     }
 
-    /// The elements as f64, in row-major order.
-    pub fn to_f64(&self) -> Vec<f64> {
+    /// The elements as f64, in row-major order, from wherever they are.
+    pub fn to_f64(&self) -> Result<Vec<f64>> {
+        let range = self.offset..self.offset + self.numel();
         match &self.storage {
-            Storage::F32(b) => {
-                b[self.offset..self.offset + self.numel()].iter().map(|&x| f64::from(x)).collect()
-            }
-            Storage::F64(b) => b[self.offset..self.offset + self.numel()].to_vec(),
+            Storage::F32(b) => Ok(b[range].iter().map(|&x| f64::from(x)).collect()),
+            Storage::F64(b) => Ok(b[range].to_vec()),
+            Storage::Cuda(memory) => Ok(memory.download(range)?.into_iter().map(f64::from).collect()),
         }
     }
 
     /// The one element of a one-element tensor; an error for any other.
     pub fn item(&self) -> Result<f64> {
-        match self.to_f64()[..] {
+        match self.to_f64()?[..] {
             [x] => Ok(x),
             _ => Err(Error::shape("item", format!("{} has more than one element", self.shape))),
         }
     }
 
-    /// The same values in another dtype, outside of any graph.
-    pub fn to_dtype(&self, dtype: DType) -> Self {
+    /// The same values in another dtype of the CPU, outside of any graph.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         if dtype == self.dtype() {
-            return self.detach();
+            return Ok(self.detach());
         }
-        let values = self.to_f64();
+        let values = self.to_f64()?;
         crate::dispatch!(dtype, T => {
             let mut out = Buffer::<T>::stale(values.len());
             out.iter_mut().zip(&values).for_each(|(o, &v)| *o = <T as Element>::from_f64(v));
-            Self::from_buffer(self.shape.clone(), out)
+            Ok(Self::from_buffer(self.shape.clone(), out))
         })
+    }
+
+    /// The same values in f32 on the CPU, once the device has computed them, outside of any graph.
+    pub fn to_host(&self) -> Result<Self> {
+        match &self.storage {
+            Storage::Cuda(memory) => {
+                Self::new(self.shape.clone(), &memory.download(self.offset..self.offset + self.numel())?)
+            }
+            _ => Ok(self.detach()),
+        }
+    }
+
+    /// The same values on a device in f16 or f32, outside of any graph.
+    pub fn to_cuda(&self, cuda: &Cuda, dtype: DType) -> Result<Self> {
+        let values: Vec<f32> = self.to_f64()?.into_iter().map(|x| x as f32).collect();
+        Self::on_cuda(cuda, self.shape.clone(), dtype, Some(&values))
     }
 
     /// The same elements, outside of any graph.
@@ -181,6 +207,15 @@ impl Tensor {
     /// Whether a gradient flows to this tensor.
     pub fn requires_grad(&self) -> bool {
         self.edge.is_some()
+    }
+
+    /// Where the elements start in the storage.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub(crate) fn edge(&self) -> Option<&Edge> {

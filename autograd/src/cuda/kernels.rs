@@ -12,6 +12,7 @@ use ssmv_kernels::{Kernel, Work};
 use super::{
     device::Cuda,
     driver::{Argument, Driver, Function, FunctionAttributes, Geometry, Module},
+    plan::Plan,
     table::lock,
 };
 use crate::Result;
@@ -21,7 +22,7 @@ use crate::Result;
 pub(super) struct Kernels {
     /// By name; texts of one name stand side by side.
     compiled: Mutex<HashMap<String, Vec<Arc<Compiled>>>>,
-    /// For each type of specification, a map from specifications to [`LoadedKernel`].
+    /// For each type of specification, a map from specifications to [`Plan`].
     specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
@@ -94,10 +95,10 @@ impl Kernels {
 
     fn specified<S: Eq + Hash + Send + 'static, R: Default>(
         &self,
-        body: impl FnOnce(&mut HashMap<S, LoadedKernel>) -> R,
+        body: impl FnOnce(&mut HashMap<S, Plan>) -> R,
     ) -> R {
         let mut maps = lock(&self.specified);
-        let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, LoadedKernel>>::default());
+        let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, Plan>>::default());
         // The key is the type, so the map is always of it.
         map.downcast_mut().map(body).unwrap_or_default()
     }
@@ -129,23 +130,14 @@ impl Cuda {
         Ok(LoadedKernel { code, geometry, work: kernel.work })
     }
 
-    /// The kernel for a specification. It is written and compiled the first time, and found by the specification from then
-    /// on, so that a step neither writes text nor compares it.
-    pub fn kernel<S>(
-        &self,
-        specification: &S,
-        write: impl FnOnce(&S) -> Result<Kernel>,
-    ) -> Result<LoadedKernel>
-    where
-        S: Clone + Eq + Hash + Send + 'static,
-    {
-        let kernels = &self.shared().kernels;
-        if let Some(found) = kernels.specified::<S, _>(|known| known.get(specification).cloned()) {
-            return Ok(found);
-        }
-        let loaded = self.load(&write(specification)?)?;
-        kernels.specified::<S, _>(|known| known.insert(specification.clone(), loaded.clone()));
-        Ok(loaded)
+    /// The plan that was kept for a specification.
+    pub(super) fn find_plan<S: Clone + Eq + Hash + Send + 'static>(&self, specification: &S) -> Option<Plan> {
+        self.shared().kernels.specified::<S, _>(|known| known.get(specification).cloned())
+    }
+
+    /// Keeps a plan for a specification, so that a step neither writes text nor compares it.
+    pub(super) fn keep_plan<S: Clone + Eq + Hash + Send + 'static>(&self, specification: &S, plan: &Plan) {
+        self.shared().kernels.specified::<S, _>(|known| known.insert(specification.clone(), plan.clone()));
     }
 
     /// Runs a kernel, in the order of the compute stream.

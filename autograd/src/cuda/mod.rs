@@ -8,6 +8,7 @@
 //! | `header.rs`, `limits.rs`, `table.rs` | what both check and keep |
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
+//! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
 //! | `nccl.rs` | whether NCCL is there |
 
 mod buffer;
@@ -19,7 +20,9 @@ mod feed;
 mod header;
 mod kernels;
 mod limits;
+mod memory;
 mod nccl;
+pub(crate) mod plan;
 mod pool;
 mod real;
 mod table;
@@ -34,6 +37,8 @@ pub use driver::{
 pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;
 pub use kernels::LoadedKernel;
+pub use memory::DeviceMemory;
 pub use nccl::{Nccl, nccl};
+pub use plan::Plan;
 pub use pool::PoolReport;
 pub use real::{Real, is_usable};

@@ -9,6 +9,7 @@ pub mod layer_norm;
 pub mod layout;
 pub mod linear;
 pub mod loss;
+pub mod mamba_inner;
 pub mod max_pool2d;
 pub mod pointwise;
 pub mod reduce;

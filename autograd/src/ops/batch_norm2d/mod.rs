@@ -6,6 +6,7 @@
 //! dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) when training, γ/√(σ² + ε)·g otherwise; M rows.
 
 mod cpu;
+mod cuda;
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +32,16 @@ pub enum Statistics {
     Batch,
     /// Running mean and variance, [C] each; no gradient flows to them.
     Running(Tensor, Tensor),
+    /// The batch's own, which a device carries into running ones, [C] each in f32:
+    /// r ← r + momentum·(new − r), of the mean and of the unbiased variance. Nothing comes back to the host.
+    Tracked {
+        /// Running mean.
+        mean: Tensor,
+        /// Running variance.
+        variance: Tensor,
+        /// How much of the batch's goes into them.
+        momentum: f64,
+    },
 }
 
 /// The operator; inputs x [.., C], γ [C], β [C] and, where there is one, a residual of x's shape.
@@ -46,6 +57,10 @@ impl Op for BatchNorm2d {
         "batch_norm2d"
     }
 
+    fn stays_f32(&self, i: usize) -> bool {
+        i == 1 || i == 2
+    }
+
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let x = inputs[0];
         let channels = x.last().copied();
@@ -55,10 +70,13 @@ impl Op for BatchNorm2d {
                 return fail(format!("{what} {s} does not fit the last axis of x {x}"));
             }
         }
-        if let Statistics::Running(mean, variance) = &self.statistics
-            && (mean.shape() != inputs[1] || variance.shape() != inputs[1])
-        {
-            return fail(format!("running statistics {} do not fit x {x}", mean.shape()));
+        match &self.statistics {
+            Statistics::Running(mean, variance) | Statistics::Tracked { mean, variance, .. }
+                if mean.shape() != inputs[1] || variance.shape() != inputs[1] =>
+            {
+                return fail(format!("running statistics {} do not fit x {x}", mean.shape()));
+            }
+            _ => {}
         }
         match inputs.get(3) {
             Some(residual) if *residual != x => fail(format!("residual {residual} differs from x {x}")),
@@ -83,7 +101,10 @@ impl Op for BatchNorm2d {
                         let _ = self.seen.set(BatchStatistics { mean: mean.clone(), variance });
                         (mean, biased)
                     }
-                    Statistics::Running(mean, variance) => (mean.to_f64(), variance.to_f64()),
+                    Statistics::Running(mean, variance) => (mean.to_f64()?, variance.to_f64()?),
+                    Statistics::Tracked { .. } => {
+                        return Err(Error::misuse("batch_norm2d", "the CPU gives statistics back instead"));
+                    }
                 };
                 let to_t = |v: Vec<f64>| -> Vec<T> { v.into_iter().map(T::from_f64).collect() };
                 let inverse = to_t(variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect());
@@ -101,6 +122,7 @@ impl Op for BatchNorm2d {
                 }
                 Ok(y)
             }),
+            Device::Cuda => self.forward_cuda(cx, inputs),
         }
     }
 
@@ -143,6 +165,7 @@ impl Op for BatchNorm2d {
                 }
                 Ok(())
             }),
+            Device::Cuda => self.backward_cuda(cx, dy, &saved),
         }
     }
 }
@@ -161,7 +184,7 @@ impl BatchNorm2d {
         for (i, shape, gradient) in
             [(0, x.shape(), &dx), (1, gamma.shape(), &dgamma), (2, gamma.shape(), &dbeta)]
         {
-            cx.give(i, Tensor::new(shape.clone(), gradient)?.to_dtype(g.dtype()))?;
+            cx.give(i, Tensor::new(shape.clone(), gradient)?.to_dtype(g.dtype())?)?;
         }
         if cx.needs(3) {
             cx.give(3, g.clone())?;

@@ -3,6 +3,8 @@
 //! y[b,l,d] = bias[d] + Σ_k w[k,d]·x[b, l − (K−1) + k, d], zero before the beginning.
 //! dx[b,l,d] = Σ_k w[k,d]·dy[b, l + (K−1) − k, d],  dw[k,d] = Σ dy[b,l,d]·x[b, l − (K−1) + k, d],  dbias = Σ dy.
 
+pub(crate) mod cuda;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -16,6 +18,10 @@ pub struct CausalConv1d;
 impl Op for CausalConv1d {
     fn name(&self) -> &'static str {
         "causal_conv1d"
+    }
+
+    fn stays_f32(&self, i: usize) -> bool {
+        i > 0
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
@@ -32,6 +38,7 @@ impl Op for CausalConv1d {
         let (x, w, bias) = (inputs[0], inputs[1], inputs[2]);
         cx.save(x);
         cx.save(w);
+        cx.save(bias);
         let [_, l, d] = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
@@ -51,11 +58,12 @@ impl Op for CausalConv1d {
                 }
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            Device::Cuda => cuda::forward(x, w, bias),
         }
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        let [x, w] = cx.saved()?;
+        let [x, w, bias] = cx.saved()?;
         let [_, l, d] = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
@@ -64,6 +72,7 @@ impl Op for CausalConv1d {
                 cx.accumulate(1, |dw, add| weight_gradient(g, xs, l, d, dw, add))?;
                 cx.accumulate(2, |db, add| column_sums(g, d, db, add))
             }),
+            Device::Cuda => cuda::backward(cx, dy, &x, &w, &bias),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! the stride), wgrad correlates x with dy (Dumoulin & Visin 2016, arXiv 1603.07285).
 
 pub(crate) mod cpu;
+pub(crate) mod cuda;
 
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, cpu::column_sums};
 
@@ -83,6 +84,10 @@ impl Op for Conv2d {
         "conv2d"
     }
 
+    fn stays_f32(&self, i: usize) -> bool {
+        i == 2
+    }
+
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let g = self.geometry(inputs[0], inputs[1])?;
         if let Some(bias) = inputs.get(2)
@@ -100,6 +105,7 @@ impl Op for Conv2d {
         cx.save(w);
         match x.device() {
             Device::Cpu => cpu::forward(&g, x, w, inputs.get(2).copied()),
+            Device::Cuda => cuda::fprop(&g, x, w, inputs.get(2).copied()),
         }
     }
 
@@ -120,6 +126,13 @@ impl Op for Conv2d {
                 }
                 Ok(())
             }),
+            Device::Cuda => {
+                cx.fill(1, |dw| cuda::wgrad(&g, &x, dy, dw))?;
+                if cx.needs(2) {
+                    cx.fill(2, |db| cuda::bias_gradient(dy, db))?;
+                }
+                cx.fill(0, |dx| cuda::dgrad(&g, dy, &w, None, dx))
+            }
         }
     }
 }

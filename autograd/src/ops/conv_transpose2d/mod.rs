@@ -3,7 +3,7 @@
 //!
 //! y[n, iy·s + ky − p, ix·s + kx − p, o] += x[n,iy,ix,i] · w[i,ky,kx,o]
 
-use super::conv2d::{Geometry, cpu};
+use super::conv2d::{Geometry, cpu, cuda};
 use crate::{
     Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu::column_sums,
 };
@@ -69,6 +69,10 @@ impl Op for ConvTranspose2d {
         "conv_transpose2d"
     }
 
+    fn stays_f32(&self, i: usize) -> bool {
+        i == 2
+    }
+
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let g = self.geometry(inputs[0], inputs[1])?;
         if let Some(bias) = inputs.get(2)
@@ -92,6 +96,11 @@ impl Op for ConvTranspose2d {
                 cpu::dgrad(&g, x.values()?, w.values()?, bias, &mut y, false);
                 Ok(Tensor::from_buffer([g.n, g.input[0], g.input[1], g.cin], y))
             }),
+            Device::Cuda => {
+                let y = x.beside([g.n, g.input[0], g.input[1], g.cin])?;
+                cuda::dgrad(&g, x, w, inputs.get(2).copied(), &y)?;
+                Ok(y)
+            }
         }
     }
 
@@ -110,6 +119,13 @@ impl Op for ConvTranspose2d {
                 }
                 Ok(())
             }),
+            Device::Cuda => {
+                cx.fill(1, |dw| cuda::wgrad(&g, dy, &x, dw))?;
+                if cx.needs(2) {
+                    cx.fill(2, |db| cuda::bias_gradient(dy, db))?;
+                }
+                cx.fill(0, |dx| cuda::fprop_into(&g, dy, &w, None, dx))
+            }
         }
     }
 }

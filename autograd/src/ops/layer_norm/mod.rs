@@ -3,6 +3,8 @@
 //! x̂ = (x − μ)/√(σ² + ε),  y = γ·x̂ + β, with μ, σ² (biased) of each row.  dβ = Σdy, dγ = Σdy·x̂ over the rows;
 //! with g = dy·γ: dx = (g − mean(g) − x̂·mean(g·x̂))/√(σ² + ε).
 
+mod cuda;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -23,6 +25,10 @@ pub struct LayerNorm {
 impl Op for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
+    }
+
+    fn stays_f32(&self, i: usize) -> bool {
+        i > 0
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
@@ -55,17 +61,20 @@ impl Op for LayerNorm {
                 });
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            Device::Cuda => self.forward_cuda(x, gamma, beta),
         }
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [x, gamma] = cx.saved()?;
+        if dy.device() == Device::Cuda {
+            return self.backward_cuda(cx, dy, &x, &gamma);
+        }
         let n = gamma.numel();
         let dtype = if n <= FEW_COLUMNS { DType::F64 } else { dy.dtype() };
-        let [x, d, gamma] = [&x, dy, &gamma].map(|t| t.to_dtype(dtype));
-        let mut give = |i, gradient: Tensor| cx.give(i, gradient.to_dtype(dy.dtype()));
-        match dy.device() {
-            Device::Cpu => crate::dispatch!(dtype, T => {
+        let (x, d, gamma) = (x.to_dtype(dtype)?, dy.to_dtype(dtype)?, gamma.to_dtype(dtype)?);
+        let mut give = |i, gradient: Tensor| cx.give(i, gradient.to_dtype(dy.dtype())?);
+        crate::dispatch!(dtype, T => {
                 let (xs, d, gamma) = (x.values::<T>()?, d.values::<T>()?, gamma.values::<T>()?);
                 let piece = rows_per_piece(n) * n;
                 let mut dx = Buffer::stale(xs.len());
@@ -79,8 +88,7 @@ impl Op for LayerNorm {
                 give(0, Tensor::from_buffer(x.shape().clone(), dx))?;
                 give(1, Tensor::new([n], &dgamma)?)?;
                 give(2, Tensor::new([n], &dbeta)?)
-            }),
-        }
+        })
     }
 }
 

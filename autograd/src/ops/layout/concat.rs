@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cuda;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
 /// y holds the inputs one after the other along `axis`.  Each input's gradient is its part of dy.
@@ -52,6 +53,15 @@ impl Op for Concat {
                 }
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            Device::Cuda => {
+                let y = inputs[0].beside(shape)?;
+                let mut start = 0;
+                for (t, &size) in inputs.iter().zip(&self.sizes) {
+                    cuda::slice("place", cuda::along(y.shape(), self.axis, start, size)?, t, &y)?;
+                    start += size;
+                }
+                Ok(y)
+            }
         }
     }
 

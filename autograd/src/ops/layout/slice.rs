@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cuda;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
 /// y = x[.., start .. start + len, ..] along `axis`.  dx is dy there and zero elsewhere.
@@ -48,6 +49,11 @@ impl Op for Slice {
                 }
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            Device::Cuda => {
+                let y = x.beside(shape)?;
+                cuda::slice("take", cuda::along(x.shape(), self.axis, self.start, self.len)?, x, &y)?;
+                Ok(y)
+            }
         }
     }
 
@@ -70,6 +76,10 @@ impl Op for Slice {
                     });
                 })
             }),
+            Device::Cuda => {
+                let slice = cuda::along(cx.input_shape(0), self.axis, self.start, self.len)?;
+                cx.fill(0, |dx| cuda::slice("pad", slice, dy, dx))
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Matrix products.
 
+pub(crate) mod cuda;
+
 use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply,
     buffer::Buffer,
     cpu::{Matrix, column_sums, multiply},
+    ops::reduce,
 };
 
 /// y = x·wᵀ + b with x [.., in], w [out, in], b [out] → [.., out].  dx = dy·w, dw = dyᵀ·x, db = Σ dy over the rows.
@@ -12,6 +15,10 @@ pub struct Linear;
 impl Op for Linear {
     fn name(&self) -> &'static str {
         "linear"
+    }
+
+    fn stays_f32(&self, i: usize) -> bool {
+        i == 2
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
@@ -44,6 +51,7 @@ impl Op for Linear {
                 multiply(product.0, product.1, &mut y, inputs.len() == 3);
                 Ok(Tensor::from_buffer(x.shape().with_last(out), y))
             }),
+            Device::Cuda => cuda::forward(x, w, inputs.get(2).copied()),
         }
     }
 
@@ -62,6 +70,14 @@ impl Op for Linear {
                 }
                 Ok(())
             }),
+            Device::Cuda => {
+                cx.fill(0, |dx| cuda::input_gradient(dy, &w, dx, false))?;
+                cx.fill(1, |dw| cuda::weight_gradient(dy, &x, dw))?;
+                if cx.needs(2) {
+                    cx.fill(2, |db| reduce::cuda::column_sums(dy, db))?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -94,6 +110,7 @@ impl Op for Matmul {
                 multiply(matrix(a)?, matrix::<T>(b)?, &mut y, false);
                 Ok(Tensor::from_buffer([a.shape()[0], b.shape()[1]], y))
             }),
+            Device::Cuda => cuda::matmul(a, b),
         }
     }
 
@@ -105,6 +122,10 @@ impl Op for Matmul {
                 cx.accumulate(0, |da, add| multiply(d, b_.t(), da, add))?;
                 cx.accumulate(1, |db, add| multiply(a_.t(), d, db, add))
             }),
+            Device::Cuda => {
+                cx.fill(0, |da| cuda::matmul_left_gradient(dy, &b, da))?;
+                cx.fill(1, |db| cuda::weight_gradient(&a, dy, db))
+            }
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Losses: the mean over all elements, a scalar.
 
+mod cuda;
+
+use ssmv_kernels::loss::LossKind;
+
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, cpu};
 
 /// A difference's cost and its derivative.
 trait Cost: Send + Sync + 'static {
     const NAME: &'static str;
+    const KIND: LossKind;
     fn cost(d: f64) -> f64;
     fn slope<T: Element>(d: T) -> T;
 }
@@ -13,6 +18,7 @@ struct L1;
 
 impl Cost for L1 {
     const NAME: &'static str = "l1_loss";
+    const KIND: LossKind = LossKind::L1;
     fn cost(d: f64) -> f64 {
         d.abs()
     }
@@ -33,6 +39,7 @@ struct Mse;
 
 impl Cost for Mse {
     const NAME: &'static str = "mse_loss";
+    const KIND: LossKind = LossKind::Mse;
     fn cost(d: f64) -> f64 {
         d * d
     }
@@ -69,22 +76,24 @@ impl<C: Cost> Op for Loss<C> {
                     p[r.clone()].iter().zip(&t[r]).map(|(p, t)| C::cost(p.to_f64() - t.to_f64())).sum()
                 })
             }),
+            Device::Cuda => return cuda::forward(C::KIND, p, t),
         };
-        Ok(Tensor::scalar(sum / p.numel() as f64, p.dtype()))
+        Tensor::scalar(sum / p.numel() as f64, p.dtype())
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [p, t] = cx.saved()?;
+        if p.device() == Device::Cuda {
+            return cuda::backward(cx, C::KIND, &p, &t, dy);
+        }
         let factor = dy.item()? / p.numel() as f64;
         for (i, sign) in [(0, 1.0), (1, -1.0)] {
             if cx.needs(i) {
-                let d = match p.device() {
-                    Device::Cpu => crate::dispatch!(p.dtype(), T => {
-                        let k = <T as Element>::from_f64(sign * factor);
-                        let d = cpu::zip(p.values::<T>()?, t.values::<T>()?, |p, t| k * C::slope(p - t));
-                        Tensor::from_buffer(p.shape().clone(), d)
-                    }),
-                };
+                let d = crate::dispatch!(p.dtype(), T => {
+                    let k = <T as Element>::from_f64(sign * factor);
+                    let d = cpu::zip(p.values::<T>()?, t.values::<T>()?, |p, t| k * C::slope(p - t));
+                    Tensor::from_buffer(p.shape().clone(), d)
+                });
                 cx.give(i, d)?;
             }
         }

@@ -3,6 +3,8 @@
 //! y[n,oy,ox,c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c], where padding never wins; the first of equal
 //! values does, and NaN always.  dx gets dy where x won.
 
+mod cuda;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -70,16 +72,18 @@ impl Op for MaxPool2d {
                 cx.save_bytes(winners);
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            Device::Cuda => self.forward_cuda(cx, x, shape),
         }
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        let winners = cx.saved_bytes();
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
+                let winners = cx.saved_bytes();
                 let dy = dy.values::<T>()?;
                 cx.accumulate(0, |dx, add| self.scatter(dy, &winners, dx, add))
             }),
+            Device::Cuda => self.backward_cuda(cx, dy),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Operators of two tensors, element by element.
 
+use super::cuda;
+use crate::ops::reduce;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, wide};
 use rayon::prelude::*;
 
@@ -29,6 +31,7 @@ impl Op for Add {
                 let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a + b);
                 Ok(Tensor::from_buffer(a.shape().clone(), y))
             }),
+            Device::Cuda => cuda::add(a, b),
         }
     }
 
@@ -59,6 +62,7 @@ impl Op for Mul {
                 let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a * b);
                 Ok(Tensor::from_buffer(a.shape().clone(), y))
             }),
+            Device::Cuda => cuda::mul(a, b),
         }
     }
 
@@ -71,6 +75,7 @@ impl Op for Mul {
                         let d = cpu::zip(dy.values::<T>()?, other.values::<T>()?, |d, o| d * o);
                         Tensor::from_buffer(dy.shape().clone(), d)
                     }),
+                    Device::Cuda => cuda::mul(dy, &other)?,
                 };
                 cx.give(i, d)?;
             }
@@ -110,6 +115,7 @@ impl Op for Bias {
                 }));
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            Device::Cuda => cuda::bias(x, b),
         }
     }
 
@@ -121,6 +127,7 @@ impl Op for Bias {
                 let d = dy.values::<T>()?;
                 cx.accumulate(1, |dst, add| cpu::column_sums(d, cols, dst, add))
             }),
+            Device::Cuda => cx.fill(1, |db| reduce::cuda::column_sums_as(dy, db)),
         }
     }
 }

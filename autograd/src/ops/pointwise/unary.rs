@@ -1,5 +1,8 @@
 //! y[i] = f(x[i]). A function is its value and its derivative; everything else is shared.
 
+use ssmv_kernels::pointwise::unary::{EXP, RELU, SIGMOID, SILU, SOFTPLUS, TANH};
+
+use super::cuda::{self, Function};
 use crate::{Backward, Device, Element, Forward, Op, Result, Shape, Tensor, apply, cpu};
 
 /// A differentiable function of one number.
@@ -12,6 +15,8 @@ pub trait Unary: Send + Sync + 'static {
     fn value<T: Element>(&self, x: T) -> T;
     /// dy/dx at x, or at y with [`Unary::FROM_OUTPUT`].
     fn derivative<T: Element>(&self, at: T) -> T;
+    /// What it is on a device.
+    fn function(&self) -> Function;
 }
 
 /// The operator of a [`Unary`] function.
@@ -32,6 +37,7 @@ impl<F: Unary> Op for Pointwise<F> {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 Tensor::from_buffer(x.shape().clone(), cpu::map(x.values::<T>()?, |x| self.0.value(x)))
             }),
+            Device::Cuda => cuda::forward(&self.0.function(), x)?,
         };
         cx.save(if F::FROM_OUTPUT { &y } else { x });
         Ok(y)
@@ -44,6 +50,7 @@ impl<F: Unary> Op for Pointwise<F> {
                 let dx = cpu::zip(dy.values::<T>()?, at.values::<T>()?, |d, at| d * self.0.derivative(at));
                 Tensor::from_buffer(dy.shape().clone(), dx)
             }),
+            Device::Cuda => cuda::backward(&self.0.function(), dy, &at)?,
         };
         cx.give(0, dx)
     }
@@ -69,6 +76,9 @@ impl Unary for Relu {
     fn derivative<T: Element>(&self, y: T) -> T {
         if y > T::ZERO { T::ONE } else { T::ZERO }
     }
+    fn function(&self) -> Function {
+        Function::Activation(RELU)
+    }
 }
 
 /// y = x·σ(x) (SiLU; Elfwing et al. 2017).  dy/dx = σ(x)·(1 + x·(1 − σ(x))).
@@ -86,6 +96,9 @@ impl Unary for Silu {
         let s = logistic(x);
         s * (T::ONE + x * (T::ONE - s))
     }
+    fn function(&self) -> Function {
+        Function::Activation(SILU)
+    }
 }
 
 /// y = σ(x) = 1/(1 + e⁻ˣ).  dy/dx = y·(1 − y).
@@ -102,6 +115,9 @@ impl Unary for Sigmoid {
     fn derivative<T: Element>(&self, y: T) -> T {
         y * (T::ONE - y)
     }
+    fn function(&self) -> Function {
+        Function::Activation(SIGMOID)
+    }
 }
 
 /// y = tanh(x).  dy/dx = 1 − y².
@@ -116,6 +132,9 @@ impl Unary for Tanh {
     #[inline(always)]
     fn derivative<T: Element>(&self, y: T) -> T {
         T::ONE - y * y
+    }
+    fn function(&self) -> Function {
+        Function::Activation(TANH)
     }
 }
 
@@ -141,6 +160,9 @@ impl Unary for Softplus {
     fn derivative<T: Element>(&self, x: T) -> T {
         if x > T::from_f64(Self::LINEAR_FROM) { T::ONE } else { logistic(x) }
     }
+    fn function(&self) -> Function {
+        Function::Activation(SOFTPLUS)
+    }
 }
 
 /// y = eˣ.  dy/dx = y.
@@ -157,6 +179,9 @@ impl Unary for Exp {
     fn derivative<T: Element>(&self, y: T) -> T {
         y
     }
+    fn function(&self) -> Function {
+        Function::Activation(EXP)
+    }
 }
 
 /// y = k·x.  dy/dx = k.
@@ -172,6 +197,9 @@ impl Unary for Scale {
     #[inline(always)]
     fn derivative<T: Element>(&self, _: T) -> T {
         T::from_f64(self.0)
+    }
+    fn function(&self) -> Function {
+        Function::Scale(self.0)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sums and means.
 
+pub(crate) mod cuda;
+
 use rayon::prelude::*;
 
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
@@ -73,6 +75,7 @@ impl Op for Reduce {
                 let sums = self.sum(inputs[0].values::<T>()?, shape.numel());
                 Ok(Tensor::from_buffer(shape, sums))
             }),
+            Device::Cuda => cuda::forward(inputs[0], &self.axes, self.mean, shape),
         }
     }
 
@@ -86,6 +89,7 @@ impl Op for Reduce {
                 dx.par_iter_mut().with_min_len(4096).enumerate().for_each(|(i, d)| *d = dy[target(i)] * factor);
                 cx.give(0, Tensor::from_buffer(self.from.clone(), dx))
             }),
+            Device::Cuda => cx.fill(0, |dx| cuda::backward(dy, &self.from, &self.axes, factor, dx)),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! with √L and its time with L.
 
 mod cpu;
+pub(crate) mod cuda;
 
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
@@ -49,6 +50,10 @@ impl Op for SelectiveScan {
         "selective_scan"
     }
 
+    fn stays_f32(&self, i: usize) -> bool {
+        i == 2 || i == 5
+    }
+
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         sizes(inputs)?;
         Ok(inputs[0].clone())
@@ -63,6 +68,7 @@ impl Op for SelectiveScan {
                 let y = cpu::forward::<T>(s, &cpu::Inputs::of(inputs)?);
                 Ok(Tensor::from_buffer(inputs[0].shape().clone(), y))
             }),
+            Device::Cuda => cuda::forward(s, inputs),
         }
     }
 
@@ -79,6 +85,7 @@ impl Op for SelectiveScan {
                 }
                 Ok(())
             }),
+            Device::Cuda => cuda::backward(s, cx, &inputs, dy),
         }
     }
 }

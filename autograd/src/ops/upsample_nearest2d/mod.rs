@@ -1,5 +1,7 @@
 //! Each pixel of an NHWC image as a square of `scale`×`scale` pixels.  dx sums dy over the square.
 
+mod cuda;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -40,6 +42,7 @@ impl Op for UpsampleNearest2d {
                 self.repeat(x.values()?, &mut y);
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            Device::Cuda => self.forward_cuda(x, shape),
         }
     }
 
@@ -49,6 +52,7 @@ impl Op for UpsampleNearest2d {
                 let dy = dy.values::<T>()?;
                 cx.accumulate(0, |dx, add| self.fold(dy, dx, add))
             }),
+            Device::Cuda => cx.fill(0, |dx| self.backward_cuda(dy, dx)),
         }
     }
 }

@@ -1,0 +1,124 @@
+//! Launches: several kernels and a workspace under one specification, found again by it.
+
+use std::hash::Hash;
+
+use ssmv_kernels::{Kernel, Target};
+
+use super::{buffer::DeviceBuffer, device::Cuda, driver::Argument, kernels::LoadedKernel};
+use crate::{DType, Error, Result};
+
+/// Kernels that are launched in order with the same arguments, and the bytes of the workspace that they share.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    kernels: Vec<(LoadedKernel, usize)>,
+    workspace: u64,
+}
+
+impl Plan {
+    /// Runs the kernels, in the order of the compute stream. Where a kernel takes one argument more than there are, the
+    /// workspace is the last.
+    pub fn launch(&self, cuda: &Cuda, arguments: &[Argument]) -> Result<()> {
+        let wanted = self.kernels.iter().any(|(_, parameters)| *parameters == arguments.len() + 1);
+        let workspace = if wanted { Some(self.workspace(cuda)?) } else { None };
+        let with: Vec<Argument> = arguments.iter().copied().chain(workspace.as_ref().map(Argument::from)).collect();
+        for (kernel, parameters) in &self.kernels {
+            // Another number of arguments than the kernel has is for the launch to refuse.
+            let given = if *parameters == with.len() { &with[..] } else { arguments };
+            cuda.launch(kernel, given)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one kernel from `x` to `y`, or two by way of the workspace.
+    pub fn launch_through(&self, cuda: &Cuda, x: Argument, y: Argument) -> Result<()> {
+        match &self.kernels[..] {
+            [(first, _), (second, _)] => {
+                let workspace = self.workspace(cuda)?;
+                cuda.launch(first, &[x, (&workspace).into()])?;
+                cuda.launch(second, &[(&workspace).into(), y])
+            }
+            kernels => kernels.iter().try_for_each(|(kernel, _)| cuda.launch(kernel, &[x, y])),
+        }
+    }
+
+    /// A workspace for one launch, where it is not the last argument.
+    pub fn workspace(&self, cuda: &Cuda) -> Result<DeviceBuffer<u8>> {
+        cuda.stale(self.workspace.max(4) as usize)
+    }
+}
+
+impl Cuda {
+    /// The newest instruction set that the device runs.
+    pub fn target(&self) -> Target {
+        if self.device().capability == (9, 0) { Target::Sm90a } else { Target::Sm80 }
+    }
+
+    /// The kernels for a specification and the bytes of their workspace. They are written and compiled the first time, and
+    /// found by the specification from then on; specifications of one type must differ where their kernels do.
+    pub fn plan<S, K>(
+        &self,
+        specification: &S,
+        write: impl FnOnce(&S, Target) -> ssmv_kernels::Result<(K, u64)>,
+    ) -> Result<Plan>
+    where
+        S: Clone + Eq + Hash + Send + 'static,
+        K: IntoIterator<Item = Kernel>,
+    {
+        if let Some(found) = self.find_plan(specification) {
+            return Ok(found);
+        }
+        let (kernels, workspace) = write(specification, self.target())?;
+        let load = |kernel: Kernel| Ok((self.load(&kernel)?, kernel.parameters.len()));
+        let kernels = kernels.into_iter().map(load).collect::<Result<Vec<_>>>()?;
+        let plan = Plan { kernels, workspace };
+        self.keep_plan(specification, &plan);
+        Ok(plan)
+    }
+
+    /// [`Cuda::plan`] of one kernel, launched.
+    pub fn launch_one<S>(
+        &self,
+        specification: &S,
+        arguments: &[Argument],
+        write: impl FnOnce(&S, Target) -> ssmv_kernels::Result<Kernel>,
+    ) -> Result<()>
+    where
+        S: Clone + Eq + Hash + Send + 'static,
+    {
+        self.plan(specification, |s, target| Ok(([write(s, target)?], 0)))?.launch(self, arguments)
+    }
+}
+
+/// A size as kernels take it.
+///
+/// # Errors
+/// [`Error::Shape`] beyond 2³² − 2¹², where kernels stop counting.
+pub(crate) fn size(op: &'static str, n: usize) -> Result<u32> {
+    let fits = u32::try_from(n).ok().filter(|&n| n <= u32::MAX - (1 << 12));
+    fits.ok_or_else(|| Error::shape(op, format!("{n} elements are more than a kernel counts; take a smaller batch")))
+}
+
+/// The kernels' name for a dtype of a device.
+pub(crate) fn kernel_dtype(dtype: DType) -> ssmv_kernels::gemm::Dtype {
+    match dtype {
+        DType::F16 => ssmv_kernels::gemm::Dtype::F16,
+        _ => ssmv_kernels::gemm::Dtype::F32,
+    }
+}
+
+/// Runs the body with `$T` as the kernels' element type of `$dtype`: f16 or f32, for a device has no other tensors.
+macro_rules! dispatch_cuda {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F16 => {
+                type $T = ssmv_kernels::ptx::F16;
+                $body
+            }
+            _ => {
+                type $T = ssmv_kernels::ptx::F32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use dispatch_cuda;

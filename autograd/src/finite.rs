@@ -1,0 +1,33 @@
+//! The search for the first operator whose output is infinite or NaN.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Device, Error, Result, Tensor, ops::reduce};
+
+static CHECKING: AtomicBool = AtomicBool::new(false);
+
+/// From now on every operator's output is looked at, in the whole program, and one that is not finite is an error that names
+/// the operator. Slow: the host waits for the device after each.
+pub fn check_finite(on: bool) {
+    CHECKING.store(on, Ordering::Relaxed);
+}
+
+/// [`Error::NotFinite`] where the check is on and an element of `y` is infinite or NaN.
+pub(crate) fn check(op: &'static str, y: &Tensor) -> Result<()> {
+    if !CHECKING.load(Ordering::Relaxed) || y.numel() == 0 {
+        return Ok(());
+    }
+    let finite = match y.device() {
+        Device::Cpu => crate::dispatch!(y.dtype(), T => {
+            y.values::<T>()?.iter().all(|x| crate::Element::to_f64(*x).is_finite())
+        }),
+        Device::Cuda => reduce::cuda::all_finite(y)?,
+    };
+    if finite {
+        return Ok(());
+    }
+    let values = y.to_f64()?;
+    let first = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    let (value, count) = (values[first], values.iter().filter(|x| !x.is_finite()).count());
+    Err(Error::NotFinite { op, shape: y.shape().to_string(), count, first, value: value.to_string() })
+}

@@ -1,0 +1,137 @@
+//! Launches of the pointwise kernels.
+
+use ssmv_kernels::{
+    ptx::F32,
+    pointwise::{self, Activation},
+};
+
+use crate::{
+    DType, Result, Tensor,
+    cuda::plan::{dispatch_cuda, size},
+};
+
+/// What a function of one number is on a device.
+pub enum Function {
+    /// A kernel of its own, with its derivative.
+    Activation(Activation),
+    /// k·x, its own derivative.
+    Scale(f64),
+}
+
+/// f(x).
+pub(crate) fn forward(function: &Function, x: &Tensor) -> Result<Tensor> {
+    match function {
+        Function::Scale(k) => scale(x, *k),
+        Function::Activation(f) => {
+            let (cuda, n, dtype) = (x.cuda()?, size(f.name, x.numel())?, x.dtype());
+            let y = x.beside(x.shape().clone())?;
+            if n > 0 {
+                cuda.launch_one(&(f.name, "forward", dtype, n), &[x.argument()?, y.argument()?], |_, target| {
+                    Ok(dispatch_cuda!(dtype, T => f.forward::<T>(n, target)))
+                })?;
+            }
+            Ok(y)
+        }
+    }
+}
+
+/// dy·f′, at x or at y as the function has it.
+pub(super) fn backward(function: &Function, dy: &Tensor, at: &Tensor) -> Result<Tensor> {
+    match function {
+        Function::Scale(k) => scale(dy, *k),
+        Function::Activation(f) => {
+            let (cuda, n, dtype) = (dy.cuda()?, size(f.name, dy.numel())?, dy.dtype());
+            let dx = dy.beside(dy.shape().clone())?;
+            if n > 0 {
+                let arguments = [dy.argument()?, at.argument()?, dx.argument()?];
+                cuda.launch_one(&(f.name, "backward", dtype, n), &arguments, |_, target| {
+                    Ok(dispatch_cuda!(dtype, T => f.backward::<T>(n, target)))
+                })?;
+            }
+            Ok(dx)
+        }
+    }
+}
+
+fn scale(x: &Tensor, k: f64) -> Result<Tensor> {
+    let (cuda, n, dtype) = (x.cuda()?, size("scale", x.numel())?, x.dtype());
+    let y = x.beside(x.shape().clone())?;
+    if n > 0 {
+        let arguments = [x.argument()?, y.argument()?, (k as f32).into()];
+        cuda.launch_one(&("scale", dtype, n), &arguments, |_, target| {
+            Ok(dispatch_cuda!(dtype, T => pointwise::scale::<T>(n, target)))
+        })?;
+    }
+    Ok(y)
+}
+
+/// a + b.
+pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary("add", a, b)
+}
+
+/// a·b.
+pub(super) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary("mul", a, b)
+}
+
+fn binary(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (cuda, n, dtype) = (a.cuda()?, size(op, a.numel())?, a.dtype());
+    let y = a.beside(a.shape().clone())?;
+    if n > 0 {
+        let arguments = [a.argument()?, b.argument()?, y.argument()?];
+        cuda.launch_one(&(op, dtype, n), &arguments, |_, target| {
+            let kernel = dispatch_cuda!(dtype, T => match op {
+                "add" => pointwise::add::<T>(n, target),
+                _ => pointwise::mul::<T>(n, target),
+            });
+            Ok(kernel)
+        })?;
+    }
+    Ok(y)
+}
+
+/// x + b with b [C] along the last axis.
+pub(super) fn bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (rows, cols) = x.shape().rows_cols();
+    let (cuda, dtype) = (x.cuda()?, x.dtype());
+    let (_, rows, cols) = (size("bias", x.numel())?, size("bias", rows)?, size("bias", cols)?);
+    let y = x.beside(x.shape().clone())?;
+    if rows * cols > 0 {
+        let arguments = [x.argument()?, b.argument()?, y.argument()?];
+        cuda.launch_one(&("bias", dtype, rows, cols), &arguments, |_, target| {
+            Ok(dispatch_cuda!(dtype, T => pointwise::bias::<T>(rows, cols, target)))
+        })?;
+    }
+    Ok(y)
+}
+
+/// sum[i] ← sum[i] + x[i] with the sum in f32.
+pub(crate) fn accumulate(x: &Tensor, sum: &Tensor) -> Result<()> {
+    let (cuda, n, dtype) = (x.cuda()?, size("accumulate", x.numel())?, x.dtype());
+    if n == 0 {
+        return Ok(());
+    }
+    cuda.launch_one(&("accumulate", dtype, n), &[x.argument()?, sum.argument()?], |_, target| {
+        Ok(dispatch_cuda!(dtype, T => pointwise::accumulate::<T>(n, target)))
+    })
+}
+
+/// to[i] = x[i] in `to`'s dtype, rounded to the nearest.
+pub(crate) fn cast_into(x: &Tensor, to: &Tensor) -> Result<()> {
+    if x.dtype() == to.dtype() {
+        return to.write_copy(x);
+    }
+    let (cuda, n) = (x.cuda()?, size("cast", x.numel())?);
+    if n == 0 {
+        return Ok(());
+    }
+    let from = x.dtype();
+    cuda.launch_one(&("cast", from, n), &[x.argument()?, to.argument()?], |_, target| {
+        use ssmv_kernels::ptx::F16;
+        Ok(match from {
+            DType::F16 => pointwise::cast::<F16, F32>(n, target),
+            _ => pointwise::cast::<F32, F16>(n, target),
+        })
+    })
+}
