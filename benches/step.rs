@@ -35,7 +35,7 @@ fn main() {
     let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
     let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);
     let mut model = Predictor::new(preset, 0, DType::F32).expect("the preset builds");
-    let mut gradients = model.arena.gradients();
+    let mut gradients = model.arena.gradients().unwrap();
     let mut moments = Moments::<f32>::zeros(model.arena.layout().len());
     let mut times = Vec::new();
     for step in 1..=steps + 2 {

@@ -7,7 +7,7 @@ use ssmv_raw::{
     Result,
     data::{DataSpec, Dataset, Split},
     model::{
-        Predictor, Preset,
+        Predict, Predictor, Preset,
         frames::{FrameShape, to_tensor},
     },
     optim::{AdamW, Moments},
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let spec = DataSpec { canvas: 32, digit_size: 14, frames: SEEN + 2, ..DataSpec::default() };
     let data = Dataset::open(&spec)?;
     let mut model = Predictor::new(Preset::find("nano").expect("a preset"), 0, DType::F32)?;
-    let mut gradients = model.arena.gradients();
+    let mut gradients = model.arena.gradients()?;
     let mut moments = Moments::<f32>::zeros(model.arena.layout().len());
     let optimiser = AdamW::default();
     for step in 0..STEPS {

@@ -251,7 +251,8 @@ impl Gradients {
     /// # Errors
     /// [`Error::Misuse`] for gradients on the CPU.
     pub fn memory(&mut self) -> Result<&DeviceMemory> {
-        let Some(ArenaGradients { storage: Storage::Cuda(memory), fresh, layout, .. }) = &mut self.arena else {
+        let Some(ArenaGradients { storage: Storage::Cuda(memory), fresh, layout, .. }) = &mut self.arena
+        else {
             return Err(Error::misuse("gradients", "they are on the CPU"));
         };
         for (fresh, range) in fresh.iter_mut().zip(layout.ranges.iter()) {

@@ -14,7 +14,10 @@ use std::{
 };
 
 use crate::{
-    DType, Device, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer, cuda::{Cuda, DeviceBuffer}, ops::pointwise,
+    DType, Device, Element, Error, Gradients, Result, Shape, Tensor,
+    buffer::Buffer,
+    cuda::{Cuda, DeviceBuffer},
+    ops::pointwise,
 };
 
 /// An operator: a small struct with its attributes.

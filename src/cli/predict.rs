@@ -11,7 +11,7 @@ use crate::config::{Device, Layout, TrainConfig, limits};
 use crate::data::npy;
 use crate::eval::{self, Metrics, Score};
 use crate::media::{self, Clip, Row, Style};
-use crate::model::{CHANNELS, Predictor, SKIP_FRAMES};
+use crate::model::{CHANNELS, Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 use ssmv_autograd::{Buffer, Tensor};
 
@@ -87,7 +87,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     loaded.warnings.iter().for_each(|line| ui.warn(line));
     let trained = match &loaded.config {
         Some(config) => config.frames_in,
-        None => TrainConfig::preset(model.preset.name)?.frames_in,
+        None => TrainConfig::preset(model.preset().name)?.frames_in,
     };
     let row = predict(args, &model, trained)?;
     if let Some(truth) = &row.truth {
@@ -115,14 +115,16 @@ fn form(output: &Path) -> Result<Form> {
 }
 
 /// Reads the input, splits it and predicts. `trained` is the number of frames that the model was trained on.
-fn predict(args: &PredictArgs, model: &Predictor, trained: usize) -> Result<Row> {
+fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Row> {
     let fail = |message: String| Err(Error::file(&args.input, message));
     let clip = inputs::clip(&args.input, inputs::layout(&args.input, args.layout), args.index as usize)?;
-    let side = model.preset.size;
+    let side = model.preset().size;
     if (clip.height, clip.width) != (side, side) {
         return fail(format!(
             "has frames of {}×{} pixels (height×width), and the model `{}` takes {side}×{side} only",
-            clip.height, clip.width, model.preset.name
+            clip.height,
+            clip.width,
+            model.preset().name
         ));
     }
     if clip.frames < SKIP_FRAMES {
@@ -146,7 +148,7 @@ fn predict(args: &PredictArgs, model: &Predictor, trained: usize) -> Result<Row>
 }
 
 /// The frames that follow, [count, S, S].
-fn roll_out(model: &Predictor, input: &Clip, count: usize) -> Result<Vec<f32>> {
+fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
     let mut colours = Buffer::<f32>::stale(input.values.len() * CHANNELS);
     for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
         pixel.fill(value.clamp(0.0, 1.0));

@@ -8,7 +8,7 @@ use super::metrics::null_is_nan;
 use super::{Metrics, Score, roll_out};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::model::frames::{FrameShape, to_grey, to_tensor};
-use crate::model::{NEXT_FRAMES, Predictor, SKIP_FRAMES};
+use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
 /// What is evaluated.
@@ -107,7 +107,7 @@ pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file:
 /// # Errors
 /// [`Error::Usage`] for numbers that do not fit the data or the model, [`Error::File`] for data that cannot be read.
 pub fn evaluate(
-    model: &Predictor,
+    model: &dyn Predict,
     dataset: &Dataset,
     spec: &EvalSpec,
     tick: &mut dyn FnMut(u64) -> Result<()>,
@@ -174,8 +174,8 @@ pub fn evaluate(
 }
 
 /// Frames to predict, once everything fits.
-fn horizon(model: &Predictor, dataset: &Dataset, spec: &EvalSpec) -> Result<usize> {
-    let (preset, side) = (model.preset, dataset.side());
+fn horizon(model: &dyn Predict, dataset: &Dataset, spec: &EvalSpec) -> Result<usize> {
+    let (preset, side) = (model.preset(), dataset.side());
     if side != preset.size {
         return Err(Error::Usage(format!(
             "the data has frames of {side}×{side} pixels, and the model `{}` takes {}×{} only",
@@ -233,7 +233,7 @@ struct FrameScores {
 
 /// The scores of each sequence's frames, sequence by sequence.
 fn measure(
-    model: &Predictor,
+    model: &dyn Predict,
     frames: &Frames,
     frames_in: usize,
     horizon: usize,
@@ -266,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::data::{DataSource, Layout, npy};
+    use crate::model::Predictor;
     use crate::model::Preset;
 
     fn nano() -> Predictor {

@@ -4,7 +4,7 @@ use ssmv_autograd::{Buffer, Element, Tensor, dispatch};
 
 use crate::{
     Error, Result,
-    model::{CHANNELS, NEXT_FRAMES, Predictor, SKIP_FRAMES},
+    model::{CHANNELS, NEXT_FRAMES, Predict, SKIP_FRAMES},
 };
 
 /// The `count` frames that follow: frames [B, T, S, S, 3] in [0, 1] → [B, count, S, S, 3].
@@ -14,13 +14,13 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Failure`] for fewer than 3 frames, no sequence or frames of another size than the model's.
-pub fn roll_out(model: &Predictor, frames: &Tensor, count: usize) -> Result<Tensor> {
+pub fn roll_out(model: &dyn Predict, frames: &Tensor, count: usize) -> Result<Tensor> {
     let [batch, steps, height, width, channels] = frames.shape().dims("roll-out", "frames [B,T,S,S,3]")?;
-    let side = model.preset.size;
+    let side = model.preset().size;
     if [height, width, channels] != [side, side, CHANNELS] {
         return Err(Error::Failure(format!(
             "frames of {height}×{width} pixels and {channels} colours given; the model `{}` takes {side}×{side} and {CHANNELS}",
-            model.preset.name
+            model.preset().name
         )));
     }
     if batch == 0 || steps < SKIP_FRAMES {
@@ -33,7 +33,7 @@ pub fn roll_out(model: &Predictor, frames: &Tensor, count: usize) -> Result<Tens
 
 /// [`roll_out`] of frames that were checked.
 fn feed_back<T: Element>(
-    model: &Predictor,
+    model: &dyn Predict,
     frames: &Tensor,
     count: usize,
     [batch, steps, side]: [usize; 3],
@@ -79,6 +79,7 @@ mod tests {
     use ssmv_autograd::DType;
 
     use super::*;
+    use crate::model::Predictor;
     use crate::model::Preset;
 
     #[test]

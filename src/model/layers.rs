@@ -11,7 +11,8 @@ use ssmv_autograd::{
     },
 };
 
-use super::parameters::{Builder, Init, Layout, NormId, ParamId, RunningStatistics};
+use super::parameters::{Builder, Init, Layout, NormId, ParamId, Role, RunningStatistics};
+use super::{MOMENTUM, device::DeviceNorms};
 use crate::Result;
 
 /// PyTorch's ε of both normalisations.
@@ -21,18 +22,46 @@ const EPS: f64 = 1e-5;
 pub struct Context<'a> {
     /// The parameters.
     pub arena: &'a Arena,
-    /// The running statistics, by [`NormId`].
-    pub norms: &'a [RunningStatistics],
-    /// Normalises by the batch's statistics and gathers them in `seen`.
+    /// The running statistics.
+    pub norms: Norms<'a>,
+    /// Normalises by the batch's statistics, and gathers them in `seen` or, on a device, in the running ones.
     pub training: bool,
     /// What the batch's statistics were.
     pub seen: RefCell<Vec<(NormId, BatchStatistics)>>,
 }
 
+/// Running statistics where the forward pass is, by [`NormId`].
+#[derive(Clone, Copy)]
+pub enum Norms<'a> {
+    /// On the CPU.
+    Host(&'a [RunningStatistics]),
+    /// On a device.
+    Device(&'a DeviceNorms),
+}
+
 impl<'a> Context<'a> {
     /// A context that has seen nothing yet.
-    pub fn new(arena: &'a Arena, norms: &'a [RunningStatistics], training: bool) -> Self {
+    pub fn new(arena: &'a Arena, norms: Norms<'a>, training: bool) -> Self {
         Self { arena, norms, training, seen: RefCell::default() }
+    }
+
+    /// What a batch normalisation of values in `dtype` normalises by.
+    fn statistics(&self, id: NormId, dtype: DType) -> Result<Statistics> {
+        Ok(match self.norms {
+            Norms::Host(_) if self.training => Statistics::Batch,
+            Norms::Host(norms) => {
+                let running = &norms[id.0];
+                Statistics::Running(tensor(&running.mean, dtype)?, tensor(&running.variance, dtype)?)
+            }
+            Norms::Device(norms) if self.training => {
+                let [mean, variance] = norms.pending(id)?;
+                Statistics::Tracked { mean, variance, momentum: MOMENTUM }
+            }
+            Norms::Device(norms) => {
+                let [mean, variance] = norms.kept(id)?;
+                Statistics::Running(mean, variance)
+            }
+        })
     }
 
     /// A parameter as a tensor.
@@ -67,8 +96,8 @@ impl Conv {
     ) -> Self {
         let init = Init::fan_in(cin * kernel * kernel);
         b.scope(name, |b| Self {
-            weight: b.parameter("weight", Layout::filter(cout, cin, kernel), init, true),
-            bias: bias.then(|| b.parameter("bias", Layout::plain(&[cout]), init, false)),
+            weight: b.parameter("weight", Layout::filter(cout, cin, kernel), init, Role::Matrix),
+            bias: bias.then(|| b.parameter("bias", Layout::plain(&[cout]), init, Role::Vector)),
             attributes: Conv2d::square(stride, kernel / 2),
         })
     }
@@ -96,7 +125,7 @@ impl Deconv {
         // PyTorch takes the second axis of a weight as its inputs, which here are the outputs.
         let init = Init::fan_in(cout * Self::KERNEL * Self::KERNEL);
         let layout = Layout::filter(cin, cout, Self::KERNEL);
-        Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, true)), cout }
+        Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, Role::Matrix)), cout }
     }
 
     /// [N,H,W,cin] → [N,2H,2W,cout].
@@ -116,20 +145,15 @@ impl Norm2d {
     /// `name.weight`, `name.bias` and the running statistics.
     pub fn new(b: &mut Builder, name: &str, channels: usize) -> Self {
         b.scope(name, |b| Self {
-            weight: b.parameter("weight", Layout::plain(&[channels]), Init::Constant(1.0), false),
-            bias: b.parameter("bias", Layout::plain(&[channels]), Init::Constant(0.0), false),
+            weight: b.parameter("weight", Layout::plain(&[channels]), Init::Constant(1.0), Role::Vector),
+            bias: b.parameter("bias", Layout::plain(&[channels]), Init::Constant(0.0), Role::Vector),
             statistics: b.norm(channels),
         })
     }
 
     /// bn(x) (+ residual) (then ReLU).
     pub fn forward(&self, cx: &Context, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
-        let statistics = if cx.training {
-            Statistics::Batch
-        } else {
-            let running = &cx.norms[self.statistics.0];
-            Statistics::Running(tensor(&running.mean, x.dtype())?, tensor(&running.variance, x.dtype())?)
-        };
+        let statistics = cx.statistics(self.statistics, x.dtype())?;
         let options = BatchNormOptions { eps: EPS, residual, relu };
         let (weight, bias) = (cx.parameter(self.weight), cx.parameter(self.bias));
         let (y, seen) = x.batch_norm2d(&weight, &bias, statistics, options)?;
@@ -160,9 +184,14 @@ impl Linear {
         bias: Option<(Layout, Init)>,
     ) -> Self {
         b.scope(name, |b| Self {
-            weight: b.parameter("weight", weight, init, true),
-            bias: bias.map(|(layout, init)| b.parameter("bias", layout, init, false)),
+            weight: b.parameter("weight", weight, init, Role::Matrix),
+            bias: bias.map(|(layout, init)| b.parameter("bias", layout, init, Role::Vector)),
         })
+    }
+
+    /// The weight, for whoever computes with it otherwise.
+    pub fn weight(&self, cx: &Context) -> Tensor {
+        cx.parameter(self.weight)
     }
 
     /// [.., cin] → [.., cout].
@@ -182,8 +211,8 @@ impl LayerNorm {
     /// `name.weight` and `name.bias`.
     pub fn new(b: &mut Builder, name: &str, dim: usize) -> Self {
         b.scope(name, |b| Self {
-            weight: b.parameter("weight", Layout::plain(&[dim]), Init::Constant(1.0), false),
-            bias: b.parameter("bias", Layout::plain(&[dim]), Init::Constant(0.0), false),
+            weight: b.parameter("weight", Layout::plain(&[dim]), Init::Constant(1.0), Role::Vector),
+            bias: b.parameter("bias", Layout::plain(&[dim]), Init::Constant(0.0), Role::Vector),
         })
     }
 

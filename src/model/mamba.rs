@@ -1,10 +1,10 @@
 //! The Mamba-1 mixer (Gu & Dao 2023), with the parameter names of mamba_ssm.
 
-use ssmv_autograd::Tensor;
+use ssmv_autograd::{Tensor, ops::mamba_inner::MambaInner};
 
 use super::{
     layers::{Context, Linear},
-    parameters::{Builder, Init, Layout, ParamId},
+    parameters::{Builder, Init, Layout, ParamId, Role},
     presets::{EXPAND, STATES, TAPS},
 };
 use crate::Result;
@@ -35,13 +35,11 @@ pub struct Mamba {
     conv_weight: ParamId,
     conv_bias: ParamId,
     x_proj: Linear,
-    dt_proj: Linear,
+    dt_proj: ParamId,
+    dt_bias: ParamId,
     a_log: ParamId,
     d: ParamId,
     out_proj: Linear,
-    sizes: MixerSizes,
-    inner: usize,
-    rank: usize,
 }
 
 impl Mamba {
@@ -50,41 +48,36 @@ impl Mamba {
         let MixerSizes { dim, states, taps, expand } = sizes;
         let (inner, rank) = (expand * dim, dim.div_ceil(16));
         let depthwise = Init::fan_in(taps);
-        Self {
-            a_log: b.parameter("A_log", Layout::plain(&[inner, states]), Init::LogStates, false),
-            d: b.parameter("D", Layout::plain(&[inner]), Init::Constant(1.0), false),
-            in_proj: Linear::new(b, "in_proj", dim, 2 * inner, false),
-            conv_weight: b.parameter("conv1d.weight", Layout::depthwise(inner, taps), depthwise, true),
-            conv_bias: b.parameter("conv1d.bias", Layout::plain(&[inner]), depthwise, false),
-            x_proj: Linear::new(b, "x_proj", inner, rank + 2 * states, false),
-            dt_proj: Linear::with(
-                b,
-                "dt_proj",
-                Layout::plain(&[inner, rank]),
-                Init::Uniform((rank as f64).powf(-0.5)),
-                Some((Layout::plain(&[inner]), Init::StepBias)),
-            ),
-            out_proj: Linear::new(b, "out_proj", inner, dim, false),
-            sizes,
-            inner,
-            rank,
-        }
+        let a_log = b.parameter("A_log", Layout::plain(&[inner, states]), Init::LogStates, Role::Vector);
+        let d = b.parameter("D", Layout::plain(&[inner]), Init::Constant(1.0), Role::Vector);
+        let in_proj = Linear::new(b, "in_proj", dim, 2 * inner, false);
+        let conv_weight = b.parameter("conv1d.weight", Layout::depthwise(inner, taps), depthwise, Role::Taps);
+        let conv_bias = b.parameter("conv1d.bias", Layout::plain(&[inner]), depthwise, Role::Vector);
+        let x_proj = Linear::new(b, "x_proj", inner, rank + 2 * states, false);
+        let step = Init::Uniform((rank as f64).powf(-0.5));
+        let dt_proj = b.parameter("dt_proj.weight", Layout::plain(&[inner, rank]), step, Role::Matrix);
+        let dt_bias = b.parameter("dt_proj.bias", Layout::plain(&[inner]), Init::StepBias, Role::Vector);
+        let out_proj = Linear::new(b, "out_proj", inner, dim, false);
+        Self { in_proj, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, a_log, d, out_proj }
     }
 
     /// [B,L,dim] → [B,L,dim].
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
-        let (inner, rank, states) = (self.inner, self.rank, self.sizes.states);
         let uz = self.in_proj.forward(cx, x)?;
-        let (u, z) = (uz.slice(2, 0, inner)?, uz.slice(2, inner, inner)?);
+        let parameter = |id| cx.parameter(id);
+        let (conv_weight, conv_bias) = (parameter(self.conv_weight), parameter(self.conv_bias));
+        let (x_proj, dt_proj) = (self.x_proj.weight(cx), parameter(self.dt_proj));
+        let (dt_bias, a_log, d) = (parameter(self.dt_bias), parameter(self.a_log), parameter(self.d));
+        let y = uz.mamba_inner(&MambaInner {
+            conv_weight: &conv_weight,
+            conv_bias: &conv_bias,
+            x_proj: &x_proj,
+            dt_proj: &dt_proj,
+            dt_bias: &dt_bias,
+            a_log: &a_log,
+            d: &d,
+        })?;
         drop(uz);
-        let u = u.causal_conv1d(&cx.parameter(self.conv_weight), &cx.parameter(self.conv_bias))?.silu()?;
-        let projected = self.x_proj.forward(cx, &u)?;
-        let dt = projected.slice(2, 0, rank)?;
-        let b = projected.slice(2, rank, states)?;
-        let c = projected.slice(2, rank + states, states)?;
-        let delta = self.dt_proj.forward(cx, &dt)?.softplus()?;
-        let a = cx.parameter(self.a_log).exp()?.scale(-1.0)?;
-        let y = u.selective_scan(&delta, &a, &b, &c, &cx.parameter(self.d))?;
-        self.out_proj.forward(cx, &y.mul(&z.silu()?)?)
+        self.out_proj.forward(cx, &y)
     }
 }

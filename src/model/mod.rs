@@ -1,6 +1,7 @@
 //! The predictor: ResNet encoder → Mamba → transposed-convolution decoder.
 
 pub mod decoder;
+pub mod device;
 pub mod encoder;
 pub mod frames;
 pub mod info;
@@ -11,19 +12,22 @@ pub mod presets;
 pub mod state;
 pub mod temporal;
 
+use std::sync::Arc;
+
 use ssmv_autograd::{Arena, ArenaLayout, DType, Shape, Tensor, no_grad, ops::batch_norm2d::BatchStatistics};
 
+pub use device::DevicePredictor;
 pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
 
 use crate::Result;
 use decoder::Decoder;
 use encoder::Encoder;
-use layers::Context;
+use layers::{Context, Norms};
 use parameters::{Builder, Parameter, RunningStatistics, initialise};
 use temporal::Temporal;
 
 /// How much of a batch's statistics goes into the running ones (PyTorch's momentum).
-const MOMENTUM: f64 = 0.1;
+pub(crate) const MOMENTUM: f64 = 0.1;
 
 /// The parts, without their parameters' values.
 pub struct Network {
@@ -56,7 +60,28 @@ pub struct Predictor {
     pub arena: Arena,
     /// Running statistics of the batch normalisations.
     pub norms: Vec<RunningStatistics>,
-    network: Network,
+    network: Arc<Network>,
+}
+
+/// A model that predicts, wherever it computes.
+pub trait Predict {
+    /// What it was built from.
+    fn preset(&self) -> &'static Preset;
+
+    /// frames [B,T,S,S,3] on the CPU, in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], on the CPU. With running statistics;
+    /// nothing is recorded and nothing changes.
+    fn predict(&self, frames: &Tensor) -> Result<Tensor>;
+}
+
+impl Predict for Predictor {
+    fn preset(&self) -> &'static Preset {
+        self.preset
+    }
+
+    fn predict(&self, frames: &Tensor) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
+        no_grad(|| self.network.forward(&cx, self.preset, frames))
+    }
 }
 
 impl Predictor {
@@ -71,25 +96,19 @@ impl Predictor {
     pub fn zeros(preset: &'static Preset, dtype: DType) -> Result<Self> {
         let (network, builder) = build(preset);
         let shapes = builder.parameters.iter().map(|p| Shape::from(&p.layout.internal));
-        let arena = Arena::new(ArenaLayout::new(shapes)?, dtype);
+        let arena = Arena::new(ArenaLayout::new(shapes)?, dtype)?;
         Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
     }
 
     /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
     /// normalisations use the batch's statistics and carry them into the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, &self.norms, true);
+        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true);
         let y = self.network.forward(&cx, self.preset, frames)?;
         for (id, seen) in cx.seen.into_inner() {
             carry(&mut self.norms[id.0], &seen, self.arena.dtype());
         }
         Ok(y)
-    }
-
-    /// The same with running statistics, nothing recorded and nothing changed.
-    pub fn predict(&self, frames: &Tensor) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, &self.norms, false);
-        no_grad(|| self.network.forward(&cx, self.preset, frames))
     }
 
     /// The number of parameters.
@@ -104,14 +123,14 @@ pub fn outline(preset: &Preset) -> (Vec<Parameter>, Vec<RunningStatistics>) {
     (builder.parameters, builder.norms)
 }
 
-fn build(preset: &Preset) -> (Network, Builder) {
+fn build(preset: &Preset) -> (Arc<Network>, Builder) {
     let mut b = Builder::default();
     let network = Network {
         encoder: b.scope("encoder", |b| Encoder::new(b, preset)),
         temporal: b.scope("temporal", |b| Temporal::new(b, preset)),
         decoder: b.scope("decoder", |b| Decoder::new(b, preset)),
     };
-    (network, b)
+    (Arc::new(network), b)
 }
 
 /// Blends a batch's statistics into the running ones, rounded as a checkpoint keeps them: a resumed run goes on with

@@ -133,6 +133,29 @@ impl Init {
     }
 }
 
+/// What a parameter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An operand of matrix products: decays; a GPU reads it from an f16 copy.
+    Matrix,
+    /// A filter of a few taps a channel: decays; f32 everywhere.
+    Taps,
+    /// A bias, a norm's scale, A_log, D: does not decay; f32 everywhere.
+    Vector,
+}
+
+impl Role {
+    /// Whether weight decay applies.
+    pub fn decays(self) -> bool {
+        self != Self::Vector
+    }
+
+    /// Whether a GPU reads it in f16.
+    pub fn halved(self) -> bool {
+        self == Self::Matrix
+    }
+}
+
 /// One parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -140,8 +163,8 @@ pub struct Parameter {
     pub name: String,
     /// Its layouts.
     pub layout: Layout,
-    /// Whether weight decay applies: not to norms, biases, A_log and D.
-    pub decay: bool,
+    /// How it is kept and updated.
+    pub role: Role,
     init: Init,
 }
 
@@ -187,8 +210,8 @@ impl Builder {
     }
 
     /// A parameter.
-    pub fn parameter(&mut self, name: &str, layout: Layout, init: Init, decay: bool) -> ParamId {
-        self.parameters.push(Parameter { name: format!("{}{name}", self.prefix), layout, decay, init });
+    pub fn parameter(&mut self, name: &str, layout: Layout, init: Init, role: Role) -> ParamId {
+        self.parameters.push(Parameter { name: format!("{}{name}", self.prefix), layout, role, init });
         ParamId(self.parameters.len() - 1)
     }
 
@@ -208,7 +231,7 @@ impl Builder {
 /// another preset's parameter of the same name and shape begins alike.
 pub fn initialise(parameters: &[Parameter], seed: u64, dtype: DType) -> Result<Arena> {
     let layout = ArenaLayout::new(parameters.iter().map(|p| Shape::from(&p.layout.internal)))?;
-    let mut arena = Arena::new(layout, dtype);
+    let mut arena = Arena::new(layout, dtype)?;
     let ranges = arena.layout().clone();
     for (parameter, range) in parameters.iter().zip(ranges.ranges()) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -9,7 +9,7 @@ use crate::{
     eval::roll_out,
     media::{Clip, Row, Style, comparison, encode_png, strip, write_gif},
     model::{
-        Predictor,
+        Predict,
         frames::{FrameShape, to_grey, to_tensor},
     },
 };
@@ -18,7 +18,12 @@ use crate::{
 const ROWS: u64 = 4;
 
 /// Writes the GIF to `path`; gives the same as a PNG strip, encoded.
-pub(super) fn write(model: &Predictor, dataset: &Dataset, frames_in: usize, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn write(
+    model: &dyn Predict,
+    dataset: &Dataset,
+    frames_in: usize,
+    path: &Path,
+) -> Result<Vec<u8>> {
     let (side, channels) = (dataset.side(), dataset.channels());
     let shape = FrameShape { batch: 1, steps: dataset.frames(), side, channels };
     let mut rows = Vec::new();

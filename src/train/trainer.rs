@@ -59,7 +59,7 @@ impl Trainer {
         let model = Predictor::new(preset, config.seed, DType::F32)?;
         let layout = model.arena.layout();
         let decaying = model.parameters.iter().zip(layout.ranges());
-        let decaying = decaying.filter(|(p, _)| p.decay).map(|(_, r)| r.clone()).collect();
+        let decaying = decaying.filter(|(p, _)| p.role.decays()).map(|(_, r)| r.clone()).collect();
         let schedule = Schedule {
             kind: config.schedule,
             base_lr: config.lr,
@@ -72,7 +72,7 @@ impl Trainer {
         Ok(Self {
             ema: config.ema.map(|_| model.arena.values::<f32>().map(<[f32]>::to_vec)).transpose()?,
             moments: Moments::zeros(layout.len()),
-            gradients: model.arena.gradients(),
+            gradients: model.arena.gradients()?,
             loss_scale: LossScale::off(),
             step: 0,
             updates: 0,

@@ -24,8 +24,8 @@ pub(super) struct Array {
 }
 
 impl Array {
-    pub fn of(tensor: &Tensor) -> Self {
-        Self { shape: tensor.shape().to_vec(), values: tensor.to_f64() }
+    pub fn of(tensor: &Tensor) -> Result<Self> {
+        Ok(Self { shape: tensor.shape().to_vec(), values: tensor.to_f64()? })
     }
 
     pub fn vector(values: Vec<f64>) -> Self {
@@ -33,7 +33,7 @@ impl Array {
     }
 
     pub fn tensor(&self, dtype: DType) -> Result<Tensor> {
-        Ok(Tensor::new(&self.shape, &self.values)?.to_dtype(dtype))
+        Ok(Tensor::new(&self.shape, &self.values)?.to_dtype(dtype)?)
     }
 }
 

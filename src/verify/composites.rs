@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Error, Result,
     model::{
-        Predictor, Preset,
-        layers::Context,
+        Predict, Predictor, Preset,
+        layers::{Context, Norms},
         mamba::{Mamba, MixerSizes},
         parameters::Builder,
     },
@@ -31,12 +31,12 @@ pub(super) fn mamba_mixer(case: &Case, dtype: DType) -> Result<Outputs> {
     let widest = (2 * expand * dim).max(dim.div_ceil(16) + 2 * states);
     case.room(&[input.shape[0], input.shape[1], widest])?;
     let x = input.tensor(dtype)?.leaf();
-    let y = mixer.forward(&Context::new(&arena, &[], false), &x)?;
-    let mut outputs = Outputs::from([("out.y".to_owned(), Array::of(&y))]);
-    let mut gradients = arena.gradients();
+    let y = mixer.forward(&Context::new(&arena, Norms::Host(&[]), false), &x)?;
+    let mut outputs = Outputs::from([("out.y".to_owned(), Array::of(&y)?)]);
+    let mut gradients = arena.gradients()?;
     y.backward_from(case.tensor("grad_out.y")?.tensor(dtype)?, &mut gradients)?;
     if let Some(dx) = gradients.of(&x) {
-        outputs.insert("grad_in.x".to_owned(), Array::of(dx));
+        outputs.insert("grad_in.x".to_owned(), Array::of(dx)?);
     }
     parameters::gradients(&mut outputs, "grad_param", &builder.parameters, &arena, &mut gradients)?;
     Ok(outputs)
@@ -69,12 +69,12 @@ pub(super) fn predictor(case: &Case, dtype: DType) -> Result<Outputs> {
     }
     let y = model.train(&frames)?;
     let loss = y.l1_loss(&target)?;
-    let mut gradients = model.arena.gradients();
+    let mut gradients = model.arena.gradients()?;
     loss.backward(&mut gradients)?;
     let mut outputs = Outputs::from([
-        ("out.y".to_owned(), Array::of(&to_channels_first(&y)?)),
-        ("out.loss".to_owned(), Array::of(&loss)),
-        ("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)),
+        ("out.y".to_owned(), Array::of(&to_channels_first(&y)?)?),
+        ("out.loss".to_owned(), Array::of(&loss)?),
+        ("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)?),
     ]);
     parameters::gradients(&mut outputs, "grad", &model.parameters, &model.arena, &mut gradients)?;
     for norm in model.norms {

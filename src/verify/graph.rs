@@ -56,7 +56,7 @@ impl<'a> Graph<'a> {
 
     /// Sends `grad_out.y` (1 for a scalar without it) back through `y`, in PyTorch's layout, and names what came out.
     pub fn finish(mut self, y: &Tensor) -> Result<Outputs> {
-        self.outputs.insert("out.y".to_owned(), Array::of(y));
+        self.outputs.insert("out.y".to_owned(), Array::of(y)?);
         if self.leaves.is_empty() {
             return Ok(self.outputs);
         }
@@ -68,7 +68,7 @@ impl<'a> Graph<'a> {
         }
         for (name, leaf) in &self.leaves {
             if let Some(gradient) = gradients.of(leaf) {
-                self.outputs.insert(name.clone(), Array::of(gradient));
+                self.outputs.insert(name.clone(), Array::of(gradient)?);
             }
         }
         Ok(self.outputs)

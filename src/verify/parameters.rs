@@ -15,7 +15,7 @@ pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], dtype: 
         values.push(shaped(case, &format!("{prefix}.{name}"), &layout.external)?);
     }
     let shapes = parameters.iter().map(|p| Shape::from(&p.layout.internal));
-    let mut arena = Arena::new(ArenaLayout::new(shapes)?, dtype);
+    let mut arena = Arena::new(ArenaLayout::new(shapes)?, dtype)?;
     let layout = arena.layout().clone();
     dispatch!(dtype, T => {
         let slots = arena.values_mut::<T>()?;

@@ -65,17 +65,17 @@ struct Run {
 }
 
 fn run(function: &Function, inputs: &[Tensor], cotangent: &Tensor, dtype: DType) -> Result<Run> {
-    let leaves: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(dtype).leaf()).collect();
+    let leaves: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(dtype).unwrap().leaf()).collect();
     let y = function(&leaves)?;
     let mut gradients = Gradients::of_leaves();
-    y.backward_from(cotangent.to_dtype(dtype), &mut gradients)?;
+    y.backward_from(cotangent.to_dtype(dtype).unwrap(), &mut gradients)?;
     let of = |(i, leaf)| match gradients.of(leaf) {
-        Some(g) if g.shape() == leaf.shape() => Ok(g.to_f64()),
+        Some(g) if g.shape() == leaf.shape() => Ok(g.to_f64().unwrap()),
         Some(g) => Err(Error::Backward(format!("input {i} {leaf:?} got a gradient {g:?}"))),
         None => Err(Error::Backward(format!("input {i} got no gradient"))),
     };
     let gradients = leaves.iter().enumerate().map(of).collect::<Result<_>>()?;
-    Ok(Run { y: y.to_f64(), gradients })
+    Ok(Run { y: y.to_f64().unwrap(), gradients })
 }
 
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -109,15 +109,15 @@ pub fn gradients(case: &Case, draw: &mut Draw) -> std::result::Result<(), String
     let text = |e: Error| e.to_string();
     let w = cotangent(case, draw).map_err(text)?;
     let analytic = run(&case.function, &case.inputs, &w, DType::F64).map_err(text)?;
-    let w = w.to_f64();
+    let w = w.to_f64().unwrap();
     let noise = ROUNDING / STEP * w.iter().zip(&analytic.y).map(|(w, y)| (w * y).abs()).sum::<f64>();
     for (i, input) in case.inputs.iter().enumerate() {
-        let x = input.to_f64();
+        let x = input.to_f64().unwrap();
         let objective = |direction: &[f64], h: f64| -> Result<f64> {
             let moved: Vec<f64> = x.iter().zip(direction).map(|(x, d)| x + h * d).collect();
             let mut inputs = case.inputs.clone();
             inputs[i] = Tensor::new(input.shape().clone(), &moved)?;
-            Ok(dot(&no_grad(|| (case.function)(&inputs))?.to_f64(), &w))
+            Ok(dot(&no_grad(|| (case.function)(&inputs))?.to_f64().unwrap(), &w))
         };
         let slope = |direction: &[f64]| slope(STEP, |h| objective(direction, h));
         let gradient = &analytic.gradients[i];
@@ -205,7 +205,7 @@ fn only(case: &Case, i: usize, w: &Tensor) -> Result<Vec<f64>> {
     inputs[i] = inputs[i].leaf();
     let mut gradients = Gradients::of_leaves();
     (case.function)(&inputs)?.backward_from(w.clone(), &mut gradients)?;
-    Ok(gradients.of(&inputs[i]).map(Tensor::to_f64).unwrap_or_default())
+    Ok(gradients.of(&inputs[i]).map(|t| t.to_f64().unwrap()).unwrap_or_default())
 }
 
 /// f(x) + f(x) where x is made by an operator, so that the second gradient is added to the first inside the graph.
@@ -215,18 +215,19 @@ fn twice(case: &Case, w: &Tensor) -> Result<Run> {
     let y = (case.function)(&made)?;
     let mut gradients = Gradients::of_leaves();
     y.add(&(case.function)(&made)?)?.backward_from(w.clone(), &mut gradients)?;
-    let gradients = leaves.iter().map(|t| gradients.of(t).map(Tensor::to_f64).unwrap_or_default()).collect();
-    Ok(Run { y: y.to_f64(), gradients })
+    let gradients =
+        leaves.iter().map(|t| gradients.of(t).map(|t| t.to_f64().unwrap()).unwrap_or_default()).collect();
+    Ok(Run { y: y.to_f64().unwrap(), gradients })
 }
 
 /// Two passes over parameters of an arena, whose gradients are added up.
 fn arena(case: &Case, w: &Tensor) -> Result<Run> {
     let layout = ArenaLayout::new(case.inputs.iter().map(|t| t.shape().clone()))?;
-    let mut arena = Arena::new(layout.clone(), DType::F64);
+    let mut arena = Arena::new(layout.clone(), DType::F64).unwrap();
     for (input, range) in case.inputs.iter().zip(layout.ranges()) {
-        arena.values_mut::<f64>()?[range.clone()].copy_from_slice(&input.to_f64());
+        arena.values_mut::<f64>()?[range.clone()].copy_from_slice(&input.to_f64().unwrap());
     }
-    let mut gradients = arena.gradients();
+    let mut gradients = arena.gradients().unwrap();
     // What an earlier step left behind must not show.
     gradients.values_mut::<f64>()?.fill(f64::NAN);
     gradients.reset();
@@ -235,7 +236,7 @@ fn arena(case: &Case, w: &Tensor) -> Result<Run> {
     for _ in 0..2 {
         let output = (case.function)(&parameters)?;
         output.backward_from(w.clone(), &mut gradients)?;
-        y = output.to_f64();
+        y = output.to_f64().unwrap();
     }
     drop(parameters);
     arena.values_mut::<f64>()?;

@@ -8,7 +8,7 @@ use ssmv_raw::{
         Predictor, Preset,
         decoder::Up,
         encoder::Residual,
-        layers::Context,
+        layers::{Context, Norms},
         mamba::{Mamba, MixerSizes},
         parameters::{Builder, Parameter, initialise},
     },
@@ -56,7 +56,8 @@ fn module(
     forward: impl Fn(&Context, &[Tensor]) -> Result<Tensor> + 'static,
 ) -> Subject {
     let norms = builder.norms;
-    let function: Function = Box::new(move |arena, x| forward(&Context::new(arena, &norms, true), x));
+    let function: Function =
+        Box::new(move |arena, x| forward(&Context::new(arena, Norms::Host(&norms), true), x));
     Subject { parameters: builder.parameters, inputs, function }
 }
 
@@ -131,21 +132,22 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
     let leaves: Vec<Tensor> = subject.inputs.iter().map(Tensor::leaf).collect();
     let y = (subject.function)(&mut arena, &leaves).map_err(text)?;
     let w = draw.values(y.shape());
-    let mut gradients = arena.gradients();
+    let mut gradients = arena.gradients().unwrap();
     y.backward_from(w.clone(), &mut gradients).map_err(engine)?;
-    let w = w.to_f64();
+    let w = w.to_f64().unwrap();
     let noise = ROUNDING / STEP * dot(&w.iter().map(|w| w.abs()).collect::<Vec<_>>(), &absolute(&y));
     drop(y);
 
     for (i, leaf) in leaves.iter().enumerate() {
-        let gradient = gradients.of(leaf).ok_or_else(|| format!("input {i} got no gradient"))?.to_f64();
-        let x = leaf.to_f64();
+        let gradient =
+            gradients.of(leaf).ok_or_else(|| format!("input {i} got no gradient"))?.to_f64().unwrap();
+        let x = leaf.to_f64().unwrap();
         let objective = |direction: &[f64], h: f64| {
             let moved: Vec<f64> = x.iter().zip(direction).map(|(x, d)| x + h * d).collect();
             let mut inputs = subject.inputs.clone();
             inputs[i] = Tensor::new(leaf.shape().clone(), &moved)?;
             let y = no_grad(|| (subject.function)(&mut arena, &inputs)).map_err(unexpected)?;
-            Ok(dot(&y.to_f64(), &w))
+            Ok(dot(&y.to_f64().unwrap(), &w))
         };
         compare(&format!("input {i}"), &gradient, noise, draw, objective)?;
     }
@@ -157,7 +159,7 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
             slots.iter_mut().zip(start.iter().zip(direction)).for_each(|(s, (x, d))| *s = x + h * d);
             let y = no_grad(|| (subject.function)(&mut arena, &subject.inputs)).map_err(unexpected)?;
             arena.values_mut::<f64>()?[range.clone()].copy_from_slice(&start);
-            Ok(dot(&y.to_f64(), &w))
+            Ok(dot(&y.to_f64().unwrap(), &w))
         };
         compare(&parameter.name, &values[range.clone()], noise, draw, objective)?;
     }
@@ -165,7 +167,7 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
 }
 
 fn absolute(y: &Tensor) -> Vec<f64> {
-    y.to_f64().into_iter().map(f64::abs).collect()
+    y.to_f64().unwrap().into_iter().map(f64::abs).collect()
 }
 
 /// The forward pass went well before, so an error here is the check's own.

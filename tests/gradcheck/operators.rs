@@ -181,7 +181,10 @@ fn batch_norm2d(draw: &mut Draw, training: bool) -> Case {
             Statistics::Batch
         } else {
             let (mean, variance) = &statistics;
-            Statistics::Running(mean.to_dtype(x[0].dtype()), variance.to_dtype(x[0].dtype()))
+            Statistics::Running(
+                mean.to_dtype(x[0].dtype()).unwrap(),
+                variance.to_dtype(x[0].dtype()).unwrap(),
+            )
         };
         // A large ε, so that the differences stay smooth with one or two rows.
         let options = BatchNormOptions { eps: 0.1, residual: x.get(3), relu };

@@ -164,7 +164,10 @@ impl Tensor {
     pub(crate) fn memory(&self) -> Result<&DeviceMemory> {
         match self.storage() {
             Storage::Cuda(memory) => Ok(memory),
-            _ => Err(Error::misuse("cuda", "the tensor is on the CPU; bring it to the device with to_cuda first")),
+            _ => Err(Error::misuse(
+                "cuda",
+                "the tensor is on the CPU; bring it to the device with to_cuda first",
+            )),
         }
     }
 

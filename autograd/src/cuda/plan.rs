@@ -15,12 +15,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Its kernels in the order of their launches.
+    pub fn kernels(&self) -> impl Iterator<Item = &LoadedKernel> {
+        self.kernels.iter().map(|(kernel, _)| kernel)
+    }
+
     /// Runs the kernels, in the order of the compute stream. Where a kernel takes one argument more than there are, the
     /// workspace is the last.
     pub fn launch(&self, cuda: &Cuda, arguments: &[Argument]) -> Result<()> {
         let wanted = self.kernels.iter().any(|(_, parameters)| *parameters == arguments.len() + 1);
         let workspace = if wanted { Some(self.workspace(cuda)?) } else { None };
-        let with: Vec<Argument> = arguments.iter().copied().chain(workspace.as_ref().map(Argument::from)).collect();
+        let with: Vec<Argument> =
+            arguments.iter().copied().chain(workspace.as_ref().map(Argument::from)).collect();
         for (kernel, parameters) in &self.kernels {
             // Another number of arguments than the kernel has is for the launch to refuse.
             let given = if *parameters == with.len() { &with[..] } else { arguments };
@@ -95,7 +101,9 @@ impl Cuda {
 /// [`Error::Shape`] beyond 2³² − 2¹², where kernels stop counting.
 pub(crate) fn size(op: &'static str, n: usize) -> Result<u32> {
     let fits = u32::try_from(n).ok().filter(|&n| n <= u32::MAX - (1 << 12));
-    fits.ok_or_else(|| Error::shape(op, format!("{n} elements are more than a kernel counts; take a smaller batch")))
+    fits.ok_or_else(|| {
+        Error::shape(op, format!("{n} elements are more than a kernel counts; take a smaller batch"))
+    })
 }
 
 /// The kernels' name for a dtype of a device.

@@ -93,16 +93,17 @@ fn kernels_are_compiled_once() {
 
         let written = std::cell::Cell::new(0);
         let find = |n: u32| {
-            cuda.kernel(&("saxpy", n), |(_, n)| {
+            let plan = cuda.plan(&("saxpy", n), |(_, n), _| {
                 written.set(written.get() + 1);
-                Ok(kernel(*n))
-            })
+                Ok(([kernel(*n)], 0))
+            });
+            plan.unwrap().kernels().next().unwrap().clone()
         };
-        let (a, b, c) = (find(100).unwrap(), find(200).unwrap(), find(100).unwrap());
+        let (a, b, c) = (find(100), find(200), find(100));
         assert_eq!(written.get(), 2);
         assert!(a.geometry() == c.geometry() && a.geometry() != b.geometry());
         // Another type of specification is another map.
-        cuda.kernel(&100u32, |n| Ok(kernel(*n))).unwrap();
+        cuda.plan(&100u32, |n, _| Ok(([kernel(*n)], 0))).unwrap();
         refused(
             cuda.load(&Kernel { name: "nothing".to_owned(), ptx: ".version".to_owned(), ..kernel(1) }),
             &["nothing"],
@@ -116,10 +117,10 @@ fn kernels_of_the_kernel_crate_run() {
         let values: Vec<f32> = (0..1000).map(|i| (i as f32 - 500.0) / 50.0).collect();
         let x = cuda.copy_of(&values).unwrap();
         let y = cuda.stale::<f32>(values.len()).unwrap();
-        let loaded = cuda
-            .kernel(&("silu", values.len()), |_| Ok(SILU.forward::<F32>(values.len() as u32, Target::Sm80)))
-            .unwrap();
-        cuda.launch(&loaded, &[(&x).into(), (&y).into()]).unwrap();
+        cuda.launch_one(&("silu", values.len()), &[(&x).into(), (&y).into()], |_, target| {
+            Ok(SILU.forward::<F32>(values.len() as u32, target))
+        })
+        .unwrap();
         for (i, (y, x)) in y.download().unwrap().iter().zip(&values).enumerate() {
             let expected = x / (1.0 + (-x).exp());
             assert!(

@@ -71,8 +71,8 @@ fn on_cpu(spec: &CausalConv1d, inputs: &Inputs) -> Outputs<f64> {
     }
     let mut gradients = Gradients::of_leaves();
     y.backward_from(tensor(&wide, &inputs.dy).detach(), &mut gradients).unwrap();
-    let of = |x| gradients.of(x).unwrap().to_f64();
-    Outputs { y: y.to_f64(), dx: of(&x), dweight: of(&weight), dbias: of(&bias) }
+    let of = |x| gradients.of(x).unwrap().to_f64().unwrap();
+    Outputs { y: y.to_f64().unwrap(), dx: of(&x), dweight: of(&weight), dbias: of(&bias) }
 }
 
 fn on_gpu<H: Host>(spec: &CausalConv1d, inputs: &Inputs) -> (Outputs<f32>, [Report; 2]) {

@@ -64,7 +64,11 @@ impl Case {
         let y = x.conv2d(&w, None, attributes).unwrap();
         let mut gradients = Gradients::of_leaves();
         y.backward_from(tensor(&[count, height, width, cout], dy), &mut gradients).unwrap();
-        [y.to_f64(), gradients.of(&x).unwrap().to_f64(), gradients.of(&w).unwrap().to_f64()]
+        [
+            y.to_f64().unwrap(),
+            gradients.of(&x).unwrap().to_f64().unwrap(),
+            gradients.of(&w).unwrap().to_f64().unwrap(),
+        ]
     }
 }
 
@@ -196,7 +200,10 @@ fn a_transposed_convolution_is_a_dgrad() {
     let (x, w) = (numbers(2 * height * width * 16, 5), numbers(16 * 16 * 8, 6));
     let run = |x: &[f64], w: &[f64]| {
         let x = tensor(&[2, height, width, 16], x);
-        x.conv_transpose2d(&tensor(&[16, 4, 4, 8], w), None, ConvTranspose2d::square(2, 1)).unwrap().to_f64()
+        x.conv_transpose2d(&tensor(&[16, 4, 4, 8], w), None, ConvTranspose2d::square(2, 1))
+            .unwrap()
+            .to_f64()
+            .unwrap()
     };
     let magnitude = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<f64>>();
     let (want, bound) = (run(&x, &w), run(&magnitude(&x), &magnitude(&w)));

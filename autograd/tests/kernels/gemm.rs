@@ -22,7 +22,7 @@ impl Draw {
 
     fn numbers(&mut self, n: usize) -> Vec<f64> {
         let mut number = || (self.next() % 4001) as f32 / 1000.0 - 2.0;
-        (0..n).map(|_| f16::from_f32(number()).to_f64()).collect()
+        (0..n).map(|_| f16::from_f32(number()).to_f64().unwrap()).collect()
     }
 
     fn below(&mut self, n: u64) -> u32 {
@@ -39,7 +39,9 @@ fn bytes(values: &[f64], dtype: Dtype) -> Vec<u8> {
 
 fn numbers(bytes: &[u8], dtype: Dtype) -> Vec<f64> {
     match dtype {
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64()).collect(),
+        Dtype::F16 => {
+            bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64().unwrap()).collect()
+        }
         Dtype::F32 => {
             bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
         }
@@ -88,8 +90,8 @@ fn check(gemm: Gemm, seed: u64) -> Report {
     let product = |a: &[f64], b: &[f64]| tensor(m, k, a).linear(&tensor(n, k, b), None).unwrap();
     let magnitude = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<f64>>();
     let sums = product(&a, &b);
-    let bound = product(&magnitude(&a), &magnitude(&b)).to_f64();
-    let mut want = sums.to_f64();
+    let bound = product(&magnitude(&a), &magnitude(&b)).to_f64().unwrap();
+    let mut want = sums.to_f64().unwrap();
     for (i, x) in want.iter_mut().enumerate() {
         *x += bias.as_ref().map_or(0.0, |(values, _)| values[i % n as usize]);
         *x += residual.as_ref().map_or(0.0, |values| values[i]);
@@ -105,7 +107,7 @@ fn check(gemm: Gemm, seed: u64) -> Report {
     // Each group of eight products loses up to 2⁻²³ of its largest term when it is aligned; f32 additions as much again.
     let steps = f64::from(k / 8 + 4);
     let rounding = if epilogue.output == Dtype::F16 { 2f64.powi(-11) } else { 2f64.powi(-22) };
-    for (i, ((got, want), bound)) in got.iter().zip(want.to_f64()).zip(bound).enumerate() {
+    for (i, ((got, want), bound)) in got.iter().zip(want.to_f64().unwrap()).zip(bound).enumerate() {
         let allowed = steps * 2f64.powi(-22) * (bound + 4.0) + rounding * want.abs() + 2f64.powi(-24);
         let (row, column) = (i as u32 / n, i as u32 % n);
         assert!(

@@ -100,12 +100,13 @@ fn on_cpu(spec: &SelectiveScan, inputs: &Inputs) -> Outputs<f64> {
     }
     let mut gradients = Gradients::of_leaves();
     y.backward_from(Tensor::new(wide.to_vec(), &exact(&inputs.dy)).unwrap(), &mut gradients).unwrap();
-    let of = |there: bool, x: &Tensor| if there { gradients.of(x).unwrap().to_f64() } else { vec![] };
+    let of =
+        |there: bool, x: &Tensor| if there { gradients.of(x).unwrap().to_f64().unwrap() } else { vec![] };
     let ddelta = of(true, &delta);
     let mut dbias = vec![0.0; if spec.dt_bias { channels } else { 0 }];
     ddelta.chunks(channels).for_each(|row| dbias.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
     Outputs {
-        y: y.to_f64(),
+        y: y.to_f64().unwrap(),
         du: of(true, &u),
         ddelta,
         dbias,

@@ -45,7 +45,9 @@ impl BatchNorm2d {
             (self.eps as f32).into(),
             (momentum as f32).into(),
         ];
-        cuda.launch_one(&("batch norm statistics", rows, cols), &arguments, |_, target| gather.finish(target))?;
+        cuda.launch_one(&("batch norm statistics", rows, cols), &arguments, |_, target| {
+            gather.finish(target)
+        })?;
         if matches!(self.statistics, Statistics::Batch) {
             let seen = BatchStatistics { mean: running_mean.to_f64()?, variance: running_variance.to_f64()? };
             // Set once: an operator runs forward once.
@@ -67,9 +69,11 @@ impl BatchNorm2d {
         }
         arguments.push((self.eps as f32).into());
         let dtype = x.dtype();
-        x.cuda()?.launch_one(&(apply, dtype), &arguments, |_, target| {
-            dispatch_cuda!(dtype, T => apply.kernel::<T>(target))
-        })?;
+        x.cuda()?.launch_one(
+            &(apply, dtype),
+            &arguments,
+            |_, target| dispatch_cuda!(dtype, T => apply.kernel::<T>(target)),
+        )?;
         [x, gamma, &mean, &spread].iter().for_each(|t| cx.save(t));
         if self.relu {
             cx.save(&y);
@@ -98,7 +102,9 @@ impl BatchNorm2d {
             found = Some([dgamma.clone(), dbeta.clone()]);
             let arguments =
                 [(&parts).into(), spread.argument()?, dgamma.argument()?, dbeta.argument()?, eps.into()];
-            cuda.launch_one(&("batch norm sums", sums, mode), &arguments, |_, target| sums.finish(mode, target))
+            cuda.launch_one(&("batch norm sums", sums, mode), &arguments, |_, target| {
+                sums.finish(mode, target)
+            })
         })?;
         let [dgamma, dbeta] = found.ok_or_else(|| Error::Backward("batch_norm2d made no sums".into()))?;
 
@@ -121,9 +127,11 @@ impl BatchNorm2d {
             arguments.push(dx.argument()?);
             arguments.extend(dresidual.map(Tensor::argument).transpose()?);
             arguments.push(eps.into());
-            cuda.launch_one(&(gradient, dtype), &arguments, |_, target| {
-                dispatch_cuda!(dtype, T => gradient.kernel::<T>(target))
-            })
+            cuda.launch_one(
+                &(gradient, dtype),
+                &arguments,
+                |_, target| dispatch_cuda!(dtype, T => gradient.kernel::<T>(target)),
+            )
         };
         if masked {
             return cx.fill_together([0, 3], |[dx, dresidual]| launch(dx, Some(dresidual)));

@@ -173,7 +173,7 @@ impl Op for BatchNorm2d {
 impl BatchNorm2d {
     /// The backward pass over few rows, in f64 from the statistics on; `g` is dy behind the ReLU.
     fn backward_few(&self, cx: &mut Backward, g: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
-        let (values, xs, gammas) = (g.to_f64(), x.to_f64(), gamma.to_f64());
+        let (values, xs, gammas) = (g.to_f64()?, x.to_f64()?, gamma.to_f64()?);
         let (mean, variance) = cpu::statistics(&xs, gammas.len());
         let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
         let (dbeta, dgamma) = cpu::gradient_sums(&values, &xs, &mean, &inverse);

@@ -26,9 +26,11 @@ pub(crate) fn specification([b, l, d]: [usize; 3], taps: usize, silu: bool, x_ro
 /// y from x, weight, bias.
 pub(crate) fn launch_forward(spec: Kernels, dtype: DType, y: &Tensor, inputs: [Argument; 3]) -> Result<()> {
     let [x, w, bias] = inputs;
-    y.cuda()?.launch_one(&("forward", spec, dtype), &[x, w, bias, y.argument()?], |_, target| {
-        dispatch_cuda!(dtype, T => spec.forward::<T>(target))
-    })
+    y.cuda()?.launch_one(
+        &("forward", spec, dtype),
+        &[x, w, bias, y.argument()?],
+        |_, target| dispatch_cuda!(dtype, T => spec.forward::<T>(target)),
+    )
 }
 
 /// dx, dweight and dbias from x, weight, bias and dy.

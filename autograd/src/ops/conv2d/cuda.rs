@@ -70,7 +70,12 @@ fn widened(x: &Tensor, channels: usize) -> Result<Tensor> {
         return Ok(x.detach());
     }
     let wide = x.beside(x.shape().with_last(channels))?;
-    layout::cuda::slice("pad", Slice { outer: size("conv2d", rows)?, from: channels as u32, start: 0, len: cols as u32, inner: 1 }, x, &wide)?;
+    layout::cuda::slice(
+        "pad",
+        Slice { outer: size("conv2d", rows)?, from: channels as u32, start: 0, len: cols as u32, inner: 1 },
+        x,
+        &wide,
+    )?;
     Ok(wide)
 }
 
@@ -82,7 +87,13 @@ fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
     }
     let [kh, kw] = g.kernel;
     let more = w.beside([even.cout, kh, kw, even.cin])?;
-    let slice = Slice { outer: 1, from: even.cout as u32, start: 0, len: g.cout as u32, inner: size("conv2d", even.patch())? };
+    let slice = Slice {
+        outer: 1,
+        from: even.cout as u32,
+        start: 0,
+        len: g.cout as u32,
+        inner: size("conv2d", even.patch())?,
+    };
     layout::cuda::slice("pad", slice, &w, &more)?;
     Ok(more)
 }
@@ -95,7 +106,13 @@ pub(crate) fn fprop(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>)
 }
 
 /// y = conv(x, w) + bias.
-pub(crate) fn fprop_into(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, y: &Tensor) -> Result<()> {
+pub(crate) fn fprop_into(
+    g: &Geometry,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    y: &Tensor,
+) -> Result<()> {
     halves("conv2d", &[x, w])?;
     // The outputs' channels are stored as they are.
     let even = Geometry { cout: g.cout, ..g.even() };

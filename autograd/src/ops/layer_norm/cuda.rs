@@ -20,14 +20,22 @@ impl LayerNorm {
         let arguments =
             [x.argument()?, gamma.argument()?, beta.argument()?, y.argument()?, (self.eps as f32).into()];
         if x.numel() > 0 {
-            x.cuda()?.launch_one(&("forward", spec, dtype), &arguments, |_, target| {
-                dispatch_cuda!(dtype, T => spec.forward::<T>(target))
-            })?;
+            x.cuda()?.launch_one(
+                &("forward", spec, dtype),
+                &arguments,
+                |_, target| dispatch_cuda!(dtype, T => spec.forward::<T>(target)),
+            )?;
         }
         Ok(y)
     }
 
-    pub(super) fn backward_cuda(&self, cx: &mut Backward, dy: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
+    pub(super) fn backward_cuda(
+        &self,
+        cx: &mut Backward,
+        dy: &Tensor,
+        x: &Tensor,
+        gamma: &Tensor,
+    ) -> Result<()> {
         let (cuda, dtype, spec) = (x.cuda()?, x.dtype(), kernels(x)?);
         let plan = cuda.plan(&("backward", spec, dtype), |_, target| {
             let plan = dispatch_cuda!(dtype, T => spec.backward::<T>(target))?;
@@ -37,7 +45,7 @@ impl LayerNorm {
         cx.fill_together([0, 1, 2], |[dx, dgamma, dbeta]| {
             let tensors = [x, gamma, dy, dx, dgamma, dbeta];
             let mut arguments = tensors.iter().map(|t| t.argument()).collect::<Result<Vec<_>>>()?;
-            arguments.extend([(&workspace).into(), (self.eps as f32).into()]);
+            arguments.extend([crate::cuda::Argument::from(&workspace), (self.eps as f32).into()]);
             plan.launch(cuda, &arguments)
         })
     }

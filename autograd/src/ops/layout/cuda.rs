@@ -26,7 +26,13 @@ pub(crate) fn slice(what: &'static str, slice: Slice, x: &Tensor, y: &Tensor) ->
 pub(crate) fn along(from: &Shape, axis: usize, start: usize, len: usize) -> Result<Slice> {
     let (outer, size_along, inner) = from.around(axis);
     let size = |n| size("slice", n);
-    Ok(Slice { outer: size(outer)?, from: size(size_along)?, start: size(start)?, len: size(len)?, inner: size(inner)? })
+    Ok(Slice {
+        outer: size(outer)?,
+        from: size(size_along)?,
+        start: size(start)?,
+        len: size(len)?,
+        inner: size(inner)?,
+    })
 }
 
 /// x with its axes in another order.
@@ -38,8 +44,10 @@ pub(super) fn permute(x: &Tensor, order: &[usize], shape: Shape) -> Result<Tenso
     }
     let sizes = x.shape().iter().map(|&n| size("permute", n)).collect::<Result<Vec<_>>>()?;
     let permute = Permute { shape: sizes, axes: order.to_vec() };
-    cuda.launch_one(&("permute", permute, dtype), &[x.argument()?, y.argument()?], |(_, permute, _), target| {
-        dispatch_cuda!(dtype, T => permute.kernel::<T>(target))
-    })?;
+    cuda.launch_one(
+        &("permute", permute, dtype),
+        &[x.argument()?, y.argument()?],
+        |(_, permute, _), target| dispatch_cuda!(dtype, T => permute.kernel::<T>(target)),
+    )?;
     Ok(y)
 }

@@ -13,7 +13,9 @@ use crate::{
 /// An error for a tensor that is not f16.
 pub(crate) fn halves(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
     match tensors.iter().find(|t| t.dtype() != DType::F16) {
-        Some(odd) => Err(Error::Dtype { op, found: odd.dtype().name(), expected: "f16 (tensor cores take no other)" }),
+        Some(odd) => {
+            Err(Error::Dtype { op, found: odd.dtype().name(), expected: "f16 (tensor cores take no other)" })
+        }
         None => Ok(()),
     }
 }
@@ -48,8 +50,7 @@ pub(crate) fn product(
         residual: onto,
         ..Epilogue::plain(kernel_dtype(to.dtype()))
     };
-    let gemm =
-        Gemm { m: size(op, m)?, n: size(op, n)?, k: size(op, k)?, a: a.major, b: b.major, epilogue };
+    let gemm = Gemm { m: size(op, m)?, n: size(op, n)?, k: size(op, k)?, a: a.major, b: b.major, epilogue };
     let cuda = to.cuda()?;
     let plan = cuda.plan(&gemm, |gemm, target| gemm.plan(target).map(|p| (p.kernels, p.workspace)))?;
     let mut arguments = vec![a.tensor.argument()?, b.tensor.argument()?];

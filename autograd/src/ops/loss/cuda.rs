@@ -28,9 +28,11 @@ pub(super) fn backward(cx: &mut Backward, kind: LossKind, p: &Tensor, t: &Tensor
     let (cuda, loss, dtype) = (p.cuda()?, kernels(kind, p)?, p.dtype());
     let launch = |dp: &Tensor| {
         let arguments = [p.argument()?, t.argument()?, dy.argument()?, dp.argument()?];
-        cuda.launch_one(&("backward", loss, dtype), &arguments, |_, target| {
-            dispatch_cuda!(dtype, T => loss.backward::<T>(target))
-        })
+        cuda.launch_one(
+            &("backward", loss, dtype),
+            &arguments,
+            |_, target| dispatch_cuda!(dtype, T => loss.backward::<T>(target)),
+        )
     };
     cx.fill(0, launch)?;
     if cx.needs(1) {

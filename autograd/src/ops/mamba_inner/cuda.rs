@@ -43,7 +43,13 @@ fn column(matrix: &Tensor, column: usize) -> Result<Argument> {
 }
 
 /// The scan's inputs in the kernels' order.
-fn scan_inputs(s: Sizes, inputs: &[&Tensor], u: &Tensor, delta: &Tensor, projected: &Tensor) -> Result<Vec<Argument>> {
+fn scan_inputs(
+    s: Sizes,
+    inputs: &[&Tensor],
+    u: &Tensor,
+    delta: &Tensor,
+    projected: &Tensor,
+) -> Result<Vec<Argument>> {
     let [uz, .., dt_bias, a_log, d] = inputs else {
         return Err(Error::shape("mamba_inner", "takes eight inputs"));
     };
@@ -82,7 +88,13 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
     Ok(y)
 }
 
-pub(super) fn backward(cx: &mut Backward, s: Sizes, inputs: &[Tensor], kept: &Kept, dy: &Tensor) -> Result<()> {
+pub(super) fn backward(
+    cx: &mut Backward,
+    s: Sizes,
+    inputs: &[Tensor],
+    kept: &Kept,
+    dy: &Tensor,
+) -> Result<()> {
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let [uz, conv_weight, conv_bias, x_proj, dt_proj, ..] = inputs[..] else {
         return Err(Error::shape("mamba_inner", "takes eight inputs"));

@@ -100,8 +100,7 @@ impl Op for Inner {
 impl Tensor {
     /// The mixer between its projections: uz (self) [B,L,2·D] → [B,L,D].
     pub fn mamba_inner(&self, w: &MambaInner) -> Result<Tensor> {
-        let inputs =
-            [self, w.conv_weight, w.conv_bias, w.x_proj, w.dt_proj, w.dt_bias, w.a_log, w.d];
+        let inputs = [self, w.conv_weight, w.conv_bias, w.x_proj, w.dt_proj, w.dt_bias, w.a_log, w.d];
         if self.device() == Device::Cuda {
             return apply(Inner, &inputs);
         }

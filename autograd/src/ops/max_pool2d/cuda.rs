@@ -26,9 +26,11 @@ impl MaxPool2d {
         let (cuda, pool, dtype) = (x.cuda()?, self.kernels()?, x.dtype());
         let winners = cuda.stale::<u8>(shape.numel())?;
         let y = x.beside(shape)?;
-        cuda.launch_one(&("forward", pool, dtype), &[x.argument()?, y.argument()?, (&winners).into()], |_, target| {
-            dispatch_cuda!(dtype, T => pool.forward::<T>(target))
-        })?;
+        cuda.launch_one(
+            &("forward", pool, dtype),
+            &[x.argument()?, y.argument()?, (&winners).into()],
+            |_, target| dispatch_cuda!(dtype, T => pool.forward::<T>(target)),
+        )?;
         cx.save_device_bytes(winners);
         Ok(y)
     }
@@ -39,9 +41,11 @@ impl MaxPool2d {
         let winners = winners.ok_or_else(|| Error::Backward("max_pool2d saved no winners".into()))?;
         cx.fill(0, |dx| {
             let arguments = [dy.argument()?, (&winners).into(), dx.argument()?];
-            cuda.launch_one(&("backward", pool, dtype), &arguments, |_, target| {
-                dispatch_cuda!(dtype, T => pool.backward::<T>(target))
-            })
+            cuda.launch_one(
+                &("backward", pool, dtype),
+                &arguments,
+                |_, target| dispatch_cuda!(dtype, T => pool.backward::<T>(target)),
+            )
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Launches of the pointwise kernels.
 
 use ssmv_kernels::{
-    ptx::F32,
     pointwise::{self, Activation},
+    ptx::F32,
 };
 
 use crate::{
@@ -26,9 +26,11 @@ pub(crate) fn forward(function: &Function, x: &Tensor) -> Result<Tensor> {
             let (cuda, n, dtype) = (x.cuda()?, size(f.name, x.numel())?, x.dtype());
             let y = x.beside(x.shape().clone())?;
             if n > 0 {
-                cuda.launch_one(&(f.name, "forward", dtype, n), &[x.argument()?, y.argument()?], |_, target| {
-                    Ok(dispatch_cuda!(dtype, T => f.forward::<T>(n, target)))
-                })?;
+                cuda.launch_one(
+                    &(f.name, "forward", dtype, n),
+                    &[x.argument()?, y.argument()?],
+                    |_, target| Ok(dispatch_cuda!(dtype, T => f.forward::<T>(n, target))),
+                )?;
             }
             Ok(y)
         }

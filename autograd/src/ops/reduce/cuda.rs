@@ -66,9 +66,11 @@ pub(crate) fn all_finite(x: &Tensor) -> Result<bool> {
     Ok(flag.download()? == [0])
 }
 
-/// Sets the u32 at `flag` to 1 where an element of x is infinite or NaN, and leaves it otherwise.
-pub fn flag_non_finite(x: &Tensor, flag: crate::cuda::Address) -> Result<()> {
-    fold(NON_FINITE, Over::Rows, x, [1, x.numel()], flag.into(), true)
+impl Tensor {
+    /// Sets the u32 at `flag` in device memory to 1 where an element is infinite or NaN, and leaves it otherwise.
+    pub fn flag_non_finite(&self, flag: crate::cuda::Address) -> Result<()> {
+        fold(NON_FINITE, Over::Rows, self, [1, self.numel()], flag.into(), true)
+    }
 }
 
 /// The kept axes in front, the summed ones behind, or the other way round: as matrices are folded.
@@ -107,7 +109,9 @@ pub(super) fn forward(x: &Tensor, axes: &[usize], mean: bool, shape: Shape) -> R
 pub(super) fn backward(dy: &Tensor, from: &Shape, axes: &[usize], factor: f64, dx: &Tensor) -> Result<()> {
     let (cuda, dtype) = (dx.cuda()?, dx.dtype());
     let (over, [rows, cols]) = as_matrix(from, axes).ok_or_else(|| {
-        let message = format!("on a device a gradient flows through sums over the first or the last axes, not {axes:?}");
+        let message = format!(
+            "on a device a gradient flows through sums over the first or the last axes, not {axes:?}"
+        );
         Error::shape("reduce", message)
     })?;
     size("reduce", dx.numel())?;

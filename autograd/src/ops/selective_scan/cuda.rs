@@ -14,9 +14,11 @@ use crate::{
 /// y from the kernels' inputs in their order.
 pub(crate) fn launch_forward(spec: Kernels, dtype: DType, y: &Tensor, inputs: &[Argument]) -> Result<()> {
     let arguments: Vec<Argument> = inputs.iter().copied().chain([y.argument()?]).collect();
-    y.cuda()?.launch_one(&("scan forward", spec, dtype), &arguments, |_, target| {
-        dispatch_cuda!(dtype, T => spec.forward::<T>(target))
-    })
+    y.cuda()?.launch_one(
+        &("scan forward", spec, dtype),
+        &arguments,
+        |_, target| dispatch_cuda!(dtype, T => spec.forward::<T>(target)),
+    )
 }
 
 /// The gradients from the inputs and dy, both in the kernels' order.

@@ -19,9 +19,11 @@ impl UpsampleNearest2d {
     pub(super) fn forward_cuda(&self, x: &Tensor, shape: Shape) -> Result<Tensor> {
         let (nearest, dtype, y) = (self.kernels()?, x.dtype(), x.beside(shape)?);
         if y.numel() > 0 {
-            x.cuda()?.launch_one(&("forward", nearest, dtype), &[x.argument()?, y.argument()?], |_, target| {
-                dispatch_cuda!(dtype, T => nearest.forward::<T>(target))
-            })?;
+            x.cuda()?.launch_one(
+                &("forward", nearest, dtype),
+                &[x.argument()?, y.argument()?],
+                |_, target| dispatch_cuda!(dtype, T => nearest.forward::<T>(target)),
+            )?;
         }
         Ok(y)
     }
@@ -31,8 +33,10 @@ impl UpsampleNearest2d {
         if dx.numel() == 0 {
             return Ok(());
         }
-        dy.cuda()?.launch_one(&("backward", nearest, dtype), &[dy.argument()?, dx.argument()?], |_, target| {
-            dispatch_cuda!(dtype, T => nearest.backward::<T>(target))
-        })
+        dy.cuda()?.launch_one(
+            &("backward", nearest, dtype),
+            &[dy.argument()?, dx.argument()?],
+            |_, target| dispatch_cuda!(dtype, T => nearest.backward::<T>(target)),
+        )
     }
 }

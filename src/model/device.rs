@@ -1,0 +1,152 @@
+//! The predictor on a GPU: f32 masters and their f16 copy, activations in f16, running statistics in f32.
+
+use std::{ops::Range, sync::Arc};
+
+use ssmv_autograd::{
+    Arena, DType, Tensor,
+    cuda::{Cuda, DeviceMemory},
+    no_grad,
+};
+
+use super::{
+    Network, Predict, Predictor, Preset,
+    layers::{Context, Norms},
+    parameters::{NormId, RunningStatistics},
+};
+use crate::{Error, Result};
+
+/// Elements that a norm's statistics start at multiples of.
+const ALIGN: usize = 64;
+
+/// Running statistics of all batch normalisations in device memory: all means, then all variances.
+pub struct DeviceNorms {
+    ranges: Vec<Range<usize>>,
+    len: usize,
+    kept: DeviceMemory,
+    pending: DeviceMemory,
+}
+
+impl DeviceNorms {
+    fn upload(cuda: &Cuda, norms: &[RunningStatistics]) -> Result<Self> {
+        let (mut ranges, mut len) = (Vec::new(), 0);
+        for norm in norms {
+            ranges.push(len..len + norm.mean.len());
+            len = (len + norm.mean.len()).next_multiple_of(ALIGN);
+        }
+        let mut values = vec![0f32; 2 * len];
+        for (norm, range) in norms.iter().zip(&ranges) {
+            for (part, statistics) in [(0, &norm.mean), (len, &norm.variance)] {
+                let slots = &mut values[part + range.start..part + range.end];
+                slots.iter_mut().zip(statistics).for_each(|(slot, &v)| *slot = v as f32);
+            }
+        }
+        let kept = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
+        let pending = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
+        Ok(Self { ranges, len, kept, pending })
+    }
+
+    /// Those of finished steps, which an evaluation and a checkpoint read.
+    pub fn kept_memory(&self) -> &DeviceMemory {
+        &self.kept
+    }
+
+    /// Those of the step in hand, which are kept where it is not skipped.
+    pub fn pending_memory(&self) -> &DeviceMemory {
+        &self.pending
+    }
+
+    /// Mean and variance of a norm, of finished steps.
+    pub(super) fn kept(&self, id: NormId) -> Result<[Tensor; 2]> {
+        self.pair(&self.kept, id)
+    }
+
+    /// Mean and variance of a norm, of the step in hand.
+    pub(super) fn pending(&self, id: NormId) -> Result<[Tensor; 2]> {
+        self.pair(&self.pending, id)
+    }
+
+    fn pair(&self, memory: &DeviceMemory, id: NormId) -> Result<[Tensor; 2]> {
+        let Range { start, end } = self.ranges[id.0];
+        let part = |from: usize| Tensor::over_cuda([end - start], memory, from + start);
+        Ok([part(0)?, part(self.len)?])
+    }
+
+    fn write_back(&self, norms: &mut [RunningStatistics]) -> Result<()> {
+        let values = self.kept.download(0..2 * self.len)?;
+        for (norm, range) in norms.iter_mut().zip(&self.ranges) {
+            for (part, statistics) in [(0, &mut norm.mean), (self.len, &mut norm.variance)] {
+                let values = &values[part + range.start..part + range.end];
+                statistics.iter_mut().zip(values).for_each(|(slot, &v)| *slot = f64::from(v));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A predictor whose parameters and computation are on a device.
+pub struct DevicePredictor {
+    /// What it was built from.
+    pub preset: &'static Preset,
+    /// The parameters.
+    pub arena: Arena,
+    /// The running statistics.
+    pub norms: DeviceNorms,
+    cuda: Cuda,
+    network: Arc<Network>,
+}
+
+impl DevicePredictor {
+    /// A copy of a predictor on a device.
+    pub fn upload(model: &Predictor, cuda: &Cuda) -> Result<Self> {
+        let halved: Vec<bool> = model.parameters.iter().map(|p| p.role.halved()).collect();
+        let arena =
+            Arena::on_cuda(cuda, model.arena.layout().clone(), model.arena.values::<f32>()?, &halved)?;
+        let norms = DeviceNorms::upload(cuda, &model.norms)?;
+        Ok(Self {
+            preset: model.preset,
+            arena,
+            norms,
+            cuda: cuda.clone(),
+            network: Arc::clone(&model.network),
+        })
+    }
+
+    /// Writes parameters and running statistics back, but for the count of their batches; waits for the device.
+    pub fn write_back(&self, model: &mut Predictor) -> Result<()> {
+        let [masters, _] = self.arena.memories()?;
+        let values = masters.download(0..masters.len())?;
+        model.arena.values_mut::<f32>()?.copy_from_slice(&values);
+        self.norms.write_back(&mut model.norms)
+    }
+
+    /// The device.
+    pub fn cuda(&self) -> &Cuda {
+        &self.cuda
+    }
+
+    /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,2,S,S,3], recorded for a backward pass. The batch's
+    /// statistics go into the pending ones.
+    pub fn train(&self, frames: &Tensor) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Device(&self.norms), true);
+        self.network.forward(&cx, self.preset, frames)
+    }
+
+    /// The same with running statistics, and nothing recorded.
+    pub fn forward(&self, frames: &Tensor) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Device(&self.norms), false);
+        no_grad(|| self.network.forward(&cx, self.preset, frames))
+    }
+}
+
+impl Predict for DevicePredictor {
+    fn preset(&self) -> &'static Preset {
+        self.preset
+    }
+
+    fn predict(&self, frames: &Tensor) -> Result<Tensor> {
+        if frames.numel() == 0 {
+            return Err(Error::Failure("there are no frames to predict from".into()));
+        }
+        Ok(self.forward(&frames.to_cuda(&self.cuda, DType::F16)?)?.to_host()?)
+    }
+}
