@@ -106,6 +106,22 @@ impl Arena {
         Ok(Self { id, layout, storage: Storage::Cuda(masters), halves })
     }
 
+    /// On a device, an arena laid out as this one with other masters, and an f16 copy of them.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for an arena on the CPU and for masters of another length.
+    pub fn with_masters(&self, masters: &DeviceMemory) -> Result<Self> {
+        let (Some(halves), true) = (&self.halves, masters.len() == self.layout.len()) else {
+            return Err(Error::misuse("arena", format!("{} masters for another layout", masters.len())));
+        };
+        let memory = DeviceMemory::new(masters.cuda(), DType::F16, masters.len())?;
+        let whole = |memory| Tensor::over_cuda([masters.len()], memory, 0);
+        cuda::cast_into(&whole(masters)?, &whole(&memory)?)?;
+        let halves = Some(Halves { memory, read: Arc::clone(&halves.read) });
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, layout: self.layout.clone(), storage: Storage::Cuda(masters.clone()), halves })
+    }
+
     /// The masters and the f16 copy of an arena on a device.
     ///
     /// # Errors
@@ -272,7 +288,7 @@ impl Gradients {
             });
         }
         match self.place(arena_id, index)? {
-            Some(place) if gradient.dtype() == DType::F32 => place.write_copy(gradient),
+            Some(place) if gradient.dtype() == DType::F32 => place.assign(gradient),
             Some(place) => cuda::cast_into(gradient, &place),
             None => cuda::accumulate(gradient, &self.arena_of(arena_id)?.view(index)),
         }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use serde::Serialize;
 
-use super::device::must_run_on;
+use super::device::place;
 use super::threads::use_threads;
 use super::{Table, Ui, files};
 use crate::config::{Device, Layout, Rule, TrainConfig, limits};
@@ -111,7 +111,6 @@ struct Report<'a> {
 
 /// Evaluates.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
-    must_run_on(args.device, "eval")?;
     files::must_exist(&args.checkpoint)?;
     args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
     use_threads(args.threads.map(|n| n as usize))?;
@@ -136,7 +135,8 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     };
     let has = dataset.len(Split::Test).unwrap_or(u64::MAX);
     let mut progress = ui.progress(spec.sequences.min(has));
-    let evaluation = eval::evaluate(&model, &dataset, &spec, &mut |done| {
+    let model = place(model, args.device)?;
+    let evaluation = eval::evaluate(&*model, &dataset, &spec, &mut |done| {
         progress.set(done, &format!("{done} sequences"));
         Ok(())
     })?;

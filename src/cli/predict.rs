@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::device::must_run_on;
+use super::device::place;
 use super::threads::use_threads;
 use super::{Ui, files, inputs};
 use crate::config::{Device, Layout, TrainConfig, limits};
@@ -74,7 +74,6 @@ const OVERSHOOT: f32 = 1.0;
 
 /// Predicts.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
-    must_run_on(args.device, "predict")?;
     let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
     files::must_exist(&args.input)?;
@@ -89,7 +88,8 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
         Some(config) => config.frames_in,
         None => TrainConfig::preset(model.preset().name)?.frames_in,
     };
-    let row = predict(args, &model, trained)?;
+    let model = place(model, args.device)?;
+    let row = predict(args, &*model, trained)?;
     if let Some(truth) = &row.truth {
         ui.note(&quality(&row.prediction, truth)?);
     }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::device::must_run_on;
 use super::eval::comparison_table;
 use super::progress::clock;
 use super::threads::use_threads;
@@ -106,7 +105,6 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     if args.print_config {
         return ui.print(&plan.config.to_toml()?);
     }
-    must_run_on(plan.config.device, "train")?;
     let out = match plan.config.out.take() {
         Some(out) => out,
         None => default_run_folder(&plan.config),

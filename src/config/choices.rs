@@ -36,7 +36,7 @@ macro_rules! words {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// The fastest that the command runs on here: the processor, so far
+    /// A GPU where there is one that the kernels run on, else the processor
     #[default]
     Auto,
     /// The processor
@@ -45,6 +45,19 @@ pub enum Device {
     Cuda,
     /// The PTX emulator: a GPU's kernels on the processor, for tests
     Emulator,
+}
+
+/// What activations and matrix products are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f16 on a GPU and in the emulator, f32 on the processor
+    #[default]
+    Auto,
+    /// f16 with f32 sums, masters and statistics, and a loss scale: a GPU's
+    F16,
+    /// f32: the processor's
+    F32,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -79,6 +92,10 @@ impl Device {
     const WORDS: [&'static str; 4] = ["auto", "cpu", "cuda", "emulator"];
 }
 
+impl Precision {
+    const WORDS: [&'static str; 3] = ["auto", "f16", "f32"];
+}
+
 impl ScheduleKind {
     const WORDS: [&'static str; 3] = ["cosine", "cosine-epoch", "constant"];
 }
@@ -87,7 +104,7 @@ impl Loss {
     const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
 }
 
-words!(Device, ScheduleKind, Loss);
+words!(Device, Precision, ScheduleKind, Loss);
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +129,7 @@ mod tests {
     #[test]
     fn command_line_file_and_display_use_the_same_words() {
         agrees::<Device>();
+        agrees::<Precision>();
         agrees::<Layout>();
         agrees::<Rule>();
         agrees::<ScheduleKind>();

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Rule, ScheduleKind, presets};
+use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, presets};
 
 /// Everything that `train` can be told, each field optional: one layer of the configuration. The names on the
 /// command line and the keys of a TOML file are the fields' own, with `-` for `_`. Whole numbers are `i64`
@@ -26,6 +26,15 @@ pub struct TrainOptions {
     /// Device to train on [default: auto]
     #[arg(long, help_heading = "Run")]
     pub device: Option<Device>,
+    /// What activations and matrix products are computed in [default: auto: f16 on a GPU, f32 on the processor]
+    #[arg(long, help_heading = "Run")]
+    pub precision: Option<Precision>,
+    /// On a GPU, launch each kernel of a step by itself instead of a captured graph: the same bits, slower
+    #[arg(long, help_heading = "Run", num_args = 0, default_missing_value = "true")]
+    pub no_graph: Option<bool>,
+    /// Look at every operator's output and end at the first that is not finite; slow, and without a graph
+    #[arg(long, help_heading = "Run", num_args = 0, default_missing_value = "true")]
+    pub check_finite: Option<bool>,
     /// CPU threads, 1 to 1024 [default: one a core]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub threads: Option<i64>,

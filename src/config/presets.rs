@@ -1,6 +1,6 @@
 //! The defaults of each preset: one row a preset.
 
-use super::{Device, Layout, Loss, Rule, ScheduleKind, TrainOptions};
+use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions};
 use Loss::{L1, L1Mse};
 use ScheduleKind::{Cosine, CosineEpoch};
 
@@ -89,6 +89,9 @@ impl Preset {
         TrainOptions {
             preset: Some(self.name.to_owned()),
             device: Some(Device::Auto),
+            precision: Some(Precision::Auto),
+            no_graph: Some(false),
+            check_finite: Some(false),
             data: Some("digits".to_owned()),
             layout: Some(Layout::Tnhw),
             rule: Some(Rule::Standard),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Rule, ScheduleKind, TrainOptions, resolve};
+use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions, resolve};
 use crate::data::{DataSource, DataSpec};
 use crate::{Error, Result};
 
@@ -20,6 +20,15 @@ pub struct TrainConfig {
     pub preset: String,
     /// Where the tensors live.
     pub device: Device,
+    /// What activations and matrix products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Launches a device's kernels one by one instead of capturing a step.
+    #[serde(default)]
+    pub no_graph: bool,
+    /// Ends at the first operator whose output is not finite.
+    #[serde(default)]
+    pub check_finite: bool,
     /// CPU threads; `None`: one a core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,

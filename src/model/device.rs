@@ -18,7 +18,9 @@ use crate::{Error, Result};
 /// Elements that a norm's statistics start at multiples of.
 const ALIGN: usize = 64;
 
-/// Running statistics of all batch normalisations in device memory: all means, then all variances.
+/// Running statistics of all batch normalisations in device memory: all means, then all variances. A copy is another handle
+/// to them.
+#[derive(Clone)]
 pub struct DeviceNorms {
     ranges: Vec<Range<usize>>,
     len: usize,
@@ -27,22 +29,29 @@ pub struct DeviceNorms {
 }
 
 impl DeviceNorms {
-    fn upload(cuda: &Cuda, norms: &[RunningStatistics]) -> Result<Self> {
+    fn new(cuda: &Cuda, norms: &[RunningStatistics]) -> Result<Self> {
         let (mut ranges, mut len) = (Vec::new(), 0);
         for norm in norms {
             ranges.push(len..len + norm.mean.len());
             len = (len + norm.mean.len()).next_multiple_of(ALIGN);
         }
-        let mut values = vec![0f32; 2 * len];
-        for (norm, range) in norms.iter().zip(&ranges) {
-            for (part, statistics) in [(0, &norm.mean), (len, &norm.variance)] {
+        let memory = || DeviceMemory::new(cuda, DType::F32, 2 * len);
+        let norms_on_device = Self { ranges, len, kept: memory()?, pending: memory()? };
+        norms_on_device.upload_again(norms)?;
+        Ok(norms_on_device)
+    }
+
+    /// Takes over the host's statistics of the same norms.
+    pub fn upload_again(&self, norms: &[RunningStatistics]) -> Result<()> {
+        let mut values = vec![0f32; 2 * self.len];
+        for (norm, range) in norms.iter().zip(&self.ranges) {
+            for (part, statistics) in [(0, &norm.mean), (self.len, &norm.variance)] {
                 let slots = &mut values[part + range.start..part + range.end];
                 slots.iter_mut().zip(statistics).for_each(|(slot, &v)| *slot = v as f32);
             }
         }
-        let kept = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
-        let pending = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
-        Ok(Self { ranges, len, kept, pending })
+        self.kept.upload(&values)?;
+        Ok(self.pending.upload(&values)?)
     }
 
     /// Those of finished steps, which an evaluation and a checkpoint read.
@@ -101,13 +110,25 @@ impl DevicePredictor {
         let halved: Vec<bool> = model.parameters.iter().map(|p| p.role.halved()).collect();
         let arena =
             Arena::on_cuda(cuda, model.arena.layout().clone(), model.arena.values::<f32>()?, &halved)?;
-        let norms = DeviceNorms::upload(cuda, &model.norms)?;
+        let norms = DeviceNorms::new(cuda, &model.norms)?;
         Ok(Self {
             preset: model.preset,
             arena,
             norms,
             cuda: cuda.clone(),
             network: Arc::clone(&model.network),
+        })
+    }
+
+    /// The same model with other weights, laid out alike, and an f16 copy of its own; the running statistics are shared.
+    pub fn with_weights(&self, masters: &DeviceMemory) -> Result<Self> {
+        let (cuda, network) = (self.cuda.clone(), Arc::clone(&self.network));
+        Ok(Self {
+            preset: self.preset,
+            arena: self.arena.with_masters(masters)?,
+            norms: self.norms.clone(),
+            cuda,
+            network,
         })
     }
 

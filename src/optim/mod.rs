@@ -1,7 +1,9 @@
 //! The optimiser and the gradient's norm, over flat arenas.
 
 mod adamw;
+mod device;
 mod norm;
 
 pub use adamw::{AdamW, Moments};
+pub use device::{DeviceOptimiser, Record};
 pub use norm::{clip_factor, gradient_norm};

@@ -2,6 +2,7 @@
 //! in f16, and the gradients are divided by it again before the optimiser.
 
 use crate::{Error, Result};
+use ssmv_kernels::optim::StepState;
 use serde::{Deserialize, Serialize};
 
 /// The scale of dynamic loss scaling, with the semantics of `torch.amp.GradScaler`: a step whose gradients hold an
@@ -103,6 +104,31 @@ impl LossScale {
                 self.growth_tracker = 0;
             }
         }
+        self.check(step)
+    }
+
+    /// Whether there is any scaling.
+    pub fn is_on(&self) -> bool {
+        self.growth != 1.0 || self.backoff != 1.0
+    }
+
+    /// The scale that a device keeps.
+    pub fn of_device(state: &StepState) -> Self {
+        let StepState { scale, growth, backoff, interval, growth_tracker, consecutive_skips, .. } = *state;
+        Self { scale, growth, backoff, interval, floor: Self::FLOOR, growth_tracker, consecutive_skips }
+    }
+
+    /// A device's state with this scale.
+    pub fn on_device(&self, state: StepState) -> StepState {
+        let Self { scale, growth, backoff, interval, growth_tracker, consecutive_skips, .. } = *self;
+        StepState { scale, growth, backoff, interval, growth_tracker, consecutive_skips, ..state }
+    }
+
+    /// An error for a scale below the floor, as it stands after step `step`.
+    ///
+    /// # Errors
+    /// That one: training has diverged and must stop.
+    pub fn check(&self, step: u64) -> Result<()> {
         if self.scale < self.floor || self.scale == 0.0 {
             return Err(Error::Failure(format!(
                 "step {step}: the loss scale fell to {:e}, below its floor of {:e}, after {} skipped steps in a row: \

@@ -1,6 +1,8 @@
 //! Training: the step, the run around it, and what both are made of.
 
 pub mod collapse;
+mod device;
+mod engine;
 pub mod interrupt;
 pub mod loss_scale;
 mod memory;

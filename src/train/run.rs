@@ -8,21 +8,22 @@ use std::{
 };
 
 use serde::Serialize;
-use ssmv_autograd::Tensor;
 
 use super::{
     StepFigures, Trainer,
     collapse::{Figures, Watcher},
+    device::DeviceTrainer,
+    engine::{Engine, Host, Source},
     interrupt::Interrupt,
     memory, preview,
 };
 use crate::{
     Error, Result,
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
-    config::{CONFIG_FILE, FRAMES_OUT, TrainConfig},
-    data::{Batch, Dataset, Loader, LoaderSpec, Split},
+    config::{CONFIG_FILE, Precision, TrainConfig},
+    data::{Dataset, Loader, LoaderSpec, Split},
+    device,
     eval::{EvalSpec, Evaluation, evaluate},
-    model::frames::{FrameShape, to_tensor},
     record::{EvalRecord, Recorder, StepRecord},
 };
 
@@ -93,17 +94,18 @@ pub fn run(
     let mut run = Run::prepare(config, resume, interrupt, observer)?;
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
+            run.settle(observer)?;
             let saved = run.save()?;
             observer.warn(&format!(
                 "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
                 saved.display(),
-                run.trainer.step,
+                run.trainer.steps(),
                 run.total,
                 run.out.display()
             ));
             Err(Error::Interrupted(signal))
         }
-        Err(error) if run.trainer.step > run.saved => {
+        Err(error) if run.trainer.steps() > run.saved => {
             // Whatever went wrong, the steps since the last checkpoint are not lost if they can be kept.
             if let Ok(saved) = run.save() {
                 observer.warn(&format!("saved {} before ending", saved.display()));
@@ -119,7 +121,7 @@ struct Run<'a> {
     config: TrainConfig,
     interrupt: &'a Interrupt,
     out: PathBuf,
-    trainer: Trainer,
+    trainer: Box<dyn Engine>,
     dataset: Arc<Dataset>,
     loader: Loader,
     recorder: Recorder,
@@ -132,6 +134,16 @@ struct Run<'a> {
     seconds_before: f64,
     samples: u64,
     shown: Shown,
+    /// Of the last step.
+    pace: Pace,
+}
+
+/// How a step went by the clock.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    seconds: f64,
+    samples: f64,
+    data_wait: f64,
 }
 
 /// Smoothed figures for the eye.
@@ -186,8 +198,15 @@ impl<'a> Run<'a> {
                 config.data
             )));
         }
-        memory::check(&config)?;
-        let mut trainer = Trainer::new(&config)?;
+        let source = Source {
+            batch: config.batch_size,
+            accumulate: config.accumulate,
+            seen: config.frames_in,
+            steps: dataset.frames(),
+            side: dataset.side(),
+            channels: dataset.channels(),
+        };
+        let mut trainer = engine(&config, source)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
@@ -202,8 +221,8 @@ impl<'a> Run<'a> {
         let spec = LoaderSpec {
             split: Split::Train,
             batch: config.batch_size,
-            epoch: trainer.step / per_epoch,
-            first_batch: trainer.step % per_epoch * parts,
+            epoch: trainer.steps() / per_epoch,
+            first_batch: trainer.steps() % per_epoch * parts,
             sequences_per_epoch: per_epoch * parts * config.batch_size as u64,
             seed: config.seed,
             shuffle: true,
@@ -216,13 +235,13 @@ impl<'a> Run<'a> {
         fs::create_dir_all(&out).map_err(made)?;
         let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
         let recorder = if checkpoint.is_some() && log_exists {
-            Recorder::append(&out, trainer.step)?
+            Recorder::append(&out, trainer.steps())?
         } else {
             Recorder::create(&out)?
         };
         if checkpoint.is_some() {
             // Checkpoints of later steps belong to a course that is given up by going on from this one.
-            for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), trainer.step)? {
+            for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), trainer.steps())? {
                 observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
             }
         }
@@ -232,7 +251,7 @@ impl<'a> Run<'a> {
         crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
         Ok(Self {
             total: config.total_steps(),
-            saved: trainer.step,
+            saved: trainer.steps(),
             config,
             interrupt,
             out,
@@ -245,16 +264,17 @@ impl<'a> Run<'a> {
             seconds_before: seconds,
             samples: 0,
             shown: Shown::default(),
+            pace: Pace::default(),
         })
     }
 
     fn go(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let per_epoch = self.config.steps_per_epoch();
         let every = |period: Option<u64>, count: u64| period.is_some_and(|p| count.is_multiple_of(p));
-        while self.trainer.step < self.total {
+        while self.trainer.steps() < self.total {
             self.interrupt.check()?;
             self.step(observer)?;
-            let step = self.trainer.step;
+            let step = self.trainer.steps();
             if step == self.total {
                 break;
             }
@@ -264,6 +284,7 @@ impl<'a> Run<'a> {
             }
             if (at_epoch && every(self.config.save_every, epoch)) || every(self.config.save_every_steps, step)
             {
+                self.settle(observer)?;
                 self.save()?;
             }
         }
@@ -272,15 +293,18 @@ impl<'a> Run<'a> {
         let checkpoint = self.save()?;
         let preview = self.out.join("preview.gif");
         let (dataset, config) = (&self.dataset, &self.config);
-        let strip =
-            self.trainer.with_final_weights(|m| preview::write(m, dataset, config.frames_in, &preview))?;
-        self.recorder.log_image(self.trainer.step, "preview", &strip)?;
+        let mut strip = Vec::new();
+        self.trainer.with_final_weights(&mut |model| {
+            strip = preview::write(model, dataset, config.frames_in, &preview)?;
+            Ok(())
+        })?;
+        self.recorder.log_image(self.trainer.steps(), "preview", &strip)?;
         let trained = self.seconds - self.seconds_before;
         Ok(Summary {
             out: self.out.clone(),
             checkpoint,
             preview,
-            steps: self.trainer.step,
+            steps: self.trainer.steps(),
             seconds: self.seconds,
             samples_per_second: if trained > 0.0 { self.samples as f64 / trained } else { 0.0 },
             data_wait: self.loader.waited().as_secs_f64(),
@@ -290,28 +314,46 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let (start, waited) = (Instant::now(), self.loader.waited());
-        let Self { trainer, loader, dataset, config, .. } = self;
-        let figures = trainer.step(config.accumulate, || {
+        let Self { trainer, loader, .. } = self;
+        let known = trainer.step(&mut |read| {
             let batch = loader.next()?;
-            let pair = tensors(&batch, dataset, config.frames_in)?;
+            let result = read(&batch);
             loader.recycle(batch);
-            Ok(pair)
+            result
         })?;
         let seconds = start.elapsed().as_secs_f64();
         let samples = (self.config.batch_size * self.config.accumulate) as u64;
         self.seconds += seconds;
         self.samples += samples;
-        self.shown.add(figures.loss, seconds);
-        let data_wait = (self.loader.waited() - waited).as_secs_f64();
-        self.record(&figures, samples as f64 / seconds, data_wait, observer)?;
+        let pace = Pace {
+            seconds,
+            samples: samples as f64,
+            data_wait: (self.loader.waited() - waited).as_secs_f64(),
+        };
+        known.iter().try_for_each(|figures| self.told(figures, pace, observer))?;
+        self.pace = pace;
+        Ok(())
+    }
+
+    /// Waits for what the device still computes, and records it.
+    fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let known = self.trainer.settle()?;
+        let pace = self.pace;
+        known.iter().try_for_each(|figures| self.told(figures, pace, observer))
+    }
+
+    /// Shows and records a step.
+    fn told(&mut self, figures: &StepFigures, pace: Pace, observer: &mut dyn Observer) -> Result<()> {
+        self.shown.add(figures.loss, pace.seconds);
+        self.record(figures, pace.samples / pace.seconds, pace.data_wait, observer)?;
         let per_epoch = self.config.steps_per_epoch();
         observer.status(&Status {
-            epoch: (self.trainer.step - 1) / per_epoch + 1,
+            epoch: (figures.step - 1) / per_epoch + 1,
             epochs: self.total.div_ceil(per_epoch),
-            step: self.trainer.step,
+            step: figures.step,
             loss: self.shown.loss,
             lr: figures.lr,
-            samples_per_second: samples as f64 / self.shown.step_seconds,
+            samples_per_second: pace.samples / self.shown.step_seconds,
         });
         Ok(())
     }
@@ -323,24 +365,24 @@ impl<'a> Run<'a> {
         data_wait: f64,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let step = self.trainer.step;
+        let step = figures.step;
         self.recorder.log_step(&StepRecord {
             step,
-            epoch: self.epoch(),
+            epoch: self.epoch_of(step),
             loss: figures.loss,
             lr: figures.lr,
             grad_norm: figures.grad_norm,
             samples_per_second,
             data_wait,
-            loss_scale: f64::from(self.trainer.loss_scale.scale()),
+            loss_scale: f64::from(figures.loss_scale),
         })?;
         if figures.skipped {
             let warning = format!("step {step}: the gradients are not finite; the step was skipped");
             observer.warn(&warning);
             self.recorder.log_warning(step, &warning)?;
         }
-        let loss_scale = Some(self.trainer.loss_scale.scale());
-        self.watch(Figures { loss: Some(figures.loss), loss_scale, ..Figures::default() }, observer)
+        let loss_scale = Some(figures.loss_scale);
+        self.watch(step, Figures { loss: Some(figures.loss), loss_scale, ..Figures::default() }, observer)
     }
 
     fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Evaluation> {
@@ -351,12 +393,16 @@ impl<'a> Run<'a> {
             batch_size: self.config.batch_size,
             ssim_range: 1.0,
         };
+        self.settle(observer)?;
         let (dataset, interrupt) = (&self.dataset, self.interrupt);
-        let evaluated = self
-            .trainer
-            .with_final_weights(|model| evaluate(model, dataset, &spec, &mut |_| interrupt.check()))?;
-        ssmv_autograd::trim();
-        let (step, epoch) = (self.trainer.step, self.epoch());
+        let mut evaluated = Evaluation::default();
+        self.trainer.with_final_weights(&mut |model| {
+            evaluated = evaluate(model, dataset, &spec, &mut |_| interrupt.check())?;
+            Ok(())
+        })?;
+        self.trainer.trim()?;
+        let step = self.trainer.steps();
+        let epoch = self.epoch_of(step);
         let mean = &evaluated.next.model.mean;
         let scalars = [("mse", mean.mse), ("mae", mean.mae), ("psnr", mean.psnr), ("ssim", mean.ssim)];
         self.recorder.log_eval(&EvalRecord {
@@ -378,13 +424,12 @@ impl<'a> Run<'a> {
             black_l1: Some(evaluated.brightness.black_l1),
             ..Figures::default()
         };
-        self.watch(figures, observer)?;
+        self.watch(step, figures, observer)?;
         Ok(evaluated)
     }
 
     /// Says and records what is going wrong.
-    fn watch(&mut self, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
-        let step = self.trainer.step;
+    fn watch(&mut self, step: u64, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
         for warning in self.watcher.observe(step, &figures) {
             observer.warn(&warning);
             self.recorder.log_warning(step, &warning)?;
@@ -392,22 +437,33 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn epoch(&self) -> f64 {
-        self.trainer.step as f64 / self.config.steps_per_epoch() as f64
+    fn epoch_of(&self, step: u64) -> f64 {
+        step as f64 / self.config.steps_per_epoch() as f64
     }
 
     fn save(&mut self) -> Result<PathBuf> {
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let path = self.trainer.save(&self.out, self.seconds, keep)?;
-        self.saved = self.trainer.step;
+        self.saved = self.trainer.steps();
         Ok(path)
     }
 }
 
-/// The input frames of a batch and the frames to predict.
-fn tensors(batch: &Batch, dataset: &Dataset, seen: usize) -> Result<(Tensor, Tensor)> {
-    let (side, channels) = (dataset.side(), dataset.channels());
-    let shape = FrameShape { batch: batch.batch, steps: dataset.frames(), side, channels };
-    let input = to_tensor(&batch.frames, shape, 0..seen)?;
-    Ok((input, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?))
+/// Whatever computes the steps on the device of the configuration.
+fn engine(config: &TrainConfig, source: Source) -> Result<Box<dyn Engine>> {
+    ssmv_autograd::check_finite(config.check_finite);
+    let (device, precision) = (config.device, config.precision);
+    match device::open(device)? {
+        Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
+            "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
+        ))),
+        Some(cuda) => Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?)),
+        None if precision == Precision::F16 => Err(Error::Usage(
+            "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
+        )),
+        None => {
+            memory::check(config)?;
+            Ok(Box::new(Host::new(Trainer::new(config)?, source)))
+        }
+    }
 }

@@ -18,6 +18,8 @@ const MOST_SKIPS: u32 = 20;
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepFigures {
+    /// The step, counted from 1.
+    pub step: u64,
     /// The loss, the mean over the batches of the step.
     pub loss: f64,
     /// The learning rate.
@@ -26,6 +28,19 @@ pub struct StepFigures {
     pub grad_norm: f64,
     /// Whether the gradients were not finite, so that the parameters stayed as they were.
     pub skipped: bool,
+    /// What the next loss is multiplied by.
+    pub loss_scale: f32,
+}
+
+/// An error once too many steps in a row, up to step `step`, were skipped.
+pub(super) fn give_up(step: u64, consecutive_skips: u32) -> Result<()> {
+    if consecutive_skips < MOST_SKIPS {
+        return Ok(());
+    }
+    Err(crate::Error::Failure(format!(
+        "step {step}: {MOST_SKIPS} steps in a row had gradients that are not finite; training has diverged: lower --lr, \
+         set --clip-norm 1, or find the first operator whose output is not finite with --check-finite"
+    )))
 }
 
 /// A model with everything that its training carries from step to step.
@@ -42,10 +57,10 @@ pub struct Trainer {
     pub step: u64,
     /// Steps that changed the parameters: AdamW's t.
     pub updates: u64,
-    gradients: Gradients,
+    pub(super) gradients: Gradients,
     optimiser: AdamW,
-    decaying: Vec<Range<usize>>,
-    schedule: Schedule,
+    pub(super) decaying: Vec<Range<usize>>,
+    pub(super) schedule: Schedule,
     loss: Loss,
     clip_norm: Option<f64>,
     ema_decay: f64,
@@ -122,14 +137,9 @@ impl Trainer {
         }
         self.step += 1;
         self.loss_scale.update(self.step, skipped)?;
-        if self.loss_scale.consecutive_skips() >= MOST_SKIPS {
-            return Err(crate::Error::Failure(format!(
-                "step {}: {MOST_SKIPS} steps in a row had gradients that are not finite; training has diverged: \
-                 lower --lr, or set --clip-norm 1",
-                self.step
-            )));
-        }
-        Ok(StepFigures { loss, lr, grad_norm, skipped })
+        give_up(self.step, self.loss_scale.consecutive_skips())?;
+        let (step, loss_scale) = (self.step, self.loss_scale.scale());
+        Ok(StepFigures { step, loss, lr, grad_norm, skipped, loss_scale })
     }
 
     /// Adds up the gradients of `count` batches, each's share of the mean times `scale`; gives the mean loss.

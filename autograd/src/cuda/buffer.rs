@@ -169,6 +169,13 @@ impl<T: Pod> PinnedBuffer<T> {
         self.len == 0
     }
 
+    /// Copies all elements from device memory, in the order of the compute stream; returns before they are there.
+    pub fn download_from(&self, from: Address) -> Result<()> {
+        let shared = self.cuda.shared();
+        let bytes = (self.len * size_of::<T>()) as u64;
+        shared.driver.download_pinned(self.memory, from, bytes, shared.compute)
+    }
+
     /// Reads and writes the elements, once the copies that use them are done.
     pub fn with<R>(&mut self, body: impl FnOnce(&mut [T]) -> R) -> Result<R> {
         let (len, mut body, mut result) = (self.len * size_of::<T>(), Some(body), None);

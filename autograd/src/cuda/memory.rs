@@ -9,7 +9,7 @@ use super::{
     device::Cuda,
     driver::{Address, Argument},
 };
-use crate::{DType, Error, Result, Shape, Storage, Tensor};
+use crate::{DType, Error, Result, Shape, Storage, Tensor, ops::pointwise};
 
 /// f16 or f32 elements in device memory that tensors share.
 #[derive(Clone, Debug)]
@@ -181,8 +181,17 @@ impl Tensor {
         Ok(Argument::Pointer(self.memory()?.address_of(self.offset())))
     }
 
-    /// Copies another tensor's elements into this one's place, in the order of the compute stream.
-    pub(crate) fn write_copy(&self, from: &Self) -> Result<()> {
+    /// On a device, adds another tensor's elements to this one's place, which is f32; whoever shares it sees them.
+    pub fn accumulate(&self, other: &Self) -> Result<()> {
+        if self.numel() != other.numel() || self.dtype() != DType::F32 {
+            return Err(Error::misuse("accumulate", format!("{other:?} onto {self:?}")));
+        }
+        pointwise::cuda::accumulate(other, self)
+    }
+
+    /// On a device, copies another tensor's elements into this one's place, in the order of the compute stream; whoever
+    /// shares it sees them.
+    pub fn assign(&self, from: &Self) -> Result<()> {
         if (self.numel(), self.dtype()) != (from.numel(), from.dtype()) {
             return Err(Error::misuse("copy", format!("{from:?} to {self:?}")));
         }

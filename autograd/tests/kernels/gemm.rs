@@ -22,7 +22,7 @@ impl Draw {
 
     fn numbers(&mut self, n: usize) -> Vec<f64> {
         let mut number = || (self.next() % 4001) as f32 / 1000.0 - 2.0;
-        (0..n).map(|_| f16::from_f32(number()).to_f64().unwrap()).collect()
+        (0..n).map(|_| f16::from_f32(number()).to_f64()).collect()
     }
 
     fn below(&mut self, n: u64) -> u32 {
@@ -40,7 +40,7 @@ fn bytes(values: &[f64], dtype: Dtype) -> Vec<u8> {
 fn numbers(bytes: &[u8], dtype: Dtype) -> Vec<f64> {
     match dtype {
         Dtype::F16 => {
-            bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64().unwrap()).collect()
+            bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64()).collect()
         }
         Dtype::F32 => {
             bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()

@@ -183,7 +183,7 @@ fn near_cpu(got: &[f32], [rows, cols]: [usize; 2], x: &[f32], reduction: &Reduct
     let on_cpu = |x: &[f64]| {
         let x = Tensor::new([rows, cols], x).unwrap();
         let y = if reduction.finish == Finish::Mean { x.mean(&[axis]) } else { x.sum(&[axis]) };
-        y.unwrap().to_f64()
+        y.unwrap().to_f64().unwrap()
     };
     let x = as_f64(x);
     let magnitudes: Vec<_> = x.iter().map(|x| x.abs()).collect();

@@ -122,7 +122,7 @@ pub(crate) fn accumulate(x: &Tensor, sum: &Tensor) -> Result<()> {
 /// to[i] = x[i] in `to`'s dtype, rounded to the nearest.
 pub(crate) fn cast_into(x: &Tensor, to: &Tensor) -> Result<()> {
     if x.dtype() == to.dtype() {
-        return to.write_copy(x);
+        return to.assign(x);
     }
     let (cuda, n) = (x.cuda()?, size("cast", x.numel())?);
     if n == 0 {

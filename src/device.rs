@@ -1,0 +1,42 @@
+//! Which device a command computes on.
+
+use ssmv_autograd::cuda::{self, Backend, Cuda};
+
+use crate::{Result, config::Device};
+
+/// The GPU (or the emulator) that `device` names; `None` for the CPU. `auto` is the first GPU that the kernels run on, where
+/// there is one.
+///
+/// # Errors
+/// No driver, one that is too old, no GPU of compute capability 8.0: the message says what to do.
+pub fn open(device: Device) -> Result<Option<Cuda>> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Cuda => Ok(Some(Cuda::open(Backend::Real, 0)?)),
+        Device::Emulator => Ok(Some(Cuda::open(Backend::Emulated, 0)?)),
+        Device::Auto => {
+            let devices = cuda::devices(Backend::Real).unwrap_or_default();
+            match devices.iter().find(|device| cuda::is_usable(device)) {
+                Some(device) => Ok(Some(Cuda::open(Backend::Real, device.ordinal)?)),
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_says_what_to_do() {
+        assert!(open(Device::Cpu).unwrap().is_none());
+        assert!(open(Device::Emulator).unwrap().is_some());
+        // Where there is no driver; on a machine with a GPU this opens it.
+        if let Err(error) = open(Device::Cuda) {
+            let message = error.to_string();
+            assert!(message.contains("--device cpu") && message.lines().count() == 1, "{message}");
+            assert!(open(Device::Auto).unwrap().is_none());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What steps came to, on its way back to the host.
+
+use ssmv_autograd::cuda::{Address, Cuda, Mark, PinnedBuffer};
+
+use crate::{Error, Result, optim::Record};
+
+/// Two records on their way, of the last two steps.
+pub(super) struct Readback {
+    cuda: Cuda,
+    slots: [Slot; 2],
+}
+
+struct Slot {
+    host: PinnedBuffer<u8>,
+    arrived: Mark,
+    /// The step whose record is under way or there, until it is taken.
+    step: Option<u64>,
+}
+
+impl Readback {
+    /// Nothing under way.
+    pub fn new(cuda: &Cuda) -> Result<Self> {
+        let slot = || -> Result<Slot> {
+            Ok(Slot { host: cuda.pinned(Record::BYTES)?, arrived: cuda.mark()?, step: None })
+        };
+        Ok(Self { cuda: cuda.clone(), slots: [slot()?, slot()?] })
+    }
+
+    /// Sends the record after all that is queued, as that of step `step`.
+    pub fn send(&mut self, step: u64, record: Address) -> Result<()> {
+        let slot = &mut self.slots[(step % 2) as usize];
+        slot.host.download_from(record)?;
+        slot.arrived.set()?;
+        slot.step = Some(step);
+        Ok(())
+    }
+
+    /// The record of step `step` once it is there, where it was sent and not taken.
+    pub fn receive(&mut self, step: u64) -> Result<Option<(u64, Record)>> {
+        let slot = &mut self.slots[(step % 2) as usize];
+        if slot.step != Some(step) {
+            return Ok(None);
+        }
+        slot.arrived.synchronize()?;
+        slot.step = None;
+        let record = slot.host.with(|bytes| Record::from_bytes(bytes))?;
+        record.map(|record| Some((step, record))).ok_or_else(|| Error::Failure("a record is too short".into()))
+    }
+
+    /// All records that were not taken, the older first; waits for the device.
+    pub fn drain(&mut self) -> Result<Vec<(u64, Record)>> {
+        let mut steps: Vec<u64> = self.slots.iter().filter_map(|slot| slot.step).collect();
+        steps.sort_unstable();
+        let records = steps.into_iter().map(|step| self.receive(step)).collect::<Result<Vec<_>>>()?;
+        self.cuda.synchronize()?;
+        Ok(records.into_iter().flatten().collect())
+    }
+}

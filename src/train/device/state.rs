@@ -1,0 +1,115 @@
+//! The device's state between steps: figures, evaluations, checkpoints.
+
+use std::path::{Path, PathBuf};
+
+use ssmv_autograd::cuda::DeviceMemory;
+use ssmv_kernels::optim::StepState;
+
+use super::DeviceTrainer;
+use crate::{
+    Result,
+    checkpoint::Checkpoint,
+    model::{DevicePredictor, Predict},
+    optim::Record,
+    train::{
+        StepFigures, TrainState,
+        engine::{Engine, NextBatch},
+        loss_scale::LossScale,
+        trainer::give_up,
+    },
+};
+
+/// A step's figures; an error where training must stop.
+pub(super) fn figures(step: u64, record: &Record) -> Result<StepFigures> {
+    let state = &record.state;
+    LossScale::of_device(state).check(step)?;
+    give_up(step, state.consecutive_skips)?;
+    Ok(StepFigures {
+        step,
+        loss: f64::from(record.loss),
+        lr: state.rate,
+        grad_norm: state.norm,
+        skipped: state.found_inf != 0,
+        loss_scale: state.scale,
+    })
+}
+
+impl DeviceTrainer {
+    /// Brings everything that a checkpoint keeps to the host; waits for the device.
+    fn write_back(&mut self) -> Result<()> {
+        let state = self.optimiser.record()?.state;
+        let Self { host, model, optimiser, ema, source, .. } = self;
+        model.write_back(&mut host.model)?;
+        let whole = |memory: &DeviceMemory| memory.download(0..memory.len());
+        (host.moments.m, host.moments.v) = (whole(&optimiser.moments[0])?, whole(&optimiser.moments[1])?);
+        if let Some((average, _)) = ema {
+            host.ema = Some(whole(average)?);
+        }
+        let batches = (state.updates - host.updates) as i64 * source.accumulate as i64;
+        host.model.norms.iter_mut().for_each(|norm| norm.batches += batches);
+        (host.step, host.updates) = (state.steps, state.updates);
+        host.loss_scale = LossScale::of_device(&state);
+        Ok(())
+    }
+
+    /// Takes over the host's numbers.
+    fn upload(&mut self) -> Result<()> {
+        let Self { host, model, optimiser, ema, cuda, .. } = self;
+        let values = host.model.arena.values::<f32>()?;
+        let [masters, halves] = model.arena.memories()?;
+        masters.upload(values)?;
+        halves.upload(values)?;
+        model.norms.upload_again(&host.model.norms)?;
+        optimiser.moments[0].upload(&host.moments.m)?;
+        optimiser.moments[1].upload(&host.moments.v)?;
+        if let (Some((average, _)), Some(values)) = (ema, &host.ema) {
+            average.upload(values)?;
+        }
+        let settings = optimiser.record()?.state;
+        let (steps, updates) = (host.step, host.updates);
+        optimiser.set_state(&StepState { steps, updates, ..host.loss_scale.on_device(settings) })?;
+        self.step = steps;
+        Ok(cuda.synchronize()?)
+    }
+}
+
+impl Engine for DeviceTrainer {
+    fn steps(&self) -> u64 {
+        self.step
+    }
+
+    fn step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
+        self.take_step(next)
+    }
+
+    fn settle(&mut self) -> Result<Vec<StepFigures>> {
+        let records = self.readback.drain()?;
+        records.iter().map(|(step, record)| figures(*step, record)).collect()
+    }
+
+    fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
+        match &self.ema {
+            Some((average, _)) => body(&DevicePredictor::with_weights(&self.model, average)?),
+            None => body(&self.model),
+        }
+    }
+
+    fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {
+        self.write_back()?;
+        self.host.save(run, seconds, keep_last)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
+        let state = self.host.restore(checkpoint)?;
+        // A training that began on the CPU had no scale.
+        if !state.loss_scale.is_on() {
+            self.host.loss_scale = LossScale::default();
+        }
+        self.upload()?;
+        Ok(state)
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        Ok(self.cuda.trim()?)
+    }
+}
