@@ -5,6 +5,7 @@ mod conv;
 mod elements;
 mod gemm;
 mod harness;
+mod max_pool;
 mod pointwise;
 mod reduce;
 mod selective_scan;
