@@ -2,7 +2,8 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, causal_conv1d, conv, gemm, max_pool, optim, pointwise, reduce, selective_scan, tour,
+    Kernel, Target, causal_conv1d, conv, gemm, layout, max_pool, optim, pointwise, reduce, selective_scan,
+    tour, upsample,
 };
 
 /// The families, each with its own catalogue.
@@ -13,6 +14,8 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     gemm::catalogue,
     conv::catalogue,
     max_pool::catalogue,
+    upsample::catalogue,
+    layout::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

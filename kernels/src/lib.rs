@@ -11,6 +11,7 @@ mod error;
 pub mod gemm;
 mod images;
 mod kernel;
+pub mod layout;
 pub mod max_pool;
 pub mod optim;
 pub mod pointwise;
@@ -21,6 +22,7 @@ mod size;
 pub mod span;
 pub mod tile;
 pub mod tour;
+pub mod upsample;
 
 pub use catalogue::catalogue;
 pub use error::{Error, Result};
