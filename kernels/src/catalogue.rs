@@ -2,8 +2,8 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, causal_conv1d, conv, gemm, layout, max_pool, optim, pointwise, reduce, selective_scan,
-    tour, upsample,
+    Kernel, Target, causal_conv1d, conv, gemm, layout, loss, max_pool, optim, pointwise, reduce,
+    selective_scan, tour, upsample,
 };
 
 /// The families, each with its own catalogue.
@@ -16,6 +16,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     max_pool::catalogue,
     upsample::catalogue,
     layout::catalogue,
+    loss::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

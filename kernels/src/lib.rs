@@ -12,6 +12,7 @@ pub mod gemm;
 mod images;
 mod kernel;
 pub mod layout;
+pub mod loss;
 pub mod max_pool;
 pub mod optim;
 pub mod pointwise;
