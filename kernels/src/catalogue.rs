@@ -1,7 +1,10 @@
 //! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
 //! benchmarks measure.
 
-use crate::{Kernel, Target, causal_conv1d, conv, gemm, optim, pointwise, reduce, selective_scan, tour};
+use crate::{
+    Kernel, Target, causal_conv1d, conv, gemm, layout, loss, max_pool, optim, pointwise, reduce,
+    selective_scan, tour, upsample,
+};
 
 /// The families, each with its own catalogue.
 const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
@@ -10,6 +13,10 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     optim::catalogue,
     gemm::catalogue,
     conv::catalogue,
+    max_pool::catalogue,
+    upsample::catalogue,
+    layout::catalogue,
+    loss::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

@@ -9,14 +9,20 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 10] = [
+const LISTED: [(&str, &str); 16] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
     ("optimiser_step", "optimiser_step"),
     ("adamw", "adamw_f16_copy"),
+    ("keep_unless_skipped", "keep_unless_skipped"),
+    ("average", "average"),
     ("gemm", "gemm_kk"),
     ("conv", "conv_fprop_n160_16x16_c64_o64"),
+    ("max_pool", "max_pool_forward_f16_160x32"),
+    ("upsample", "upsample_backward_f16_16x8"),
+    ("layout", "permute_f16_16x64"),
+    ("loss", "loss_mse_forward_f16_n1003"),
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
     ("tour", "tour_together"),

@@ -5,17 +5,21 @@
 //!    the clip factor, AdamW's numbers for this step, and the next step's loss scale.
 //! 3. [`adamw`] walks the arenas.
 //!
+//! [`keep_unless_skipped`] and [`average`] follow, for what else must not change where the step is skipped.
+//!
 //! All that changes from step to step is in device memory, so a captured step can be replayed.
 //!
 //! Every result has the same bits as the CPU's: f32 and f64 operations that round to nearest, one by one, in an order
 //! that both keep. The one freedom is the payload of a NaN.
 
 mod adamw;
+mod follow;
 mod norm;
 mod state;
 mod step;
 
 pub use adamw::{RangeError, adamw, decay_bitmap};
+pub use follow::{average, keep_unless_skipped};
 pub use norm::{grad_norm, partial_sums};
 pub use state::StepState;
 pub use step::optimiser_step;
@@ -38,6 +42,8 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
             adamw::<F16>(n, true, target),
             adamw::<F32>(n, true, target),
             adamw::<F32>(n, false, target),
+            keep_unless_skipped(n, target),
+            average(n, target),
         ]
     });
     kernels.collect()

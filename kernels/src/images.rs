@@ -1,0 +1,94 @@
+//! Channels-last images, a vector of neighbouring channels a thread: what pooling and upsampling loop over.
+
+use crate::{
+    Result,
+    ptx::{Asm, Launch, Reg, U32},
+    size,
+    span::{Real, access_width},
+};
+
+/// Threads of a block.
+const BLOCK: u32 = 256;
+
+/// The most rounds of [`rounds`] that are written out.
+const MOST_UNROLLED: u32 = 4;
+
+/// Images [count, height, width, channels].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Images {
+    /// How many there are.
+    pub count: u32,
+    /// Height and width.
+    pub size: [u32; 2],
+    /// Channels.
+    pub channels: u32,
+}
+
+impl Images {
+    /// Whether all can be indexed, see [`size::elements`].
+    pub fn check(&self, family: &'static str) -> Result<()> {
+        size::elements(family, &[self.count, self.size[0], self.size[1], self.channels]).map(|_| ())
+    }
+
+    /// Elements of all images.
+    pub fn elements(&self) -> u64 {
+        [self.size[0], self.size[1], self.channels].iter().fold(self.count.into(), |n, &m| n * u64::from(m))
+    }
+
+    /// Channels of a thread.
+    pub fn width<T: Real>(&self) -> u32 {
+        access_width(self.channels, T::VECTOR)
+    }
+
+    /// A launch with a thread for each vector of `width` channels.
+    pub fn launch(&self, launch: Launch, width: u32) -> Launch {
+        launch.threads(BLOCK, self.elements() / u64::from(width))
+    }
+
+    /// The vector of `width` channels that is this thread's: channels side by side, then pixels, rows, images. Threads
+    /// beyond the last one end here.
+    pub fn own<'k>(&self, k: &'k Asm, width: u32) -> Place<'k> {
+        let Self { count, size: [height, columns], channels } = *self;
+        let vectors = channels / width;
+        let thread = k.global_thread();
+        k.exit_if(thread.ge(count * height * columns * vectors));
+        let (pixel, vector) = k.divide(thread, vectors);
+        let (row, x) = k.divide(pixel, columns);
+        let (image, y) = k.divide(row, height);
+        Place { index: thread * width, image, y, x, channel: vector * width }
+    }
+
+    /// The index of an element, modulo 2³².
+    pub fn index<'k>(
+        &self,
+        image: Reg<'k, U32>,
+        [y, x]: [Reg<'k, U32>; 2],
+        channel: Reg<'k, U32>,
+    ) -> Reg<'k, U32> {
+        let row = image.mad(self.size[0], y);
+        row.mad(self.size[1], x).mad(self.channels, channel)
+    }
+}
+
+/// A thread's vector of channels.
+pub(crate) struct Place<'k> {
+    /// The index of its first element.
+    pub index: Reg<'k, U32>,
+    /// The number of its image.
+    pub image: Reg<'k, U32>,
+    /// Its row.
+    pub y: Reg<'k, U32>,
+    /// Its column.
+    pub x: Reg<'k, U32>,
+    /// Its first channel.
+    pub channel: Reg<'k, U32>,
+}
+
+/// Runs `body` with 0, 1, …, `count` − 1: written out if those are few, a loop otherwise.
+pub(crate) fn rounds<'k>(k: &'k Asm, count: u32, body: impl Fn(Reg<'k, U32>)) {
+    if count <= MOST_UNROLLED {
+        (0..count).for_each(|i| body(k.value(i)));
+    } else {
+        k.for_range(0, count, 1, body);
+    }
+}

@@ -1,0 +1,126 @@
+//! A range of one axis: out of an array, and back to where it was.
+
+use super::{FAMILY, Raw, launch, thread};
+use crate::{
+    Error, Kernel, Result, Target, Work,
+    ptx::Asm,
+    size,
+    span::{Real, access_width},
+};
+
+/// Indices `start` to `start + len` − 1 of the middle axis of x [outer, from, inner]; y [outer, len, inner] has them alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The product of the axes before.
+    pub outer: u32,
+    /// Size of the axis in x.
+    pub from: u32,
+    /// The first index.
+    pub start: u32,
+    /// Number of indices: the size of the axis in y.
+    pub len: u32,
+    /// The product of the axes after.
+    pub inner: u32,
+}
+
+/// The array as runs of elements that stay together, one of y a row of x.
+#[derive(Debug, Clone, Copy)]
+struct Runs {
+    /// Elements of an access.
+    width: u32,
+    /// Vectors of a row of x.
+    row: u32,
+    /// Vectors before the run, in its row.
+    start: u32,
+    /// Vectors of a run.
+    run: u32,
+}
+
+impl Slice {
+    /// y[o, i, :] = x[o, start + i, :]. Parameters: x, y.
+    ///
+    /// # Errors
+    /// Empty arrays, arrays of 2³¹ elements or more, a range that is not inside of the axis.
+    pub fn take<T: Real>(&self, target: Target) -> Result<Kernel> {
+        self.moved::<T>("take", ["x", "y"], "y[o, i] = x[o, start + i]", target)
+    }
+
+    /// x[o, start + i, :] = y[o, i, :], and nothing else of x is touched: what concatenation does with each of its inputs.
+    /// Parameters: y, x.
+    ///
+    /// # Errors
+    /// As [`Slice::take`].
+    pub fn place<T: Real>(&self, target: Target) -> Result<Kernel> {
+        self.moved::<T>("place", ["y", "x"], "x[o, start + i] = y[o, i]", target)
+    }
+
+    /// x[o, start + i, :] = y[o, i, :], and zeros in all the rest of x: the gradient of [`Slice::take`]. Parameters: y, x.
+    ///
+    /// # Errors
+    /// As [`Slice::take`].
+    pub fn pad<T: Real>(&self, target: Target) -> Result<Kernel> {
+        let (large, small) = self.check()?;
+        let Runs { width, row, start, run } = self.runs::<T>();
+        let vectors = large / width;
+        let work = Work { bytes: (u64::from(large) + u64::from(small)) * u64::from(T::BYTES), operations: 0 };
+        let launch = launch(self.name::<T>("pad"), vectors, target);
+        Ok(Asm::kernel(launch, work, "x[o, start + i] = y[o, i], zeros elsewhere", |k| {
+            let (y, x) = (k.pointer::<T>("y"), k.pointer::<T>("x"));
+            let own = thread(k, vectors);
+            let (outer, in_row) = k.divide(own, row);
+            let to = x.at(own * width);
+            // What comes before the run wraps to numbers past its end.
+            let in_run = in_row - start;
+            k.if_else(
+                in_run.lt(run),
+                || Raw::load(y.at(outer.mad(run, in_run) * width), width).store(to),
+                || Raw::zeros::<T>(k, width).store(to),
+            );
+        }))
+    }
+
+    /// Each element of y from or to its place in x.
+    fn moved<T: Real>(
+        &self,
+        what: &str,
+        [from, to]: [&str; 2],
+        summary: &str,
+        target: Target,
+    ) -> Result<Kernel> {
+        let (_, small) = self.check()?;
+        let Runs { width, row, start, run } = self.runs::<T>();
+        let vectors = small / width;
+        let work = Work { bytes: 2 * u64::from(small) * u64::from(T::BYTES), operations: 0 };
+        Ok(Asm::kernel(launch(self.name::<T>(what), vectors, target), work, summary, |k| {
+            let arrays = [k.pointer::<T>(from), k.pointer::<T>(to)];
+            let own = thread(k, vectors);
+            let (outer, in_run) = k.divide(own, run);
+            let in_large = outer.mad(row, in_run + start);
+            let places = if what == "take" { [in_large, own] } else { [own, in_large] };
+            Raw::load(arrays[0].at(places[0] * width), width).store(arrays[1].at(places[1] * width));
+        }))
+    }
+
+    /// Elements of x and of y.
+    fn check(&self) -> Result<(u32, u32)> {
+        let Self { outer, from, start, len, inner } = *self;
+        let small = size::elements(FAMILY, &[outer, len, inner])?;
+        let large = size::elements(FAMILY, &[outer, from, inner])?;
+        if start.checked_add(len).is_none_or(|end| end > from) {
+            let message = format!("{len} from {start} on are not inside an axis of {from}");
+            return Err(Error::new(FAMILY, message));
+        }
+        Ok((large, small))
+    }
+
+    fn runs<T: Real>(&self) -> Runs {
+        let [row, start, run] = [self.from, self.start, self.len].map(|n| n * self.inner);
+        let width = access_width(row | start | run, T::VECTOR);
+        Runs { width, row: row / width, start: start / width, run: run / width }
+    }
+
+    fn name<T: Real>(&self, what: &str) -> String {
+        let Self { outer, from, start, len, inner } = self;
+        format!("slice_{what}_{}_{outer}x{from}x{inner}_{start}_{len}", T::SPELLED)
+    }
+}

@@ -1,0 +1,248 @@
+//! Losses: the mean over all elements of a cost of the difference d = prediction − target.
+//!
+//! L1: cost |d|, slope 1 for d > 0, −1 for d < 0, d itself otherwise: 0, or NaN. MSE: cost d², slope 2·d.
+//! dprediction = dy/n·slope(d).
+//!
+//! # Layout
+//! Prediction and target are n elements of the element type, beginning at multiples of 16 bytes; loss and dy are one f32
+//! each in device memory. dy holds what the loss is to be multiplied by, the loss scale among it, so that a captured step
+//! can be replayed.
+//!
+//! # Threads
+//! A thread takes 16 bytes of each array at a time, side by side. Forward, as many blocks as give a thread four of these,
+//! 512 at most, leave a sum each in the workspace, and one more block adds those up; a small array takes a single block.
+//!
+//! # Bytes and operations
+//! Forward moves two elements an element for 3 operations in f64, so that the mean of millions is as good as the CPU's;
+//! backward three elements for 4 operations at most, in f32, rounded once. Bound by memory.
+//!
+//! # Order of summation
+//! With G threads in all, accumulator j of thread t adds the costs of elements (i·G + t)·w + j for i = 0, 1, …, where w is
+//! the number of elements in 16 bytes; the last n mod w elements go to accumulator 0 of threads 0, 1, …, after all
+//! others. A thread adds its accumulators in order; then lanes l and l XOR m for m = 16, 8, 4, 2, 1; then the block's
+//! warps in order. The second kernel's thread t adds the sums of blocks t, t + 256 in order, then its lanes and warps
+//! likewise. All that in f64; the sum is divided by n and rounded once. No atomics: the same bits on every run.
+
+use crate::{
+    Kernel, Result, Target, Work,
+    ptx::{Asm, F16, F32, F64, Launch, Reg},
+    size,
+    span::Real,
+};
+
+/// The family's name.
+const FAMILY: &str = "loss";
+
+/// Threads of a block.
+const BLOCK: u32 = 256;
+
+/// The fewest vectors a thread for which there are more blocks.
+const LEAST_ROUNDS: u32 = 4;
+
+/// Blocks that keep any machine busy.
+const MOST_BLOCKS: u32 = 512;
+
+/// Vectors of each array that a thread has under way at once.
+const UNROLL: u32 = 2;
+
+/// What a difference costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LossKind {
+    /// |d|.
+    L1,
+    /// d².
+    Mse,
+}
+
+impl LossKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::L1, Self::Mse];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::Mse => "mse",
+        }
+    }
+
+    fn cost<'k>(self, d: Reg<'k, F64>) -> Reg<'k, F64> {
+        match self {
+            Self::L1 => d.abs(),
+            Self::Mse => d * d,
+        }
+    }
+
+    fn slope<'k>(self, k: &'k Asm, d: Reg<'k, F32>) -> Reg<'k, F32> {
+        match self {
+            Self::L1 => {
+                let below = k.select(d.lt(0.0), -1.0, d);
+                k.select(d.gt(0.0), 1.0, below)
+            }
+            Self::Mse => d + d,
+        }
+    }
+}
+
+/// The mean cost of `n` elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// The cost.
+    pub kind: LossKind,
+    /// Elements.
+    pub n: u32,
+}
+
+/// The forward pass: one or two kernels, launched in order with the same arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+    /// Bytes of the workspace; 0 where none is touched. What it holds between launches does not matter.
+    pub workspace_bytes: u64,
+}
+
+impl Loss {
+    /// The loss. Parameters of each kernel: prediction, target, loss (f32), workspace.
+    ///
+    /// # Errors
+    /// No elements, 2³¹ of them or more.
+    pub fn forward<T: Real>(&self, target: Target) -> Result<Plan> {
+        size::elements(FAMILY, &[self.n])?;
+        let blocks = self.blocks::<T>();
+        let first = self.sums::<T>(blocks, target);
+        if blocks == 1 {
+            return Ok(Plan { kernels: vec![first], workspace_bytes: 0 });
+        }
+        let kernels = vec![first, self.finish::<T>(blocks, target)];
+        Ok(Plan { kernels, workspace_bytes: u64::from(blocks) * 8 })
+    }
+
+    /// dprediction. Parameters: prediction, target, dy (f32), dprediction. The target's gradient is its negative.
+    ///
+    /// # Errors
+    /// As [`Loss::forward`].
+    pub fn backward<T: Real>(&self, target: Target) -> Result<Kernel> {
+        let Self { kind, n } = *self;
+        size::elements(FAMILY, &[n])?;
+        let threads = n.div_ceil(T::VECTOR);
+        let launch = Launch::new(FAMILY, self.name::<T>("backward"), target).threads(BLOCK, threads.into());
+        let work = Work { bytes: 3 * u64::from(n) * u64::from(T::BYTES) + 4, operations: 3 * u64::from(n) };
+        Ok(Asm::kernel(launch, work, "dp = dy/n·slope(p − t)", |k| {
+            let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
+            let (dy, dp) = (k.pointer::<F32>("dy"), k.pointer::<T>("dprediction"));
+            let factor = dy.load() / n as f32;
+            k.each_span(n, T::VECTOR, |span| {
+                let slopes = span.load(p).into_iter().zip(span.load(t)).map(|(p, t)| kind.slope(k, p - t));
+                span.store(dp, &slopes.map(|slope| factor * slope).collect::<Vec<_>>());
+            });
+        }))
+    }
+
+    fn blocks<T: Real>(&self) -> u32 {
+        (self.n / T::VECTOR).div_ceil(BLOCK * LEAST_ROUNDS).clamp(1, MOST_BLOCKS)
+    }
+
+    /// A sum a block; of a single block, the loss.
+    fn sums<T: Real>(&self, blocks: u32, target: Target) -> Kernel {
+        let Self { kind, n } = *self;
+        let launch =
+            Launch::new(FAMILY, self.name::<T>("forward"), target).block([BLOCK, 1, 1]).grid([blocks, 1, 1]);
+        let written = if blocks == 1 { 4 } else { u64::from(blocks) * 8 };
+        let work =
+            Work { bytes: 2 * u64::from(n) * u64::from(T::BYTES) + written, operations: 3 * u64::from(n) };
+        Asm::kernel(launch, work, "each block's sum of the costs of p − t", |k| {
+            let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
+            let (loss, workspace) = (k.pointer::<F32>("loss"), k.pointer::<F64>("workspace"));
+            let sums: Vec<_> = (0..T::VECTOR).map(|_| k.var::<F64>(0.0)).collect();
+            let thread = k.global_thread();
+            let add = |[p, t]: [&[Reg<'_, F32>]; 2]| {
+                for ((p, t), sum) in p.iter().zip(t).zip(&sums) {
+                    sum.add(kind.cost(p.to::<F64>() - t.to::<F64>()));
+                }
+            };
+
+            k.step("whole vectors, as many for each thread, then those that are left");
+            let threads = blocks * BLOCK;
+            let (vectors, tail) = (n / T::VECTOR, n % T::VECTOR);
+            let (rounds, left) = (vectors / threads, vectors % threads);
+            let unrolled = rounds / UNROLL * UNROLL;
+            let take = |first: Reg<'_, _>, count: u32| {
+                let load =
+                    |i: u32| [p, t].map(|x| T::load(x.at((first + i * threads) * T::VECTOR), T::VECTOR));
+                let loaded: Vec<_> = (0..count).map(load).collect();
+                loaded.iter().for_each(|[p, t]| add([p, t]));
+            };
+            if unrolled > 0 {
+                k.for_range(0, unrolled * threads, UNROLL * threads, |i| take(thread + i, UNROLL));
+            }
+            if rounds > unrolled {
+                take(thread + unrolled * threads, rounds - unrolled);
+            }
+            if left > 0 {
+                k.if_(thread.lt(left), || take(thread + rounds * threads, 1));
+            }
+            if tail > 0 {
+                let last = [p, t].map(|x| x.at(thread + vectors * T::VECTOR));
+                k.if_(thread.lt(tail), || add([&T::load(last[0], 1), &T::load(last[1], 1)]));
+            }
+
+            let own = sums.iter().map(|sum| sum.get()).reduce(|a, b| a + b);
+            let Some(sum) = own.map(|own| block_sum(k, own)) else { return };
+            k.if_(k.thread(0).eq(0), || match blocks {
+                1 => loss.store(self.mean(sum)),
+                _ => workspace.at(k.block(0)).store(sum),
+            });
+        })
+    }
+
+    /// The loss, from the blocks' sums.
+    fn finish<T: Real>(&self, blocks: u32, target: Target) -> Kernel {
+        let launch = Launch::new(FAMILY, self.name::<T>("finish"), target).block([BLOCK, 1, 1]);
+        let work = Work { bytes: u64::from(blocks) * 8 + 4, operations: blocks.into() };
+        Asm::kernel(launch, work, "loss = the sum of the blocks' sums / n", |k| {
+            let _ = ["prediction", "target"].map(|name| k.pointer::<T>(name));
+            let (loss, workspace) = (k.pointer::<F32>("loss"), k.pointer::<F64>("workspace"));
+            let (thread, sum) = (k.thread(0), k.var::<F64>(0.0));
+            for first in (0..blocks).step_by(BLOCK as usize) {
+                let exists = (thread + first).lt(blocks);
+                k.if_(exists, || sum.add(workspace.at(thread + first).load()));
+            }
+            let sum = block_sum(k, sum.get());
+            k.if_(thread.eq(0), || loss.store(self.mean(sum)));
+        })
+    }
+
+    fn mean<'k>(&self, sum: Reg<'k, F64>) -> Reg<'k, F32> {
+        (sum / f64::from(self.n)).to::<F32>()
+    }
+
+    fn name<T: Real>(&self, pass: &str) -> String {
+        format!("loss_{}_{pass}_{}_n{}", self.kind.name(), T::SPELLED, self.n)
+    }
+}
+
+/// Σ over the block, in every thread.
+fn block_sum<'k>(k: &'k Asm, own: Reg<'k, F64>) -> Reg<'k, F64> {
+    k.step("the block's threads to one");
+    let warp = [16, 8, 4, 2, 1].into_iter().fold(own, |sum, mask| sum + sum.shuffle_xor(mask));
+    let slots = k.shared::<F64>(BLOCK / 32);
+    k.if_(k.lane().eq(0), || slots.at(k.thread(0) >> 5).store(warp));
+    k.barrier();
+    let sum = k.var::<F64>(0.0);
+    (0..BLOCK / 32).for_each(|warp| sum.add(slots.plus(warp.into()).load()));
+    sum.get()
+}
+
+/// The kernels of this family: what `base` and the smallest preset predict, and odd ones.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    let sizes = [16 * 2 * 64 * 64 * 3, 64 * 2 * 64 * 64 * 3, 16 * 2 * 32 * 32 * 3, 1003, 1];
+    let all = sizes.into_iter().flat_map(|n| LossKind::ALL.map(|kind| Loss { kind, n }));
+    all.flat_map(|loss| {
+        let halves = (loss.forward::<F16>(target), loss.backward::<F16>(target));
+        let singles = (loss.forward::<F32>(target), loss.backward::<F32>(target));
+        [halves, singles]
+            .into_iter()
+            .flat_map(|(forward, backward)| forward.into_iter().flat_map(|plan| plan.kernels).chain(backward))
+    })
+    .collect()
+}

@@ -1,0 +1,130 @@
+//! Nearest-neighbour upsampling of channels-last images by a whole factor, forward and backward.
+//!
+//! y[n, oy, ox, c] = x[n, ⌊oy/f⌋, ⌊ox/f⌋, c]. dx[n, iy, ix, c] is the sum of dy over the f×f pixels that x became.
+//!
+//! # Layout
+//! x [N, H, W, C] and y [N, f·H, f·W, C] of the element type, as their gradients; they begin at multiples of 16 bytes.
+//!
+//! # Threads
+//! A thread has up to 16 bytes of neighbouring channels of one pixel of what it writes: all writes of a warp are side by
+//! side, and what the forward pass reads f² times comes from a cache but once.
+//!
+//! # Bytes and operations
+//! Each pass moves an element for each of x and of y; the backward one adds once an element of y: bound by memory.
+//!
+//! # Order of summation
+//! The f rows in order, in each its f pixels, in f32 from 0 on, rounded once: the same bits on every run.
+
+use crate::{
+    Error, Kernel, Result, Target, Work,
+    images::{Images, rounds},
+    layout::Raw,
+    ptx::{Asm, F16, F32, Launch},
+    span::Real,
+};
+
+/// The family's name.
+const FAMILY: &str = "upsample";
+
+/// Each pixel becomes a square of `factor`×`factor` pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nearest {
+    /// Images.
+    pub count: u32,
+    /// Height and width of x.
+    pub input: [u32; 2],
+    /// Channels.
+    pub channels: u32,
+    /// Side of the square.
+    pub factor: u32,
+}
+
+impl Nearest {
+    /// y. Parameters: x, y. Elements keep their bits.
+    ///
+    /// # Errors
+    /// A factor of 0, empty arrays, arrays of 2³¹ elements or more.
+    pub fn forward<T: Real>(&self, target: Target) -> Result<Kernel> {
+        let (from, to) = self.images()?;
+        let (width, factor) = (from.width::<T>(), self.factor);
+        let launch = to.launch(Launch::new(FAMILY, self.name::<T>("forward"), target), width);
+        let work = Work { bytes: bytes::<T>(&from, &to), operations: 0 };
+        Ok(Asm::kernel(launch, work, "y[oy, ox] = x[oy / f, ox / f]", |k| {
+            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
+            let own = to.own(k, width);
+            let source = [own.y, own.x].map(|i| k.divide(i, factor).0);
+            let index = from.index(own.image, source, own.channel);
+            Raw::load(x.at(index), width).store(y.at(own.index));
+        }))
+    }
+
+    /// dx. Parameters: dy, dx.
+    ///
+    /// # Errors
+    /// As [`Nearest::forward`].
+    pub fn backward<T: Real>(&self, target: Target) -> Result<Kernel> {
+        let (from, to) = self.images()?;
+        let (width, factor) = (from.width::<T>(), self.factor);
+        let launch = from.launch(Launch::new(FAMILY, self.name::<T>("backward"), target), width);
+        let work = Work { bytes: bytes::<T>(&from, &to), operations: to.elements() };
+        Ok(Asm::kernel(launch, work, "dx[iy, ix] = the sum of dy over its square", |k| {
+            let (dy, dx) = (k.pointer::<T>("dy"), k.pointer::<T>("dx"));
+            let own = from.own(k, width);
+            let corner = to.index(own.image, [own.y * factor, own.x * factor], own.channel);
+            let sums: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
+            rounds(k, factor, |row| {
+                let row = row.mad(to.size[1] * to.channels, corner);
+                rounds(k, factor, |column| {
+                    let pixel = T::load(dy.at(column.mad(to.channels, row)), width);
+                    sums.iter().zip(pixel).for_each(|(sum, dy)| sum.add(dy));
+                });
+            });
+            T::store(dx.at(own.index), &sums.iter().map(|sum| sum.get()).collect::<Vec<_>>());
+        }))
+    }
+
+    /// x and y, if they can be.
+    fn images(&self) -> Result<(Images, Images)> {
+        let Self { count, input, channels, factor } = *self;
+        let from = Images { count, size: input, channels };
+        from.check(FAMILY)?;
+        let too_large = || Error::new(FAMILY, format!("factor {factor} of images of {input:?} is too large"));
+        let [height, width] = input.map(|side| side.checked_mul(factor).ok_or_else(too_large));
+        let to = Images { size: [height?, width?], ..from };
+        to.check(FAMILY)?;
+        Ok((from, to))
+    }
+
+    fn name<T: Real>(&self, pass: &str) -> String {
+        let Self { count, input: [height, width], channels, factor } = self;
+        format!("upsample_{pass}_{}_{count}x{height}x{width}x{channels}_by{factor}", T::SPELLED)
+    }
+}
+
+/// What either pass moves.
+fn bytes<T: Real>(from: &Images, to: &Images) -> u64 {
+    (from.elements() + to.elements()) * u64::from(T::BYTES)
+}
+
+/// The kernels of this family: the decoders' of `base` and of the smallest preset, and odd ones.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    let square = |count, side, channels| Nearest { count, input: [side; 2], channels, factor: 2 };
+    let specs = [
+        square(16, 4, 1024),
+        square(16, 8, 512),
+        square(16, 32, 64),
+        square(16, 4, 8),
+        Nearest { factor: 5, ..square(2, 3, 5) },
+        Nearest { factor: 1, ..square(1, 1, 1) },
+    ];
+    let both = |spec: &Nearest| {
+        let kernels = [
+            spec.forward::<F16>(target),
+            spec.backward::<F16>(target),
+            spec.forward::<F32>(target),
+            spec.backward::<F32>(target),
+        ];
+        kernels.into_iter().flatten()
+    };
+    specs.iter().flat_map(both).collect()
+}
