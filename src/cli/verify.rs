@@ -6,10 +6,9 @@ use clap::{Args, ValueEnum};
 
 use ssmv_autograd::DType;
 
-use super::device::must_run_on;
 use super::{Table, Ui, files};
 use crate::config::Device;
-use crate::{Error, Result, verify};
+use crate::{Error, Result, device, verify};
 
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
@@ -20,22 +19,23 @@ pub struct VerifyArgs {
     /// Device to compute on
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Number format to compute in
-    #[arg(long, default_value_t, value_enum)]
-    pub dtype: Dtype,
+    /// Number format to compute in [default: f32 on the processor, f16 on a device]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
 }
 
 /// The number formats that cases can be run in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
     /// 64 bits
     F64,
     /// 32 bits
-    #[default]
     F32,
+    /// 16 bits with 32-bit sums, on a device
+    F16,
 }
 
 /// Examples for the help.
@@ -44,22 +44,28 @@ Exits with 1 when a case fails or is of an unknown operator.
 
 Examples:
   ssmv-raw verify tests/golden
-  ssmv-raw verify tests/golden/conv2d_3x3.safetensors --dtype f64 --json";
+  ssmv-raw verify tests/golden/conv2d_3x3.safetensors --dtype f64 --json
+  ssmv-raw verify tests/golden --device emulator --dtype f16";
 
 /// Runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
-    must_run_on(args.device, "verify")?;
     args.paths.iter().try_for_each(|path| files::must_exist(path))?;
     verify(args, ui)
 }
 
 /// The work itself.
 fn verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
-    let dtype = match args.dtype {
+    let dtype = args.dtype.map(|dtype| match dtype {
         Dtype::F64 => DType::F64,
         Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+    });
+    // A number format of the CPU alone says where.
+    let device = match dtype {
+        Some(DType::F32 | DType::F64) if args.device == Device::Auto => None,
+        _ => device::open(args.device)?,
     };
-    let report = verify::run(&args.paths, dtype)?;
+    let report = verify::run(&args.paths, &verify::place(dtype, device)?)?;
     if args.json {
         ui.json(&report)?;
     } else {

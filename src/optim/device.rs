@@ -7,7 +7,9 @@ use ssmv_autograd::{
     cuda::{Address, Argument, Cuda, DeviceBuffer, DeviceMemory},
 };
 use ssmv_kernels::{
-    optim::{StepState, adamw, average, decay_bitmap, grad_norm, keep_unless_skipped, optimiser_step, partial_sums},
+    optim::{
+        StepState, adamw, average, decay_bitmap, grad_norm, keep_unless_skipped, optimiser_step, partial_sums,
+    },
     ptx::F32,
 };
 
@@ -121,7 +123,9 @@ impl DeviceOptimiser {
         cuda.launch_one(&("grad_norm", n), &[gradients.argument(), partials], |_, target| {
             Ok(grad_norm::<F32>(n, target))
         })?;
-        cuda.launch_one(&("optimiser_step", n), &[partials, state], |_, target| Ok(optimiser_step(n, target)))?;
+        cuda.launch_one(&("optimiser_step", n), &[partials, state], |_, target| {
+            Ok(optimiser_step(n, target))
+        })?;
         let arguments = [
             masters.argument(),
             self.moments[0].argument(),

@@ -2,8 +2,8 @@
 //! in f16, and the gradients are divided by it again before the optimiser.
 
 use crate::{Error, Result};
-use ssmv_kernels::optim::StepState;
 use serde::{Deserialize, Serialize};
+use ssmv_kernels::optim::StepState;
 
 /// The scale of dynamic loss scaling, with the semantics of `torch.amp.GradScaler`: a step whose gradients hold an
 /// infinity or NaN is skipped and the scale is multiplied by `backoff`; after `interval` good steps in a row it is

@@ -1,8 +1,9 @@
 //! The model's parts and the model as a whole.
 
-use ssmv_autograd::{DType, Tensor};
+use ssmv_autograd::{Gradients, Tensor};
 
 use super::{
+    Place,
     case::{Array, Case},
     compare::Outputs,
     parameters,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     Error, Result,
     model::{
-        Predict, Predictor, Preset,
+        DevicePredictor, Predict, Predictor, Preset,
         layers::{Context, Norms},
         mamba::{Mamba, MixerSizes},
         parameters::Builder,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// The mixer of the model, its parameters `param.NAME`.
-pub(super) fn mamba_mixer(case: &Case, dtype: DType) -> Result<Outputs> {
+pub(super) fn mamba_mixer(case: &Case, place: &Place) -> Result<Outputs> {
     let (dim, states) = (case.count("dim")?, case.count("state")?);
     let (taps, expand) = (case.count("conv")?, case.count("expand")?);
     let input = case.tensor("in.x")?;
@@ -27,14 +28,14 @@ pub(super) fn mamba_mixer(case: &Case, dtype: DType) -> Result<Outputs> {
     }
     let mut builder = Builder::default();
     let mixer = Mamba::new(&mut builder, MixerSizes { dim, states, taps, expand });
-    let arena = parameters::arena(case, "param", &builder.parameters, dtype)?;
+    let arena = parameters::arena(case, "param", &builder.parameters, place)?;
     let widest = (2 * expand * dim).max(dim.div_ceil(16) + 2 * states);
     case.room(&[input.shape[0], input.shape[1], widest])?;
-    let x = input.tensor(dtype)?.leaf();
+    let x = place.tensor(input)?.leaf();
     let y = mixer.forward(&Context::new(&arena, Norms::Host(&[]), false), &x)?;
     let mut outputs = Outputs::from([("out.y".to_owned(), Array::of(&y)?)]);
     let mut gradients = arena.gradients()?;
-    y.backward_from(case.tensor("grad_out.y")?.tensor(dtype)?, &mut gradients)?;
+    y.backward_from(place.tensor(case.tensor("grad_out.y")?)?, &mut gradients)?;
     if let Some(dx) = gradients.of(&x) {
         outputs.insert("grad_in.x".to_owned(), Array::of(dx)?);
     }
@@ -44,45 +45,68 @@ pub(super) fn mamba_mixer(case: &Case, dtype: DType) -> Result<Outputs> {
 
 /// One training step's arithmetic of a whole model: its output, L1 loss, gradients and running statistics, and the
 /// output with those statistics.
-pub(super) fn predictor(case: &Case, dtype: DType) -> Result<Outputs> {
+pub(super) fn predictor(case: &Case, place: &Place) -> Result<Outputs> {
     if !case.flag("training")? {
         return Err(Error::Failure("training false is not supported; true is".to_owned()));
     }
     let name = case.word("preset")?;
     let preset =
         Preset::find(name).ok_or_else(|| Error::Failure(format!("there is no preset named {name:?}")))?;
-    let (parameters, norms) = crate::model::outline(preset);
-    let arena = parameters::arena(case, "state", &parameters, dtype)?;
-    let mut model = Predictor::zeros(preset, dtype)?;
-    (model.arena, model.norms) = (arena, norms);
+    let frames = to_channels_last(&place.tensor(case.tensor("in.frames")?)?)?;
+    let target = to_channels_last(&place.tensor(case.tensor("in.target")?)?)?;
+    let [batch, steps, height, width, colours] = frames.shape().dims("predictor", "in.frames [B,T,C,S,S]")?;
+    if [height, width, colours] != [preset.size, preset.size, crate::model::CHANNELS] || batch * steps == 0 {
+        return Err(Error::Failure(format!("in.frames {} do not fit the preset {name}", frames.shape())));
+    }
+    let mut model = Predictor::zeros(preset, place.wide())?;
+    model.arena = parameters::arena(case, "state", &model.parameters, &Place::Cpu(place.wide()))?;
     for norm in &mut model.norms {
         let channels = [norm.mean.len()];
         let read = |part: &str| parameters::shaped(case, &format!("state.{}.{part}", norm.name), &channels);
         (norm.mean, norm.variance) =
             (read("running_mean")?.values.clone(), read("running_var")?.values.clone());
     }
-    let frames = to_channels_last(&case.tensor("in.frames")?.tensor(dtype)?)?;
-    let target = to_channels_last(&case.tensor("in.target")?.tensor(dtype)?)?;
-    let [batch, steps, height, width, colours] = frames.shape().dims("predictor", "in.frames [B,T,C,S,S]")?;
-    if [height, width, colours] != [preset.size, preset.size, crate::model::CHANNELS] || batch * steps == 0 {
-        return Err(Error::Failure(format!("in.frames {} do not fit the preset {name}", frames.shape())));
+    let mut outputs = Outputs::new();
+    match place {
+        Place::Cpu(_) => {
+            let y = model.train(&frames)?;
+            let mut gradients = model.arena.gradients()?;
+            loss_and_gradients(&mut outputs, &y, &target, &mut gradients)?;
+            parameters::gradients(&mut outputs, "grad", &model.parameters, &model.arena, &mut gradients)?;
+            outputs
+                .insert("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)?);
+        }
+        Place::Device(cuda) => {
+            let device = DevicePredictor::upload(&model, cuda)?;
+            let y = device.train(&frames)?;
+            let mut gradients = device.arena.gradients()?;
+            loss_and_gradients(&mut outputs, &y, &target, &mut gradients)?;
+            parameters::gradients(&mut outputs, "grad", &model.parameters, &device.arena, &mut gradients)?;
+            device.norms.kept_memory().copy_from(device.norms.pending_memory())?;
+            outputs
+                .insert("out.y_eval".to_owned(), Array::of(&to_channels_first(&device.forward(&frames)?)?)?);
+            device.write_back(&mut model)?;
+        }
     }
-    let y = model.train(&frames)?;
-    let loss = y.l1_loss(&target)?;
-    let mut gradients = model.arena.gradients()?;
-    loss.backward(&mut gradients)?;
-    let mut outputs = Outputs::from([
-        ("out.y".to_owned(), Array::of(&to_channels_first(&y)?)?),
-        ("out.loss".to_owned(), Array::of(&loss)?),
-        ("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)?),
-    ]);
-    parameters::gradients(&mut outputs, "grad", &model.parameters, &model.arena, &mut gradients)?;
     for norm in model.norms {
         for (part, values) in [("running_mean", norm.mean), ("running_var", norm.variance)] {
             outputs.insert(format!("out_state.{}.{part}", norm.name), Array::vector(values));
         }
     }
     Ok(outputs)
+}
+
+/// Output, loss and gradients of one batch.
+fn loss_and_gradients(
+    outputs: &mut Outputs,
+    y: &Tensor,
+    target: &Tensor,
+    gradients: &mut Gradients,
+) -> Result<()> {
+    let loss = y.l1_loss(target)?;
+    outputs.insert("out.y".to_owned(), Array::of(&to_channels_first(y)?)?);
+    outputs.insert("out.loss".to_owned(), Array::of(&loss)?);
+    Ok(loss.backward(gradients)?)
 }
 
 /// [B,T,C,H,W] → [B,T,H,W,C].

@@ -3,6 +3,7 @@
 use ssmv_autograd::{DType, Gradients, Tensor};
 
 use super::{
+    Place,
     case::{Array, Case},
     compare::Outputs,
 };
@@ -11,32 +12,37 @@ use crate::{Error, Result};
 /// What one run of a case gathers.
 pub(super) struct Graph<'a> {
     pub case: &'a Case,
-    pub dtype: DType,
+    pub place: &'a Place,
     leaves: Vec<(String, Tensor)>,
     /// Outputs beside `out.y` and the gradients.
     pub outputs: Outputs,
 }
 
 impl<'a> Graph<'a> {
-    pub fn new(case: &'a Case, dtype: DType) -> Self {
-        Self { case, dtype, leaves: Vec::new(), outputs: Outputs::new() }
+    pub fn new(case: &'a Case, place: &'a Place) -> Self {
+        Self { case, place, leaves: Vec::new(), outputs: Outputs::new() }
     }
 
     /// `in.NAME`, a leaf where the case holds its gradient.
     pub fn input(&mut self, name: &str) -> Result<Tensor> {
-        self.leaf(&format!("in.{name}"), format!("grad_in.{name}"))
+        self.leaf(&format!("in.{name}"), format!("grad_in.{name}"), self.place.dtype())
     }
 
-    /// `in.NAME` where the case has it.
+    /// The same of what stays in f32 on a device.
+    pub fn wide(&mut self, name: &str) -> Result<Tensor> {
+        self.leaf(&format!("in.{name}"), format!("grad_in.{name}"), self.place.wide())
+    }
+
+    /// `in.NAME`, which stays in f32 on a device, where the case has it.
     pub fn optional(&mut self, name: &str) -> Result<Option<Tensor>> {
         match self.case.get(&format!("in.{name}")) {
-            Some(_) => self.input(name).map(Some),
+            Some(_) => self.wide(name).map(Some),
             None => Ok(None),
         }
     }
 
-    fn leaf(&mut self, name: &str, gradient: String) -> Result<Tensor> {
-        let tensor = self.case.tensor(name)?.tensor(self.dtype)?;
+    fn leaf(&mut self, name: &str, gradient: String, dtype: DType) -> Result<Tensor> {
+        let tensor = self.place.tensor_of(self.case.tensor(name)?, dtype)?;
         if self.case.get(&gradient).is_none() {
             return Ok(tensor);
         }
@@ -64,7 +70,8 @@ impl<'a> Graph<'a> {
         if self.case.get("grad_out.y").is_none() && y.numel() == 1 {
             y.backward(&mut gradients)?;
         } else {
-            y.backward_from(self.case.tensor("grad_out.y")?.tensor(self.dtype)?, &mut gradients)?;
+            let cotangent = self.place.tensor_of(self.case.tensor("grad_out.y")?, y.dtype())?;
+            y.backward_from(cotangent, &mut gradients)?;
         }
         for (name, leaf) in &self.leaves {
             if let Some(gradient) = gradients.of(leaf) {

@@ -9,17 +9,18 @@ mod case;
 mod compare;
 mod composites;
 mod graph;
+mod on_device;
 mod operators;
 mod parameters;
+mod place;
 mod training;
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use ssmv_autograd::DType;
-
 use crate::{Error, Result};
 use case::Case;
+pub use place::{Place, place};
+use serde::Serialize;
 
 /// What a comparison came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,7 +62,7 @@ pub struct Row {
 /// The rows of all cases, in the order of the paths; a folder's cases by name.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// "f32" or "f64".
+    /// "f16", "f32" or "f64".
     pub dtype: &'static str,
     /// A row a tensor.
     pub rows: Vec<Row>,
@@ -79,21 +80,21 @@ impl Report {
     }
 }
 
-/// Runs the cases of `paths`, files or folders of `.safetensors` files, in `dtype` on the CPU.
+/// Runs the cases of `paths`, files or folders of `.safetensors` files, in a place.
 ///
 /// A case that cannot be read or run is a failing row, never an error of the whole.
 ///
 /// # Errors
 /// No path at all.
-pub fn run(paths: &[PathBuf], dtype: DType) -> Result<Report> {
+pub fn run(paths: &[PathBuf], place: &Place) -> Result<Report> {
     if paths.is_empty() {
         return Err(Error::Usage("verify needs at least one golden case or folder of them".to_owned()));
     }
     let rows = paths.iter().flat_map(|path| match files(path) {
-        Ok(files) => files.iter().flat_map(|file| verify(file, dtype)).collect(),
+        Ok(files) => files.iter().flat_map(|file| verify(file, place)).collect(),
         Err(message) => vec![failure(path, "", message)],
     });
-    Ok(Report { dtype: dtype.name(), rows: rows.collect() })
+    Ok(Report { dtype: place.dtype().name(), rows: rows.collect() })
 }
 
 /// The case files that a path stands for: itself, or the cases in the folder, sorted.
@@ -123,7 +124,7 @@ fn failure(path: &Path, tensor: &str, message: String) -> Row {
 }
 
 /// The rows of one case.
-fn verify(path: &Path, dtype: DType) -> Vec<Row> {
+fn verify(path: &Path, place: &Place) -> Vec<Row> {
     let case = match Case::read(path) {
         Ok(case) => case,
         Err(e) => return vec![failure(path, "", e.to_string())],
@@ -132,8 +133,8 @@ fn verify(path: &Path, dtype: DType) -> Vec<Row> {
         let known = operators::TABLE.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         return vec![failure(path, "", format!("unknown operator {:?}; known are {known}", case.op))];
     };
-    match operator(&case, dtype) {
-        Ok(outputs) => compare::rows(&case, &outputs, dtype),
+    match operator(&case, place) {
+        Ok(outputs) => compare::rows(&case, &outputs, place.dtype()),
         Err(e) => vec![failure(path, "", e.to_string())],
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use ssmv_autograd::{
-    DType, Op, Shape, Tensor,
+    Op, Shape, Tensor,
     ops::{
         batch_norm2d::{BatchNormOptions, Statistics},
         conv_transpose2d::ConvTranspose2d,
@@ -12,6 +12,7 @@ use ssmv_autograd::{
 };
 
 use super::{
+    Place,
     case::{Array, Case},
     compare::Outputs,
     composites,
@@ -20,8 +21,8 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Runs a case in a dtype and gives what it made, by the names that the references have.
-type Operator = fn(&Case, DType) -> Result<Outputs>;
+/// Runs a case in a place and gives what it made, by the names that the references have.
+type Operator = fn(&Case, &Place) -> Result<Outputs>;
 
 /// Every operator that cases may name.
 pub(super) const TABLE: &[(&str, Operator)] = &[
@@ -33,19 +34,19 @@ pub(super) const TABLE: &[(&str, Operator)] = &[
     ("conv_transpose2d", conv_transpose2d),
     ("cosine_annealing", training::cosine_annealing),
     ("grad_scaler", training::grad_scaler),
-    ("l1_loss", |case, dtype| loss(case, dtype, Tensor::l1_loss)),
+    ("l1_loss", |case, place| loss(case, place, Tensor::l1_loss)),
     ("layer_norm", layer_norm),
     ("linear", linear),
     ("mamba_mixer", composites::mamba_mixer),
     ("max_pool2d", max_pool2d),
-    ("mse_loss", |case, dtype| loss(case, dtype, Tensor::mse_loss)),
+    ("mse_loss", |case, place| loss(case, place, Tensor::mse_loss)),
     ("predictor", composites::predictor),
-    ("relu", |case, dtype| unary(case, dtype, Tensor::relu)),
+    ("relu", |case, place| unary(case, place, Tensor::relu)),
     ("selective_scan", selective_scan),
-    ("sigmoid", |case, dtype| unary(case, dtype, Tensor::sigmoid)),
-    ("silu", |case, dtype| unary(case, dtype, Tensor::silu)),
-    ("softplus", |case, dtype| unary(case, dtype, Tensor::softplus)),
-    ("tanh", |case, dtype| unary(case, dtype, Tensor::tanh)),
+    ("sigmoid", |case, place| unary(case, place, Tensor::sigmoid)),
+    ("silu", |case, place| unary(case, place, Tensor::silu)),
+    ("softplus", |case, place| unary(case, place, Tensor::softplus)),
+    ("tanh", |case, place| unary(case, place, Tensor::tanh)),
     ("upsample_nearest2d", upsample_nearest2d),
 ];
 
@@ -58,18 +59,18 @@ fn shapes<'a>(x: &'a Tensor, weight: &'a Tensor, bias: Option<&'a Tensor>) -> Ve
     [x, weight].into_iter().chain(bias).map(Tensor::shape).collect()
 }
 
-fn unary(case: &Case, dtype: DType, f: fn(&Tensor) -> ssmv_autograd::Result<Tensor>) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
+fn unary(case: &Case, place: &Place, f: fn(&Tensor) -> ssmv_autograd::Result<Tensor>) -> Result<Outputs> {
+    let mut graph = Graph::new(case, place);
     let y = f(&graph.input("x")?)?;
     graph.finish(&y)
 }
 
 fn loss(
     case: &Case,
-    dtype: DType,
+    place: &Place,
     f: fn(&Tensor, &Tensor) -> ssmv_autograd::Result<Tensor>,
 ) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
+    let mut graph = Graph::new(case, place);
     let y = f(&graph.input("prediction")?, &graph.input("target")?)?;
     graph.finish(&y)
 }
@@ -80,10 +81,10 @@ fn bordered(graph: &Graph, image: &Shape, padding: [usize; 2]) -> Result<()> {
     graph.case.room(&[h.saturating_add(2 * padding[0]), w.saturating_add(2 * padding[1]), c])
 }
 
-fn conv2d(case: &Case, dtype: DType) -> Result<Outputs> {
+fn conv2d(case: &Case, place: &Place) -> Result<Outputs> {
     case.only_usual(&[("dilation", json!(1)), ("groups", json!(1)), ("padding_mode", json!("zeros"))])?;
     let op = Conv2d { stride: case.pair("stride")?, padding: case.pair("padding")? };
-    let mut graph = Graph::new(case, dtype);
+    let mut graph = Graph::new(case, place);
     let (x, weight) = (to_channels_last(&graph.input("x")?)?, to_channels_last(&graph.input("weight")?)?);
     let bias = graph.optional("bias")?;
     graph.promise(&channels_first(&op.shape(&shapes(&x, &weight, bias.as_ref()))?))?;
@@ -92,11 +93,11 @@ fn conv2d(case: &Case, dtype: DType) -> Result<Outputs> {
     graph.finish(&y)
 }
 
-fn conv_transpose2d(case: &Case, dtype: DType) -> Result<Outputs> {
+fn conv_transpose2d(case: &Case, place: &Place) -> Result<Outputs> {
     case.only_usual(&[("dilation", json!(1)), ("groups", json!(1))])?;
     let output_padding = if case.has("output_padding") { case.pair("output_padding")? } else { [0; 2] };
     let op = ConvTranspose2d { stride: case.pair("stride")?, padding: case.pair("padding")?, output_padding };
-    let mut graph = Graph::new(case, dtype);
+    let mut graph = Graph::new(case, place);
     let (x, weight) = (to_channels_last(&graph.input("x")?)?, to_channels_last(&graph.input("weight")?)?);
     let bias = graph.optional("bias")?;
     let shape = op.shape(&shapes(&x, &weight, bias.as_ref()))?;
@@ -106,8 +107,8 @@ fn conv_transpose2d(case: &Case, dtype: DType) -> Result<Outputs> {
     graph.finish(&y)
 }
 
-fn linear(case: &Case, dtype: DType) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
+fn linear(case: &Case, place: &Place) -> Result<Outputs> {
+    let mut graph = Graph::new(case, place);
     let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.optional("bias")?);
     graph.promise(&Linear.shape(&shapes(&x, &weight, bias.as_ref()))?)?;
     let y = x.linear(&weight, bias.as_ref())?;
@@ -115,16 +116,16 @@ fn linear(case: &Case, dtype: DType) -> Result<Outputs> {
 }
 
 /// Also the running statistics: (1 − m)·running + m·batch, with the unbiased variance.
-fn batch_norm2d(case: &Case, dtype: DType) -> Result<Outputs> {
+fn batch_norm2d(case: &Case, place: &Place) -> Result<Outputs> {
     let (training, eps) = (case.flag("training")?, case.number("eps")?);
-    let mut graph = Graph::new(case, dtype);
+    let mut graph = Graph::new(case, place);
     let x = to_channels_last(&graph.input("x")?)?;
-    let (weight, bias) = (graph.input("weight")?, graph.input("bias")?);
+    let (weight, bias) = (graph.wide("weight")?, graph.wide("bias")?);
     let running = |name: &str| case.tensor(&format!("in.running_{name}"));
     let statistics = if training {
         Statistics::Batch
     } else {
-        Statistics::Running(running("mean")?.tensor(dtype)?, running("var")?.tensor(dtype)?)
+        Statistics::Running(place.wide_tensor(running("mean")?)?, place.wide_tensor(running("var")?)?)
     };
     let options = BatchNormOptions { eps, ..BatchNormOptions::default() };
     let (y, seen) = x.batch_norm2d(&weight, &bias, statistics, options)?;
@@ -142,24 +143,24 @@ fn batch_norm2d(case: &Case, dtype: DType) -> Result<Outputs> {
     graph.finish(&y)
 }
 
-fn layer_norm(case: &Case, dtype: DType) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
-    let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.input("bias")?);
+fn layer_norm(case: &Case, place: &Place) -> Result<Outputs> {
+    let mut graph = Graph::new(case, place);
+    let (x, weight, bias) = (graph.input("x")?, graph.wide("weight")?, graph.wide("bias")?);
     let y = x.layer_norm(&weight, &bias, case.number("eps")?)?;
     graph.finish(&y)
 }
 
-fn max_pool2d(case: &Case, dtype: DType) -> Result<Outputs> {
+fn max_pool2d(case: &Case, place: &Place) -> Result<Outputs> {
     case.only_usual(&[("dilation", json!(1)), ("ceil_mode", json!(false))])?;
-    let mut graph = Graph::new(case, dtype);
+    let mut graph = Graph::new(case, place);
     let x = to_channels_last(&graph.input("x")?)?;
     let y = x.max_pool2d(case.square("kernel")?, case.square("stride")?, case.square("padding")?)?;
     let y = to_channels_first(&y)?;
     graph.finish(&y)
 }
 
-fn upsample_nearest2d(case: &Case, dtype: DType) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
+fn upsample_nearest2d(case: &Case, place: &Place) -> Result<Outputs> {
+    let mut graph = Graph::new(case, place);
     let (x, scale) = (graph.input("x")?, case.square("scale")?);
     let [n, c, h, w] = x.shape().dims("upsample_nearest2d", "x [N,C,H,W]")?;
     graph.promise(&[n, c, h.saturating_mul(scale), w.saturating_mul(scale)])?;
@@ -167,19 +168,19 @@ fn upsample_nearest2d(case: &Case, dtype: DType) -> Result<Outputs> {
     graph.finish(&y)
 }
 
-fn causal_conv1d(case: &Case, dtype: DType) -> Result<Outputs> {
+fn causal_conv1d(case: &Case, place: &Place) -> Result<Outputs> {
     if case.has("layout") && case.word("layout")? != "BLD" {
         return Err(Error::Failure(format!("layout {} is not supported; BLD is", case.word("layout")?)));
     }
-    let mut graph = Graph::new(case, dtype);
-    let (x, weight, bias) = (graph.input("x")?, graph.input("weight")?, graph.input("bias")?);
+    let mut graph = Graph::new(case, place);
+    let (x, weight, bias) = (graph.input("x")?, graph.wide("weight")?, graph.wide("bias")?);
     let y = x.causal_conv1d(&to_taps_first(&weight)?, &bias)?;
     graph.finish(&y)
 }
 
-fn selective_scan(case: &Case, dtype: DType) -> Result<Outputs> {
-    let mut graph = Graph::new(case, dtype);
-    let (u, delta, a) = (graph.input("u")?, graph.input("delta")?, graph.input("a")?);
-    let y = u.selective_scan(&delta, &a, &graph.input("b")?, &graph.input("c")?, &graph.input("d")?)?;
+fn selective_scan(case: &Case, place: &Place) -> Result<Outputs> {
+    let mut graph = Graph::new(case, place);
+    let (u, delta, a) = (graph.input("u")?, graph.input("delta")?, graph.wide("a")?);
+    let y = u.selective_scan(&delta, &a, &graph.input("b")?, &graph.input("c")?, &graph.wide("d")?)?;
     graph.finish(&y)
 }

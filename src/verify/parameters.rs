@@ -1,20 +1,22 @@
 //! A case's parameters into an arena, and the arena's gradients out again, in PyTorch's layouts.
 
-use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Gradients, Shape, dispatch};
+use ssmv_autograd::{Arena, ArenaLayout, Element, Gradients, Shape, dispatch};
 
 use super::{
+    Place,
     case::{Array, Case},
     compare::Outputs,
 };
 use crate::{Error, Result, model::parameters::Parameter};
 
 /// An arena with the tensors `PREFIX.NAME` of the parameters. All shapes are checked before memory is taken.
-pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], dtype: DType) -> Result<Arena> {
+pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], place: &Place) -> Result<Arena> {
     let mut values = Vec::with_capacity(parameters.len());
     for Parameter { name, layout, .. } in parameters {
         values.push(shaped(case, &format!("{prefix}.{name}"), &layout.external)?);
     }
     let shapes = parameters.iter().map(|p| Shape::from(&p.layout.internal));
+    let dtype = place.wide();
     let mut arena = Arena::new(ArenaLayout::new(shapes)?, dtype)?;
     let layout = arena.layout().clone();
     dispatch!(dtype, T => {
@@ -24,7 +26,13 @@ pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], dtype: 
             slots[range.clone()].iter_mut().zip(internal).for_each(|(s, v)| *s = <T as Element>::from_f64(v));
         }
     });
-    Ok(arena)
+    match place {
+        Place::Cpu(_) => Ok(arena),
+        Place::Device(cuda) => {
+            let halved: Vec<bool> = parameters.iter().map(|p| p.role.halved()).collect();
+            Ok(Arena::on_cuda(cuda, layout, arena.values()?, &halved)?)
+        }
+    }
 }
 
 /// A tensor that must have a shape.
@@ -44,12 +52,23 @@ pub(super) fn gradients(
     arena: &Arena,
     gradients: &mut Gradients,
 ) -> Result<()> {
+    let mut name = |parameter: &Parameter, values: Vec<f64>| {
+        let array = Array { shape: parameter.layout.external.clone(), values };
+        outputs.insert(format!("{prefix}.{}", parameter.name), array);
+    };
+    if let Ok(memory) = gradients.memory() {
+        let all = memory.download(0..memory.len())?;
+        for (parameter, range) in parameters.iter().zip(arena.layout().ranges()) {
+            let values = parameter.layout.export(&all[range.clone()]);
+            name(parameter, values.into_iter().map(f64::from).collect());
+        }
+        return Ok(());
+    }
     dispatch!(arena.dtype(), T => {
         let all = gradients.values_mut::<T>()?;
         for (parameter, range) in parameters.iter().zip(arena.layout().ranges()) {
-            let values = parameter.layout.export(&all[range.clone()]).iter().map(|v| v.to_f64()).collect();
-            let array = Array { shape: parameter.layout.external.clone(), values };
-            outputs.insert(format!("{prefix}.{}", parameter.name), array);
+            let values = parameter.layout.export(&all[range.clone()]);
+            name(parameter, values.iter().map(|v| v.to_f64()).collect());
         }
     });
     Ok(())

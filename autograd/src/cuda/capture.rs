@@ -1,7 +1,7 @@
 //! Captured steps: the work of a function, recorded once and run again as a whole.
 
 use super::{device::Cuda, driver::Graph, pool::Owner, table::lock};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Captured work. It keeps the memory that it allocated while it was captured; what was allocated before must outlive it.
 #[derive(Debug)]
@@ -18,7 +18,10 @@ impl Cuda {
     ///
     /// # Errors
     /// What `body` gives, and what was not to be captured.
-    pub fn capture<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<(Captured, R)> {
+    pub fn capture<R, E: From<Error>>(
+        &self,
+        body: impl FnOnce() -> Result<R, E>,
+    ) -> Result<(Captured, R), E> {
         let shared = self.shared();
         shared.driver.begin_capture(shared.compute)?;
         let capturing = Capturing { cuda: self, owner: lock(&shared.pool).begin_capture() };
@@ -28,7 +31,7 @@ impl Cuda {
         let graph = shared.driver.end_capture(shared.compute);
         let error = match (result, graph) {
             (Ok(result), Ok(graph)) => return Ok((Captured { cuda: self.clone(), graph, owner }, result)),
-            (Ok(_), Err(error)) => error,
+            (Ok(_), Err(error)) => error.into(),
             (Err(error), graph) => {
                 if let Ok(graph) = graph {
                     let _ = shared.driver.destroy_graph(graph);

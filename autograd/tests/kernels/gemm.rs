@@ -39,9 +39,7 @@ fn bytes(values: &[f64], dtype: Dtype) -> Vec<u8> {
 
 fn numbers(bytes: &[u8], dtype: Dtype) -> Vec<f64> {
     match dtype {
-        Dtype::F16 => {
-            bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64()).collect()
-        }
+        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f64()).collect(),
         Dtype::F32 => {
             bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
         }

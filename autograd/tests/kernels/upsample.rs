@@ -33,11 +33,11 @@ fn agrees<H: Host>(spec: &Nearest, target: Target) -> [Report; 2] {
 
     let kernel = spec.forward::<H::Gpu>(target).unwrap();
     let (results, forward) = run(&kernel, &[Arg::In(&H::encode(&x)), Arg::Out(outputs * element)]);
-    compare::<H>(&kernel.name, &H::decode(&results[0]), &y.to_f64(), Tolerance::Exact);
+    compare::<H>(&kernel.name, &H::decode(&results[0]), &y.to_f64().unwrap(), Tolerance::Exact);
 
     let kernel = spec.backward::<H::Gpu>(target).unwrap();
     let (results, backward) = run(&kernel, &[Arg::In(&H::encode(&dy)), Arg::Out(inputs * element)]);
-    let dx = gradients.of(&on_cpu).unwrap().to_f64();
+    let dx = gradients.of(&on_cpu).unwrap().to_f64().unwrap();
     compare::<H>(&kernel.name, &H::decode(&results[0]), &dx, Tolerance::Exact);
     [forward, backward]
 }

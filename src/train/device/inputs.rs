@@ -55,7 +55,9 @@ impl Inputs {
                 next(&mut |batch| {
                     if batch.frames.len() != slot.len() {
                         let (got, want) = (batch.frames.len(), slot.len());
-                        return Err(Error::Failure(format!("a batch of {got} bytes where {want} are expected")));
+                        return Err(Error::Failure(format!(
+                            "a batch of {got} bytes where {want} are expected"
+                        )));
                     }
                     slot.copy_from_slice(&batch.frames);
                     Ok(())

@@ -14,8 +14,6 @@ mod inputs;
 mod readback;
 mod state;
 
-use std::ops::Range;
-
 use ssmv_autograd::{
     DType, Gradients, Tensor,
     cuda::{Captured, Cuda, DeviceMemory},
@@ -31,7 +29,7 @@ use super::{
     schedule::Schedule,
 };
 use crate::{
-    Error, Result,
+    Result,
     config::{Loss, TrainConfig},
     model::DevicePredictor,
     optim::DeviceOptimiser,
@@ -84,8 +82,7 @@ impl DeviceTrainer {
             max_norm: config.clip_norm.unwrap_or(f64::INFINITY),
             ..StepState::default()
         };
-        let optimiser =
-            DeviceOptimiser::new(cuda, host.model.arena.layout().len(), &host.decaying, &state)?;
+        let optimiser = DeviceOptimiser::new(cuda, host.model.arena.layout().len(), &host.decaying, &state)?;
         let ema = match (&host.ema, config.ema) {
             (Some(ema), Some(decay)) => {
                 Some((DeviceMemory::copy_of(cuda, DType::F32, ema)?, 1.0 - decay as f32))
@@ -100,7 +97,11 @@ impl DeviceTrainer {
             inputs: Inputs::new(cuda, source)?,
             readback: Readback::new(cuda)?,
             // A check waits for the device, which a capture may not.
-            graph: if config.no_graph || config.check_finite { Graph::Off } else { Graph::WarmingUp(WARM_UP) },
+            graph: if config.no_graph || config.check_finite {
+                Graph::Off
+            } else {
+                Graph::WarmingUp(WARM_UP)
+            },
             source,
             schedule: host.schedule.clone(),
             loss: config.loss,

@@ -44,7 +44,9 @@ impl Readback {
         slot.arrived.synchronize()?;
         slot.step = None;
         let record = slot.host.with(|bytes| Record::from_bytes(bytes))?;
-        record.map(|record| Some((step, record))).ok_or_else(|| Error::Failure("a record is too short".into()))
+        record
+            .map(|record| Some((step, record)))
+            .ok_or_else(|| Error::Failure("a record is too short".into()))
     }
 
     /// All records that were not taken, the older first; waits for the device.
