@@ -4,15 +4,21 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+pub mod batch_norm;
 mod error;
 pub mod gemm;
 mod kernel;
+pub mod layer_norm;
+pub mod layout;
+pub mod loss;
 pub mod optim;
 pub mod pointwise;
+pub mod pool;
 pub mod ptx;
 pub mod reduce;
 pub mod span;
 pub mod tile;
+pub mod upsample;
 
 pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};
