@@ -7,6 +7,7 @@ pub mod config;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod kernels;
 pub mod media;
 pub mod model;
 pub mod optim;

@@ -41,9 +41,19 @@ fn printed(folder: &Path, arguments: &str) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in
-        ["", "train", "eval", "predict", "data make", "data show", "info", "verify", "doctor", "completions"]
-    {
+    for command in [
+        "",
+        "train",
+        "eval",
+        "predict",
+        "data make",
+        "data show",
+        "info",
+        "verify",
+        "kernels",
+        "doctor",
+        "completions",
+    ] {
         let output = here(&format!("{command} --help"));
         assert!(output.status.success(), "{command}");
         assert!(stdout(&output).contains("Examples:\n  ssmv-raw "), "{command}: {}", stdout(&output));
@@ -106,6 +116,12 @@ fn wrong_usage_is_one_line_and_code_2() {
         ("info --preset bas", &["bas", "'base'"]),
         ("verify", &["PATH"]),
         ("verify . --dtype f16", &["--dtype", "f64, f32"]),
+        ("kernels --target sm_70", &["sm_70", "sm_80, sm_90a, all"]),
+        ("kernels --filter conv9d", &["conv9d", "pointwise", "gemm"]),
+        ("kernels --check", &["--ptxas"]),
+        ("kernels --force", &["--dump"]),
+        ("kernels --dump x --json", &["--dump", "--json"]),
+        ("kernels --ptxas x --update --filter silu", &["--update", "--filter"]),
         ("completions tcsh", &["tcsh", "bash"]),
         ("tarin", &["tarin", "'train'"]),
     ] {

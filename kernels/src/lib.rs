@@ -5,20 +5,22 @@
 //! [`Kernel`], which a driver loads or the emulator runs.
 
 pub mod batch_norm;
+mod catalogue;
+pub mod causal_conv1d;
+pub mod conv;
 mod error;
 pub mod gemm;
 mod kernel;
 pub mod layer_norm;
-pub mod layout;
-pub mod loss;
 pub mod optim;
 pub mod pointwise;
-pub mod pool;
 pub mod ptx;
 pub mod reduce;
+pub mod selective_scan;
 pub mod span;
 pub mod tile;
-pub mod upsample;
+pub mod tour;
 
+pub use catalogue::catalogue;
 pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};

@@ -8,6 +8,7 @@ pub mod eval;
 mod files;
 pub mod info;
 mod inputs;
+pub mod kernels;
 pub mod predict;
 mod progress;
 mod table;
@@ -70,6 +71,9 @@ pub enum Command {
     /// Run golden cases and compare every value
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// List, write or check the GPU kernels
+    #[command(after_help = kernels::EXAMPLES)]
+    Kernels(kernels::KernelsArgs),
     /// Say what this machine has, and what of it is used
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
@@ -107,6 +111,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Data(command) => data::run(command, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
+        Command::Kernels(args) => kernels::run(args, ui),
         Command::Doctor(args) => doctor::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
     }

@@ -4,7 +4,7 @@ use ssmv_autograd::{
     Result,
     cuda::{Backend, Cuda, Feed},
 };
-use ssmv_kernels::{Kernel, Target, Work, pointwise::silu, ptx::F32};
+use ssmv_kernels::{Kernel, Target, Work, pointwise::unary::SILU, ptx::F32};
 
 use crate::{SAXPY, drivers, refused};
 
@@ -117,7 +117,7 @@ fn kernels_of_the_kernel_crate_run() {
         let x = cuda.copy_of(&values).unwrap();
         let y = cuda.stale::<f32>(values.len()).unwrap();
         let loaded = cuda
-            .kernel(&("silu", values.len()), |_| Ok(silu::<F32>(values.len() as u32, Target::Sm80)))
+            .kernel(&("silu", values.len()), |_| Ok(SILU.forward::<F32>(values.len() as u32, Target::Sm80)))
             .unwrap();
         cuda.launch(&loaded, &[(&x).into(), (&y).into()]).unwrap();
         for (i, (y, x)) in y.download().unwrap().iter().zip(&values).enumerate() {

@@ -122,6 +122,18 @@ fn kernels_for_other_devices_are_refused() {
 }
 
 #[test]
+fn a_modules_variables_go_with_it() {
+    let driver = emulated();
+    let before = driver.memory().unwrap().free;
+    let text = SAXPY.replace(".visible", ".global .align 4 .b8 table[65536];\n.visible");
+    let module = driver.load_module("table", &text).unwrap();
+    driver.function(module, "saxpy").unwrap();
+    assert!(driver.memory().unwrap().free <= before - 65_536);
+    driver.unload_module(module).unwrap();
+    assert_eq!(driver.memory().unwrap().free, before);
+}
+
+#[test]
 fn what_was_taken_back_is_gone() {
     on_every_driver(|driver, stream| {
         let module = driver.load_module("saxpy", SAXPY).unwrap();

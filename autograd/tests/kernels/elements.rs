@@ -4,6 +4,8 @@ use half::f16;
 use ssmv_emulator::Report;
 use ssmv_kernels::{ptx, span::Real};
 
+use crate::harness::POISON;
+
 /// An element type as the host sees it: as f32, in which every one of them is exact.
 pub trait Host {
     /// The kernels' type.
@@ -166,6 +168,24 @@ pub fn compare<H: Host>(case: &str, got: &[f32], want: &[f64], tolerance: Tolera
             "{case}: element {i} is {got:e}, not {want:e}; off by {relative:.1e} ({tolerance:?})"
         );
     }
+}
+
+/// Rows of `cols` numbers in a wider matrix, `pitch` apart; NaN between them.
+pub fn spread(values: &[f32], cols: usize, pitch: u32) -> Vec<f32> {
+    let gap = vec![f32::NAN; pitch as usize - cols];
+    values.chunks(cols).flat_map(|row| row.iter().chain(&gap).copied()).collect()
+}
+
+/// Takes the rows out of an output again. Panics where something was written between them.
+pub fn gather<H: Host>(case: &str, bytes: &[u8], cols: usize, pitch: u32) -> Vec<f32> {
+    let element = H::encode(&[0.0]).len();
+    let rows = bytes.chunks(pitch as usize * element);
+    let cut = rows.flat_map(|row| {
+        let (row, gap) = row.split_at(cols * element);
+        assert!(gap.iter().all(|&byte| byte == POISON), "{case}: written between the rows");
+        H::decode(row)
+    });
+    cut.collect()
 }
 
 /// Panics unless every access to memory was one piece of whole sectors, and shared memory had no conflicts.

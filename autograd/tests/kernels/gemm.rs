@@ -198,3 +198,11 @@ fn sizes_that_make_no_sense_are_errors() {
         assert!(message.starts_with("gemm: m ") && message.contains("2³¹"), "{message}");
     }
 }
+
+#[test]
+fn no_specification_of_the_catalogue_is_refused() {
+    for target in Target::ALL {
+        // Twelve products, of which two have a second kernel for the parts of k.
+        assert_eq!(ssmv_kernels::gemm::catalogue(target).len(), 14);
+    }
+}

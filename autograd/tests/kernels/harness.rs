@@ -23,11 +23,13 @@ pub enum Arg<'a> {
     /// No memory at all: any access is an error.
     Null,
     /// A number.
+    U32(u32),
+    /// A number.
     F32(f32),
 }
 
 /// What [`Arg::Out`] buffers hold before, so that a byte which no kernel writes shows.
-const POISON: u8 = 0xA5;
+pub const POISON: u8 = 0xA5;
 
 /// The device under test, opened once. No device is a failure, not a reason to skip.
 fn device() -> &'static Cuda {
@@ -79,6 +81,10 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
     let mut arguments: Vec<Argument> = Vec::new();
     for arg in args {
         let (buffer, out) = match arg {
+            Arg::U32(x) => {
+                arguments.push((*x).into());
+                continue;
+            }
             Arg::F32(x) => {
                 arguments.push((*x).into());
                 continue;

@@ -1,7 +1,11 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
+mod causal_conv1d;
+mod conv;
 mod elements;
 mod gemm;
 mod harness;
 mod pointwise;
 mod reduce;
+mod selective_scan;
+mod tour;

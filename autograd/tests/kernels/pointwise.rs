@@ -304,13 +304,3 @@ fn kernels_work_in_place() {
     let in_place = run(&backward, &[Arg::InOut(&dy), Arg::In(&x), Arg::Same(0)]).0;
     assert_eq!(in_place, apart);
 }
-
-#[test]
-fn names_are_unique() {
-    for target in Target::ALL {
-        let mut names = HashSet::new();
-        for kernel in pointwise::catalogue(target) {
-            assert!(names.insert(kernel.name.clone()), "two kernels are called {}", kernel.name);
-        }
-    }
-}

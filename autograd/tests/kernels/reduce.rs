@@ -1,7 +1,5 @@
 //! Reductions, against sums on the host in the order that is documented: to the bit.
 
-use std::collections::HashSet;
-
 use ssmv_autograd::Tensor;
 use ssmv_emulator::Report;
 use ssmv_kernels::{
@@ -314,16 +312,6 @@ fn results_are_folded_onto_what_is_there() {
             };
             let want: Vec<_> = before.iter().zip(&want).map(joined).collect();
             compare::<Single>(&plan.first.name, &Single::decode(&y), &as_f64(&want), Tolerance::Exact);
-        }
-    }
-}
-
-#[test]
-fn names_are_unique() {
-    for target in Target::ALL {
-        let mut names = HashSet::new();
-        for kernel in reduce::catalogue(target) {
-            assert!(names.insert(kernel.name.clone()), "two kernels are called {}", kernel.name);
         }
     }
 }

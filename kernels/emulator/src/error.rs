@@ -32,7 +32,7 @@ pub enum Error {
         /// The thread's coordinates in the block.
         thread: [u32; 3],
         /// What it did.
-        fault: Fault,
+        fault: Box<Fault>,
     },
 }
 

@@ -169,11 +169,17 @@ fn sizes_without_bound_are_errors_or_cost_nothing() {
         ("nested parentheses", kernel(&format!(".reg .b32 %r<2>; {deep}"))),
         ("many signs", kernel(&format!(".reg .b32 %r<2>; {minus}"))),
         ("nested braces", braces),
+        ("addresses of 32 bits", ".version 8.0\n.target sm_80\n.address_size 32\n".to_owned()),
         ("a vast shared array", kernel(".shared .b8 x[4000000000];")),
         ("a vast local array", kernel(".local .b8 x[4000000000];")),
         ("a vast global array", ".global .b64 x[0x7fffffffffffffff][0x7fffffffffffffff];".to_owned()),
         ("a negative length", ".global .b8 x[-1];".to_owned()),
         ("a register out of range", kernel(".reg .b32 %r<4>; mov.u32 %r4, 1;")),
+        (
+            "an offset taken off, which ptxas refuses",
+            kernel(".reg .b64 %l; .reg .b32 %r; ld.u32 %r, [%l-4];"),
+        ),
+        ("a variable less an offset, likewise", kernel(".shared .b8 x[8]; .reg .b32 %r; mov.u32 %r, x-4;")),
         ("vast parameters", ".entry k(.param .b8 x[40000]) { ret; }".to_owned()),
     ];
     for (name, text) in errors {

@@ -1,8 +1,19 @@
 //! The same bits, reports and errors whatever the number of cores; blocks that wait for one another.
 
-use ssmv_emulator::{Error, Geometry, Memory, Module, Options, Report, launch};
+use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, Report, launch};
 
 fn run(body: &str, grid: u32, threads: u32, cores: usize, words: u64) -> (Result<Report, Error>, Vec<u32>) {
+    run_with(body, grid, threads, cores, words, 1 << 24)
+}
+
+fn run_with(
+    body: &str,
+    grid: u32,
+    threads: u32,
+    cores: usize,
+    words: u64,
+    budget: u64,
+) -> (Result<Report, Error>, Vec<u32>) {
     let text = format!(
         ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 out)\n{{
 .reg .pred %p<4>; .reg .b32 %r<12>; .reg .f32 %f<4>; .reg .b64 %d<8>;
@@ -16,7 +27,7 @@ ret;\n}}\n"
     let out = memory.alloc(words * 4).expect("memory");
     memory.fill(out, 0, words * 4).expect("memory");
     let geometry = Geometry { grid: [grid, 1, 1], block: [threads, 1, 1], shared: 0 };
-    let options = Options { threads: cores, budget: 1 << 24, ..Options::default() };
+    let options = Options { threads: cores, budget, ..Options::default() };
     let result = launch(&memory, &module, "k", &geometry, &[&out.to_le_bytes()], &options);
     let mut bytes = vec![0; words as usize * 4];
     memory.read(out, &mut bytes).expect("memory");
@@ -70,4 +81,14 @@ fn warps_of_a_block_may_wait_for_each_other() {
     let body = "setp.ge.u32 %p0, %r0, 32; @%p0 bra S; L: ld.volatile.global.u32 %r4, [%d0+256]; setp.eq.u32 %p1, %r4, 0; @%p1 bra L; bra E; S: st.volatile.global.u32 [%d0+256], 1; E:";
     let (result, _) = run(body, 1, 64, 2, 128);
     result.unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn the_budget_is_that_of_all_blocks() {
+    let body = "mov.u32 %r4, 0; L: add.u32 %r4, %r4, 1; setp.lt.u32 %p0, %r4, 1000; @%p0 bra L;";
+    for cores in [1, 4] {
+        let (result, _) = run_with(body, 10_000, 32, cores, 16, 1 << 20);
+        let Err(Error::Kernel { fault, line, block, .. }) = result else { panic!("{result:?}") };
+        assert_eq!((fault.kind, line, block), (FaultKind::Budget, 7, [0, 0, 0]), "{cores} cores");
+    }
 }

@@ -69,7 +69,7 @@ fn name(gemm: &Gemm, &Product { shape, splits, .. }: &Product) -> String {
 
 impl Epilogue {
     /// What a kernel's name says of it.
-    pub(super) fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let bias = self.bias.map_or(String::new(), |b| format!("_bias{}", b.name()));
         let residual = if self.residual { "_residual" } else { "" };
         format!("{bias}{residual}{}_{}", self.activation.name(), self.output.name())

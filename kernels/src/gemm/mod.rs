@@ -5,7 +5,9 @@ mod output;
 mod plan;
 mod split;
 
+pub(crate) use output::Output;
 pub use plan::{Gemm, Plan};
+pub(crate) use split::reduce_kernel;
 
 use crate::{
     Kernel, Target,
@@ -114,6 +116,7 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
         gemm([160, 4096, 1024], nt, plain),
         gemm([160, 1024, 2048], nt, plain),
         gemm([33, 67, 131], nt, linear),
+        gemm([1024, 1024, 1023], nt, plain),
         gemm([34, 66, 130], [Major::Outer, Major::Outer], plain),
         gemm([36, 68, 132], [Major::Outer, Major::K], grad),
     ];

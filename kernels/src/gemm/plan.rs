@@ -48,7 +48,11 @@ impl Gemm {
                 format!("m {m}, n {n}, k {k}: sizes start at 1 and matrices end below 2³¹ elements");
             return Err(Error::new("gemm", message));
         }
-        let product = Product::choose([m, n, k], [self.a, self.b]);
+        // Rows that start at odd elements are copied element by element.
+        let odd = [self.a_matrix(), self.b_matrix()].iter().any(|matrix| matrix.stride() % 2 == 1);
+        let (sizes, majors) = ([m, n, k], [self.a, self.b]);
+        let product =
+            if odd { Product::choose_frugal(sizes, majors) } else { Product::choose(sizes, majors) };
         let mut kernels = vec![matrix_kernel(self, &product, target)];
         if product.splits > 1 {
             kernels.push(reduce_kernel(&product, self.epilogue, target));

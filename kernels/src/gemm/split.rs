@@ -13,7 +13,7 @@ const BLOCK: u32 = 256;
 
 /// C[i] = f(Σₛ workspace[s][i]), the parts added in order: the same bits, run after run.  Must read 4 bytes a part and
 /// element and write C: bound by memory (most of it L2).
-pub(super) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Target) -> Kernel {
+pub(crate) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Target) -> Kernel {
     let Product { m, n, splits, .. } = *product;
     let width = if n.is_multiple_of(4) { 4 } else { 1 };
     let total = m * n;

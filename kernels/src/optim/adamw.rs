@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn the_map_has_a_bit_for_each_group() {
         assert_eq!(decay_bitmap(0, &[]), Ok(vec![]));
-        assert_eq!(decay_bitmap(1, &[0..1]), Ok(vec![1]));
+        assert_eq!(decay_bitmap(1, std::slice::from_ref(&(0..1))), Ok(vec![1]));
         assert_eq!(decay_bitmap(2049, &[64..128, 192..250, 2048..2049]), Ok(vec![0b1010, 1]));
-        assert_eq!(decay_bitmap(4096, &[0..4096]), Ok(vec![u32::MAX; 2]));
+        assert_eq!(decay_bitmap(4096, std::slice::from_ref(&(0..4096))), Ok(vec![u32::MAX; 2]));
     }
 
     #[test]

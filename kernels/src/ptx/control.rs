@@ -59,11 +59,13 @@ impl Asm {
         let both = match self.guard() {
             None => condition.name(),
             Some(outer) => {
-                // The conjunction is needed everywhere, so it stands outside the outer guard.
+                // The conjunction is needed everywhere, so it is false outside of the outer guard; the condition may have
+                // been computed under it, and then has no value there.
                 let both = self.reg::<Pred>();
                 self.pop_guard();
-                self.emit("and.pred", &[both.name(), outer.clone(), condition.name()]);
+                self.emit("mov.pred", &[both.name(), outer.clone()]);
                 self.push_guard(outer);
+                self.emit("mov.pred", &[both.name(), condition.name()]);
                 both.name()
             }
         };

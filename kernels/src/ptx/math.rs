@@ -23,6 +23,8 @@ unary! {
     F32 reciprocal "rcp.rn.f32";
     /// 2ˣ within 2 ulp (`ex2.approx`).
     F32 exp2_approx "ex2.approx.f32";
+    /// 2ˣ within 2 ulp, 0 below 2⁻¹²⁶ (`ex2.approx.ftz`): one instruction, where the one that keeps subnormals is four.
+    F32 exp2_flushed "ex2.approx.ftz.f32";
     /// log₂ x within 2⁻²² (`lg2.approx`).
     F32 log2_approx "lg2.approx.f32";
     /// 1/x within 1 ulp (`rcp.approx`).

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{InMemory, Operand, Reg, Type, U32, U64, Var};
+use super::{InMemory, Operand, Reg, S32, S64, Type, U32, U64, Var};
 
 /// A state space.
 pub trait Space: Copy + 'static {
@@ -164,12 +164,19 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
     pub(crate) fn address(self) -> String {
         match self.offset {
             0 => format!("[{}]", self.base.name()),
-            offset => format!("[{}{offset:+}]", self.base.name()),
+            // A negative offset is added too: `[a+-4]`.
+            offset => format!("[{}+{offset}]", self.base.name()),
         }
     }
 }
 
 impl<'k, T: Type> Global<'k, T> {
+    /// `index` elements further on, or back where it is negative.
+    pub fn at_signed(self, index: Reg<'k, S32>) -> Self {
+        let base = index.mad_wide(T::BYTES as i32, self.base.bits_as::<S64>());
+        Self { base: base.bits_as::<U64>(), ..self }
+    }
+
     /// `index` elements further on, where that can pass 2³² elements.
     pub fn at_wide(self, index: Reg<'k, U64>) -> Self {
         Self { base: index.mad(u64::from(T::BYTES), self.base), ..self }

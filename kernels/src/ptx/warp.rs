@@ -33,6 +33,11 @@ impl<'k, T: Shuffle> Reg<'k, T> {
         self.shuffle("up", by.to_string(), 0)
     }
 
+    /// The value of lane `lane` (0 to width − 1) of the own group of `width` neighbours, a power of two.
+    pub fn shuffle_in_group(self, lane: u32, width: u32) -> Self {
+        if width == 1 { self } else { self.shuffle("idx", lane.to_string(), ((32 - width) << 8) | 0x1F) }
+    }
+
     /// The value of `lane`.
     pub fn shuffle_from(self, lane: impl Operand<'k, U32>) -> Self {
         self.shuffle("idx", lane.text(), 0x1F)

@@ -11,6 +11,9 @@ const SHAPES: [TileShape; 5] = [
     TileShape { m: 32, n: 64, k: 64, warps_m: 1, warps_n: 2, stages: 4 },
 ];
 
+/// The first of them of which a warp holds at most 32×32 sums.
+const FRUGAL: usize = 3;
+
 /// Multiprocessors that a cut is chosen for: an H100's 132; an A100 has 108.
 const MULTIPROCESSORS: u64 = 132;
 
@@ -35,15 +38,20 @@ const PARTS: [u32; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 impl Product {
     /// The cut of C [m, n] = A·B over k that is estimated to take the fewest cycles.
     pub fn choose([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
-        Self::cheapest([m, n, k], majors, &PARTS)
+        Self::cheapest([m, n, k], majors, &PARTS, &SHAPES)
     }
 
     /// The same with k in one part.
     pub fn choose_whole([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
-        Self::cheapest([m, n, k], majors, &PARTS[..1])
+        Self::cheapest([m, n, k], majors, &PARTS[..1], &SHAPES)
     }
 
-    fn cheapest([m, n, k]: [u32; 3], majors: [Major; 2], parts: &[u32]) -> Self {
+    /// The same for copies that need many registers of their own: by tiles of which a warp holds few sums.
+    pub fn choose_frugal([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
+        Self::cheapest([m, n, k], majors, &PARTS[..1], &SHAPES[FRUGAL..])
+    }
+
+    fn cheapest([m, n, k]: [u32; 3], majors: [Major; 2], parts: &[u32], shapes: &[TileShape]) -> Self {
         let cut = |shape: TileShape, parts: u32| {
             // Parts of whole tiles, none of them empty.
             let tiles = k.div_ceil(shape.k);
@@ -51,7 +59,7 @@ impl Product {
             let splits = if a_part == 0 { 1 } else { tiles.div_ceil(a_part) };
             Self { m, n, k, majors, shape, splits, tiles: a_part }
         };
-        let cuts = SHAPES.iter().flat_map(|&shape| parts.iter().map(move |&parts| cut(shape, parts)));
+        let cuts = shapes.iter().flat_map(|&shape| parts.iter().map(move |&parts| cut(shape, parts)));
         // The last shape fits every product.
         let last = cut(SHAPES[SHAPES.len() - 1], 1);
         cuts.filter(Self::fits).min_by_key(Self::cycles).unwrap_or(last)

@@ -2,10 +2,11 @@
 
 use super::{
     Major, SharedTile,
+    chunk::{copy_elements, copy_granule, granule},
     product::{Place, Source},
     shared::CHUNK,
 };
-use crate::ptx::{Asm, F16, F16x2, Global, Reg, Shared, U16, U32, U64, Var};
+use crate::ptx::{Asm, F16, Global, Reg, Shared, U32, U64, Var};
 
 /// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +31,7 @@ impl Matrix {
     /// Elements of one asynchronous copy, as the rows' alignment allows: 8, 4 or 2. 1 where a row starts at an odd
     /// element, which no asynchronous copy can.
     fn granule(self) -> u32 {
-        1 << self.stride().trailing_zeros().min(3)
+        granule(self.stride())
     }
 }
 
@@ -125,33 +126,23 @@ impl<'k> TileCopy<'k> {
                     if self.matrix.major == Major::K { (part, pass) } else { (pass, part) };
                 let bytes = asm.select::<U32>(inside[along_k as usize], self.bytes[outer as usize], 0);
                 let (to, from) = (to.plus((part * granule).into()), from.plus((part * granule).into()));
-                match granule {
-                    CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
-                    _ => asm.copy_async_small(to, from, granule * 2, bytes),
-                }
+                copy_granule(asm, granule, to, from, bytes);
             }
         }
     }
 
-    /// Copies rows that start at odd elements, which no asynchronous copy can: element by element into registers, chunk
-    /// by chunk into shared memory.
+    /// Copies rows that start at odd elements.
     fn copy_by_elements(&self, to: Shared<'k, F16>, from: Global<'k, F16>) {
         let asm = self.asm;
         asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
-            let from = from.at_wide(further.mul_wide(self.matrix.stride())).cast::<U16>();
-            let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
+            let from = from.at_wide(further.mul_wide(self.matrix.stride()));
+            copy_elements(asm, to.at_byte(further * self.tile.row_bytes()), |j| {
                 let (k, outer) = match self.matrix.major {
-                    Major::K => (self.k + j as u32, self.outer + further),
-                    Major::Outer => (self.k + further, self.outer + j as u32),
+                    Major::K => (self.k + j, self.outer + further),
+                    Major::Outer => (self.k + further, self.outer + j),
                 };
-                let half = asm.var::<U16>(0u16);
-                let inside = k.lt(self.k_end) & outer.lt(self.matrix.outer);
-                asm.when(inside, || half.set(from.plus(j as i64).load()));
-                half.get().bits_as::<F16>()
+                (from.plus(j.into()), k.lt(self.k_end) & outer.lt(self.matrix.outer))
             });
-            let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
-            let to = to.at_byte(further * self.tile.row_bytes()).cast::<F16x2>();
-            to.store_vector([pair(0), pair(1), pair(2), pair(3)]);
         });
     }
 }

@@ -2,9 +2,11 @@
 //! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
 
 mod choose;
+mod chunk;
 mod copy;
 mod epilogue;
 mod fragment;
+mod gather;
 mod pipeline;
 mod product;
 pub mod reduce;
@@ -14,6 +16,7 @@ mod shared;
 pub use copy::{Matrix, TileCopy};
 pub use epilogue::{COLUMNS, Staging};
 pub use fragment::{Accumulators, FragmentLoads, Role};
+pub use gather::{Gather, GatherCopy, Part};
 pub use pipeline::Pipeline;
 pub use product::{Place, Product, Source};
 pub use shape::TileShape;

@@ -2,7 +2,7 @@
 //! same bits on every run. What follows is for whole warps: every lane takes part.
 
 use crate::{
-    ptx::{Asm, F32, Reg, Var},
+    ptx::{Asm, F32, Global, Reg, Var},
     span::access_width,
 };
 
@@ -56,6 +56,53 @@ impl Asm {
             mask /= 2;
         }
         x
+    }
+
+    /// Sums of several values at once (a power of two of them) over the lanes that [`Asm::lanes_fold`] would fold, shared
+    /// out among these lanes: n − 1 shuffles for n values over n lanes, where folding each would take n·log₂ n.
+    ///
+    /// For mask = below / 2, below / 4, …, from the values are halved: a lane gives one half to lane l XOR mask, the upper
+    /// one if its own bit is 0, and adds what it gets to the half that it keeps. So lanes numbered g = 0, 1, … by the bits
+    /// from `from` on end up with the sums of values g·n/G to (g + 1)·n/G − 1, where G = below / from is the number of
+    /// lanes; with fewer values than lanes, G/n neighbours have the same one.
+    pub fn lanes_scatter<'k>(&'k self, values: &[Reg<'k, F32>], from: u32, below: u32) -> Vec<Reg<'k, F32>> {
+        let lane = self.lane();
+        let mut values = values.to_vec();
+        let mut mask = below / 2;
+        while mask >= from && mask > 0 {
+            if values.len() > 1 {
+                let upper = (lane & mask).ne(0);
+                let (low, high) = values.split_at(values.len() / 2);
+                let pairs = low.iter().zip(high);
+                let halved = pairs.map(|(&low, &high)| {
+                    let (kept, given) = (self.select(upper, high, low), self.select(upper, low, high));
+                    kept + given.shuffle_xor(mask)
+                });
+                values = halved.collect();
+            } else {
+                values = vec![values[0] + values[0].shuffle_xor(mask)];
+            }
+            mask /= 2;
+        }
+        values
+    }
+
+    /// Σ at[i·stride] for i = 0, 1, …, `count` − 1, added in this order.
+    pub fn strided_sum<'k>(&'k self, at: Global<'k, F32>, count: u32, stride: u32) -> Reg<'k, F32> {
+        /// Loads that are under way at once.
+        const UNROLL: u32 = 8;
+        let sum = self.var::<F32>(0.0);
+        let add = |at: Global<'k, F32>, count: u32| {
+            let parts: Vec<_> =
+                (0..i64::from(count)).map(|i| at.plus(i * i64::from(stride)).load()).collect();
+            parts.into_iter().for_each(|part| sum.add(part));
+        };
+        let unrolled = count / UNROLL * UNROLL;
+        if unrolled > 0 {
+            self.for_range(0, unrolled, UNROLL, |i| add(at.at(i * stride), UNROLL));
+        }
+        add(at.plus(i64::from(unrolled) * i64::from(stride)), count - unrolled);
+        sum.get()
     }
 
     /// The values of a block of `threads` threads along x (a multiple of 32, up to 1024): warps fold as in

@@ -328,9 +328,13 @@ impl Driver for Emulated {
 
     fn unload_module(&self, module: Module) -> Result<()> {
         self.captures.refuse_here("unload a module")?;
-        self.modules.remove(module.0)?;
+        let loaded = self.modules.remove(module.0)?;
         self.functions.remove_where(|kernel| kernel.module == module.0);
-        Ok(())
+        // A captured graph may still launch its kernels; then its variables stay.
+        match Arc::try_unwrap(loaded).map(|loaded| Arc::try_unwrap(loaded.object)) {
+            Ok(Ok(object)) => object.unload(&self.memory).map_err(fault),
+            _ => Ok(()),
+        }
     }
 
     fn function(&self, module: Module, name: &str) -> Result<Function> {

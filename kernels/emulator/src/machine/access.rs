@@ -228,9 +228,8 @@ impl Warp {
                     let bytes = usize::from(bytes);
                     let (word, shift) = (at * bytes / 4, at * bytes % 4 * 8);
                     let keep = u32::MAX >> (32 - 8 * bytes.min(4));
-                    for lane in 0..LANES {
-                        words[word.min(3)][lane] |=
-                            (self.lane(cx.program, *value, lane) as u32 & keep) << shift;
+                    for (lane, out) in words[word.min(3)].iter_mut().enumerate() {
+                        *out |= (self.lane(cx.program, *value, lane) as u32 & keep) << shift;
                     }
                 }
             }
@@ -361,7 +360,7 @@ fn parameters(bytes: &[u8], access: Access<'_>, words: &mut Words) -> Result<(),
     for lane in each(lanes) {
         let address = access.addresses[lane];
         let failure = |kind, message| Fault { kind, lane: lane as u32, address: Some(address), message };
-        if address % u64::from(access.bytes) != 0 {
+        if !address.is_multiple_of(u64::from(access.bytes)) {
             let message = format!("{} bytes at parameter address {address:#x}", access.bytes);
             return Err(failure(FaultKind::Misaligned, message));
         }

@@ -161,6 +161,8 @@ pub(super) struct Atomic {
     pub address: Address,
     /// Bytes of the value.
     pub bytes: u32,
+    /// Orders what is around it: `.acquire`, `.release`, `.acq_rel`.
+    pub orders: bool,
     /// Where the old value goes.
     pub to: Option<Value>,
     /// The operands.

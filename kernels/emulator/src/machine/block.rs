@@ -247,11 +247,6 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// A fault of the block as a whole, put where its first warp stands.
-    pub fn blame(&self, fault: Fault) -> Box<BlockFailure> {
-        self.failure(0, fault)
-    }
-
     fn failure(&self, warp: usize, fault: Fault) -> Box<BlockFailure> {
         let (routine, pc) = self.warps.get(warp).map_or((0, 0), Warp::place);
         self.located(warp, Failure { fault, routine, pc })

@@ -92,7 +92,7 @@ impl Warp {
                 }
                 let offset = first.wrapping_sub(WINDOW);
                 let place = (offset / 16) as usize;
-                if offset % 16 != 0 || place == 0 || place >= program.routines.len() {
+                if !offset.is_multiple_of(16) || place == 0 || place >= program.routines.len() {
                     return Err(fault(FaultKind::Trap, mask, format!("{first:#x} is no function's address")));
                 }
                 place
@@ -188,6 +188,12 @@ impl Warp {
             End::Local(address) => {
                 let addresses = [address + at; LANES];
                 if self.local.load(Access { mask, addresses: &addresses, bytes }, &mut words).is_err() {
+                    // A struct's padding is seldom written; its neighbours must get through all the same.
+                    if let (End::Local(_), 2..) = (to, bytes) {
+                        let (from, to, half) = ((from, from_base), (to, to_base), bytes / 2);
+                        self.piece(program, from, to, (at, half), mask)?;
+                        return self.piece(program, from, to, (at + u64::from(half), half), mask);
+                    }
                     // Some lanes have nothing there: what they would read is an error later, if they do.
                     let each = super::lanes::each(mask);
                     let mut found = 0;

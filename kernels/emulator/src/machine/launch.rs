@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::block::{Block, BlockFailure, Launch, Progress};
 use super::module::{Kernel, LoadedModule};
 use super::program::{Op, Program};
+use super::step::Failure;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::memory::Memory;
 use crate::options::{Geometry, Options};
@@ -70,7 +71,7 @@ pub fn launch(
             None => (0, ""),
         };
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Error::Kernel { kernel: kernel.to_owned(), line, text, block, thread, fault: failure.fault }
+        Error::Kernel { kernel: kernel.to_owned(), line, text, block, thread, fault: Box::new(failure.fault) }
     })
 }
 
@@ -196,9 +197,9 @@ fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
                 break;
             }
             block.start(index);
-            let mut result = finish(&mut block);
-            if result.is_ok() && used.fetch_add(block.used(), Ordering::Relaxed) > launch.options.budget {
-                result = Err(block.over_budget());
+            let result = finish(&mut block);
+            if used.fetch_add(block.used(), Ordering::Relaxed) + block.used() > launch.options.budget {
+                limit.store(0, Ordering::Relaxed);
             }
             if let Err(failure) = result {
                 limit.fetch_min(index, Ordering::Relaxed);
@@ -233,6 +234,7 @@ fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(match first {
         Some((_, failure)) => Err(failure),
+        None if used.into_inner() > launch.options.budget => Err(over_budget(launch.options.budget)),
         None => Ok(total),
     })
 }
@@ -274,7 +276,7 @@ fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
             };
             used += running[at].used() - before;
             if used > launch.options.budget {
-                return Ok(Err(running[at].over_budget()));
+                return Ok(Err(over_budget(launch.options.budget)));
             }
             match progress {
                 Progress::Done => idle.push(running.remove(at)),
@@ -284,14 +286,9 @@ fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
     }
 }
 
-impl Block<'_> {
-    /// The launch as a whole took too many instructions.
-    fn over_budget(&self) -> Box<BlockFailure> {
-        self.blame(Fault {
-            kind: FaultKind::Budget,
-            lane: 0,
-            address: None,
-            message: "all blocks together spent the launch's budget of instructions".to_owned(),
-        })
-    }
+/// All blocks together took too many instructions. No one of them is to blame, so the kernel's first instruction is named.
+fn over_budget(budget: u64) -> Box<BlockFailure> {
+    let message = format!("all blocks together spent the launch's budget of {budget} instructions");
+    let fault = Fault { kind: FaultKind::Budget, lane: 0, address: None, message };
+    Box::new(BlockFailure { failure: Failure { fault, routine: 0, pc: 0 }, block: [0; 3], thread: [0; 3] })
 }

@@ -6,7 +6,7 @@
 //! | `program.rs` | those instructions |
 //! | `flow.rs` | where the lanes of a branch meet again |
 //! | `lanes.rs`, `math.rs` | functions of columns: 32 lanes at once |
-//! | `warp.rs`, `step.rs` | a warp's registers and stack; execution |
+//! | `warp.rs`, `step.rs`, `branch.rs` | a warp's registers and stack; execution |
 //! | `access.rs`, `atomic.rs`, `tile.rs`, `exchange.rs`, `call.rs` | what instructions of a family do |
 //! | `block.rs`, `barrier.rs` | warps of a block and what they wait at |
 //! | `module.rs`, `launch.rs` | the public face |
@@ -15,6 +15,7 @@ mod access;
 mod atomic;
 mod barrier;
 mod block;
+mod branch;
 mod call;
 mod decode;
 mod exchange;

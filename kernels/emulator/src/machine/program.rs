@@ -213,6 +213,13 @@ impl Value {
     }
 }
 
+impl Transfer {
+    /// A plain one of `count` elements of `bytes` bytes; its registers are still to be set.
+    pub fn new(address: Address, bytes: u8, count: u8) -> Self {
+        Self { address, bytes, count, signed: false, strong: false, orders: false, values: [Value::ZERO; 4] }
+    }
+}
+
 /// How `setp` combines its comparison with a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Combine {

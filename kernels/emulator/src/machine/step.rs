@@ -1,8 +1,7 @@
 //! Execution: one instruction after another, until the warp waits, ends, or has had its turn.
 
-use super::barrier::{BarrierKind, BarrierOp};
+use super::barrier::BarrierOp;
 use super::block::Context;
-use super::lanes::FULL;
 use super::program::{Carry, Combine, Inst, Loc, Logic, Op, Outcome, Program, Value};
 use super::warp::{Warp, fault};
 use crate::error::{Fault, FaultKind};
@@ -366,7 +365,16 @@ impl Warp {
                 }
                 self.store(cx, op, line, mask)
             }
-            Op::Atomic(op) => self.atomic(cx, op, line, mask),
+            Op::Atomic(op) => {
+                if op.orders {
+                    self.order(cx);
+                }
+                self.atomic(cx, op, line, mask)?;
+                if op.orders {
+                    self.order(cx);
+                }
+                Ok(())
+            }
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
             _ => {
                 self.order(cx);
@@ -378,141 +386,6 @@ impl Warp {
     fn order(&mut self, cx: &mut Context<'_>) {
         crate::memory::fence();
         cx.shared.fence(self.index);
-    }
-
-    /// What changes who runs, or wants the lanes together. The entry's instruction is set; it is moved on here.
-    fn flow<'a>(
-        &mut self,
-        cx: &mut Context<'a>,
-        inst: &'a Inst,
-        mask: u32,
-    ) -> Result<Option<Stop<'a>>, Fault> {
-        let program = cx.program;
-        let (routine, pc) = self.place();
-        match &inst.op {
-            Op::Branch(target, join) => self.part(*target, mask, *join),
-            Op::BranchTable(index, table, join) => {
-                self.need(program, 0, &[*index], mask)?;
-                let targets = program.routines.get(routine).and_then(|r| r.tables.get(*table as usize));
-                let targets = targets.map_or(&[][..], Vec::as_slice);
-                let first = mask.trailing_zeros().min(31) as usize;
-                let picks = self.v32(program, *index);
-                let pick = picks[first];
-                let Some(&target) = targets.get(pick as usize) else {
-                    let message = format!("index {pick} of a list of {} targets", targets.len());
-                    return Err(fault(FaultKind::Trap, mask, message));
-                };
-                let same = (0..LANES).fold(0, |m, lane| m | u32::from(picks[lane] == pick) << lane) & mask;
-                if same == mask {
-                    self.part(target, mask, *join);
-                } else {
-                    // One target after another: the others stay at this instruction.
-                    self.part_table(target, same, mask, *join);
-                }
-            }
-            Op::Call(op) => {
-                self.set_pc(pc + 1);
-                if let Err(fault) = self.execute_call(program, op, (routine, pc), mask) {
-                    self.set_pc(pc);
-                    return Err(fault);
-                }
-            }
-            Op::Return => {
-                if !self.execute_return(program, mask)? {
-                    self.end(mask, true);
-                }
-                self.set_pc(pc + 1);
-            }
-            Op::Exit => {
-                self.end(mask, true);
-                self.set_pc(pc + 1);
-            }
-            Op::Trap => return Err(fault(FaultKind::Trap, mask, "the kernel stopped itself".to_owned())),
-            Op::Barrier(op) => {
-                if let BarrierKind::Warp(members) = op.kind {
-                    if let Some(members) = self.together(program, members, mask)? {
-                        cx.shared.sync_warp(self.index, members);
-                        self.set_pc(pc + 1);
-                    }
-                } else if mask == self.live {
-                    return Ok(Some(Stop::Barrier(op, mask)));
-                } else if inst.guard.is_none() && self.gather(program) {
-                    return Ok(None);
-                } else {
-                    let message = format!(
-                        "only lanes {mask:#010x} of the warp's {:#010x} come to the barrier",
-                        self.live
-                    );
-                    return Err(fault(FaultKind::DivergentBarrier, mask, message));
-                }
-            }
-            Op::Warp(exchange) => {
-                if let Some(members) = exchange.members() {
-                    let Some(members) = self.together(program, members, mask)? else { return Ok(None) };
-                    cx.shared.sync_warp(self.index, members);
-                }
-                self.exchange(program, exchange, mask)?;
-                self.set_pc(pc + 1);
-            }
-            Op::Tile(tile) => {
-                if mask != FULL {
-                    if inst.guard.is_none() && self.gather(program) {
-                        return Ok(None);
-                    }
-                    let message = format!("it needs all 32 lanes, but {mask:#010x} run it");
-                    return Err(fault(FaultKind::PartialMask, mask, message));
-                }
-                let line = program
-                    .routines
-                    .get(routine)
-                    .and_then(|r| r.sites.get(pc as usize))
-                    .map_or(0, |s| s.line);
-                cx.shared.sync_warp(self.index, FULL);
-                self.tile(cx, tile, line, mask)?;
-                self.set_pc(pc + 1);
-            }
-            _ => self.set_pc(pc + 1),
-        }
-        Ok(None)
-    }
-
-    /// The lanes that a member mask names, if they are here; `None` if they run first and may come.
-    fn together(&mut self, program: &Program, members: Loc, mask: u32) -> Result<Option<u32>, Fault> {
-        match self.members(program, members, mask) {
-            Ok(members) => Ok(Some(members)),
-            Err(fault) if fault.kind != FaultKind::PartialMask => Err(fault),
-            Err(fault) => {
-                if self.gather(program) {
-                    Ok(None)
-                } else {
-                    Err(fault)
-                }
-            }
-        }
-    }
-
-    /// Some lanes of a jump table go to `target`, the other lanes of `mask` stay to be asked again; the rest go on.
-    fn part_table(&mut self, target: u32, taken: u32, mask: u32, join: super::program::Join) {
-        let Some(top) = self.stack.last_mut() else { return };
-        let pc = top.pc;
-        let rest = top.mask & !mask;
-        if rest != 0 {
-            // Guarded off: on to the next instruction.
-            self.part(pc, mask, join);
-        }
-        let Some(top) = self.stack.last_mut() else { return };
-        let stay = mask & !taken;
-        let own = top.join;
-        if join == super::program::Join::END || join == own {
-            top.mask = stay;
-        } else {
-            top.pc = join.0;
-            let stays = super::warp::Entry { pc, join, mask: stay, waits: false };
-            self.stack.push(stays);
-        }
-        if target != join.0 {
-            self.stack.push(super::warp::Entry { pc: target, join, mask: taken, waits: false });
-        }
     }
 }
 

@@ -132,8 +132,17 @@ impl Warp {
         let local = self.frames.last().map_or(0, |f| {
             (f.local + program.routines.get(f.routine).map_or(0, |r| r.frame)).next_multiple_of(16)
         });
+        self.local.forget(mask, local, routine.frame);
         self.enter(index, routine, local, Some(caller), mask);
         Ok(())
+    }
+
+    /// Drops all frames beyond `depth`.
+    pub fn leave(&mut self, depth: usize) {
+        if let Some(frame) = self.frames.get(depth) {
+            self.stack.truncate(frame.stack);
+            self.frames.truncate(depth);
+        }
     }
 
     /// Takes off entries that are done, and frames without entries. False when no thread is left.

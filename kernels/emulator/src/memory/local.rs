@@ -43,6 +43,19 @@ impl Local {
         self.written.fill([0; LANES]);
     }
 
+    /// A function's frame of `bytes` bytes at `address` (a multiple of 4) begins in these lanes: as if nothing wrote it.
+    pub fn forget(&mut self, mask: u32, address: u64, bytes: u64) {
+        if !self.check_written {
+            return;
+        }
+        let words = (address / 4) as usize..(address.saturating_add(bytes).div_ceil(4)) as usize;
+        for word in self.written.get_mut(words).unwrap_or_default() {
+            for lane in lanes(mask) {
+                word[lane] = 0;
+            }
+        }
+    }
+
     /// Loads from each active lane's own memory; words and faults as those of [`View::load`](super::View::load).
     pub fn load(&self, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
         for lane in lanes(access.mask) {

@@ -172,14 +172,6 @@ pub(crate) fn apply(function: Function, ftz: bool, bits: u32) -> u32 {
     if ftz { flush(result) } else { result }
 }
 
-/// One function of one f16 or bf16 in the low bits: computed as for f32, then rounded.
-#[inline(always)]
-pub(crate) fn apply_half(format: Half, function: Function, ftz: bool, bits: u32) -> u32 {
-    let flush = |h: u32| if ftz { format.flush(h & 0xffff) } else { h & 0xffff };
-    let value = format.widen(flush(bits)).to_bits();
-    flush(format.narrow(f32::from_bits(apply(function, false, value))))
-}
-
 /// `div.approx.f32`: a·(1/b) with PTX's exception: 0 for |b| past 2¹²⁶ (NaN where a is infinite).
 #[inline(always)]
 pub(crate) fn div(ftz: bool, a: u32, b: u32) -> u32 {
@@ -241,7 +233,8 @@ pub(crate) fn lanes(function: Function, ftz: bool, a: &Lanes, d: &mut Lanes) {
     each!(Ex2 Lg2 Sin Cos Rcp Rsqrt Sqrt Tanh);
 }
 
-/// [`apply_half`] in all lanes: of both halves where `pair`, else of the low one.
+/// One function of f16 or bf16 in all lanes, computed as for f32 and rounded: of both halves where `pair`, else of the low
+/// one. `ftz` is about the halves' subnormals.
 pub(crate) fn half_lanes(format: Half, function: Function, ftz: bool, pair: bool, a: &Lanes, d: &mut Lanes) {
     let flush = |h: u32| if ftz { format.flush(h & 0xffff) } else { h & 0xffff };
     let (mut x, mut y) = ([0; 32], [0; 32]);

@@ -1,5 +1,5 @@
 //! f32 and f64 arithmetic: add, sub, mul, fma, div, rcp, sqrt with the four roundings, `.ftz` and `.sat`; min, max,
-//! negation and absolute value; comparisons.
+//! negation and absolute value.
 //!
 //! f32 with a directed rounding goes through f64. Products are exact there. A sum is rounded to odd, which leaves the
 //! second rounding right (Boldo and Melquiond 2008); its error comes from TwoSum (Knuth). Quotients and square roots of
@@ -251,59 +251,4 @@ pub(crate) fn f32_lanes(op: Op, rounding: Rounding, flags: Flags, [a, b, c]: [&L
         Add false, Sub false, Mul false, Fma false, Div false, Sqrt false, Rcp false, Min false, Max false, Neg false,
         Abs false, Add true, Sub true, Mul true, Fma true, Div true
     );
-}
-
-/// How two floats are compared. The `Unordered` forms are true as well where either is a NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Comparison {
-    /// `.eq`
-    Equal,
-    /// `.ne`: false where either is a NaN.
-    NotEqual,
-    /// `.lt`
-    Less,
-    /// `.le`
-    LessEqual,
-    /// `.gt`
-    Greater,
-    /// `.ge`
-    GreaterEqual,
-    /// `.equ`
-    EqualUnordered,
-    /// `.neu`
-    NotEqualUnordered,
-    /// `.ltu`
-    LessUnordered,
-    /// `.leu`
-    LessEqualUnordered,
-    /// `.gtu`
-    GreaterUnordered,
-    /// `.geu`
-    GreaterEqualUnordered,
-    /// `.num`: neither is a NaN.
-    Numbers,
-    /// `.nan`: either is a NaN.
-    Nan,
-}
-
-/// Compares two floats of any type; all widen to f64 exactly.
-#[inline(always)]
-pub(crate) fn compare(comparison: Comparison, a: f64, b: f64) -> bool {
-    let nan = a.is_nan() || b.is_nan();
-    match comparison {
-        Comparison::Equal => a == b,
-        Comparison::NotEqual => !nan && a != b,
-        Comparison::Less => a < b,
-        Comparison::LessEqual => a <= b,
-        Comparison::Greater => a > b,
-        Comparison::GreaterEqual => a >= b,
-        Comparison::EqualUnordered => nan || a == b,
-        Comparison::NotEqualUnordered => a != b,
-        Comparison::LessUnordered => nan || a < b,
-        Comparison::LessEqualUnordered => nan || a <= b,
-        Comparison::GreaterUnordered => nan || a > b,
-        Comparison::GreaterEqualUnordered => nan || a >= b,
-        Comparison::Numbers => !nan,
-        Comparison::Nan => nan,
-    }
 }

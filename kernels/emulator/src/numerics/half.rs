@@ -241,7 +241,8 @@ pub(crate) fn apply_lanes(
         };
     }
     quick!(
-        F16 Add, F16 Sub, F16 Mul, F16 Fma, F16 Max, F16 Min, F16 Neg, F16 Abs, Bf16 Max, Bf16 Min, Bf16 Add, Bf16 Sub, Bf16 Mul, Bf16 Fma
+        F16 Add, F16 Sub, F16 Mul, F16 Fma, F16 Max, F16 Min, F16 Neg, F16 Abs,
+        Bf16 Add, Bf16 Sub, Bf16 Mul, Bf16 Fma, Bf16 Max, Bf16 Min
     );
 }
 

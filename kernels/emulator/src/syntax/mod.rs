@@ -1,6 +1,7 @@
 //! PTX text → its parts: tokens, then directives, declarations and instructions as they stand. Nothing here knows what
 //! an instruction means; names are slices of the text.
 
+mod declare;
 mod lexer;
 mod operand;
 mod parser;

@@ -11,6 +11,9 @@ const DEPTH: u32 = 32;
 const OPERATORS: [&[&str]; 8] =
     [&["|"], &["^"], &["&"], &["==", "!="], &["<=", ">="], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
 
+/// As `ptxas` has it.
+const NO_MINUS: &str = "an offset is added, also a negative one: write +-4 instead of -4";
+
 impl<'a> Parser<'a> {
     /// One operand of an instruction.
     pub(super) fn operand(&mut self) -> Parsed<Operand<'a>> {
@@ -46,7 +49,8 @@ impl<'a> Parser<'a> {
                 self.bump();
                 self.expression()?
             }
-            (Base::Name(_), Lexeme::Mark('-')) | (Base::Absolute, _) => self.expression()?,
+            (Base::Absolute, _) => self.expression()?,
+            (Base::Name(_), Lexeme::Mark('-')) => return self.fail(NO_MINUS),
             _ => return self.fail("expected + or ] in an address"),
         };
         self.expect(']')?;
@@ -76,7 +80,7 @@ impl<'a> Parser<'a> {
                         self.bump();
                         Ok(Operand::Offset(name, self.expression()?))
                     }
-                    Lexeme::Mark('-') => Ok(Operand::Offset(name, self.expression()?)),
+                    Lexeme::Mark('-') => self.fail(NO_MINUS),
                     _ => Ok(Operand::Name(name)),
                 }
             }

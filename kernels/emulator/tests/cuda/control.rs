@@ -57,8 +57,8 @@ kernel_test!(collatz, "control", (x: some(0u32..100_000, 300)), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len()));
     device.launch("collatz", [2, 1, 1], [64, 1, 1], 0, arguments![from, to, x.len() as i32]);
     let steps = |x: &u32| {
-        let sequence = std::iter::successors(Some(u64::from(*x)), |v| (*v > 1).then(|| if v % 2 == 1 { 3 * v + 1 } else { v / 2 }));
-        sequence.count() as u32 - 1
+        let next = |v: u64| if v % 2 == 1 { 3 * v + 1 } else { v / 2 };
+        std::iter::successors(Some(u64::from(*x)), |v| (*v > 1).then(|| next(*v))).count() as u32 - 1
     };
     prop_assert_eq!(device.read::<u32>(to, x.len()), x.iter().map(steps).collect::<Vec<_>>());
 });

@@ -31,7 +31,8 @@ kernel_test!(
             assert_places(found[at], exact, most, &format!("{name}({x:e})"));
         }
         let expected = [x.abs().sqrt(), 1.0 / x, x / 3.7];
-        let same = found[6..9].iter().zip(expected).all(|(f, e)| f.to_bits() == e.to_bits() || (f.is_nan() && e.is_nan()));
+        let same = |(f, e): (&f32, f32)| f.to_bits() == e.to_bits() || (f.is_nan() && e.is_nan());
+        let same = found[6..9].iter().zip(expected).all(same);
         prop_assert!(same, "{:e}: {:?} {:?}", x, &found[6..9], expected);
     }
 });

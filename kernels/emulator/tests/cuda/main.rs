@@ -89,7 +89,9 @@ use arguments;
 
 /// A test: a device with `NAME.ptx`, and inputs drawn by proptest.
 macro_rules! kernel_test {
-    ($(#[$doc:meta])* $name:ident, $file:literal, ($($input:ident: $strategy:expr),*), |$device:ident| $body:block) => {
+    (
+        $(#[$doc:meta])* $name:ident, $file:literal, ($($input:ident: $strategy:expr),*), |$device:ident| $body:block
+    ) => {
         $(#[$doc])*
         #[test]
         fn $name() {
@@ -109,6 +111,11 @@ use kernel_test;
 /// Between 1 and `most` elements.
 fn some<S: Strategy>(element: S, most: usize) -> impl Strategy<Value = Vec<S::Value>> {
     prop::collection::vec(element, 1..most)
+}
+
+/// Small whole numbers: sums of them are exact.
+fn whole() -> impl Strategy<Value = f32> {
+    (-100i8..100).prop_map(f32::from)
 }
 
 /// Distance in units of the last place of `expected` in f32, subnormals' place at least.

@@ -1,6 +1,10 @@
 use super::*;
 
-kernel_test!(local_arrays, "spaces", (x: some(prop::array::uniform8(any::<i32>()), 200), keys: some(0i32..100, 50)), |device| {
+fn rows() -> impl Strategy<Value = Vec<[i32; 8]>> {
+    some(prop::array::uniform8(any::<i32>()), 200)
+}
+
+kernel_test!(local_arrays, "spaces", (x: rows(), keys: some(0i32..100, 50)), |device| {
     let n = x.len();
     let keys: Vec<i32> = (0..n).map(|i| keys[i % keys.len()]).collect();
     let (from, key, to) = (device.input(&x), device.input(&keys), device.output::<i32>(n));
@@ -13,7 +17,7 @@ kernel_test!(local_arrays, "spaces", (x: some(prop::array::uniform8(any::<i32>()
     prop_assert_eq!(device.read::<i32>(to, n), expected);
 });
 
-kernel_test!(constant_tables, "spaces", (pairs: some((0i32..1000, (-50i8..50).prop_map(f32::from)), 200)), |device| {
+kernel_test!(constant_tables, "spaces", (pairs: some((0i32..1000, whole()), 200)), |device| {
     let (index, x): (Vec<i32>, Vec<f32>) = pairs.iter().copied().unzip();
     let (it, xt, to) = (device.input(&index), device.input(&x), device.output::<f32>(x.len()));
     device.launch_1d("constants", x.len(), 64, arguments![it, xt, to, x.len() as i32]);
@@ -46,7 +50,7 @@ impl Affine {
     }
 }
 
-kernel_test!(struct_by_value, "spaces", (x: some((-100i8..100).prop_map(f32::from), 200), on: any::<bool>()), |device| {
+kernel_test!(struct_by_value, "spaces", (x: some(whole(), 200), on: any::<bool>()), |device| {
     let f = Affine { scale: [1.0, -2.0, 0.5, 4.0, 8.0], shift: [1, -1, 300, -300, 0], on: on.into() };
     let (from, to) = (device.input(&x), device.output::<f32>(x.len()));
     let mut args = arguments![from, to, 0u8, x.len() as i32].to_vec();
@@ -64,7 +68,7 @@ kernel_test!(vector_accesses, "spaces", (x: some(prop::array::uniform4(-1e3f32..
     prop_assert_eq!(report.global_sectors, report.global_sectors_ideal);
 });
 
-kernel_test!(generic_pointers, "spaces", (x: prop::array::uniform4((-100i8..100).prop_map(f32::from)), warps: 1u32..4), |device| {
+kernel_test!(generic_pointers, "spaces", (x: prop::array::uniform4(whole()), warps: 1u32..4), |device| {
     let n = warps as usize * 32;
     let (from, to) = (device.input(&x), device.output::<f32>(n));
     device.launch("generic", [1, 1, 1], [warps * 32, 1, 1], 0, arguments![from, to]);

@@ -17,6 +17,11 @@ fn sizes() -> impl Strategy<Value = (usize, usize, usize)> {
     (1usize..4, 1usize..4, 1usize..5).prop_map(|(m, n, k)| (m * 16, n * 8, k * 16))
 }
 
+/// `count` elements, every `step`-th of the seed's, round and round.
+fn draw<T: Copy>(seed: &[T], count: usize, step: usize) -> Vec<T> {
+    (0..count).map(|i| seed[i * step % seed.len()]).collect()
+}
+
 /// Within k·2⁻²³ of Σ|a·b|, several times what the truncations of k/8 groups can lose.
 fn assert_close(found: &[f32], expected: &[(f64, f64)], k: usize) {
     for (i, (found, (size, sum))) in found.iter().zip(expected).enumerate() {
@@ -27,8 +32,8 @@ fn assert_close(found: &[f32], expected: &[(f64, f64)], k: usize) {
 
 kernel_test!(f16_fragments, "tensor", (size: sizes(), seed: some(-2.0f32..2.0, 300)), |device| {
     let (m, n, k) = size;
-    let draw = |count: usize, step: usize| -> Vec<f16> { (0..count).map(|i| f16::from_f32(seed[i * step % seed.len()])).collect() };
-    let (a, b) = (draw(m * k, 7), draw(n * k, 11));
+    let seed: Vec<f16> = seed.into_iter().map(f16::from_f32).collect();
+    let (a, b) = (draw(&seed, m * k, 7), draw(&seed, n * k, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));
     let args = arguments![at, bt, ct, n as i32, k as i32];
     let report = device.launch("tensor_f16", [n as u32 / 8, m as u32 / 16, 1], [32, 1, 1], 0, args);
@@ -41,8 +46,8 @@ kernel_test!(
     /// Small whole numbers: exact.
     bf16_through_ldmatrix, "tensor", (size: sizes(), seed: some(-9i8..9, 300)), |device| {
     let (m, n, k) = size;
-    let draw = |count: usize, step: usize| -> Vec<bf16> { (0..count).map(|i| seed[i * step % seed.len()].into()).collect() };
-    let (a, b) = (draw(m * k, 7), draw(n * k, 11));
+    let seed: Vec<bf16> = seed.into_iter().map(bf16::from).collect();
+    let (a, b) = (draw(&seed, m * k, 7), draw(&seed, n * k, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));
     let args = arguments![at, bt, ct, n as i32, k as i32];
     device.launch("tensor_bf16_ldmatrix", [n as u32 / 8, m as u32 / 16, 1], [32, 1, 1], 0, args);

@@ -53,6 +53,8 @@ pub fn kernel(snippet: &str) -> String {
 .address_size 64
 .global .align 8 .b8 table[16] = {{1, 2, 3, 4, 5, 6, 7, 8}};
 .const .u32 constant = 77;
+.global .u64 pointers[2] = {{table, generic(table)+4}};
+.extern .func (.param .b32 r) vprintf(.param .b64 format, .param .b64 values);
 .func (.param .b32 result) twice(.param .b32 x) {{
     .reg .b32 %t;
     ld.param.u32 %t, [x];

@@ -38,6 +38,7 @@ fn loads_and_stores() {
         Case("ld.global.nc.L1::no_allocate.L2::128B.u32 %r, [%in+8];", [0, 9, 0], 9),
         Case("ld.volatile.global.u32 %r, [%in+8];", [0, 9, 0], 9),
         Case("ld.acquire.gpu.global.u32 %r, [%in+8];", [0, 9, 0], 9),
+        Case("add.u64 %l0, %in, 16; ld.global.u32 %r, [%l0+-8];", [0, 9, 0], 9),
         Case("ld.global.v2.u32 {%r0, %r}, [%in];", [0x5_0000_0004, 9, 0], 5),
         Case("ld.global.v4.u32 {%r0, %r1, %r2, %r}, [%in];", [0, 0x5_0000_0004, 0], 5),
         Case("ld.global.v2.u64 {%l0, %l}, [%in];", [3, 4, 0], 4),
@@ -45,6 +46,7 @@ fn loads_and_stores() {
         Case("ld.global.v4.u16 {%h0, %h1, %h, %h3}, [%in];", [0x0004_0003_0002_0001, 0, 0], 3),
         Case("ld.global.u32 %r, [table+4];", [0; 3], 0x0807_0605),
         Case("mov.u64 %l0, table; ld.u8 %r, [%l0+2];", [0; 3], 3),
+        Case("ld.global.u64 %l0, [pointers+8]; ld.global.u8 %r, [%l0];", [0; 3], 5),
         Case("ld.const.u32 %r, [constant];", [0; 3], 77),
         Case("ld.param.u64 %l0, [in]; ld.u32 %r, [%l0];", [8, 0, 0], 8),
         Case("st.shared.u32 [shared+4], %a; ld.shared.u16 %r, [shared+4];", [0x12345, 0, 0], 0x2345),
@@ -124,6 +126,11 @@ fn atomics() {
 #[test]
 fn control() {
     check(&[
+        Case(
+            "{ .param .b64 f; .param .b64 v; .param .b32 q; st.param.b64 [f], %la; st.param.b64 [v], %la; call.uni (q), vprintf, (f, v); ld.param.b32 %r, [q]; }",
+            [0; 3],
+            0,
+        ),
         Case("mov.u32 %r, 1; @%q bra L; mov.u32 %r, 2; L:", [0, 0, 1], 1),
         Case("mov.u32 %r, 1; @!%q mov.u32 %r, 2;", [0, 0, 0], 2),
         Case("mov.u32 %r, 0; L: add.u32 %r, %r, 2; setp.lt.u32 %p, %r, %a; @%p bra L;", [9, 0, 0], 10),

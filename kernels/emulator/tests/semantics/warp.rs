@@ -142,11 +142,11 @@ fn tiles() {
     // An 8×8 matrix whose element in row r, column c is 8·r + c: lane l gets 2·l and 2·l + 1.
     let fill = "mov.u32 %r0, dynamic; mad.lo.u32 %r1, %t, 4, %r0; mul.lo.u32 %r2, %t, 2; add.u32 %r3, %r2, 1; shl.b32 %r3, %r3, 16; or.b32 %r2, %r2, %r3; st.shared.u32 [%r1], %r2; bar.warp.sync -1; and.b32 %r4, %t, 7; mad.lo.u32 %r4, %r4, 16, %r0;";
     lanes(&format!("{fill} ldmatrix.sync.aligned.m8n8.x1.shared.b16 {{%r}}, [%r4];"), |lane| {
-        2 * lane | (2 * lane + 1) << 16
+        2 * lane + ((2 * lane + 1) << 16)
     });
     lanes(&format!("{fill} ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {{%r}}, [%r4];"), |lane| {
         let (column, row) = (lane / 4, lane % 4 * 2);
-        8 * row + column | (8 * (row + 1) + column) << 16
+        8 * row + column + ((8 * (row + 1) + column) << 16)
     });
     // Ones times ones: every sum is k.
     let ones = "mov.b32 %r1, 0x3c003c00; mov.b32 %r2, 0;";

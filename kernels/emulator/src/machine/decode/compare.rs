@@ -4,8 +4,6 @@ use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
 use super::super::program::{Combine, Loc, Op, Outcome, Pred};
 use super::body::Body;
 use super::suffix::Suffixes;
-use crate::numerics::float::flush;
-use crate::numerics::half::Half;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 /// A comparison of either width.
@@ -19,120 +17,88 @@ const COMPARISONS: [&str; 18] = [
     "num", "nan",
 ];
 
-/// The comparison of two values of an ordered type.
+/// A comparison of two values that `$read` reads.
 macro_rules! ordered {
-    ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
+    ($name:expr, $wrap:ident, $read:expr) => {
         match $name {
-            "eq" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a == b
-            }),
-            "ne" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a < b || a > b
-            }),
-            "lt" | "lo" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a < b
-            }),
-            "le" | "ls" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a <= b
-            }),
-            "gt" | "hi" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a > b
-            }),
-            "ge" | "hs" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a >= b
-            }),
+            "eq" => $wrap!(|a, b| $read(a) == $read(b)),
+            "ne" => $wrap!(|a, b| $read(a) != $read(b)),
+            "lt" | "lo" => $wrap!(|a, b| $read(a) < $read(b)),
+            "le" | "ls" => $wrap!(|a, b| $read(a) <= $read(b)),
+            "gt" | "hi" => $wrap!(|a, b| $read(a) > $read(b)),
+            "ge" | "hs" => $wrap!(|a, b| $read(a) >= $read(b)),
             _ => return None,
         }
     };
 }
 
-/// The comparison of two floats, with those that hold where either is NaN.
+/// A comparison of two floats; those with a `u` hold as well where either is a NaN, `ne` does not.
 macro_rules! unordered {
-    ($name:expr, $wrap:ident, |$x:ident| $read:expr) => {
+    ($name:expr, $wrap:ident, $read:expr) => {
         match $name {
-            "equ" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !(a < b || a > b)
-            }),
-            "neu" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a != b
-            }),
-            "ltu" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !(a >= b)
-            }),
-            "leu" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !(a > b)
-            }),
-            "gtu" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !(a <= b)
-            }),
-            "geu" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !(a < b)
-            }),
-            "num" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                !a.is_nan() && !b.is_nan()
-            }),
-            "nan" => $wrap!(|a, b| {
-                let $x = a;
-                let a = $read;
-                let $x = b;
-                let b = $read;
-                a.is_nan() || b.is_nan()
-            }),
-            name => ordered!(name, $wrap, |$x| $read),
+            "ne" => $wrap!(|a, b| $read(a) < $read(b) || $read(a) > $read(b)),
+            "equ" => $wrap!(|a, b| !($read(a) < $read(b) || $read(a) > $read(b))),
+            "neu" => $wrap!(|a, b| $read(a) != $read(b)),
+            "ltu" => $wrap!(|a, b| !($read(a) >= $read(b))),
+            "leu" => $wrap!(|a, b| !($read(a) > $read(b))),
+            "gtu" => $wrap!(|a, b| !($read(a) <= $read(b))),
+            "geu" => $wrap!(|a, b| !($read(a) < $read(b))),
+            "num" => $wrap!(|a, b| !$read(a).is_nan() && !$read(b).is_nan()),
+            "nan" => $wrap!(|a, b| $read(a).is_nan() || $read(b).is_nan()),
+            name => ordered!(name, $wrap, $read),
         }
     };
+}
+
+/// A column's bits as they are compared.
+mod read {
+    use crate::numerics::float::flush;
+    use crate::numerics::half::Half;
+
+    #[inline(always)]
+    pub(super) fn u32(x: u32) -> u32 {
+        x
+    }
+    #[inline(always)]
+    pub(super) fn i32(x: u32) -> i32 {
+        x as i32
+    }
+    #[inline(always)]
+    pub(super) fn i16(x: u32) -> i16 {
+        x as i16
+    }
+    #[inline(always)]
+    pub(super) fn u64(x: u64) -> u64 {
+        x
+    }
+    #[inline(always)]
+    pub(super) fn i64(x: u64) -> i64 {
+        x as i64
+    }
+    #[inline(always)]
+    pub(super) fn f32(x: u32) -> f32 {
+        f32::from_bits(x)
+    }
+    #[inline(always)]
+    pub(super) fn f32_flushed(x: u32) -> f32 {
+        f32::from_bits(flush(x))
+    }
+    #[inline(always)]
+    pub(super) fn f64(x: u64) -> f64 {
+        f64::from_bits(x)
+    }
+    #[inline(always)]
+    pub(super) fn f16(x: u32) -> f32 {
+        Half::F16.widen(x)
+    }
+    #[inline(always)]
+    pub(super) fn f16_flushed(x: u32) -> f32 {
+        Half::F16.widen(Half::F16.flush(x & 0xffff))
+    }
+    #[inline(always)]
+    pub(super) fn bf16(x: u32) -> f32 {
+        Half::Bf16.widen(x)
+    }
 }
 
 macro_rules! narrow {
@@ -143,26 +109,24 @@ macro_rules! wide {
 }
 
 /// The comparison `name` of values of type `ty`.
-#[allow(clippy::neg_cmp_op_on_partial_ord)]
+#[allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)]
 fn comparison(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
     if ty.pair || matches!(name, "lo" | "ls" | "hi" | "hs") && (ty.signed() || !ty.integer()) {
         return None;
     }
     Some(match (ty.kind, ty.bits) {
         (Kind::Bits, _) if !matches!(name, "eq" | "ne") => return None,
-        (Kind::Bits | Kind::Unsigned, 16 | 32) => ordered!(name, narrow, |x| x),
-        (Kind::Signed, 16) => ordered!(name, narrow, |x| x as i16),
-        (Kind::Signed, 32) => ordered!(name, narrow, |x| x as i32),
-        (Kind::Bits | Kind::Unsigned, 64) => ordered!(name, wide, |x| x),
-        (Kind::Signed, 64) => ordered!(name, wide, |x| x as i64),
-        (Kind::Float, 32) if ftz => unordered!(name, narrow, |x| f32::from_bits(flush(x))),
-        (Kind::Float, 32) => unordered!(name, narrow, |x| f32::from_bits(x)),
-        (Kind::Float, 64) => unordered!(name, wide, |x| f64::from_bits(x)),
-        (Kind::Float, 16) if ftz => {
-            unordered!(name, narrow, |x| Half::F16.widen(Half::F16.flush(x & 0xffff)))
-        }
-        (Kind::Float, 16) => unordered!(name, narrow, |x| Half::F16.widen(x)),
-        (Kind::Brain, 16) => unordered!(name, narrow, |x| Half::Bf16.widen(x)),
+        (Kind::Bits | Kind::Unsigned, 16 | 32) => ordered!(name, narrow, read::u32),
+        (Kind::Signed, 16) => ordered!(name, narrow, read::i16),
+        (Kind::Signed, 32) => ordered!(name, narrow, read::i32),
+        (Kind::Bits | Kind::Unsigned, 64) => ordered!(name, wide, read::u64),
+        (Kind::Signed, 64) => ordered!(name, wide, read::i64),
+        (Kind::Float, 32) if ftz => unordered!(name, narrow, read::f32_flushed),
+        (Kind::Float, 32) => unordered!(name, narrow, read::f32),
+        (Kind::Float, 64) => unordered!(name, wide, read::f64),
+        (Kind::Float, 16) if ftz => unordered!(name, narrow, read::f16_flushed),
+        (Kind::Float, 16) => unordered!(name, narrow, read::f16),
+        (Kind::Brain, 16) => unordered!(name, narrow, read::bf16),
         _ => return None,
     })
 }

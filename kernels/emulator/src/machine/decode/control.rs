@@ -2,11 +2,11 @@
 
 use super::super::barrier::{BarrierKind, BarrierOp};
 use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Join, Op, Pred, Value};
+use super::super::program::{Address, Join, Loc, Op, Pred, Room, Transfer, Value};
 use super::body::Body;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
-use crate::syntax::{Instruction, Operand, Parsed, Type, Variable};
+use crate::syntax::{Call, Instruction, Operand, Parsed, Type, Variable};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn plain(&mut self, op: Op, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -68,7 +68,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     return self.fail(format!("{} is a kernel and cannot be called", f.name));
                 }
                 if f.body.is_none() {
-                    return self.outside(f.name);
+                    return self.outside(f.name, call);
                 }
                 (Callee::Direct(self.build.place(function)), &f.returns, &f.parameters)
             }
@@ -105,11 +105,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Functions of CUDA's runtime that have no text.
-    fn outside(&mut self, name: &str) -> Parsed<()> {
-        match name {
-            "__assertfail" => self.emit(Op::Trap),
-            "vprintf" => self.emit(Op::Nothing),
+    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing.
+    fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
+        match (name, call.returns.as_slice()) {
+            ("__assertfail", _) => self.emit(Op::Trap),
+            ("vprintf", [to]) => {
+                let Symbol::Frame(offset) = self.symbol(to)? else {
+                    return self.fail("expected a .param variable");
+                };
+                let address =
+                    Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 };
+                let mut store = Transfer::new(address, 4, 1);
+                store.values[0] = Value::ZERO;
+                self.emit(Op::Store(Box::new(store)));
+            }
             _ => return self.fail(format!("{name} is declared, but defined nowhere")),
         }
         Ok(())

@@ -135,22 +135,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let Some(f) = f else { return Err(s.unknown()) };
         if matches!(name, "neg" | "abs") {
             let [to, a] = s.operands()?;
-            let zero = self.zero(ty);
-            let from = [self.value(a, ty)?, zero, zero];
+            let from = [self.value(a, ty)?, Loc::ZERO, Loc::ZERO];
             let to = self.to(to, ty)?;
             self.emit_lanes(f, to, from);
             return Ok(());
         }
         let [to, a, b] = s.operands()?;
-        let from = [self.value(a, ty)?, self.value(b, ty)?, self.zero(ty)];
+        let from = [self.value(a, ty)?, self.value(b, ty)?, Loc::ZERO];
         let to = self.to(to, ty)?;
         self.emit_lanes(f, to, from);
         Ok(())
-    }
-
-    /// The constant 0.
-    pub(super) fn zero(&self, _: Type) -> Loc {
-        Loc::ZERO
     }
 
     /// `mul` and `mad` with `.lo`, `.hi` or `.wide`.
@@ -187,7 +181,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let (to, a, b, c) = if name == "mul" {
             let [to, a, b] = s.operands()?;
-            (to, self.value(a, ty)?, self.value(b, ty)?, self.zero(result))
+            (to, self.value(a, ty)?, self.value(b, ty)?, Loc::ZERO)
         } else {
             let [to, a, b, c] = s.operands()?;
             (to, self.value(a, ty)?, self.value(b, ty)?, self.value(c, result)?)
@@ -242,7 +236,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                         ((product >> 16) as u32).wrapping_add(c)
                     }),
                     (false, true) => lanes!(|a, b, c| {
-                        ((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32).wrapping_add(c)
+                        (((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 16) as u32).wrapping_add(c)
                     }),
                 };
                 if name == "mul24" {

@@ -133,13 +133,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     fn transfer(&self, form: &Form, address: Address) -> Transfer {
         Transfer {
-            address,
-            bytes: form.ty.bytes() as u8,
-            count: form.count as u8,
             signed: form.ty.signed(),
             strong: form.strong,
             orders: form.orders,
-            values: [Value::ZERO; 4],
+            ..Transfer::new(address, form.ty.bytes() as u8, form.count as u8)
         }
     }
 
@@ -182,7 +179,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     pub(super) fn atomic(&mut self, reduce: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        s.take_any(&["relaxed", "acquire", "release", "acq_rel"]);
+        let strength = s.take_any(&["relaxed", "acquire", "release", "acq_rel"]);
+        let orders = strength.is_some_and(|s| s != "relaxed");
         s.take_any(&SCOPES);
         s.take("noftz");
         let policy = self.hints(s);
@@ -218,7 +216,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let other_blocks = address.room != Room::Shared;
         let order_shows = to.is_some() || !op.commutes();
         self.build.ordered |= other_blocks && order_shows;
-        self.emit(Op::Atomic(Box::new(Atomic { op, address, bytes: ty.bytes() as u32, to, values })));
+        self.emit(Op::Atomic(Box::new(Atomic { op, address, bytes: ty.bytes() as u32, orders, to, values })));
         Ok(())
     }
 

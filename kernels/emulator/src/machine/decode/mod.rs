@@ -11,6 +11,7 @@ mod integer;
 mod logic;
 mod memory;
 mod moves;
+mod operands;
 mod scope;
 mod suffix;
 mod tile;

@@ -13,12 +13,6 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let ty = s.ty()?;
         let [to, from] = s.operands()?;
         match (to, from) {
-            (Operand::Vector(to), Operand::Vector(from)) if to.len() == from.len() && ty.width() >= 16 => {
-                for (to, from) in to.iter().zip(from) {
-                    self.copy(to, from, ty)?;
-                }
-                Ok(())
-            }
             (Operand::Vector(parts), whole) => self.unpack(parts, whole, ty),
             (whole, Operand::Vector(parts)) => self.pack(whole, parts, ty),
             _ if ty.kind == Kind::Predicate => self.copy_predicate(to, from),

@@ -89,9 +89,7 @@ impl<'a> Scopes<'a> {
     }
 
     fn innermost(&mut self) -> &mut Scope<'a> {
-        if self.open.is_empty() {
-            self.open.push(Scope::default());
-        }
+        // The outermost is never closed.
         let last = self.open.len() - 1;
         &mut self.open[last]
     }
@@ -108,18 +106,14 @@ impl<'a> Scopes<'a> {
 
     /// What a name stands for; `make` makes the register of a range on its first use.
     pub fn find(&mut self, name: &'a str, make: impl FnOnce(Type) -> Option<Register>) -> Option<Symbol> {
-        let number = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         for scope in self.open.iter_mut().rev() {
             if let Some(symbol) = scope.symbols.get(name) {
                 return Some(*symbol);
             }
-            // A prefix may itself end in digits, so every way to cut the name is tried.
             let range = scope.ranges.iter().find(|range| {
                 let Some(digits) = name.strip_prefix(range.prefix) else { return false };
                 let canonical = digits == "0" || !digits.starts_with('0');
-                range.prefix.len() >= number
-                    && canonical
-                    && digits.parse::<u64>().is_ok_and(|n| n < range.count)
+                canonical && digits.parse::<u64>().is_ok_and(|n| n < range.count)
             });
             if let Some(range) = range {
                 let symbol = Symbol::Register(make(range.ty)?);

@@ -215,7 +215,7 @@ fn cases(format: Half, short: bool, special: bool) -> impl Strategy<Value = Case
     let element = move || {
         prop_oneof![
             30 => halves(format),
-            u32::from(special) => prop_oneof![Just(0x7c00u16), Just(0xfc00), Just(0x7f80), Just(0xff80), Just(0x7fff), Just(0)],
+            u32::from(special) => prop::sample::select(vec![0x7c00u16, 0xfc00, 0x7f80, 0xff80, 0x7fff, 0]),
         ]
     };
     let addend = prop_oneof![
@@ -297,7 +297,8 @@ proptest! {
                         largest = largest.max((a * b).abs()).max(sum.abs());
                     }
                     // 2^E is at most the largest term, the sum at most 17 of it.
-                    let bound = f64::from(groups) * (f64::from(terms) * 2f64.powi(-fraction) + 18.0 * 2f64.powi(-23)) * largest;
+                    let place = f64::from(terms) * 2f64.powi(-fraction) + 18.0 * 2f64.powi(-23);
+                    let bound = f64::from(groups) * place * largest;
                     prop_assert!(!d.is_finite() || (d - sum).abs() <= bound + 2f64.powi(-126), "{} {}", d, sum);
                 }
             }

@@ -1,0 +1,17 @@
+//! Every instruction of the assembler on the device under test.
+
+use ssmv_kernels::tour::tours;
+
+use crate::harness::{Arg, run, targets};
+
+#[test]
+fn every_instruction_gives_what_it_must() {
+    for target in targets() {
+        for tour in tours(target) {
+            let mut args = vec![Arg::In(&tour.input), Arg::Out(tour.output_bytes())];
+            args.extend(tour.numbers.iter().map(|&n| Arg::U32(n)));
+            let (outputs, _) = run(&tour.kernel, &args);
+            tour.check(&outputs[0]).unwrap_or_else(|e| panic!("{target}: {e}"));
+        }
+    }
+}

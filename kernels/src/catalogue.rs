@@ -1,0 +1,43 @@
+//! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
+//! benchmarks measure.
+
+use crate::{Kernel, Target, causal_conv1d, conv, gemm, optim, pointwise, reduce, selective_scan, tour};
+
+/// The families, each with its own catalogue.
+const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
+    pointwise::catalogue,
+    reduce::catalogue,
+    optim::catalogue,
+    gemm::catalogue,
+    conv::catalogue,
+    causal_conv1d::catalogue,
+    selective_scan::catalogue,
+    tour::catalogue,
+];
+
+/// The kernels of all families for a target, family by family. Names are unique.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    FAMILIES.iter().flat_map(|family| family(target)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_identifiers_of_the_text() {
+        for target in Target::ALL {
+            let mut names = HashSet::new();
+            for kernel in catalogue(target) {
+                let Kernel { name, ptx, .. } = &kernel;
+                assert!(names.insert(name.clone()), "{name} ({target}) is there twice");
+                // Names become names of files.
+                assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
+                assert!(ptx.contains(&format!(".visible .entry {name}(")), "{name} ({target})");
+                assert_eq!(kernel.target, target, "{name}");
+            }
+        }
+    }
+}

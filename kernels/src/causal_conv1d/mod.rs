@@ -1,0 +1,215 @@
+//! Mamba's depthwise convolution along time that sees the past alone (Gu & Dao 2023, arXiv 2312.00752, section 3.4), with
+//! its bias and SiLU fused in, forward and backward.
+//!
+//! y_t = silu(p_t) with p_t = bias + Σ_k w_k·x_{t−(K−1)+k}, zero before the beginning, for each sequence and channel.
+//! With g_t = dy_t·silu′(p_t), zero after the end: dx_t = Σ_k w_k·g_{t+(K−1)−k}, dw_k = Σ g_t·x_{t−(K−1)+k}, dbias = Σ g_t.
+//!
+//! # Layout
+//! x, y [B, L, D] of the element type and their gradients too; weight [K, D] and bias [D] in f32, and their gradients. x
+//! may be columns of a wider matrix ([`x_row`](CausalConv1d::x_row)), as it is in the mixer, where x and z are one
+//! projection. Everything is computed in f32 and rounded once. No output may overlap an input.
+//!
+//! # Threads
+//! A thread has two neighbouring channels, 4 bytes of each row in f16 and 128 a warp, and a piece of the sequence, up to
+//! 16 steps, whose rows it loads once and keeps in registers. Wider accesses would leave a batch of the model, a million
+//! bytes, with too few threads. The K − 1 rows around a piece are loaded by its neighbour too, and come from a cache.
+//!
+//! # Bytes and operations
+//! Forward moves two elements an element, for 2·K + 8 operations; backward three, for some 6·K + 24: bound by memory.
+//!
+//! # Order of summation
+//! dw and dbias are sums over sequences and steps. A thread adds its piece's steps up, from the first to the last, into a
+//! workspace, from which a second kernel adds the pieces in order, those of the first sequence first. No atomics: the same
+//! bits on every run.
+
+mod backward;
+mod forward;
+mod thread;
+
+use crate::{
+    Error, Kernel, Result, Target,
+    pointwise::unary::SILU,
+    ptx::{Asm, F16, F32, Launch, Reg},
+    span::{Real, access_width},
+};
+
+/// The family's name.
+const FAMILY: &str = "causal_conv1d";
+
+/// Threads of a block.
+const BLOCK: u32 = 128;
+
+/// The most taps.
+const MOST_TAPS: u32 = 8;
+
+/// The most steps of a piece.
+const MOST_STEPS: u32 = 16;
+
+/// A causal depthwise convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CausalConv1d {
+    /// Sequences.
+    pub batch: u32,
+    /// Steps of a sequence.
+    pub length: u32,
+    /// Channels, D.
+    pub channels: u32,
+    /// Taps, K, up to 8.
+    pub taps: u32,
+    /// Whether y is the SiLU of the sum, instead of that itself.
+    pub silu: bool,
+    /// Elements from a row of x to the next, and of dx: D, or the width of the matrix that they are columns of. Where D
+    /// and it are even, x begins at an even element.
+    pub x_row: u32,
+}
+
+/// The backward pass: two kernels, launched in order with the same arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The kernels.
+    pub kernels: [Kernel; 2],
+    /// Bytes of the workspace. What it holds between launches does not matter.
+    pub workspace_bytes: u64,
+}
+
+/// A sequence cut into pieces, a thread each for a vector of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pieces {
+    /// Pieces of a sequence.
+    count: u32,
+    /// Steps of all but the last one.
+    steps: u32,
+    /// Steps of the last one.
+    last: u32,
+}
+
+impl CausalConv1d {
+    /// As Mamba's mixer has it: four taps, with SiLU.
+    pub fn mixer(batch: u32, length: u32, channels: u32) -> Self {
+        Self { batch, length, channels, taps: 4, silu: true, x_row: channels }
+    }
+
+    /// The kernel of the forward pass. Parameters: x, weight, bias, y.
+    ///
+    /// # Errors
+    /// Empty arrays, rows that are too short, and what is too large to index.
+    pub fn forward<T: Real>(&self, target: Target) -> Result<Kernel> {
+        self.check()?;
+        Ok(forward::kernel::<T>(self, target))
+    }
+
+    /// The kernels of the backward pass. Parameters: x, weight, bias, dy; dx, dweight, dbias; workspace.
+    ///
+    /// # Errors
+    /// As [`CausalConv1d::forward`].
+    pub fn backward<T: Real>(&self, target: Target) -> Result<Plan> {
+        self.check()?;
+        let kernels = [backward::kernel::<T>(self, target), backward::finish::<T>(self, target)];
+        Ok(Plan { kernels, workspace_bytes: self.workspace() * 4 })
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self { batch, length, channels, taps, x_row, .. } = *self;
+        let sizes = format!("{batch} sequences of {length} steps, {channels} channels and {taps} taps");
+        let error = |message: String| Err(Error::new(FAMILY, format!("{sizes}: {message}")));
+        if [batch, length, channels, taps].contains(&0) {
+            return error("there must be at least one of each".into());
+        }
+        if taps > MOST_TAPS {
+            return error(format!("at most {MOST_TAPS} taps"));
+        }
+        if x_row < channels {
+            return error(format!("rows of {x_row} elements are too short"));
+        }
+        // Offsets in a kernel are 32 bits, and constant ones have a sign.
+        let elements = (u64::from(batch) * u64::from(length)).saturating_mul(x_row.into());
+        if elements >= 1 << 31 || self.workspace() >= 1 << 29 {
+            return error("too large for 32-bit offsets; cut the batch".into());
+        }
+        Ok(())
+    }
+
+    fn pieces(&self) -> Pieces {
+        let steps = self.length.div_ceil(self.length.div_ceil(MOST_STEPS));
+        let count = self.length.div_ceil(steps);
+        Pieces { count, steps, last: self.length - (count - 1) * steps }
+    }
+
+    /// Elements of the workspace, [B, pieces, K + 1, D]: a piece's part of dw, then that of dbias.
+    fn workspace(&self) -> u64 {
+        let Self { batch, channels, taps, .. } = *self;
+        let pieces = u64::from(batch) * u64::from(self.pieces().count);
+        pieces.saturating_mul(u64::from(taps + 1) * u64::from(channels))
+    }
+
+    /// Channels of a thread.
+    fn width(&self) -> u32 {
+        access_width(self.channels | self.x_row, 2)
+    }
+
+    /// Elements of [B, L, D].
+    fn elements(&self) -> u64 {
+        u64::from(self.batch) * u64::from(self.length) * u64::from(self.channels)
+    }
+
+    /// Bytes of weight and bias, or of their gradients.
+    fn weight_bytes(&self) -> u64 {
+        u64::from(self.taps + 1) * u64::from(self.channels) * 4
+    }
+
+    /// A launch of a thread for each piece of each vector of channels.
+    fn launch<T: Real>(&self, pass: &str, target: Target) -> Launch {
+        let vectors = u64::from(self.channels / self.width());
+        let count = vectors * u64::from(self.batch) * u64::from(self.pieces().count);
+        Launch::new(FAMILY, self.name::<T>(pass), target).threads(BLOCK, count)
+    }
+
+    /// The kernels' name.
+    fn name<T: Real>(&self, pass: &str) -> String {
+        let Self { batch, length, channels, taps, silu, x_row } = *self;
+        let silu = if silu { "_silu" } else { "" };
+        let mut name =
+            format!("causal_conv1d_{pass}_{}_{batch}x{length}x{channels}_k{taps}{silu}", T::SPELLED);
+        if x_row != channels {
+            name += &format!("_xrow{x_row}");
+        }
+        name
+    }
+
+    /// The function at the end.
+    fn activate<'k>(&self, k: &'k Asm, p: Reg<'k, F32>) -> Reg<'k, F32> {
+        if self.silu { (SILU.value)(k, p) } else { p }
+    }
+
+    /// dy times its derivative.
+    fn activate_back<'k>(&self, k: &'k Asm, p: Reg<'k, F32>, dy: Reg<'k, F32>) -> Reg<'k, F32> {
+        if self.silu { dy * (SILU.derivative)(k, p) } else { dy }
+    }
+}
+
+/// The kernels of this family: the mixers of `base` and of the smallest preset, a long sequence, and odd ones.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    let base = CausalConv1d::mixer(16, 10, 2048);
+    let specs = [
+        base,
+        // In the mixer x and z are halves of one projection.
+        CausalConv1d { x_row: 2 * 2048, ..base },
+        CausalConv1d { batch: 64, x_row: 2 * 2048, ..base },
+        CausalConv1d { silu: false, ..base },
+        CausalConv1d::mixer(16, 7, 128),
+        CausalConv1d::mixer(16, 20, 2048),
+        CausalConv1d::mixer(4, 1000, 512),
+        CausalConv1d { taps: 8, ..CausalConv1d::mixer(3, 37, 33) },
+        CausalConv1d { taps: 1, ..CausalConv1d::mixer(1, 1, 1) },
+    ];
+    let both = |spec: &CausalConv1d| {
+        let kernels = [
+            (spec.forward::<F16>(target), spec.backward::<F16>(target)),
+            (spec.forward::<F32>(target), spec.backward::<F32>(target)),
+        ];
+        kernels.into_iter().flat_map(|(forward, backward)| {
+            forward.into_iter().chain(backward.into_iter().flat_map(|plan| plan.kernels))
+        })
+    };
+    specs.iter().flat_map(both).collect()
+}

@@ -1,0 +1,119 @@
+//! What a thread of either pass has: its channels, its piece of a sequence, and the rows around it.
+
+use super::{CausalConv1d, Pieces};
+use crate::{
+    ptx::{Asm, F32, Global, Pred, Reg, U32},
+    span::Real,
+};
+
+/// A thread's channels of one row, and of a row of weights.
+pub(super) type Row<'k> = Vec<Reg<'k, F32>>;
+
+/// A thread that has a piece of a sequence.
+pub(super) struct Thread<'k> {
+    k: &'k Asm,
+    spec: CausalConv1d,
+    /// Its number among all pieces of all sequences.
+    pub piece: Reg<'k, U32>,
+    /// The number of its piece in its sequence.
+    in_sequence: Reg<'k, U32>,
+    /// Its first channel.
+    pub channel: Reg<'k, U32>,
+    /// Its first row of [B·L].
+    row: Reg<'k, U32>,
+}
+
+impl<'k> Thread<'k> {
+    /// This one: channels side by side, then pieces, then sequences. Threads beyond those end here.
+    pub fn new(k: &'k Asm, spec: &CausalConv1d) -> Self {
+        let Pieces { count, steps, .. } = spec.pieces();
+        let vectors = spec.channels / spec.width();
+        let thread = k.global_thread();
+        k.exit_if(thread.ge(vectors * spec.batch * count));
+        let (piece, vector) = k.divide(thread, vectors);
+        let (sequence, in_sequence) = k.divide(piece, count);
+        let row = sequence.mad(spec.length, in_sequence * steps);
+        Self { k, spec: *spec, piece, in_sequence, channel: vector * spec.width(), row }
+    }
+
+    /// Runs `body` for the piece's number of steps, which is known when the kernel is written: it stands there once for
+    /// the last piece, if that is shorter, and once for all others.
+    pub fn by_length(&self, body: impl Fn(u32)) {
+        let Pieces { count, steps, last } = self.spec.pieces();
+        if count > 1 && last < steps {
+            self.k.if_else(self.in_sequence.lt(count - 1), || body(steps), || body(last));
+        } else {
+            body(steps);
+        }
+    }
+
+    /// Its channels in its first row, where rows are `pitch` elements apart.
+    pub fn at<T: Real>(&self, array: Global<'k, T>, pitch: u32) -> Global<'k, T> {
+        array.at(self.row.mad(pitch, self.channel))
+    }
+
+    /// Rows `from` to `to` − 1, counted from the first of a piece of `steps`; zeros outside of the sequence.
+    pub fn rows<T: Real>(
+        &self,
+        first: Global<'k, T>,
+        pitch: u32,
+        steps: u32,
+        from: i64,
+        to: i64,
+    ) -> Vec<Row<'k>> {
+        let (k, width) = (self.k, self.spec.width());
+        let load = |t: i64| T::load(first.plus(t * i64::from(pitch)), width);
+        let row = |t: i64| match self.inside(steps, t) {
+            Inside::Always => load(t),
+            Inside::Never => vec![k.value(0.0); width as usize],
+            Inside::Where(inside) => {
+                let values: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
+                k.when(inside, || values.iter().zip(load(t)).for_each(|(value, x)| value.set(x)));
+                values.into_iter().map(|value| value.get()).collect()
+            }
+        };
+        (from..to).map(row).collect()
+    }
+
+    /// Whether row `t` of a piece of `steps` is one of the sequence's.
+    fn inside(&self, steps: u32, t: i64) -> Inside<'k> {
+        let pieces = self.spec.pieces();
+        let own = 0..i64::from(steps);
+        if own.contains(&t) {
+            return Inside::Always;
+        }
+        if pieces.count == 1 {
+            return Inside::Never;
+        }
+        // Pieces may be shorter than the taps reach, so it is the sequence's steps that count.
+        let step = self.in_sequence * pieces.steps;
+        Inside::Where(if t < 0 {
+            step.ge(t.unsigned_abs() as u32)
+        } else {
+            (step + t as u32).lt(self.spec.length)
+        })
+    }
+
+    /// The channels' weights, [K][channels], and bias.
+    pub fn weights(&self, weight: Global<'k, F32>, bias: Global<'k, F32>) -> (Vec<Row<'k>>, Row<'k>) {
+        let CausalConv1d { channels, taps, .. } = self.spec;
+        let (weight, width) = (weight.at(self.channel), self.spec.width());
+        let taps = (0..taps).map(|tap| F32::load(weight.plus((tap * channels).into()), width));
+        (taps.collect(), F32::load(bias.at(self.channel), width))
+    }
+}
+
+/// Whether a row exists, as far as is known when the kernel is written.
+enum Inside<'k> {
+    Always,
+    Never,
+    Where(Reg<'k, Pred>),
+}
+
+/// `sum` + Σ_k w_k·rows_k, by channel, the oldest row first.
+pub(super) fn taps<'k>(weights: &[Row<'k>], rows: &[Row<'k>], sum: &Row<'k>) -> Row<'k> {
+    let add = |sum: Row<'k>, (w, x): (&Row<'k>, &Row<'k>)| {
+        sum.into_iter().zip(w.iter().zip(x)).map(|(sum, (w, &x))| w.mad(x, sum)).collect()
+    };
+    weights.iter().zip(rows).fold(sum.clone(), add)
+}

@@ -1,0 +1,137 @@
+//! How convolutions gather their operands.
+
+use crate::{
+    ptx::{Asm, Pred, Reg, S32, U32},
+    tile::{Gather, Major, Part},
+};
+
+/// A grid of pixels, each with the patch of an image that it reads: pixel (a, b) and tap (i, j) meet at row
+/// a·stride + origin ± i, column b·stride + origin ± j. One index of the operand counts pixels [n, height, width], the other
+/// taps and channels [taps, taps, channels].
+#[derive(Debug, Clone, Copy)]
+pub struct Patches {
+    /// Height and width of the image.
+    pub image: [u32; 2],
+    /// Its channels.
+    pub channels: u32,
+    /// Images.
+    pub count: u32,
+    /// Height and width of the grid of pixels.
+    pub pixels: [u32; 2],
+    /// Rows and columns of the image from one pixel to the next.
+    pub stride: [u32; 2],
+    /// Where pixel (0, 0) meets tap (0, 0).
+    pub origin: [i32; 2],
+    /// Taps along both axes.
+    pub taps: [u32; 2],
+    /// Whether later taps lie further up and left instead of down and right.
+    pub backward: bool,
+    /// Whether pixels are what is summed over: the operand of a wgrad.
+    pub pixels_are_depth: bool,
+}
+
+impl Patches {
+    /// Pixels of all images.
+    pub fn pixel_count(&self) -> u32 {
+        self.count * self.pixels[0] * self.pixels[1]
+    }
+
+    /// Taps times channels.
+    pub fn patch(&self) -> u32 {
+        self.taps[0] * self.taps[1] * self.channels
+    }
+
+    /// The pixel that `index` counts, as image and coordinates.
+    pub fn pixel<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> [Reg<'k, U32>; 3] {
+        let (row, b) = k.divide(index, self.pixels[1]);
+        let (n, a) = k.divide(row, self.pixels[0]);
+        [n, a, b]
+    }
+
+    fn pixel_part<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        let [n, a, b] = self.pixel(k, index);
+        let along =
+            |x: Reg<'k, U32>, axis: usize| (x * self.stride[axis]).bits_as::<S32>() + self.origin[axis];
+        let (y, x) = (along(a, 0), along(b, 1));
+        let [height, width] = self.image.map(|size| size as i32);
+        let row = n.bits_as::<S32>().mad(height, y);
+        let offset = row.mad(width, x) * self.channels as i32;
+        Part { offset, at: Some([y, x]), inside: index.lt(self.pixel_count()) }
+    }
+
+    fn tap_part<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        let (tap, channel) = k.divide(index, self.channels);
+        let (i, j) = k.divide(tap, self.taps[1].max(1));
+        let (i, j) = (i.bits_as::<S32>(), j.bits_as::<S32>());
+        let (i, j) = if self.backward { (-i, -j) } else { (i, j) };
+        let channels = self.channels as i32;
+        let offset = i.mad(self.image[1] as i32 * channels, j.mad(channels, channel.bits_as::<S32>()));
+        Part { offset, at: Some([i, j]), inside: index.lt(self.patch()) }
+    }
+}
+
+impl<'k> Gather<'k> for Patches {
+    fn major(&self) -> Major {
+        if self.pixels_are_depth { Major::Outer } else { Major::K }
+    }
+
+    fn run(&self) -> u32 {
+        self.channels
+    }
+
+    fn image(&self) -> [u32; 2] {
+        self.image
+    }
+
+    fn outer(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        if self.pixels_are_depth { self.tap_part(k, index) } else { self.pixel_part(k, index) }
+    }
+
+    fn depth(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        if self.pixels_are_depth { self.pixel_part(k, index) } else { self.tap_part(k, index) }
+    }
+}
+
+/// The weights [out, kh, kw, in] of a dgrad, as the matrix of [taps of a phase, out] by [in].
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseWeights {
+    /// Output channels of the convolution.
+    pub out: u32,
+    /// Its input channels.
+    pub channels: u32,
+    /// Its kernel.
+    pub kernel: [u32; 2],
+    /// The first tap of the phase along both axes.
+    pub first: [u32; 2],
+    /// From one tap of the phase to the next.
+    pub step: [u32; 2],
+    /// Taps of the phase along both axes.
+    pub taps: [u32; 2],
+}
+
+impl<'k> Gather<'k> for PhaseWeights {
+    fn major(&self) -> Major {
+        Major::Outer
+    }
+
+    fn run(&self) -> u32 {
+        self.channels
+    }
+
+    fn image(&self) -> [u32; 2] {
+        self.kernel
+    }
+
+    fn outer(&self, _: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        Part { offset: index.bits_as(), at: None, inside: index.lt(self.channels) }
+    }
+
+    fn depth(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+        let (tap, out) = k.divide(index, self.out);
+        let (i, j) = k.divide(tap, self.taps[1].max(1));
+        let (y, x) = (i * self.step[0] + self.first[0], j * self.step[1] + self.first[1]);
+        let row = out.mad(self.kernel[0], y).mad(self.kernel[1], x);
+        let inside: Reg<'k, Pred> = index.lt(self.out * self.taps[0] * self.taps[1]);
+        Part { offset: (row * self.channels).bits_as(), at: None, inside }
+    }
+}

@@ -1,0 +1,119 @@
+//! A convolution's pass as a product on the tensor cores.
+
+use super::gather::{Patches, PhaseWeights};
+use crate::{
+    Kernel, Target, Work,
+    gemm::{Epilogue, Output},
+    ptx::{Asm, F16, F32, Global, Launch, Reg, U32, U64},
+    span::Real,
+    tile::{GatherCopy, Matrix, Place, Product, Source, TileCopy},
+};
+
+/// Where an operand's elements are.
+pub enum Operand {
+    /// Side by side.
+    Matrix(Matrix),
+    /// In patches of images.
+    Patches(Patches),
+    /// In the weights' taps of a phase.
+    PhaseWeights(PhaseWeights),
+}
+
+/// Where the product's rows go.
+pub enum Places {
+    /// One after the other.
+    Rows,
+    /// To the pixels of an image that are `phase` modulo the stride.
+    Phase {
+        /// What the rows count.
+        patches: Patches,
+        /// Height and width of the image.
+        image: [u32; 2],
+        /// The stride.
+        stride: [u32; 2],
+        /// The phase.
+        phase: [u32; 2],
+    },
+}
+
+/// A product of gathered operands.
+pub struct Implicit {
+    /// Its sizes and cut.
+    pub product: Product,
+    /// The rows' operand.
+    pub a: Operand,
+    /// The columns' operand.
+    pub b: Operand,
+    /// Where the rows go.
+    pub places: Places,
+}
+
+impl Implicit {
+    /// The kernel, which must move `bytes` (without what the epilogue and the split add) and do 2mnk operations. Bound by
+    /// the tensor cores where there are many channels, by memory where there are few.
+    pub fn kernel(&self, name: String, bytes: u64, epilogue: Epilogue, target: Target) -> Kernel {
+        let product = self.product;
+        let Product { m, n, k: depth, shape, splits, .. } = product;
+        let parts = if splits > 1 { format!("_split{splits}") } else { String::new() };
+        let name = format!("{name}_t{}x{}x{}{parts}{}", shape.m, shape.n, shape.k, epilogue.name());
+        let launch = Launch::new("conv", name, target).grid(product.grid()).block([shape.threads(), 1, 1]);
+        let [wide_m, wide_n, wide_k] = [m, n, depth].map(u64::from);
+        let work = Work { bytes: bytes + product.workspace(), operations: 2 * wide_m * wide_n * wide_k };
+        let summary = format!(
+            "an implicit product, m {m}, n {n}, k {depth}; tiles of {}×{}×{}, {} stages, k in {splits} parts",
+            shape.m, shape.n, shape.k, shape.stages
+        );
+        Asm::kernel(launch, work, &summary, |k| {
+            let (a, b) = (k.pointer::<F16>("a"), k.pointer::<F16>("b"));
+            let output = Output::parameters(k, epilogue);
+            let workspace = (splits > 1).then(|| k.pointer::<F32>("workspace"));
+            let place = product.place(k);
+            k.step("copies of A and of B");
+            let a = self.a.source(k, a, [shape.m, shape.k], shape.threads(), place.row, &place);
+            let b = self.b.source(k, b, [shape.n, shape.k], shape.threads(), place.column, &place);
+            product.run(k, place, [&*a, &*b], |row, column, sums| match workspace {
+                None => output.store(self.places.row(k, row).mad(n, column), column, sums),
+                Some(parts) => {
+                    let at = place.part.mul_wide(m * n) + row.mad(n, column).to::<U64>();
+                    F32::store(parts.at_wide(at), sums);
+                }
+            });
+        })
+    }
+}
+
+impl Operand {
+    fn source<'k>(
+        &self,
+        k: &'k Asm,
+        pointer: Global<'k, F16>,
+        tile: [u32; 2],
+        threads: u32,
+        outer: Reg<'k, U32>,
+        place: &Place<'k>,
+    ) -> Box<dyn Source<'k> + 'k> {
+        match *self {
+            Self::Matrix(matrix) => Box::new(TileCopy::new(k, matrix, pointer, tile, threads, outer, place)),
+            Self::Patches(patches) => {
+                Box::new(GatherCopy::new(k, patches, pointer, tile, threads, outer, place))
+            }
+            Self::PhaseWeights(weights) => {
+                Box::new(GatherCopy::new(k, weights, pointer, tile, threads, outer, place))
+            }
+        }
+    }
+}
+
+impl Places {
+    /// The row of the output that row `index` of the product is.
+    fn row<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Reg<'k, U32> {
+        match *self {
+            Self::Rows => index,
+            Self::Phase { patches, image, stride, phase } => {
+                let [n, a, b] = patches.pixel(k, index);
+                let (y, x) = (a * stride[0] + phase[0], b * stride[1] + phase[1]);
+                n.mad(image[0], y).mad(image[1], x)
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The gradients, from the last step to the first, but for the sums that [`finish`](super::finish) ends.
+//!
+//! The states of a chunk of steps are made again and held in registers, as many as fit; a sequence of one chunk needs no
+//! more. A longer one is run through once more before, to put down the states with which each chunk begins.
+
+use std::f32::consts::LN_2;
+
+use super::{
+    FAMILY, SelectiveScan,
+    layout::{BLOCK, Chunks, Layout, WARPS, Workspace},
+    thread::{Group, Inputs, Mine, States, Steps, Thread},
+};
+use crate::{
+    Kernel, Target, Work,
+    pointwise::unary::{SILU, SOFTPLUS},
+    ptx::{Asm, F32, Global, Launch, Reg, Shared, U32, Var},
+    span::Real,
+    tile::reduce::Fold,
+};
+
+/// Operations a state and step: those of the forward pass, and ten instructions of which six count two.
+const STATE_OPERATIONS: u64 = 7 + 16;
+
+/// Operations a channel and step: those of the forward pass, and the derivatives.
+const CHANNEL_OPERATIONS: u64 = 12 + 20;
+
+/// The results, in the order of the parameters.
+pub(super) struct Results<'k, T: Real> {
+    pub dy: Global<'k, T>,
+    pub du: Global<'k, T>,
+    pub ddelta: Global<'k, T>,
+    pub dbias: Option<Global<'k, F32>>,
+    /// dA, or dA_log.
+    pub da: Global<'k, F32>,
+    pub db: Global<'k, T>,
+    pub dc: Global<'k, T>,
+    pub dd: Option<Global<'k, F32>>,
+    pub dz: Option<Global<'k, T>>,
+    pub workspace: Global<'k, F32>,
+}
+
+impl<'k, T: Real> Results<'k, T> {
+    /// Declares them, and dy before and the workspace after them.
+    pub fn parameters(k: &'k Asm, spec: &SelectiveScan) -> Self {
+        Self {
+            dy: k.pointer("dy"),
+            du: k.pointer("du"),
+            ddelta: k.pointer("ddelta"),
+            dbias: spec.dt_bias.then(|| k.pointer("dbias")),
+            da: k.pointer(if spec.log_a { "da_log" } else { "da" }),
+            db: k.pointer("db"),
+            dc: k.pointer("dc"),
+            dd: spec.skip.then(|| k.pointer("dd")),
+            dz: spec.gate.then(|| k.pointer("dz")),
+            workspace: k.pointer("workspace"),
+        }
+    }
+}
+
+/// du, ddelta and dz; into the workspace the sums over a block's channels and over a sequence.
+pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target: Target) -> Kernel {
+    let layout = Layout::new::<T>(spec);
+    let launch = Launch::new(FAMILY, spec.name::<T>("backward"), target)
+        .grid([workspace.blocks, spec.batch, 1])
+        .block([BLOCK, 1, 1]);
+    let written = (3 + u64::from(spec.gate)) * spec.elements() * u64::from(T::BYTES);
+    let work = Work {
+        bytes: spec.input_bytes::<T>() + written + workspace.elements() * 4,
+        operations: spec.elements() * (STATE_OPERATIONS * u64::from(spec.states) + CHANNEL_OPERATIONS),
+    };
+    Asm::kernel(launch, work, "the gradients of a selective scan, sums in parts", |k| {
+        let inputs = Inputs::<T>::parameters(k, spec);
+        let results = Results::parameters(k, spec);
+        let thread = Thread::new(k, spec, layout, inputs);
+        Pass::new(thread, results, workspace).run();
+    })
+}
+
+/// What a thread carries from chunk to chunk.
+struct Pass<'k, T: Real> {
+    k: &'k Asm,
+    thread: Thread<'k, T>,
+    results: Results<'k, T>,
+    workspace: Workspace,
+    /// exp(Δ_{t+1}·A)·λ_{t+1} of each state.
+    carried: Vec<Var<'k, F32>>,
+    /// Σ Δ·e of each state.
+    da: Vec<Var<'k, F32>>,
+    /// Σ g·u and Σ ddelta of each channel, over the lane's own steps.
+    dd: Vec<Var<'k, F32>>,
+    dbias: Vec<Var<'k, F32>>,
+    /// The warps' sums over channels, [warps, steps of a chunk, 2N].
+    slots: Shared<'k, F32>,
+}
+
+/// What is kept of a group of steps between its way forth and its way back: little, since registers are short. What u
+/// and delta give otherwise is loaded and computed again.
+struct Passed<'k> {
+    group: Group,
+    dt: Vec<Reg<'k, F32>>,
+    /// The gradient at s.
+    g: Vec<Reg<'k, F32>>,
+}
+
+impl<'k, T: Real> Pass<'k, T> {
+    fn new(thread: Thread<'k, T>, results: Results<'k, T>, workspace: Workspace) -> Self {
+        let k = thread.k;
+        let zeros = |n: u32| (0..n).map(|_| k.var::<F32>(0.0)).collect();
+        let Layout { channels, .. } = thread.layout;
+        let held = thread.layout.held();
+        let slots = k.shared::<F32>(WARPS * workspace.chunks.steps * 2 * thread.spec.states);
+        Self {
+            carried: zeros(held),
+            da: zeros(held),
+            dd: zeros(channels),
+            dbias: zeros(channels),
+            k,
+            thread,
+            results,
+            workspace,
+            slots,
+        }
+    }
+
+    fn run(&self) {
+        let Self { k, thread, workspace, .. } = self;
+        let Chunks { count, steps, last } = workspace.chunks;
+        if count == 1 {
+            self.chunk(k.value(0), last, None);
+        } else {
+            k.step("the states at the beginning of each chunk");
+            self.store_starts();
+            let start = |chunk: Reg<'k, U32>| {
+                let (starts, row) = self.start(chunk - 1);
+                thread.load_matrix(starts, row)
+            };
+            k.step("the last chunk");
+            self.chunk(k.value((count - 1) * steps), last, Some(start(k.value(count - 1))));
+            if count > 2 {
+                k.step("the chunks between, from the last to the first");
+                k.for_range(0, count - 2, 1, |i| {
+                    let chunk = k.value::<U32>(count - 2) - i;
+                    self.chunk(chunk * steps, steps, Some(start(chunk)));
+                });
+            }
+            k.step("the first chunk");
+            self.chunk(k.value(0), steps, None);
+        }
+        k.step("the sums over the sequence");
+        let (sequence, channels) = (thread.sequence, thread.spec.channels);
+        let part = |first: u64| self.results.workspace.plus(first as i64);
+        let row = sequence.mad(channels, thread.channel);
+        let da: Vec<_> = self.da.iter().map(|x| x.get()).collect();
+        thread.store_matrix(part(workspace.a), row, &da);
+        let over_steps = |sums: &[Var<'k, F32>]| -> Vec<_> {
+            sums.iter().map(|x| k.lanes_fold(Fold::Sum, x.get(), 1, thread.layout.lanes)).collect()
+        };
+        if thread.spec.skip {
+            thread.store_row(part(workspace.d).at(sequence * channels), &over_steps(&self.dd));
+        }
+        if thread.spec.dt_bias {
+            thread.store_row(part(workspace.bias).at(sequence * channels), &over_steps(&self.dbias));
+        }
+    }
+
+    /// Where the states before chunk `index` + 1 lie: a matrix, and the row of the thread's first channel.
+    fn start(&self, index: Reg<'k, U32>) -> (Global<'k, F32>, Reg<'k, U32>) {
+        let starts = self.workspace.chunks.count - 1;
+        let row = self.thread.sequence.mad(starts, index).mad(self.thread.spec.channels, self.thread.channel);
+        (self.results.workspace.plus(self.workspace.starts as i64), row)
+    }
+
+    /// Runs forth once and puts down the states before each chunk but the first.
+    fn store_starts(&self) {
+        let Self { k, thread, .. } = self;
+        let Chunks { count, steps, .. } = self.workspace.chunks;
+        let h: Vec<_> = (0..thread.layout.held()).map(|_| k.var::<F32>(0.0)).collect();
+        k.for_range(0, count - 1, 1, |index| {
+            let at = thread.steps_from((thread.sequence * thread.spec.length) + index * steps);
+            let mut states = Some(h.iter().map(|h| h.get()).collect());
+            for group in thread.groups(steps) {
+                let mine = thread.mine(&at, group);
+                for j in 0..group.count {
+                    states = thread.advance(&states, &mine, j, &thread.b(&at, group.first + j));
+                }
+            }
+            let states = states.unwrap_or_default();
+            let (starts, row) = self.start(index);
+            thread.store_matrix(starts, row, &states);
+            h.iter().zip(states).for_each(|(h, x)| h.set(x));
+        });
+    }
+
+    /// `steps` steps from step `first` on, forth and back, from the states `start` on.
+    fn chunk(&self, first: Reg<'k, U32>, steps: u32, start: States<'k>) {
+        let Self { k, thread, results, .. } = self;
+        let row = thread.sequence.mad(thread.spec.length, first);
+        let at = thread.steps_from(row);
+        let channels = thread.spec.channels;
+        let dy = thread.wide(results.dy, row, channels);
+        let dz = results.dz.map(|dz| thread.wide(dz, row, thread.spec.z_row));
+        k.step("forth: the states before each step, and the last ones");
+        let mut history = vec![start];
+        let mut passed = Vec::new();
+        for group in thread.groups(steps) {
+            passed.push(self.forth(&at, group, dy, dz, &mut history));
+        }
+        let du = thread.wide(results.du, row, channels);
+        let ddelta = thread.wide(results.ddelta, row, channels);
+        for passed in passed.iter().rev() {
+            k.step(&format!("back: {} steps to {}", passed.group.count, passed.group.first));
+            self.back(&at, passed, &history, [du, ddelta]);
+        }
+        k.step("the warps' sums over channels");
+        self.store_sums(first, steps);
+    }
+
+    /// Adds the states after each of a group's steps to the history; with a gate, writes dz.
+    fn forth(
+        &self,
+        at: &Steps<'k, T>,
+        group: Group,
+        dy: Global<'k, T>,
+        dz: Option<Global<'k, T>>,
+        history: &mut Vec<States<'k>>,
+    ) -> Passed<'k> {
+        let Self { k, thread, .. } = self;
+        let (mine, z) = (thread.mine(at, group), thread.z(at, group));
+        let dy = thread.load(dy, thread.spec.channels, group);
+        let mut own = Vec::new();
+        for j in 0..group.count {
+            let step = group.first + j;
+            let h = thread.advance(&history[step as usize], &mine, j, &thread.b(at, step));
+            if z.is_some() {
+                own.push(thread.own_output(&h, &thread.c(at, step)));
+            }
+            history.push(h);
+        }
+        let (Some(z), Some(dz)) = (z, dz) else { return Passed { group, dt: mine.dt, g: dy } };
+        let s = thread.output(&own, &mine);
+        let slopes = z.iter().map(|&z| (SILU.derivative)(k, z));
+        let values: Vec<_> = dy.iter().zip(s).zip(slopes).map(|((&dy, s), slope)| dy * s * slope).collect();
+        thread.store(dz, thread.spec.z_row, group, &values);
+        let g = dy.iter().zip(&z).map(|(&dy, &z)| dy * (SILU.value)(k, z)).collect();
+        Passed { group, dt: mine.dt, g }
+    }
+
+    /// The gradients of a group's steps, from the last one to the first.
+    fn back(
+        &self,
+        at: &Steps<'k, T>,
+        passed: &Passed<'k>,
+        history: &[States<'k>],
+        [du, ddelta]: [Global<'k, T>; 2],
+    ) {
+        let Self { k, thread, .. } = self;
+        let Passed { group, dt, g } = passed;
+        let u = thread.u(at, *group);
+        let mine = Mine::new(dt.clone(), u);
+        // Σ_n λ·B and Σ_n A·log₂ e·e of each step.
+        let (mut lambda_b, mut a_e) = (Vec::new(), Vec::new());
+        for j in (0..group.count).rev() {
+            let step = group.first + j;
+            let (own_lambda_b, own_a_e) =
+                self.step_back(at, (&mine, g), (j, step), &history[step as usize..]);
+            lambda_b.insert(0, own_lambda_b);
+            a_e.insert(0, own_a_e);
+        }
+        let (lambda_b, a_e) = (thread.over_states(&lambda_b), thread.over_states(&a_e));
+        let slopes = thread.spec.softplus.then(|| {
+            let x = thread.delta(at, *group);
+            x.into_iter().map(|x| (SOFTPLUS.derivative)(k, x)).collect::<Vec<_>>()
+        });
+        let (mut du_values, mut ddelta_values) = (Vec::new(), Vec::new());
+        for (c, (lambda_b, a_e)) in lambda_b.into_iter().zip(a_e).enumerate() {
+            let through_states = mine.dt[c] * lambda_b;
+            du_values.push(if thread.spec.skip {
+                thread.d[c].mad(g[c], through_states)
+            } else {
+                through_states
+            });
+            let ddt = a_e.mad(LN_2, mine.u[c] * lambda_b);
+            let ddelta = slopes.as_ref().map_or(ddt, |slopes| ddt * slopes[c]);
+            ddelta_values.push(ddelta);
+            self.dd[c].add_product(g[c], mine.u[c]);
+            self.dbias[c].add(ddelta);
+        }
+        thread.store(du, thread.spec.channels, *group, &du_values);
+        thread.store(ddelta, thread.spec.channels, *group, &ddelta_values);
+    }
+
+    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Gives Σ_n λ·B and
+    /// Σ_n A·log₂ e·e of each channel, over the thread's own states.
+    fn step_back(
+        &self,
+        at: &Steps<'k, T>,
+        (mine, g): (&Mine<'k>, &[Reg<'k, F32>]),
+        (j, step): (u32, u32),
+        history: &[States<'k>],
+    ) -> (Vec<Reg<'k, F32>>, Vec<Reg<'k, F32>>) {
+        let Self { k, thread, .. } = self;
+        let [dt, dtu, g] = [&mine.dt, &mine.dtu, g].map(|x| thread.at_step(x, j));
+        let (b, c) = (thread.b(at, step), thread.c(at, step));
+        let zeros = |n: u32| (0..n).map(|_| k.var::<F32>(0.0)).collect::<Vec<_>>();
+        let Layout { channels, states, .. } = thread.layout;
+        let (lambda_b, a_e) = (zeros(channels), zeros(channels));
+        let (db, dc) = (zeros(states), zeros(states));
+        let (before, after) = (&history[0], history[1].as_deref().unwrap_or_default());
+        for (channel, s, i) in thread.each_state() {
+            let lambda = g[channel].mad(c[s], self.carried[i]);
+            dc[s].add_product(g[channel], after[i]);
+            db[s].add_product(lambda, dtu[channel]);
+            lambda_b[channel].add_product(lambda, b[s]);
+            // Before the first step of all there is neither a state nor anyone to carry to.
+            if let Some(before) = before {
+                let carried = lambda * thread.decay(dt[channel], i);
+                let e = carried * before[i];
+                self.da[i].add_product(dt[channel], e);
+                a_e[channel].add_product(thread.a[i], e);
+                self.carried[i].set(carried);
+            }
+        }
+        let get = |sums: Vec<Var<'k, F32>>| sums.into_iter().map(|x| x.get()).collect::<Vec<_>>();
+        self.fold_channels(step, &[get(db), get(dc)].concat());
+        (get(lambda_b), get(a_e))
+    }
+
+    /// Adds a step's dB and dC up over the warp's channels and leaves them in the warp's slots.
+    fn fold_channels(&self, step: u32, values: &[Reg<'k, F32>]) {
+        let Self { k, thread, .. } = self;
+        let Layout { states, lanes, .. } = thread.layout;
+        let n = thread.spec.states;
+        let (neighbours, count) = (32 / lanes, 2 * states);
+        let sums = k.lanes_scatter(values, lanes, 32);
+        let (channel, _) = k.divide(k.lane(), lanes);
+        let (number, copy) = k.divide(channel, (neighbours / count).max(1));
+        let (warp, _) = k.divide(k.thread(0), 32);
+        let slots = self.slots.at(warp * (self.workspace.chunks.steps * 2 * n)).plus((step * 2 * n).into());
+        for (i, sum) in (0..).zip(&sums) {
+            // All dB come before all dC, there as here.
+            let (is_c, s) = k.divide(number.mad(sums.len() as u32, k.value(i)), states);
+            let state = thread.state + s;
+            let kept = copy.eq(0) & state.lt(n);
+            k.when(kept, || slots.at(is_c.mad(n, state)).store(*sum));
+        }
+    }
+
+    /// Adds the slots of the block's warps up, in order, for `steps` steps from step `first` on.
+    fn store_sums(&self, first: Reg<'k, U32>, steps: u32) {
+        let Self { k, thread, workspace, .. } = self;
+        let row = 2 * thread.spec.states;
+        let block = thread.sequence.mad(workspace.blocks, k.block(0));
+        let to = self.results.workspace.plus(workspace.bc as i64);
+        let to = to.at(block.mad(thread.spec.length, first) * row);
+        k.barrier();
+        k.for_range(k.thread(0), steps * row, BLOCK, |i| {
+            let slots = self.slots.at(i);
+            let warps = (0..WARPS).map(|w| slots.plus((w * workspace.chunks.steps * row).into()).load());
+            if let Some(sum) = warps.reduce(|a, b| a + b) {
+                to.at(i).store(sum);
+            }
+        });
+        k.barrier();
+    }
+}

@@ -1,0 +1,78 @@
+//! The outputs, from the first step to the last.
+
+use super::{
+    FAMILY, SelectiveScan,
+    layout::{BLOCK, Chunks, Layout},
+    thread::{Inputs, States, Thread},
+};
+use crate::{
+    Kernel, Target, Work,
+    pointwise::unary::SILU,
+    ptx::{Asm, F32, Global, Launch, Reg, U32, Var},
+    span::Real,
+};
+
+/// Operations a state and step: Δ·A, exp, Δ·u·B, and two fused multiply-adds.
+const STATE_OPERATIONS: u64 = 7;
+
+/// Operations a channel and step, of the softplus, Δ·u, the skip and the gate.
+const CHANNEL_OPERATIONS: u64 = 12;
+
+/// y [B, L, D].
+pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
+    let layout = Layout::new::<T>(spec);
+    let launch = Launch::new(FAMILY, spec.name::<T>("forward"), target)
+        .grid([layout.blocks(spec.channels), spec.batch, 1])
+        .block([BLOCK, 1, 1]);
+    let work = Work {
+        bytes: spec.input_bytes::<T>() + spec.elements() * u64::from(T::BYTES),
+        operations: spec.elements() * (STATE_OPERATIONS * u64::from(spec.states) + CHANNEL_OPERATIONS),
+    };
+    let summary = "h = exp(Δ·A)·h + Δ·u·B, y = (C·h + D·u)·silu(z) where they are fused";
+    Asm::kernel(launch, work, summary, |k| {
+        let inputs = Inputs::parameters(k, spec);
+        let y = k.pointer::<T>("y");
+        let thread = Thread::new(k, spec, layout, inputs);
+        let row = thread.sequence * spec.length;
+        let Chunks { count, steps, last } = Chunks::forward(spec.length, layout);
+        if count == 1 {
+            chunk(&thread, y, row, last, None);
+            return;
+        }
+        let h: Vec<_> = (0..layout.held()).map(|_| k.var::<F32>(0.0)).collect();
+        let get = || Some(h.iter().map(|h| h.get()).collect());
+        let set = |states: States| {
+            h.iter().zip(states.unwrap_or_default()).for_each(|(h, x): (&Var<F32>, _)| h.set(x))
+        };
+        k.for_range(0, (count - 1) * steps, steps, |first| set(chunk(&thread, y, row + first, steps, get())));
+        chunk(&thread, y, row + (count - 1) * steps, last, get());
+    })
+}
+
+/// `steps` steps from row `row` of [B·L] on; the states after them.
+fn chunk<'k, T: Real>(
+    thread: &Thread<'k, T>,
+    y: Global<'k, T>,
+    row: Reg<'k, U32>,
+    steps: u32,
+    mut h: States<'k>,
+) -> States<'k> {
+    let (k, at) = (thread.k, thread.steps_from(row));
+    let y = thread.wide(y, row, thread.spec.channels);
+    for group in thread.groups(steps) {
+        k.step(&format!("{} steps from {} on", group.count, group.first));
+        let (mine, z) = (thread.mine(&at, group), thread.z(&at, group));
+        let mut own = Vec::new();
+        for j in 0..group.count {
+            let step = group.first + j;
+            h = thread.advance(&h, &mine, j, &thread.b(&at, step));
+            own.push(thread.own_output(&h, &thread.c(&at, step)));
+        }
+        let mut values = thread.output(&own, &mine);
+        if let Some(z) = z {
+            values = values.into_iter().zip(z).map(|(s, z)| s * (SILU.value)(k, z)).collect();
+        }
+        thread.store(y, thread.spec.channels, group, &values);
+    }
+    h
+}

@@ -1,0 +1,140 @@
+//! Who has what: channels and states over threads, steps over chunks, parts over the workspace.
+
+use super::SelectiveScan;
+use crate::span::Real;
+
+/// Warps of a block.
+pub(super) const WARPS: u32 = 4;
+
+/// Threads of a block.
+pub(super) const BLOCK: u32 = 32 * WARPS;
+
+/// Bytes of a sector, the least that memory moves.
+const SECTOR: u32 = 32;
+
+/// How many channels and states a thread has, and how many lanes share a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Channels of a thread, side by side.
+    pub channels: u32,
+    /// States of a thread in each of its channels: a power of two.
+    pub states: u32,
+    /// Lanes that share its channels, a power of two; states beyond N are zeros.
+    pub lanes: u32,
+}
+
+impl Layout {
+    /// Four states a lane, or as many as leave no channel without a lane; two channels where one would make the warp's
+    /// accesses narrower than a sector.
+    pub fn new<T: Real>(spec: &SelectiveScan) -> Self {
+        let states = spec.states.div_ceil(32).max(4).min(spec.states).next_power_of_two();
+        let lanes = spec.states.div_ceil(states).next_power_of_two();
+        let narrow = 32 / lanes * T::BYTES < SECTOR;
+        let even = spec.channels.is_multiple_of(2) && spec.z_row.is_multiple_of(2);
+        Self { channels: if narrow && even { 2 } else { 1 }, states, lanes }
+    }
+
+    /// Channels of a warp.
+    pub fn warp_channels(self) -> u32 {
+        32 / self.lanes * self.channels
+    }
+
+    /// Channels of a block.
+    pub fn block_channels(self) -> u32 {
+        WARPS * self.warp_channels()
+    }
+
+    /// Blocks that have all channels of a sequence.
+    pub fn blocks(self, channels: u32) -> u32 {
+        channels.div_ceil(self.block_channels())
+    }
+
+    /// States of a thread, over its channels.
+    pub fn held(self) -> u32 {
+        self.channels * self.states
+    }
+}
+
+/// A sequence cut into chunks of steps that are unrolled: all but the last have `steps`, the last has `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chunks {
+    /// Chunks.
+    pub count: u32,
+    /// Steps of all but the last one.
+    pub steps: u32,
+    /// Steps of the last one.
+    pub last: u32,
+}
+
+impl Chunks {
+    /// Chunks of `most` steps or fewer, about as long as each other and made of whole groups of `group` where they can.
+    pub fn new(length: u32, most: u32, group: u32) -> Self {
+        let even = length.div_ceil(length.div_ceil(most));
+        let grouped = even.next_multiple_of(group);
+        let steps = if grouped <= most { grouped.min(length) } else { even };
+        let count = length.div_ceil(steps);
+        Self { count, steps, last: length - (count - 1) * steps }
+    }
+
+    /// For the forward pass: short enough that the text stays small, long enough for loads to run ahead.
+    pub fn forward(length: u32, layout: Layout) -> Self {
+        Self::new(length, 24 / layout.channels, layout.lanes)
+    }
+
+    /// For the backward pass, which holds all states of a chunk in registers: 96 of them where that is the whole
+    /// sequence, otherwise 64, since what is carried over takes registers too.
+    pub fn backward(length: u32, layout: Layout) -> Self {
+        let most = |registers: u32| (registers / layout.held()).min(24);
+        let whole = length <= most(96);
+        Self::new(length, most(if whole { 96 } else { 64 }), layout.lanes)
+    }
+}
+
+/// Where the workspace's parts begin, in f32 elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Workspace {
+    /// Chunks of the backward pass.
+    pub chunks: Chunks,
+    /// Blocks of channels.
+    pub blocks: u32,
+    /// Sums over a block's channels: [B, blocks, L, 2N], a step's dB and then its dC.
+    pub bc: u64,
+    /// Sums over a sequence: dA [B, D, N],
+    pub a: u64,
+    /// dD [B, D],
+    pub d: u64,
+    /// dbias [B, D].
+    pub bias: u64,
+    /// The states at the beginning of all chunks but the first: [B, chunks − 1, D, N].
+    pub starts: u64,
+    end: u64,
+}
+
+impl Workspace {
+    /// Of a scan whose sizes have been checked, but for this one.
+    pub fn new(spec: &SelectiveScan, layout: Layout) -> Self {
+        let chunks = Chunks::backward(spec.length, layout);
+        let blocks = layout.blocks(spec.channels);
+        let [batch, length, channels, states] =
+            [spec.batch, spec.length, spec.channels, spec.states].map(u64::from);
+        let mut end = 0u64;
+        // Each part begins at a sector.
+        let mut part = |sizes: [u64; 3]| {
+            let begin = end;
+            let elements = sizes.into_iter().fold(batch, u64::saturating_mul);
+            end = end.saturating_add(elements.saturating_add(7) / 8 * 8);
+            begin
+        };
+        let bc = part([blocks.into(), length, 2 * states]);
+        let a = part([channels, states, 1]);
+        let d = part([channels, u64::from(spec.skip), 1]);
+        let bias = part([channels, u64::from(spec.dt_bias), 1]);
+        let starts = part([u64::from(chunks.count - 1), channels, states]);
+        Self { chunks, blocks, bc, a, d, bias, starts, end }
+    }
+
+    /// Elements of all of it.
+    pub fn elements(self) -> u64 {
+        self.end
+    }
+}

@@ -1,0 +1,41 @@
+//! One chunk of 16 bytes on its way from global to shared memory.
+
+use super::shared::CHUNK;
+use crate::ptx::{Asm, F16, F16x2, Global, Pred, Reg, Shared, U16, U32};
+
+/// Elements that one asynchronous copy can take of rows whose starts and runs are multiples of `run` elements: 8, 4 or 2; 1
+/// where none can.
+pub(super) fn granule(run: u32) -> u32 {
+    1 << run.trailing_zeros().min(3)
+}
+
+/// Starts the copy of a granule's elements, of which those past `bytes` become zeros.
+pub(super) fn copy_granule<'k>(
+    asm: &'k Asm,
+    granule: u32,
+    to: Shared<'k, F16>,
+    from: Global<'k, F16>,
+    bytes: Reg<'k, U32>,
+) {
+    match granule {
+        CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
+        _ => asm.copy_async_small(to, from, granule * 2, bytes),
+    }
+}
+
+/// Copies a chunk whose elements no asynchronous copy can take: one by one into registers, together into shared memory.
+/// `element` says where the j-th lies, and whether it is inside; those outside become zeros.
+pub(super) fn copy_elements<'k>(
+    asm: &'k Asm,
+    to: Shared<'k, F16>,
+    element: impl Fn(u32) -> (Global<'k, F16>, Reg<'k, Pred>),
+) {
+    let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
+        let (from, inside) = element(j as u32);
+        let half = asm.var::<U16>(0u16);
+        asm.when(inside, || half.set(from.cast::<U16>().load()));
+        half.get().bits_as::<F16>()
+    });
+    let pair = |i: usize| asm.pair([halves[2 * i], halves[2 * i + 1]]);
+    to.cast::<F16x2>().store_vector([pair(0), pair(1), pair(2), pair(3)]);
+}

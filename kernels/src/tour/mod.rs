@@ -1,0 +1,188 @@
+//! A tour of the assembler: kernels of one warp that pass every instruction it can write, each with the value that it must
+//! give. They are what an assembler, an emulator or a GPU is tried with; they compute nothing that a model needs.
+//!
+//! | file | instructions |
+//! | --- | --- |
+//! | [`integers`] | integer arithmetic, comparisons, bits |
+//! | [`floats`] | the same for floats, and functions |
+//! | [`conversions`] | between all numbers, with every rounding |
+//! | [`memory`] | loads, stores, hints, atomics, parameters |
+//! | [`together`] | control flow, shuffles, votes, barriers |
+//! | [`tiles`] | asynchronous copies, `ldmatrix`, `mma` |
+
+mod conversions;
+mod floats;
+mod integers;
+mod memory;
+mod tiles;
+mod together;
+mod word;
+
+use std::cell::RefCell;
+
+pub use conversions::conversions;
+pub use floats::floats;
+pub use integers::integers;
+pub use memory::memory;
+pub use tiles::tiles;
+pub use together::together;
+pub use word::Word;
+
+use crate::{
+    Kernel, Target, Work,
+    ptx::{Asm, Global, Launch, Pred, Reg, U32, U64},
+};
+
+/// Threads of every tour: one warp.
+pub const LANES: u32 = 32;
+
+/// A float's value from its bits.
+type FromBits = fn(u64) -> f64;
+
+/// An instruction of a tour, and what each lane must get from it.
+#[derive(Debug, Clone)]
+struct Stop {
+    what: String,
+    /// The value's bits, a lane each.
+    expected: Vec<u64>,
+    /// Bytes of a value.
+    bytes: usize,
+    /// A float's value from its bits, and the relative error that an approximation may have.
+    float: Option<(FromBits, f64)>,
+}
+
+/// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`Tour::numbers`].
+#[derive(Debug, Clone)]
+pub struct Tour {
+    /// One warp.
+    pub kernel: Kernel,
+    /// What the first parameter points at.
+    pub input: Vec<u8>,
+    /// The 32-bit parameters after the output.
+    pub numbers: Vec<u32>,
+    stops: Vec<Stop>,
+}
+
+/// Every tour for a target.
+pub fn tours(target: Target) -> Vec<Tour> {
+    [integers, floats, conversions, memory, together, tiles].map(|tour| tour(target)).into()
+}
+
+/// The kernels of the tours.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    tours(target).into_iter().map(|tour| tour.kernel).collect()
+}
+
+impl Tour {
+    /// Bytes of the output: 8 a lane and stop.
+    pub fn output_bytes(&self) -> usize {
+        self.stops.len() * LANES as usize * 8
+    }
+
+    /// Compares an output with what the instructions must give. NaNs are equal whatever their payload.
+    ///
+    /// # Errors
+    /// The first instruction that gave something else, in words.
+    pub fn check(&self, output: &[u8]) -> Result<(), String> {
+        let name = &self.kernel.name;
+        if output.len() != self.output_bytes() {
+            return Err(format!("{name}: an output of {} bytes, not {}", output.len(), self.output_bytes()));
+        }
+        let slots = output.chunks_exact(LANES as usize * 8);
+        for (stop, slots) in self.stops.iter().zip(slots) {
+            for (lane, (slot, &want)) in slots.chunks_exact(8).zip(&stop.expected).enumerate() {
+                let mut word = [0; 8];
+                word[..stop.bytes].copy_from_slice(&slot[..stop.bytes]);
+                let got = u64::from_le_bytes(word);
+                if got == want {
+                    continue;
+                }
+                let near = stop.float.is_some_and(|(value, relative)| {
+                    let (got, want) = (value(got), value(want));
+                    got.is_nan() && want.is_nan() || (got - want).abs() <= relative * want.abs()
+                });
+                // +0 and −0 have the same value and are not the same.
+                if !near || want << (64 - 8 * stop.bytes) << 1 == 0 {
+                    return Err(format!("{name}: {}, lane {lane}: {got:#x}, not {want:#x}", stop.what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Notes {
+    input: Vec<u8>,
+    stops: Vec<Stop>,
+}
+
+/// What shows the way: gives inputs and takes results.
+struct Guide<'k> {
+    k: &'k Asm,
+    /// The lane's first word of the input and of the output.
+    input: Global<'k, U64>,
+    output: Global<'k, U64>,
+    lane: Reg<'k, U32>,
+    notes: &'k RefCell<Notes>,
+}
+
+impl<'k> Guide<'k> {
+    /// A value a lane, read from memory, so that nothing can be computed ahead.
+    fn give<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Reg<'k, T> {
+        self.input_slot::<T>(value).load()
+    }
+
+    /// Where the values lie instead, 8 bytes apart.
+    fn input_slot<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Global<'k, T> {
+        let mut notes = self.notes.borrow_mut();
+        let at = notes.input.len() as i64;
+        (0..LANES).for_each(|lane| notes.input.extend(T::bits(value(lane)).to_le_bytes()));
+        self.input.plus_bytes(at).cast()
+    }
+
+    /// The next place of the output, 8 bytes of each lane, whose content `what` must make `expected`.
+    fn output_slot<T: Word>(
+        &self,
+        what: &str,
+        relative: f64,
+        expected: impl Fn(u32) -> T::Host,
+    ) -> Global<'k, T> {
+        let mut notes = self.notes.borrow_mut();
+        let at = notes.stops.len() as i64 * i64::from(LANES) * 8;
+        notes.stops.push(Stop {
+            what: what.to_owned(),
+            expected: (0..LANES).map(|lane| T::bits(expected(lane))).collect(),
+            bytes: T::BYTES as usize,
+            float: T::VALUE.map(|value| (value, relative)),
+        });
+        self.output.plus_bytes(at).cast()
+    }
+
+    /// Stores a result that must be `expected` to the bit.
+    fn check<T: Word>(&self, what: &str, got: Reg<'k, T>, expected: impl Fn(u32) -> T::Host) {
+        self.output_slot::<T>(what, 0.0, expected).store(got);
+    }
+
+    /// Stores a result that may have a relative error.
+    fn near<T: Word>(&self, what: &str, got: Reg<'k, T>, relative: f64, expected: impl Fn(u32) -> T::Host) {
+        self.output_slot::<T>(what, relative, expected).store(got);
+    }
+
+    /// Stores a condition, as 1 or 0.
+    fn holds(&self, what: &str, got: Reg<'k, Pred>, expected: impl Fn(u32) -> bool) {
+        self.check(what, self.k.select::<U32>(got, 1, 0), |lane| expected(lane).into());
+    }
+}
+
+/// A tour: its name, its numbers, and what is passed.
+fn tour(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'k> Fn(&Guide<'k>)) -> Tour {
+    let notes = RefCell::new(Notes::default());
+    let launch = Launch::new("tour", format!("tour_{name}"), target).block([LANES, 1, 1]);
+    let kernel = Asm::kernel(launch, Work::default(), &format!("{name}, each with its result"), |k| {
+        let (input, output, lane) = (k.pointer::<U64>("x"), k.pointer::<U64>("y"), k.thread(0));
+        body(&Guide { k, input: input.at(lane), output: output.at(lane), lane, notes: &notes });
+    });
+    let Notes { input, stops } = notes.into_inner();
+    Tour { kernel, input, numbers, stops }
+}

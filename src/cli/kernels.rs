@@ -1,0 +1,291 @@
+//! `kernels`: the GPU kernels, what they use and do, their text, and what `ptxas` makes of it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use rayon::prelude::*;
+use serde::Serialize;
+use ssmv_kernels::{Kernel, Target, catalogue};
+
+use super::{Table, Ui, files, thousands};
+use crate::kernels::{Ptxas, Resources, TABLE_PATH, Usage};
+use crate::{Error, Result};
+
+/// Arguments of `kernels`.
+#[derive(Args, Clone, Debug)]
+pub struct KernelsArgs {
+    /// GPUs that the kernels are for
+    #[arg(long, default_value_t, value_enum)]
+    pub target: Targets,
+    /// Only kernels whose family or name has TEXT in it
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Write the kernels' PTX into a folder, a file a kernel
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "ptxas"])]
+    pub dump: Option<PathBuf>,
+    /// Write into a folder that is not empty
+    #[arg(long, requires = "dump")]
+    pub force: bool,
+    /// Assemble the kernels with NVIDIA's ptxas; spills and local memory are failures
+    #[arg(long, value_name = "PATH")]
+    pub ptxas: Option<PathBuf>,
+    /// Compare what ptxas says with the table that comes with the program
+    #[arg(long, requires = "ptxas")]
+    pub check: bool,
+    /// Renew that table (kernels/ptx/resources.tsv, from the repository's root) for all targets
+    #[arg(long, requires = "ptxas", conflicts_with_all = ["check", "filter"])]
+    pub update: bool,
+}
+
+/// The choices of `--target`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Targets {
+    /// A100 and everything later
+    #[default]
+    #[value(name = "sm_80")]
+    Sm80,
+    /// H100 and H200
+    #[value(name = "sm_90a")]
+    Sm90a,
+    /// Both
+    #[value(name = "all")]
+    All,
+}
+
+impl Targets {
+    fn list(self) -> &'static [Target] {
+        match self {
+            Self::Sm80 => &[Target::Sm80],
+            Self::Sm90a => &[Target::Sm90a],
+            Self::All => &Target::ALL,
+        }
+    }
+}
+
+/// Examples for the help.
+pub const EXAMPLES: &str = "\
+Registers are those of the ptxas that last checked the kernel; `-` where none did. Bytes and operations are the least
+that a launch must move and do.
+
+Examples:
+  ssmv-raw kernels
+  ssmv-raw kernels --filter silu --target sm_90a --json
+  ssmv-raw kernels --target all --dump ptx
+  ssmv-raw kernels --target all --ptxas /usr/local/cuda/bin/ptxas --check";
+
+/// Lists, writes or checks the kernels.
+pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
+    let targets = if args.update { Targets::All } else { args.target };
+    let kernels = select(targets, args.filter.as_deref())?;
+    match (&args.dump, &args.ptxas) {
+        (Some(folder), _) => dump(&kernels, folder, args.force, ui),
+        (None, Some(path)) => assemble(&kernels, &Ptxas::open(path)?, args, ui),
+        (None, None) => list(&kernels, args.json, ui),
+    }
+}
+
+/// The kernels of some targets whose family or name has `filter` in it.
+fn select(targets: Targets, filter: Option<&str>) -> Result<Vec<Kernel>> {
+    let mut all: Vec<_> = targets.list().iter().flat_map(|&target| catalogue(target)).collect();
+    // Some families take turns in the catalogue.
+    all.sort_by_key(|kernel| (kernel.target, kernel.family));
+    let Some(filter) = filter else {
+        return Ok(all);
+    };
+    let mut families: Vec<_> = all.iter().map(|kernel| kernel.family).collect();
+    families.dedup();
+    let found: Vec<_> = all.into_iter().filter(|kernel| is_asked_for(kernel, filter)).collect();
+    if found.is_empty() {
+        let families = families.join(", ");
+        return Err(Error::Usage(format!(
+            "--filter {filter}: no kernel's name has it; the families are {families}"
+        )));
+    }
+    Ok(found)
+}
+
+fn is_asked_for(kernel: &Kernel, filter: &str) -> bool {
+    kernel.family.contains(filter) || kernel.name.contains(filter)
+}
+
+/// A kernel as the list has it.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    family: &'a str,
+    target: &'a str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    /// A thread's; `None` where no ptxas has seen the kernel.
+    registers: Option<u32>,
+    /// Bytes a block, static and dynamic.
+    shared: u32,
+    bytes: u64,
+    operations: u64,
+    /// Operations a byte.
+    intensity: Option<f64>,
+}
+
+impl<'a> Row<'a> {
+    fn new(kernel: &'a Kernel, table: &Resources) -> Self {
+        let work = kernel.work;
+        Self {
+            name: &kernel.name,
+            family: kernel.family,
+            target: kernel.target.name(),
+            grid: kernel.grid,
+            block: kernel.block,
+            registers: table.registers(&kernel.name, kernel.target),
+            shared: kernel.shared + kernel.static_shared,
+            bytes: work.bytes,
+            operations: work.operations,
+            intensity: (work.bytes > 0).then(|| work.operations as f64 / work.bytes as f64),
+        }
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let block: u32 = self.block.iter().product();
+        let grid: Vec<_> = self.grid.iter().map(u32::to_string).collect();
+        [
+            format!("  {}", self.name),
+            grid.join("×"),
+            block.to_string(),
+            self.registers.map_or("-".to_owned(), |n| n.to_string()),
+            thousands(self.shared.into()),
+            thousands(self.bytes),
+            thousands(self.operations),
+            self.intensity.map_or("-".to_owned(), |x| format!("{x:.2}")),
+        ]
+    }
+}
+
+const HEADINGS: [&str; 8] =
+    ["kernel", "grid", "threads", "registers", "shared, B", "bytes", "operations", "operations a byte"];
+
+fn list(kernels: &[Kernel], json: bool, ui: &Ui) -> Result<()> {
+    let table = Resources::built_in();
+    let rows: Vec<_> = kernels.iter().map(|kernel| Row::new(kernel, &table)).collect();
+    if json {
+        return ui.json(&rows);
+    }
+    grouped(&HEADINGS, rows.iter().map(|row| (row.family, row.target, row.cells().to_vec())), ui)
+}
+
+/// Prints rows under a line for each family and target.
+fn grouped<'a>(
+    headings: &[&str],
+    rows: impl Iterator<Item = (&'a str, &'a str, Vec<String>)>,
+    ui: &Ui,
+) -> Result<()> {
+    let mut table = Table::new(headings);
+    let mut group = None;
+    for (family, target, cells) in rows {
+        if group.replace((family, target)) != Some((family, target)) {
+            table.row([format!("{family} ({target})")]);
+        }
+        table.row(cells);
+    }
+    ui.table(&table)
+}
+
+/// Writes the kernels' text into a folder.
+fn dump(kernels: &[Kernel], folder: &Path, force: bool, ui: &Ui) -> Result<()> {
+    files::must_be_free(folder, force)?;
+    std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
+    for kernel in kernels {
+        let path = folder.join(format!("{}.{}.ptx", kernel.name, kernel.target));
+        files::write_whole(&path, kernel.ptx.as_bytes())?;
+    }
+    ui.note(&format!("wrote {} kernels into {}", kernels.len(), folder.display()));
+    Ok(())
+}
+
+/// A kernel and what `ptxas` made of it.
+#[derive(Serialize)]
+struct Assembled<'a> {
+    name: &'a str,
+    family: &'a str,
+    target: &'a str,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// Assembles the kernels, prints what they use, and fails on spills, local memory and errors.
+fn assemble(kernels: &[Kernel], ptxas: &Ptxas, args: &KernelsArgs, ui: &Ui) -> Result<()> {
+    let results: Vec<_> = kernels.par_iter().map(|kernel| ptxas.assemble(kernel)).collect();
+    let mut now = Resources::new(ptxas.version());
+    let (mut rows, mut faults) = (Vec::new(), Vec::new());
+    for (kernel, result) in kernels.iter().zip(results) {
+        let Kernel { name, family, target, .. } = kernel;
+        match result {
+            Ok(usage) => {
+                faults.extend(usage.fault().map(|fault| format!("{name} ({target}): {fault}")));
+                now.set(name, *target, &usage);
+                rows.push(Assembled { name, family, target: target.name(), usage });
+            }
+            Err(e) => faults.push(e.to_string()),
+        }
+    }
+    if args.json {
+        ui.json(&rows)?;
+    } else {
+        let cells = |Assembled { name, usage: u, .. }: &Assembled| {
+            let numbers =
+                [u.registers, u.barriers, u.shared, u.stack + u.local, u.spill_stores + u.spill_loads];
+            std::iter::once(format!("  {name}")).chain(numbers.map(|n| thousands(n.into()))).collect()
+        };
+        let headings = ["kernel", "registers", "barriers", "shared, B", "local, B", "spills, B"];
+        grouped(&headings, rows.iter().map(|row| (row.family, row.target, cells(row))), ui)?;
+    }
+    if let Some(first) = faults.first() {
+        faults.iter().skip(1).for_each(|fault| ui.warn(fault));
+        let (failed, all) = (faults.len(), kernels.len());
+        return Err(Error::Failure(format!("{first}; {failed} of {all} kernels failed under ptxas")));
+    }
+    ui.note(&format!(
+        "{} kernels assembled by ptxas {}; no spills, no local memory",
+        kernels.len(),
+        ptxas.version()
+    ));
+    match (args.check, args.update) {
+        (true, _) => compare(&now, args, ui),
+        (_, true) => update(&now, ui),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where the table that comes with the program says other than `now`.
+fn compare(now: &Resources, args: &KernelsArgs, ui: &Ui) -> Result<()> {
+    let table = Resources::built_in();
+    let renew = "renew it with --update";
+    if table.version != now.version {
+        let (old, new) = (&table.version, &now.version);
+        return Err(Error::Failure(format!(
+            "{TABLE_PATH} is of ptxas {old}, this is {new}: take that one, or {renew}"
+        )));
+    }
+    let filter = args.filter.as_deref().unwrap_or("");
+    let concerns = |name: &str, target| args.target.list().contains(&target) && name.contains(filter);
+    let differences = table.differences(now, concerns);
+    let Some(first) = differences.first() else {
+        ui.note(&format!("as {TABLE_PATH} has it"));
+        return Ok(());
+    };
+    for other in differences.iter().skip(1) {
+        ui.warn(&format!("{} ({}): {}", other.kernel, other.target, other.what));
+    }
+    let (kernel, target, what, n) = (&first.kernel, first.target, &first.what, differences.len());
+    Err(Error::Failure(format!("{TABLE_PATH}: {kernel} ({target}): {what}; {n} rows differ; {renew}")))
+}
+
+/// Writes the table, where it is already.
+fn update(now: &Resources, ui: &Ui) -> Result<()> {
+    let path = Path::new(TABLE_PATH);
+    if !path.is_file() {
+        return Err(Error::file(path, "is not here: --update runs in the repository's root"));
+    }
+    ui.write_out(path, &now.to_string())
+}
