@@ -1,7 +1,9 @@
 //! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
 //! benchmarks measure.
 
-use crate::{Kernel, Target, causal_conv1d, conv, gemm, optim, pointwise, reduce, selective_scan, tour};
+use crate::{
+    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, optim, pointwise, reduce, selective_scan, tour,
+};
 
 /// The families, each with its own catalogue.
 const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
@@ -10,6 +12,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     optim::catalogue,
     gemm::catalogue,
     conv::catalogue,
+    batch_norm::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

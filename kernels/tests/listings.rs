@@ -9,7 +9,7 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 10] = [
+const LISTED: [(&str, &str); 11] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
@@ -17,6 +17,7 @@ const LISTED: [(&str, &str); 10] = [
     ("adamw", "adamw_f16_copy"),
     ("gemm", "gemm_kk"),
     ("conv", "conv_fprop_n160_16x16_c64_o64"),
+    ("batch_norm", "batch_norm_train_residual_relu_f16"),
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
     ("tour", "tour_together"),

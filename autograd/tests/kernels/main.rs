@@ -1,10 +1,12 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
+mod batch_norm;
 mod causal_conv1d;
 mod conv;
 mod elements;
 mod gemm;
 mod harness;
+mod normalise;
 mod pointwise;
 mod reduce;
 mod selective_scan;

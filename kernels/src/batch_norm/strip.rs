@@ -8,10 +8,17 @@ use crate::{
 /// Threads of a block.
 const BLOCK: u32 = 256;
 
-/// Rows of a thread: as many as keep enough loads under way.
-const ROWS: u32 = 4;
+/// Channels of a thread, an access to their numbers in f32: wider ones would leave half of each sector to the next access.
+const WIDEST: u32 = 4;
 
-/// A matrix [rows, cols] of fewer than 2³² elements, cut into blocks of rows (along x) and of columns (along y).
+/// Bytes of an array that a thread has under way, in a row or in several.
+const BYTES: u32 = 64;
+
+/// The most rows of a thread.
+const MOST_ROWS: u32 = 8;
+
+/// A matrix [rows, cols] of fewer than 2³¹ elements and 2²⁰ columns, cut into blocks of rows (along x) and of
+/// columns (along y).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Strips {
     rows: u32,
@@ -20,14 +27,17 @@ pub(super) struct Strips {
     pub width: u32,
     /// Threads side by side: a power of two up to a warp.
     across: u32,
+    /// Rows of a thread.
+    deep: u32,
 }
 
 impl Strips {
-    /// With accesses of up to `widest` elements.
-    pub fn new(rows: u32, cols: u32, widest: u32) -> Self {
-        let width = access_width(cols, widest);
-        let across = cols.div_ceil(width).max(1).next_power_of_two().min(32);
-        Self { rows, cols, width, across }
+    /// For elements of so many bytes.
+    pub fn new(rows: u32, cols: u32, bytes: u32) -> Self {
+        let width = access_width(cols, WIDEST);
+        let across = cols.div_ceil(width).clamp(1, 32).next_power_of_two();
+        let deep = (BYTES / (width * bytes)).min(MOST_ROWS);
+        Self { rows, cols, width, across, deep }
     }
 
     /// Rows of a round of the block.
@@ -37,8 +47,8 @@ impl Strips {
 
     /// The blocks.
     pub fn launch(self, launch: Launch) -> Launch {
-        let rows = self.rows.div_ceil(self.down() * ROWS).max(1);
-        let cols = self.cols.div_ceil(self.across * self.width).max(1);
+        let rows = self.rows.div_ceil(self.down() * self.deep);
+        let cols = self.cols.div_ceil(self.across * self.width);
         launch.block([BLOCK, 1, 1]).grid([rows, cols, 1])
     }
 
@@ -51,14 +61,14 @@ impl Strips {
         body: impl Fn(&P, &[Reg<'k, U32>]),
     ) {
         let (row, lane) = k.divide(k.thread(0), self.across);
-        let (strip, down) = (k.block(0), self.down());
+        let (strip, down, deep) = (k.block(0), self.down(), self.deep);
         let col = lane.mad(self.width, k.block(1) * (self.across * self.width));
         k.if_(col.lt(self.cols), || {
             let prepared = prepare(col);
-            let first = strip.mad(down * ROWS, row);
+            let first = strip.mad(down * deep, row);
             let place = |i: u32| (first + i * down).mad(self.cols, col);
-            let whole = || body(&prepared, &(0..ROWS).map(place).collect::<Vec<_>>());
-            let (strips, tail) = (self.rows / (down * ROWS), self.rows % (down * ROWS));
+            let whole = || body(&prepared, &(0..deep).map(place).collect::<Vec<_>>());
+            let (strips, tail) = (self.rows / (down * deep), self.rows % (down * deep));
             let part = || {
                 for i in 0..tail.div_ceil(down) {
                     k.if_((first + i * down).lt(self.rows), || body(&prepared, &[place(i)]));

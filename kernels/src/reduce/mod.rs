@@ -11,7 +11,7 @@ mod walk;
 
 pub use cols::ColOrder;
 pub use rows::RowOrder;
-pub(crate) use walk::{Columns, Share};
+pub(crate) use walk::Columns;
 
 use crate::{
     Kernel, Target,

@@ -32,9 +32,7 @@ impl Columns {
     /// Blocks for columns along x, for pieces along y.
     pub fn launch(self, launch: Launch) -> Launch {
         let columns = self.order.across * self.order.width;
-        launch
-            .block([BLOCK, 1, 1])
-            .grid([self.cols.div_ceil(columns).max(1), self.order.splits, 1])
+        launch.block([BLOCK, 1, 1]).grid([self.cols.div_ceil(columns).max(1), self.order.splits, 1])
     }
 
     /// What this thread has of it.
@@ -107,7 +105,11 @@ impl<'k> Share<'k> {
     }
 
     /// The K numbers of each of the thread's columns from row `row` of results [pieces, K, cols].
-    pub fn results<const K: usize>(&self, from: Global<'k, F32>, row: Reg<'k, U32>) -> [Vec<Reg<'k, F32>>; K] {
+    pub fn results<const K: usize>(
+        &self,
+        from: Global<'k, F32>,
+        row: Reg<'k, U32>,
+    ) -> [Vec<Reg<'k, F32>>; K] {
         let (cols, width) = (self.matrix.cols, self.matrix.order.width);
         let at = from.at(row.mad(K as u32 * cols, self.col));
         std::array::from_fn(|j| F32::load(at.plus(j as i64 * i64::from(cols)), width))
