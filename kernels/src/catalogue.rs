@@ -2,7 +2,7 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, causal_conv1d, conv, gemm, layout, loss, max_pool, optim, pointwise, reduce,
+    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layout, loss, max_pool, optim, pointwise, reduce,
     selective_scan, tour, upsample,
 };
 
@@ -17,6 +17,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     upsample::catalogue,
     layout::catalogue,
     loss::catalogue,
+    batch_norm::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

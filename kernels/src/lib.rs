@@ -4,6 +4,7 @@
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
+pub mod batch_norm;
 mod catalogue;
 pub mod causal_conv1d;
 pub mod conv;
@@ -11,6 +12,7 @@ mod error;
 pub mod gemm;
 mod images;
 mod kernel;
+pub mod layer_norm;
 pub mod layout;
 pub mod loss;
 pub mod max_pool;

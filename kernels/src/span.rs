@@ -67,6 +67,18 @@ pub fn access_width(n: u32, most: u32) -> u32 {
     if n == 0 { most } else { most.min(1 << n.trailing_zeros()) }
 }
 
+/// A power of two of elements, however many, in as few accesses as there can be.
+pub fn load_all<T: Real>(at: Global<'_, T>, len: u32) -> Vec<Reg<'_, F32>> {
+    let part = len.min(T::VECTOR);
+    (0..len).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
+}
+
+/// Writes a power of two of elements, however many.
+pub fn store_all<'k, T: Real>(at: Global<'k, T>, values: &[Reg<'k, F32>]) {
+    let parts = values.chunks(T::VECTOR as usize).zip((0..).step_by(T::VECTOR as usize));
+    parts.for_each(|(part, i)| T::store(at.plus(i), part));
+}
+
 /// Consecutive elements that one thread takes at once: the width of [`Asm::each_span`], or a single element of the tail.
 #[derive(Clone, Copy)]
 pub struct Span<'k> {
@@ -87,18 +99,12 @@ impl<'k> Span<'k> {
 
     /// The span's elements of an array, as f32, in as few accesses as there can be.
     pub fn load<T: Real>(self, array: Global<'k, T>) -> Vec<Reg<'k, F32>> {
-        let at = array.at(self.first);
-        let part = self.width.min(T::VECTOR);
-        (0..self.width).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
+        load_all(array.at(self.first), self.width)
     }
 
     /// Writes them, rounded to the nearest.
     pub fn store<T: Real>(self, array: Global<'k, T>, values: &[Reg<'k, F32>]) {
-        let at = array.at(self.first);
-        values
-            .chunks(T::VECTOR as usize)
-            .zip((0..).step_by(T::VECTOR as usize))
-            .for_each(|(part, i)| T::store(at.plus(i), part));
+        store_all(array.at(self.first), values);
     }
 }
 

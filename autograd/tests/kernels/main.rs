@@ -1,5 +1,6 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
+mod batch_norm;
 mod causal_conv1d;
 mod conv;
 mod elements;
@@ -8,6 +9,7 @@ mod harness;
 mod layout;
 mod loss;
 mod max_pool;
+mod normalise;
 mod optim;
 mod pointwise;
 mod reduce;

@@ -60,7 +60,7 @@ impl ColOrder {
 
     fn whole(rows: u32, cols: u32, most_across: u32) -> Self {
         let width = access_width(cols, WIDEST);
-        let across = cols.div_ceil(width).max(1).next_power_of_two().min(most_across);
+        let across = cols.div_ceil(width).clamp(1, most_across).next_power_of_two();
         let down = BLOCK / across;
         Self { width, across, down, splits: 1, rounds: rows.div_ceil(down) }
     }

@@ -7,9 +7,11 @@
 
 mod cols;
 mod rows;
+mod walk;
 
 pub use cols::ColOrder;
 pub use rows::RowOrder;
+pub(crate) use walk::Columns;
 
 use crate::{
     Kernel, Target,

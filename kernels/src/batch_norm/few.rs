@@ -1,0 +1,56 @@
+//! The gradient of x where there are few rows, in f64 from the statistics on.
+
+use super::gradient::{InputGradient, Parameters};
+use crate::{
+    ptx::{Asm, F64, Global, Launch, Reg},
+    span::Real,
+};
+
+/// Rows up to which so much of dx cancels that f32 is too little.
+pub(super) const ROWS: u32 = 32;
+
+/// Threads of a block.
+const BLOCK: u32 = 128;
+
+/// A thread a channel.
+pub(super) fn launch(cols: u32, launch: Launch) -> Launch {
+    launch.threads(BLOCK, cols.into())
+}
+
+/// A thread keeps all rows of its channel in registers. What the other kernels found (mean, inverse, dgamma, dbeta) is
+/// found again, more exactly.
+pub(super) fn body<'k, T: Real>(k: &'k Asm, spec: InputGradient, p: Parameters<'k, T>) {
+    let Some(x) = p.x else { return };
+    let col = k.global_thread();
+    k.if_(col.lt(spec.cols), || {
+        let places: Vec<_> = (0..spec.rows).map(|row| col + row * spec.cols).collect();
+        let load =
+            |array: Global<'k, T>| places.iter().map(|&at| T::load(array.at(at), 1)[0]).collect::<Vec<_>>();
+        let (xs, dys) = (load(x), load(p.dy));
+        let gs = p.y.map_or_else(|| dys.clone(), |y| super::masked(k, &dys, &load(y)));
+
+        k.step("means, squared distances and products, exact but for f64's rounding");
+        let share = 1.0 / f64::from(spec.rows);
+        let sum = |terms: &mut dyn FnMut(usize) -> Reg<'k, F64>| {
+            let sum = k.var::<F64>(0.0);
+            (0..places.len()).for_each(|i| sum.add(terms(i)));
+            sum.get() * share
+        };
+        let mean = sum(&mut |i| xs[i].to());
+        let g_mean = sum(&mut |i| gs[i].to());
+        let far = |i: usize| xs[i].to::<F64>() - mean;
+        let variance = sum(&mut |i| far(i) * far(i));
+        let product = sum(&mut |i| gs[i].to::<F64>() * far(i));
+
+        let spread = variance + p.eps.to::<F64>();
+        let slope = product / spread;
+        let scale = p.gamma.at(col).load().to::<F64>() / spread.sqrt();
+        for (i, &at) in places.iter().enumerate() {
+            let value = (gs[i].to::<F64>() - g_mean - far(i) * slope) * scale;
+            T::store(p.dx.at(at), &[value.to()]);
+            if let Some(dresidual) = p.dresidual {
+                T::store(dresidual.at(at), &[gs[i]]);
+            }
+        }
+    });
+}

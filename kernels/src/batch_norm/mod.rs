@@ -1,0 +1,162 @@
+//! Batch normalisation over all axes but the channels (Ioffe & Szegedy 2015), with the residual addition and the ReLU
+//! that follow it in a residual block.
+//!
+//! Images are NHWC, so they are matrices [rows, C] with rows = N·H·W. x̂ = (x − μ)/√(σ² + ε),
+//! y = γ·x̂ + β (+ residual) (then max(·, 0)), with μ and σ² of the batch (biased) in training and the running ones in
+//! evaluation. With g = dy where y > 0 (or dy): dβ = Σg, dγ = Σg·x̂, dresidual = g,
+//! dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) in training, γ/√(σ² + ε)·g in evaluation; M rows.
+//!
+//! # Layout
+//! Images are f16 or f32; γ, β, all statistics and their gradients are f32 [C], and so is the arithmetic. A thread has as
+//! many channels as one access takes, and every access of a warp is a piece of a row, or of several.
+//!
+//! # Bytes and operations
+//! An element takes some 5 operations in each pass, the memory that it moves bounds them all. In f16:
+//!
+//! | pass | launches | bytes an element |
+//! | --- | --- | --- |
+//! | forward, training | [`Statistics::partials`], [`Statistics::finish`], [`Apply::kernel`] | 2 + 4 (+ 2 of the residual) |
+//! | forward, evaluation | [`Apply::kernel`] | 4 (+ 2) |
+//! | backward, training | [`Sums::partials`], [`Sums::finish`], [`InputGradient::kernel`] | 4 + 6 (+ 4 of the ReLU, + 2 of the residual) |
+//! | backward, evaluation | the same | 4 + 4 (+ 4, + 2) |
+//!
+//! # Order of summation
+//! Sums are made in two kernels, pieces of rows and then the pieces' results, in an order that follows from the shape
+//! alone ([`ColOrder`](crate::reduce::ColOrder)), without atomics: the same bits on every run.
+
+mod apply;
+mod few;
+mod gradient;
+mod statistics;
+mod strip;
+mod sums;
+
+pub use apply::Apply;
+pub use gradient::InputGradient;
+pub use statistics::Statistics;
+pub use sums::Sums;
+
+use crate::{
+    Error, Kernel, Result, Target,
+    ptx::{Asm, F16, F32, Global, Reg, U32},
+    span::{Real, load_all},
+};
+
+/// The family's name.
+const FAMILY: &str = "batch_norm";
+
+/// The most channels: blocks of columns lie along an axis of the grid that has up to 65,535.
+const MOST_CHANNELS: u32 = 1 << 20;
+
+/// Which statistics normalise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The batch's own: kernels read the mean and 1/√(σ² + ε) of each channel.
+    Train,
+    /// Running ones, to which no gradient flows: kernels read the mean and the variance of each channel.
+    Eval,
+}
+
+impl Mode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Eval];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+        }
+    }
+
+    /// The parameter that says how widely a channel is spread.
+    fn spread<'k>(self, k: &'k Asm) -> Global<'k, F32> {
+        k.pointer(match self {
+            Self::Train => "inverse",
+            Self::Eval => "variance",
+        })
+    }
+
+    /// 1/√(σ² + ε) from what that parameter holds.
+    fn inverse<'k>(self, spread: Reg<'k, F32>, eps: Reg<'k, F32>) -> Reg<'k, F32> {
+        match self {
+            Self::Train => spread,
+            Self::Eval => inverse(spread, eps),
+        }
+    }
+}
+
+/// 1/√(σ² + ε).
+fn inverse<'k>(variance: Reg<'k, F32>, eps: Reg<'k, F32>) -> Reg<'k, F32> {
+    (variance + eps).sqrt().reciprocal()
+}
+
+/// An error unless kernels can be written for a matrix of this size.
+fn check(rows: u32, cols: u32) -> Result<()> {
+    let error = |message: &str| Err(Error::new(FAMILY, format!("{rows} rows of {cols} channels: {message}")));
+    if rows == 0 || cols == 0 {
+        return error("there must be at least one of each");
+    }
+    if cols > MOST_CHANNELS {
+        return error(&format!("at most {MOST_CHANNELS} channels"));
+    }
+    if u64::from(rows) * u64::from(cols) >= 1 << 31 {
+        return error("too large for 32-bit offsets; cut the batch");
+    }
+    Ok(())
+}
+
+/// `width` elements from each of some places on.
+fn loads<'k, T: Real>(from: Global<'k, T>, places: &[Reg<'k, U32>], width: u32) -> Vec<Vec<Reg<'k, F32>>> {
+    places.iter().map(|&place| load_all(from.at(place), width)).collect()
+}
+
+/// dy where y > 0, 0 elsewhere.
+fn masked<'k>(k: &'k Asm, dy: &[Reg<'k, F32>], y: &[Reg<'k, F32>]) -> Vec<Reg<'k, F32>> {
+    dy.iter().zip(y).map(|(&dy, y)| k.select(y.gt(0.0), dy, 0.0)).collect()
+}
+
+/// What is fused: in names.
+fn fused(relu: bool, residual: bool) -> &'static str {
+    match (relu, residual) {
+        (false, false) => "",
+        (true, false) => "_relu",
+        (false, true) => "_residual",
+        (true, true) => "_residual_relu",
+    }
+}
+
+/// The kernels of this family at sizes that the model has, and at odd ones.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    // The first and the last maps of `base`'s encoder, few channels, odd ones, few rows.
+    let sizes = [(160 * 32 * 32, 64), (160 * 4 * 4, 512), (1000, 12), (99, 7), (3, 5)];
+    sizes.into_iter().flat_map(|(rows, cols)| of_size(rows, cols, target)).flatten().collect()
+}
+
+/// All kernels for a matrix: those of two element types, with everything fused and with nothing.
+fn of_size(rows: u32, cols: u32, target: Target) -> Vec<Result<Kernel>> {
+    let statistics = Statistics { rows, cols };
+    let mut kernels = vec![
+        statistics.partials::<F16>(target),
+        statistics.partials::<F32>(target),
+        statistics.finish(target),
+    ];
+    kernels.extend(Mode::ALL.map(|mode| Sums { rows, cols, relu: false }.finish(mode, target)));
+    for relu in [false, true] {
+        let sums = Sums { rows, cols, relu };
+        kernels.extend([sums.partials::<F16>(target), sums.partials::<F32>(target)]);
+        for (mode, residual) in [(Mode::Train, false), (Mode::Train, true), (Mode::Eval, true)] {
+            let apply = Apply { rows, cols, mode, relu, residual };
+            kernels.extend([apply.kernel::<F16>(target), apply.kernel::<F32>(target)]);
+        }
+        // Without a ReLU the residual's gradient is dy.
+        let gradients: &[_] = match relu {
+            false => &[(Mode::Train, false), (Mode::Eval, false)],
+            true => &[(Mode::Train, false), (Mode::Train, true), (Mode::Eval, true)],
+        };
+        for &(mode, residual) in gradients {
+            let gradient = InputGradient { rows, cols, mode, relu, residual };
+            kernels.extend([gradient.kernel::<F16>(target), gradient.kernel::<F32>(target)]);
+        }
+    }
+    kernels
+}

@@ -1,0 +1,172 @@
+//! The columns of a matrix folded by blocks, in the order of a [`ColOrder`], for kernels that fold more than one number a
+//! column or compute what they fold.
+
+use super::{BLOCK, ColOrder};
+use crate::{
+    ptx::{Asm, F32, Global, Launch, Reg, U32},
+    span::Real,
+};
+
+/// Warps of a block.
+const WARPS: u32 = BLOCK / 32;
+
+/// A matrix [rows, cols] of fewer than 2³² elements, and how blocks walk it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Columns {
+    pub rows: u32,
+    pub cols: u32,
+    pub order: ColOrder,
+}
+
+impl Columns {
+    /// The matrix itself, in pieces of rows.
+    pub fn new(rows: u32, cols: u32) -> Self {
+        Self { rows, cols, order: ColOrder::new(rows, cols) }
+    }
+
+    /// The results of the pieces: a row each.
+    pub fn results(self) -> Self {
+        Self { rows: self.order.splits, order: ColOrder::second(self.order.splits, self.cols), ..self }
+    }
+
+    /// Blocks for columns along x, for pieces along y.
+    pub fn launch(self, launch: Launch) -> Launch {
+        let columns = self.order.across * self.order.width;
+        launch.block([BLOCK, 1, 1]).grid([self.cols.div_ceil(columns).max(1), self.order.splits, 1])
+    }
+
+    /// What this thread has of it.
+    pub fn share(self, k: &Asm) -> Share<'_> {
+        let ColOrder { width, across, down, rounds, .. } = self.order;
+        let (row, lane) = k.divide(k.thread(0), across);
+        let piece = k.block(1);
+        let col = lane.mad(width, k.block(0) * (across * width));
+        Share { k, matrix: self, row, lane, piece, col, first: piece.mad(down * rounds, row) }
+    }
+}
+
+/// A thread's part of a piece: `width` neighbouring columns, and every `down`-th row.
+pub(crate) struct Share<'k> {
+    k: &'k Asm,
+    matrix: Columns,
+    /// Its row of a round.
+    row: Reg<'k, U32>,
+    /// Its number among the threads side by side.
+    lane: Reg<'k, U32>,
+    /// The piece.
+    pub piece: Reg<'k, U32>,
+    /// The first of its columns.
+    pub col: Reg<'k, U32>,
+    /// Its first row of the matrix.
+    first: Reg<'k, U32>,
+}
+
+impl<'k> Share<'k> {
+    /// Gives `body` the numbers of the thread's rows in ascending order, `batch` of them or fewer at a time. Only where the
+    /// thread's columns exist.
+    pub fn each_batch(&self, batch: u32, body: impl Fn(&[Reg<'k, U32>])) {
+        self.k.if_(self.col.lt(self.matrix.cols), || self.piece_rows(batch, &body));
+    }
+
+    fn piece_rows(&self, batch: u32, body: &impl Fn(&[Reg<'k, U32>])) {
+        let ColOrder { down, splits, rounds, .. } = self.matrix.order;
+        // What is left for the last piece: whole rounds, then a part of one.
+        let left = self.matrix.rows - (splits - 1) * rounds * down;
+        let (whole, part) = (left / down, left % down);
+        let last = || {
+            self.rounds(whole, batch, body);
+            if part > 0 {
+                self.k.if_(self.row.lt(part), || body(&[self.first + whole * down]));
+            }
+        };
+        if splits > 1 && whole < rounds {
+            self.k.if_else(self.piece.lt(splits - 1), || self.rounds(rounds, batch, body), last);
+        } else {
+            last();
+        }
+    }
+
+    /// `count` rounds in which every thread has its row.
+    fn rounds(&self, count: u32, batch: u32, body: &impl Fn(&[Reg<'k, U32>])) {
+        let down = self.matrix.order.down;
+        let rows = |row: Reg<'k, U32>, count: u32| {
+            let rows: Vec<_> = (0..count).map(|i| row + i * down).collect();
+            body(&rows);
+        };
+        let in_batches = count / batch * batch;
+        if in_batches == batch {
+            rows(self.first, batch);
+        } else if in_batches > 0 {
+            self.k.for_range(0, in_batches * down, batch * down, |r| rows(self.first + r, batch));
+        }
+        if count > in_batches {
+            rows(self.first + in_batches * down, count - in_batches);
+        }
+    }
+
+    /// The K numbers of each of the thread's columns from row `row` of results [pieces, K, cols].
+    pub fn results<const K: usize>(
+        &self,
+        from: Global<'k, F32>,
+        row: Reg<'k, U32>,
+    ) -> [Vec<Reg<'k, F32>>; K] {
+        let (cols, width) = (self.matrix.cols, self.matrix.order.width);
+        let at = from.at(row.mad(K as u32 * cols, self.col));
+        std::array::from_fn(|j| F32::load(at.plus(j as i64 * i64::from(cols)), width))
+    }
+
+    /// Writes the K numbers of a column as the piece's of results [pieces, K, cols].
+    pub fn store_result<const K: usize>(
+        &self,
+        to: Global<'k, F32>,
+        col: Reg<'k, U32>,
+        values: [Reg<'k, F32>; K],
+    ) {
+        let cols = self.matrix.cols;
+        let at = to.at(self.piece.mad(K as u32 * cols, col));
+        values.into_iter().zip(0..).for_each(|(x, j)| at.plus(j * i64::from(cols)).store(x));
+    }
+
+    /// Folds what the block's threads have, K numbers for each of a thread's columns: the threads of a warp, then the
+    /// warps in order. One thread a column gives its K numbers to `done`. For all threads of the block, once a kernel.
+    pub fn fold<const K: usize>(
+        &self,
+        mine: Vec<[Reg<'k, F32>; K]>,
+        merge: impl Fn([Reg<'k, F32>; K], [Reg<'k, F32>; K]) -> [Reg<'k, F32>; K],
+        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+    ) {
+        let (k, ColOrder { width, across, .. }) = (self.k, self.matrix.order);
+        let columns = across * width;
+        k.step("the rows of a warp, then the warps");
+        let over_lanes = |mut x: [Reg<'k, F32>; K]| {
+            let mut mask = 16;
+            while mask >= across {
+                x = merge(x, x.map(|x| x.shuffle_xor(mask)));
+                mask /= 2;
+            }
+            x
+        };
+        let folded: Vec<_> = mine.into_iter().map(over_lanes).collect();
+        let thread = k.thread(0);
+        let slots: [_; K] = std::array::from_fn(|_| k.shared::<F32>(WARPS * columns));
+        let slot = (thread >> 5).mad(columns, self.lane * width);
+        k.if_(k.lane().lt(across), || {
+            for (j, slots) in slots.iter().enumerate() {
+                match folded[..] {
+                    [a, b, c, d] => slots.at(slot).store_vector([a[j], b[j], c[j], d[j]]),
+                    [a, b] => slots.at(slot).store_vector([a[j], b[j]]),
+                    _ => slots.at(slot).store(folded[0][j]),
+                }
+            }
+        });
+        k.barrier();
+        let col = k.block(0).mad(columns, thread);
+        k.if_(thread.lt(columns) & col.lt(self.matrix.cols), || {
+            let at = slots.map(|slots| slots.at(thread));
+            let warps = (0..WARPS).map(|w| at.map(|at| at.plus((w * columns).into()).load()));
+            if let Some(result) = warps.reduce(merge) {
+                done(col, result);
+            }
+        });
+    }
+}
