@@ -7,14 +7,14 @@ use std::{
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use ssmv_autograd::DType;
-use ssmv_raw::verify::{self, Report};
+use ssmv_raw::verify::{self, Place, Report};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn report(paths: &[PathBuf], dtype: DType) -> Report {
-    verify::run(paths, dtype).expect("paths were given")
+    verify::run(paths, &Place::Cpu(dtype)).expect("paths were given")
 }
 
 fn assert_passes(dtype: DType) {
@@ -164,5 +164,5 @@ fn what_cannot_be_run_is_a_failing_row_that_says_why() {
         let said: Vec<&str> = report.rows.iter().filter_map(|row| row.message.as_deref()).collect();
         assert!(!report.passed() && said.iter().any(|m| m.contains(message)), "{}: {said:?}", path.display());
     }
-    assert!(verify::run(&[], DType::F64).is_err());
+    assert!(verify::run(&[], &Place::Cpu(DType::F64)).is_err());
 }

@@ -62,12 +62,10 @@ impl BatchNorm2d {
         let [mean, spread] = self.moments(x, [rows, cols])?;
         let y = x.beside(x.shape().clone())?;
         let apply = Apply { rows, cols, mode: self.mode(), relu: self.relu, residual: residual.is_some() };
-        let mut arguments = vec![x.argument()?];
+        let mut arguments =
+            [x, gamma, beta, &mean, &spread].iter().map(|t| t.argument()).collect::<Result<Vec<_>>>()?;
         arguments.extend(residual.map(|r| r.argument()).transpose()?);
-        for tensor in [&mean, &spread, gamma, beta, &y] {
-            arguments.push(tensor.argument()?);
-        }
-        arguments.push((self.eps as f32).into());
+        arguments.extend([y.argument()?, (self.eps as f32).into()]);
         let dtype = x.dtype();
         x.cuda()?.launch_one(
             &(apply, dtype),
@@ -117,10 +115,11 @@ impl BatchNorm2d {
                 arguments.push(x.argument()?);
             }
             arguments.extend(y);
+            arguments.push(gamma.argument()?);
             if train {
                 arguments.push(mean.argument()?);
             }
-            arguments.extend([spread.argument()?, gamma.argument()?]);
+            arguments.push(spread.argument()?);
             if train {
                 arguments.extend([dgamma.argument()?, dbeta.argument()?]);
             }
