@@ -12,6 +12,8 @@ use ssmv_kernels::{
 };
 use ssmv_raw::model::Preset;
 
+use crate::{images, sequences};
+
 /// What a buffer holds at first; counts are of elements.
 #[derive(Clone, Debug)]
 pub enum Content {
@@ -27,6 +29,17 @@ pub enum Content {
     Stale(u64),
     /// Exactly this.
     Exactly(Vec<u8>),
+}
+
+impl Content {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Halves(n) => 2 * n,
+            Self::Singles(n) | Self::Positive(n) => 4 * n,
+            Self::Bytes(n) | Self::Stale(n) => *n,
+            Self::Exactly(bytes) => bytes.len() as u64,
+        }
+    }
 }
 
 /// An argument of a launch.
@@ -78,26 +91,42 @@ pub enum Size {
 }
 
 impl Size {
-    fn of(self, full: u32, small: u32) -> u32 {
+    /// A number of a shape.
+    pub fn of(self, full: u32, small: u32) -> u32 {
         if self == Self::Full { full } else { small }
     }
 }
 
 /// The rows of all families.
 pub fn cases(size: Size, target: Target) -> Vec<Case> {
-    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases]
+    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases, images::cases, sequences::cases]
         .iter()
         .flat_map(|f| f(size, target))
         .collect()
 }
 
 /// A case of one kernel whose parameters are its buffers in order.
-fn plain(family: &'static str, what: &str, shape: String, kernel: Kernel, buffers: Vec<Content>) -> Case {
+pub fn plain(family: &'static str, what: &str, shape: String, kernel: Kernel, buffers: Vec<Content>) -> Case {
     let work = kernel.work;
-    let args = (0..buffers.len()).map(Arg::Buffer).collect();
-    let launches = vec![Launch { kernel, args }];
-    let what = what.to_owned();
-    Case { family, what, shape, before: vec![], launches, buffers, work, tensor: false }
+    Case { work, ..planned(family, what, shape, vec![kernel], buffers, None, work.operations) }
+}
+
+/// A case of kernels of which each takes the same buffers in order, and behind them a workspace of so many bytes where
+/// there is one. What must be moved is every buffer once, but not the workspace.
+pub fn planned(
+    family: &'static str,
+    what: &str,
+    shape: String,
+    kernels: Vec<Kernel>,
+    mut buffers: Vec<Content>,
+    workspace: Option<u64>,
+    operations: u64,
+) -> Case {
+    let work = Work { bytes: buffers.iter().map(Content::bytes).sum(), operations };
+    buffers.extend(workspace.map(|bytes| Content::Stale(bytes.max(4))));
+    let args: Vec<_> = (0..buffers.len()).map(Arg::Buffer).collect();
+    let launches = kernels.into_iter().map(|kernel| Launch { kernel, args: args.clone() }).collect();
+    Case { family, what: what.to_owned(), shape, before: vec![], launches, buffers, work, tensor: false }
 }
 
 /// The first feature maps of `base`: 160 frames of 64×64 with 64 channels.

@@ -10,6 +10,8 @@
 
 mod cases;
 mod device;
+mod images;
+mod sequences;
 
 use std::{fmt::Write, process::ExitCode, sync::Arc};
 
