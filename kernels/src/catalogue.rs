@@ -2,7 +2,8 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, optim, pointwise, reduce, selective_scan, tour,
+    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layer_norm, optim, pointwise, reduce,
+    selective_scan, tour,
 };
 
 /// The families, each with its own catalogue.
@@ -13,6 +14,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     gemm::catalogue,
     conv::catalogue,
     batch_norm::catalogue,
+    layer_norm::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

@@ -9,7 +9,7 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 11] = [
+const LISTED: [(&str, &str); 12] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
@@ -18,6 +18,7 @@ const LISTED: [(&str, &str); 11] = [
     ("gemm", "gemm_kk"),
     ("conv", "conv_fprop_n160_16x16_c64_o64"),
     ("batch_norm", "batch_norm_train_residual_relu_f16"),
+    ("layer_norm", "layer_norm_forward_f16_1000x64"),
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
     ("tour", "tour_together"),

@@ -6,6 +6,7 @@ mod conv;
 mod elements;
 mod gemm;
 mod harness;
+mod layer_norm;
 mod normalise;
 mod pointwise;
 mod reduce;
