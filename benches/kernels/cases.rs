@@ -78,14 +78,15 @@ pub enum Size {
 }
 
 impl Size {
-    fn of(self, full: u32, small: u32) -> u32 {
+    /// The number that goes with it.
+    pub fn of(self, full: u32, small: u32) -> u32 {
         if self == Self::Full { full } else { small }
     }
 }
 
 /// The rows of all families.
 pub fn cases(size: Size, target: Target) -> Vec<Case> {
-    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases]
+    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases, crate::norms::cases]
         .iter()
         .flat_map(|f| f(size, target))
         .collect()

@@ -10,6 +10,7 @@
 
 mod cases;
 mod device;
+mod norms;
 
 use std::{fmt::Write, process::ExitCode, sync::Arc};
 
