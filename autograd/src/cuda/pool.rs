@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::driver::{Address, Driver, Stream};
+use super::driver::{Address, Driver, MemoryInfo, Stream};
 use crate::{Error, Result};
 
 /// The finest size: the alignment of device memory.
@@ -67,6 +67,8 @@ pub(super) struct Pool {
     exact: bool,
     /// Whether blocks are spoilt when they come back.
     poison: bool,
+    /// Whether waiting blocks had to make room: a capture may then lack some that it was to find.
+    short: bool,
     free: Free,
     report: PoolReport,
     capture: Option<Owner>,
@@ -100,6 +102,7 @@ impl Pool {
             poison: exact || cfg!(debug_assertions),
             driver,
             stream,
+            short: false,
             free: Free::new(),
             report: PoolReport::default(),
             capture: None,
@@ -187,9 +190,15 @@ impl Pool {
     }
 
     fn grow(&mut self, class: u64) -> Result<Address> {
+        if self.capture.is_some() && self.short {
+            let MemoryInfo { free, total } = self.driver.memory()?;
+            let error = Error::out_of_memory(&self.driver.device().name, class, free, total);
+            return Err(self.explain(error));
+        }
         let asked = self.driver.allocate(class).or_else(|error| match error {
             // Waiting blocks of other sizes may be in the way.
             Error::OutOfMemory { .. } if !self.free.is_empty() => {
+                self.short = true;
                 self.trim()?;
                 self.driver.allocate(class)
             }
@@ -316,6 +325,20 @@ mod tests {
         pool.give(used);
         pool.give(large);
         assert!(pool.block(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_capture_that_lacks_what_made_room_says_that_memory_is_short() {
+        let mut pool = pool(10_240);
+        let waiting = pool.block(4096).unwrap();
+        pool.give(waiting);
+        let large = pool.block(8192).unwrap();
+        pool.give(large);
+        let graph = pool.begin_capture();
+        let error = pool.block(4096).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { asked: 4096, free: 2048, .. }), "{error}");
+        pool.end_capture();
+        pool.release(graph);
     }
 
     #[test]

@@ -169,3 +169,66 @@ impl DeviceTrainer {
         self.with_final_weights(&mut |model| model.predict(&frames).map(drop))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ssmv_autograd::cuda::{Emulated, EmulatorOptions};
+
+    use super::*;
+
+    fn config() -> TrainConfig {
+        let nano = TrainConfig::preset("nano").unwrap();
+        TrainConfig { batch_size: 2, frames_in: 3, eval_sequences: 2, ..nano }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_the_emulated_device_holds() {
+        let config = config();
+        let options = EmulatorOptions { checks: ssmv_emulator::Checks::NONE, ..EmulatorOptions::default() };
+        let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
+        let source = source(&config);
+        let mut trainer = DeviceTrainer::new(&config, source, &cuda).unwrap();
+        for step in 0..u64::from(WARM_UP) + 1 {
+            let frames = (0..source.batch_bytes()).map(|i| (i as u64 * 31 + step) as u8).collect();
+            let batch = Batch { epoch: 0, index: 0, batch: source.batch, frames };
+            trainer.queue(&mut |read| read(&batch)).unwrap();
+        }
+        let held = cuda.memory_report();
+        let counted = step_memory(&config, Counting::describe()).unwrap();
+        for (what, counted, held) in [
+            ("in use", counted.pool_in_use_bytes, held.peak_in_use),
+            ("held", counted.pool_held_bytes, held.peak_held),
+        ] {
+            let ratio = counted as f64 / held as f64;
+            assert!((0.9..1.1).contains(&ratio), "{what}: {counted} counted, {held} on the emulator");
+        }
+    }
+
+    #[test]
+    fn the_parts_add_up_and_grow_with_the_batch() {
+        let one = step_memory(&config(), Counting::describe()).unwrap();
+        let four = step_memory(&TrainConfig { batch_size: 8, ..config() }, Counting::describe()).unwrap();
+        for memory in [&one, &four] {
+            assert_eq!(memory.parts.iter().map(|part| part.bytes).sum::<u64>(), memory.peak_bytes);
+            assert!(memory.evaluation_peak_bytes >= memory.peak_bytes && memory.launches > 100);
+        }
+        let part = |memory: &StepMemory, name| memory.parts.iter().find(|p| p.name == name).unwrap().bytes;
+        for (name, grows) in [("gradients, f32", 1), ("activations and their gradients", 4)] {
+            let ratio = part(&four, name) as f64 / part(&one, name) as f64;
+            assert!((ratio / f64::from(grows) - 1.0).abs() < 0.1, "{name} grows {ratio} times");
+        }
+    }
+
+    #[test]
+    fn the_largest_batch_fits_and_the_next_ones_do_not() {
+        let config = TrainConfig { batch_size: 512, ..config() };
+        let device = DeviceInfo { memory: 24 << 20, ..Counting::describe() };
+        let batch = largest_batch(&config, &device).unwrap().unwrap();
+        let fits = |batch_size| step_memory(&TrainConfig { batch_size, ..config.clone() }, device.clone());
+        fits(batch).unwrap();
+        let error = fits(batch + batch / 8 + 1).unwrap_err();
+        assert!(matches!(error, Error::Tensor(ssmv_autograd::Error::OutOfMemory { .. })), "{error}");
+        let none = DeviceInfo { memory: 2 << 20, ..device.clone() };
+        assert_eq!(largest_batch(&config, &none).unwrap(), None);
+    }
+}
