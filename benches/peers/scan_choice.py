@@ -4,6 +4,8 @@ Every scan here is f(u, dt, a, b, c, d, z, bias) -> y with u, dt, z [B, L, chann
 states], d and bias [channels]: y = (scan(u, softplus(dt + bias), a, b, c) + d u) silu(z). That is the fused form that
 mamba_ssm has; the mixer's dt_proj leaves its bias to it.
 """
+import importlib
+
 import torch
 import torch.nn.functional as F
 
@@ -37,29 +39,31 @@ def mamba_scan():
     return scan
 
 
-def triton_scan():
-    from torch_scan import triton_scan
-
-    return triton_scan
+def need_triton():
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        raise SystemExit(f"error: triton cannot be imported ({error}): install it, or choose --mode eager --scan eager") from None
 
 
 def choose(name, compiling):
-    """(its name, the scan). `compiling`: the whole model is compiled, and this loop with it."""
+    """(its name, the scan). `compiling`: the whole model is compiled, and the loop in PyTorch with it."""
+    if compiling or name in ("triton", "compiled"):
+        need_triton()
     if name in ("auto", "mamba_ssm"):
         try:
             return "mamba_ssm", mamba_scan()
         except ImportError as error:
             if name == "mamba_ssm":
                 raise SystemExit(f"error: mamba_ssm cannot be imported ({error}): install it, or choose another --scan") from None
-    if name == "eager":
+            need_triton()
+    if name == "eager" or (name == "compiled" and compiling):
         return name, eager_scan
-    try:
-        found = triton_scan()
-    except ImportError as error:
-        raise SystemExit(f"error: triton cannot be imported ({error}): install it, or choose --scan eager") from None
     if name == "compiled":
-        return name, eager_scan if compiling else torch.compile(eager_scan, dynamic=False, fullgraph=True)
-    return "triton", found
+        return name, torch.compile(eager_scan, dynamic=False, fullgraph=True)
+    from torch_scan import triton_scan
+
+    return "triton", triton_scan
 
 
 def mixer(scan):
@@ -93,7 +97,7 @@ def draw(size, kind, device):
 def gradients(scan, inputs, dy):
     inputs = {name: x.detach().clone().requires_grad_() for name, x in inputs.items()}
     y = scan(*(inputs[name] for name in INPUTS))
-    return {"y": y.detach(), **dict(zip(INPUTS, torch.autograd.grad(y, list(inputs.values()), dy)))}
+    return {"y": y.detach(), **dict(zip(INPUTS, torch.autograd.grad(y, list(inputs.values()), dy), strict=True))}
 
 
 def check(name, scan, reference, device):
@@ -114,7 +118,8 @@ def check(name, scan, reference, device):
                 error = ((value.double().cpu() - want[output]).abs().max() / want[output].abs().max().clamp_min(1e-30)).item()
                 if not error <= tolerance:
                     what = "y" if output == "y" else f"the gradient of {output}"
-                    raise SystemExit(f"error: the scan {name} differs from model.py's: {what} at {size}, {kind}: {error:.2e} > {tolerance:.0e}")
+                    where = f"{what} at {size}, {kind}: {error:.2e} > {tolerance:.0e}"
+                    raise SystemExit(f"error: the scan {name} differs from model.py's: {where}")
                 worst = max(worst, error)
         found.append(f"{str(kind)[6:]} {worst:.1e} (tolerance {tolerance:.0e})")
     return f"scan {name}: y and 8 gradients at {len(SIZES)} sizes within " + ", ".join(found) + " of model.py's in f64"
