@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use ssmv_autograd::cuda::{self, Backend};
+
 fn program(folder: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
     command.args(arguments.split_whitespace()).current_dir(folder);
@@ -242,7 +244,7 @@ fn outputs_that_exist_need_force() {
 }
 
 #[test]
-fn devices_that_a_command_does_not_run_on_are_refused_in_a_line() {
+fn a_device_that_is_not_there_is_refused_in_a_line() {
     let folder = tempfile::tempdir().unwrap();
     for command in [
         "train --preset nano --steps 1 --out run",
@@ -250,12 +252,20 @@ fn devices_that_a_command_does_not_run_on_are_refused_in_a_line() {
         "predict --checkpoint none --input none --output x.gif",
         "verify none",
     ] {
-        // With a driver or without, the line says what to take.
-        refused(&run(folder.path(), &format!("{command} --device cuda")), 1, &["--device cpu"]);
-        let emulator = run(folder.path(), &format!("{command} --device emulator"));
-        let name = command.split(' ').next().unwrap();
-        refused(&emulator, 1, &["--device emulator", name, "not run there yet", "--device cpu"]);
+        if cuda::devices(Backend::Real).is_err() {
+            // It is the first thing to know, before the files that are not there either.
+            refused(&run(folder.path(), &format!("{command} --device cuda")), 1, &["--device cpu"]);
+        }
     }
+    let train = "train --preset nano --steps 1 --out run";
+    for (options, code, parts) in [
+        ("--device emulator --precision f32", 2, ["--precision f32", "f16"]),
+        ("--device cpu --precision f16", 2, ["--precision f16", "--device cuda"]),
+    ] {
+        refused(&run(folder.path(), &format!("{train} {options}")), code, &parts);
+    }
+    refused(&run(folder.path(), "verify none --dtype f16"), 2, &["--dtype f16", "--device emulator"]);
+    refused(&run(folder.path(), "verify none --dtype f64 --device emulator"), 2, &["--dtype f64", "f16"]);
     assert!(folder.path().read_dir().unwrap().next().is_none(), "nothing is left behind");
     let config = printed(folder.path(), "--device emulator");
     assert!(config.lines().any(|line| line == "device = \"emulator\""), "{config}");

@@ -2,8 +2,8 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layout, loss, max_pool, optim, pointwise, reduce,
-    selective_scan, tour, upsample,
+    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layer_norm, layout, loss, max_pool, optim,
+    pointwise, reduce, selective_scan, tour, upsample,
 };
 
 /// The families, each with its own catalogue.
@@ -18,6 +18,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     layout::catalogue,
     loss::catalogue,
     batch_norm::catalogue,
+    layer_norm::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     tour::catalogue,

@@ -73,6 +73,15 @@ pub fn load_all<T: Real>(at: Global<'_, T>, len: u32) -> Vec<Reg<'_, F32>> {
     (0..len).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
 }
 
+/// `len` elements, as [`load_all`] has them, from each of some places of an array on.
+pub fn load_each<'k, T: Real>(
+    from: Global<'k, T>,
+    places: &[Reg<'k, U32>],
+    len: u32,
+) -> Vec<Vec<Reg<'k, F32>>> {
+    places.iter().map(|&place| load_all(from.at(place), len)).collect()
+}
+
 /// Writes a power of two of elements, however many.
 pub fn store_all<'k, T: Real>(at: Global<'k, T>, values: &[Reg<'k, F32>]) {
     let parts = values.chunks(T::VECTOR as usize).zip((0..).step_by(T::VECTOR as usize));

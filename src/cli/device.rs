@@ -1,13 +1,14 @@
 //! The device of a command that evaluates: the model there.
 
-use crate::config::Device;
-use crate::model::{DevicePredictor, Predict, Predictor};
-use crate::{Result, device};
+use ssmv_autograd::cuda::Cuda;
 
-/// The model where `device` says, and ready to predict.
-pub fn place(model: Predictor, device: Device) -> Result<Box<dyn Predict>> {
-    Ok(match device::open(device)? {
-        Some(cuda) => Box::new(DevicePredictor::upload(&model, &cuda)?),
+use crate::Result;
+use crate::model::{DevicePredictor, Predict, Predictor};
+
+/// The model on a device that was opened, or on the CPU, ready to predict.
+pub fn place(model: Predictor, device: Option<&Cuda>) -> Result<Box<dyn Predict>> {
+    Ok(match device {
+        Some(cuda) => Box::new(DevicePredictor::upload(&model, cuda)?),
         None => Box::new(model),
     })
 }

@@ -100,8 +100,12 @@ pub fn run(args: &DoctorArgs, ui: &Ui) -> Result<()> {
 }
 
 fn look() -> Findings {
+    let mut auto = Device::Cpu;
     let (driver, devices) = match cuda::devices(Backend::Real) {
         Ok(devices) => {
+            if devices.iter().any(cuda::is_usable) {
+                auto = Device::Cuda;
+            }
             let cuda_version = devices.first().map(|device| pair(device.driver));
             let error = devices.is_empty().then(|| "the NVIDIA driver sees no device".to_owned());
             (Driver { cuda_version, error }, devices.iter().map(gpu).collect())
@@ -134,7 +138,7 @@ fn look() -> Findings {
             version: found.version.map(|(major, minor, patch)| format!("{major}.{minor}.{patch}")),
         }),
         emulator,
-        auto: Device::Cpu,
+        auto,
     }
 }
 
@@ -238,7 +242,7 @@ fn text(findings: &Findings) -> String {
             ),
         },
     );
-    line("--device auto", format!("takes {auto}: training and prediction run there alone so far"));
+    line("--device auto", format!("takes {auto}"));
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     lines.iter().map(|(what, found)| format!("{what:<width$}  {found}\n")).collect()
 }

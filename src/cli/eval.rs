@@ -14,7 +14,7 @@ use crate::data::{DataSpec, Dataset, Split};
 use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
 use crate::model::Preset;
 use crate::train::collapse::{Figures, Watcher};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// Arguments of `eval`. What is left out is as the checkpoint was trained.
 #[derive(Args, Clone, Debug)]
@@ -111,6 +111,8 @@ struct Report<'a> {
 
 /// Evaluates.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
+    // Where there is no such device, that is the first thing to know.
+    let cuda = device::open(args.device)?;
     files::must_exist(&args.checkpoint)?;
     args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
     use_threads(args.threads.map(|n| n as usize))?;
@@ -135,7 +137,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     };
     let has = dataset.len(Split::Test).unwrap_or(u64::MAX);
     let mut progress = ui.progress(spec.sequences.min(has));
-    let model = place(model, args.device)?;
+    let model = place(model, cuda.as_ref())?;
     let evaluation = eval::evaluate(&*model, &dataset, &spec, &mut |done| {
         progress.set(done, &format!("{done} sequences"));
         Ok(())

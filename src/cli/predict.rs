@@ -12,7 +12,7 @@ use crate::data::npy;
 use crate::eval::{self, Metrics, Score};
 use crate::media::{self, Clip, Row, Style};
 use crate::model::{CHANNELS, Predict, SKIP_FRAMES};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 use ssmv_autograd::{Buffer, Tensor};
 
 /// Arguments of `predict`.
@@ -74,6 +74,8 @@ const OVERSHOOT: f32 = 1.0;
 
 /// Predicts.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
+    // Where there is no such device, that is the first thing to know.
+    let cuda = device::open(args.device)?;
     let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
     files::must_exist(&args.input)?;
@@ -88,7 +90,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
         Some(config) => config.frames_in,
         None => TrainConfig::preset(model.preset().name)?.frames_in,
     };
-    let model = place(model, args.device)?;
+    let model = place(model, cuda.as_ref())?;
     let row = predict(args, &*model, trained)?;
     if let Some(truth) = &row.truth {
         ui.note(&quality(&row.prediction, truth)?);

@@ -49,12 +49,6 @@ Examples:
 
 /// Runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
-    args.paths.iter().try_for_each(|path| files::must_exist(path))?;
-    verify(args, ui)
-}
-
-/// The work itself.
-fn verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
     let dtype = args.dtype.map(|dtype| match dtype {
         Dtype::F64 => DType::F64,
         Dtype::F32 => DType::F32,
@@ -65,7 +59,14 @@ fn verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
         Some(DType::F32 | DType::F64) if args.device == Device::Auto => None,
         _ => device::open(args.device)?,
     };
-    let report = verify::run(&args.paths, &verify::place(dtype, device)?)?;
+    let place = verify::place(dtype, device)?;
+    args.paths.iter().try_for_each(|path| files::must_exist(path))?;
+    verify(args, &place, ui)
+}
+
+/// The work itself.
+fn verify(args: &VerifyArgs, place: &verify::Place, ui: &Ui) -> Result<()> {
+    let report = verify::run(&args.paths, place)?;
     if args.json {
         ui.json(&report)?;
     } else {

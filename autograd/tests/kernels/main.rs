@@ -6,6 +6,7 @@ mod conv;
 mod elements;
 mod gemm;
 mod harness;
+mod layer_norm;
 mod layout;
 mod loss;
 mod max_pool;

@@ -1,10 +1,10 @@
 //! The normalised values, and what follows them.
 
-use super::{FAMILY, Mode, check, fused, loads, strip::Strips};
+use super::{FAMILY, Mode, check, fused, strip::Strips};
 use crate::{
     Kernel, Result, Target, Work,
     ptx::{Asm, F32, Launch},
-    span::{Real, load_all, store_all},
+    span::{Real, load_all, load_each, store_all},
 };
 
 /// y = (x − μ)·γ/√(σ² + ε) + β (+ residual) (then max(·, 0)), over a matrix [rows, cols].
@@ -64,8 +64,8 @@ impl Apply {
                 mean.into_iter().zip(scale).zip(beta).collect::<Vec<_>>()
             },
             |channels, places| {
-                let xs = loads(x, places, width);
-                let residuals = added.map(|array| loads(array, places, width)).unwrap_or_default();
+                let xs = load_each(x, places, width);
+                let residuals = added.map(|array| load_each(array, places, width)).unwrap_or_default();
                 for (i, (&at, xs)) in places.iter().zip(xs).enumerate() {
                     let each = xs.into_iter().zip(channels);
                     let mut values: Vec<_> =

@@ -1,10 +1,10 @@
 //! The gradients of x and of the residual.
 
-use super::{FAMILY, Mode, check, few, fused, loads, masked, strip::Strips};
+use super::{FAMILY, Mode, check, few, fused, masked, strip::Strips};
 use crate::{
     Kernel, Result, Target, Work,
     ptx::{Asm, F32, Global, Launch, Reg},
-    span::{Real, load_all, store_all},
+    span::{Real, load_all, load_each, store_all},
 };
 
 /// dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) in training, γ/√(σ² + ε)·g in evaluation, over a matrix [rows, cols].
@@ -116,7 +116,7 @@ impl InputGradient {
                 (scale, away)
             },
             |(scale, away), places| {
-                let load = |array| loads::<T>(array, places, width);
+                let load = |array| load_each::<T>(array, places, width);
                 let dys = load(p.dy);
                 let [xs, ys] = [p.x, p.y].map(|array| array.map(load).unwrap_or_default());
                 for (i, (&at, dy)) in places.iter().zip(dys).enumerate() {

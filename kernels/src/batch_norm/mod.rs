@@ -38,8 +38,7 @@ pub use sums::Sums;
 
 use crate::{
     Error, Kernel, Result, Target,
-    ptx::{Asm, F16, F32, Global, Reg, U32},
-    span::{Real, load_all},
+    ptx::{Asm, F16, F32, Global, Reg},
 };
 
 /// The family's name.
@@ -103,11 +102,6 @@ fn check(rows: u32, cols: u32) -> Result<()> {
         return error("too large for 32-bit offsets; cut the batch");
     }
     Ok(())
-}
-
-/// `width` elements from each of some places on.
-fn loads<'k, T: Real>(from: Global<'k, T>, places: &[Reg<'k, U32>], width: u32) -> Vec<Vec<Reg<'k, F32>>> {
-    places.iter().map(|&place| load_all(from.at(place), width)).collect()
 }
 
 /// dy where y > 0, 0 elsewhere.

@@ -1,11 +1,11 @@
 //! The gradients of γ and β: the sums that the gradient of x needs as well.
 
-use super::{FAMILY, Mode, check, fused, loads, masked};
+use super::{FAMILY, Mode, check, fused, masked};
 use crate::{
     Kernel, Result, Target, Work,
-    ptx::{Asm, F32, Launch, Reg},
+    ptx::{Asm, F32, Launch},
     reduce::Columns,
-    span::{Real, load_all},
+    span::{Real, load_all, load_each},
 };
 
 /// Rows that are loaded together.
@@ -20,11 +20,6 @@ pub struct Sums {
     pub cols: u32,
     /// Whether max(·, 0) followed: g is dy where y > 0.
     pub relu: bool,
-}
-
-/// Two pairs of sums as one.
-fn join<'k>([a, b]: [Reg<'k, F32>; 2], [c, d]: [Reg<'k, F32>; 2]) -> [Reg<'k, F32>; 2] {
-    [a + c, b + d]
 }
 
 impl Sums {
@@ -61,7 +56,7 @@ impl Sums {
             let y = relu.then(|| k.pointer::<T>("y"));
             let (mean, sums) = (k.pointer::<F32>("mean"), k.pointer::<F32>("sums"));
             let (share, width) = (columns.share(k), columns.order.width);
-            let found: Vec<_> = (0..width).map(|_| [k.var::<F32>(0.0), k.var::<F32>(0.0)]).collect();
+            let found = share.accumulators::<2>();
             let means: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
             k.if_(share.col.lt(cols), || {
                 let loaded = load_all(mean.at(share.col), width);
@@ -69,7 +64,7 @@ impl Sums {
             });
             share.each_batch(BATCH, |rows| {
                 let places: Vec<_> = rows.iter().map(|row| row.mad(cols, share.col)).collect();
-                let load = |array| loads::<T>(array, &places, width);
+                let load = |array| load_each::<T>(array, &places, width);
                 let (dys, xs) = (load(dy), load(x));
                 let ys = y.map(load).unwrap_or_default();
                 for (i, (dy, x)) in dys.into_iter().zip(xs).enumerate() {
@@ -80,8 +75,7 @@ impl Sums {
                     }
                 }
             });
-            let mine = found.iter().map(|pair| pair.map(|v| v.get())).collect();
-            share.fold(mine, join, |col, pair| share.store_result(sums, col, pair));
+            share.fold_sums(&found, |col, pair| share.store_result(sums, col, pair));
         }))
     }
 
@@ -105,18 +99,7 @@ impl Sums {
             let (sums, spread) = (k.pointer::<F32>("sums"), mode.spread(k));
             let [dgamma, dbeta] = ["dgamma", "dbeta"].map(|name| k.pointer::<F32>(name));
             let eps = k.parameter_f32("eps");
-            let (share, width) = (columns.share(k), columns.order.width);
-            let found: Vec<_> = (0..width).map(|_| [k.var::<F32>(0.0), k.var::<F32>(0.0)]).collect();
-            share.each_batch(2 * BATCH, |rows| {
-                let loaded: Vec<_> = rows.iter().map(|&row| share.results::<2>(sums, row)).collect();
-                for pieces in &loaded {
-                    for (j, pair) in found.iter().enumerate() {
-                        pair.iter().zip(pieces).for_each(|(v, piece)| v.add(piece[j]));
-                    }
-                }
-            });
-            let mine = found.iter().map(|pair| pair.map(|v| v.get())).collect();
-            share.fold(mine, join, |col, [sum, product]| {
+            columns.share(k).sum_results(sums, |col, [sum, product]| {
                 dbeta.at(col).store(sum);
                 dgamma.at(col).store(product * mode.inverse(spread.at(col).load(), eps));
             });

@@ -3,9 +3,12 @@
 
 use super::{BLOCK, ColOrder};
 use crate::{
-    ptx::{Asm, F32, Global, Launch, Reg, U32},
+    ptx::{Asm, F32, Global, Launch, Reg, U32, Var},
     span::Real,
 };
+
+/// Pieces' results that are loaded together.
+const BATCH: u32 = 8;
 
 /// Warps of a block.
 const WARPS: u32 = BLOCK / 32;
@@ -125,6 +128,39 @@ impl<'k> Share<'k> {
         let cols = self.matrix.cols;
         let at = to.at(self.piece.mad(K as u32 * cols, col));
         values.into_iter().zip(0..).for_each(|(x, j)| at.plus(j * i64::from(cols)).store(x));
+    }
+
+    /// K sums for each of the thread's columns, 0 at first.
+    pub fn accumulators<const K: usize>(&self) -> Vec<[Var<'k, F32>; K]> {
+        (0..self.matrix.order.width).map(|_| [(); K].map(|()| self.k.var(0.0))).collect()
+    }
+
+    /// [`Share::fold`] of sums.
+    pub fn fold_sums<const K: usize>(
+        &self,
+        sums: &[[Var<'k, F32>; K]],
+        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+    ) {
+        let mine = sums.iter().map(|sums| sums.map(Var::get)).collect();
+        self.fold(mine, |a, b| std::array::from_fn(|j| a[j] + b[j]), done);
+    }
+
+    /// Adds up results [pieces, K, cols], for a share of [`Columns::results`]. The order is the matrix's.
+    pub fn sum_results<const K: usize>(
+        &self,
+        from: Global<'k, F32>,
+        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+    ) {
+        let sums = self.accumulators::<K>();
+        self.each_batch(BATCH, |rows| {
+            let loaded: Vec<_> = rows.iter().map(|&row| self.results::<K>(from, row)).collect();
+            for piece in &loaded {
+                for (i, sums) in sums.iter().enumerate() {
+                    sums.iter().zip(piece).for_each(|(sum, piece)| sum.add(piece[i]));
+                }
+            }
+        });
+        self.fold_sums(&sums, done);
     }
 
     /// Folds what the block's threads have, K numbers for each of a thread's columns: the threads of a warp, then the

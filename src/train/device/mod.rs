@@ -170,3 +170,6 @@ fn loss(kind: Loss, y: &Tensor, target: &Tensor) -> Result<Tensor> {
         Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

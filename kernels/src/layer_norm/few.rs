@@ -1,0 +1,31 @@
+//! dx of short rows, in f64: of a gradient over two or three columns nearly everything cancels (all but ε's share of two),
+//! and what is left would drown in f32's rounding of the rest.
+
+use super::{LayerNorm, Parameters, row::Rows};
+use crate::{
+    ptx::{Asm, F64, Reg},
+    span::Real,
+};
+
+/// Columns up to which f32 is too little.
+pub(super) const COLUMNS: u32 = 32;
+
+/// A lane a column.
+pub(super) fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k, T>) {
+    let row = shape.row(k);
+    let start = row.number * spec.cols;
+    row.each(|vector| {
+        let at = start + vector.col;
+        let [x, dy] = [p.x, p.dy].map(|array| T::load(array.at(at), 1)[0].to::<F64>());
+        let g = dy * p.gamma.at(vector.col).load().to::<F64>();
+        let mean = |x: Reg<'k, F64>| row.sum_f64(vector, x) * (1.0 / f64::from(spec.cols));
+        let mu = mean(x);
+        let far = x - mu;
+        let spread = mean(far * far) + p.eps.to::<F64>();
+        let slope = mean(g * far) / spread;
+        let inverse = spread.sqrt().reciprocal();
+        let value = (g - mean(g) - far * slope) * inverse;
+        row.if_own(vector, || T::store(p.dx.at(at), &[value.to()]));
+        row.once(|| p.workspace.at(row.number * 2).store_vector([mu.to(), inverse.to()]));
+    });
+}

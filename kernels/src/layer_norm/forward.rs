@@ -1,0 +1,83 @@
+//! y, and the statistics that both passes find.
+
+use super::{
+    FAMILY, LayerNorm,
+    row::{Kept, Row, Rows},
+};
+use crate::{
+    Kernel, Target, Work,
+    ptx::{Asm, F32, Launch, Reg, U32},
+    span::{Real, load_all, store_all},
+};
+
+/// The widest vector: an access to its γ.
+pub(super) const WIDEST: u32 = 4;
+
+/// Of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Moments<'k> {
+    /// The mean, as near as f32 has it.
+    near: Reg<'k, F32>,
+    /// What is left of it.
+    rest: Reg<'k, F32>,
+    /// 1/√(σ² + ε).
+    pub inverse: Reg<'k, F32>,
+}
+
+impl<'k> Moments<'k> {
+    /// From two passes over a row of `cols` columns.
+    pub fn of<M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>>(
+        row: &Row<'k>,
+        x: &Kept<'k, M>,
+        cols: u32,
+        eps: Reg<'k, F32>,
+    ) -> Self {
+        let share = 1.0 / cols as f32;
+        let [sum] = row.sums(|vector| [x.of(vector)]);
+        let near = sum * share;
+        let [sum, squares] = row.sums(|vector| {
+            let far: Vec<_> = x.of(vector).into_iter().map(|x| x - near).collect();
+            let squares = far.iter().map(|&d| d * d).collect();
+            [far, squares]
+        });
+        let rest = sum * share;
+        let variance = ((-rest).mad(sum, squares) * share).max_nan(0.0);
+        Self { near, rest, inverse: (variance + eps).sqrt().reciprocal() }
+    }
+
+    /// x̂.
+    pub fn normal(self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        (x - self.near - self.rest) * self.inverse
+    }
+
+    /// μ.
+    pub fn mean(self) -> Reg<'k, F32> {
+        self.near + self.rest
+    }
+}
+
+/// y of a row.
+pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
+    let LayerNorm { rows, cols } = spec;
+    let shape = Rows::new(rows, cols, WIDEST);
+    let launch = shape.launch(Launch::new(FAMILY, spec.name::<T>("forward"), target));
+    let work = Work {
+        bytes: spec.elements() * 2 * u64::from(T::BYTES) + 8 * u64::from(cols),
+        operations: spec.elements() * 10,
+    };
+    Asm::kernel(launch, work, "y = gamma·(x − mean)/√(variance + ε) + beta of each row", |k| {
+        let (x, gamma, beta) = (k.pointer::<T>("x"), k.pointer::<F32>("gamma"), k.pointer::<F32>("beta"));
+        let (y, eps) = (k.pointer::<T>("y"), k.parameter_f32("eps"));
+        let (row, width) = (shape.row(k), shape.width);
+        let start = row.number * cols;
+        let x = row.keep(|col| load_all(x.at(start + col), width));
+        let moments = Moments::of(&row, &x, cols, eps);
+        k.step("y");
+        row.each_own(|vector| {
+            let [gamma, beta] = [gamma, beta].map(|array| load_all(array.at(vector.col), width));
+            let x = x.of(vector).into_iter();
+            let values = x.zip(gamma.into_iter().zip(beta)).map(|(x, (g, b))| moments.normal(x).mad(g, b));
+            store_all(y.at(start + vector.col), &values.collect::<Vec<_>>());
+        });
+    })
+}

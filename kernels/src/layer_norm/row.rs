@@ -1,0 +1,192 @@
+//! A row of a matrix and the threads that share it.
+
+use crate::{
+    ptx::{Asm, F32, F64, Launch, Pred, Reg, U32},
+    span::access_width,
+    tile::reduce::Fold,
+};
+
+/// Elements that a thread keeps in registers.
+const HELD: u32 = 32;
+
+/// Threads of a block of rows that take a warp or less.
+const BLOCK: u32 = 128;
+
+/// The most threads of a row.
+const MOST_LANES: u32 = 512;
+
+/// How the rows of a matrix are shared out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    rows: u32,
+    cols: u32,
+    /// Columns of a vector, an access.
+    pub width: u32,
+    /// Threads of a row: a power of two.
+    lanes: u32,
+}
+
+impl Rows {
+    /// With accesses of up to `widest` elements.
+    pub fn new(rows: u32, cols: u32, widest: u32) -> Self {
+        let width = access_width(cols, widest);
+        let lanes = if cols <= 32 * HELD {
+            (cols / width).min(32).next_power_of_two()
+        } else {
+            cols.div_ceil(HELD).min(MOST_LANES).next_power_of_two()
+        };
+        Self { rows, cols, width, lanes }
+    }
+
+    /// Rows of a block: one that takes more than a warp has the block to itself, whose barriers and shared memory it uses.
+    fn per_block(self) -> u32 {
+        if self.lanes > 32 { 1 } else { BLOCK / self.lanes }
+    }
+
+    /// The blocks.
+    pub fn launch(self, launch: Launch) -> Launch {
+        let block = self.lanes * self.per_block();
+        launch.block([block, 1, 1]).grid([self.rows.div_ceil(self.per_block()), 1, 1])
+    }
+
+    /// This thread's row. Where rows end inside of a block, the threads behind take the last one again, for they are needed
+    /// where lanes exchange numbers; they store nothing.
+    pub fn row(self, k: &Asm) -> Row<'_> {
+        let per_block = self.per_block();
+        let (row, lane) = k.divide(k.thread(0), self.lanes);
+        let mut number = k.block(0).mad(per_block, row);
+        let mut there = None;
+        if !self.rows.is_multiple_of(per_block) {
+            there = Some(number.lt(self.rows));
+            number = number.min(self.rows - 1);
+        }
+        let mut row = Row { k, shape: self, number, there, lane, vectors: Vec::new() };
+        let vectors = self.cols / self.width;
+        let count = vectors.div_ceil(self.lanes);
+        if count * self.width <= HELD {
+            row.vectors = (0..count).map(|i| row.vector(i, vectors)).collect();
+        }
+        row
+    }
+}
+
+/// A thread's row.
+pub(super) struct Row<'k> {
+    k: &'k Asm,
+    shape: Rows,
+    /// Which it is.
+    pub number: Reg<'k, U32>,
+    /// Whether it is the thread's own; `None` where every one is.
+    there: Option<Reg<'k, Pred>>,
+    /// The thread's number among those of the row.
+    lane: Reg<'k, U32>,
+    /// Its vectors, where registers hold them.
+    vectors: Vec<Vector<'k>>,
+}
+
+/// Neighbouring columns that a thread takes at once.
+#[derive(Clone, Copy)]
+pub(super) struct Vector<'k> {
+    /// The first column.
+    pub col: Reg<'k, U32>,
+    /// Whether the row reaches so far; `None` where it does in every thread. If not, the row's last vector stands in.
+    inside: Option<Reg<'k, Pred>>,
+    /// Its number among the thread's vectors, where registers hold them.
+    held: Option<usize>,
+}
+
+/// Numbers that are made from columns, once where registers hold them, at each use otherwise.
+pub(super) struct Kept<'k, M> {
+    held: Vec<Vec<Reg<'k, F32>>>,
+    make: M,
+}
+
+impl<'k, M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>> Kept<'k, M> {
+    /// Those of a vector.
+    pub fn of(&self, vector: &Vector<'k>) -> Vec<Reg<'k, F32>> {
+        match vector.held.and_then(|i| self.held.get(i)) {
+            Some(held) => held.clone(),
+            None => (self.make)(vector.col),
+        }
+    }
+}
+
+impl<'k> Row<'k> {
+    /// The i-th of the thread's vectors, of a row of `vectors` vectors.
+    fn vector(&self, i: u32, vectors: u32) -> Vector<'k> {
+        let Rows { width, lanes, cols, .. } = self.shape;
+        let number = self.lane + i * lanes;
+        let held = Some(i as usize);
+        if (i + 1) * lanes <= vectors {
+            return Vector { col: number * width, inside: None, held };
+        }
+        Vector { col: (number * width).min(cols - width), inside: Some(number.lt(vectors)), held }
+    }
+
+    /// Gives `body` each of the thread's vectors, in ascending order.
+    pub fn each(&self, body: impl Fn(&Vector<'k>)) {
+        let Rows { width, lanes, cols, .. } = self.shape;
+        if self.vectors.is_empty() {
+            let step = lanes * width;
+            let vector = |col| Vector { col, inside: None, held: None };
+            self.k.for_range(self.lane * width, cols, step, |col| body(&vector(col)));
+        }
+        self.vectors.iter().for_each(body);
+    }
+
+    /// What `make` gives for each of the thread's vectors, by its first column.
+    pub fn keep<M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>>(&self, make: M) -> Kept<'k, M> {
+        Kept { held: self.vectors.iter().map(|vector| make(vector.col)).collect(), make }
+    }
+
+    /// N sums over the row, in all of its threads.
+    pub fn sums<const N: usize>(
+        &self,
+        terms: impl Fn(&Vector<'k>) -> [Vec<Reg<'k, F32>>; N],
+    ) -> [Reg<'k, F32>; N] {
+        let (k, lanes) = (self.k, self.shape.lanes);
+        let sums = [(); N].map(|()| k.var::<F32>(0.0));
+        self.each(|vector| {
+            for (sum, terms) in sums.iter().zip(terms(vector)) {
+                if let Some(part) = Fold::Sum.pairwise(&terms) {
+                    sum.add(vector.inside.map_or(part, |inside| k.select(inside, part, 0.0)));
+                }
+            }
+        });
+        sums.map(|sum| match lanes {
+            ..=32 => k.lanes_fold(Fold::Sum, sum.get(), 1, lanes),
+            _ => k.block_sum(sum.get(), lanes),
+        })
+    }
+
+    /// The sum over a row of one number a thread.
+    pub fn sum_f64(&self, vector: &Vector<'k>, x: Reg<'k, F64>) -> Reg<'k, F64> {
+        let mut sum = vector.inside.map_or(x, |inside| self.k.select(inside, x, 0.0));
+        let mut mask = self.shape.lanes / 2;
+        while mask > 0 {
+            sum = sum + sum.shuffle_xor(mask);
+            mask /= 2;
+        }
+        sum
+    }
+
+    /// Gives `body`, which stores, each of the thread's vectors that is its own.
+    pub fn each_own(&self, body: impl Fn(&Vector<'k>)) {
+        self.each(|vector| self.if_own(vector, || body(vector)));
+    }
+
+    /// Runs `body`, which stores, if the vector is the thread's own.
+    pub fn if_own(&self, vector: &Vector<'k>, body: impl FnOnce()) {
+        match (self.there, vector.inside) {
+            (None, None) => body(),
+            (Some(p), None) | (None, Some(p)) => self.k.if_(p, body),
+            (Some(p), Some(q)) => self.k.if_(p & q, body),
+        }
+    }
+
+    /// Runs `body` in one thread of the row.
+    pub fn once(&self, body: impl FnOnce()) {
+        let first = self.lane.eq(0);
+        self.k.if_(self.there.map_or(first, |there| there & first), body);
+    }
+}

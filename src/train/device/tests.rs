@@ -1,0 +1,137 @@
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssmv_autograd::cuda::{Backend, Cuda};
+
+use super::*;
+use crate::{checkpoint::Checkpoint, data::Batch, model::Preset, train::engine::Engine};
+
+fn config(no_graph: bool) -> TrainConfig {
+    let nano = TrainConfig::preset("nano").unwrap();
+    TrainConfig {
+        batch_size: 1,
+        accumulate: 2,
+        frames_in: 3,
+        steps: Some(20),
+        epochs: None,
+        no_graph,
+        ..nano
+    }
+}
+
+fn trainer(config: &TrainConfig) -> DeviceTrainer {
+    let side = Preset::find("nano").unwrap().size;
+    let source = Source {
+        batch: config.batch_size,
+        accumulate: config.accumulate,
+        seen: config.frames_in,
+        steps: config.frames_in + 2,
+        side,
+        channels: 1,
+    };
+    DeviceTrainer::new(config, source, &Cuda::open(Backend::Emulated, 0).unwrap()).unwrap()
+}
+
+/// A step on frames that follow from its number.
+fn step(trainer: &mut DeviceTrainer) -> Vec<StepFigures> {
+    let mut rng = ChaCha8Rng::seed_from_u64(trainer.steps());
+    let bytes = trainer.source.batch_bytes();
+    trainer
+        .step(&mut |read| {
+            let mut frames = vec![0; bytes];
+            rng.fill_bytes(&mut frames);
+            read(&Batch { epoch: 0, index: 0, batch: 1, frames })
+        })
+        .unwrap()
+}
+
+/// Everything that a checkpoint keeps, and the figures of `steps` steps.
+fn run(trainer: &mut DeviceTrainer, steps: u64) -> Vec<StepFigures> {
+    let mut figures: Vec<StepFigures> = (0..steps).flat_map(|_| step(trainer)).collect();
+    figures.extend(trainer.settle().unwrap());
+    figures
+}
+
+fn bits(trainer: &mut DeviceTrainer) -> Vec<u32> {
+    let folder = tempfile::tempdir().unwrap();
+    trainer.save(folder.path(), 0.0, None).unwrap();
+    let host = &trainer.host;
+    let norms = host.model.norms.iter().flat_map(|n| n.mean.iter().chain(&n.variance)).map(|&x| x as f32);
+    let all = host.model.arena.values::<f32>().unwrap().iter().chain(&host.moments.m).chain(&host.moments.v);
+    all.copied().chain(norms).map(f32::to_bits).collect()
+}
+
+#[test]
+fn a_graph_and_single_launches_give_the_same_bits() {
+    let [mut graph, mut single, mut again] = [false, true, false].map(|no_graph| trainer(&config(no_graph)));
+    let figures = run(&mut graph, 6);
+    assert!(matches!(graph.graph, Graph::Ready(_)) && matches!(single.graph, Graph::Off));
+    assert_eq!(figures.iter().map(|f| f.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(figures.iter().all(|f| f.loss.is_finite() && f.grad_norm > 0.0), "{figures:?}");
+    assert_eq!(run(&mut single, 6), figures);
+    assert_eq!(run(&mut again, 6), figures);
+    let end = bits(&mut graph);
+    assert!(bits(&mut single) == end && bits(&mut again) == end);
+}
+
+#[test]
+fn a_resumed_training_has_the_bits_of_an_uninterrupted_one() {
+    let config = TrainConfig { ema: Some(0.9), clip_norm: Some(0.01), ..config(false) };
+    let mut whole = trainer(&config);
+    let figures = run(&mut whole, 6);
+    let mut first = trainer(&config);
+    run(&mut first, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let saved = first.save(folder.path(), 0.0, None).unwrap();
+    drop(first);
+    let mut second = trainer(&config);
+    second.restore(&Checkpoint::open(saved).unwrap()).unwrap();
+    assert_eq!(run(&mut second, 4), figures[2..]);
+    assert!(bits(&mut second) == bits(&mut whole));
+    assert_eq!(second.host.ema, whole.host.ema);
+    assert_eq!(second.host.loss_scale, whole.host.loss_scale);
+    assert_eq!(second.host.model.norms, whole.host.model.norms, "and the count of batches");
+}
+
+#[test]
+fn an_overflow_halves_the_scale_and_skips_that_step_alone() {
+    let mut trainer = trainer(&config(false));
+    // The largest scale at which nothing overflows, found from above.
+    let start = StepState { scale: 2f32.powi(40), ..trainer.optimiser.record().unwrap().state };
+    trainer.optimiser.set_state(&start).unwrap();
+    let found = run(&mut trainer, 30);
+    let first = found.iter().position(|f| !f.skipped).unwrap();
+    assert!(first > 3, "{found:?}");
+    for (i, figures) in found[..first].iter().enumerate() {
+        assert_eq!(figures.loss_scale, 2f32.powi(39 - i as i32), "halved at each overflow");
+    }
+    // Three good steps, then growth past what fits.
+    let state = trainer.optimiser.record().unwrap().state;
+    let grown = StepState { growth_tracker: 0, interval: 3, ..state };
+    trainer.optimiser.set_state(&grown).unwrap();
+    run(&mut trainer, 3);
+    let before = bits(&mut trainer);
+    let updates = trainer.host.updates;
+    let overflow = run(&mut trainer, 1)[0];
+    assert!(overflow.skipped && overflow.loss_scale == grown.scale, "{overflow:?}");
+    assert!(bits(&mut trainer) == before && trainer.host.updates == updates, "nothing has changed");
+    let after = run(&mut trainer, 1)[0];
+    assert!(!after.skipped && after.loss_scale == grown.scale, "{after:?}");
+    assert!(bits(&mut trainer) != before);
+}
+
+#[test]
+fn a_nan_is_skipped_and_then_named() {
+    let mut trainer = trainer(&config(true));
+    run(&mut trainer, 1);
+    let before = bits(&mut trainer);
+    let [masters, halves] = trainer.model.arena.memories().unwrap();
+    let mut values = masters.download(0..masters.len()).unwrap();
+    let good = values.clone();
+    values[0] = f32::NAN;
+    halves.upload(&values).unwrap();
+    let figures = run(&mut trainer, 1)[0];
+    assert!(figures.skipped && figures.loss.is_nan(), "{figures:?}");
+    assert!(bits(&mut trainer) == before);
+    trainer.model.arena.memories().unwrap()[1].upload(&good).unwrap();
+    assert!(!run(&mut trainer, 1)[0].skipped);
+}
