@@ -1,6 +1,6 @@
 //! Which device a command computes on.
 
-use ssmv_autograd::cuda::{self, Backend, Cuda};
+use ssmv_autograd::cuda::{self, Backend, Counting, Cuda, DeviceInfo};
 
 use crate::{Result, config::Device};
 
@@ -22,6 +22,22 @@ pub fn open(device: Device) -> Result<Option<Cuda>> {
             }
         }
     }
+}
+
+/// What `device` is, or what it would most likely be: where there is no GPU, an H100. `None` for the CPU.
+///
+/// # Errors
+/// Settings of the emulator that make no sense.
+pub fn describe(device: Device) -> Result<Option<DeviceInfo>> {
+    let first = |backend| cuda::devices(backend).map(|devices| devices.into_iter().next());
+    Ok(match device {
+        Device::Cpu => None,
+        Device::Emulator => first(Backend::Emulated)?,
+        Device::Cuda | Device::Auto => {
+            let here = first(Backend::Real).ok().flatten().filter(cuda::is_usable);
+            Some(here.unwrap_or_else(Counting::describe))
+        }
+    })
 }
 
 #[cfg(test)]

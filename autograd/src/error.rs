@@ -55,9 +55,7 @@ pub enum Error {
         log: String,
     },
     /// Device memory that is used up.
-    #[error(
-        "{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; take a smaller batch"
-    )]
+    #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; {advice}")]
     OutOfMemory {
         /// The device.
         device: String,
@@ -69,6 +67,8 @@ pub enum Error {
         total: u64,
         /// What the pool holds, in words; empty where the driver was asked directly.
         pool: String,
+        /// What to do.
+        advice: String,
     },
     /// A device that was used wrongly: stale handles, arguments that do not fit, ranges outside of what was allocated.
     #[error("{operation}: {message}")]
@@ -107,6 +107,12 @@ impl Error {
     /// An [`Error::Shape`].
     pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
         Self::Shape { op, message: message.into() }
+    }
+
+    /// An [`Error::OutOfMemory`] of a driver.
+    pub(crate) fn out_of_memory(device: &str, asked: u64, free: u64, total: u64) -> Self {
+        let (device, advice) = (device.to_owned(), "take a smaller batch".to_owned());
+        Self::OutOfMemory { device, asked, free, total, pool: String::new(), advice }
     }
 
     /// An [`Error::Misuse`].

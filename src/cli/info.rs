@@ -1,13 +1,15 @@
-//! `info`: a model's parts.
+//! `info`: a model's parts, and what its training takes of a device's memory.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use serde::Serialize;
 
 use super::{Table, Ui, thousands};
-use crate::config::{limits, presets};
+use crate::config::{Device, TrainConfig, limits, presets};
 use crate::model::Preset;
 use crate::model::info::{Info, Part, info};
-use crate::{Error, Result};
+use crate::train::{StepMemory, step_memory};
+use crate::{Error, Result, device};
 
 /// Arguments of `info`.
 #[derive(Args, Clone, Debug)]
@@ -24,9 +26,12 @@ pub struct InfoArgs {
     /// Frames that the model sees
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: u32,
-    /// Sequences in a batch, for the shapes and the work
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = limits::whole::<u32>("batch-size"))]
-    pub batch_size: u32,
+    /// Sequences in a batch, for shapes, work and memory [default: 1; with --device the preset's of training]
+    #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("batch-size"))]
+    pub batch_size: Option<u32>,
+    /// Count also what a training step takes of this device's memory: `cuda` (needs none) or `emulator`
+    #[arg(long)]
+    pub device: Option<Device>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -37,17 +42,70 @@ pub const EXAMPLES: &str = "\
 Examples:
   ssmv-raw info
   ssmv-raw info --preset base --frames-in 20
+  ssmv-raw info --preset base --device cuda --batch-size 16
   ssmv-raw info --preset large --json";
+
+/// The model and, where it was asked for, the memory of its training.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    info: Info,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<StepMemory>,
+}
 
 /// Shows the model.
 pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
     let preset = Preset::find(&args.preset)
         .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", args.preset)))?;
-    let info = info(preset, args.frames_in as usize, args.batch_size as usize)?;
+    let training = args.device.map(|device| training(args, device)).transpose()?;
+    let of_training = training.as_ref().map(|(config, _)| config.batch_size);
+    let batch = args.batch_size.map(|n| n as usize).or(of_training).unwrap_or(1);
+    let info = info(preset, args.frames_in as usize, batch)?;
+    let memory = training.as_ref().map(|(config, device)| step_memory(config, device.clone())).transpose()?;
     if args.json {
-        return ui.json(&info);
+        return ui.json(&Shown { info, memory });
     }
-    ui.print(&format!("{}\n{}", table(&info), summary(&info)))
+    ui.print(&format!("{}\n{}", table(&info), summary(&info)))?;
+    match &memory {
+        Some(memory) => ui.print(&format!("\n{}\n{}", memory_table(memory), memory_summary(memory))),
+        None => Ok(()),
+    }
+}
+
+/// What is to be counted, and on a device like which: one without end, so that all that is asked can be told.
+fn training(args: &InfoArgs, device: Device) -> Result<(TrainConfig, ssmv_autograd::cuda::DeviceInfo)> {
+    let mut config = TrainConfig::preset(&args.preset)?;
+    config.frames_in = args.frames_in as usize;
+    config.batch_size = args.batch_size.map_or(config.batch_size, |n| n as usize);
+    let mut device = device::describe(device)?.ok_or_else(|| {
+        Error::Usage("--device cpu: memory is counted for cuda and emulator; leave --device out".into())
+    })?;
+    device.memory = u64::MAX / 4;
+    Ok((config, device))
+}
+
+/// A row a part of the memory.
+fn memory_table(memory: &StepMemory) -> Table {
+    let heading = format!("memory of a training step, batch {}", memory.batch_size);
+    let mut table = Table::new([heading.as_str(), "bytes", ""]);
+    let row = |name: &str, bytes: u64| [name.to_owned(), thousands(bytes), short(bytes as f64, "B")];
+    memory.parts.iter().for_each(|part| {
+        table.row(row(part.name, part.bytes));
+    });
+    table.line();
+    table.row(row("at the peak", memory.peak_bytes));
+    table
+}
+
+/// What was counted and what was not.
+fn memory_summary(memory: &StepMemory) -> String {
+    let StepMemory { device, kernels, launches, evaluation_peak_bytes, .. } = memory;
+    format!(
+        "Counted for {device}, without running it: {launches} launches a step, {kernels} kernels. With an evaluation \
+         between steps: {}.\nNot counted: the kernels' code and the driver's own context, together some 0.5 GB.\n",
+        short(*evaluation_peak_bytes as f64, "B")
+    )
 }
 
 /// A row a part under a row a group.

@@ -19,8 +19,8 @@ use crate::{
 const NAME: &str = "adamw, clipping, loss scale";
 /// Parameters: no multiple of any vector, and more than one block's.
 const LEN: usize = 9001;
-/// The parameters that decay.
-const DECAYING: Range<usize> = 0..LEN / 3;
+/// The parameters that decay: whole groups of 64, as an arena has them.
+const DECAYING: Range<usize> = 1024..6016;
 const RATE: f64 = 1e-2;
 /// Some steps are clipped.
 const MAX_NORM: f64 = 40.0;
@@ -94,10 +94,12 @@ impl Inputs {
         };
         let state = LossScale::default().on_device(settings);
         let optimiser = DeviceOptimiser::new(cuda, LEN, &[DECAYING], &state)?;
-        for gradient in &self.gradients {
+        for (step, gradient) in self.gradients.iter().enumerate() {
             let gradient = copy(DType::F32, gradient)?;
             optimiser.step([&masters, &halves], &gradient)?;
-            optimiser.keep(&gradient, &kept)?;
+            if step <= OVERFLOW {
+                optimiser.keep(&gradient, &kept)?;
+            }
             optimiser.average(&masters, &mean, SHARE)?;
         }
         let state = optimiser.record()?.state;
@@ -129,7 +131,9 @@ impl Inputs {
                 let numbers = [f64::from(updates), RATE, clip_factor(norm, MAX_NORM) / scaled_by];
                 self.optimiser.step(numbers, &[DECAYING], &mut p, gradient, &mut moments);
                 mean.iter_mut().zip(&p).for_each(|(m, p)| *m += SHARE * (p - *m));
-                kept.copy_from_slice(gradient);
+                if step <= OVERFLOW {
+                    kept.copy_from_slice(gradient);
+                }
             }
             scale.update(step as u64, skipped)?;
         }

@@ -98,9 +98,9 @@ pub(super) const TABLE: &[Line] = &[
     small("bias", |d| {
         Ok(Case::new(vec![d.input("x", &[3, 7, 11])?, d.input("bias", &[11])?], |x| x[0].bias(&x[1])))
     }),
-    small("sum", |d| reduce(d, &[3, 4, 17], &[0, 2], Tensor::sum)),
+    small("sum", |d| reduce(d, &[3, 4, 17], &[0, 1], Tensor::sum)),
     small("sum of all", |d| reduce(d, &[5, 33], &[0, 1], Tensor::sum)),
-    small("mean", |d| reduce(d, &[3, 4, 17], &[1], Tensor::mean)),
+    small("mean", |d| reduce(d, &[3, 4, 17], &[0], Tensor::mean)),
     small("mean of the last axis", |d| reduce(d, &[6, 40], &[1], Tensor::mean)),
     large("mean of many", |d| reduce(d, &[160, 64, 1024], &[0, 1], Tensor::mean)),
     small("l1_loss", |d| binary(d, &[2, 2, 7, 5, 3], Tensor::l1_loss)),

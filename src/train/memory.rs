@@ -1,16 +1,20 @@
-//! Whether a training step fits this machine's memory, before anything large is asked for.
+//! Whether a training step fits: this machine's memory, before anything large is asked for; a device's, once it was full.
 
-use ssmv_autograd::host_memory;
+use ssmv_autograd::{cuda::DeviceInfo, host_memory};
 
+use super::device::largest_batch;
 use crate::{
     Error, Result,
     config::TrainConfig,
+    device,
     model::{Preset, outline},
 };
 
 /// Maps of the stem's size that a step holds at its peak, activations and gradients together: measured on `tiny` (19.5)
 /// and `small` (19).
 const MAPS: u64 = 20;
+/// The share of a device's free memory that is left for the kernels' code.
+const CODE_SHARE: u64 = 32;
 /// f32 values a parameter: itself, its gradient, two moments.
 const COPIES: u64 = 4;
 
@@ -46,6 +50,34 @@ fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> 
         gigabytes(need),
         gigabytes(free)
     )))
+}
+
+/// Adds to an error of a device's memory the batch that would fit, counted once all of the training is dropped.
+pub(super) fn advise(config: &TrainConfig, error: Error) -> Error {
+    let Error::Tensor(ssmv_autograd::Error::OutOfMemory { device, asked, free, total, pool, advice }) = error
+    else {
+        return error;
+    };
+    let fitting = free_device(config).and_then(|device| match device {
+        Some(device) => largest_batch(config, &device),
+        None => Ok(None),
+    });
+    let advice = match fitting {
+        Ok(Some(batch)) => {
+            format!("--batch-size {batch} would fit, and --accumulate makes several batches one step")
+        }
+        Ok(None) => "no batch fits; take a smaller --preset".to_owned(),
+        // What the search stumbled over is less than what it was to explain.
+        Err(_) => advice,
+    };
+    ssmv_autograd::Error::OutOfMemory { device, asked, free, total, pool, advice }.into()
+}
+
+/// The device of the configuration with the memory that nobody has.
+fn free_device(config: &TrainConfig) -> Result<Option<DeviceInfo>> {
+    let Some(cuda) = device::open(config.device)? else { return Ok(None) };
+    let free = cuda.driver().memory()?.free;
+    Ok(Some(DeviceInfo { memory: free - free / CODE_SHARE, ..cuda.device().clone() }))
 }
 
 #[cfg(test)]

@@ -91,6 +91,15 @@ pub fn run(
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
+    attempt(config, resume, interrupt, observer).map_err(|error| memory::advise(config, error))
+}
+
+fn attempt(
+    config: &TrainConfig,
+    resume: Option<&Path>,
+    interrupt: &Interrupt,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     let mut run = Run::prepare(config, resume, interrupt, observer)?;
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {

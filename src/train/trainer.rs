@@ -66,12 +66,22 @@ pub struct Trainer {
     ema_decay: f64,
 }
 
+/// The preset that a configuration names.
+pub(super) fn preset(config: &TrainConfig) -> Result<&'static Preset> {
+    Preset::find(&config.preset)
+        .ok_or_else(|| crate::Error::Usage(format!("--preset: unknown preset `{}`", config.preset)))
+}
+
 impl Trainer {
     /// A model that begins under the configuration's seed.
     pub fn new(config: &TrainConfig) -> Result<Self> {
-        let preset = Preset::find(&config.preset)
-            .ok_or_else(|| crate::Error::Usage(format!("--preset: unknown preset `{}`", config.preset)))?;
-        let model = Predictor::new(preset, config.seed, DType::F32)?;
+        let model = Predictor::new(preset(config)?, config.seed, DType::F32)?;
+        let gradients = model.arena.gradients()?;
+        Self::of(config, model, gradients)
+    }
+
+    /// The same of a model that is there.
+    pub(super) fn of(config: &TrainConfig, model: Predictor, gradients: Gradients) -> Result<Self> {
         let layout = model.arena.layout();
         let decaying = model.parameters.iter().zip(layout.ranges());
         let decaying = decaying.filter(|(p, _)| p.role.decays()).map(|(_, r)| r.clone()).collect();
@@ -87,7 +97,7 @@ impl Trainer {
         Ok(Self {
             ema: config.ema.map(|_| model.arena.values::<f32>().map(<[f32]>::to_vec)).transpose()?,
             moments: Moments::zeros(layout.len()),
-            gradients: model.arena.gradients()?,
+            gradients,
             loss_scale: LossScale::off(),
             step: 0,
             updates: 0,

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use super::{
     device::Cuda,
     driver::{Address, Argument, Pinned},
-    pool::Block,
+    pool::{Block, Purpose},
     table::lock,
 };
 use crate::{Error, Result};
@@ -25,11 +25,11 @@ pub struct DeviceBuffer<T: Pod> {
 }
 
 impl<T: Pod> DeviceBuffer<T> {
-    pub(super) fn new(cuda: &Cuda, len: usize) -> Result<Self> {
+    pub(super) fn new(cuda: &Cuda, len: usize, purpose: Purpose) -> Result<Self> {
         let bytes = (len as u64).checked_mul(size_of::<T>() as u64).ok_or_else(|| {
             Error::misuse("allocate", format!("{len} elements of {} bytes", size_of::<T>()))
         })?;
-        let block = lock(&cuda.shared().pool).take(bytes)?;
+        let block = lock(&cuda.shared().pool).take(bytes, purpose)?;
         let address = block.address;
         Ok(Self { cuda: cuda.clone(), block: Some(block), address, len, element: PhantomData })
     }

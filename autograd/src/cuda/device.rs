@@ -9,10 +9,11 @@ use bytemuck::Pod;
 
 use super::{
     buffer::{DeviceBuffer, PinnedBuffer},
+    counting::Counting,
     driver::*,
     emulated::{Emulated, EmulatorOptions},
     kernels::Kernels,
-    pool::{Pool, PoolReport},
+    pool::{Pool, PoolReport, Purpose},
     real::{self, Real},
     table::lock,
 };
@@ -26,6 +27,7 @@ pub fn devices(backend: Backend) -> Result<Vec<DeviceInfo>> {
     match backend {
         Backend::Real => real::devices(),
         Backend::Emulated => Ok(vec![Emulated::describe(&EmulatorOptions::from_environment()?)]),
+        Backend::Counting => Ok(vec![Counting::describe()]),
     }
 }
 
@@ -62,6 +64,7 @@ impl Cuda {
             Backend::Emulated => {
                 Err(Error::NoDevice(format!("there is no device {ordinal}: the emulator has device 0 alone")))
             }
+            Backend::Counting => Self::over(Arc::new(Counting::new(Counting::describe()))),
         }
     }
 
@@ -99,7 +102,7 @@ impl Cuda {
 
     /// `len` elements of unspecified content, for a kernel that writes them all.
     pub fn stale<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
-        DeviceBuffer::new(self, len)
+        DeviceBuffer::new(self, len, Purpose::General)
     }
 
     /// `len` elements whose bits are all zero.

@@ -1,16 +1,19 @@
-//! The driver seam: all that the CUDA backend asks of a GPU. Two things answer: a real GPU's driver and the emulator.
+//! The driver seam: all that the CUDA backend asks of a GPU. Three things answer: a real GPU's driver, the emulator, and a
+//! driver that only counts.
 
 use std::fmt;
 
 use crate::Result;
 
-/// Which of the two answers.
+/// Which of the three answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
     /// The NVIDIA driver of this machine.
     Real,
     /// The PTX emulator: the same kernels on the CPU, for tests.
     Emulated,
+    /// Nothing runs; memory is counted.
+    Counting,
 }
 
 /// A handle that a driver gave out; one that it has taken back is an error to use, never a crash.
@@ -173,7 +176,7 @@ pub struct LaunchReport {
 /// [`Error::Kernel`](crate::Error::Kernel) from the emulator, and
 /// [`Error::Driver`](crate::Error::Driver) for all else that the driver reports.
 pub trait Driver: fmt::Debug + Send + Sync {
-    /// Which of the two this is.
+    /// Which of the three this is.
     fn backend(&self) -> Backend;
     /// The device.
     fn device(&self) -> &DeviceInfo;

@@ -5,7 +5,8 @@
 //! | `driver.rs` | the seam: handles, geometry, arguments, the trait |
 //! | `real/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
-//! | `header.rs`, `limits.rs`, `table.rs` | what both check and keep |
+//! | `counting/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
+//! | `header.rs`, `limits.rs`, `table.rs` | what they check and keep |
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
@@ -13,6 +14,7 @@
 
 mod buffer;
 mod capture;
+mod counting;
 mod device;
 mod driver;
 mod emulated;
@@ -29,6 +31,7 @@ mod table;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use capture::Captured;
+pub use counting::{Counting, Counts};
 pub use device::{Cuda, Mark, devices};
 pub use driver::{
     Address, Argument, Backend, DeviceInfo, Driver, Event, Function, FunctionAttributes, Geometry, Graph,

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use ssmv_kernels::{Kernel, Target};
 
-use super::{buffer::DeviceBuffer, device::Cuda, driver::Argument, kernels::LoadedKernel};
+use super::{buffer::DeviceBuffer, device::Cuda, driver::Argument, kernels::LoadedKernel, pool::Purpose};
 use crate::{DType, Error, Result};
 
 /// Kernels that are launched in order with the same arguments, and the bytes of the workspace that they share.
@@ -49,7 +49,7 @@ impl Plan {
 
     /// A workspace for one launch, where it is not the last argument.
     pub fn workspace(&self, cuda: &Cuda) -> Result<DeviceBuffer<u8>> {
-        cuda.stale(self.workspace.max(4) as usize)
+        DeviceBuffer::new(cuda, self.workspace.max(4) as usize, Purpose::Workspace)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::driver::{Address, Driver, Stream};
+use super::driver::{Address, Driver, MemoryInfo, Stream};
 use crate::{Error, Result};
 
 /// The finest size: the alignment of device memory.
@@ -22,6 +22,16 @@ pub(super) struct Block {
     pub address: Address,
     /// Its size, at least what was asked for.
     class: u64,
+    purpose: Purpose,
+}
+
+/// What a block is for: reports tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Anything.
+    General,
+    /// What a kernel needs while it runs.
+    Workspace,
 }
 
 /// What a pool holds, in bytes.
@@ -35,6 +45,10 @@ pub struct PoolReport {
     pub peak_in_use: u64,
     /// The most that was held at once.
     pub peak_held: u64,
+    /// Of what is in use, the workspaces of kernels.
+    pub workspace: u64,
+    /// Of the most that was in use, the workspaces of kernels.
+    pub peak_workspace: u64,
 }
 
 /// Free blocks: by size, then by address.
@@ -53,6 +67,8 @@ pub(super) struct Pool {
     exact: bool,
     /// Whether blocks are spoilt when they come back.
     poison: bool,
+    /// Whether waiting blocks had to make room: a capture may then lack some that it was to find.
+    short: bool,
     free: Free,
     report: PoolReport,
     capture: Option<Owner>,
@@ -86,6 +102,7 @@ impl Pool {
             poison: exact || cfg!(debug_assertions),
             driver,
             stream,
+            short: false,
             free: Free::new(),
             report: PoolReport::default(),
             capture: None,
@@ -100,7 +117,7 @@ impl Pool {
     }
 
     /// A block of unspecified content.
-    pub fn take(&mut self, bytes: u64) -> Result<Block> {
+    pub fn take(&mut self, bytes: u64, purpose: Purpose) -> Result<Block> {
         let class = if self.exact { Some(bytes.max(1)) } else { size_class(bytes) };
         let class = class.ok_or_else(|| Error::misuse("allocate", format!("{bytes} bytes")))?;
         let kept = self.capture.and_then(|owner| take_lowest(self.kept.entry(owner).or_default(), class));
@@ -111,14 +128,23 @@ impl Pool {
         if let Some(owner) = self.capture {
             self.owned.entry(address).or_insert(owner);
         }
-        self.report.in_use += class;
-        self.report.peak_in_use = self.report.peak_in_use.max(self.report.in_use);
-        Ok(Block { address, class })
+        let report = &mut self.report;
+        report.in_use += class;
+        if purpose == Purpose::Workspace {
+            report.workspace += class;
+        }
+        if report.in_use > report.peak_in_use {
+            (report.peak_in_use, report.peak_workspace) = (report.in_use, report.workspace);
+        }
+        Ok(Block { address, class, purpose })
     }
 
     /// Takes a block back. Work on it that is queued in the pool's stream may still run.
-    pub fn give(&mut self, Block { address, class }: Block) {
+    pub fn give(&mut self, Block { address, class, purpose }: Block) {
         self.report.in_use -= class;
+        if purpose == Purpose::Workspace {
+            self.report.workspace -= class;
+        }
         if self.poison {
             // Poison finds bugs; without it all is as before, so a device that refuses is not worth an error.
             let _ = self.driver.spoil(address, class, self.stream);
@@ -164,9 +190,15 @@ impl Pool {
     }
 
     fn grow(&mut self, class: u64) -> Result<Address> {
+        if self.capture.is_some() && self.short {
+            let MemoryInfo { free, total } = self.driver.memory()?;
+            let error = Error::out_of_memory(&self.driver.device().name, class, free, total);
+            return Err(self.explain(error));
+        }
         let asked = self.driver.allocate(class).or_else(|error| match error {
             // Waiting blocks of other sizes may be in the way.
             Error::OutOfMemory { .. } if !self.free.is_empty() => {
+                self.short = true;
                 self.trim()?;
                 self.driver.allocate(class)
             }
@@ -181,10 +213,10 @@ impl Pool {
     /// Adds what the pool holds to an error about memory.
     fn explain(&self, error: Error) -> Error {
         match error {
-            Error::OutOfMemory { device, asked, free, total, .. } => {
+            Error::OutOfMemory { device, asked, free, total, advice, .. } => {
                 let PoolReport { in_use, held, .. } = self.report;
                 let pool = format!(", {held} held by this process of which {in_use} are in use");
-                Error::OutOfMemory { device, asked, free, total, pool }
+                Error::OutOfMemory { device, asked, free, total, pool, advice }
             }
             other => other,
         }
@@ -200,6 +232,12 @@ mod tests {
         let driver = Arc::new(Emulated::new(&EmulatorOptions { memory, ..Default::default() }));
         let stream = driver.create_stream().unwrap();
         Pool::new(driver, stream)
+    }
+
+    impl Pool {
+        fn block(&mut self, bytes: u64) -> Result<Block> {
+            self.take(bytes, Purpose::General)
+        }
     }
 
     /// As on a GPU: sizes rounded up.
@@ -223,7 +261,7 @@ mod tests {
         let mut addresses = Vec::new();
         let mut live = Vec::new();
         for i in 0..60u64 {
-            let block = pool.take((i * 7919) % 40 * 300 + 1).unwrap();
+            let block = pool.block((i * 7919) % 40 * 300 + 1).unwrap();
             addresses.push(block.address);
             live.push(block);
             if i % 3 == 2 {
@@ -250,9 +288,16 @@ mod tests {
     #[test]
     fn the_report_counts_and_trim_gives_all_back() {
         let mut pool = rounding(1 << 20);
-        let (a, b) = (pool.take(1000).unwrap(), pool.take(300).unwrap());
+        let (a, b) = (pool.block(1000).unwrap(), pool.take(300, Purpose::Workspace).unwrap());
         assert!(a.address.0.is_multiple_of(GRAIN) && b.address.0.is_multiple_of(GRAIN));
-        let expected = PoolReport { in_use: 1536, held: 1536, peak_in_use: 1536, peak_held: 1536 };
+        let expected = PoolReport {
+            in_use: 1536,
+            held: 1536,
+            peak_in_use: 1536,
+            peak_held: 1536,
+            workspace: 512,
+            peak_workspace: 512,
+        };
         assert_eq!(pool.report(), expected);
         pool.give(a);
         assert_eq!(pool.report(), PoolReport { in_use: 512, ..expected });
@@ -265,12 +310,12 @@ mod tests {
     #[test]
     fn a_full_device_says_what_is_held() {
         let mut pool = pool(10_240);
-        let used = pool.take(4096).unwrap();
-        let waiting = pool.take(5000).unwrap();
+        let used = pool.block(4096).unwrap();
+        let waiting = pool.block(5000).unwrap();
         pool.give(waiting);
         // The waiting block makes room.
-        let large = pool.take(6144).unwrap();
-        let error = pool.take(1).unwrap_err();
+        let large = pool.block(6144).unwrap();
+        let error = pool.block(1).unwrap_err();
         assert_eq!(
             error.to_string(),
             "PTX emulator: out of memory: 1 bytes asked for, 0 of 10240 free, 10240 held by this process of which 10240 \
@@ -279,35 +324,49 @@ mod tests {
         assert!(matches!(error, Error::OutOfMemory { asked: 1, .. }));
         pool.give(used);
         pool.give(large);
-        assert!(pool.take(u64::MAX).is_err());
+        assert!(pool.block(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_capture_that_lacks_what_made_room_says_that_memory_is_short() {
+        let mut pool = pool(10_240);
+        let waiting = pool.block(4096).unwrap();
+        pool.give(waiting);
+        let large = pool.block(8192).unwrap();
+        pool.give(large);
+        let graph = pool.begin_capture();
+        let error = pool.block(4096).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { asked: 4096, free: 2048, .. }), "{error}");
+        pool.end_capture();
+        pool.release(graph);
     }
 
     #[test]
     fn what_a_graph_uses_stays_its_own() {
         let mut pool = pool(1 << 20);
-        let before = pool.take(100).unwrap();
-        let warm = [pool.take(200).unwrap(), pool.take(200).unwrap()];
+        let before = pool.block(100).unwrap();
+        let warm = [pool.block(200).unwrap(), pool.block(200).unwrap()];
         warm.into_iter().for_each(|block| pool.give(block));
 
         let graph = pool.begin_capture();
-        let temporary = pool.take(200).unwrap();
+        let temporary = pool.block(200).unwrap();
         let temporary_address = temporary.address;
         pool.give(temporary);
-        let output = pool.take(200).unwrap();
+        let output = pool.block(200).unwrap();
         assert_eq!(output.address, temporary_address, "within the capture, memory is used again");
-        let other = pool.take(200).unwrap();
+        let other = pool.block(200).unwrap();
         let other_address = other.address;
         pool.give(other);
         let before_address = before.address;
         pool.give(before);
         pool.end_capture();
 
-        let (output_address, later) = (output.address, pool.take(100).unwrap());
+        let (output_address, later) = (output.address, pool.block(100).unwrap());
         assert_ne!(later.address, before_address, "the graph reads it");
         pool.give(output);
-        let fresh = pool.take(200).unwrap();
+        let fresh = pool.block(200).unwrap();
         assert!(fresh.address != output_address && fresh.address != other_address, "the graph writes them");
         pool.release(graph);
-        assert_eq!(pool.take(200).unwrap().address, output_address.min(other_address));
+        assert_eq!(pool.block(200).unwrap().address, output_address.min(other_address));
     }
 }

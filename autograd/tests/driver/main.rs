@@ -1,6 +1,7 @@
 //! The driver seam: one table of cases for the emulated driver and, with `SSMV_TEST_DEVICE=cuda`, for the machine's own;
 //! then a missing driver fails the tests.
 
+mod counting;
 mod cuda;
 mod memory;
 mod modules;

@@ -21,6 +21,13 @@ pub(super) struct Inputs {
     cuda: Cuda,
 }
 
+/// Bytes of device memory: both places, and the tensors of a step's batches.
+pub(super) fn bytes(source: Source) -> u64 {
+    let places = 2 * (HEADER + source.accumulate * source.batch_bytes());
+    let frames = source.accumulate * source.batch * (source.seen + FRAMES_OUT);
+    (places + frames * source.side * source.side * CHANNELS * DType::F16.bytes()) as u64
+}
+
 impl Inputs {
     /// Room for a step's batches.
     pub fn new(cuda: &Cuda, source: Source) -> Result<Self> {

@@ -10,6 +10,7 @@
 //! The first two steps run launch by launch: they compile the kernels, and fill the pool with the memory that the graph then
 //! takes over. Replayed or not, the launches are the same, and so are the bits.
 
+mod footprint;
 mod inputs;
 mod readback;
 mod state;
@@ -21,17 +22,19 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
+pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_memory};
 use self::{inputs::Inputs, readback::Readback};
 use super::{
     StepFigures, Trainer,
     engine::{NextBatch, Source},
     loss_scale::LossScale,
     schedule::Schedule,
+    trainer::preset,
 };
 use crate::{
     Result,
     config::{Loss, TrainConfig},
-    model::DevicePredictor,
+    model::{DevicePredictor, Predictor},
     optim::DeviceOptimiser,
 };
 
@@ -71,9 +74,13 @@ enum Graph {
 impl DeviceTrainer {
     /// Training of a model that begins under the configuration's seed, on a device.
     pub fn new(config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
-        let mut host = Trainer::new(config)?;
-        // The device has its own.
-        host.gradients = Gradients::of_leaves();
+        Self::of(Predictor::new(preset(config)?, config.seed, DType::F32)?, config, source, cuda)
+    }
+
+    /// The same of a model that is there.
+    fn of(model: Predictor, config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
+        // The device has its own gradients.
+        let mut host = Trainer::of(config, model, Gradients::of_leaves())?;
         host.loss_scale = LossScale::default();
         let model = DevicePredictor::upload(&host.model, cuda)?;
         let gradients = model.arena.gradients()?;
@@ -113,6 +120,14 @@ impl DeviceTrainer {
 
     /// A step; the figures of the one before.
     fn take_step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
+        self.queue(next)?;
+        // The step before this one is looked at while this one runs.
+        let known = self.readback.receive(self.step - 1)?;
+        known.into_iter().map(|(step, record)| state::figures(step, &record)).collect()
+    }
+
+    /// Gives a step to the device and does not wait for it.
+    fn queue(&mut self, next: &mut NextBatch) -> Result<()> {
         let rate = self.schedule.rate(self.step);
         self.inputs.fill(self.step, rate, self.optimiser.field("rate"), next)?;
         match &mut self.graph {
@@ -130,10 +145,7 @@ impl DeviceTrainer {
             }
         }
         self.step += 1;
-        self.readback.send(self.step, self.optimiser.address())?;
-        // The step before this one is looked at while this one runs.
-        let known = self.readback.receive(self.step - 1)?;
-        known.into_iter().map(|(step, record)| state::figures(step, &record)).collect()
+        self.readback.send(self.step, self.optimiser.address())
     }
 
     /// All that a step computes from its input on, into memory that stays where it is.

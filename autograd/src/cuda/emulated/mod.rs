@@ -218,8 +218,7 @@ impl Driver for Emulated {
         self.captures.refuse_here("allocate device memory")?;
         let MemoryInfo { free, total } = self.memory()?;
         if bytes.div_ceil(GRAIN) > free / GRAIN {
-            let device = NAME.to_owned();
-            return Err(Error::OutOfMemory { device, asked: bytes, free, total, pool: String::new() });
+            return Err(Error::out_of_memory(NAME, bytes, free, total));
         }
         let address = self.memory.alloc(bytes.max(1)).map_err(fault)?;
         self.blocks.insert(address, bytes, ());

@@ -162,8 +162,7 @@ impl Driver for Real {
             Ok(block) => block,
             Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
                 let MemoryInfo { free, total } = self.memory()?;
-                let device = self.device.name.clone();
-                return Err(Error::OutOfMemory { device, asked: bytes, free, total, pool: String::new() });
+                return Err(Error::out_of_memory(&self.device.name, bytes, free, total));
             }
             Err(code) => {
                 failure::check(code, || format!("allocate {bytes} bytes"))?;

@@ -1,0 +1,114 @@
+//! Device memory that is addresses and sizes alone.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Result, cuda::driver::Address};
+
+/// Where addresses begin: none that a host's pointer could be mistaken for.
+const FIRST: u64 = 1 << 44;
+/// Addresses are its multiples, as a driver's are.
+const GRAIN: u64 = 256;
+/// What a GPU's memory is handed out in (`cuMemGetAllocationGranularity`).
+const PAGE: u64 = 2 << 20;
+/// Requests from here on have pages of their own; smaller ones share them.
+const OWN_PAGE: u64 = PAGE / 2;
+
+/// What is given out.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    limit: u64,
+    next: u64,
+    live: BTreeMap<u64, u64>,
+    /// Bytes of whole pages, and of what shares pages.
+    whole: u64,
+    shared: u64,
+    peak: u64,
+}
+
+impl Blocks {
+    /// Nothing yet, of `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, next: FIRST, live: BTreeMap::new(), whole: 0, shared: 0, peak: 0 }
+    }
+
+    /// Bytes in pages: now, and the most at once.
+    pub fn used(&self) -> (u64, u64) {
+        (self.whole + self.shared.next_multiple_of(PAGE), self.peak)
+    }
+
+    /// A block; `None` where it does not fit. Addresses are never used again.
+    pub fn take(&mut self, bytes: u64) -> Option<Address> {
+        let (whole, shared) = cost(bytes)?;
+        let (whole, shared) = (self.whole.checked_add(whole)?, self.shared.checked_add(shared)?);
+        let used = whole.checked_add(shared.checked_next_multiple_of(PAGE)?)?;
+        if used > self.limit {
+            return None;
+        }
+        let address = self.next;
+        // A gap, so that an overrun is in no other block.
+        self.next = address.checked_add(bytes)?.checked_next_multiple_of(GRAIN)?.checked_add(GRAIN)?;
+        (self.whole, self.shared, self.peak) = (whole, shared, self.peak.max(used));
+        self.live.insert(address, bytes);
+        Some(Address(address))
+    }
+
+    /// Takes a block back.
+    pub fn give(&mut self, address: Address) -> Result<()> {
+        let bytes = self.live.remove(&address.0).ok_or_else(|| {
+            Error::misuse(
+                format!("free {address}"),
+                "nothing is allocated at this address, or it was freed already",
+            )
+        })?;
+        let (whole, shared) = cost(bytes).unwrap_or_default();
+        self.whole -= whole;
+        self.shared -= shared;
+        Ok(())
+    }
+
+    /// An error unless the whole range lies within one block.
+    pub fn check(&self, operation: &str, address: Address, bytes: u64) -> Result<()> {
+        let block = self.live.range(..=address.0).next_back();
+        let fits = block.is_some_and(|(start, length)| {
+            let offset = address.0 - start;
+            offset <= *length && bytes <= length - offset
+        });
+        if fits {
+            return Ok(());
+        }
+        Err(Error::misuse(
+            operation,
+            format!("{bytes} bytes at {address} do not lie within an allocation that is alive"),
+        ))
+    }
+}
+
+/// What a request takes of the pages: its own, or a part of one.
+fn cost(bytes: u64) -> Option<(u64, u64)> {
+    match bytes {
+        0..OWN_PAGE => Some((0, bytes.max(1).next_multiple_of(GRAIN))),
+        _ => Some((bytes.checked_next_multiple_of(PAGE)?, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_in_pages_and_given_back() {
+        let mut blocks = Blocks::new(4 * PAGE);
+        let small = blocks.take(100).unwrap();
+        assert_eq!(blocks.used(), (PAGE, PAGE));
+        let large = blocks.take(PAGE + 1).unwrap();
+        assert_eq!(blocks.used(), (3 * PAGE, 3 * PAGE));
+        assert!(blocks.take(PAGE + 1).is_none() && blocks.take(u64::MAX).is_none());
+        blocks.check("copy", large, PAGE + 1).unwrap();
+        assert!(blocks.check("copy", large, PAGE + 2).is_err());
+        blocks.give(large).unwrap();
+        assert!(blocks.check("copy", large, 1).is_err());
+        assert!(blocks.give(large).unwrap_err().to_string().contains("freed already"));
+        blocks.give(small).unwrap();
+        assert_eq!(blocks.used(), (0, 3 * PAGE));
+    }
+}
