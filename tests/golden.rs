@@ -6,7 +6,10 @@ use std::{
 };
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use ssmv_autograd::DType;
+use ssmv_autograd::{
+    DType,
+    cuda::{Backend, Cuda},
+};
 use ssmv_raw::verify::{self, Place, Report};
 
 fn golden(name: &str) -> PathBuf {
@@ -17,20 +20,26 @@ fn report(paths: &[PathBuf], dtype: DType) -> Report {
     verify::run(paths, &Place::Cpu(dtype)).expect("paths were given")
 }
 
-fn assert_passes(dtype: DType) {
-    let report = report(&[golden(""), golden("odd")], dtype);
+fn assert_passes(place: &Place) {
+    let report = verify::run(&[golden(""), golden("odd")], place).expect("paths were given");
     let failures: Vec<String> = report.failures().map(|row| format!("{row:?}")).collect();
     assert!(report.passed(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn all_cases_pass_in_f64() {
-    assert_passes(DType::F64);
+    assert_passes(&Place::Cpu(DType::F64));
 }
 
 #[test]
 fn all_cases_pass_in_f32() {
-    assert_passes(DType::F32);
+    assert_passes(&Place::Cpu(DType::F32));
+}
+
+/// The kernels of a GPU, under all of the emulator's checks.
+#[test]
+fn all_cases_pass_in_f16_on_the_emulator() {
+    assert_passes(&Place::Device(Cuda::open(Backend::Emulated, 0).unwrap()));
 }
 
 /// A tensor as safetensors has it: dtype, shape, bytes.

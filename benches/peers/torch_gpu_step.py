@@ -8,18 +8,26 @@ gradient is not finite. So `compile` can capture a whole step, GradScaler's part
 """
 import gc
 import json
+import math
 import statistics
 import subprocess
 
-import scan_choice
 import torch
 import torch.nn.functional as F
+
+import scan_choice
 
 # What a mode's `captured` says, by its --capture.
 CAPTURED = {
     "none": "nothing",
     "step": "the whole step in one CUDA graph: forward, loss, backward, unscale, AdamW, scale update",
     "inductor": "forward and backward by Inductor's CUDA graphs; unscale, AdamW and scale update launched one by one",
+}
+# torch.compile's mode by --capture and --tune: without CUDA graphs of its own where the whole step is one.
+MODES = {
+    ("step", False): "default", ("step", True): "max-autotune-no-cudagraphs",
+    ("inductor", False): "reduce-overhead", ("inductor", True): "max-autotune",
+    ("none", False): None, ("none", True): None,
 }
 
 
@@ -118,7 +126,7 @@ def measure(step, options):
     return {
         "seconds": statistics.median(times), "fastest": min(times), "slowest": max(times),
         "peak_bytes": torch.cuda.max_memory_allocated(), "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
-        "loss": loss, "loss_finite": bool(torch.tensor(loss).isfinite()), "scale": step.scaler.get_scale(),
+        "loss": loss if math.isfinite(loss) else None, "loss_finite": math.isfinite(loss), "scale": step.scaler.get_scale(),
         "skipped": options.steps * options.rounds - round(step.taken() - before), "steps": options.steps, "rounds": options.rounds,
     }
 
@@ -140,14 +148,10 @@ def run(options, reference, report):
     fullgraph = compiling and name != "mamba_ssm"
     checked = torch.compile(scan, dynamic=False, fullgraph=True) if fullgraph else scan
     report(scan_choice.check(name, checked, reference.selective_scan, "cuda"))
-    compile_mode = None
-    if compiling:
-        # mamba_ssm's scan is an extension that Dynamo cannot look into: the graph breaks there.
-        scan = torch.compiler.disable(scan) if name == "mamba_ssm" else scan
-        tune = "max-autotune" if options.tune else None
-        compile_mode = f"{tune}-no-cudagraphs" if tune and options.capture == "step" else tune
-        if options.capture == "inductor":
-            compile_mode = tune or "reduce-overhead"
+    compile_mode = MODES[options.capture, options.tune]
+    if name == "mamba_ssm":
+        # An extension, which Dynamo cannot look into: the graph breaks there.
+        scan = torch.compiler.disable(scan)
     for batch in options.batch:
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
@@ -161,7 +165,7 @@ def run(options, reference, report):
             "torch": torch.__version__, "cuda": torch.version.cuda, "device": torch.cuda.get_device_name(), "driver": driver(),
         }
         if compiling:
-            about |= {"compile_mode": compile_mode or "default", "fullgraph": fullgraph, "graph_breaks": graph_breaks()}
+            about |= {"compile_mode": compile_mode, "fullgraph": fullgraph, "graph_breaks": graph_breaks()}
         print(json.dumps(about | {"samples_per_second": batch / numbers["seconds"]} | numbers), flush=True)
         del step
         gc.collect()

@@ -44,8 +44,8 @@ Examples:
 pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let cuda = open(args.device)?;
-    let extent = if args.device == Device::Emulator { Extent::Emulator } else { Extent::Gpu };
-    let options = Options { extent, filter: args.filter.clone(), fault: args.fault.clone() };
+    let options =
+        Options { extent: Extent::of(&cuda), filter: args.filter.clone(), fault: args.fault.clone() };
     ui.note(&format!("selftest of {}", cuda.device().name));
     let report = selftest::run(&cuda, &options, &mut |line| ui.note(line))?;
     if args.json {

@@ -16,7 +16,7 @@ mod table;
 mod training;
 
 use serde::Serialize;
-use ssmv_autograd::cuda::Cuda;
+use ssmv_autograd::cuda::{Backend, Cuda};
 
 use self::sheet::Sheet;
 use crate::{Error, Result, verify::Verdict};
@@ -30,6 +30,16 @@ pub enum Extent {
     Gpu,
     /// Small sizes, and a few steps of `nano`.
     Emulator,
+}
+
+impl Extent {
+    /// What a device has the time for.
+    pub fn of(cuda: &Cuda) -> Self {
+        match cuda.driver().backend() {
+            Backend::Real => Self::Gpu,
+            Backend::Emulated | Backend::Counting => Self::Emulator,
+        }
+    }
 }
 
 /// What is run.

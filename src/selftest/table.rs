@@ -59,11 +59,16 @@ pub(super) const TABLE: &[Line] = &[
     small("batch_norm2d training, running statistics", |d| {
         batch_norm(d, &[2, 4, 4, 8], Mode::Tracked, false, false)
     }),
+    small("batch_norm2d training, residual", |d| batch_norm(d, &[2, 5, 4, 8], Mode::Batch, true, false)),
+    small("batch_norm2d evaluation, residual, relu", |d| {
+        batch_norm(d, &[2, 3, 4, 16], Mode::Running, true, true)
+    }),
     small("batch_norm2d evaluation, relu", |d| batch_norm(d, &[2, 3, 4, 9], Mode::Running, false, true)),
     small("batch_norm2d evaluation, residual", |d| batch_norm(d, &[2, 3, 4, 16], Mode::Running, true, false)),
     large("batch_norm2d training of base", |d| batch_norm(d, &[160, 16, 16, 64], Mode::Tracked, true, true)),
     small("layer_norm", |d| layer_norm(d, &[2, 5, 32])),
     small("layer_norm odd width", |d| layer_norm(d, &[3, 37])),
+    small("layer_norm many rows", |d| layer_norm(d, &[600, 24])),
     large("layer_norm of base", |d| layer_norm(d, &[16, 12, 1024])),
     small("max_pool2d 3x3 stride 2", |d| max_pool(d, &[2, 8, 9, 8])),
     small("max_pool2d odd channels", |d| max_pool(d, &[1, 5, 6, 3])),

@@ -15,17 +15,19 @@ const BOUND: f64 = 0.02;
 const TWICE: &str = "two trainings";
 const LAUNCH_BY_LAUNCH: &str = "training with and without a graph";
 
-/// What is trained: the preset and the number of steps are in the names of the rows.
+/// What is trained.
 fn config(extent: Extent) -> Result<TrainConfig> {
     let (preset, batch_size, frames_in, steps) = match extent {
         Extent::Gpu => ("tiny", 8, 10, 10),
         // More steps than run before one is captured.
         Extent::Emulator => ("nano", 2, 3, 5),
     };
+    let accumulate = 2;
     Ok(TrainConfig {
         batch_size,
+        accumulate,
         frames_in,
-        sequences: batch_size * steps as usize,
+        sequences: batch_size * accumulate * steps as usize,
         steps: Some(steps),
         epochs: None,
         lr: 1e-3,
