@@ -14,6 +14,7 @@ pub mod model;
 pub mod optim;
 mod output;
 pub mod record;
+pub mod selftest;
 pub mod train;
 pub mod verify;
 

@@ -54,6 +54,7 @@ fn every_command_has_help_with_examples() {
         "verify",
         "kernels",
         "doctor",
+        "selftest",
         "completions",
     ] {
         let output = here(&format!("{command} --help"));

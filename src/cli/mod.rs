@@ -11,6 +11,7 @@ mod inputs;
 pub mod kernels;
 pub mod predict;
 mod progress;
+pub mod selftest;
 mod table;
 pub mod threads;
 pub mod train;
@@ -77,6 +78,9 @@ pub enum Command {
     /// Say what this machine has, and what of it is used
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
+    /// Check that a GPU computes what the CPU does: every operator, the golden cases, short trainings
+    #[command(after_help = selftest::EXAMPLES)]
+    Selftest(selftest::SelftestArgs),
     /// Print a shell's completion script
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
@@ -113,6 +117,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Verify(args) => verify::run(args, ui),
         Command::Kernels(args) => kernels::run(args, ui),
         Command::Doctor(args) => doctor::run(args, ui),
+        Command::Selftest(args) => selftest::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
     }
 }

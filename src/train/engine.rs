@@ -67,6 +67,9 @@ pub(super) trait Engine {
     /// Takes over all that a checkpoint holds.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState>;
 
+    /// All that a checkpoint would keep, as it stands after the last step; waits for it.
+    fn host(&mut self) -> Result<&Trainer>;
+
     /// What waits of memory goes back to where it came from.
     fn trim(&mut self) -> Result<()>;
 }
@@ -123,6 +126,10 @@ impl Engine for Host {
             self.trainer.loss_scale = LossScale::off();
         }
         Ok(state)
+    }
+
+    fn host(&mut self) -> Result<&Trainer> {
+        Ok(&self.trainer)
     }
 
     fn trim(&mut self) -> Result<()> {

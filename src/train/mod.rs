@@ -1,6 +1,7 @@
 //! Training: the step, the run around it, and what both are made of.
 
 pub mod collapse;
+mod course;
 mod device;
 mod engine;
 pub mod interrupt;
@@ -12,6 +13,7 @@ pub mod schedule;
 mod state;
 mod trainer;
 
+pub use course::{Course, course};
 pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 pub use run::{Observer, Status, Summary, run};
 pub(crate) use state::EMA;

@@ -207,15 +207,7 @@ impl<'a> Run<'a> {
                 config.data
             )));
         }
-        let source = Source {
-            batch: config.batch_size,
-            accumulate: config.accumulate,
-            seen: config.frames_in,
-            steps: dataset.frames(),
-            side: dataset.side(),
-            channels: dataset.channels(),
-        };
-        let mut trainer = engine(&config, source)?;
+        let mut trainer = engine(&config, source(&config, &dataset))?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
@@ -226,18 +218,7 @@ impl<'a> Run<'a> {
             }
             None => 0.0,
         };
-        let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
-        let spec = LoaderSpec {
-            split: Split::Train,
-            batch: config.batch_size,
-            epoch: trainer.steps() / per_epoch,
-            first_batch: trainer.steps() % per_epoch * parts,
-            sequences_per_epoch: per_epoch * parts * config.batch_size as u64,
-            seed: config.seed,
-            shuffle: true,
-            workers: 1,
-            ahead: AHEAD,
-        };
+        let spec = loader_spec(&config, trainer.steps());
         let dataset = Arc::new(dataset);
         let loader = Loader::new(Arc::clone(&dataset), spec)?;
         let made = |e: std::io::Error| Error::file(&out, format!("cannot make the run folder: {e}"));
@@ -455,6 +436,34 @@ impl<'a> Run<'a> {
         let path = self.trainer.save(&self.out, self.seconds, keep)?;
         self.saved = self.trainer.steps();
         Ok(path)
+    }
+}
+
+/// What the batches of a training look like.
+pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
+    Source {
+        batch: config.batch_size,
+        accumulate: config.accumulate,
+        seen: config.frames_in,
+        steps: dataset.frames(),
+        side: dataset.side(),
+        channels: dataset.channels(),
+    }
+}
+
+/// Which batches a training takes after `steps` steps.
+pub(super) fn loader_spec(config: &TrainConfig, steps: u64) -> LoaderSpec {
+    let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
+    LoaderSpec {
+        split: Split::Train,
+        batch: config.batch_size,
+        epoch: steps / per_epoch,
+        first_batch: steps % per_epoch * parts,
+        sequences_per_epoch: per_epoch * parts * config.batch_size as u64,
+        seed: config.seed,
+        shuffle: true,
+        workers: 1,
+        ahead: AHEAD,
     }
 }
 

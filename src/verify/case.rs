@@ -54,11 +54,18 @@ impl Case {
     /// # Errors
     /// A file that cannot be read, is no well-formed safetensors file, or lacks `op` or `params`; the message names it.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(path, &read_bounded(path)?)
+    }
+
+    /// A case from the bytes of its file; errors name it by `path`.
+    ///
+    /// # Errors
+    /// As [`Case::read`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let fail = |message: String| Error::file(path, message);
-        let bytes = read_bounded(path)?;
         let wrong = |e| fail(format!("is not a well-formed safetensors file: {e}"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
+        let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
         let about = |key: &str| {
             let value = header.metadata().as_ref().and_then(|all| all.get(key));
             value.ok_or_else(|| fail(format!("has no {key:?} in its metadata; is it a golden case?")))

@@ -16,7 +16,7 @@ pub(super) type Outputs = BTreeMap<String, Array>;
 const REFERENCES: [&str; 5] = ["out.", "grad_in.", "grad_param.", "out_state.", "grad."];
 
 /// The largest relative error that passes. A composite adds its operators' errors up; a whole model, those of its layers.
-fn bound(op: &str, tensor: &str, dtype: DType) -> f64 {
+pub(crate) fn bound(op: &str, tensor: &str, dtype: DType) -> f64 {
     let [f64_bound, f32_bound, f16_bound] = match (op, tensor) {
         ("predictor", "out.loss") => [1e-9, 1e-5, 1e-3],
         ("predictor", ALL_GRADIENTS) => [1e-8, 1e-3, 4e-2],
@@ -51,6 +51,16 @@ impl Distance {
     fn error(&self) -> f64 {
         if self.want == 0.0 { self.difference.sqrt() } else { (self.difference / self.want).sqrt() }
     }
+}
+
+/// ‖got − want‖₂ / ‖want‖₂, ‖got‖₂ where `want` is all zeros; NaN where their numbers differ.
+pub(crate) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::NAN;
+    }
+    let mut distance = Distance::default();
+    distance.add(got, want);
+    distance.error()
 }
 
 /// Every reference of the case against what was made, in the references' order.
@@ -96,13 +106,7 @@ pub(super) fn rows(case: &Case, outputs: &Outputs, dtype: DType) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::Distance;
-
-    fn error(got: &[f64], want: &[f64]) -> f64 {
-        let mut distance = Distance::default();
-        distance.add(got, want);
-        distance.error()
-    }
+    use super::relative_error as error;
 
     #[test]
     fn errors_are_relative_absolute_for_zeros_and_nan_for_nan() {
@@ -111,5 +115,6 @@ mod tests {
         assert_eq!(error(&[0.5, 0.0], &[0.0, 0.0]), 0.5);
         assert!(error(&[f64::NAN], &[1.0]).is_nan());
         assert!(error(&[f64::NAN], &[f64::NAN]).is_nan());
+        assert!(error(&[1.0], &[1.0, 0.0]).is_nan());
     }
 }

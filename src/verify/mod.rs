@@ -15,6 +15,8 @@ mod parameters;
 mod place;
 mod training;
 
+pub(crate) use compare::{bound, relative_error};
+
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -91,7 +93,7 @@ pub fn run(paths: &[PathBuf], place: &Place) -> Result<Report> {
         return Err(Error::Usage("verify needs at least one golden case or folder of them".to_owned()));
     }
     let rows = paths.iter().flat_map(|path| match files(path) {
-        Ok(files) => files.iter().flat_map(|file| verify(file, place)).collect(),
+        Ok(files) => files.iter().flat_map(|file| verify(file, Case::read(file), place)).collect(),
         Err(message) => vec![failure(path, "", message)],
     });
     Ok(Report { dtype: place.dtype().name(), rows: rows.collect() })
@@ -123,9 +125,15 @@ fn failure(path: &Path, tensor: &str, message: String) -> Row {
     Row { case, tensor, error: None, bound: None, verdict, message }
 }
 
+/// Runs one case, the bytes of whose file are at hand under the name `name`.
+pub fn run_bytes(name: &str, bytes: &[u8], place: &Place) -> Vec<Row> {
+    let path = Path::new(name);
+    verify(path, Case::parse(path, bytes), place)
+}
+
 /// The rows of one case.
-fn verify(path: &Path, place: &Place) -> Vec<Row> {
-    let case = match Case::read(path) {
+fn verify(path: &Path, case: Result<Case>, place: &Place) -> Vec<Row> {
+    let case = match case {
         Ok(case) => case,
         Err(e) => return vec![failure(path, "", e.to_string())],
     };

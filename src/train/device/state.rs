@@ -12,7 +12,7 @@ use crate::{
     model::{DevicePredictor, Predict},
     optim::Record,
     train::{
-        StepFigures, TrainState,
+        StepFigures, TrainState, Trainer,
         engine::{Engine, NextBatch},
         loss_scale::LossScale,
         trainer::give_up,
@@ -95,8 +95,7 @@ impl Engine for DeviceTrainer {
     }
 
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {
-        self.write_back()?;
-        self.host.save(run, seconds, keep_last)
+        self.host()?.save(run, seconds, keep_last)
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
@@ -107,6 +106,11 @@ impl Engine for DeviceTrainer {
         }
         self.upload()?;
         Ok(state)
+    }
+
+    fn host(&mut self) -> Result<&Trainer> {
+        self.write_back()?;
+        Ok(&self.host)
     }
 
     fn trim(&mut self) -> Result<()> {

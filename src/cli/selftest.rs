@@ -1,0 +1,121 @@
+//! `selftest`: whether a GPU computes what the CPU does.
+
+use std::time::Instant;
+
+use clap::Args;
+use ssmv_autograd::cuda::{self, Backend, Cuda};
+
+use super::{Table, Ui, progress::clock};
+use crate::config::Device;
+use crate::selftest::{self, Check, Extent, Options, Report};
+use crate::verify::Verdict;
+use crate::{Error, Result, device};
+
+/// Arguments of `selftest`.
+#[derive(Args, Clone, Debug)]
+pub struct SelftestArgs {
+    /// Device to check
+    #[arg(long, default_value_t)]
+    pub device: Device,
+    /// Only cases whose name has TEXT in it
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Expect something else of the case CASE, to see that it fails
+    #[arg(long, value_name = "CASE", hide = true)]
+    pub fault: Option<String>,
+}
+
+/// Examples for the help.
+pub const EXAMPLES: &str = "\
+Every operator and the optimiser against the CPU, the golden cases against PyTorch's results, short trainings against
+each other and against the CPU. The emulator is given small sizes and a training of `nano`, a GPU those of `base` as well
+and a training of `tiny`. A row shows the comparison of its case that came nearest to its bound. Exits with 1 when a
+comparison fails.
+
+Examples:
+  ssmv-raw selftest
+  ssmv-raw selftest --device cuda --json
+  ssmv-raw selftest --device emulator --filter conv2d";
+
+/// Runs the cases.
+pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
+    let start = Instant::now();
+    let cuda = open(args.device)?;
+    let options =
+        Options { extent: Extent::of(&cuda), filter: args.filter.clone(), fault: args.fault.clone() };
+    ui.note(&format!("selftest of {}", cuda.device().name));
+    let report = selftest::run(&cuda, &options, &mut |line| ui.note(line))?;
+    if args.json {
+        ui.json(&report)?;
+    } else {
+        ui.table(&table(&report))?;
+    }
+    for Check { comparison, .. } in report.failures() {
+        if let Some(message) = &comparison.message {
+            ui.warn(&format!("{} {}: {message}", comparison.case, comparison.tensor));
+        }
+    }
+    let (failed, all) = (report.failures().count(), report.checks.len());
+    if !report.passed() {
+        return Err(Error::Failure(format!("{failed} of {all} comparisons failed on {}", report.device)));
+    }
+    let time = clock(start.elapsed().as_secs_f64());
+    ui.note(&format!("{all} comparisons passed on {} in {time}", report.device));
+    Ok(())
+}
+
+/// The device to check.
+fn open(device: Device) -> Result<Cuda> {
+    let elsewhere = "take --device emulator to check the kernels without one";
+    match (device::open(device)?, device) {
+        (Some(cuda), _) => Ok(cuda),
+        (None, Device::Cpu) => Err(Error::Usage(
+            "--device cpu: the CPU is what devices are compared with; take --device cuda or --device emulator".into(),
+        )),
+        (None, _) => {
+            let why = match cuda::devices(Backend::Real) {
+                Err(error) => format!(": {error}"),
+                Ok(_) => String::new(),
+            };
+            Err(Error::Failure(format!("there is no GPU that the kernels run on{why}; {elsewhere}")))
+        }
+    }
+}
+
+/// A line a case: its comparison that failed or came nearest to its bound.
+fn table(report: &Report) -> Table {
+    let mut table = Table::new(["case", "compared", "worst", "error", "bound", "verdict"]);
+    let number = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{n:.2e}"));
+    let mut part = None;
+    for case in report.checks.chunk_by(|a, b| a.part == b.part && a.comparison.case == b.comparison.case) {
+        let Some(Check { part: of, comparison: worst }) =
+            case.iter().max_by(|a, b| closeness(a).total_cmp(&closeness(b)))
+        else {
+            continue;
+        };
+        if part.replace(*of) != Some(*of) {
+            table.row([of.to_string()]);
+        }
+        table.row([
+            format!("  {}", worst.case),
+            case.len().to_string(),
+            worst.tensor.clone(),
+            number(worst.error),
+            number(worst.bound),
+            worst.verdict.to_string(),
+        ]);
+    }
+    table
+}
+
+/// How near a comparison is to failing: its error by its bound, infinite where it failed.
+fn closeness(Check { comparison, .. }: &Check) -> f64 {
+    match (comparison.verdict, comparison.error, comparison.bound) {
+        (Verdict::Fail, ..) => f64::INFINITY,
+        (_, Some(error), Some(bound)) if bound > 0.0 => error / bound,
+        _ => 0.0,
+    }
+}

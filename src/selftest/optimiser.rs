@@ -1,0 +1,152 @@
+//! The optimiser's kernels against the CPU's AdamW, clipping and loss scale.
+
+use std::ops::Range;
+
+use ssmv_autograd::{
+    DType,
+    cuda::{Cuda, DeviceMemory},
+};
+use ssmv_kernels::optim::StepState;
+
+use super::{Part, draw::Draw, sheet::Sheet};
+use crate::{
+    Result,
+    optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
+    train::loss_scale::LossScale,
+    verify::bound,
+};
+
+const NAME: &str = "adamw, clipping, loss scale";
+/// Parameters: no multiple of any vector, and more than one block's.
+const LEN: usize = 9001;
+/// The parameters that decay: whole groups of 64, as an arena has them.
+const DECAYING: Range<usize> = 1024..6016;
+const RATE: f64 = 1e-2;
+/// Some steps are clipped.
+const MAX_NORM: f64 = 40.0;
+const STEPS: usize = 5;
+/// The step that overflows, and so is skipped.
+const OVERFLOW: usize = 2;
+/// How much of the weights goes into their running mean.
+const SHARE: f32 = 0.1;
+
+/// Runs a few steps on both sides.
+pub(super) fn run(cuda: &Cuda, sheet: &mut Sheet) {
+    if sheet.wants(NAME)
+        && let Err(error) = compare(cuda, sheet)
+    {
+        sheet.failed(Part::Operators, NAME, &error.to_string());
+    }
+}
+
+/// What the steps left behind, by name.
+type State = Vec<(&'static str, Vec<f64>)>;
+
+fn compare(cuda: &Cuda, sheet: &mut Sheet) -> Result<()> {
+    let inputs = Inputs::draw();
+    let (made, wanted) = (inputs.on_device(cuda)?, inputs.on_cpu()?);
+    for ((tensor, got), (_, want)) in made.iter().zip(&wanted) {
+        let dtype = if *tensor == "f16 parameters" { DType::F16 } else { DType::F32 };
+        sheet.near(Part::Operators, NAME, tensor, got, want, bound("adamw", tensor, dtype));
+    }
+    Ok(())
+}
+
+fn widened(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// What both sides are given.
+struct Inputs {
+    parameters: Vec<f32>,
+    /// Each step's, multiplied by the first loss scale.
+    gradients: Vec<Vec<f32>>,
+    optimiser: AdamW,
+}
+
+impl Inputs {
+    fn draw() -> Self {
+        let mut draw = Draw::new(NAME);
+        let mut values = |most: f64| draw.values(LEN, -most, most).into_iter().map(|v| v as f32);
+        let parameters = values(1.0).collect();
+        let scale = LossScale::default().scale();
+        let mut gradients: Vec<Vec<f32>> =
+            (0..STEPS).map(|step| values(0.25 * (step + 1) as f64).map(|g| g * scale).collect()).collect();
+        gradients[OVERFLOW][LEN / 2] = f32::INFINITY;
+        Self { parameters, gradients, optimiser: AdamW { weight_decay: 1e-2, ..AdamW::default() } }
+    }
+
+    fn on_device(&self, cuda: &Cuda) -> Result<State> {
+        let AdamW { beta1, beta2, eps, weight_decay } = self.optimiser;
+        let copy = |dtype, values: &[f32]| DeviceMemory::copy_of(cuda, dtype, values);
+        let masters = copy(DType::F32, &self.parameters)?;
+        let halves = copy(DType::F16, &self.parameters)?;
+        let mean = copy(DType::F32, &self.parameters)?;
+        let kept = copy(DType::F32, &self.parameters)?;
+        let settings = StepState {
+            rate: RATE,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            max_norm: MAX_NORM,
+            ..StepState::default()
+        };
+        let state = LossScale::default().on_device(settings);
+        let optimiser = DeviceOptimiser::new(cuda, LEN, &[DECAYING], &state)?;
+        for (step, gradient) in self.gradients.iter().enumerate() {
+            let gradient = copy(DType::F32, gradient)?;
+            optimiser.step([&masters, &halves], &gradient)?;
+            if step <= OVERFLOW {
+                optimiser.keep(&gradient, &kept)?;
+            }
+            optimiser.average(&masters, &mean, SHARE)?;
+        }
+        let state = optimiser.record()?.state;
+        let whole = |memory: &DeviceMemory| -> Result<Vec<f64>> { Ok(widened(&memory.download(0..LEN)?)) };
+        Ok(vec![
+            ("parameters", whole(&masters)?),
+            ("f16 parameters", whole(&halves)?),
+            ("first moment", whole(&optimiser.moments[0])?),
+            ("second moment", whole(&optimiser.moments[1])?),
+            ("running mean", whole(&mean)?),
+            ("kept unless skipped", whole(&kept)?),
+            ("norm", vec![state.norm]),
+            ("scale", vec![f64::from(state.scale)]),
+            ("updates", vec![state.updates as f64]),
+        ])
+    }
+
+    fn on_cpu(&self) -> Result<State> {
+        let mut p = self.parameters.clone();
+        let (mut mean, mut kept) = (p.clone(), p.clone());
+        let mut moments = Moments::zeros(LEN);
+        let (mut scale, mut updates, mut norm) = (LossScale::default(), 0, 0.0);
+        for (step, gradient) in self.gradients.iter().enumerate() {
+            let scaled_by = f64::from(scale.scale());
+            norm = gradient_norm(gradient) / scaled_by;
+            let skipped = !norm.is_finite();
+            if !skipped {
+                updates += 1;
+                let numbers = [f64::from(updates), RATE, clip_factor(norm, MAX_NORM) / scaled_by];
+                self.optimiser.step(numbers, &[DECAYING], &mut p, gradient, &mut moments);
+                mean.iter_mut().zip(&p).for_each(|(m, p)| *m += SHARE * (p - *m));
+                if step <= OVERFLOW {
+                    kept.copy_from_slice(gradient);
+                }
+            }
+            scale.update(step as u64, skipped)?;
+        }
+        Ok(vec![
+            ("parameters", widened(&p)),
+            ("f16 parameters", widened(&p)),
+            ("first moment", widened(&moments.m)),
+            ("second moment", widened(&moments.v)),
+            ("running mean", widened(&mean)),
+            ("kept unless skipped", widened(&kept)),
+            ("norm", vec![norm]),
+            ("scale", vec![f64::from(scale.scale())]),
+            ("updates", vec![f64::from(updates)]),
+        ])
+    }
+}

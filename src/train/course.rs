@@ -1,0 +1,71 @@
+//! A short training without a run folder: what it came to, step by step and at its end.
+
+use std::sync::Arc;
+
+use ssmv_autograd::cuda::Cuda;
+
+use super::{
+    StepFigures, Trainer,
+    device::DeviceTrainer,
+    engine::{Engine, Host},
+    run::{loader_spec, source},
+};
+use crate::{
+    Result,
+    config::TrainConfig,
+    data::{Dataset, Loader},
+    optim::Moments,
+};
+
+/// What a training left behind.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Each step's figures.
+    pub figures: Vec<StepFigures>,
+    /// The parameters, as the arena holds them.
+    pub parameters: Vec<f32>,
+    /// The optimiser's moments, laid out alike.
+    pub moments: Moments<f32>,
+    /// Running means and variances of all batch normalisations.
+    pub statistics: Vec<f64>,
+}
+
+impl Course {
+    /// Each step's loss.
+    pub fn losses(&self) -> Vec<f64> {
+        self.figures.iter().map(|figures| figures.loss).collect()
+    }
+}
+
+/// Trains as long as `config` says on a device, or on the CPU. Writes nothing and evaluates nothing; the device of the
+/// configuration is not looked at.
+///
+/// # Errors
+/// As [`run`](super::run()).
+pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
+    let dataset = Dataset::open(&config.data_spec()?)?;
+    let source = source(config, &dataset);
+    let mut engine: Box<dyn Engine> = match cuda {
+        Some(cuda) => Box::new(DeviceTrainer::new(config, source, cuda)?),
+        None => Box::new(Host::new(Trainer::new(config)?, source)),
+    };
+    let mut loader = Loader::new(Arc::new(dataset), loader_spec(config, 0))?;
+    let mut figures = Vec::new();
+    while engine.steps() < config.total_steps() {
+        figures.extend(engine.step(&mut |read| {
+            let batch = loader.next()?;
+            let result = read(&batch);
+            loader.recycle(batch);
+            result
+        })?);
+    }
+    figures.extend(engine.settle()?);
+    let trainer = engine.host()?;
+    let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
+    Ok(Course {
+        figures,
+        parameters: trainer.model.arena.values::<f32>()?.to_vec(),
+        moments: trainer.moments.clone(),
+        statistics: statistics.copied().collect(),
+    })
+}
