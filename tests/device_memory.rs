@@ -25,10 +25,12 @@ fn a_batch_too_large_names_one_that_trains() {
     let output = train("64", &folder.path().join("large"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    let words = ["out of memory", "bytes asked for", "of 6291456 free", "held by this process", "--accumulate"];
+    let words =
+        ["out of memory", "bytes asked for", "of 6291456 free", "held by this process", "--accumulate"];
     words.iter().for_each(|word| assert!(stderr.contains(word), "{word:?} is not in: {stderr}"));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    let named = stderr.split("--batch-size ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a batch");
+    let named =
+        stderr.split("--batch-size ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a batch");
     assert!((1..64).contains(&named.parse::<usize>().expect("a number")), "{stderr}");
     let output = train(named, &folder.path().join("named"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -45,7 +45,11 @@ fn nano_follows_the_cpus_loss_curve() {
     });
     assert_eq!((cpu.len(), device.len()), (30, 30));
     for (step, (want, got)) in cpu.iter().zip(&device).enumerate() {
-        assert!((got / want - 1.0).abs() < 0.02, "step {}: {got} on the emulator, {want} on the CPU", step + 1);
+        assert!(
+            (got / want - 1.0).abs() < 0.02,
+            "step {}: {got} on the emulator, {want} on the CPU",
+            step + 1
+        );
     }
     assert!(device[29] < device[0], "and it learns");
 }
@@ -68,7 +72,18 @@ fn a_run_is_resumed_to_the_same_bits_and_evaluated_where_it_was_trained() {
     // The checkpoint serves the CPU too, and both see the same model.
     let mse = |device: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-        command.args(["eval", "--json", "--sequences", "2", "--batch-size", "2", "--roll-out", "2", "--device", device]);
+        command.args([
+            "eval",
+            "--json",
+            "--sequences",
+            "2",
+            "--batch-size",
+            "2",
+            "--roll-out",
+            "2",
+            "--device",
+            device,
+        ]);
         command.env("SSMV_EMULATOR_CHECKS", "none").arg("--checkpoint").arg(&whole);
         let report: Value = serde_json::from_slice(&finish(command).stdout).unwrap();
         report["next"]["model"]["mean"]["mse"].as_f64().unwrap()
@@ -83,7 +98,8 @@ fn the_first_output_that_is_not_finite_is_named() {
     let out = folder.path().join("run");
     let run = |options: &str| train(&out, options).output().unwrap();
     // A rate at which the first update already throws the weights out of f16.
-    let options = "--device emulator --frames-in 3 --lr 10 --warmup 0 --weight-decay 0 --clip-norm 0 --steps 40";
+    let options =
+        "--device emulator --frames-in 3 --lr 10 --warmup 0 --weight-decay 0 --clip-norm 0 --steps 40";
     let output = run(&format!("{options} --check-finite"));
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");

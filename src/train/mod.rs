@@ -1,11 +1,13 @@
 //! Training: the step, the run around it, and what both are made of.
 
+pub mod bench;
 pub mod collapse;
 mod device;
 mod engine;
 pub mod interrupt;
 pub mod loss_scale;
 mod memory;
+mod phase;
 mod preview;
 mod run;
 pub mod schedule;
