@@ -12,7 +12,7 @@ use ssmv_kernels::{
 };
 use ssmv_raw::model::Preset;
 
-use crate::{images, sequences};
+use crate::{images, norms, sequences};
 
 /// What a buffer holds at first; counts are of elements.
 #[derive(Clone, Debug)]
@@ -99,10 +99,16 @@ impl Size {
 
 /// The rows of all families.
 pub fn cases(size: Size, target: Target) -> Vec<Case> {
-    [pointwise_cases, reduce_cases, optimiser_cases, gemm_cases, images::cases, sequences::cases]
-        .iter()
-        .flat_map(|f| f(size, target))
-        .collect()
+    let families = [
+        pointwise_cases,
+        reduce_cases,
+        optimiser_cases,
+        gemm_cases,
+        images::cases,
+        norms::cases,
+        sequences::cases,
+    ];
+    families.iter().flat_map(|f| f(size, target)).collect()
 }
 
 /// A case of one kernel whose parameters are its buffers in order.

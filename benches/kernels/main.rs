@@ -11,6 +11,7 @@
 mod cases;
 mod device;
 mod images;
+mod norms;
 mod sequences;
 
 use std::{fmt::Write, process::ExitCode, sync::Arc};

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde::Serialize;
+use ssmv_autograd::cuda::{Counting, DeviceInfo};
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 use super::{Table, Ui, files, thousands};
+use crate::config::{TrainConfig, limits};
 use crate::kernels::{Ptxas, Resources, TABLE_PATH, Usage};
+use crate::train::step_kernels;
 use crate::{Error, Result};
 
 /// Arguments of `kernels`.
@@ -20,6 +23,12 @@ pub struct KernelsArgs {
     /// Only kernels whose family or name has TEXT in it
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// The kernels of a preset's training step instead of the catalogue, as a training on a GPU loads them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["check", "update"])]
+    pub preset: Option<String>,
+    /// Sequences in that step's batch [default: the preset's]
+    #[arg(long, value_name = "N", requires = "preset", value_parser = limits::whole::<u32>("batch-size"))]
+    pub batch_size: Option<u32>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -73,13 +82,18 @@ that a launch must move and do.
 Examples:
   ssmv-raw kernels
   ssmv-raw kernels --filter silu --target sm_90a --json
+  ssmv-raw kernels --preset base --batch-size 16 --target sm_90a
   ssmv-raw kernels --target all --dump ptx
   ssmv-raw kernels --target all --ptxas /usr/local/cuda/bin/ptxas --check";
 
 /// Lists, writes or checks the kernels.
 pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
     let targets = if args.update { Targets::All } else { args.target };
-    let kernels = select(targets, args.filter.as_deref())?;
+    let kernels = match &args.preset {
+        Some(preset) => of_step(preset, args.batch_size, targets)?,
+        None => targets.list().iter().flat_map(|&target| catalogue(target)).collect(),
+    };
+    let kernels = select(kernels, args.filter.as_deref())?;
     match (&args.dump, &args.ptxas) {
         (Some(folder), _) => dump(&kernels, folder, args.force, ui),
         (None, Some(path)) => assemble(&kernels, &Ptxas::open(path)?, args, ui),
@@ -87,9 +101,26 @@ pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
     }
 }
 
-/// The kernels of some targets whose family or name has `filter` in it.
-fn select(targets: Targets, filter: Option<&str>) -> Result<Vec<Kernel>> {
-    let mut all: Vec<_> = targets.list().iter().flat_map(|&target| catalogue(target)).collect();
+/// The kernels of a preset's training step, for GPUs of some targets.
+fn of_step(preset: &str, batch_size: Option<u32>, targets: Targets) -> Result<Vec<Kernel>> {
+    let defaults = TrainConfig::preset(preset)?;
+    let batch_size = batch_size.map_or(defaults.batch_size, |n| n as usize);
+    let config = TrainConfig { batch_size, ..defaults };
+    let mut kernels = Vec::new();
+    for target in targets.list() {
+        let capability = match target {
+            Target::Sm80 => (8, 0),
+            Target::Sm90a => (9, 0),
+        };
+        // What is counted for has room for any batch.
+        let device = DeviceInfo { capability, memory: u64::MAX / 4, ..Counting::describe() };
+        kernels.extend(step_kernels(&config, device)?);
+    }
+    Ok(kernels)
+}
+
+/// The kernels whose family or name has `filter` in it.
+fn select(mut all: Vec<Kernel>, filter: Option<&str>) -> Result<Vec<Kernel>> {
     // Some families take turns in the catalogue.
     all.sort_by_key(|kernel| (kernel.target, kernel.family));
     let Some(filter) = filter else {

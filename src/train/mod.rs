@@ -14,7 +14,7 @@ pub mod schedule;
 mod state;
 mod trainer;
 
-pub use device::{MemoryPart, StepMemory, largest_batch, step_memory};
+pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 pub use run::{Observer, Status, Summary, run};
 pub(crate) use state::EMA;
 pub use state::TrainState;

@@ -30,8 +30,8 @@ pub(super) struct Kernels {
 
 #[derive(Debug)]
 struct Compiled {
-    name: String,
-    ptx: String,
+    /// With the launch of whoever asked first.
+    kernel: Kernel,
     module: Module,
     function: Function,
     attributes: FunctionAttributes,
@@ -50,7 +50,7 @@ pub struct LoadedKernel {
 impl LoadedKernel {
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.code.name
+        &self.code.kernel.name
     }
 
     /// The shape of its launches.
@@ -75,17 +75,16 @@ impl LoadedKernel {
 }
 
 impl Kernels {
-    fn compiled(&self, driver: &dyn Driver, name: &str, ptx: &str) -> Result<Arc<Compiled>> {
+    fn compiled(&self, driver: &dyn Driver, kernel: &Kernel) -> Result<Arc<Compiled>> {
         let mut compiled = lock(&self.compiled);
-        let same_name = compiled.entry(name.to_owned()).or_default();
-        if let Some(found) = same_name.iter().find(|found| found.ptx == ptx) {
+        let same_name = compiled.entry(kernel.name.clone()).or_default();
+        if let Some(found) = same_name.iter().find(|found| found.kernel.ptx == kernel.ptx) {
             return Ok(found.clone());
         }
-        let module = driver.load_module(name, ptx)?;
-        let function = driver.function(module, name)?;
+        let module = driver.load_module(&kernel.name, &kernel.ptx)?;
+        let function = driver.function(module, &kernel.name)?;
         let new = Arc::new(Compiled {
-            name: name.to_owned(),
-            ptx: ptx.to_owned(),
+            kernel: kernel.clone(),
             module,
             function,
             attributes: driver.attributes(function)?,
@@ -120,7 +119,7 @@ impl Cuda {
     /// [`Error::Ptx`](crate::Error::Ptx) with the compiler's log when the text is refused.
     pub fn load(&self, kernel: &Kernel) -> Result<LoadedKernel> {
         let shared = self.shared();
-        let code = shared.kernels.compiled(&*shared.driver, &kernel.name, &kernel.ptx)?;
+        let code = shared.kernels.compiled(&*shared.driver, kernel)?;
         let mut allowed = lock(&code.allowed_shared);
         // The driver takes the last word for it, so the word only ever grows.
         if kernel.shared > *allowed {
@@ -130,6 +129,14 @@ impl Cuda {
         drop(allowed);
         let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
         Ok(LoadedKernel { code, geometry, work: kernel.work })
+    }
+
+    /// All kernels that were compiled so far, by name.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        let compiled = lock(&self.shared().kernels.compiled);
+        let mut all: Vec<Kernel> = compiled.values().flatten().map(|code| code.kernel.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// The plan that was kept for a specification.

@@ -9,6 +9,8 @@ use ssmv_autograd::{
     cuda::{Counting, Counts, Cuda, DeviceInfo},
 };
 
+use ssmv_kernels::Kernel;
+
 use super::{DeviceTrainer, WARM_UP, inputs};
 use crate::{
     Error, Result,
@@ -60,18 +62,13 @@ pub struct StepMemory {
 pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemory> {
     let driver = Arc::new(Counting::new(device));
     let cuda = Cuda::over(driver.clone())?;
-    let source = source(config);
-    let mut trainer =
-        DeviceTrainer::of(Predictor::zeros(preset(config)?, DType::F32)?, config, source, &cuda)?;
+    let mut trainer = trainer(config, &cuda)?;
     let at_rest = cuda.memory_report();
     let mut before = Counts::default();
     // One to be captured, and one to replay it.
     for _ in 0..WARM_UP + 2 {
         before = driver.counts();
-        trainer.queue(&mut |read| {
-            let frames = vec![0; source.batch_bytes()];
-            read(&Batch { epoch: 0, index: 0, batch: source.batch, frames })
-        })?;
+        trainer.queue_black()?;
     }
     let (report, after) = (cuda.memory_report(), driver.counts());
     let mut parts = trainer.parts()?;
@@ -95,6 +92,23 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
         kernels: driver.counts().modules,
         launches: after.launches - before.launches,
     })
+}
+
+/// The kernels of a training step as `config` says, and of an evaluation's batch, on a device like `device`.
+///
+/// # Errors
+/// As [`step_memory`].
+pub fn step_kernels(config: &TrainConfig, device: DeviceInfo) -> Result<Vec<Kernel>> {
+    let cuda = Cuda::over(Arc::new(Counting::new(device)))?;
+    let mut trainer = trainer(config, &cuda)?;
+    trainer.queue_black()?;
+    trainer.evaluate_once(config.batch_size.min(config.eval_sequences))?;
+    Ok(cuda.kernels())
+}
+
+/// A trainer of a model that is all zero: nothing is computed from it.
+fn trainer(config: &TrainConfig, cuda: &Cuda) -> Result<DeviceTrainer> {
+    DeviceTrainer::of(Predictor::zeros(preset(config)?, DType::F32)?, config, source(config), cuda)
 }
 
 /// The largest batch, below that of `config`, whose training fits a device like `device`; `None` where not even one
@@ -144,6 +158,15 @@ fn source(config: &TrainConfig) -> Source {
 }
 
 impl DeviceTrainer {
+    /// Queues a step on black frames.
+    fn queue_black(&mut self) -> Result<()> {
+        let source = self.source;
+        self.queue(&mut |read| {
+            let frames = vec![0; source.batch_bytes()];
+            read(&Batch { epoch: 0, index: 0, batch: source.batch, frames })
+        })
+    }
+
     /// What stays where it is from step to step.
     fn parts(&mut self) -> Result<Vec<MemoryPart>> {
         let [masters, halves] = self.model.arena.memories()?;

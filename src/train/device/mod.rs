@@ -22,7 +22,7 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
-pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_memory};
+pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 use self::{inputs::Inputs, readback::Readback};
 use super::{
     StepFigures, Trainer,
