@@ -150,12 +150,12 @@ fn footing(measured: &Measured) -> String {
         return String::new();
     };
     format!(
-        "The phases were launched kernel by kernel; the step is the captured one. Floor: what each kernel must move at {} (a \
-         large copy) or do at {} (our own large product), whichever takes longer; both measured in this run. The step does \
-         its operations at {:.1}% of that rate.\n",
+        "The phases were launched kernel by kernel; the step is the captured one, and does its operations at {:.1}% of the \
+         matrix rate.\nFloor: what each kernel must move at {} (a large copy) or do at {} (our own large product), \
+         whichever takes longer;\nboth rates measured in this run.\n",
+        100.0 * share,
         short(rates.bytes_per_second, "B/s"),
-        short(rates.operations_per_second, "FLOP/s"),
-        100.0 * share
+        short(rates.operations_per_second, "FLOP/s")
     )
 }
 
