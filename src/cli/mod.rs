@@ -1,5 +1,6 @@
 //! The command line: one module a command. What a machine reads goes to stdout, all else to stderr.
 
+pub mod bench;
 pub mod completions;
 pub mod data;
 mod device;
@@ -72,6 +73,9 @@ pub enum Command {
     /// Run golden cases and compare every value
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Time a training step by its phases, beside the least that it could take
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
     /// List, write or check the GPU kernels
     #[command(after_help = kernels::EXAMPLES)]
     Kernels(kernels::KernelsArgs),
@@ -115,6 +119,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Data(command) => data::run(command, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
+        Command::Bench(args) => bench::run(args, ui),
         Command::Kernels(args) => kernels::run(args, ui),
         Command::Doctor(args) => doctor::run(args, ui),
         Command::Selftest(args) => selftest::run(args, ui),

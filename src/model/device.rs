@@ -9,7 +9,7 @@ use ssmv_autograd::{
 };
 
 use super::{
-    Network, Predict, Predictor, Preset,
+    Network, PartListener, Predict, Predictor, Preset,
     layers::{Context, Norms},
     parameters::{NormId, RunningStatistics},
 };
@@ -148,7 +148,12 @@ impl DevicePredictor {
     /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,2,S,S,3], recorded for a backward pass. The batch's
     /// statistics go into the pending ones.
     pub fn train(&self, frames: &Tensor) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Device(&self.norms), true);
+        self.train_heard(frames, None)
+    }
+
+    /// The same with a listener at the outputs of the parts.
+    pub fn train_heard(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).heard_by(listener);
         self.network.forward(&cx, self.preset, frames)
     }
 

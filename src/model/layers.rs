@@ -1,6 +1,6 @@
 //! The layers that every part is made of: parameters with the operator that reads them.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use ssmv_autograd::{
     Arena, DType, Element, Tensor,
@@ -12,7 +12,7 @@ use ssmv_autograd::{
 };
 
 use super::parameters::{Builder, Init, Layout, NormId, ParamId, Role, RunningStatistics};
-use super::{MOMENTUM, device::DeviceNorms};
+use super::{MOMENTUM, Part, PartListener, device::DeviceNorms};
 use crate::Result;
 
 /// PyTorch's ε of both normalisations.
@@ -28,6 +28,8 @@ pub struct Context<'a> {
     pub training: bool,
     /// What the batch's statistics were.
     pub seen: RefCell<Vec<(NormId, BatchStatistics)>>,
+    /// Hears when a pass has come to a part's output.
+    listener: Option<PartListener>,
 }
 
 /// Running statistics where the forward pass is, by [`NormId`].
@@ -42,7 +44,19 @@ pub enum Norms<'a> {
 impl<'a> Context<'a> {
     /// A context that has seen nothing yet.
     pub fn new(arena: &'a Arena, norms: Norms<'a>, training: bool) -> Self {
-        Self { arena, norms, training, seen: RefCell::default() }
+        Self { arena, norms, training, seen: RefCell::default(), listener: None }
+    }
+
+    /// The same with a listener at the outputs of the parts.
+    pub fn heard_by(self, listener: Option<PartListener>) -> Self {
+        Self { listener, ..self }
+    }
+
+    /// A part's output, on its way to the next.
+    pub fn passed(&self, output: Tensor, part: Part) -> Result<Tensor> {
+        let Some(listener) = &self.listener else { return Ok(output) };
+        let listener = Arc::clone(listener);
+        Ok(output.probe(Arc::new(move |pass| listener(part, pass)))?)
     }
 
     /// What a batch normalisation of values in `dtype` normalises by.

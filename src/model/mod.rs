@@ -14,7 +14,10 @@ pub mod temporal;
 
 use std::sync::Arc;
 
-use ssmv_autograd::{Arena, ArenaLayout, DType, Shape, Tensor, no_grad, ops::batch_norm2d::BatchStatistics};
+use ssmv_autograd::{
+    Arena, ArenaLayout, DType, Shape, Tensor, no_grad,
+    ops::{batch_norm2d::BatchStatistics, probe::Pass},
+};
 
 pub use device::DevicePredictor;
 pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
@@ -29,6 +32,20 @@ use temporal::Temporal;
 /// How much of a batch's statistics goes into the running ones (PyTorch's momentum).
 pub(crate) const MOMENTUM: f64 = 0.1;
 
+/// A part of the predictor, whose output a pass goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Frames to latents.
+    Encoder,
+    /// Latents to those of the future.
+    Temporal,
+    /// Latents to frames.
+    Decoder,
+}
+
+/// Hears when a pass has come to a part's output: forward, the part is done; backward, all that its output went into.
+pub type PartListener = Arc<dyn Fn(Part, Pass) -> ssmv_autograd::Result<()> + Send + Sync>;
+
 /// The parts, without their parameters' values.
 pub struct Network {
     encoder: Encoder,
@@ -41,12 +58,12 @@ impl Network {
     fn forward(&self, cx: &Context, preset: &Preset, frames: &Tensor) -> Result<Tensor> {
         let [batch, steps, h, w, c] = frames.shape().dims("predictor", "frames [B,T,S,S,3]")?;
         let (latent, maps) = self.encoder.forward(cx, &frames.reshape([batch * steps, h, w, c])?)?;
-        let latent = latent.reshape([batch, steps, preset.latent])?;
-        let future = self.temporal.forward(cx, &latent)?;
+        let latent = cx.passed(latent.reshape([batch, steps, preset.latent])?, Part::Encoder)?;
+        let future = cx.passed(self.temporal.forward(cx, &latent)?, Part::Temporal)?;
         let (start, channels) = (preset.start(), preset.decoder[0]);
         let future = future.reshape([batch * NEXT_FRAMES, start, start, channels])?;
         let y = self.decoder.forward(cx, &future, &maps, batch)?;
-        Ok(y.reshape([batch, NEXT_FRAMES, h, w, c])?)
+        cx.passed(y.reshape([batch, NEXT_FRAMES, h, w, c])?, Part::Decoder)
     }
 }
 
@@ -103,7 +120,12 @@ impl Predictor {
     /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
     /// normalisations use the batch's statistics and carry them into the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true);
+        self.train_heard(frames, None)
+    }
+
+    /// The same with a listener at the outputs of the parts.
+    pub fn train_heard(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true).heard_by(listener);
         let y = self.network.forward(&cx, self.preset, frames)?;
         for (id, seen) in cx.seen.into_inner() {
             carry(&mut self.norms[id.0], &seen, self.arena.dtype());

@@ -1,5 +1,6 @@
 //! Training: the step, the run around it, and what both are made of.
 
+pub mod bench;
 pub mod collapse;
 mod course;
 mod device;
@@ -7,6 +8,7 @@ mod engine;
 pub mod interrupt;
 pub mod loss_scale;
 mod memory;
+mod phase;
 mod preview;
 mod run;
 pub mod schedule;

@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use ssmv_autograd::{DType, Gradients, Tensor};
 
-use super::{loss_scale::LossScale, schedule::Schedule};
+use super::{
+    loss_scale::LossScale,
+    phase::{OnPhase, Phase, ended, of_parts},
+    schedule::Schedule,
+};
 use crate::{
     Result,
     config::{Loss, TrainConfig},
@@ -61,6 +65,8 @@ pub struct Trainer {
     optimiser: AdamW,
     pub(super) decaying: Vec<Range<usize>>,
     pub(super) schedule: Schedule,
+    /// Hears when a phase of a step ends.
+    pub(super) on_phase: Option<OnPhase>,
     loss: Loss,
     clip_norm: Option<f64>,
     ema_decay: f64,
@@ -104,6 +110,7 @@ impl Trainer {
             optimiser: AdamW { weight_decay: config.weight_decay, ..AdamW::default() },
             decaying,
             schedule,
+            on_phase: None,
             loss: config.loss,
             clip_norm: config.clip_norm,
             ema_decay: config.ema.unwrap_or_default(),
@@ -145,6 +152,7 @@ impl Trainer {
                 ema.iter_mut().zip(parameters.iter()).for_each(|(e, &p)| *e += (1.0 - keep) * (p - *e));
             }
         }
+        ended(&self.on_phase, Phase::Optimiser)?;
         self.step += 1;
         self.loss_scale.update(self.step, skipped)?;
         give_up(self.step, self.loss_scale.consecutive_skips())?;
@@ -164,12 +172,15 @@ impl Trainer {
         let mut mean = 0.0;
         for _ in 0..count {
             let (frames, target) = next()?;
-            let y = self.model.train(&frames)?;
+            ended(&self.on_phase, Phase::Input)?;
+            let y = self.model.train_heard(&frames, of_parts(&self.on_phase))?;
             let loss = self.loss(&y, &target)?;
             drop(y);
             mean += loss.item()? * share;
             let scaled = if scale * share == 1.0 { loss } else { loss.scale(scale * share)? };
+            ended(&self.on_phase, Phase::Loss)?;
             scaled.backward(&mut self.gradients)?;
+            ended(&self.on_phase, Phase::EncoderBackward)?;
         }
         Ok(mean)
     }

@@ -1,5 +1,7 @@
 //! The table: one row an operator.
 
+use std::sync::Arc;
+
 use ssmv_autograd::{
     Tensor,
     ops::{
@@ -39,6 +41,7 @@ pub const TABLE: &[Row] = &[
     Row { name: "slice", cases: 12, draw: slice },
     Row { name: "permute", cases: 16, draw: permute },
     Row { name: "reshape", cases: 6, draw: reshape },
+    Row { name: "probe", cases: 2, draw: |draw| unary(draw, 0.0, |x| x.probe(Arc::new(|_| Ok(())))) },
     Row { name: "sum", cases: 12, draw: |draw| reduce(draw, Tensor::sum) },
     Row { name: "mean", cases: 12, draw: |draw| reduce(draw, Tensor::mean) },
     Row { name: "max_pool2d", cases: 40, draw: max_pool2d },

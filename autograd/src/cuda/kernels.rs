@@ -24,6 +24,8 @@ pub(super) struct Kernels {
     compiled: Mutex<HashMap<String, Vec<Arc<Compiled>>>>,
     /// For each type of specification, a map from specifications to [`Plan`].
     specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    /// What was launched, where that is kept.
+    launched: Mutex<Option<Vec<LoadedKernel>>>,
 }
 
 #[derive(Debug)]
@@ -153,7 +155,21 @@ impl Cuda {
     /// [`Error::Misuse`](crate::Error::Misuse) when the arguments' number or sizes are not those of its parameters.
     pub fn launch(&self, kernel: &LoadedKernel, arguments: &[Argument]) -> Result<()> {
         let shared = self.shared();
-        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, shared.compute)
+        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, shared.compute)?;
+        if let Some(launched) = &mut *lock(&shared.kernels.launched) {
+            launched.push(kernel.clone());
+        }
+        Ok(())
+    }
+
+    /// From now on keeps which kernels are launched, for [`Cuda::take_launched`], or no longer.
+    pub fn keep_launched(&self, keep: bool) {
+        *lock(&self.shared().kernels.launched) = keep.then(Vec::new);
+    }
+
+    /// The kernels that were launched since the last call, in their order; empty where they are not kept.
+    pub fn take_launched(&self) -> Vec<LoadedKernel> {
+        lock(&self.shared().kernels.launched).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// [`Cuda::load`] and [`Cuda::launch`].

@@ -12,6 +12,7 @@ pub mod loss;
 pub mod mamba_inner;
 pub mod max_pool2d;
 pub mod pointwise;
+pub mod probe;
 pub mod reduce;
 pub mod selective_scan;
 pub mod upsample_nearest2d;

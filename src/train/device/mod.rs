@@ -28,6 +28,7 @@ use super::{
     StepFigures, Trainer,
     engine::{NextBatch, Source},
     loss_scale::LossScale,
+    phase::{OnPhase, Phase, ended, of_parts},
     schedule::Schedule,
     trainer::preset,
 };
@@ -57,6 +58,8 @@ pub(super) struct DeviceTrainer {
     source: Source,
     schedule: Schedule,
     loss: Loss,
+    /// Hears when a phase of a step ends.
+    on_phase: Option<OnPhase>,
     /// Steps launched, skipped ones included.
     step: u64,
 }
@@ -112,6 +115,7 @@ impl DeviceTrainer {
             source,
             schedule: host.schedule.clone(),
             loss: config.loss,
+            on_phase: None,
             step: host.step,
             host,
             cuda: cuda.clone(),
@@ -150,19 +154,22 @@ impl DeviceTrainer {
 
     /// All that a step computes from its input on, into memory that stays where it is.
     fn launches(&mut self) -> Result<()> {
+        ended(&self.on_phase, Phase::Input)?;
         let norms = &self.model.norms;
         norms.pending_memory().copy_from(norms.kept_memory())?;
         self.gradients.reset();
         let (mean, scale) = (self.optimiser.loss()?, self.optimiser.scale()?);
         let share = 1.0 / self.source.accumulate as f64;
         for (i, (frames, target)) in self.inputs.batches().enumerate() {
-            let y = self.model.train(frames)?;
+            let y = self.model.train_heard(frames, of_parts(&self.on_phase))?;
             let loss = loss(self.loss, &y, target)?;
             drop(y);
             loss.flag_non_finite(self.optimiser.field("overflow"))?;
             let shared = if share == 1.0 { loss } else { loss.scale(share)? };
             no_grad(|| if i == 0 { mean.assign(&shared) } else { mean.accumulate(&shared) })?;
+            ended(&self.on_phase, Phase::Loss)?;
             shared.backward_from(scale.clone(), &mut self.gradients)?;
+            ended(&self.on_phase, Phase::EncoderBackward)?;
         }
         let memories = self.model.arena.memories()?;
         self.optimiser.step(memories, self.gradients.memory()?)?;
@@ -170,7 +177,12 @@ impl DeviceTrainer {
         if let Some((average, share)) = &self.ema {
             self.optimiser.average(memories[0], average, *share)?;
         }
-        Ok(())
+        Ok(ended(&self.on_phase, Phase::Optimiser)?)
+    }
+
+    /// From now on launches each kernel by itself, and lets `on_phase` hear when a phase of a step has been queued.
+    pub(super) fn listen(&mut self, on_phase: OnPhase) {
+        (self.graph, self.on_phase) = (Graph::Off, Some(on_phase));
     }
 }
 

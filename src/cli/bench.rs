@@ -1,0 +1,167 @@
+//! `bench`: what a training step costs, phase by phase.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::threads::use_threads;
+use super::{Table, Ui};
+use crate::config::{Device, TrainConfig, limits, presets};
+use crate::train::bench::{BenchSpec, Measured, PhaseTime, bench};
+use crate::{Error, Result};
+
+/// Arguments of `bench`.
+#[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
+pub struct BenchArgs {
+    /// The model
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = presets::DEFAULT,
+        value_parser = PossibleValuesParser::new(presets::names())
+    )]
+    pub preset: String,
+    /// Device to train on
+    #[arg(long, default_value_t)]
+    pub device: Device,
+    /// Sequences in a batch, one measurement each [default: the preset's]
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        value_parser = limits::whole::<u32>("batch-size")
+    )]
+    pub batch_size: Vec<u32>,
+    /// Frames that the model sees
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
+    pub frames_in: u32,
+    /// Steps of a round [default: 20 on a GPU, 5 on the processor, 1 on the emulator]
+    #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("steps"))]
+    pub steps: Option<u32>,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
+    pub threads: Option<u32>,
+    /// Print JSON, a line each batch size, instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Examples for the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  ssmv-raw bench --device cuda --preset base --batch-size 16,64
+  ssmv-raw bench --device cpu --preset tiny --steps 10
+  ssmv-raw bench --device emulator --preset nano --batch-size 2 --json";
+
+/// Measures and tells.
+pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
+    use_threads(args.threads.map(|n| n as usize))?;
+    let mut batch_sizes: Vec<usize> = args.batch_size.iter().map(|&n| n as usize).collect();
+    if batch_sizes.is_empty() {
+        batch_sizes.push(TrainConfig::preset(&args.preset)?.batch_size);
+    }
+    let spec = BenchSpec {
+        preset: args.preset.clone(),
+        device: args.device,
+        batch_sizes,
+        frames_in: args.frames_in as usize,
+        steps: args.steps.map(|n| n as usize),
+    };
+    bench(&spec, &mut |measured| {
+        if measured.driver == "emulator" {
+            ui.warn("these are times of the emulator on this processor: they say nothing of any GPU");
+        }
+        if measured.skipped > 0 {
+            ui.warn(&format!("{} of the steps overflowed, so that the optimiser did less", measured.skipped));
+        }
+        match args.json {
+            true => ui.print(&line(measured)?),
+            false => ui.print(&format!("{}\n{}{}\n", heading(measured), table(measured), footing(measured))),
+        }
+    })
+}
+
+/// One line of JSON.
+fn line(measured: &Measured) -> Result<String> {
+    let mut json = serde_json::to_value(measured)
+        .map_err(|e| Error::Failure(format!("the result does not fit JSON: {e}")))?;
+    json["floor_seconds"] = measured.floor_seconds().into();
+    json["share_of_matrix_rate"] = measured.share_of_matrix_rate().into();
+    Ok(format!("{json}\n"))
+}
+
+/// The step as a training runs it.
+fn heading(measured: &Measured) -> String {
+    let Measured { preset, batch_size, frames_in, device, driver, rounds, steps, .. } = measured;
+    let (how, driver) = match measured.rates {
+        Some(_) => ("a captured step", format!(", {driver}")),
+        None => ("a step", String::new()),
+    };
+    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    let mut text = format!(
+        "{preset}, batch {batch_size}, {frames_in} + 2 frames, on {device}{driver}\n\
+         {how}: {} ms, {:.1} samples/s (median of {rounds} × {steps})\nmemory at its peak: {}",
+        milliseconds(measured.seconds),
+        measured.samples_per_second,
+        gigabytes(measured.peak_bytes)
+    );
+    if let (Some(device), Some(predicted)) = (measured.device_bytes, measured.predicted_bytes) {
+        text +=
+            &format!(" in the pool, {} of the device, {} predicted", gigabytes(device), gigabytes(predicted));
+    }
+    text + "\n"
+}
+
+/// A row a phase, their sum, and the step itself.
+fn table(measured: &Measured) -> Table {
+    let mut table = Table::new(["phase", "ms", "launches", "GB", "GFLOP", "floor, ms", "of the floor"]);
+    let row = |name: &str, seconds: f64, launches: usize, bytes: u64, operations: u64, floor: Option<f64>| {
+        let mut cells = vec![name.to_owned(), milliseconds(seconds)];
+        if let Some(floor) = floor {
+            cells.extend([
+                launches.to_string(),
+                format!("{:.3}", bytes as f64 / 1e9),
+                format!("{:.1}", operations as f64 / 1e9),
+                milliseconds(floor),
+                format!("{:.0}%", 100.0 * floor / seconds.max(1e-12)),
+            ]);
+        }
+        cells
+    };
+    for PhaseTime { name, seconds, launches, bytes, operations, floor_seconds } in &measured.phases {
+        table.row(row(name, *seconds, *launches, *bytes, *operations, *floor_seconds));
+    }
+    table.line();
+    let phases = &measured.phases;
+    let (launches, bytes) = (phases.iter().map(|p| p.launches).sum(), phases.iter().map(|p| p.bytes).sum());
+    let operations = phases.iter().map(|p| p.operations).sum();
+    let mut total = |name: &str, seconds: f64| {
+        table.row(row(name, seconds, launches, bytes, operations, measured.floor_seconds()));
+    };
+    match measured.rates {
+        Some(_) => {
+            total("all, launch by launch", phases.iter().map(|p| p.seconds).sum());
+            total("captured step", measured.seconds);
+        }
+        None => total("step", measured.seconds),
+    }
+    table
+}
+
+/// What the floor is.
+fn footing(measured: &Measured) -> String {
+    let (Some(rates), Some(share)) = (measured.rates, measured.share_of_matrix_rate()) else {
+        return String::new();
+    };
+    format!(
+        "Floor: each kernel's bytes at {:.0} GB/s (a large copy) or its operations at {:.1} TFLOP/s (our product of 4096³), \
+         whichever takes longer; both measured in this run.\nThe captured step does its operations at {:.0}% of that rate.\n",
+        rates.bytes_per_second / 1e9,
+        rates.operations_per_second / 1e12,
+        100.0 * share
+    )
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.3}", seconds * 1e3)
+}

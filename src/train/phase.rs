@@ -1,0 +1,84 @@
+//! The phases of a step, for whoever measures them.
+
+use std::sync::Arc;
+
+use ssmv_autograd::{Result, ops::probe::Pass};
+
+use crate::model::{Part, PartListener};
+
+/// A phase of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Bytes to frames.
+    Input,
+    /// Forward.
+    Encoder,
+    /// Forward.
+    Temporal,
+    /// Forward.
+    Decoder,
+    /// Forward and backward.
+    Loss,
+    /// Backward.
+    DecoderBackward,
+    /// Backward.
+    TemporalBackward,
+    /// Backward.
+    EncoderBackward,
+    /// Gradient norm, AdamW, running statistics.
+    Optimiser,
+}
+
+impl Phase {
+    /// All of them, in the order of a step.
+    pub const ALL: [Self; 9] = [
+        Self::Input,
+        Self::Encoder,
+        Self::Temporal,
+        Self::Decoder,
+        Self::Loss,
+        Self::DecoderBackward,
+        Self::TemporalBackward,
+        Self::EncoderBackward,
+        Self::Optimiser,
+    ];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Encoder => "encoder",
+            Self::Temporal => "temporal",
+            Self::Decoder => "decoder",
+            Self::Loss => "loss",
+            Self::DecoderBackward => "decoder backward",
+            Self::TemporalBackward => "temporal backward",
+            Self::EncoderBackward => "encoder backward",
+            Self::Optimiser => "optimiser",
+        }
+    }
+}
+
+/// Hears that a phase has ended; on a device, that all of it is queued.
+pub(super) type OnPhase = Arc<dyn Fn(Phase) -> Result<()> + Send + Sync>;
+
+/// Tells a listener, where there is one.
+pub(super) fn ended(on_phase: &Option<OnPhase>, phase: Phase) -> Result<()> {
+    on_phase.as_ref().map_or(Ok(()), |listener| listener(phase))
+}
+
+/// What the model is to say, for a listener to hear of the phases between its parts.
+pub(super) fn of_parts(on_phase: &Option<OnPhase>) -> Option<PartListener> {
+    let listener = Arc::clone(on_phase.as_ref()?);
+    Some(Arc::new(move |part, pass| {
+        listener(match (pass, part) {
+            (Pass::Forward, Part::Encoder) => Phase::Encoder,
+            (Pass::Forward, Part::Temporal) => Phase::Temporal,
+            (Pass::Forward, Part::Decoder) => Phase::Decoder,
+            // The gradient has come to a part's output: what came after it is done.
+            (Pass::Backward, Part::Decoder) => Phase::Loss,
+            (Pass::Backward, Part::Temporal) => Phase::DecoderBackward,
+            (Pass::Backward, Part::Encoder) => Phase::TemporalBackward,
+        })
+    }))
+}
