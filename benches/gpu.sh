@@ -67,6 +67,7 @@ run() {
 
     step "correctness"
     "$pack/ssmv-raw" doctor >&2
+    "$pack/ssmv-raw" selftest --device cuda >&2 || fail "the selftest fails on this GPU; nothing was measured"
     for name in $tests; do
         SSMV_TEST_DEVICE=cuda SSMV_BITS=$bits "$pack/tests/$name" >&2 || fail "the test $name fails on this GPU; nothing was measured"
     done

@@ -151,3 +151,31 @@ fn evaluate(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ssmv_autograd::cuda::Backend;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<&str> = TABLE.iter().map(|line| line.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+    }
+
+    /// No emulator has the time for them: here their kernels are made, and their memory is counted.
+    #[test]
+    fn large_cases_can_be_launched() {
+        let cuda = Cuda::open(Backend::Counting, 0).unwrap();
+        for Line { name, make, .. } in TABLE.iter().filter(|line| line.large) {
+            let mut draw = Draw::new(name);
+            let case = make(&mut draw).unwrap();
+            let made = evaluate(&case, Some(&cuda), &mut draw, &mut None)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(made.iter().all(|(tensor, values)| !tensor.is_empty() && !values.is_empty()), "{name}");
+        }
+    }
+}
