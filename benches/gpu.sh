@@ -45,10 +45,10 @@ pack() {
 }
 
 run() {
-    quick=()
+    quick=() steps=() rounds=()
     case "${1:-}" in
         "") ;;
-        --quick) quick=(--quick) ;;
+        --quick) quick=(--quick) steps=(--steps 5) rounds=(--rounds 1) ;;
         *) fail "run takes --quick or nothing, not $1" ;;
     esac
     python=${PYTHON:-python3}
@@ -78,6 +78,13 @@ run() {
     step "PyTorch's kernels"
     "$python" benches/peers/torch_kernels.py ${quick[@]+"${quick[@]}"} --out "$work/peers.md" --json "$work/peers.json" >&2
 
+    step "the training step"
+    "$pack/ssmv-raw" bench --device cuda --preset base --batch-size 16,64 ${steps[@]+"${steps[@]}"} >"$work/step.txt" ||
+        fail "the training step of base does not run on this GPU"
+    step "PyTorch's training step"
+    "$python" benches/peers/compare_gpu_step.py --ours "$pack/ssmv-raw" --presets base --batches 16,64 --python "$python" \
+        ${rounds[@]+"${rounds[@]}"} --out "$work/peers-step.md" >&2
+
     step "tables"
     chip=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0)
     driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader --id=0)
@@ -95,12 +102,25 @@ run() {
         echo
         cat "$work/peers.md"
     } >"$work/table.md"
+    {
+        echo "The training step of base on a GPU, $date."
+        echo
+        echo "Chip: $chip, driver $driver. Commit $(cat "$pack/commit"). Command: \`benches/gpu.sh run ${quick[*]-}\`"
+        echo
+        echo '```'
+        cat "$work/step.txt"
+        echo '```'
+        echo
+        cat "$work/peers-step.md"
+    } >"$work/step.md"
     mkdir -p "$out"
+    cp "$work/step.md" "$out/$name-step.md"
     cp "$work/table.md" "$out/$name-kernels.md"
     cp "$work/peers.json" "$out/$name-torch.json"
     cp "$bits" "$out/$name-bits.tsv"
     cat "$work/table.md"
-    echo "wrote $out/$name-kernels.md, -torch.json, -bits.tsv" >&2
+    cat "$work/step.md"
+    echo "wrote $out/$name-kernels.md, -step.md, -torch.json, -bits.tsv" >&2
 }
 
 case "${1:-}" in

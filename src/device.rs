@@ -12,7 +12,13 @@ use crate::{Result, config::Device};
 pub fn open(device: Device) -> Result<Option<Cuda>> {
     match device {
         Device::Cpu => Ok(None),
-        Device::Cuda => Ok(Some(Cuda::open(Backend::Real, 0)?)),
+        Device::Cuda => {
+            let devices = cuda::devices(Backend::Real)?;
+            // Where none will do, the first says why.
+            let ordinal =
+                devices.iter().find(|device| cuda::is_usable(device)).map_or(0, |device| device.ordinal);
+            Ok(Some(Cuda::open(Backend::Real, ordinal)?))
+        }
         Device::Emulator => Ok(Some(Cuda::open(Backend::Emulated, 0)?)),
         Device::Auto => {
             let devices = cuda::devices(Backend::Real).unwrap_or_default();
@@ -29,12 +35,12 @@ pub fn open(device: Device) -> Result<Option<Cuda>> {
 /// # Errors
 /// Settings of the emulator that make no sense.
 pub fn describe(device: Device) -> Result<Option<DeviceInfo>> {
-    let first = |backend| cuda::devices(backend).map(|devices| devices.into_iter().next());
+    let first = |backend| cuda::devices(backend).map(|devices| devices.into_iter().find(cuda::is_usable));
     Ok(match device {
         Device::Cpu => None,
         Device::Emulator => first(Backend::Emulated)?,
         Device::Cuda | Device::Auto => {
-            let here = first(Backend::Real).ok().flatten().filter(cuda::is_usable);
+            let here = first(Backend::Real).ok().flatten();
             Some(here.unwrap_or_else(Counting::describe))
         }
     })

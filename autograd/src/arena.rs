@@ -190,6 +190,9 @@ impl Arena {
 }
 
 fn wrong_dtype<T: Element>(op: &'static str, found: DType) -> Error {
+    if found == T::DTYPE {
+        return Error::misuse(op, "it is on a device; its memory is read by download");
+    }
     Error::Dtype { op, found: found.name(), expected: T::DTYPE.name() }
 }
 

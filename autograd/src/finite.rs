@@ -1,20 +1,29 @@
 //! The search for the first operator whose output is infinite or NaN.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::Cell;
 
 use crate::{Device, Error, Result, Tensor, ops::reduce};
 
-static CHECKING: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    static CHECKING: Cell<bool> = const { Cell::new(false) };
+}
 
-/// From now on every operator's output is looked at, in the whole program, and one that is not finite is an error that names
+/// Runs `body`; where `on`, every operator's output is looked at on the way, and one that is not finite is an error that names
 /// the operator. Slow: the host waits for the device after each.
-pub fn check_finite(on: bool) {
-    CHECKING.store(on, Ordering::Relaxed);
+pub fn check_finite<R>(on: bool, body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CHECKING.set(self.0);
+        }
+    }
+    let _restore = Restore(CHECKING.replace(on));
+    body()
 }
 
 /// [`Error::NotFinite`] where the check is on and an element of `y` is infinite or NaN.
 pub(crate) fn check(op: &'static str, y: &Tensor) -> Result<()> {
-    if !CHECKING.load(Ordering::Relaxed) || y.numel() == 0 {
+    if !CHECKING.get() || y.numel() == 0 {
         return Ok(());
     }
     let finite = match y.device() {

@@ -260,8 +260,8 @@ impl Backward<'_> {
         }
     }
 
-    /// On a device: lets `write` launch what fills a tensor with the gradient of input `i`: the parameter's own place among
-    /// the gradients (f32), or a tensor of the input's shape and dtype. Nothing happens where none is needed.
+    /// On a device: lets `write` launch what fills a tensor of the input's shape and dtype with the gradient of input `i`:
+    /// where that is f32, a parameter's own place among the gradients. Nothing happens where none is needed.
     pub fn fill(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         if !self.needs(i) {
             return Ok(());
@@ -269,10 +269,27 @@ impl Backward<'_> {
         self.fill_together([i], |[gradient]| write(gradient))
     }
 
-    /// The same for launches that write several inputs' gradients at once, whether they are needed or not.
+    /// The same for a launch that can write f32 whatever the input is read as: a parameter's gradient is f32.
+    pub fn fill_wide(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        if !self.needs(i) {
+            return Ok(());
+        }
+        self.fill_in([i], true, |[gradient]| write(gradient))
+    }
+
+    /// [`Backward::fill`] for launches that write several inputs' gradients at once, whether they are needed or not.
     pub fn fill_together<const N: usize>(
         &mut self,
         inputs: [usize; N],
+        write: impl FnOnce([&Tensor; N]) -> Result<()>,
+    ) -> Result<()> {
+        self.fill_in(inputs, false, write)
+    }
+
+    fn fill_in<const N: usize>(
+        &mut self,
+        inputs: [usize; N],
+        wide: bool,
         write: impl FnOnce([&Tensor; N]) -> Result<()>,
     ) -> Result<()> {
         let cuda = self.cuda.clone().ok_or_else(|| Error::misuse("backward", "there is no device"))?;
@@ -281,10 +298,12 @@ impl Backward<'_> {
             let (shape, dtype) = self.node.inputs[i].clone();
             // A place among the gradients is written where it is; all else is a tensor that is given afterwards.
             gradients.push(match &self.node.edges[i] {
-                Some(Edge::Param { arena, index }) => match self.gradients.place(*arena, *index)? {
-                    Some(place) => (place, true),
-                    None => (Tensor::on_cuda(&cuda, shape, DType::F32, None)?, false),
-                },
+                Some(Edge::Param { arena, index }) if wide || dtype == DType::F32 => {
+                    match self.gradients.place(*arena, *index)? {
+                        Some(place) => (place, true),
+                        None => (Tensor::on_cuda(&cuda, shape, DType::F32, None)?, false),
+                    }
+                }
                 _ => (Tensor::on_cuda(&cuda, shape, dtype, None)?, false),
             });
         }

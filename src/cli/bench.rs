@@ -3,6 +3,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use super::info::short;
 use super::threads::use_threads;
 use super::{Table, Ui};
 use crate::config::{Device, TrainConfig, limits, presets};
@@ -93,58 +94,53 @@ fn line(measured: &Measured) -> Result<String> {
 /// The step as a training runs it.
 fn heading(measured: &Measured) -> String {
     let Measured { preset, batch_size, frames_in, device, driver, rounds, steps, .. } = measured;
-    let (how, driver) = match measured.rates {
-        Some(_) => ("a captured step", format!(", {driver}")),
+    let (how, driver) = match measured.device_bytes {
+        Some(_) => ("a captured step", format!(" ({driver})")),
         None => ("a step", String::new()),
     };
-    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    let bytes = |bytes: u64| short(bytes as f64, "B");
     let mut text = format!(
         "{preset}, batch {batch_size}, {frames_in} + 2 frames, on {device}{driver}\n\
          {how}: {} ms, {:.1} samples/s (median of {rounds} × {steps})\nmemory at its peak: {}",
         milliseconds(measured.seconds),
         measured.samples_per_second,
-        gigabytes(measured.peak_bytes)
+        bytes(measured.peak_bytes)
     );
     if let (Some(device), Some(predicted)) = (measured.device_bytes, measured.predicted_bytes) {
-        text +=
-            &format!(" in the pool, {} of the device, {} predicted", gigabytes(device), gigabytes(predicted));
+        text += &format!(" in the pool, {} of the device, {} predicted", bytes(device), bytes(predicted));
     }
     text + "\n"
 }
 
 /// A row a phase, their sum, and the step itself.
 fn table(measured: &Measured) -> Table {
-    let mut table = Table::new(["phase", "ms", "launches", "GB", "GFLOP", "floor, ms", "of the floor"]);
-    let row = |name: &str, seconds: f64, launches: usize, bytes: u64, operations: u64, floor: Option<f64>| {
-        let mut cells = vec![name.to_owned(), milliseconds(seconds)];
-        if let Some(floor) = floor {
+    let Measured { phases, rates, .. } = measured;
+    let headings = ["phase", "ms", "launches", "to move", "to do", "floor, ms", "of the floor"];
+    let mut table = Table::new(&headings[..if rates.is_some() { headings.len() } else { 2 }]);
+    let mut row = |part: &PhaseTime| {
+        let mut cells = vec![part.name.to_owned(), milliseconds(part.seconds)];
+        if let Some(floor) = part.floor_seconds {
             cells.extend([
-                launches.to_string(),
-                format!("{:.3}", bytes as f64 / 1e9),
-                format!("{:.1}", operations as f64 / 1e9),
+                part.launches.to_string(),
+                short(part.bytes as f64, "B"),
+                short(part.operations as f64, "FLOP"),
                 milliseconds(floor),
-                format!("{:.0}%", 100.0 * floor / seconds.max(1e-12)),
+                format!("{:.0}%", 100.0 * floor / part.seconds.max(1e-12)),
             ]);
         }
-        cells
+        table.row(cells);
     };
-    for PhaseTime { name, seconds, launches, bytes, operations, floor_seconds } in &measured.phases {
-        table.row(row(name, *seconds, *launches, *bytes, *operations, *floor_seconds));
-    }
-    table.line();
-    let phases = &measured.phases;
-    let (launches, bytes) = (phases.iter().map(|p| p.launches).sum(), phases.iter().map(|p| p.bytes).sum());
-    let operations = phases.iter().map(|p| p.operations).sum();
-    let mut total = |name: &str, seconds: f64| {
-        table.row(row(name, seconds, launches, bytes, operations, measured.floor_seconds()));
+    phases.iter().for_each(&mut row);
+    let sum = PhaseTime {
+        name: "all of them",
+        seconds: phases.iter().map(|phase| phase.seconds).sum(),
+        launches: phases.iter().map(|phase| phase.launches).sum(),
+        bytes: phases.iter().map(|phase| phase.bytes).sum(),
+        operations: phases.iter().map(|phase| phase.operations).sum(),
+        floor_seconds: measured.floor_seconds(),
     };
-    match measured.rates {
-        Some(_) => {
-            total("all, launch by launch", phases.iter().map(|p| p.seconds).sum());
-            total("captured step", measured.seconds);
-        }
-        None => total("step", measured.seconds),
-    }
+    row(&sum);
+    row(&PhaseTime { name: "the step", seconds: measured.seconds, ..sum });
     table
 }
 
@@ -154,10 +150,11 @@ fn footing(measured: &Measured) -> String {
         return String::new();
     };
     format!(
-        "Floor: each kernel's bytes at {:.0} GB/s (a large copy) or its operations at {:.1} TFLOP/s (our product of 4096³), \
-         whichever takes longer; both measured in this run.\nThe captured step does its operations at {:.0}% of that rate.\n",
-        rates.bytes_per_second / 1e9,
-        rates.operations_per_second / 1e12,
+        "The phases were launched kernel by kernel; the step is the captured one. Floor: what each kernel must move at {} (a \
+         large copy) or do at {} (our own large product), whichever takes longer; both measured in this run. The step does \
+         its operations at {:.1}% of that rate.\n",
+        short(rates.bytes_per_second, "B/s"),
+        short(rates.operations_per_second, "FLOP/s"),
         100.0 * share
     )
 }

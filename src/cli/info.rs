@@ -145,7 +145,7 @@ fn summary(info: &Info) -> String {
 }
 
 /// A count with a prefix that leaves three digits or more: `230.0 M parameters`, `4.66 GMACs`.
-fn short(count: f64, unit: &str) -> String {
+pub(super) fn short(count: f64, unit: &str) -> String {
     let (scaled, prefix) = match count {
         1e12.. => (count / 1e12, "T"),
         1e9.. => (count / 1e9, "G"),

@@ -129,11 +129,15 @@ impl LossScale {
     /// # Errors
     /// That one: training has diverged and must stop.
     pub fn check(&self, step: u64) -> Result<()> {
-        if self.scale < self.floor || self.scale == 0.0 {
+        Self::check_scale(step, self.scale, self.floor, self.consecutive_skips)
+    }
+
+    /// The same of a scale, its floor and the skipped steps before it.
+    pub(super) fn check_scale(step: u64, scale: f32, floor: f32, skips: u32) -> Result<()> {
+        if scale < floor || scale == 0.0 {
             return Err(Error::Failure(format!(
-                "step {step}: the loss scale fell to {:e}, below its floor of {:e}, after {} skipped steps in a row: \
-                 training has diverged; lower the learning rate or go on from an earlier checkpoint",
-                self.scale, self.floor, self.consecutive_skips
+                "step {step}: the loss scale fell to {scale:e}, below its floor of {floor:e}, after {skips} skipped steps \
+                 in a row: training has diverged; lower the learning rate or go on from an earlier checkpoint"
             )));
         }
         Ok(())

@@ -91,7 +91,8 @@ pub fn run(
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    attempt(config, resume, interrupt, observer).map_err(|error| memory::advise(config, error))
+    let run = || attempt(config, resume, interrupt, observer);
+    ssmv_autograd::check_finite(config.check_finite, run).map_err(|error| memory::advise(config, error))
 }
 
 fn attempt(
@@ -103,7 +104,8 @@ fn attempt(
     let mut run = Run::prepare(config, resume, interrupt, observer)?;
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
-            run.settle(observer)?;
+            // What the last step came to matters less than that it is saved.
+            let _ = run.settle(observer);
             let saved = run.save()?;
             observer.warn(&format!(
                 "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
@@ -116,6 +118,7 @@ fn attempt(
         }
         Err(error) if run.trainer.steps() > run.saved => {
             // Whatever went wrong, the steps since the last checkpoint are not lost if they can be kept.
+            let _ = run.settle(observer);
             if let Ok(saved) = run.save() {
                 observer.warn(&format!("saved {} before ending", saved.display()));
             }
@@ -237,7 +240,8 @@ impl<'a> Run<'a> {
         }
         let path = out.join(CONFIG_FILE);
         // Without its own name: the folder may be moved, and the file serves other runs.
-        let written = TrainConfig { out: None, ..config.clone() };
+        // And without what is for one look at what goes wrong.
+        let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
         crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
         Ok(Self {
             total: config.total_steps(),
@@ -336,6 +340,7 @@ impl<'a> Run<'a> {
     fn told(&mut self, figures: &StepFigures, pace: Pace, observer: &mut dyn Observer) -> Result<()> {
         self.shown.add(figures.loss, pace.seconds);
         self.record(figures, pace.samples / pace.seconds, pace.data_wait, observer)?;
+        figures.verdict()?;
         let per_epoch = self.config.steps_per_epoch();
         observer.status(&Status {
             epoch: (figures.step - 1) / per_epoch + 1,
@@ -469,7 +474,6 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64) -> LoaderSpec {
 
 /// Whatever computes the steps on the device of the configuration.
 fn engine(config: &TrainConfig, source: Source) -> Result<Box<dyn Engine>> {
-    ssmv_autograd::check_finite(config.check_finite);
     let (device, precision) = (config.device, config.precision);
     match device::open(device)? {
         Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(

@@ -34,6 +34,19 @@ pub struct StepFigures {
     pub skipped: bool,
     /// What the next loss is multiplied by.
     pub loss_scale: f32,
+    /// Steps skipped since the last that was not.
+    pub consecutive_skips: u32,
+}
+
+impl StepFigures {
+    /// An error where training must stop after this step: too many skipped in a row, a loss scale below its floor.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn verdict(&self) -> Result<()> {
+        give_up(self.step, self.consecutive_skips)?;
+        LossScale::check_scale(self.step, self.loss_scale, LossScale::FLOOR, self.consecutive_skips)
+    }
 }
 
 /// An error once too many steps in a row, up to step `step`, were skipped.
@@ -43,7 +56,7 @@ pub(super) fn give_up(step: u64, consecutive_skips: u32) -> Result<()> {
     }
     Err(crate::Error::Failure(format!(
         "step {step}: {MOST_SKIPS} steps in a row had gradients that are not finite; training has diverged: lower --lr, \
-         set --clip-norm 1, or find the first operator whose output is not finite with --check-finite"
+         set --clip-norm 1, or find with --check-finite the first operator whose forward output is not finite, if one is"
     )))
 }
 
@@ -157,7 +170,8 @@ impl Trainer {
         self.loss_scale.update(self.step, skipped)?;
         give_up(self.step, self.loss_scale.consecutive_skips())?;
         let (step, loss_scale) = (self.step, self.loss_scale.scale());
-        Ok(StepFigures { step, loss, lr, grad_norm, skipped, loss_scale })
+        let consecutive_skips = self.loss_scale.consecutive_skips();
+        Ok(StepFigures { step, loss, lr, grad_norm, skipped, loss_scale, consecutive_skips })
     }
 
     /// Adds up the gradients of `count` batches, each's share of the mean times `scale`; gives the mean loss.

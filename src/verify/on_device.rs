@@ -39,7 +39,8 @@ pub(super) fn adamw(case: &Case, cuda: &Cuda, lr: f64, optimiser: &AdamW) -> Res
     let masters = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
     let halves = DeviceMemory::copy_of(cuda, DType::F16, &values)?;
     let state = StepState { rate: lr, beta1, beta2, eps, weight_decay, ..unscaled() };
-    let on_device = DeviceOptimiser::new(cuda, values.len(), &[0..values.len()], &state)?;
+    let all = 0..values.len();
+    let on_device = DeviceOptimiser::new(cuda, values.len(), &[all], &state)?;
     let mut outputs = Outputs::new();
     for i in 0..case.count("steps")? {
         let gradient = &shaped(case, &format!("in.grad.{i}"), &start.shape)?.values;

@@ -189,6 +189,11 @@ impl Tensor {
         pointwise::cuda::accumulate(other, self)
     }
 
+    /// On a device, sets all elements to zero, in the order of the compute stream.
+    pub(crate) fn clear(&self) -> Result<()> {
+        self.memory()?.clear(self.offset()..self.offset() + self.numel())
+    }
+
     /// On a device, copies another tensor's elements into this one's place, in the order of the compute stream; whoever
     /// shares it sees them.
     pub fn assign(&self, from: &Self) -> Result<()> {

@@ -128,7 +128,8 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     let first = cuda.mark()?;
     for _ in 0..steps {
         cuda.synchronize()?;
-        (take_ends(), cuda.take_launched());
+        take_ends();
+        cuda.take_launched();
         busy.keep()?;
         first.set()?;
         run.take()?;

@@ -127,7 +127,7 @@ impl DeviceTrainer {
         self.queue(next)?;
         // The step before this one is looked at while this one runs.
         let known = self.readback.receive(self.step - 1)?;
-        known.into_iter().map(|(step, record)| state::figures(step, &record)).collect()
+        Ok(known.into_iter().map(|(step, record)| state::figures(step, &record)).collect())
     }
 
     /// Gives a step to the device and does not wait for it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
-use super::DeviceTrainer;
+use super::{DeviceTrainer, Graph};
 use crate::{
     Result,
     checkpoint::Checkpoint,
@@ -15,23 +15,21 @@ use crate::{
         StepFigures, TrainState, Trainer,
         engine::{Engine, NextBatch},
         loss_scale::LossScale,
-        trainer::give_up,
     },
 };
 
-/// A step's figures; an error where training must stop.
-pub(super) fn figures(step: u64, record: &Record) -> Result<StepFigures> {
+/// A step's figures.
+pub(super) fn figures(step: u64, record: &Record) -> StepFigures {
     let state = &record.state;
-    LossScale::of_device(state).check(step)?;
-    give_up(step, state.consecutive_skips)?;
-    Ok(StepFigures {
+    StepFigures {
         step,
         loss: f64::from(record.loss),
         lr: state.rate,
         grad_norm: state.norm,
         skipped: state.found_inf != 0,
         loss_scale: state.scale,
-    })
+        consecutive_skips: state.consecutive_skips,
+    }
 }
 
 impl DeviceTrainer {
@@ -84,7 +82,7 @@ impl Engine for DeviceTrainer {
 
     fn settle(&mut self) -> Result<Vec<StepFigures>> {
         let records = self.readback.drain()?;
-        records.iter().map(|(step, record)| figures(*step, record)).collect()
+        Ok(records.iter().map(|(step, record)| figures(*step, record)).collect())
     }
 
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
@@ -114,6 +112,10 @@ impl Engine for DeviceTrainer {
     }
 
     fn trim(&mut self) -> Result<()> {
+        // A capture takes the memory that the step before it left; another such step must come first.
+        if let Graph::WarmingUp(left) = &mut self.graph {
+            *left = (*left).max(1);
+        }
         Ok(self.cuda.trim()?)
     }
 }

@@ -82,6 +82,19 @@ fn a_graph_and_single_launches_give_the_same_bits() {
 }
 
 #[test]
+fn memory_may_be_given_back_at_any_step() {
+    let mut whole = trainer(&config(false));
+    let figures = run(&mut whole, 5);
+    for at in 1..5 {
+        let mut trimmed = trainer(&config(false));
+        let mut found = run(&mut trimmed, at);
+        trimmed.trim().unwrap();
+        found.extend(run(&mut trimmed, 5 - at));
+        assert_eq!(found, figures, "given back after step {at}");
+    }
+}
+
+#[test]
 fn a_resumed_training_has_the_bits_of_an_uninterrupted_one() {
     let config = TrainConfig { ema: Some(0.9), clip_norm: Some(0.01), ..config(false) };
     let mut whole = trainer(&config);

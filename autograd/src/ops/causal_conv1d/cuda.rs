@@ -56,6 +56,9 @@ pub(super) fn forward(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let dims = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
     let spec = specification(dims, w.shape()[0], false, dims[2])?;
     let y = x.beside(x.shape().clone())?;
+    if y.numel() == 0 {
+        return Ok(y);
+    }
     launch_forward(spec, x.dtype(), &y, [x.argument()?, w.argument()?, bias.argument()?])?;
     Ok(y)
 }
@@ -66,6 +69,9 @@ pub(super) fn backward(cx: &mut Backward, dy: &Tensor, x: &Tensor, w: &Tensor, b
     let inputs = [x.argument()?, w.argument()?, bias.argument()?];
     let dx = x.beside(x.shape().clone())?;
     cx.fill_together([1, 2], |[dw, db]| {
+        if dx.numel() == 0 {
+            return [dw, db].iter().try_for_each(|g| g.clear());
+        }
         launch_backward(spec, x.dtype(), dy, inputs, [dx.argument()?, dw.argument()?, db.argument()?])
     })?;
     cx.give(0, dx)

@@ -45,7 +45,9 @@ impl Geometry {
 
     /// The same with numbers of channels that copies of four are aligned for.
     fn even(&self) -> Self {
-        let even = |channels: usize| if channels % 2 == 0 { channels } else { channels.next_multiple_of(4) };
+        let even = |channels: usize| {
+            if channels.is_multiple_of(2) { channels } else { channels.next_multiple_of(4) }
+        };
         Self { cin: even(self.cin), cout: even(self.cout), ..*self }
     }
 }

@@ -127,7 +127,7 @@ impl Op for Conv2d {
                 Ok(())
             }),
             Device::Cuda => {
-                cx.fill(1, |dw| cuda::wgrad(&g, &x, dy, dw))?;
+                cx.fill_wide(1, |dw| cuda::wgrad(&g, &x, dy, dw))?;
                 if cx.needs(2) {
                     cx.fill(2, |db| cuda::bias_gradient(dy, db))?;
                 }

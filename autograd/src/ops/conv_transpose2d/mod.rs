@@ -120,7 +120,7 @@ impl Op for ConvTranspose2d {
                 Ok(())
             }),
             Device::Cuda => {
-                cx.fill(1, |dw| cuda::wgrad(&g, dy, &x, dw))?;
+                cx.fill_wide(1, |dw| cuda::wgrad(&g, dy, &x, dw))?;
                 if cx.needs(2) {
                     cx.fill(2, |db| cuda::bias_gradient(dy, db))?;
                 }

@@ -37,6 +37,9 @@ impl LayerNorm {
         gamma: &Tensor,
     ) -> Result<()> {
         let (cuda, dtype, spec) = (x.cuda()?, x.dtype(), kernels(x)?);
+        if x.numel() == 0 {
+            return cx.fill_together([0, 1, 2], |gradients| gradients.iter().try_for_each(|g| g.clear()));
+        }
         let plan = cuda.plan(&("backward", spec, dtype), |_, target| {
             let plan = dispatch_cuda!(dtype, T => spec.backward::<T>(target))?;
             Ok((plan.kernels, plan.workspace_bytes))

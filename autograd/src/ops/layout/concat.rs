@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cuda;
+use super::{Slice, cuda};
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
 /// y holds the inputs one after the other along `axis`.  Each input's gradient is its part of dy.
@@ -69,7 +69,7 @@ impl Op for Concat {
         let mut start = 0;
         for (i, &len) in self.sizes.iter().enumerate() {
             if cx.needs(i) {
-                cx.give(i, dy.detach().slice(self.axis, start, len)?)?;
+                cx.give(i, Slice { axis: self.axis, start, len }.cut(dy)?)?;
             }
             start += len;
         }

@@ -11,7 +11,8 @@ use crate::{
 pub(crate) fn slice(what: &'static str, slice: Slice, x: &Tensor, y: &Tensor) -> Result<()> {
     let (cuda, dtype) = (x.cuda()?, x.dtype());
     if x.numel() == 0 || y.numel() == 0 {
-        return Ok(());
+        // Nothing among zeros is zeros.
+        return if what == "pad" { y.clear() } else { Ok(()) };
     }
     cuda.launch_one(&(what, slice, dtype), &[x.argument()?, y.argument()?], |_, target| {
         dispatch_cuda!(dtype, T => match what {

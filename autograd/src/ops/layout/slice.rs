@@ -34,27 +34,7 @@ impl Op for Slice {
     }
 
     fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let x = inputs[0];
-        let shape = self.shape(&[x.shape()])?;
-        let (_, size, inner) = x.shape().around(self.axis);
-        match x.device() {
-            Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let mut y = Buffer::<T>::stale(shape.numel());
-                if !y.is_empty() {
-                    let x = x.values::<T>()?;
-                    y.par_chunks_mut(self.len * inner).with_min_len(64).enumerate().for_each(|(i, y)| {
-                        let from = (i * size + self.start) * inner;
-                        y.copy_from_slice(&x[from..from + y.len()]);
-                    });
-                }
-                Ok(Tensor::from_buffer(shape, y))
-            }),
-            Device::Cuda => {
-                let y = x.beside(shape)?;
-                cuda::slice("take", cuda::along(x.shape(), self.axis, self.start, self.len)?, x, &y)?;
-                Ok(y)
-            }
-        }
+        self.cut(inputs[0])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
@@ -79,6 +59,32 @@ impl Op for Slice {
             Device::Cuda => {
                 let slice = cuda::along(cx.input_shape(0), self.axis, self.start, self.len)?;
                 cx.fill(0, |dx| cuda::slice("pad", slice, dy, dx))
+            }
+        }
+    }
+}
+
+impl Slice {
+    /// The part of x.
+    pub(super) fn cut(&self, x: &Tensor) -> Result<Tensor> {
+        let shape = self.shape(&[x.shape()])?;
+        let (_, size, inner) = x.shape().around(self.axis);
+        match x.device() {
+            Device::Cpu => crate::dispatch!(x.dtype(), T => {
+                let mut y = Buffer::<T>::stale(shape.numel());
+                if !y.is_empty() {
+                    let x = x.values::<T>()?;
+                    y.par_chunks_mut(self.len * inner).with_min_len(64).enumerate().for_each(|(i, y)| {
+                        let from = (i * size + self.start) * inner;
+                        y.copy_from_slice(&x[from..from + y.len()]);
+                    });
+                }
+                Ok(Tensor::from_buffer(shape, y))
+            }),
+            Device::Cuda => {
+                let y = x.beside(shape)?;
+                cuda::slice("take", cuda::along(x.shape(), self.axis, self.start, self.len)?, x, &y)?;
+                Ok(y)
             }
         }
     }

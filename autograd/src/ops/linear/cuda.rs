@@ -43,7 +43,12 @@ pub(crate) fn product(
         return Ok(());
     }
     if k == 0 {
-        return Err(Error::shape(op, "a product over nothing"));
+        // A sum of nothing; with a bias it would be that.
+        return match bias {
+            Some(_) => Err(Error::shape(op, "a product over nothing")),
+            None if onto => Ok(()),
+            None => to.clear(),
+        };
     }
     let epilogue = Epilogue {
         bias: bias.map(|b| kernel_dtype(b.dtype())),

@@ -72,7 +72,7 @@ impl Op for Linear {
             }),
             Device::Cuda => {
                 cx.fill(0, |dx| cuda::input_gradient(dy, &w, dx, false))?;
-                cx.fill(1, |dw| cuda::weight_gradient(dy, &x, dw))?;
+                cx.fill_wide(1, |dw| cuda::weight_gradient(dy, &x, dw))?;
                 if cx.needs(2) {
                     cx.fill(2, |db| reduce::cuda::column_sums(dy, db))?;
                 }
@@ -123,8 +123,8 @@ impl Op for Matmul {
                 cx.accumulate(1, |db, add| multiply(a_.t(), d, db, add))
             }),
             Device::Cuda => {
-                cx.fill(0, |da| cuda::matmul_left_gradient(dy, &b, da))?;
-                cx.fill(1, |db| cuda::weight_gradient(&a, dy, db))
+                cx.fill_wide(0, |da| cuda::matmul_left_gradient(dy, &b, da))?;
+                cx.fill_wide(1, |db| cuda::weight_gradient(&a, dy, db))
             }
         }
     }

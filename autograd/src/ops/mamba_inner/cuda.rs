@@ -124,9 +124,9 @@ pub(super) fn backward(
     let ddt = uz.beside(dt.shape().clone())?;
     linear::input_gradient(&ddelta, dt_proj, &ddt, false)?;
     layout::cuda::slice("place", layout::cuda::along(projected.shape(), 2, 0, s.rank)?, &ddt, &dprojected)?;
-    cx.fill(4, |dw| linear::weight_gradient(&ddelta, dt, dw))?;
+    cx.fill_wide(4, |dw| linear::weight_gradient(&ddelta, dt, dw))?;
     linear::input_gradient(&dprojected, x_proj, &du, true)?;
-    cx.fill(3, |dw| linear::weight_gradient(&dprojected, u, dw))?;
+    cx.fill_wide(3, |dw| linear::weight_gradient(&dprojected, u, dw))?;
 
     let given = [uz.argument()?, conv_weight.argument()?, conv_bias.argument()?];
     cx.fill_together([1, 2], |[dw, db]| {
