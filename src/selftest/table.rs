@@ -110,6 +110,8 @@ pub(super) const TABLE: &[Line] = &[
     large("mean of many", |d| reduce(d, &[160, 64, 1024], &[0, 1], Tensor::mean)),
     small("l1_loss", |d| binary(d, &[2, 2, 7, 5, 3], Tensor::l1_loss)),
     small("mse_loss", |d| binary(d, &[2, 2, 7, 5, 3], Tensor::mse_loss)),
+    small("l1_loss in parts", |d| binary(d, &[4, 32, 32, 3], Tensor::l1_loss)),
+    small("mse_loss in parts", |d| binary(d, &[4, 32, 32, 3], Tensor::mse_loss)),
     large("l1_loss of base", |d| binary(d, &[16, 2, 64, 64, 3], Tensor::l1_loss)),
     large("mse_loss of base", |d| binary(d, &[16, 2, 64, 64, 3], Tensor::mse_loss)),
 ];
