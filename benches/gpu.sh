@@ -3,6 +3,7 @@
 #
 #     benches/gpu.sh pack               builds here, with cargo, what the other command needs: target/gpu/
 #     benches/gpu.sh run [--quick]      on the machine with the GPU, without cargo: tests, benchmarks, PyTorch's
+#     benches/gpu.sh train [OPTIONS]    there too: trains base on the digits; keeps its metrics, table and GIF
 #
 # `run` fails at the first test that fails, and then measures nothing. Its tables go to ${OUT:-benches/results}, with date,
 # chip, driver and command; files appear there only when all of it has run. PyTorch is that of ${PYTHON:-python3}.
@@ -123,8 +124,33 @@ run() {
     echo "wrote $out/$name-kernels.md, -step.md, -torch.json, -bits.tsv" >&2
 }
 
+train() {
+    [ -x "$pack/ssmv-raw" ] || fail "$pack/ssmv-raw is missing: benches/gpu.sh pack makes it, on a machine with cargo"
+    command -v nvidia-smi >/dev/null || fail "no nvidia-smi: this machine has no NVIDIA driver"
+    out=${OUT:-benches/results}
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    chip=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader --id=0)
+    name=$(date -u +%F)-$(cut -d, -f1 <<<"${chip#NVIDIA }" | tr '[:upper:] ' '[:lower:]-')-train-base
+    "$pack/ssmv-raw" train --device cuda --preset base --out "$work/run" "$@" | tee "$work/told.txt" ||
+        fail "the training failed; nothing is kept"
+    mkdir -p "$out/$name"
+    cp "$work/run/metrics.jsonl" "$work/run/config.toml" "$work/run/preview.gif" "$out/$name/"
+    {
+        echo "A training of base on the digits, $(date -u +%F)."
+        echo
+        echo "Chip and driver: $chip. Commit $(cat "$pack/commit"). Command: \`benches/gpu.sh train $*\`"
+        echo
+        echo '```'
+        cat "$work/told.txt"
+        echo '```'
+    } >"$out/$name/README.md"
+    echo "wrote $out/$name" >&2
+}
+
 case "${1:-}" in
     pack) [ $# = 1 ] || fail "pack takes no options"; pack ;;
     run) shift; run "$@" ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    train) shift; train "$@" ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

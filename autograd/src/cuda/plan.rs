@@ -4,7 +4,13 @@ use std::hash::Hash;
 
 use ssmv_kernels::{Kernel, Target};
 
-use super::{buffer::DeviceBuffer, device::Cuda, driver::Argument, kernels::LoadedKernel, pool::Purpose};
+use super::{
+    buffer::DeviceBuffer,
+    device::Cuda,
+    driver::{Argument, DeviceInfo},
+    kernels::LoadedKernel,
+    pool::Purpose,
+};
 use crate::{DType, Error, Result};
 
 /// Kernels that are launched in order with the same arguments, and the bytes of the workspace that they share.
@@ -54,9 +60,9 @@ impl Plan {
 }
 
 impl Cuda {
-    /// The newest instruction set that the device runs.
+    /// The newest instruction set that the device runs and its driver reads.
     pub fn target(&self) -> Target {
-        if self.device().capability == (9, 0) { Target::Sm90a } else { Target::Sm80 }
+        target(self.device())
     }
 
     /// The kernels for a specification and the bytes of their workspace. They are written and compiled the first time, and
@@ -95,6 +101,14 @@ impl Cuda {
     }
 }
 
+/// PTX 8.0, in which the kernels for sm_90a are written, came with CUDA 12.0.
+fn target(device: &DeviceInfo) -> Target {
+    match (device.capability, device.driver >= (12, 0)) {
+        ((9, 0), true) => Target::Sm90a,
+        _ => Target::Sm80,
+    }
+}
+
 /// A size as kernels take it.
 ///
 /// # Errors
@@ -130,3 +144,18 @@ macro_rules! dispatch_cuda {
     };
 }
 pub(crate) use dispatch_cuda;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Counting;
+
+    #[test]
+    fn an_older_driver_gets_the_older_text() {
+        let with = |capability, driver| target(&DeviceInfo { capability, driver, ..Counting::describe() });
+        assert_eq!(with((9, 0), (12, 0)), Target::Sm90a);
+        assert_eq!(with((9, 0), (11, 8)), Target::Sm80);
+        assert_eq!(with((8, 0), (12, 9)), Target::Sm80);
+        assert_eq!(with((12, 0), (13, 0)), Target::Sm80);
+    }
+}
