@@ -92,22 +92,20 @@ impl DeviceOptimiser {
 
     /// Where the record is.
     pub fn address(&self) -> Address {
-        match self.record.argument() {
-            Argument::Pointer(address) => address,
-            _ => Address(0),
-        }
+        self.record.address_of(0)
     }
 
     /// The address of a field of [`StepState`].
-    pub fn field(&self, name: &str) -> Address {
-        let offset = StepState::OFFSETS.iter().find(|(field, _)| *field == name).map_or(0, |(_, at)| *at);
-        self.address().offset(offset as u64)
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn field(&self, name: &str) -> Result<Address> {
+        Ok(self.address().offset(offset(name)? as u64))
     }
 
     /// The loss scale as a scalar: what a backward pass starts with.
     pub fn scale(&self) -> Result<Tensor> {
-        let at = (self.field("scale").0 - self.address().0) / 4;
-        Ok(Tensor::over_cuda(Shape::scalar(), &self.record, at as usize)?)
+        Ok(Tensor::over_cuda(Shape::scalar(), &self.record, offset("scale")? / 4)?)
     }
 
     /// The loss as a scalar, for the step to write.
@@ -151,4 +149,10 @@ impl DeviceOptimiser {
         let arguments = [parameters.argument(), average_of.argument(), state, share.into()];
         Ok(self.cuda.launch_one(&("average", n), &arguments, |_, target| Ok(average(n, target)))?)
     }
+}
+
+/// Where a field of [`StepState`] stands, in bytes.
+fn offset(name: &str) -> Result<usize> {
+    let found = StepState::OFFSETS.iter().find(|(field, _)| *field == name);
+    found.map(|(_, at)| *at).ok_or_else(|| Error::Failure(format!("a step's state has no field {name}")))
 }

@@ -112,7 +112,8 @@ impl DeviceMemory {
         Argument::Pointer(self.bytes.address())
     }
 
-    pub(crate) fn address_of(&self, index: usize) -> Address {
+    /// The address of element `index`.
+    pub fn address_of(&self, index: usize) -> Address {
         self.bytes.address().offset((index * self.dtype.bytes()) as u64)
     }
 }

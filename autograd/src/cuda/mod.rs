@@ -6,7 +6,7 @@
 //! | `real/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
 //! | `counting/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
-//! | `header.rs`, `limits.rs`, `table.rs` | what they check and keep |
+//! | `header.rs`, `limits.rs`, `entry.rs`, `table.rs` | what they check and keep |
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
@@ -18,6 +18,7 @@ mod counting;
 mod device;
 mod driver;
 mod emulated;
+mod entry;
 mod feed;
 mod header;
 mod kernels;

@@ -133,7 +133,7 @@ impl DeviceTrainer {
     /// Gives a step to the device and does not wait for it.
     fn queue(&mut self, next: &mut NextBatch) -> Result<()> {
         let rate = self.schedule.rate(self.step);
-        self.inputs.fill(self.step, rate, self.optimiser.field("rate"), next)?;
+        self.inputs.fill(self.step, rate, self.optimiser.field("rate")?, next)?;
         match &mut self.graph {
             Graph::Ready(graph) => graph.launch()?,
             Graph::Off => self.launches()?,
@@ -164,7 +164,7 @@ impl DeviceTrainer {
             let y = self.model.train_heard(frames, of_parts(&self.on_phase))?;
             let loss = loss(self.loss, &y, target)?;
             drop(y);
-            loss.flag_non_finite(self.optimiser.field("overflow"))?;
+            loss.flag_non_finite(self.optimiser.field("overflow")?)?;
             let shared = if share == 1.0 { loss } else { loss.scale(share)? };
             no_grad(|| if i == 0 { mean.assign(&shared) } else { mean.accumulate(&shared) })?;
             ended(&self.on_phase, Phase::Loss)?;

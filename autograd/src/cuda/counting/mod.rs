@@ -5,14 +5,14 @@ mod blocks;
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use self::blocks::Blocks;
 use super::{
     driver::*,
-    header::{Header, check_arguments},
-    limits::{check_launch, check_shared},
+    entry::Entry,
+    header::Header,
     table::{Captures, Table, lock},
 };
 use crate::{Error, Result};
@@ -43,22 +43,13 @@ pub struct Counting {
     captures: Captures<u64>,
     pinned: Table<Mutex<Vec<u64>>>,
     modules: Table<Header>,
-    functions: Table<Kernel>,
+    functions: Table<Entry<()>>,
     streams: Table<()>,
     events: Table<AtomicBool>,
     graphs: Table<u64>,
     loaded: AtomicU64,
     ptx_bytes: AtomicU64,
     launches: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Kernel {
-    name: String,
-    module: u64,
-    parameters: Vec<usize>,
-    attributes: FunctionAttributes,
-    allowed_shared: AtomicU32,
 }
 
 impl Counting {
@@ -250,13 +241,9 @@ impl Driver for Counting {
     }
 
     fn function(&self, module: Module, name: &str) -> Result<Function> {
-        let kernel = Kernel {
-            name: name.to_owned(),
-            module: module.0,
-            parameters: self.modules.get(module.0)?.parameters(name)?,
-            attributes: FunctionAttributes { max_threads: MAX_THREADS, ..Default::default() },
-            allowed_shared: AtomicU32::new(0),
-        };
+        let parameters = self.modules.get(module.0)?.parameters(name)?;
+        let attributes = FunctionAttributes { max_threads: MAX_THREADS, ..Default::default() };
+        let kernel = Entry::new(name, (), module.0, parameters, attributes);
         Ok(Function(self.functions.insert(kernel)))
     }
 
@@ -266,10 +253,7 @@ impl Driver for Counting {
     }
 
     fn allow_shared(&self, function: Function, bytes: u32) -> Result<()> {
-        let kernel = self.functions.get(function.0)?;
-        check_shared(&kernel.name, bytes, &kernel.attributes, &self.device)?;
-        kernel.allowed_shared.store(bytes, Ordering::Release);
-        Ok(())
+        self.functions.get(function.0)?.allow_shared(bytes, &self.device, |()| Ok(()))
     }
 
     fn launch(
@@ -279,10 +263,7 @@ impl Driver for Counting {
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()> {
-        let kernel = self.functions.get(function.0)?;
-        check_arguments(&kernel.name, &kernel.parameters, arguments)?;
-        let allowed = kernel.allowed_shared.load(Ordering::Acquire);
-        check_launch(&kernel.name, geometry, &kernel.attributes, allowed)?;
+        self.functions.get(function.0)?.check_launch(geometry, arguments)?;
         self.streams.get(stream.0)?;
         if self.captures.with(stream, |launches| *launches += 1).is_none() {
             self.launches.fetch_add(1, Ordering::Relaxed);

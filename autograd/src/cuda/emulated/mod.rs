@@ -5,10 +5,7 @@ mod options;
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -18,8 +15,8 @@ pub use options::EmulatorOptions;
 
 use super::{
     driver::*,
-    header::{Header, check_arguments},
-    limits::{check_launch, check_shared},
+    entry::Entry,
+    header::Header,
     table::{Captures, Ranges, Table, lock},
 };
 use crate::{Error, Result};
@@ -55,15 +52,7 @@ struct LoadedModule {
     header: Header,
 }
 
-#[derive(Debug)]
-struct Kernel {
-    name: String,
-    object: Arc<ssmv_emulator::LoadedModule>,
-    module: u64,
-    parameters: Vec<usize>,
-    attributes: FunctionAttributes,
-    allowed_shared: AtomicU32,
-}
+type Kernel = Entry<Arc<ssmv_emulator::LoadedModule>>;
 
 /// Host memory, aligned for every element.
 #[derive(Debug)]
@@ -347,14 +336,7 @@ impl Driver for Emulated {
             max_threads: info.max_threads.unwrap_or(MAX_THREADS),
             ..Default::default()
         };
-        let kernel = Kernel {
-            name: name.to_owned(),
-            object: loaded.object.clone(),
-            module: module.0,
-            parameters,
-            attributes,
-            allowed_shared: AtomicU32::new(0),
-        };
+        let kernel = Kernel::new(name, loaded.object.clone(), module.0, parameters, attributes);
         Ok(Function(self.functions.insert(kernel)))
     }
 
@@ -363,10 +345,7 @@ impl Driver for Emulated {
     }
 
     fn allow_shared(&self, function: Function, bytes: u32) -> Result<()> {
-        let kernel = self.functions.get(function.0)?;
-        check_shared(&kernel.name, bytes, &kernel.attributes, &self.device)?;
-        kernel.allowed_shared.store(bytes, Ordering::Release);
-        Ok(())
+        self.functions.get(function.0)?.allow_shared(bytes, &self.device, |_| Ok(()))
     }
 
     fn launch(
@@ -377,9 +356,7 @@ impl Driver for Emulated {
         stream: Stream,
     ) -> Result<()> {
         let kernel = self.functions.get(function.0)?;
-        check_arguments(&kernel.name, &kernel.parameters, arguments)?;
-        let allowed = kernel.allowed_shared.load(Ordering::Acquire);
-        check_launch(&kernel.name, geometry, &kernel.attributes, allowed)?;
+        kernel.check_launch(geometry, arguments)?;
         self.submit(stream, Work::Launch { kernel, geometry: *geometry, arguments: arguments.to_vec() })
     }
 

@@ -5,15 +5,15 @@ mod failure;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use cudarc::driver::sys::CUresult;
 
 use super::{
     driver::*,
-    header::{Header, check_arguments},
-    limits::{check_launch, check_shared},
+    entry::Entry,
+    header::Header,
     table::{Captures, Ranges, Table},
 };
 use crate::{Error, Result};
@@ -68,14 +68,7 @@ struct LoadedModule {
     log: String,
 }
 
-#[derive(Debug)]
-struct Kernel {
-    object: api::Function,
-    module: u64,
-    parameters: Vec<usize>,
-    attributes: FunctionAttributes,
-    allowed_shared: AtomicU32,
-}
+type Kernel = Entry<api::Function>;
 
 #[derive(Debug)]
 struct MarkedEvent {
@@ -265,8 +258,7 @@ impl Driver for Real {
         let parameters = loaded.header.parameters(name)?;
         let object = api::Function::of(&loaded.object, name)?;
         let attributes = object.attributes()?;
-        let allowed_shared = AtomicU32::new(0);
-        let kernel = Kernel { object, module: module.0, parameters, attributes, allowed_shared };
+        let kernel = Kernel::new(name, object, module.0, parameters, attributes);
         Ok(Function(self.functions.insert(kernel)))
     }
 
@@ -275,11 +267,7 @@ impl Driver for Real {
     }
 
     fn allow_shared(&self, function: Function, bytes: u32) -> Result<()> {
-        let kernel = self.functions.get(function.0)?;
-        check_shared(&kernel.object.name, bytes, &kernel.attributes, &self.device)?;
-        kernel.object.allow_shared(bytes)?;
-        kernel.allowed_shared.store(bytes, Ordering::Release);
-        Ok(())
+        self.functions.get(function.0)?.allow_shared(bytes, &self.device, |kernel| kernel.allow_shared(bytes))
     }
 
     fn launch(
@@ -290,9 +278,7 @@ impl Driver for Real {
         stream: Stream,
     ) -> Result<()> {
         let kernel = self.functions.get(function.0)?;
-        check_arguments(&kernel.object.name, &kernel.parameters, arguments)?;
-        let allowed = kernel.allowed_shared.load(Ordering::Acquire);
-        check_launch(&kernel.object.name, geometry, &kernel.attributes, allowed)?;
+        kernel.check_launch(geometry, arguments)?;
         kernel.object.launch(geometry, arguments, &*self.streams.get(stream.0)?)
     }
 

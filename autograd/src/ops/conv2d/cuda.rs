@@ -73,7 +73,7 @@ fn widened(x: &Tensor, channels: usize) -> Result<Tensor> {
     }
     let wide = x.beside(x.shape().with_last(channels))?;
     layout::cuda::slice(
-        "pad",
+        layout::cuda::Move::Pad,
         Slice { outer: size("conv2d", rows)?, from: channels as u32, start: 0, len: cols as u32, inner: 1 },
         x,
         &wide,
@@ -96,7 +96,7 @@ fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
         len: g.cout as u32,
         inner: size("conv2d", even.patch())?,
     };
-    layout::cuda::slice("pad", slice, &w, &more)?;
+    layout::cuda::slice(layout::cuda::Move::Pad, slice, &w, &more)?;
     Ok(more)
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn wgrad(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Resul
     // The filters that are new are the last ones; of the others the channels that are new are left out.
     let rows = size("conv2d", g.cout * g.kernel[0] * g.kernel[1])?;
     let slice = Slice { outer: rows, from: even.cin as u32, start: 0, len: g.cin as u32, inner: 1 };
-    layout::cuda::slice("take", slice, &wide, dw)
+    layout::cuda::slice(layout::cuda::Move::Take, slice, &wide, dw)
 }
 
 /// Elements of a bias's gradient are summed in f32.

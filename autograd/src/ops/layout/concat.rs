@@ -57,7 +57,7 @@ impl Op for Concat {
                 let y = inputs[0].beside(shape)?;
                 let mut start = 0;
                 for (t, &size) in inputs.iter().zip(&self.sizes) {
-                    cuda::slice("place", cuda::along(y.shape(), self.axis, start, size)?, t, &y)?;
+                    cuda::slice(cuda::Move::Place, cuda::along(y.shape(), self.axis, start, size)?, t, &y)?;
                     start += size;
                 }
                 Ok(y)

@@ -7,18 +7,29 @@ use crate::{
     cuda::plan::{dispatch_cuda, size},
 };
 
-/// `take`: y = x's slice; `pad`: y = x among zeros; `place`: x into y, whose other elements stay.
-pub(crate) fn slice(what: &'static str, slice: Slice, x: &Tensor, y: &Tensor) -> Result<()> {
+/// What a slice is to what it is a slice of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Move {
+    /// y = the slice of x.
+    Take,
+    /// y = x where the slice is, zeros elsewhere.
+    Pad,
+    /// x into y where the slice is; the rest of y stays.
+    Place,
+}
+
+/// Moves the elements of a slice from x to y.
+pub(crate) fn slice(what: Move, slice: Slice, x: &Tensor, y: &Tensor) -> Result<()> {
     let (cuda, dtype) = (x.cuda()?, x.dtype());
     if x.numel() == 0 || y.numel() == 0 {
         // Nothing among zeros is zeros.
-        return if what == "pad" { y.clear() } else { Ok(()) };
+        return if what == Move::Pad { y.clear() } else { Ok(()) };
     }
     cuda.launch_one(&(what, slice, dtype), &[x.argument()?, y.argument()?], |_, target| {
         dispatch_cuda!(dtype, T => match what {
-            "take" => slice.take::<T>(target),
-            "pad" => slice.pad::<T>(target),
-            _ => slice.place::<T>(target),
+            Move::Take => slice.take::<T>(target),
+            Move::Pad => slice.pad::<T>(target),
+            Move::Place => slice.place::<T>(target),
         })
     })
 }

@@ -58,7 +58,7 @@ impl Op for Slice {
             }),
             Device::Cuda => {
                 let slice = cuda::along(cx.input_shape(0), self.axis, self.start, self.len)?;
-                cx.fill(0, |dx| cuda::slice("pad", slice, dy, dx))
+                cx.fill(0, |dx| cuda::slice(cuda::Move::Pad, slice, dy, dx))
             }
         }
     }
@@ -83,7 +83,12 @@ impl Slice {
             }),
             Device::Cuda => {
                 let y = x.beside(shape)?;
-                cuda::slice("take", cuda::along(x.shape(), self.axis, self.start, self.len)?, x, &y)?;
+                cuda::slice(
+                    cuda::Move::Take,
+                    cuda::along(x.shape(), self.axis, self.start, self.len)?,
+                    x,
+                    &y,
+                )?;
                 Ok(y)
             }
         }

@@ -79,7 +79,12 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
     )?;
     let projected = linear::forward(&u, x_proj, None)?;
     let dt = uz.beside([b, l, s.rank])?;
-    layout::cuda::slice("take", layout::cuda::along(projected.shape(), 2, 0, s.rank)?, &projected, &dt)?;
+    layout::cuda::slice(
+        layout::cuda::Move::Take,
+        layout::cuda::along(projected.shape(), 2, 0, s.rank)?,
+        &projected,
+        &dt,
+    )?;
     let delta = linear::forward(&dt, dt_proj, None)?;
     let y = uz.beside([b, l, d])?;
     scan::launch_forward(s.scan()?, uz.dtype(), &y, &scan_inputs(s, inputs, &u, &delta, &projected)?)?;
@@ -123,7 +128,12 @@ pub(super) fn backward(
     // δ's gradient takes its columns beside those of B and C.
     let ddt = uz.beside(dt.shape().clone())?;
     linear::input_gradient(&ddelta, dt_proj, &ddt, false)?;
-    layout::cuda::slice("place", layout::cuda::along(projected.shape(), 2, 0, s.rank)?, &ddt, &dprojected)?;
+    layout::cuda::slice(
+        layout::cuda::Move::Place,
+        layout::cuda::along(projected.shape(), 2, 0, s.rank)?,
+        &ddt,
+        &dprojected,
+    )?;
     cx.fill_wide(4, |dw| linear::weight_gradient(&ddelta, dt, dw))?;
     linear::input_gradient(&dprojected, x_proj, &du, true)?;
     cx.fill_wide(3, |dw| linear::weight_gradient(&dprojected, u, dw))?;

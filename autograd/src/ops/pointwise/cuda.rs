@@ -69,23 +69,30 @@ fn scale(x: &Tensor, k: f64) -> Result<Tensor> {
 
 /// a + b.
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    binary("add", a, b)
+    binary(Binary::Add, a, b)
 }
 
 /// a·b.
 pub(super) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    binary("mul", a, b)
+    binary(Binary::Mul, a, b)
 }
 
-fn binary(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (cuda, n, dtype) = (a.cuda()?, size(op, a.numel())?, a.dtype());
+/// A function of two numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Binary {
+    Add,
+    Mul,
+}
+
+fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (cuda, n, dtype) = (a.cuda()?, size("pointwise", a.numel())?, a.dtype());
     let y = a.beside(a.shape().clone())?;
     if n > 0 {
         let arguments = [a.argument()?, b.argument()?, y.argument()?];
         cuda.launch_one(&(op, dtype, n), &arguments, |_, target| {
             let kernel = dispatch_cuda!(dtype, T => match op {
-                "add" => pointwise::add::<T>(n, target),
-                _ => pointwise::mul::<T>(n, target),
+                Binary::Add => pointwise::add::<T>(n, target),
+                Binary::Mul => pointwise::mul::<T>(n, target),
             });
             Ok(kernel)
         })?;
