@@ -1,10 +1,10 @@
 //! The rows of Mamba's mixer: the causal convolution and the selective scan.
 
-use ssmv_kernels::{Target, causal_conv1d::CausalConv1d, ptx::F16, selective_scan::SelectiveScan};
+use ssmv_kernels::{Kernel, Target, causal_conv1d::CausalConv1d, ptx::F16, selective_scan::SelectiveScan};
 
 use crate::cases::{
     Case,
-    Content::{Halves, Singles, Stale},
+    Content::{self, Halves, Singles, Stale},
     Size, planned,
 };
 
@@ -33,19 +33,23 @@ fn convolution([batch, length, channels]: [u32; 3], target: Target) -> [Case; 2]
     let inputs = vec![Halves(n), Singles(weight), Singles(bias)];
     let there = [inputs.clone(), vec![Stale(2 * n)]].concat();
     let back = [inputs, vec![Halves(n), Stale(2 * n), Stale(4 * weight), Stale(4 * bias)]].concat();
-    let operations = [forward.work.operations, plan.kernels[0].work.operations];
-    let (family, what) = ("causal_conv1d", "causal conv1d, silu f16");
+    let backward = (plan.kernels.into(), plan.workspace_bytes);
+    both("causal_conv1d", "causal conv1d, silu f16", &shape, (forward, there), (backward, back))
+}
+
+/// The rows of both passes: a forward kernel, and a backward plan with its workspace; each with its buffers.
+fn both(
+    family: &'static str,
+    what: &str,
+    shape: &str,
+    (forward, there): (Kernel, Vec<Content>),
+    ((kernels, workspace), back): ((Vec<Kernel>, u64), Vec<Content>),
+) -> [Case; 2] {
+    let operations = [forward.work.operations, kernels[0].work.operations];
+    let backward = format!("{what}, backward");
     [
-        planned(family, what, shape.clone(), vec![forward], there, None, operations[0]),
-        planned(
-            family,
-            &format!("{what}, backward"),
-            shape,
-            plan.kernels.into(),
-            back,
-            Some(plan.workspace_bytes),
-            operations[1],
-        ),
+        planned(family, what, shape.to_owned(), vec![forward], there, None, operations[0]),
+        planned(family, &backward, shape.to_owned(), kernels, back, Some(workspace), operations[1]),
     ]
 }
 
@@ -73,18 +77,6 @@ fn scan([batch, length, channels]: [u32; 3], target: Target) -> [Case; 2] {
     // dy, and a gradient for each input.
     let gradients = [2 * wide, 2 * wide, 4 * d, 4 * d * states, 2 * narrow, 2 * narrow, 4 * d, 2 * wide];
     let back = [inputs, vec![Halves(wide)], gradients.map(Stale).to_vec()].concat();
-    let operations = [forward.work.operations, plan.kernels[0].work.operations];
-    let (family, what) = ("selective_scan", "selective scan, all fused, f16");
-    [
-        planned(family, what, shape.clone(), vec![forward], there, None, operations[0]),
-        planned(
-            family,
-            &format!("{what}, backward"),
-            shape,
-            plan.kernels.into(),
-            back,
-            Some(plan.workspace_bytes),
-            operations[1],
-        ),
-    ]
+    let backward = (plan.kernels.into(), plan.workspace_bytes);
+    both("selective_scan", "selective scan, all fused, f16", &shape, (forward, there), (backward, back))
 }
