@@ -11,7 +11,7 @@ use std::ops::Range;
 const PIECE: usize = 128 << 10;
 
 /// Frames that each rank keeps on the way.
-const WIDTH: usize = 4;
+const WIDTH: usize = 2;
 
 /// Below this a segment travels as one frame: cutting it would only add latency.
 const WHOLE: usize = 32 << 10;
