@@ -14,7 +14,8 @@
 //! the first frame.
 //!
 //! **Faults.** Whatever fails, the rank tells its right neighbour why and closes both connections, so that the failure
-//! goes round the ring within milliseconds; nobody waits longer than the timeout. A communicator that failed stays closed.
+//! goes round the ring within milliseconds, in the words of the rank that saw it first. Nobody waits longer than the
+//! timeout. A communicator that failed stays closed.
 
 mod communicator;
 mod element;

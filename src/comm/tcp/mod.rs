@@ -78,6 +78,9 @@ impl Default for Options {
     }
 }
 
+/// The longest that a thread sleeps without a look at the rest.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// A rank's place among the others.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -122,12 +125,12 @@ impl TcpLink {
         for stream in [&left, &right] {
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
-            // Waits end often enough to look at the clock; the limits themselves are kept by `Patience`.
-            let look = (options.timeout / 16).max(Duration::from_millis(1));
+            // Waits end often enough to look at the clock and at the other direction; the limits are `Patience`'s.
+            let look = (options.timeout / 16).clamp(Duration::from_millis(1), LOOK);
             stream.set_read_timeout(Some(look))?;
             stream.set_write_timeout(Some(look))?;
         }
-        let sender = Sender::start(place, left.try_clone()?, right, options.clone())?;
+        let sender = Sender::start(place, right, options.clone())?;
         Ok(Self { place, left, sender, options, blamed: None })
     }
 
@@ -144,8 +147,9 @@ impl TcpLink {
                     patience.moved();
                 }
                 Err(e) => {
-                    let fault = self.sender.fault().map_or_else(|| patience.judge(&e, self.blamed), Err);
-                    if fault? {
+                    // A failure on the right came first: it explains what this side sees.
+                    let judged = self.sender.overdue().map_or_else(|| patience.judge(&e, self.blamed), Err);
+                    if judged.map_err(|fault| self.sender.fault().unwrap_or(fault))? {
                         self.sender.waiting(self.blamed.unwrap_or(peer));
                     }
                 }

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long a failing rank tries to tell the right neighbour why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How long a rank whose right neighbour is gone listens to its left for the reason, which goes round the other way.
+const HEARSAY: Duration = Duration::from_secs(1);
+
 /// The thread, its queue, and the blocks that it is done with.
 #[derive(Debug)]
 pub struct Sender {
@@ -24,16 +27,16 @@ pub struct Sender {
     /// Ends when the thread does.
     done: Receiver<Block>,
     spare: Vec<Block>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    fault: Arc<Mutex<Option<(Fault, Instant)>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sender {
-    /// Starts the thread. It closes `left` as well when it fails, so that the receiving thread need not wait.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// A stream that cannot be shared, a thread that does not start.
-    pub fn start(place: Place, left: TcpStream, right: TcpStream, options: Options) -> io::Result<Self> {
+    /// A stream that cannot be shared with the thread, a thread that does not start.
+    pub fn start(place: Place, right: TcpStream, options: Options) -> io::Result<Self> {
         let (queue, frames) = mpsc::channel();
         let (back, done) = mpsc::channel();
         let fault = Arc::new(Mutex::new(None));
@@ -42,10 +45,7 @@ impl Sender {
         let run = move || {
             for (tag, block) in frames {
                 if let Err(fault) = line.write(tag, &block) {
-                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-                    // Either may be closed already.
-                    let _ = left.shutdown(Shutdown::Both);
-                    let _ = line.stream.shutdown(Shutdown::Both);
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
                     return;
                 }
                 // Nobody takes it back while the link closes.
@@ -56,14 +56,18 @@ impl Sender {
         Ok(Self { right, place, queue: Some(queue), done, spare: Vec::new(), fault, thread })
     }
 
-    /// Queues a frame.
+    /// Queues a frame. What is queued shortly after the thread failed is lost, see [`overdue`](Self::overdue).
     ///
     /// # Errors
     /// The thread failed, or the link is closed.
     pub fn send(&mut self, tag: Tag, block: Block) -> Result<(), Fault> {
-        let sent = self.queue.as_ref().is_some_and(|queue| queue.send((tag, block)).is_ok());
-        let closed = Fault::Closed { peer: self.place.right() };
-        if sent { Ok(()) } else { Err(self.fault().unwrap_or(closed)) }
+        if self.queue.as_ref().is_some_and(|queue| queue.send((tag, block)).is_ok()) {
+            return Ok(());
+        }
+        match self.fault() {
+            Some(_) => self.overdue().map_or(Ok(()), Err),
+            None => Err(Fault::Closed { peer: self.place.right() }),
+        }
     }
 
     /// Queues the word that this rank waits for `rank`; if the thread failed, the next frame says so.
@@ -73,7 +77,14 @@ impl Sender {
 
     /// What the thread failed with.
     pub fn fault(&self) -> Option<Fault> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Some(self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.0.clone())
+    }
+
+    /// What the thread failed with, once the left neighbour had its time to say what is behind it.
+    pub fn overdue(&self) -> Option<Fault> {
+        let seen = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fault, since) = seen.as_ref()?;
+        (since.elapsed() >= HEARSAY).then(|| fault.clone())
     }
 
     /// A block of `bytes`, a used one if there is any.
