@@ -1,5 +1,8 @@
 //! Every collective against a serial reference, to the bit.
 
+use super::super::frame::Tag;
+use super::super::tcp::TcpLink;
+use super::super::{Block, Fault, Link};
 use super::*;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -140,4 +143,58 @@ fn a_root_that_is_no_rank_is_refused() {
     }
     let error = Communicator::alone().broadcast(&mut [0u32], 1).unwrap_err();
     assert!(error.to_string().contains("rank 1 cannot be the root among 1"), "{error}");
+}
+
+/// Counts the frames that a rank sent and did not receive yet, at most.
+struct Counting {
+    link: TcpLink,
+    ahead: i64,
+    most: Arc<Mutex<i64>>,
+}
+
+impl Link for Counting {
+    fn send(&mut self, tag: Tag, block: Block) -> Result<(), Fault> {
+        self.ahead += 1;
+        let mut most = self.most.lock().unwrap();
+        *most = self.ahead.max(*most);
+        self.link.send(tag, block)
+    }
+
+    fn receive(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault> {
+        self.ahead -= 1;
+        self.link.receive(tag, bytes)
+    }
+
+    fn block(&mut self, bytes: usize) -> Block {
+        self.link.block(bytes)
+    }
+
+    fn recycle(&mut self, block: Block) {
+        self.link.recycle(block);
+    }
+
+    fn close(&mut self, why: &str) {
+        self.link.close(why);
+    }
+}
+
+#[test]
+fn no_rank_runs_ahead_however_large_the_buffer() {
+    let ranks = 3;
+    let (listeners, addresses) = listeners(ranks);
+    let most = Arc::new(Mutex::new(0));
+    each(listeners, |rank, listener| {
+        let (options, _) = options(Duration::from_secs(20));
+        let (left, right) = tcp::pair(rank, &listener, &addresses, options.timeout).unwrap();
+        let link = TcpLink::new(rank, ranks, left, right, options).unwrap();
+        let link = Counting { link, ahead: 0, most: Arc::clone(&most) };
+        let mut comm = Communicator::new(rank, ranks, Box::new(link)).unwrap();
+        let mut data = vec![1f32; 4_000_000];
+        comm.all_reduce(&mut data, Reduction::Sum).unwrap();
+        // The root is the one that could.
+        comm.broadcast(&mut data, 1).unwrap();
+        assert!(data.iter().all(|x| *x == 3.0));
+    });
+    let most = *most.lock().unwrap();
+    assert!((2..=8).contains(&most), "{most} frames of at least 122 were on the way");
 }

@@ -150,5 +150,8 @@ fn a_byte_that_flips_on_the_wire_stops_every_rank() {
             "{}",
             errors[2]
         );
+        for error in &errors[..2] {
+            assert_eq!(error.fault, Fault::Told { text: errors[2].to_string() });
+        }
     }
 }
