@@ -75,8 +75,9 @@ impl Communicator {
         self.pass(operation, data, Some(reduction), true)
     }
 
-    /// Makes this rank's [`segment`] of `data` the sum or the maximum of all ranks'; the rest stays as it is. Returns the
-    /// segment. An [`all_gather`](Self::all_gather) after it gives the bits of an [`all_reduce`](Self::all_reduce).
+    /// Makes this rank's [`segment`] of `data` the sum or the maximum of all ranks'; the rest stays as it is.
+    /// Returns the segment. An [`all_gather`](Self::all_gather) after it gives the bits of an
+    /// [`all_reduce`](Self::all_reduce).
     ///
     /// # Errors
     /// As [`all_reduce`](Self::all_reduce).
@@ -127,8 +128,8 @@ impl Communicator {
         self.end(tag, result)
     }
 
-    /// Ends the ring with `why`, which every other rank reports at its next collective: for a rank that fails outside of
-    /// one. Without it the others learn only that the connection closed.
+    /// Ends the ring with `why`, which every other rank reports at its next collective: for a rank that fails
+    /// outside of one. Without it the others learn only that the connection closed.
     pub fn abandon(&mut self, why: &str) {
         if self.failure.is_none() {
             self.fail(format!("rank {}: after collective {}: {why}", self.rank, self.sequence));

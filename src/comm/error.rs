@@ -63,7 +63,7 @@ pub enum Fault {
     },
     /// The ranks are not in the same collective, or not with the same buffer.
     #[error(
-        "rank {peer} is in {theirs} where this rank is in {ours}: all ranks must call the same collectives in the same order"
+        "rank {peer} is in {theirs}, this rank in {ours}: all must call the same collectives in the same order"
     )]
     Mismatch {
         /// The neighbour.

@@ -1,7 +1,7 @@
 //! Ranks that work on the same thing: all-reduce, reduce-scatter, all-gather, broadcast and barrier over a ring.
 //!
-//! n ranks stand in a ring; each sends to its right neighbour, r + 1, and receives from its left, r − 1. A buffer is cut
-//! into n segments, [`segment`], and an all-reduce makes two rounds (Patarasuk and Yuan 2009): reduce-scatter, after
+//! n ranks stand in a ring; each sends to its right neighbour, r + 1, and receives from its left, r − 1. A buffer is
+//! cut into n segments, [`segment`], and an all-reduce makes two rounds (Patarasuk and Yuan 2009): reduce-scatter, after
 //! which rank r has the result of segment r, then all-gather. Each rank sends 2(n−1)/n of the buffer, which no algorithm
 //! beats. Segments travel in pieces, so that receiving, reducing and sending overlap.
 //!
@@ -15,7 +15,7 @@
 //!
 //! **Faults.** Whatever fails, the rank tells its right neighbour why and closes both connections, so that the failure
 //! goes round the ring within milliseconds, in the words of the rank that saw it first. Nobody waits longer than the
-//! timeout. A communicator that failed stays closed.
+//! timeout. A rank that is not in a collective notices at its next one. A communicator that failed stays closed.
 
 mod communicator;
 mod element;

@@ -127,7 +127,7 @@ impl Pass {
     }
 }
 
-/// A broadcast from `root`: the buffer travels right, from rank to rank; the last one answers the root with empty frames.
+/// A broadcast from `root`: the buffer travels right, from rank to rank; the last answers the root with empty frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain {
     /// This rank.

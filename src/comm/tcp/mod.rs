@@ -21,7 +21,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A neighbour that moves nothing, reported at a quarter of the timeout.
+/// A frame that has not come or gone within a quarter of the timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
     /// This rank.
@@ -30,11 +30,11 @@ pub struct Stall {
     pub peer: usize,
     /// Whether this rank is sending to it or receiving from it.
     pub sending: bool,
-    /// The frame that does not move.
+    /// The frame.
     pub tag: Tag,
-    /// How long nothing moved.
+    /// How long it takes already.
     pub waited: Duration,
-    /// After how long this rank gives up.
+    /// After how long without a byte this rank gives up.
     pub timeout: Duration,
     /// The rank that the neighbour says it waits for.
     pub blamed: Option<usize>,
@@ -61,7 +61,7 @@ impl fmt::Display for Stall {
 pub struct Options {
     /// After this long without a byte a rank gives up.
     pub timeout: Duration,
-    /// Called at a quarter of it, at most a few times a wait, from the thread that waits.
+    /// Called when a frame takes a quarter of it, and when it turns out who is behind that, from the thread that waits.
     pub on_stall: Arc<dyn Fn(&Stall) + Send + Sync>,
 }
 
@@ -135,21 +135,21 @@ impl TcpLink {
     }
 
     /// Fills `buffer` from the left neighbour.
-    fn read(&mut self, buffer: &mut [u8], tag: Tag) -> Result<(), Fault> {
+    fn read(&mut self, buffer: &mut [u8], patience: &mut Patience) -> Result<(), Fault> {
         let peer = self.place.left();
-        let mut patience = Patience::new(self.place, false, tag, &self.options);
         let mut done = 0;
         while done < buffer.len() {
             match self.left.read(&mut buffer[done..]) {
-                Ok(0) => return Err(self.sender.fault().unwrap_or(Fault::Closed { peer })),
+                Ok(0) => return Err(Fault::Closed { peer }),
                 Ok(bytes) => {
                     done += bytes;
                     patience.moved();
                 }
                 Err(e) => {
-                    // A failure on the right came first: it explains what this side sees.
-                    let judged = self.sender.overdue().map_or_else(|| patience.judge(&e, self.blamed), Err);
-                    if judged.map_err(|fault| self.sender.fault().unwrap_or(fault))? {
+                    if let Some(fault) = self.sender.overdue() {
+                        return Err(fault);
+                    }
+                    if patience.judge(&e, self.blamed, &self.options)? {
                         self.sender.waiting(self.blamed.unwrap_or(peer));
                     }
                 }
@@ -168,9 +168,9 @@ impl TcpLink {
     }
 
     /// The failure that the left neighbour tells, without anything that a terminal would obey.
-    fn told(&mut self, header: &Header, tag: Tag) -> Result<Fault, Fault> {
+    fn told(&mut self, header: &Header, patience: &mut Patience) -> Result<Fault, Fault> {
         let mut text = self.sender.block((header.bytes as usize).min(MOST_TEXT));
-        self.read(text.bytes_mut(), tag)?;
+        self.read(text.bytes_mut(), patience)?;
         self.check(&mut text, header)?;
         let text = String::from_utf8_lossy(text.bytes()).replace(char::is_control, " ");
         Ok(Fault::Told { text })
@@ -189,13 +189,14 @@ impl Link for TcpLink {
 
     fn receive(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault> {
         let peer = self.place.left();
+        let mut patience = Patience::new(self.place, false, tag);
         loop {
             let mut header = [0; HEADER];
-            self.read(&mut header, tag)?;
+            self.read(&mut header, &mut patience)?;
             let header = Header::decode(&header, peer)?;
             match header.tag.operation {
                 Operation::Waiting => self.note_waiting(header.tag.count),
-                Operation::Failed => return Err(self.told(&header, tag)?),
+                Operation::Failed => return Err(self.told(&header, &mut patience)?),
                 _ if header.tag != tag => {
                     return Err(Fault::Mismatch { peer, theirs: header.tag, ours: tag });
                 }
@@ -206,7 +207,7 @@ impl Link for TcpLink {
                 }
                 _ => {
                     let mut block = self.sender.block(bytes);
-                    self.read(block.bytes_mut(), tag)?;
+                    self.read(block.bytes_mut(), &mut patience)?;
                     self.check(&mut block, &header)?;
                     self.blamed = None;
                     return Ok(block);

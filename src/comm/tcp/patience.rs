@@ -6,36 +6,48 @@ use super::{Options, Place, Stall};
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-/// One wait: a warning at a quarter of the timeout, an error at the timeout, both counted from the last byte.
-pub struct Patience<'a> {
+/// The wait for one frame: a warning when it takes a quarter of the timeout, an error when no byte moves for
+/// all of it.
+///
+/// The word that the neighbour waits itself is bytes that move. So the first rank behind a stall gives up
+/// first, and the others hear from it which rank it was.
+pub struct Patience {
     place: Place,
     sending: bool,
     tag: Tag,
-    options: &'a Options,
-    since: Instant,
-    warned: bool,
+    begun: Instant,
+    moved: Instant,
+    /// The rank that was blamed in the last warning.
+    warned: Option<Option<usize>>,
 }
 
-impl<'a> Patience<'a> {
+impl Patience {
     /// Starts to wait for the right neighbour if `sending`, otherwise for the left.
-    pub fn new(place: Place, sending: bool, tag: Tag, options: &'a Options) -> Self {
-        Self { place, sending, tag, options, since: Instant::now(), warned: false }
+    pub fn new(place: Place, sending: bool, tag: Tag) -> Self {
+        let now = Instant::now();
+        Self { place, sending, tag, begun: now, moved: now, warned: None }
     }
 
-    /// Bytes moved: the wait starts again.
+    /// Bytes moved.
     pub fn moved(&mut self) {
-        (self.since, self.warned) = (Instant::now(), false);
+        self.moved = Instant::now();
     }
 
-    /// What an error of a stream means: to go on waiting (true once, when the warning is due), or the end.
+    /// What an error of a stream means: to go on waiting (true once, at the first warning), or the end. Warns again
+    /// when it is another rank that the neighbour waits for.
     ///
     /// # Errors
     /// The fault, with `blamed` as the rank that the neighbour waits for.
-    pub fn judge(&mut self, error: &io::Error, blamed: Option<usize>) -> Result<bool, Fault> {
+    pub fn judge(
+        &mut self,
+        error: &io::Error,
+        blamed: Option<usize>,
+        options: &Options,
+    ) -> Result<bool, Fault> {
         let peer = if self.sending { self.place.right() } else { self.place.left() };
         match error.kind() {
             ErrorKind::Interrupted => Ok(false),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.look(peer, blamed),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.look(peer, blamed, options),
             ErrorKind::UnexpectedEof
             | ErrorKind::WriteZero
             | ErrorKind::BrokenPipe
@@ -46,17 +58,18 @@ impl<'a> Patience<'a> {
         }
     }
 
-    fn look(&mut self, peer: usize, blamed: Option<usize>) -> Result<bool, Fault> {
-        let (waited, timeout, sending) = (self.since.elapsed(), self.options.timeout, self.sending);
-        if waited >= timeout {
-            return Err(Fault::Timeout { peer, sending, waited, blamed });
+    fn look(&mut self, peer: usize, blamed: Option<usize>, options: &Options) -> Result<bool, Fault> {
+        let (timeout, sending, still) = (options.timeout, self.sending, self.moved.elapsed());
+        if still >= timeout {
+            return Err(Fault::Timeout { peer, sending, waited: still, blamed });
         }
-        if self.warned || waited < timeout / 4 {
+        let waited = self.begun.elapsed();
+        if waited < timeout / 4 || self.warned == Some(blamed) {
             return Ok(false);
         }
-        self.warned = true;
+        let first = self.warned.replace(blamed).is_none();
         let (rank, tag) = (self.place.rank, self.tag);
-        (self.options.on_stall)(&Stall { rank, peer, sending, tag, waited, timeout, blamed });
-        Ok(true)
+        (options.on_stall)(&Stall { rank, peer, sending, tag, waited, timeout, blamed });
+        Ok(first)
     }
 }

@@ -145,7 +145,7 @@ impl Line {
         let payload = block.bytes();
         // The ring's pieces are far below the limit of `MOST_PAYLOAD`.
         let header = Header { tag, bytes: payload.len() as u32, crc: block.crc() }.encode();
-        let mut patience = Patience::new(self.place, true, tag, &self.options);
+        let mut patience = Patience::new(self.place, true, tag);
         let (mut head, mut body) = (&header[..], payload);
         while !head.is_empty() || !body.is_empty() {
             match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
@@ -157,7 +157,7 @@ impl Line {
                     patience.moved();
                 }
                 Err(e) => {
-                    patience.judge(&e, None)?;
+                    patience.judge(&e, None, &self.options)?;
                 }
             }
         }
