@@ -86,10 +86,7 @@ fn another_collective_is_named_with_both_sides() {
         let error = hear(&header(theirs, 8));
         assert_eq!(error.fault, Fault::Mismatch { peer: 1, theirs, ours: TAG });
         let text = error.to_string();
-        assert!(
-            text.contains(words) && text.contains("this rank in all-reduce (sum) 1 of 4 f32"),
-            "{text}"
-        );
+        assert!(text.contains(words) && text.contains("this rank in all-reduce (sum) 1 of 4 f32"), "{text}");
     }
 }
 
