@@ -15,11 +15,23 @@ pub trait Link: Send {
     /// This or an earlier frame cannot be sent.
     fn send(&mut self, tag: Tag, block: Block) -> Result<(), Fault>;
 
-    /// Waits for the next frame of the left neighbour, which must be `tag` with `bytes` of payload.
+    /// Waits for the next frame of the left neighbour, which must be `tag` with a payload that fills `payload`. Returns
+    /// the payload's CRC-32C, which was checked.
     ///
     /// # Errors
     /// Another frame, damaged bytes, a closed connection, nothing for the whole timeout; a failed send before that.
-    fn receive(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault>;
+    fn receive(&mut self, tag: Tag, payload: &mut [u8]) -> Result<u32, Fault>;
+
+    /// As [`receive`](Self::receive), into a block of `bytes`.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    fn receive_block(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault> {
+        let mut block = self.block(bytes);
+        let crc = self.receive(tag, block.bytes_mut())?;
+        block.vouch(crc);
+        Ok(block)
+    }
 
     /// A block of `bytes` to fill; what it holds is unspecified.
     fn block(&mut self, bytes: usize) -> Block;
@@ -76,13 +88,8 @@ impl Block {
         self.crc.unwrap_or_else(|| crc32c::crc32c(self.bytes()))
     }
 
-    /// Checks the payload against the CRC-32C that came with it, which it keeps.
-    ///
-    /// # Errors
-    /// The checksum that the payload has instead.
-    pub fn check(&mut self, sent: u32) -> Result<(), u32> {
-        let found = crc32c::crc32c(self.bytes());
-        self.crc = (found == sent).then_some(sent);
-        if found == sent { Ok(()) } else { Err(found) }
+    /// Says that the payload has this CRC-32C, because it was checked where it came from.
+    pub fn vouch(&mut self, crc: u32) {
+        self.crc = Some(crc);
     }
 }

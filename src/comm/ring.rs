@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Bytes of a full frame. Large enough that system calls and headers do not matter, small enough that the frames on the
 /// way stay in the cache.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 256 << 10;
 
 /// Frames that each rank keeps on the way.
 const WIDTH: usize = 2;
@@ -98,14 +98,9 @@ impl Pass {
             for step in 0..self.steps() {
                 for i in 0..cut.width {
                     let own = &mut data[cut.piece(self.receives(step), wave, i)];
-                    let mut block = link.receive(next(&mut inbound), size_of_val(own))?;
-                    self.take(step, &mut block, own);
-                    if step + 1 < self.steps() {
+                    if let Some(block) = self.take(link, next(&mut inbound), step, own)? {
                         link.send(next(&mut outbound), block)?;
-                        continue;
-                    }
-                    link.recycle(block);
-                    if wave + 1 < cut.waves {
+                    } else if wave + 1 < cut.waves {
                         start(link, &mut outbound, &data[cut.piece(self.starts(), wave + 1, i)])?;
                     }
                 }
@@ -114,16 +109,30 @@ impl Pass {
         Ok(())
     }
 
-    /// Brings a received piece and this rank's elements together. Partial sums live in the travelling blocks alone, so
-    /// the buffer is read in one step and written in one other.
-    fn take<T: Element>(&self, step: usize, block: &mut Block, own: &mut [T]) {
-        if let Some(reduction) = self.reduce.filter(|_| step < self.reducing_steps()) {
-            reduction.apply(block.elements_mut(), own);
-            if step + 1 < self.reducing_steps() {
-                return;
-            }
+    /// Receives the piece at `own` and returns what travels on, nothing in the last step. Partial sums live in the
+    /// travelling blocks alone; finished numbers are received where they belong.
+    fn take<T: Element>(
+        &self,
+        link: &mut dyn Link,
+        tag: Tag,
+        step: usize,
+        own: &mut [T],
+    ) -> Result<Option<Block>, Fault> {
+        let last = step + 1 == self.steps();
+        let Some(reduction) = self.reduce.filter(|_| step < self.reducing_steps()) else {
+            let crc = link.receive(tag, bytemuck::cast_slice_mut(own))?;
+            return Ok((!last).then(|| copy(link, own, Some(crc))));
+        };
+        let mut block = link.receive_block(tag, size_of_val(own))?;
+        reduction.apply(block.elements_mut(), own);
+        if step + 1 == self.reducing_steps() {
+            own.copy_from_slice(block.elements());
         }
-        own.copy_from_slice(block.elements());
+        if last {
+            link.recycle(block);
+            return Ok(None);
+        }
+        Ok(Some(block))
     }
 }
 
@@ -154,8 +163,7 @@ impl Chain {
                     start(link, &mut outbound, &data[part(data.len(), pieces, i)])?;
                 }
                 if i >= ahead {
-                    let answer = link.receive(next(&mut inbound), 0)?;
-                    link.recycle(answer);
+                    link.receive(next(&mut inbound), &mut [])?;
                 }
             }
             return Ok(());
@@ -164,11 +172,8 @@ impl Chain {
         for i in 0..pieces {
             let piece = part(data.len(), pieces, i);
             let own = &mut data[piece];
-            let mut block = link.receive(next(&mut inbound), size_of_val(own))?;
-            own.copy_from_slice(block.elements());
-            if last {
-                block.resize(0);
-            }
+            let crc = link.receive(next(&mut inbound), bytemuck::cast_slice_mut(own))?;
+            let block = if last { link.block(0) } else { copy(link, own, Some(crc)) };
             link.send(next(&mut outbound), block)?;
         }
         Ok(())
@@ -177,9 +182,18 @@ impl Chain {
 
 /// Sends a copy of `own`.
 fn start<T: Element>(link: &mut dyn Link, tag: &mut Tag, own: &[T]) -> Result<(), Fault> {
+    let block = copy(link, own, None);
+    link.send(next(tag), block)
+}
+
+/// A block of `own`, with its CRC-32C if that is known.
+fn copy<T: Element>(link: &mut dyn Link, own: &[T], crc: Option<u32>) -> Block {
     let mut block = link.block(size_of_val(own));
     block.elements_mut().copy_from_slice(own);
-    link.send(next(tag), block)
+    if let Some(crc) = crc {
+        block.vouch(crc);
+    }
+    block
 }
 
 /// The tag of this frame; `tag` goes on to the next.

@@ -167,18 +167,24 @@ impl TcpLink {
         }
     }
 
-    /// The failure that the left neighbour tells, without anything that a terminal would obey.
-    fn told(&mut self, header: &Header, patience: &mut Patience) -> Result<Fault, Fault> {
-        let mut text = self.sender.block((header.bytes as usize).min(MOST_TEXT));
-        self.read(text.bytes_mut(), patience)?;
-        self.check(&mut text, header)?;
-        let text = String::from_utf8_lossy(text.bytes()).replace(char::is_control, " ");
-        Ok(Fault::Told { text })
+    /// Fills `payload` with that of `header`, and checks it.
+    fn read_payload(
+        &mut self,
+        header: &Header,
+        payload: &mut [u8],
+        patience: &mut Patience,
+    ) -> Result<(), Fault> {
+        self.read(payload, patience)?;
+        let (peer, sent, found) = (self.place.left(), header.crc, crc32c::crc32c(payload));
+        if sent == found { Ok(()) } else { Err(Fault::Checksum { peer, part: "payload", sent, found }) }
     }
 
-    fn check(&self, block: &mut Block, header: &Header) -> Result<(), Fault> {
-        let (peer, sent) = (self.place.left(), header.crc);
-        block.check(sent).map_err(|found| Fault::Checksum { peer, part: "payload", sent, found })
+    /// The failure that the left neighbour tells, without anything that a terminal would obey.
+    fn told(&mut self, header: &Header, patience: &mut Patience) -> Result<Fault, Fault> {
+        let mut text = [0; MOST_TEXT];
+        let text = &mut text[..(header.bytes as usize).min(MOST_TEXT)];
+        self.read_payload(header, text, patience)?;
+        Ok(Fault::Told { text: String::from_utf8_lossy(text).replace(char::is_control, " ") })
     }
 }
 
@@ -187,8 +193,8 @@ impl Link for TcpLink {
         self.sender.send(tag, block)
     }
 
-    fn receive(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault> {
-        let peer = self.place.left();
+    fn receive(&mut self, tag: Tag, payload: &mut [u8]) -> Result<u32, Fault> {
+        let (peer, bytes) = (self.place.left(), payload.len());
         let mut patience = Patience::new(self.place, false, tag);
         loop {
             let mut header = [0; HEADER];
@@ -206,11 +212,9 @@ impl Link for TcpLink {
                     return Err(Fault::Frame { peer, message });
                 }
                 _ => {
-                    let mut block = self.sender.block(bytes);
-                    self.read(block.bytes_mut(), &mut patience)?;
-                    self.check(&mut block, &header)?;
+                    self.read_payload(&header, payload, &mut patience)?;
                     self.blamed = None;
-                    return Ok(block);
+                    return Ok(header.crc);
                 }
             }
         }

@@ -19,12 +19,12 @@ impl Link for Mortal {
         self.link.send(tag, block)
     }
 
-    fn receive(&mut self, tag: Tag, bytes: usize) -> Result<Block, Fault> {
+    fn receive(&mut self, tag: Tag, payload: &mut [u8]) -> Result<u32, Fault> {
         if self.frames == 0 {
             self.streams.iter().for_each(|stream| stream.shutdown(Shutdown::Both).unwrap_or(()));
         }
         self.frames = self.frames.saturating_sub(1);
-        self.link.receive(tag, bytes)
+        self.link.receive(tag, payload)
     }
 
     fn block(&mut self, bytes: usize) -> Block {
