@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Bytes of a full frame. Large enough that system calls and headers do not matter, small enough that the frames on the
 /// way stay in the cache.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 512 << 10;
 
 /// Frames that each rank keeps on the way.
 const WIDTH: usize = 2;
