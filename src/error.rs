@@ -26,6 +26,9 @@ pub enum Error {
     /// A tensor operation that was given what it cannot take.
     #[error(transparent)]
     Tensor(#[from] ssmv_autograd::Error),
+    /// A collective of all ranks that failed.
+    #[error(transparent)]
+    Ranks(#[from] crate::comm::Error),
 }
 
 /// `Result` with [`Error`].
