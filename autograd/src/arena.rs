@@ -242,17 +242,33 @@ impl Gradients {
 
     /// The parameters' gradients, laid out as the arena; zero where no backward pass has come.
     pub fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        let len = self.arena.as_ref().map_or(0, |arena| arena.layout.len);
+        self.part_mut(0..len)
+    }
+
+    /// The gradients of some elements of the arena, which should hold whole parameters; zero where no backward pass has come.
+    ///
+    /// # Errors
+    /// As [`values_mut`](Self::values_mut), and a range that the arena does not have.
+    pub fn part_mut<T: Element>(&mut self, part: Range<usize>) -> Result<&mut [T]> {
         let arena = self.arena.as_mut().ok_or_else(|| Error::Backward("there is no arena".into()))?;
         let dtype = arena.storage.dtype();
         let buffer = T::buffer_mut(&mut arena.storage)
             .and_then(Arc::get_mut)
             .ok_or_else(|| wrong_dtype::<T>("gradients", dtype))?;
-        for (fresh, range) in arena.fresh.iter_mut().zip(arena.layout.ranges.iter()) {
+        let ranges = &arena.layout.ranges;
+        let first = ranges.partition_point(|range| range.end <= part.start);
+        for (fresh, range) in arena.fresh.iter_mut().zip(ranges.iter()).skip(first) {
+            if range.start >= part.end {
+                break;
+            }
             if std::mem::take(fresh) {
                 buffer[range.clone()].fill(T::ZERO);
             }
         }
-        Ok(&mut buffer[..])
+        let len = arena.layout.len;
+        let whole = || Error::misuse("gradients", format!("{part:?} of an arena of {len}"));
+        buffer.get_mut(part.clone()).ok_or_else(whole)
     }
 
     pub(crate) fn add_leaf(&mut self, id: LeafId, gradient: Tensor) -> Result<()> {

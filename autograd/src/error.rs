@@ -27,6 +27,9 @@ pub enum Error {
     /// Parameters that are written while a graph still reads them.
     #[error("{0}")]
     Busy(String),
+    /// What failed outside of this library in something that it was given to call.
+    #[error("{0}")]
+    Elsewhere(String),
     /// A device that is not there, or that this program cannot use.
     #[error("{0}")]
     NoDevice(String),

@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -362,6 +362,21 @@ pub(crate) fn store<T: Element>(dst: &mut [T], values: &[T], add: bool) {
     }
 }
 
+/// How often each parameter is read in the graph behind `root`.
+fn readers(root: &Arc<Node>) -> HashMap<usize, usize> {
+    let (mut count, mut seen, mut open) = (HashMap::new(), HashSet::from([root.id]), vec![root]);
+    while let Some(node) = open.pop() {
+        for edge in node.edges.iter().flatten() {
+            match edge {
+                Edge::Node(next) if seen.insert(next.id) => open.push(next),
+                Edge::Param { index, .. } => *count.entry(*index).or_default() += 1,
+                _ => {}
+            }
+        }
+    }
+    count
+}
+
 /// Nodes whose gradient is being gathered, by age.
 struct Pending(BTreeMap<u64, (Arc<Node>, Tensor)>);
 
@@ -394,20 +409,34 @@ impl Tensor {
 
     /// The same from any tensor, with `cotangent` as the gradient that arrives at it.
     pub fn backward_from(&self, cotangent: Tensor, gradients: &mut Gradients) -> Result<()> {
+        self.backward_heard(cotangent, gradients, None::<&mut dyn FnMut(usize, &mut Gradients) -> Result<()>>)
+    }
+
+    /// The same, where `whole` hears of each parameter once all of the pass that adds to its gradient is done (on a device:
+    /// queued), while the pass goes on with the others: what is whole can be sent to other machines meanwhile.
+    pub fn backward_heard<E: From<Error>>(
+        &self,
+        cotangent: Tensor,
+        gradients: &mut Gradients,
+        mut whole: Option<&mut dyn FnMut(usize, &mut Gradients) -> Result<(), E>>,
+    ) -> Result<(), E> {
         if cotangent.shape() != self.shape() || cotangent.dtype() != self.dtype() {
-            return Err(Error::Backward(format!("{cotangent:?} sent back through {self:?}")));
+            return Err(Error::Backward(format!("{cotangent:?} sent back through {self:?}")).into());
         }
         let root = match self.edge() {
             Some(Edge::Node(node)) => Arc::clone(node),
-            Some(Edge::Leaf(id)) => return gradients.add_leaf(*id, cotangent),
-            Some(Edge::Param { arena, index }) => return gradients.add_parameter(*arena, *index, &cotangent),
+            Some(Edge::Leaf(id)) => return Ok(gradients.add_leaf(*id, cotangent)?),
+            Some(Edge::Param { arena, index }) => {
+                gradients.add_parameter(*arena, *index, &cotangent)?;
+                return whole.map_or(Ok(()), |whole| whole(*index, gradients));
+            }
             None => {
-                return Err(Error::Backward(
-                    "nothing that this tensor was made from needs a gradient (or it was made under no_grad)"
-                        .into(),
-                ));
+                let message =
+                    "nothing that this tensor was made from needs a gradient (or it was made under no_grad)";
+                return Err(Error::Backward(message.into()).into());
             }
         };
+        let mut readers = whole.as_ref().map(|_| readers(&root)).unwrap_or_default();
         let mut pending = Pending(BTreeMap::new());
         pending.add(&root, cotangent.detach())?;
         drop(cotangent);
@@ -426,7 +455,17 @@ impl Tensor {
                 return Err(Error::Backward(format!(
                     "{} gave no gradient for its input {i}",
                     node.op.name()
-                )));
+                ))
+                .into());
+            }
+            let Some(whole) = &mut whole else { continue };
+            for edge in node.edges.iter().flatten() {
+                let Edge::Param { index, .. } = edge else { continue };
+                let left = readers.entry(*index).or_default();
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    whole(*index, gradients)?;
+                }
             }
         }
         Ok(())

@@ -18,6 +18,7 @@
 //! timeout. A rank that is not in a collective notices at its next one. A communicator that failed stays closed.
 
 mod communicator;
+mod courier;
 mod element;
 mod error;
 pub mod frame;
@@ -28,6 +29,7 @@ pub mod tcp;
 mod tests;
 
 pub use communicator::{Communicator, segment};
+pub use courier::{Courier, Pending};
 pub use element::{Element, Reduction};
 pub use error::{Error, Fault, Result, SetupError};
 pub use link::{Block, Link};

@@ -88,6 +88,21 @@ pub enum Loss {
     L1Mse,
 }
 
+/// How gradients on GPUs are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comm {
+    /// By this program's ring: over peer memory within a machine, else through the host over TCP
+    #[default]
+    Ring,
+    /// By NCCL's all-reduce
+    Nccl,
+}
+
+impl Comm {
+    const WORDS: [&'static str; 2] = ["ring", "nccl"];
+}
+
 impl Device {
     const WORDS: [&'static str; 4] = ["auto", "cpu", "cuda", "emulator"];
 }
@@ -104,7 +119,7 @@ impl Loss {
     const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
 }
 
-words!(Device, Precision, ScheduleKind, Loss);
+words!(Comm, Device, Precision, ScheduleKind, Loss);
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +143,7 @@ mod tests {
 
     #[test]
     fn command_line_file_and_display_use_the_same_words() {
+        agrees::<Comm>();
         agrees::<Device>();
         agrees::<Precision>();
         agrees::<Layout>();

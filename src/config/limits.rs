@@ -43,6 +43,11 @@ const LIMITS: &[(&str, Limit)] = &[
     ("keep-last",        Whole(0, MILLION)),
     ("eval-every",       Whole(0, MILLION)),
     ("eval-sequences",   Whole(1, MILLION)),
+    ("zero",             Whole(0, 1)),
+    ("bucket-mib",       Whole(1, 65536)),
+    ("check-ranks-every", Whole(0, BILLION)),
+    ("comm-timeout",     Positive(1e6)),
+    ("ranks",            Whole(1, 65535)),
     // Of other commands than `train`.
     ("frames",           Whole(1, 1000)),
     ("roll-out",         Whole(1, 1000)),

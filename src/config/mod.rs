@@ -15,7 +15,7 @@ mod run_folder;
 mod train;
 
 pub use crate::data::{Layout, Rule};
-pub use choices::{Device, Loss, Precision, ScheduleKind};
+pub use choices::{Comm, Device, Loss, Precision, ScheduleKind};
 pub use file::ConfigFile;
 pub use nearest::nearest;
 pub use options::TrainOptions;

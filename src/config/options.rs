@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, presets};
+use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind, presets};
 
 /// Everything that `train` can be told, each field optional: one layer of the configuration. The names on the
 /// command line and the keys of a TOML file are the fields' own, with `-` for `_`. Whole numbers are `i64`
@@ -119,6 +119,28 @@ pub struct TrainOptions {
     /// Test sequences in an evaluation [default: 500]
     #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
     pub eval_sequences: Option<i64>,
+
+    /// 1: each rank updates a share of the parameters and keeps a share of AdamW's moments (ZeRO stage 1) [default: 0]
+    #[arg(long, value_name = "0|1", help_heading = "Several ranks")]
+    pub zero: Option<i64>,
+    /// Normalise by the statistics of all ranks' batches instead of each rank's own
+    #[arg(long, help_heading = "Several ranks", num_args = 0, default_missing_value = "true")]
+    pub sync_batchnorm: Option<bool>,
+    /// Gradients that are reduced together, in MiB [default: 25]
+    #[arg(long, value_name = "MIB", help_heading = "Several ranks")]
+    pub bucket_mib: Option<i64>,
+    /// Steps between two comparisons of all ranks' parameters; 0 turns it off [default: 100]
+    #[arg(long, value_name = "STEPS", help_heading = "Several ranks")]
+    pub check_ranks_every: Option<i64>,
+    /// How gradients on GPUs are added up [default: ring]
+    #[arg(long, help_heading = "Several ranks")]
+    pub comm: Option<Comm>,
+    /// Seconds without a byte from another rank after which a rank gives up [default: 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "Several ranks")]
+    pub comm_timeout: Option<f64>,
+    /// How many ranks there are: from the environment, never from the command line; in a file, those of the run
+    #[arg(skip)]
+    pub ranks: Option<i64>,
 }
 
 impl TrainOptions {

@@ -1,6 +1,6 @@
 //! The defaults of each preset: one row a preset.
 
-use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions};
+use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions};
 use Loss::{L1, L1Mse};
 use ScheduleKind::{Cosine, CosineEpoch};
 
@@ -116,6 +116,13 @@ impl Preset {
             keep_last: Some(2),
             eval_every: Some(1),
             eval_sequences: Some(500),
+            zero: Some(0),
+            sync_batchnorm: Some(false),
+            bucket_mib: Some(25),
+            check_ranks_every: Some(100),
+            comm: Some(Comm::Ring),
+            comm_timeout: Some(300.0),
+            ranks: Some(1),
             // No default of its own: all cores, a length in epochs, a folder named when training starts.
             threads: None,
             steps: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions, resolve};
+use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind, TrainOptions, resolve};
 use crate::data::{DataSource, DataSpec};
 use crate::{Error, Result};
 
@@ -96,6 +96,25 @@ pub struct TrainConfig {
     pub eval_every: Option<u64>,
     /// Test sequences in an evaluation.
     pub eval_sequences: usize,
+
+    /// 1: each rank updates a share of the parameters.
+    #[serde(default)]
+    pub zero: u8,
+    /// Normalises by the statistics of all ranks' batches.
+    #[serde(default)]
+    pub sync_batchnorm: bool,
+    /// Gradients that are reduced together, in MiB.
+    pub bucket_mib: usize,
+    /// Steps between two comparisons of all ranks' parameters; `None`: off.
+    #[serde(with = "zero_is_off")]
+    pub check_ranks_every: Option<u64>,
+    /// How gradients on GPUs are added up.
+    #[serde(default)]
+    pub comm: Comm,
+    /// Seconds without a byte after which a rank gives up.
+    pub comm_timeout: f64,
+    /// How many ranks train together; each takes batches of its own.
+    pub ranks: usize,
 }
 
 /// How long a training is.
@@ -144,9 +163,14 @@ impl TrainConfig {
         }
     }
 
+    /// Sequences that an optimiser step takes, those of all ranks.
+    pub fn sequences_per_step(&self) -> u64 {
+        (self.batch_size as u64).saturating_mul(self.accumulate as u64).saturating_mul(self.ranks as u64)
+    }
+
     /// Optimiser steps in an epoch: a remainder too small for a step is left out. At least 1.
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.sequences as u64 / (self.batch_size as u64 * self.accumulate as u64)).max(1)
+        (self.sequences as u64 / self.sequences_per_step()).max(1)
     }
 
     /// Optimiser steps in the whole training.

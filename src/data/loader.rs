@@ -21,8 +21,10 @@ pub struct LoaderSpec {
     pub epoch: u64,
     /// The number of the first batch within its epoch: where an interrupted run goes on.
     pub first_batch: u64,
-    /// Sequences an epoch; what does not fill a last batch is left out.
+    /// Sequences an epoch, those of all ranks; what does not fill a last batch of each is left out.
     pub sequences_per_epoch: u64,
+    /// This rank and the number of ranks: it takes sequences rank, rank + ranks, … of an epoch's order.
+    pub share: (u64, u64),
     /// What the order of a file's sequences depends on.
     pub seed: u64,
     /// Whether a file's sequences come in another order each epoch. Made sequences are random as they are.
@@ -91,7 +93,11 @@ impl Loader {
                 spec.sequences_per_epoch
             )));
         }
-        if spec.batch == 0 || spec.sequences_per_epoch < spec.batch as u64 {
+        let (rank, ranks) = spec.share;
+        if rank >= ranks {
+            return Err(Error::Usage(format!("rank {rank} of {ranks} has no share of the data")));
+        }
+        if spec.batch == 0 || spec.sequences_per_epoch / ranks < spec.batch as u64 {
             return Err(Error::Usage(format!(
                 "an epoch of {} sequences does not fill a batch of {}; change --batch-size or --sequences",
                 spec.sequences_per_epoch, spec.batch
@@ -110,7 +116,7 @@ impl Loader {
     fn start(dataset: Arc<Dataset>, spec: LoaderSpec) -> Result<Self> {
         let workers = spec.workers.clamp(1, 256);
         let shared = Arc::new(Shared {
-            batches_per_epoch: spec.sequences_per_epoch / spec.batch as u64,
+            batches_per_epoch: (spec.sequences_per_epoch / spec.share.1.max(1) / spec.batch as u64).max(1),
             dataset,
             spec,
             state: Mutex::default(),
@@ -226,7 +232,8 @@ impl Shared {
             if self.lock().stop {
                 break;
             }
-            let position = index * spec.batch as u64 + i as u64;
+            let (rank, ranks) = spec.share;
+            let position = (index * spec.batch as u64 + i as u64) * ranks + rank;
             let sequence = match self.dataset.len(spec.split).filter(|_| spec.shuffle) {
                 Some(len) => order.at(spec.seed, epoch, len, position),
                 None => position,
@@ -274,6 +281,7 @@ mod tests {
             epoch: 4,
             first_batch: 0,
             sequences_per_epoch: 10,
+            share: (0, 1),
             seed: 8,
             shuffle: true,
             workers,
@@ -332,11 +340,33 @@ mod tests {
     }
 
     #[test]
+    fn the_ranks_shares_of_a_batch_are_the_batch_of_one_rank() {
+        for data in [made(), file()] {
+            let whole = LoaderSpec { batch: 6, sequences_per_epoch: 18, first_batch: 1, ..spec(1, 1) };
+            let mut one = Loader::new(Arc::clone(&data), whole).unwrap();
+            let shares = (0..3).map(|rank| LoaderSpec { batch: 2, share: (rank, 3), ..whole });
+            let mut shares: Vec<_> = shares.map(|s| Loader::new(Arc::clone(&data), s).unwrap()).collect();
+            let size = data.sequence_bytes();
+            for _ in 0..5 {
+                let whole = one.next().unwrap();
+                let parts: Vec<_> = shares.iter_mut().map(|s| s.next().unwrap()).collect();
+                for (i, sequence) in whole.frames.chunks_exact(size).enumerate() {
+                    let part = &parts[i % 3];
+                    assert_eq!((part.epoch, part.index), (whole.epoch, whole.index));
+                    assert_eq!(&part.frames[i / 3 * size..][..size], sequence, "sequence {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn refuses_what_cannot_be() {
         for bad in [
             LoaderSpec { batch: 0, ..spec(1, 1) },
             LoaderSpec { batch: 11, ..spec(1, 1) },
             LoaderSpec { sequences_per_epoch: 19, ..spec(1, 1) },
+            LoaderSpec { share: (2, 2), ..spec(1, 1) },
+            LoaderSpec { share: (0, 4), ..spec(1, 1) },
         ] {
             assert!(matches!(Loader::new(file(), bad), Err(Error::Usage(_))), "{bad:?}");
         }

@@ -11,6 +11,9 @@ use crate::model::frames::{FrameShape, to_grey, to_tensor};
 use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
+/// Predicted frames of an evaluation at most: their scores are kept, about 1 GB of them.
+const MOST_FRAMES: u64 = 10_000_000;
+
 /// What is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvalSpec {
@@ -99,6 +102,21 @@ pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file:
     if frames > least { open(frames) } else { Ok(dataset) }
 }
 
+/// Ranks that evaluate together: each predicts every so many batches, and all know all scores.
+pub trait Share {
+    /// This rank.
+    fn rank(&self) -> usize;
+
+    /// The number of ranks.
+    fn size(&self) -> usize;
+
+    /// Makes `values` the sum of all ranks' values.
+    ///
+    /// # Errors
+    /// Ranks that fail.
+    fn sum(&self, values: &mut [f64]) -> Result<()>;
+}
+
 /// Predicts test sequences and measures the predictions and the baselines, frame by frame. Colours are averaged to
 /// grey first. `tick` hears after each batch how many sequences are done; its error ends the evaluation.
 ///
@@ -112,21 +130,53 @@ pub fn evaluate(
     spec: &EvalSpec,
     tick: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Evaluation> {
+    evaluate_among(None, model, dataset, spec, tick)
+}
+
+/// [`evaluate`] shared with other ranks, to the same bits on each: all have the same model, data and `spec`. `tick` is
+/// called equally often on every rank.
+///
+/// # Errors
+/// As [`evaluate`], and those of the ranks.
+pub fn evaluate_among(
+    ranks: Option<&dyn Share>,
+    model: &dyn Predict,
+    dataset: &Dataset,
+    spec: &EvalSpec,
+    tick: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Evaluation> {
+    let (rank, size) = ranks.map_or((0, 1), |ranks| (ranks.rank() as u64, ranks.size() as u64));
     let horizon = horizon(model, dataset, spec)?;
     let sequences = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
     let metrics = Metrics::new(dataset.side(), spec.ssim_range)?;
     // A training's buffers have other sizes and would stay beside the evaluation's.
     trim();
-    let mut scores = Vec::new();
-    let mut first = 0;
-    while first < sequences {
-        let batch = (sequences - first).min(spec.batch_size as u64) as usize;
-        let frames = read(dataset, first, batch)?;
-        scores.extend(measure(model, &frames, spec.frames_in, horizon, &metrics)?);
-        first += batch as u64;
-        tick(first)?;
+    let frames = sequences.saturating_mul(horizon as u64);
+    if frames > MOST_FRAMES {
+        return Err(Error::Usage(format!(
+            "{sequences} sequences of {horizon} frames are more than the {MOST_FRAMES} frames of an evaluation; take fewer"
+        )));
+    }
+    let mut scores = vec![FrameScores::default(); frames as usize];
+    let step = spec.batch_size as u64;
+    for (i, first) in (0..sequences).step_by(spec.batch_size).enumerate() {
+        let turn = i as u64 % size;
+        let batch = (sequences - first).min(step) as usize;
+        if turn == rank {
+            let frames = read(dataset, first, batch)?;
+            let measured = measure(model, &frames, spec.frames_in, horizon, &metrics)?;
+            scores[first as usize * horizon..][..measured.len()].copy_from_slice(&measured);
+        }
+        let done = first + batch as u64;
+        if turn + 1 == size || done == sequences {
+            tick(done)?;
+        }
     }
     trim();
+    if let Some(ranks) = ranks {
+        // The scores of the others' batches are zero here.
+        ranks.sum(bytemuck::cast_slice_mut(&mut scores))?;
+    }
 
     let columns = |column: fn(&FrameScores) -> Score, frames: usize| {
         let of_frame = |t| Score::mean(scores.iter().skip(t).step_by(horizon).map(column));
@@ -223,6 +273,8 @@ fn read(dataset: &Dataset, first: u64, batch: usize) -> Result<Frames> {
 }
 
 /// What is known of one predicted frame.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 struct FrameScores {
     model: Score,
     black: Score,

@@ -13,7 +13,10 @@ pub const MOST_PSNR: f64 = 100.0;
 
 /// The metrics of a frame, or their means over many. A number that is undefined, because the prediction is, is NaN
 /// here and null in JSON.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, bytemuck::Pod, bytemuck::Zeroable,
+)]
+#[repr(C)]
 pub struct Score {
     /// Σ (prediction − truth)² over the frame's pixels; the prediction is not clipped.
     #[serde(deserialize_with = "null_is_nan")]

@@ -6,7 +6,9 @@ mod load;
 pub mod metrics;
 mod roll_out;
 
-pub use evaluate::{Brightness, Comparison, EvalSpec, Evaluation, Horizons, evaluate, open_data};
+pub use evaluate::{
+    Brightness, Comparison, EvalSpec, Evaluation, Horizons, Share, evaluate, evaluate_among, open_data,
+};
 pub use load::{Loaded, load};
 pub use metrics::{Metrics, Score};
 pub use roll_out::roll_out;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use ssmv_autograd::{
     Arena, DType, Element, Tensor,
     ops::{
-        batch_norm2d::{BatchNormOptions, BatchStatistics, Statistics},
+        batch_norm2d::{AcrossRanks, BatchNormOptions, BatchStatistics, Statistics},
         conv_transpose2d::ConvTranspose2d,
         conv2d::Conv2d,
     },
@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub seen: RefCell<Vec<(NormId, BatchStatistics)>>,
     /// Hears when a pass has come to a part's output.
     listener: Option<PartListener>,
+    /// Ranks whose batches are normalised together.
+    ranks: Option<Arc<dyn AcrossRanks>>,
 }
 
 /// Running statistics where the forward pass is, by [`NormId`].
@@ -44,12 +46,17 @@ pub enum Norms<'a> {
 impl<'a> Context<'a> {
     /// A context that has seen nothing yet.
     pub fn new(arena: &'a Arena, norms: Norms<'a>, training: bool) -> Self {
-        Self { arena, norms, training, seen: RefCell::default(), listener: None }
+        Self { arena, norms, training, seen: RefCell::default(), listener: None, ranks: None }
     }
 
     /// The same with a listener at the outputs of the parts.
     pub fn heard_by(self, listener: Option<PartListener>) -> Self {
         Self { listener, ..self }
+    }
+
+    /// The same, where batches are normalised by the statistics of all ranks'.
+    pub fn among(self, ranks: Option<Arc<dyn AcrossRanks>>) -> Self {
+        Self { ranks, ..self }
     }
 
     /// A part's output, on its way to the next.
@@ -62,7 +69,10 @@ impl<'a> Context<'a> {
     /// What a batch normalisation of values in `dtype` normalises by.
     fn statistics(&self, id: NormId, dtype: DType) -> Result<Statistics> {
         Ok(match self.norms {
-            Norms::Host(_) if self.training => Statistics::Batch,
+            Norms::Host(_) if self.training => match &self.ranks {
+                Some(ranks) => Statistics::Across(Arc::clone(ranks)),
+                None => Statistics::Batch,
+            },
             Norms::Host(norms) => {
                 let running = &norms[id.0];
                 Statistics::Running(tensor(&running.mean, dtype)?, tensor(&running.variance, dtype)?)

@@ -16,7 +16,10 @@ use std::sync::Arc;
 
 use ssmv_autograd::{
     Arena, ArenaLayout, DType, Shape, Tensor, no_grad,
-    ops::{batch_norm2d::BatchStatistics, probe::Pass},
+    ops::{
+        batch_norm2d::{AcrossRanks, BatchStatistics},
+        probe::Pass,
+    },
 };
 
 pub use device::DevicePredictor;
@@ -26,7 +29,8 @@ use crate::Result;
 use decoder::Decoder;
 use encoder::Encoder;
 use layers::{Context, Norms};
-use parameters::{Builder, Parameter, RunningStatistics, initialise};
+pub use parameters::RunningStatistics;
+use parameters::{Builder, Parameter, initialise};
 use temporal::Temporal;
 
 /// How much of a batch's statistics goes into the running ones (PyTorch's momentum).
@@ -125,7 +129,17 @@ impl Predictor {
 
     /// The same with a listener at the outputs of the parts.
     pub fn train_heard(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true).heard_by(listener);
+        self.train_among(frames, listener, None)
+    }
+
+    /// The same, normalised by the statistics of all ranks' batches where ranks are given.
+    pub fn train_among(
+        &mut self,
+        frames: &Tensor,
+        listener: Option<PartListener>,
+        ranks: Option<Arc<dyn AcrossRanks>>,
+    ) -> Result<Tensor> {
+        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true).heard_by(listener).among(ranks);
         let y = self.network.forward(&cx, self.preset, frames)?;
         for (id, seen) in cx.seen.into_inner() {
             carry(&mut self.norms[id.0], &seen, self.arena.dtype());

@@ -59,12 +59,13 @@ struct Step<T> {
 }
 
 impl AdamW {
-    /// Step `t` (1, 2, …) with learning rate `lr` over whole arenas. `scale` multiplies the gradients first: it undoes
+    /// Step `t` (1, 2, …) with learning rate `lr` over `part` of the arenas. `scale` multiplies the gradients first: it undoes
     /// a loss scale and clips. `decaying` are the ranges, ascending, that weight decay applies to.
     pub fn step<T: Element>(
         &self,
         [t, lr, scale]: [f64; 3],
         decaying: &[Range<usize>],
+        part: Range<usize>,
         parameters: &mut [T],
         gradients: &[T],
         moments: &mut Moments<T>,
@@ -81,12 +82,15 @@ impl AdamW {
             eps: of(self.eps),
         };
         let (plain, decayed) = (numbers(false), numbers(true));
-        let Moments { m, v } = moments;
+        let first = part.start;
+        let (p, g) = (&mut parameters[part.clone()], &gradients[part.clone()]);
+        let (m, v) = (&mut moments.m[part.clone()], &mut moments.v[part]);
         let state = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
-        let all = parameters.par_chunks_mut(PIECE).zip(gradients.par_chunks(PIECE)).zip(state);
+        let all = p.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE)).zip(state);
         all.enumerate().for_each(|(i, ((p, g), (m, v)))| {
-            for (range, decay) in runs(i * PIECE..i * PIECE + p.len(), decaying) {
-                let at = range.start - i * PIECE..range.end - i * PIECE;
+            let start = first + i * PIECE;
+            for (range, decay) in runs(start..start + p.len(), decaying) {
+                let at = range.start - start..range.end - start;
                 let numbers = if decay { &decayed } else { &plain };
                 update(numbers, &mut p[at.clone()], &g[at.clone()], &mut m[at.clone()], &mut v[at]);
             }

@@ -6,4 +6,4 @@ mod norm;
 
 pub use adamw::{AdamW, Moments};
 pub use device::{DeviceOptimiser, Record};
-pub use norm::{clip_factor, gradient_norm};
+pub use norm::{clip_factor, gradient_norm, sum_of_squares};

@@ -14,8 +14,13 @@ const PIECE: usize = 8192;
 /// The order is that of the GPU's kernels (`kernels/src/optim/norm.rs`): element i of a piece of 8192 is added to partial
 /// sum i mod 256, then neighbours are added up in pairs until one is left; the pieces' sums are added up alike.
 pub fn gradient_norm<T: Element>(gradients: &[T]) -> f64 {
+    sum_of_squares(gradients).sqrt()
+}
+
+/// The square of [`gradient_norm`].
+pub fn sum_of_squares<T: Element>(gradients: &[T]) -> f64 {
     let pieces: Vec<f64> = gradients.par_chunks(PIECE).map(|piece| sum(piece, |g| g * g)).collect();
-    sum(&pieces, |x| x).sqrt()
+    sum(&pieces, |x| x)
 }
 
 /// Σ f(x) in the order of [`gradient_norm`].

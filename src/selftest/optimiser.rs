@@ -129,7 +129,7 @@ impl Inputs {
             if !skipped {
                 updates += 1;
                 let numbers = [f64::from(updates), RATE, clip_factor(norm, MAX_NORM) / scaled_by];
-                self.optimiser.step(numbers, &[DECAYING], &mut p, gradient, &mut moments);
+                self.optimiser.step(numbers, &[DECAYING], 0..p.len(), &mut p, gradient, &mut moments);
                 mean.iter_mut().zip(&p).for_each(|(m, p)| *m += SHARE * (p - *m));
                 if step <= OVERFLOW {
                     kept.copy_from_slice(gradient);

@@ -8,10 +8,13 @@ use super::{
     StepFigures, Trainer,
     device::DeviceTrainer,
     engine::{Engine, Host},
-    run::{loader_spec, source},
+    interrupt::Interrupt,
+    ranks::Ranks,
+    setup::{loader_spec, source},
 };
 use crate::{
     Result,
+    comm::Communicator,
     config::TrainConfig,
     data::{Dataset, Loader},
     optim::Moments,
@@ -43,13 +46,30 @@ impl Course {
 /// # Errors
 /// As [`run`](super::run()).
 pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
+    course_among(None, config, cuda)
+}
+
+/// [`course`] as one of several ranks.
+///
+/// # Errors
+/// As [`run_among`](super::run_among()).
+pub fn course_among(
+    communicator: Option<Communicator>,
+    config: &TrainConfig,
+    cuda: Option<&Cuda>,
+) -> Result<Course> {
+    let ranks = communicator.map(|c| Ranks::start(c, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;
     let source = source(config, &dataset);
     let mut engine: Box<dyn Engine> = match cuda {
         Some(cuda) => Box::new(DeviceTrainer::new(config, source, cuda)?),
         None => Box::new(Host::new(Trainer::new(config)?, source)),
     };
-    let mut loader = Loader::new(Arc::new(dataset), loader_spec(config, 0))?;
+    let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
+    if let Some(ranks) = ranks {
+        engine.share(ranks)?;
+    }
+    let mut loader = Loader::new(Arc::new(dataset), loader_spec(config, 0, rank))?;
     let mut figures = Vec::new();
     while engine.steps() < config.total_steps() {
         figures.extend(engine.step(&mut |read| {
@@ -60,6 +80,7 @@ pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
         })?);
     }
     figures.extend(engine.settle()?);
+    engine.gather_state(true)?;
     let trainer = engine.host()?;
     let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
     Ok(Course {

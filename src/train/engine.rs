@@ -1,8 +1,11 @@
 //! What a training run asks of whatever computes its steps.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::{StepFigures, TrainState, Trainer, loss_scale::LossScale};
+use super::{StepFigures, TrainState, Trainer, loss_scale::LossScale, ranks::Ranks};
 use crate::{
     Result,
     checkpoint::Checkpoint,
@@ -61,6 +64,16 @@ pub(super) trait Engine {
     /// Runs `body` on the model as it would be used: with the running mean of the weights where there is one.
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()>;
 
+    /// Shares every step with other ranks from now on.
+    ///
+    /// # Errors
+    /// What this engine cannot share.
+    fn share(&mut self, ranks: Arc<Ranks>) -> Result<()>;
+
+    /// Gives all ranks rank 0's running statistics, and with `moments` rank 0 all that a checkpoint keeps. Every rank must
+    /// come here.
+    fn gather_state(&mut self, moments: bool) -> Result<()>;
+
     /// Writes a checkpoint into the run folder; keeps the newest `keep_last`.
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf>;
 
@@ -113,6 +126,15 @@ impl Engine for Host {
 
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
         self.trainer.with_final_weights(|model| body(model))
+    }
+
+    fn share(&mut self, ranks: Arc<Ranks>) -> Result<()> {
+        self.trainer.share(ranks);
+        Ok(())
+    }
+
+    fn gather_state(&mut self, moments: bool) -> Result<()> {
+        self.trainer.gather_state(moments)
     }
 
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {

@@ -107,6 +107,11 @@ impl LossScale {
         self.check(step)
     }
 
+    /// Takes the scale that all ranks agree on.
+    pub fn agree(&mut self, scale: f32) {
+        self.scale = scale;
+    }
+
     /// Whether there is any scaling.
     pub fn is_on(&self) -> bool {
         self.growth != 1.0 || self.backoff != 1.0

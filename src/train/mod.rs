@@ -10,14 +10,16 @@ pub mod loss_scale;
 mod memory;
 mod phase;
 mod preview;
+pub mod ranks;
 mod run;
 pub mod schedule;
+mod setup;
 mod state;
 mod trainer;
 
-pub use course::{Course, course};
+pub use course::{Course, course, course_among};
 pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
-pub use run::{Observer, Status, Summary, run};
+pub use run::{Observer, Status, Summary, run, run_among};
 pub(crate) use state::EMA;
 pub use state::TrainState;
 pub use trainer::{StepFigures, Trainer};

@@ -1,7 +1,6 @@
 //! A whole training: data, steps, the log, evaluations, checkpoints, the preview, and the way out on a signal.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -10,27 +9,24 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    StepFigures, Trainer,
+    StepFigures,
     collapse::{Figures, Watcher},
-    device::DeviceTrainer,
-    engine::{Engine, Host, Source},
+    engine::Engine,
     interrupt::Interrupt,
     memory, preview,
+    ranks::Ranks,
 };
 use crate::{
     Error, Result,
-    checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
-    config::{CONFIG_FILE, Precision, TrainConfig},
-    data::{Dataset, Loader, LoaderSpec, Split},
-    device,
-    eval::{EvalSpec, Evaluation, evaluate},
+    comm::Communicator,
+    config::TrainConfig,
+    data::{Dataset, Loader},
+    eval::{EvalSpec, Evaluation, Share, evaluate_among},
     record::{EvalRecord, Recorder, StepRecord},
 };
 
 /// Steps that the shown loss and pace are smoothed over.
 const SMOOTHING: f64 = 20.0;
-/// Batches that are kept ready.
-const AHEAD: usize = 4;
 
 /// Where a training is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +87,26 @@ pub fn run(
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    let run = || attempt(config, resume, interrupt, observer);
+    run_among(None, config, resume, interrupt, observer)
+}
+
+/// [`run`] as one of several ranks, each of which calls this with the same configuration, whose `ranks` is their number.
+/// Rank 0 writes the run folder. Whatever fails on one ends all.
+pub fn run_among(
+    communicator: Option<Communicator>,
+    config: &TrainConfig,
+    resume: Option<&Path>,
+    interrupt: &Interrupt,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let run = || {
+        let ranks = communicator.map(|c| Ranks::start(c, config, interrupt)).transpose()?.map(Arc::new);
+        let result = attempt(config, resume, interrupt, ranks.clone(), observer);
+        if let (Some(ranks), Err(error)) = (&ranks, &result) {
+            ranks.abandon(&error.to_string());
+        }
+        result
+    };
     ssmv_autograd::check_finite(config.check_finite, run).map_err(|error| memory::advise(config, error))
 }
 
@@ -99,27 +114,34 @@ fn attempt(
     config: &TrainConfig,
     resume: Option<&Path>,
     interrupt: &Interrupt,
+    ranks: Option<Arc<Ranks>>,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    let mut run = Run::prepare(config, resume, interrupt, observer)?;
+    let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
             // What the last step came to matters less than that it is saved.
             let _ = run.settle(observer);
             let saved = run.save()?;
-            observer.warn(&format!(
-                "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
-                saved.display(),
-                run.trainer.steps(),
-                run.total,
-                run.out.display()
-            ));
+            if run.leads() {
+                observer.warn(&format!(
+                    "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
+                    saved.display(),
+                    run.trainer.steps(),
+                    run.total,
+                    run.out.display()
+                ));
+            }
             Err(Error::Interrupted(signal))
         }
-        Err(error) if run.trainer.steps() > run.saved => {
+        Err(error) if run.trainer.steps() > run.saved && run.can_save_alone() => {
+            if let Some(ranks) = &run.ranks {
+                // The others need not wait for the disk.
+                ranks.abandon(&error.to_string());
+            }
             // Whatever went wrong, the steps since the last checkpoint are not lost if they can be kept.
             let _ = run.settle(observer);
-            if let Ok(saved) = run.save() {
+            if let Ok(saved) = run.write() {
                 observer.warn(&format!("saved {} before ending", saved.display()));
             }
             Err(error)
@@ -129,30 +151,33 @@ fn attempt(
 }
 
 /// A training under way.
-struct Run<'a> {
-    config: TrainConfig,
-    interrupt: &'a Interrupt,
-    out: PathBuf,
-    trainer: Box<dyn Engine>,
-    dataset: Arc<Dataset>,
-    loader: Loader,
-    recorder: Recorder,
-    watcher: Watcher,
-    total: u64,
+pub(super) struct Run<'a> {
+    pub config: TrainConfig,
+    pub interrupt: &'a Interrupt,
+    /// The ranks that train together, where there are several.
+    pub ranks: Option<Arc<Ranks>>,
+    pub out: PathBuf,
+    pub trainer: Box<dyn Engine>,
+    pub dataset: Arc<Dataset>,
+    pub loader: Loader,
+    /// Rank 0's.
+    pub recorder: Option<Recorder>,
+    pub watcher: Watcher,
+    pub total: u64,
     /// The step of the last checkpoint.
-    saved: u64,
+    pub saved: u64,
     /// Seconds of training so far, and how many of them before this process.
-    seconds: f64,
-    seconds_before: f64,
-    samples: u64,
-    shown: Shown,
+    pub seconds: f64,
+    pub seconds_before: f64,
+    pub samples: u64,
+    pub shown: Shown,
     /// Of the last step.
-    pace: Pace,
+    pub pace: Pace,
 }
 
 /// How a step went by the clock.
 #[derive(Clone, Copy, Default)]
-struct Pace {
+pub(super) struct Pace {
     seconds: f64,
     samples: f64,
     data_wait: f64,
@@ -160,7 +185,7 @@ struct Pace {
 
 /// Smoothed figures for the eye.
 #[derive(Default)]
-struct Shown {
+pub(super) struct Shown {
     loss: f64,
     step_seconds: f64,
     steps: u64,
@@ -177,96 +202,12 @@ impl Shown {
     }
 }
 
-impl<'a> Run<'a> {
-    fn prepare(
-        config: &TrainConfig,
-        resume: Option<&Path>,
-        interrupt: &'a Interrupt,
-        observer: &mut dyn Observer,
-    ) -> Result<Self> {
-        let mut config = config.clone();
-        let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
-        let dataset = Dataset::open(&config.data_spec()?)?;
-        if let Some(note) = dataset.note() {
-            observer.note(note);
-        }
-        let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
-        if held < config.batch_size * config.accumulate {
-            let (batch, parts) = (config.batch_size, config.accumulate);
-            return Err(Error::Usage(format!(
-                "--data {}: has {held} training sequences, and one optimiser step takes {batch} (--batch-size) × \
-                 {parts} (--accumulate)",
-                config.data
-            )));
-        }
-        if held < config.sequences {
-            observer.note(&format!("the data has {held} training sequences: that is an epoch"));
-            config.sequences = held;
-        }
-        if dataset.side() != config.canvas {
-            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
-            return Err(Error::Usage(format!(
-                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
-                config.data
-            )));
-        }
-        let mut trainer = engine(&config, source(&config, &dataset))?;
-        let checkpoint = resume.map(Checkpoint::open).transpose()?;
-        let seconds = match &checkpoint {
-            Some(checkpoint) => {
-                checkpoint.warnings().iter().for_each(|w| observer.warn(w));
-                let state = trainer.restore(checkpoint)?;
-                observer.note(&format!("resumed {} at step {}", checkpoint.path().display(), state.step));
-                state.seconds
-            }
-            None => 0.0,
-        };
-        let spec = loader_spec(&config, trainer.steps());
-        let dataset = Arc::new(dataset);
-        let loader = Loader::new(Arc::clone(&dataset), spec)?;
-        let made = |e: std::io::Error| Error::file(&out, format!("cannot make the run folder: {e}"));
-        fs::create_dir_all(&out).map_err(made)?;
-        let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
-        let recorder = if checkpoint.is_some() && log_exists {
-            Recorder::append(&out, trainer.steps())?
-        } else {
-            Recorder::create(&out)?
-        };
-        if checkpoint.is_some() {
-            // Checkpoints of later steps belong to a course that is given up by going on from this one.
-            for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), trainer.steps())? {
-                observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
-            }
-        }
-        let path = out.join(CONFIG_FILE);
-        // Without its own name: the folder may be moved, and the file serves other runs.
-        // And without what is for one look at what goes wrong.
-        let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
-        crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
-        Ok(Self {
-            total: config.total_steps(),
-            saved: trainer.steps(),
-            config,
-            interrupt,
-            out,
-            trainer,
-            dataset,
-            loader,
-            recorder,
-            watcher: Watcher::new(),
-            seconds,
-            seconds_before: seconds,
-            samples: 0,
-            shown: Shown::default(),
-            pace: Pace::default(),
-        })
-    }
-
+impl Run<'_> {
     fn go(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let per_epoch = self.config.steps_per_epoch();
         let every = |period: Option<u64>, count: u64| period.is_some_and(|p| count.is_multiple_of(p));
         while self.trainer.steps() < self.total {
-            self.interrupt.check()?;
+            self.check_signals()?;
             self.step(observer)?;
             let step = self.trainer.steps();
             if step == self.total {
@@ -282,17 +223,19 @@ impl<'a> Run<'a> {
                 self.save()?;
             }
         }
-        self.interrupt.check()?;
+        self.check_signals()?;
         let evaluation = self.evaluate(observer)?;
         let checkpoint = self.save()?;
         let preview = self.out.join("preview.gif");
-        let (dataset, config) = (&self.dataset, &self.config);
-        let mut strip = Vec::new();
-        self.trainer.with_final_weights(&mut |model| {
-            strip = preview::write(model, dataset, config.frames_in, &preview)?;
-            Ok(())
-        })?;
-        self.recorder.log_image(self.trainer.steps(), "preview", &strip)?;
+        let Self { trainer, dataset, config, recorder, .. } = self;
+        if let Some(recorder) = recorder {
+            let mut strip = Vec::new();
+            trainer.with_final_weights(&mut |model| {
+                strip = preview::write(model, dataset, config.frames_in, &preview)?;
+                Ok(())
+            })?;
+            recorder.log_image(trainer.steps(), "preview", &strip)?;
+        }
         let trained = self.seconds - self.seconds_before;
         Ok(Summary {
             out: self.out.clone(),
@@ -306,6 +249,21 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// An error once a signal asked the run to end: with several ranks, once all know of it.
+    fn check_signals(&self) -> Result<()> {
+        self.ranks.as_ref().map_or_else(|| self.interrupt.check(), |ranks| ranks.check())
+    }
+
+    /// Whether this is the rank that writes and speaks.
+    fn leads(&self) -> bool {
+        self.ranks.as_ref().is_none_or(|ranks| ranks.leads())
+    }
+
+    /// Whether what this process holds is a whole checkpoint, once the other ranks are gone.
+    fn can_save_alone(&self) -> bool {
+        self.ranks.as_ref().is_none_or(|ranks| ranks.leads() && ranks.is_sound() && !ranks.zero)
+    }
+
     fn step(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let (start, waited) = (Instant::now(), self.loader.waited());
         let Self { trainer, loader, .. } = self;
@@ -316,7 +274,7 @@ impl<'a> Run<'a> {
             result
         })?;
         let seconds = start.elapsed().as_secs_f64();
-        let samples = (self.config.batch_size * self.config.accumulate) as u64;
+        let samples = self.config.sequences_per_step();
         self.seconds += seconds;
         self.samples += samples;
         let pace = Pace {
@@ -326,7 +284,8 @@ impl<'a> Run<'a> {
         };
         known.iter().try_for_each(|figures| self.told(figures, pace, observer))?;
         self.pace = pace;
-        Ok(())
+        let slow = self.ranks.as_ref().and_then(|ranks| ranks.take_line());
+        slow.map_or(Ok(()), |line| self.warn(self.trainer.steps(), &line, observer))
     }
 
     /// Waits for what the device still computes, and records it.
@@ -361,9 +320,11 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let step = figures.step;
-        self.recorder.log_step(&StepRecord {
+        let epoch = self.epoch_of(step);
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        recorder.log_step(&StepRecord {
             step,
-            epoch: self.epoch_of(step),
+            epoch,
             loss: figures.loss,
             lr: figures.lr,
             grad_norm: figures.grad_norm,
@@ -373,8 +334,7 @@ impl<'a> Run<'a> {
         })?;
         if figures.skipped {
             let warning = format!("step {step}: the gradients are not finite; the step was skipped");
-            observer.warn(&warning);
-            self.recorder.log_warning(step, &warning)?;
+            self.warn(step, &warning, observer)?;
         }
         let loss_scale = Some(figures.loss_scale);
         self.watch(step, Figures { loss: Some(figures.loss), loss_scale, ..Figures::default() }, observer)
@@ -389,10 +349,13 @@ impl<'a> Run<'a> {
             ssim_range: 1.0,
         };
         self.settle(observer)?;
-        let (dataset, interrupt) = (&self.dataset, self.interrupt);
+        self.trainer.gather_state(false)?;
+        let Self { dataset, interrupt, ranks, trainer, .. } = self;
+        let share = ranks.as_deref().map(|ranks| ranks as &dyn Share);
+        let mut tick = |_| ranks.as_ref().map_or_else(|| interrupt.check(), |ranks| ranks.agree_on_signals());
         let mut evaluated = Evaluation::default();
-        self.trainer.with_final_weights(&mut |model| {
-            evaluated = evaluate(model, dataset, &spec, &mut |_| interrupt.check())?;
+        trainer.with_final_weights(&mut |model| {
+            evaluated = evaluate_among(share, model, dataset, &spec, &mut tick)?;
             Ok(())
         })?;
         self.trainer.trim()?;
@@ -400,7 +363,8 @@ impl<'a> Run<'a> {
         let epoch = self.epoch_of(step);
         let mean = &evaluated.next.model.mean;
         let scalars = [("mse", mean.mse), ("mae", mean.mae), ("psnr", mean.psnr), ("ssim", mean.ssim)];
-        self.recorder.log_eval(&EvalRecord {
+        let Some(recorder) = &mut self.recorder else { return Ok(evaluated) };
+        recorder.log_eval(&EvalRecord {
             step,
             epoch,
             kind: "eval",
@@ -425,67 +389,35 @@ impl<'a> Run<'a> {
 
     /// Says and records what is going wrong.
     fn watch(&mut self, step: u64, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
-        for warning in self.watcher.observe(step, &figures) {
-            observer.warn(&warning);
-            self.recorder.log_warning(step, &warning)?;
-        }
-        Ok(())
+        let warnings = self.watcher.observe(step, &figures);
+        warnings.iter().try_for_each(|warning| self.warn(step, warning, observer))
+    }
+
+    /// Says and records a warning: rank 0 does, for all ranks come to the same.
+    fn warn(&mut self, step: u64, warning: &str, observer: &mut dyn Observer) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        observer.warn(warning);
+        recorder.log_warning(step, warning)
     }
 
     fn epoch_of(&self, step: u64) -> f64 {
         step as f64 / self.config.steps_per_epoch() as f64
     }
 
+    /// A checkpoint of all ranks, which rank 0 writes; no rank goes on, or ends, before it is there.
     fn save(&mut self) -> Result<PathBuf> {
+        self.trainer.gather_state(true)?;
+        let path = if self.leads() { self.write()? } else { self.out.clone() };
+        self.saved = self.trainer.steps();
+        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.barrier())?;
+        Ok(path)
+    }
+
+    /// A checkpoint of what this process holds.
+    fn write(&mut self) -> Result<PathBuf> {
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let path = self.trainer.save(&self.out, self.seconds, keep)?;
         self.saved = self.trainer.steps();
         Ok(path)
-    }
-}
-
-/// What the batches of a training look like.
-pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
-    Source {
-        batch: config.batch_size,
-        accumulate: config.accumulate,
-        seen: config.frames_in,
-        steps: dataset.frames(),
-        side: dataset.side(),
-        channels: dataset.channels(),
-    }
-}
-
-/// Which batches a training takes after `steps` steps.
-pub(super) fn loader_spec(config: &TrainConfig, steps: u64) -> LoaderSpec {
-    let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
-    LoaderSpec {
-        split: Split::Train,
-        batch: config.batch_size,
-        epoch: steps / per_epoch,
-        first_batch: steps % per_epoch * parts,
-        sequences_per_epoch: per_epoch * parts * config.batch_size as u64,
-        seed: config.seed,
-        shuffle: true,
-        workers: 1,
-        ahead: AHEAD,
-    }
-}
-
-/// Whatever computes the steps on the device of the configuration.
-fn engine(config: &TrainConfig, source: Source) -> Result<Box<dyn Engine>> {
-    let (device, precision) = (config.device, config.precision);
-    match device::open(device)? {
-        Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
-            "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
-        ))),
-        Some(cuda) => Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?)),
-        None if precision == Precision::F16 => Err(Error::Usage(
-            "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
-        )),
-        None => {
-            memory::check(config)?;
-            Ok(Box::new(Host::new(Trainer::new(config)?, source)))
-        }
     }
 }

@@ -1,19 +1,20 @@
 //! One optimiser step: forward, loss, backward, clip, AdamW.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc, time::Instant};
 
-use ssmv_autograd::{DType, Gradients, Tensor};
+use ssmv_autograd::{DType, Gradients, Tensor, ops::batch_norm2d::AcrossRanks};
 
 use super::{
     loss_scale::LossScale,
     phase::{OnPhase, Phase, ended, of_parts},
+    ranks::{Buckets, Ranks, Reduction, Report, Sharing},
     schedule::Schedule,
 };
 use crate::{
     Result,
     config::{Loss, TrainConfig},
     model::{Predictor, Preset},
-    optim::{AdamW, Moments, clip_factor, gradient_norm},
+    optim::{AdamW, Moments, clip_factor, gradient_norm, sum_of_squares},
 };
 
 /// Steps in a row whose gradients are not finite before training gives up.
@@ -36,6 +37,14 @@ pub struct StepFigures {
     pub loss_scale: f32,
     /// Steps skipped since the last that was not.
     pub consecutive_skips: u32,
+}
+
+/// What a step's gradients came to, over all ranks.
+struct Outcome {
+    loss: f64,
+    /// Before clipping, the loss scale undone.
+    grad_norm: f64,
+    skipped: bool,
 }
 
 impl StepFigures {
@@ -83,6 +92,8 @@ pub struct Trainer {
     loss: Loss,
     clip_norm: Option<f64>,
     ema_decay: f64,
+    /// The other ranks, where there are any.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// The preset that a configuration names.
@@ -127,13 +138,20 @@ impl Trainer {
             loss: config.loss,
             clip_norm: config.clip_norm,
             ema_decay: config.ema.unwrap_or_default(),
+            sharing: None,
             model,
         })
     }
 
+    /// Shares every step with other ranks from now on.
+    pub(super) fn share(&mut self, ranks: Arc<Ranks>) {
+        let buckets = Buckets::new(self.model.arena.layout(), ranks.bucket_bytes);
+        self.sharing = Some(Sharing { ranks, buckets, spare: Vec::new() });
+    }
+
     /// One step on `count` batches from `next`: frames [B,T,S,S,3] and the frames that follow them [B,2,S,S,3]; the
-    /// gradients of several are averaged. Gradients with an infinity or NaN leave the parameters and the running
-    /// statistics as they are; many such steps in a row are an error.
+    /// gradients of several are averaged, and those of all ranks. Gradients with an infinity or NaN leave the parameters
+    /// and the running statistics as they are; many such steps in a row are an error.
     pub fn step(
         &mut self,
         count: usize,
@@ -141,62 +159,147 @@ impl Trainer {
     ) -> Result<StepFigures> {
         let norms = self.model.norms.clone();
         let scale = f64::from(self.loss_scale.scale());
-        let loss = match self.accumulate(count, scale, &mut next) {
-            Ok(loss) => loss,
+        let outcome = match self.gather(count, scale, &mut next) {
+            Ok(outcome) => outcome,
             Err(e) => {
                 self.model.norms = norms;
                 return Err(e);
             }
         };
-        let gradients = self.gradients.values_mut::<f32>()?;
-        let grad_norm = gradient_norm(gradients) / scale;
-        let skipped = !(grad_norm.is_finite() && loss.is_finite());
+        let Outcome { loss, grad_norm, skipped } = outcome;
         let lr = self.schedule.rate(self.step);
         if skipped {
             self.model.norms = norms;
         } else {
-            self.updates += 1;
-            let clip = self.clip_norm.map_or(1.0, |most| clip_factor(grad_norm, most));
-            let numbers = [self.updates as f64, lr, clip / scale];
-            let parameters = self.model.arena.values_mut()?;
-            self.optimiser.step(numbers, &self.decaying, parameters, gradients, &mut self.moments);
-            if let Some(ema) = &mut self.ema {
-                let keep = self.ema_decay as f32;
-                ema.iter_mut().zip(parameters.iter()).for_each(|(e, &p)| *e += (1.0 - keep) * (p - *e));
-            }
+            self.update(lr, grad_norm, scale)?;
         }
         ended(&self.on_phase, Phase::Optimiser)?;
         self.step += 1;
         self.loss_scale.update(self.step, skipped)?;
         give_up(self.step, self.loss_scale.consecutive_skips())?;
+        if let Some(Sharing { ranks, .. }) = &self.sharing {
+            ranks.compare(self.step, self.model.arena.values()?)?;
+        }
         let (step, loss_scale) = (self.step, self.loss_scale.scale());
         let consecutive_skips = self.loss_scale.consecutive_skips();
         Ok(StepFigures { step, loss, lr, grad_norm, skipped, loss_scale, consecutive_skips })
     }
 
-    /// Adds up the gradients of `count` batches, each's share of the mean times `scale`; gives the mean loss.
+    /// Gradients of `count` batches, averaged over all ranks, and what all ranks make of them.
+    fn gather(
+        &mut self,
+        count: usize,
+        scale: f64,
+        next: &mut dyn FnMut() -> Result<(Tensor, Tensor)>,
+    ) -> Result<Outcome> {
+        let Some(mut sharing) = self.sharing.take() else {
+            let loss = self.accumulate(count, scale, next, None)?;
+            let grad_norm = gradient_norm(self.gradients.values_mut::<f32>()?) / scale;
+            return Ok(Outcome { loss, grad_norm, skipped: !(grad_norm.is_finite() && loss.is_finite()) });
+        };
+        let outcome = self.gather_among(&mut sharing, count, scale, next);
+        self.sharing = Some(sharing);
+        outcome
+    }
+
+    fn gather_among(
+        &mut self,
+        Sharing { ranks, buckets, spare }: &mut Sharing,
+        count: usize,
+        scale: f64,
+        next: &mut dyn FnMut() -> Result<(Tensor, Tensor)>,
+    ) -> Result<Outcome> {
+        let (start, waited) = (Instant::now(), ranks.waited());
+        let mut reduction = Reduction::new(ranks, buckets, std::mem::take(spare));
+        let loss = self.accumulate(count, scale, next, Some((ranks, &mut reduction)))?;
+        let busy = start.elapsed().as_secs_f64() - (ranks.waited() - waited);
+        *spare = reduction.finish(&mut self.gradients)?;
+        let gradients = self.gradients.values_mut::<f32>()?;
+        let squares = match ranks.zero {
+            true => ranks.shares(buckets).into_iter().map(|own| sum_of_squares(&gradients[own])).sum(),
+            // All ranks have all gradients: each says an equal part of the same sum.
+            false => sum_of_squares(gradients) / ranks.size() as f64,
+        };
+        let (found_inf, own_scale) = (!(squares.is_finite() && loss.is_finite()), self.loss_scale.scale());
+        let report = Report { loss, found_inf, scale: own_scale, busy, squares, ..Report::default() };
+        let agreed = ranks.agree(report)?;
+        self.loss_scale.agree(agreed.scale);
+        Ok(Outcome { loss: agreed.loss, grad_norm: agreed.squares.sqrt() / scale, skipped: agreed.found_inf })
+    }
+
+    /// AdamW with gradients whose norm is `grad_norm` once the loss scale is undone.
+    fn update(&mut self, lr: f64, grad_norm: f64, scale: f64) -> Result<()> {
+        self.updates += 1;
+        let clip = self.clip_norm.map_or(1.0, |most| clip_factor(grad_norm, most));
+        let numbers = [self.updates as f64, lr, clip / scale];
+        let gradients = self.gradients.values_mut()?;
+        let parameters = self.model.arena.values_mut()?;
+        let zero = self.sharing.as_ref().filter(|sharing| sharing.ranks.zero);
+        let parts = match zero {
+            Some(Sharing { ranks, buckets, .. }) => ranks.shares(buckets),
+            None => vec![0..parameters.len()],
+        };
+        for part in parts {
+            self.optimiser.step(numbers, &self.decaying, part, parameters, gradients, &mut self.moments);
+        }
+        if let Some(Sharing { ranks, buckets, .. }) = zero {
+            ranks.gather(buckets, parameters)?;
+        }
+        if let Some(ema) = &mut self.ema {
+            let keep = self.ema_decay as f32;
+            ema.iter_mut().zip(parameters.iter()).for_each(|(e, &p)| *e += (1.0 - keep) * (p - *e));
+        }
+        Ok(())
+    }
+
+    /// Adds up the gradients of `count` batches, each's share of the mean times `scale`; gives the mean loss. While the last
+    /// backward pass goes on, gradients that are whole go to the other ranks.
     fn accumulate(
         &mut self,
         count: usize,
         scale: f64,
         next: &mut dyn FnMut() -> Result<(Tensor, Tensor)>,
+        mut among: Option<(&Arc<Ranks>, &mut Reduction)>,
     ) -> Result<f64> {
         self.gradients.reset();
         let share = 1.0 / count.max(1) as f64;
+        let across = among.as_ref().filter(|(ranks, _)| ranks.sync_batchnorm);
+        let across = across.map(|(ranks, _)| Arc::clone(ranks) as Arc<dyn AcrossRanks>);
         let mut mean = 0.0;
-        for _ in 0..count {
+        for i in 0..count {
             let (frames, target) = next()?;
             ended(&self.on_phase, Phase::Input)?;
-            let y = self.model.train_heard(&frames, of_parts(&self.on_phase))?;
+            let y = self.model.train_among(&frames, of_parts(&self.on_phase), across.clone())?;
             let loss = self.loss(&y, &target)?;
             drop(y);
             mean += loss.item()? * share;
             let scaled = if scale * share == 1.0 { loss } else { loss.scale(scale * share)? };
             ended(&self.on_phase, Phase::Loss)?;
-            scaled.backward(&mut self.gradients)?;
+            match &mut among {
+                Some((_, reduction)) if i + 1 == count => {
+                    let one = Tensor::scalar(1.0, scaled.dtype())?;
+                    scaled.backward_heard(
+                        one,
+                        &mut self.gradients,
+                        Some(&mut |parameter, gradients| reduction.whole(parameter, gradients)),
+                    )?;
+                }
+                _ => scaled.backward(&mut self.gradients)?,
+            }
             ended(&self.on_phase, Phase::EncoderBackward)?;
         }
         Ok(mean)
+    }
+
+    /// Gives all ranks rank 0's running statistics, and with `moments` rank 0 all of AdamW's moments.
+    pub(super) fn gather_state(&mut self, moments: bool) -> Result<()> {
+        let Some(Sharing { ranks, buckets, .. }) = &self.sharing else { return Ok(()) };
+        ranks.share_statistics(&mut self.model.norms)?;
+        if moments && ranks.zero {
+            ranks.gather(buckets, &mut self.moments.m)?;
+            ranks.gather(buckets, &mut self.moments.v)?;
+        }
+        Ok(())
     }
 
     /// Runs `body` on the model as it would be used: with the running mean of the weights where there is one.

@@ -43,7 +43,7 @@ pub(super) fn adamw(case: &Case, place: &Place) -> Result<Outputs> {
         let decaying = std::slice::from_ref(&all);
         for i in 0..case.count("steps")? {
             let g = round::<T>(&shaped(case, &format!("in.grad.{i}"), &start.shape)?.values);
-            optimiser.step([(i + 1) as f64, lr, 1.0], decaying, &mut p, &g, &mut moments);
+            optimiser.step([(i + 1) as f64, lr, 1.0], decaying, 0..p.len(), &mut p, &g, &mut moments);
             outputs.insert(format!("out.p.{i}"), Array { shape: start.shape.clone(), ..widen(&p) });
         }
         for (name, values) in [("out.m", &moments.m), ("out.v", &moments.v)] {

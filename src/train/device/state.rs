@@ -1,13 +1,16 @@
 //! The device's state between steps: figures, evaluations, checkpoints.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
 use super::{DeviceTrainer, Graph};
 use crate::{
-    Result,
+    Error, Result,
     checkpoint::Checkpoint,
     model::{DevicePredictor, Predict},
     optim::Record,
@@ -15,6 +18,7 @@ use crate::{
         StepFigures, TrainState, Trainer,
         engine::{Engine, NextBatch},
         loss_scale::LossScale,
+        ranks::Ranks,
     },
 };
 
@@ -90,6 +94,14 @@ impl Engine for DeviceTrainer {
             Some((average, _)) => body(&DevicePredictor::with_weights(&self.model, average)?),
             None => body(&self.model),
         }
+    }
+
+    fn share(&mut self, _ranks: Arc<Ranks>) -> Result<()> {
+        Err(Error::Usage("several ranks on a GPU are not there yet; take --device cpu".into()))
+    }
+
+    fn gather_state(&mut self, _moments: bool) -> Result<()> {
+        Ok(())
     }
 
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {

@@ -12,7 +12,7 @@ impl BatchNorm2d {
     fn mode(&self) -> Mode {
         match self.statistics {
             Statistics::Running(..) => Mode::Eval,
-            Statistics::Batch | Statistics::Tracked { .. } => Mode::Train,
+            _ => Mode::Train,
         }
     }
 
@@ -23,6 +23,9 @@ impl BatchNorm2d {
         let (running_mean, running_variance, momentum) = match &self.statistics {
             Statistics::Running(mean, variance) => return Ok([mean.clone(), variance.clone()]),
             Statistics::Tracked { mean, variance, momentum } => (mean.clone(), variance.clone(), *momentum),
+            Statistics::Across(_) => {
+                return Err(Error::misuse("batch_norm2d", "a device has no statistics across ranks"));
+            }
             // Nothing is tracked: from zero and with all of it, what is kept is the batch's own.
             Statistics::Batch => {
                 let zeros = || Tensor::cuda_zeros(cuda, [cols as usize], DType::F32);

@@ -5,10 +5,13 @@
 //! and the running statistics otherwise.  With g = dy where y > 0 (or dy): dβ = Σg, dγ = Σg·x̂, dresidual = g,
 //! dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) when training, γ/√(σ² + ε)·g otherwise; M rows.
 
+mod across;
 mod cpu;
 mod cuda;
 
 use std::sync::{Arc, OnceLock};
+
+pub use across::AcrossRanks;
 
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
@@ -30,6 +33,8 @@ pub struct BatchStatistics {
 pub enum Statistics {
     /// The batch's own.
     Batch,
+    /// Those of the batches of all ranks together; on the CPU.
+    Across(Arc<dyn AcrossRanks>),
     /// Running mean and variance, [C] each; no gradient flows to them.
     Running(Tensor, Tensor),
     /// The batch's own, which a device carries into running ones, [C] each in f32:
@@ -94,11 +99,14 @@ impl Op for BatchNorm2d {
                 let (mean, variance) = match &self.statistics {
                     Statistics::Batch => {
                         let (mean, biased) = cpu::statistics(values, channels);
-                        let rows = (values.len() / channels) as f64;
-                        let correction = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
-                        let variance = biased.iter().map(|v| v * correction).collect();
-                        // Set once: an operator runs forward once.
-                        let _ = self.seen.set(BatchStatistics { mean: mean.clone(), variance });
+                        self.keep(&mean, &biased, (values.len() / channels) as f64);
+                        (mean, biased)
+                    }
+                    Statistics::Across(ranks) => {
+                        let (mean, biased) = cpu::statistics(values, channels);
+                        let rows = values.len() / channels;
+                        let (mean, biased, count) = across::statistics(&**ranks, rows, [&mean, &biased])?;
+                        self.keep(&mean, &biased, count);
                         (mean, biased)
                     }
                     Statistics::Running(mean, variance) => (mean.to_f64()?, variance.to_f64()?),
@@ -149,13 +157,20 @@ impl Op for BatchNorm2d {
                 let (g, x) = (masked.values::<T>()?, x.values::<T>()?);
                 let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
                 let (dbeta, dgamma) = cpu::gradient_sums(g, x, mean, inverse);
+                // All ranks must come here, whether they need dx or not.
+                let common = match &self.statistics {
+                    Statistics::Across(ranks) => {
+                        Some(across::gradient_sums(&**ranks, x.len() / channels, [&dbeta, &dgamma])?)
+                    }
+                    _ => None,
+                };
                 if cx.needs(0) {
-                    let terms = cpu::Terms {
-                        mean,
-                        inverse,
-                        gamma: gamma.values()?,
-                        sums: matches!(self.statistics, Statistics::Batch).then_some((&dbeta[..], &dgamma[..])),
+                    let sums = match (&self.statistics, &common) {
+                        (_, Some((dbeta, dgamma))) => Some((&dbeta[..], &dgamma[..])),
+                        (Statistics::Batch, None) => Some((&dbeta[..], &dgamma[..])),
+                        _ => None,
                     };
+                    let terms = cpu::Terms { mean, inverse, gamma: gamma.values()?, sums };
                     cx.accumulate(0, |dx, add| cpu::input_gradient(g, x, &terms, dx, add))?;
                 }
                 cx.give(1, Tensor::new([channels], &dgamma)?)?;
@@ -171,6 +186,14 @@ impl Op for BatchNorm2d {
 }
 
 impl BatchNorm2d {
+    /// Keeps what the statistics over `rows` rows were, for whoever carries them into running ones.
+    fn keep(&self, mean: &[f64], biased: &[f64], rows: f64) {
+        let correction = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
+        let variance = biased.iter().map(|v| v * correction).collect();
+        // Set once: an operator runs forward once.
+        let _ = self.seen.set(BatchStatistics { mean: mean.to_vec(), variance });
+    }
+
     /// The backward pass over few rows, in f64 from the statistics on; `g` is dy behind the ReLU.
     fn backward_few(&self, cx: &mut Backward, g: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
         let (values, xs, gammas) = (g.to_f64()?, x.to_f64()?, gamma.to_f64()?);

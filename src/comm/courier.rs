@@ -1,0 +1,125 @@
+//! A thread that runs a rank's collectives one after the other, while the rank computes.
+
+use super::communicator::Communicator;
+use super::error::{Error, Fault, Result};
+use super::frame::Operation;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+type Job = Box<dyn FnOnce(&mut Communicator) + Send>;
+
+/// Takes a communicator and runs what is queued in the order of queueing: ranks that queue the same collectives in the
+/// same order meet, whatever each computes meanwhile.
+#[derive(Debug)]
+pub struct Courier {
+    rank: usize,
+    size: usize,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a queued job will give.
+#[derive(Debug)]
+pub struct Pending<R> {
+    rank: usize,
+    result: mpsc::Receiver<Result<R>>,
+}
+
+impl Courier {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// A system that starts none.
+    pub fn start(mut communicator: Communicator) -> std::io::Result<Self> {
+        let (rank, size) = (communicator.rank(), communicator.size());
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let run = move || queue.into_iter().for_each(|job| job(&mut communicator));
+        let thread = Some(std::thread::Builder::new().name("ranks".into()).spawn(run)?);
+        Ok(Self { rank, size, jobs: Some(jobs), thread })
+    }
+
+    /// This rank.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Queues `work` and does not wait for it.
+    pub fn queue<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Communicator) -> Result<R> + Send + 'static,
+    ) -> Pending<R> {
+        let (tell, result) = mpsc::channel();
+        let job: Job = Box::new(move |communicator| {
+            // Nobody may wait for it any more.
+            let _ = tell.send(work(communicator));
+        });
+        if let Some(jobs) = &self.jobs {
+            // Where the thread is gone, the sender of the result is as well, and whoever waits hears of it.
+            let _ = jobs.send(job);
+        }
+        Pending { rank: self.rank, result }
+    }
+
+    /// Queues `work` and waits for it.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn call<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Communicator) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.queue(work).wait()
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<R> Pending<R> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn wait(self) -> Result<R> {
+        let gone = |_| {
+            let fault = Fault::Earlier("the thread of the collectives has ended".into());
+            Err(Error { rank: self.rank, operation: Operation::Barrier, sequence: 0, fault })
+        };
+        self.result.recv().unwrap_or_else(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_run_in_order_beside_their_caller() {
+        let courier = Courier::start(Communicator::alone()).unwrap();
+        let pending: Vec<_> =
+            (0..5u64).map(|i| courier.queue(move |c| c.barrier().map(|()| (i, c.sequence())))).collect();
+        let results: Vec<_> = pending.into_iter().map(|p| p.wait().unwrap()).collect();
+        assert_eq!(results, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]);
+        assert_eq!((courier.rank(), courier.size()), (0, 1));
+    }
+
+    #[test]
+    fn a_job_that_panics_is_an_error_for_whoever_waits() {
+        let courier = Courier::start(Communicator::alone()).unwrap();
+        let bad = courier.queue(|_| -> Result<()> { std::panic::resume_unwind(Box::new("no")) });
+        let after = courier.queue(|c| c.barrier());
+        assert!(bad.wait().is_err() && after.wait().is_err() && courier.call(|c| c.barrier()).is_err());
+    }
+}

@@ -1,0 +1,304 @@
+//! What one rank of a data-parallel training does with the others.
+//!
+//! Every rank is a process with the whole model and batches of its own. After each backward pass the gradients are
+//! averaged over all ranks, so that every rank takes the same step to the same bits:
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `buckets.rs` | how the gradient arena is cut; buckets travel while the backward pass goes on |
+//! | `reduction.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
+//! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
+//! | `straggler.rs` | the rank that all wait for |
+//!
+//! All collectives go through one [`Courier`] in the order of the program, which is the same on every rank.
+
+mod buckets;
+mod reduction;
+mod report;
+mod straggler;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use ssmv_autograd::ops::batch_norm2d::AcrossRanks;
+
+use self::straggler::Stragglers;
+pub use self::{
+    buckets::Buckets,
+    reduction::{Reduction, Sharing},
+    report::{Agreement, Report},
+};
+use super::interrupt::Interrupt;
+use crate::{
+    Error, Result,
+    comm::{self, Communicator, Courier, Reduction as Fold},
+    config::TrainConfig,
+    eval::Share,
+    model::RunningStatistics,
+};
+
+/// The other ranks, as one of them sees them.
+pub struct Ranks {
+    courier: Courier,
+    interrupt: Interrupt,
+    /// The signal that all ranks know of; 0: none.
+    agreed: AtomicI32,
+    /// Nanoseconds in which this rank waited for others.
+    waited: AtomicU64,
+    /// Whether the ranks were found to have the same parameters as far as was looked.
+    sound: AtomicBool,
+    stragglers: Mutex<(Stragglers, Option<String>)>,
+    /// Each rank updates a share of the parameters.
+    pub zero: bool,
+    /// Normalises by the statistics of all ranks' batches.
+    pub sync_batchnorm: bool,
+    /// Bytes of a bucket.
+    pub bucket_bytes: usize,
+    /// Steps between two comparisons of the parameters.
+    pub check_every: Option<u64>,
+}
+
+impl Ranks {
+    /// Ranks that have found each other; checks that numbers arrive as they should.
+    ///
+    /// # Errors
+    /// Ranks that fail, sums that are wrong.
+    pub fn start(communicator: Communicator, config: &TrainConfig, interrupt: &Interrupt) -> Result<Self> {
+        let size = communicator.size();
+        let failed = |e| Error::Failure(format!("cannot start a thread for the ranks: {e}"));
+        let ranks = Self {
+            courier: Courier::start(communicator).map_err(failed)?,
+            interrupt: interrupt.clone(),
+            agreed: AtomicI32::new(0),
+            waited: AtomicU64::new(0),
+            sound: AtomicBool::new(true),
+            stragglers: Mutex::new((Stragglers::new(size), None)),
+            zero: config.zero > 0,
+            sync_batchnorm: config.sync_batchnorm,
+            bucket_bytes: config.bucket_mib << 20,
+            check_every: config.check_ranks_every,
+        };
+        ranks.try_out()?;
+        Ok(ranks)
+    }
+
+    /// This rank.
+    pub fn rank(&self) -> usize {
+        self.courier.rank()
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.courier.size()
+    }
+
+    /// Whether this is the rank that writes files and speaks.
+    pub fn leads(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Runs a collective and counts the time as waiting.
+    fn call<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Communicator) -> comm::Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let start = Instant::now();
+        let result = self.courier.call(work);
+        self.waited.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        Ok(result?)
+    }
+
+    /// Seconds in which this rank waited for others, so far.
+    pub fn waited(&self) -> f64 {
+        self.waited.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    /// Waits for all ranks.
+    pub fn barrier(&self) -> Result<()> {
+        self.call(|communicator| communicator.barrier())
+    }
+
+    /// Tells all other ranks that this one ends, and why.
+    pub fn abandon(&self, why: &str) {
+        let why = why.to_owned();
+        // A ring that failed has told them already.
+        let _ = self.courier.call(move |communicator| {
+            communicator.abandon(&why);
+            Ok(())
+        });
+    }
+
+    /// Sums and maxima of known numbers, and a broadcast: what is wrong with the wire is found before a step is wasted.
+    fn try_out(&self) -> Result<()> {
+        let (rank, size) = (self.rank(), self.size());
+        // Odd, and more than a frame; whole numbers, whose sums are exact in any order.
+        let count = (1 << 18) + 77;
+        let known = |rank: usize, i: usize| ((rank + 1) * (i % 1001)) as f32;
+        let (sum, most, root) = self.call(move |c| {
+            let own = |rank| (0..count).map(|i| known(rank, i)).collect::<Vec<f32>>();
+            let (mut sum, mut most, mut root) = (own(rank), own(rank), own(rank));
+            c.all_reduce(&mut sum, Fold::Sum)?;
+            c.all_reduce(&mut most, Fold::Max)?;
+            c.broadcast(&mut root, size - 1)?;
+            Ok((sum, most, root))
+        })?;
+        let whole = size * (size + 1) / 2;
+        for i in 0..count {
+            let want = [(whole * (i % 1001)) as f32, known(size - 1, i), known(size - 1, i)];
+            if [sum[i], most[i], root[i]] != want {
+                return Err(Error::Failure(format!(
+                    "rank {rank}: the self-test of {size} ranks gives {:?} at number {i} where {want:?} are due: do not trust \
+                     this machine or its network",
+                    [sum[i], most[i], root[i]]
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells all ranks of this rank's share of a step and hears of theirs.
+    pub fn agree(&self, report: Report) -> Result<Agreement> {
+        let (rank, size) = (self.rank(), self.size());
+        let signal = self.interrupt.requested().unwrap_or_default();
+        let own = Report { signal, ..report }.to_numbers();
+        let gathered = self.call(move |c| {
+            let mut all = vec![0.0; own.len() * size];
+            all[rank * own.len()..][..own.len()].copy_from_slice(&own);
+            c.all_gather(&mut all)?;
+            Ok(all)
+        })?;
+        let agreement = Agreement::of(&Report::all(&gathered));
+        self.heard(agreement.signal);
+        let mut watch = self.stragglers.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = watch.0.observe(&agreement.busy);
+        watch.1 = line.or(watch.1.take());
+        Ok(agreement)
+    }
+
+    /// Tells all ranks of a signal that came to this one and hears of theirs; an error once there is one.
+    pub fn agree_on_signals(&self) -> Result<()> {
+        let own = self.interrupt.requested().unwrap_or_default() as u32;
+        let signal = self.call(move |c| {
+            let mut signal = [own];
+            c.all_reduce(&mut signal, Fold::Max)?;
+            Ok(signal[0])
+        })?;
+        self.heard(signal as i32);
+        self.check()
+    }
+
+    fn heard(&self, signal: i32) {
+        self.agreed.fetch_max(signal, Ordering::SeqCst);
+    }
+
+    /// [`Error::Interrupted`] once all ranks know of a signal: each comes here after the same step.
+    pub fn check(&self) -> Result<()> {
+        match self.agreed.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(Error::Interrupted(signal)),
+        }
+    }
+
+    /// A line on a slow rank, where there is one that was not taken.
+    pub fn take_line(&self) -> Option<String> {
+        self.stragglers.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+    }
+
+    /// Compares where the ranks begin: the step and the parameters.
+    ///
+    /// # Errors
+    /// Ranks that differ.
+    pub fn compare_start(&self, step: u64, parameters: &[f32]) -> Result<()> {
+        self.compare_digests(step, crc32c::crc32c_append(step as u32, bytemuck::cast_slice(parameters)))
+    }
+
+    /// Compares a digest of the parameters across ranks, when it is time to.
+    ///
+    /// # Errors
+    /// Ranks that differ: whatever is computed from now on is worthless.
+    pub fn compare(&self, step: u64, parameters: &[f32]) -> Result<()> {
+        if !self.check_every.is_some_and(|every| step.is_multiple_of(every)) {
+            return Ok(());
+        }
+        self.compare_digests(step, crc32c::crc32c(bytemuck::cast_slice(parameters)))
+    }
+
+    fn compare_digests(&self, step: u64, own: u32) -> Result<()> {
+        let (rank, size) = (self.rank(), self.size());
+        let all = self.call(move |c| {
+            let mut all = vec![0; size];
+            all[rank] = own;
+            c.all_gather(&mut all)?;
+            Ok(all)
+        })?;
+        let Some(other) = all.iter().position(|&digest| digest != all[0]) else { return Ok(()) };
+        self.sound.store(false, Ordering::SeqCst);
+        Err(Error::Failure(format!(
+            "step {step}: the parameters of rank {other} have the digest {:08x}, those of rank 0 {:08x}: the ranks began \
+             differently, or memory or a wire is faulty; go on from a checkpoint of before step {step}",
+            all[other], all[0]
+        )))
+    }
+
+    /// Whether no difference between the ranks was found.
+    pub fn is_sound(&self) -> bool {
+        self.sound.load(Ordering::SeqCst)
+    }
+
+    /// Gives all ranks rank 0's running statistics, as they are evaluated and kept.
+    pub fn share_statistics(&self, norms: &mut [RunningStatistics]) -> Result<()> {
+        let mut flat = Vec::new();
+        for norm in norms.iter() {
+            flat.extend(norm.mean.iter().chain(&norm.variance));
+            flat.push(norm.batches as f64);
+        }
+        let flat = self.call(move |c| {
+            let mut flat = flat;
+            c.broadcast(&mut flat, 0)?;
+            Ok(flat)
+        })?;
+        let mut rest = flat.into_iter();
+        for norm in norms {
+            norm.mean
+                .iter_mut()
+                .chain(&mut norm.variance)
+                .zip(&mut rest)
+                .for_each(|(value, new)| *value = new);
+            norm.batches = rest.next().unwrap_or_default() as i64;
+        }
+        Ok(())
+    }
+}
+
+impl AcrossRanks for Ranks {
+    fn sum(&self, values: &mut [f64]) -> ssmv_autograd::Result<()> {
+        Share::sum(self, values).map_err(|e| ssmv_autograd::Error::Elsewhere(e.to_string()))
+    }
+}
+
+impl Share for Ranks {
+    fn rank(&self) -> usize {
+        self.courier.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.courier.size()
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        let mut own = values.to_vec();
+        let sums = self.call(move |c| {
+            c.all_reduce(&mut own, Fold::Sum)?;
+            Ok(own)
+        })?;
+        values.copy_from_slice(&sums);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! The gradients of one step on their way to all ranks and back.
+
+use std::{ops::Range, sync::Arc};
+
+use ssmv_autograd::Gradients;
+
+use super::{Buckets, Ranks, buckets::Progress};
+use crate::{
+    Result,
+    comm::{Pending, Reduction as Fold, segment},
+};
+
+/// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
+/// 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.
+pub struct Reduction<'a> {
+    ranks: &'a Ranks,
+    buckets: &'a Buckets,
+    progress: Progress<'a>,
+    pending: Vec<Pending<Vec<f32>>>,
+    spare: Vec<Vec<f32>>,
+}
+
+impl<'a> Reduction<'a> {
+    /// Nothing under way; `spare` is memory of an earlier step.
+    pub fn new(ranks: &'a Ranks, buckets: &'a Buckets, spare: Vec<Vec<f32>>) -> Self {
+        Self { ranks, buckets, progress: buckets.progress(), pending: Vec::new(), spare }
+    }
+
+    /// A parameter's gradient is whole: sends what can go.
+    pub fn whole(&mut self, parameter: usize, gradients: &mut Gradients) -> Result<()> {
+        let ready = self.progress.whole(parameter);
+        self.send(ready, gradients)
+    }
+
+    fn send(&mut self, ready: Range<usize>, gradients: &mut Gradients) -> Result<()> {
+        let (share, zero) = (1.0 / self.ranks.size() as f32, self.ranks.zero);
+        for range in &self.buckets.ranges()[ready] {
+            let mut copy = self.spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend(gradients.part_mut::<f32>(range.clone())?.iter().map(|g| g * share));
+            self.pending.push(self.ranks.courier.queue(move |communicator| {
+                match zero {
+                    true => communicator.reduce_scatter(&mut copy, Fold::Sum).map(|_| ())?,
+                    false => communicator.all_reduce(&mut copy, Fold::Sum)?,
+                }
+                Ok(copy)
+            }));
+        }
+        Ok(())
+    }
+
+    /// Sends the rest, waits for all and writes the averages where the gradients were; with `--zero 1` those of this
+    /// rank's share. Gives back the memory.
+    pub fn finish(mut self, gradients: &mut Gradients) -> Result<Vec<Vec<f32>>> {
+        self.send(self.progress.rest(), gradients)?;
+        let shares = self.ranks.shares(self.buckets);
+        for (pending, (range, own)) in self.pending.into_iter().zip(self.buckets.ranges().iter().zip(shares))
+        {
+            let averages = self.ranks.wait(pending)?;
+            let within = own.start - range.start..own.end - range.start;
+            gradients.part_mut::<f32>(range.clone())?[within.clone()].copy_from_slice(&averages[within]);
+            self.spare.push(averages);
+        }
+        Ok(self.spare)
+    }
+}
+
+impl Ranks {
+    fn wait<R>(&self, pending: Pending<R>) -> Result<R> {
+        Ok(pending.wait()?)
+    }
+
+    /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment.
+    pub fn shares(&self, buckets: &Buckets) -> Vec<Range<usize>> {
+        let own = |range: &Range<usize>| {
+            let part = segment(range.len(), self.size(), self.rank());
+            range.start + part.start..range.start + part.end
+        };
+        buckets.ranges().iter().map(|range| if self.zero { own(range) } else { range.clone() }).collect()
+    }
+
+    /// Gives all ranks every rank's share of an arena, after an update or before a checkpoint.
+    pub fn gather(&self, buckets: &Buckets, arena: &mut [f32]) -> Result<()> {
+        let pending: Vec<_> = buckets
+            .ranges()
+            .iter()
+            .map(|range| {
+                let mut copy = arena[range.clone()].to_vec();
+                self.courier.queue(move |communicator| communicator.all_gather(&mut copy).map(|()| copy))
+            })
+            .collect();
+        for (range, pending) in buckets.ranges().iter().zip(pending) {
+            arena[range.clone()].copy_from_slice(&self.wait(pending)?);
+        }
+        Ok(())
+    }
+}
+
+/// The ranks that a trainer shares its steps with, and what it keeps for that.
+pub struct Sharing {
+    /// The ranks.
+    pub ranks: Arc<Ranks>,
+    /// How the arena is cut.
+    pub buckets: Buckets,
+    /// Memory of the buckets, from step to step.
+    pub spare: Vec<Vec<f32>>,
+}

@@ -1,0 +1,88 @@
+//! What the ranks tell each other once a step.
+
+/// Numbers of a report.
+const FIELDS: usize = 6;
+
+/// What one rank has to say of its share of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The mean loss of its batches.
+    pub loss: f64,
+    /// Whether its gradients or its loss are not finite.
+    pub found_inf: bool,
+    /// Its loss scale.
+    pub scale: f32,
+    /// The signal that asked it to end; 0: none.
+    pub signal: i32,
+    /// Seconds that it computed, without those in which it waited for other ranks.
+    pub busy: f64,
+    /// Sum of the squares of the reduced gradients that are its to update.
+    pub squares: f64,
+}
+
+impl Report {
+    /// As numbers to send.
+    pub fn to_numbers(self) -> [f64; FIELDS] {
+        let Self { loss, found_inf, scale, signal, busy, squares } = self;
+        [loss, f64::from(u8::from(found_inf)), f64::from(scale), f64::from(signal), busy, squares]
+    }
+
+    fn from_numbers([loss, found_inf, scale, signal, busy, squares]: [f64; FIELDS]) -> Self {
+        Self { loss, found_inf: found_inf != 0.0, scale: scale as f32, signal: signal as i32, busy, squares }
+    }
+
+    /// The reports of all ranks that were gathered, rank by rank.
+    pub fn all(gathered: &[f64]) -> Vec<Self> {
+        gathered.as_chunks().0.iter().map(|numbers| Self::from_numbers(*numbers)).collect()
+    }
+}
+
+/// What all ranks make of their reports: the same on each, for all look at the same numbers in the same order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agreement {
+    /// The mean loss.
+    pub loss: f64,
+    /// Whether any rank's gradients or loss are not finite: all skip the step.
+    pub found_inf: bool,
+    /// The largest of the loss scales.
+    pub scale: f32,
+    /// A signal that came to any rank; 0: none.
+    pub signal: i32,
+    /// Seconds that each rank computed.
+    pub busy: Vec<f64>,
+    /// Sum of the squares of all shares.
+    pub squares: f64,
+}
+
+impl Agreement {
+    /// Of the reports of all ranks.
+    pub fn of(reports: &[Report]) -> Self {
+        let sum = |value: fn(&Report) -> f64| reports.iter().map(value).sum::<f64>();
+        Self {
+            loss: sum(|r| r.loss) / reports.len() as f64,
+            found_inf: reports.iter().any(|r| r.found_inf),
+            scale: reports.iter().map(|r| r.scale).fold(f32::MIN, f32::max),
+            signal: reports.iter().map(|r| r.signal).max().unwrap_or_default(),
+            busy: reports.iter().map(|r| r.busy).collect(),
+            squares: sum(|r| r.squares),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_as_it_left_and_the_worst_counts() {
+        let good = Report { loss: 0.5, scale: 2.0, busy: 0.1, squares: 3.0, ..Report::default() };
+        let bad = Report { loss: f64::NAN, found_inf: true, scale: 4.0, signal: 15, busy: 0.3, squares: 1.0 };
+        let numbers: Vec<f64> = [good, bad].iter().flat_map(|r| r.to_numbers()).collect();
+        let reports = Report::all(&numbers);
+        assert_eq!((reports.len(), reports[0]), (2, good));
+        let agreed = Agreement::of(&reports);
+        assert!(agreed.loss.is_nan() && agreed.found_inf);
+        assert_eq!((agreed.scale, agreed.signal, agreed.squares), (4.0, 15, 4.0));
+        assert_eq!(agreed.busy, [0.1, 0.3]);
+    }
+}

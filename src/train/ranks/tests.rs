@@ -1,0 +1,185 @@
+//! Trainings of `nano` with threads as ranks over loopback.
+
+use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+
+use ssmv_autograd::Tensor;
+
+use super::{
+    super::{Course, Trainer, course, course_among, interrupt::Interrupt},
+    Ranks,
+};
+use crate::{
+    Result,
+    comm::{Communicator, tcp},
+    config::TrainConfig,
+};
+
+/// Runs `body` on `size` ranks; what each came to.
+fn among<R: Send + 'static>(size: usize, body: impl Fn(Communicator) -> R + Send + Sync + 'static) -> Vec<R> {
+    let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Arc<Vec<_>> = Arc::new(listeners.iter().map(|l| l.local_addr().unwrap()).collect());
+    let body = Arc::new(body);
+    let threads = listeners.into_iter().enumerate().map(|(rank, listener)| {
+        let (addresses, body) = (Arc::clone(&addresses), Arc::clone(&body));
+        thread::spawn(move || {
+            let options = tcp::Options { timeout: Duration::from_secs(60), ..tcp::Options::default() };
+            body(tcp::join(rank, &listener, &addresses, options).unwrap())
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+fn config(ranks: usize, batch_size: usize) -> TrainConfig {
+    let base = TrainConfig::preset("nano").unwrap();
+    TrainConfig {
+        ranks,
+        batch_size,
+        sequences: 32,
+        steps: Some(6),
+        epochs: None,
+        bucket_mib: 1,
+        check_ranks_every: Some(2),
+        ..base
+    }
+}
+
+fn train(config: TrainConfig) -> Vec<Course> {
+    among(config.ranks, move |communicator| course_among(Some(communicator), &config, None).unwrap())
+}
+
+fn assert_same_bits(courses: &[Course]) {
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for other in &courses[1..] {
+        assert_eq!(bits(&other.parameters), bits(&courses[0].parameters));
+        assert_eq!(other.figures, courses[0].figures);
+        assert_eq!(other.statistics, courses[0].statistics);
+    }
+}
+
+/// The largest difference, by the larger one's norm.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let (mut apart, mut norm) = (0.0, 0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        apart += f64::from(a - b).powi(2);
+        norm += f64::from(a).powi(2);
+    }
+    (apart / norm).sqrt()
+}
+
+#[test]
+fn ranks_end_with_the_same_bits() {
+    for ranks in [2, 3] {
+        let courses = train(TrainConfig { accumulate: 2, ..config(ranks, 2) });
+        assert_same_bits(&courses);
+        let again = train(TrainConfig { accumulate: 2, ..config(ranks, 2) });
+        assert_eq!(again[0].losses(), courses[0].losses());
+        assert_same_bits(&[again[0].clone(), courses[0].clone()]);
+        assert!(courses[0].figures.iter().all(|f| !f.skipped && f.grad_norm > 0.0));
+    }
+}
+
+#[test]
+fn ranks_with_small_batches_train_as_one_with_a_large_one() {
+    let whole = course(&config(1, 4), None).unwrap();
+    // Each rank's own statistics would make another model of it.
+    let apart = train(config(2, 2));
+    let together = train(TrainConfig { sync_batchnorm: true, ..config(2, 2) });
+    assert_same_bits(&together);
+    for (got, want) in together[0].losses().iter().zip(whole.losses()) {
+        assert!((got / want - 1.0).abs() < 2e-4, "{got}, not {want}");
+    }
+    let (near, far) = (
+        distance(&whole.parameters, &together[0].parameters),
+        distance(&whole.parameters, &apart[0].parameters),
+    );
+    assert!(near < 1e-3 && near < far / 5.0, "{near:e} with common statistics, {far:e} without");
+    let statistics = whole.statistics.iter().zip(&together[0].statistics);
+    statistics.for_each(|(a, b)| assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}"));
+}
+
+#[test]
+fn shares_of_the_update_come_to_the_same() {
+    let plain = train(TrainConfig { clip_norm: Some(0.05), ..config(3, 1) });
+    let shared = train(TrainConfig { clip_norm: Some(0.05), zero: 1, ema: Some(0.9), ..config(3, 1) });
+    assert_same_bits(&shared);
+    assert!(distance(&plain[0].parameters, &shared[0].parameters) < 1e-6);
+    assert!(distance(&plain[0].moments.m, &shared[0].moments.m) < 1e-6);
+    assert!(distance(&plain[0].moments.v, &shared[0].moments.v) < 1e-6);
+    assert!(shared[0].moments.v.iter().any(|&v| v > 0.0));
+    assert_eq!(shared[0].moments.v, shared[2].moments.v);
+}
+
+/// A batch of nano's, with a NaN where asked for.
+fn batch(broken: bool) -> Result<(Tensor, Tensor)> {
+    let numbers = |n: usize| (0..n).map(|i| (i % 7) as f32 / 7.0).collect::<Vec<_>>();
+    let (mut frames, target) = (numbers(3 * 32 * 32 * 3), numbers(2 * 32 * 32 * 3));
+    if broken {
+        frames[5] = f32::NAN;
+    }
+    Ok((Tensor::new([1, 3, 32, 32, 3], &frames)?, Tensor::new([1, 2, 32, 32, 3], &target)?))
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_on_one_rank_is_skipped_by_all() {
+    for zero in [0, 1] {
+        let steps = among(2, move |communicator| {
+            let config = TrainConfig { zero, check_ranks_every: Some(1), ..config(2, 1) };
+            let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+            let rank = ranks.rank();
+            let mut trainer = Trainer::new(&config).unwrap();
+            trainer.share(ranks);
+            trainer.step(1, || batch(false)).unwrap();
+            let before = trainer.model.arena.values::<f32>().unwrap().to_vec();
+            let norms = trainer.model.norms.clone();
+            let bad = trainer.step(1, || batch(rank == 1)).unwrap();
+            assert_eq!(trainer.model.arena.values::<f32>().unwrap(), before);
+            assert_eq!((trainer.updates, &trainer.model.norms), (1, &norms));
+            let good = trainer.step(1, || batch(false)).unwrap();
+            // Twenty in a row are an error on all.
+            let end = (0..20).find_map(|_| trainer.step(1, || batch(rank == 0)).err()).unwrap().to_string();
+            (bad.skipped, good.skipped, end)
+        });
+        for (bad, good, end) in &steps {
+            assert!(*bad && !good && end.contains("20 steps in a row"), "{bad} {good} {end}");
+        }
+    }
+}
+
+#[test]
+fn ranks_that_differ_are_found() {
+    let errors = among(3, |communicator| {
+        let config = config(3, 1);
+        let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+        let mut trainer = Trainer::new(&config).unwrap();
+        if ranks.rank() == 2 {
+            trainer.model.arena.values_mut::<f32>().unwrap()[7] += 1.0;
+        }
+        trainer.share(Arc::clone(&ranks));
+        trainer.step(1, || batch(false)).unwrap();
+        let error = trainer.step(1, || batch(false)).unwrap_err().to_string();
+        (error, ranks.is_sound())
+    });
+    for (error, sound) in errors {
+        assert!(error.contains("step 2") && error.contains("rank 2") && !sound, "{error}");
+    }
+}
+
+#[test]
+fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
+    let errors = among(3, |communicator| {
+        let config = config(3, 1);
+        let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+        let mut trainer = Trainer::new(&config).unwrap();
+        trainer.share(Arc::clone(&ranks));
+        let rank = ranks.rank();
+        let fails = || Err(crate::Error::file("part-7.npy", "is cut short at byte 1234"));
+        let error =
+            trainer.step(1, || if rank == 1 { fails() } else { batch(false) }).unwrap_err().to_string();
+        ranks.abandon(&error);
+        error
+    });
+    for error in errors {
+        assert!(error.contains("part-7.npy") && error.contains("byte 1234"), "{error}");
+    }
+}

@@ -1,0 +1,179 @@
+//! What a training begins with: data, a trainer on the device of the configuration, the run folder.
+
+use std::{fs, path::Path, sync::Arc};
+
+use super::{
+    Trainer,
+    collapse::Watcher,
+    device::DeviceTrainer,
+    engine::{Engine, Host, Source},
+    interrupt::Interrupt,
+    memory,
+    ranks::Ranks,
+    run::{Observer, Pace, Run, Shown},
+};
+use crate::{
+    Error, Result,
+    checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
+    config::{CONFIG_FILE, Precision, TrainConfig},
+    data::{Dataset, Loader, LoaderSpec, Split},
+    device,
+    record::Recorder,
+};
+
+/// Batches that are kept ready.
+const AHEAD: usize = 4;
+
+impl<'a> Run<'a> {
+    /// All that comes before the first step.
+    pub(super) fn prepare(
+        config: &TrainConfig,
+        resume: Option<&Path>,
+        interrupt: &'a Interrupt,
+        ranks: Option<Arc<Ranks>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let mut config = config.clone();
+        let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
+        let dataset = Dataset::open(&config.data_spec()?)?;
+        if let Some(note) = dataset.note() {
+            observer.note(note);
+        }
+        let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
+        if (held as u64) < config.sequences_per_step() {
+            let (batch, parts, ranks) = (config.batch_size, config.accumulate, config.ranks);
+            let of_ranks = if ranks > 1 { format!(" × {ranks} ranks") } else { String::new() };
+            return Err(Error::Usage(format!(
+                "--data {}: has {held} training sequences, and one optimiser step takes {batch} (--batch-size) × \
+                 {parts} (--accumulate){of_ranks}",
+                config.data
+            )));
+        }
+        if held < config.sequences {
+            observer.note(&format!("the data has {held} training sequences: that is an epoch"));
+            config.sequences = held;
+        }
+        if dataset.side() != config.canvas {
+            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
+            return Err(Error::Usage(format!(
+                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
+                config.data
+            )));
+        }
+        let mut trainer = engine(&config, source(&config, &dataset))?;
+        let checkpoint = resume.map(Checkpoint::open).transpose()?;
+        let seconds = match &checkpoint {
+            Some(checkpoint) => {
+                checkpoint.warnings().iter().for_each(|w| observer.warn(w));
+                let state = trainer.restore(checkpoint)?;
+                observer.note(&format!("resumed {} at step {}", checkpoint.path().display(), state.step));
+                state.seconds
+            }
+            None => 0.0,
+        };
+        let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
+        if let Some(ranks) = &ranks {
+            let host = trainer.host()?;
+            ranks.compare_start(host.step, host.model.arena.values()?)?;
+            trainer.share(Arc::clone(ranks))?;
+        }
+        let spec = loader_spec(&config, trainer.steps(), rank);
+        let dataset = Arc::new(dataset);
+        let loader = Loader::new(Arc::clone(&dataset), spec)?;
+        let records = rank == 0;
+        let recorder = records
+            .then(|| open_folder(&config, &out, checkpoint.is_some(), trainer.steps(), observer))
+            .transpose()?;
+        Ok(Self {
+            total: config.total_steps(),
+            saved: trainer.steps(),
+            config,
+            interrupt,
+            ranks,
+            out,
+            trainer,
+            dataset,
+            loader,
+            recorder,
+            watcher: Watcher::new(),
+            seconds,
+            seconds_before: seconds,
+            samples: 0,
+            shown: Shown::default(),
+            pace: Pace::default(),
+        })
+    }
+}
+
+/// Makes the run folder, or goes on in it after `steps` steps, and writes the configuration there.
+fn open_folder(
+    config: &TrainConfig,
+    out: &Path,
+    resumed: bool,
+    steps: u64,
+    observer: &mut dyn Observer,
+) -> Result<Recorder> {
+    let made = |e: std::io::Error| Error::file(out, format!("cannot make the run folder: {e}"));
+    fs::create_dir_all(out).map_err(made)?;
+    let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
+    let recorder = if resumed && log_exists { Recorder::append(out, steps)? } else { Recorder::create(out)? };
+    if resumed {
+        // Checkpoints of later steps belong to a course that is given up by going on from this one.
+        for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), steps)? {
+            observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
+        }
+    }
+    let path = out.join(CONFIG_FILE);
+    // Without its own name: the folder may be moved, and the file serves other runs.
+    // And without what is for one look at what goes wrong.
+    let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
+    crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
+    Ok(recorder)
+}
+
+/// What the batches of a training look like.
+pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
+    Source {
+        batch: config.batch_size,
+        accumulate: config.accumulate,
+        seen: config.frames_in,
+        steps: dataset.frames(),
+        side: dataset.side(),
+        channels: dataset.channels(),
+    }
+}
+
+/// Which batches rank `rank` of a training takes after `steps` steps.
+pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> LoaderSpec {
+    let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
+    LoaderSpec {
+        split: Split::Train,
+        batch: config.batch_size,
+        epoch: steps / per_epoch,
+        first_batch: steps % per_epoch * parts,
+        sequences_per_epoch: per_epoch * config.sequences_per_step(),
+        share: (rank as u64, config.ranks as u64),
+        seed: config.seed,
+        shuffle: true,
+        workers: 1,
+        ahead: AHEAD,
+    }
+}
+
+/// Whatever computes the steps on the device of the configuration.
+fn engine(config: &TrainConfig, source: Source) -> Result<Box<dyn Engine>> {
+    let (device, precision) = (config.device, config.precision);
+    match device::open(device)? {
+        Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
+            "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
+        ))),
+        Some(cuda) => Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?)),
+        None if precision == Precision::F16 => Err(Error::Usage(
+            "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
+        )),
+        None => {
+            memory::check(config)?;
+            Ok(Box::new(Host::new(Trainer::new(config)?, source)))
+        }
+    }
+}
