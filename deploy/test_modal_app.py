@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -28,9 +27,6 @@ sys.path.insert(0, str(HERE))
 import modal_app  # noqa: E402
 
 TOKEN = "5eed" * 16
-
-# Functions that run here have no volume, which is what the tests are about.
-warnings.filterwarnings("ignore", message=".*executing locally.*")
 
 
 class Launched:
