@@ -42,13 +42,13 @@ fi
 
 # Made once a start; srun hands the environment to every task, and no command line shows it.
 SSMV_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+read -r MASTER_ADDR < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 SSMV_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export SSMV_TOKEN MASTER_ADDR SSMV_PORT
 
 code=0
-# A rank that fails ends the others.
-srun --kill-on-bad-exit=1 ssmv-raw train "${arguments[@]}" || code=$?
+# Ranks notice by themselves that one failed; a signal of Slurm's would come to one that is saving, as its second.
+srun --kill-on-bad-exit=0 ssmv-raw train "${arguments[@]}" || code=$?
 
 # 143 near the end is the time limit's signal. Anything else, a failure or a user's scancel, must not come back.
 if [ "$code" -eq 143 ] && [ $((${SLURM_JOB_END_TIME:-0} - $(date +%s))) -lt 300 ] && [ -n "${SLURM_JOB_END_TIME:-}" ]; then
