@@ -50,8 +50,13 @@ code=0
 # Ranks notice by themselves that one failed; a signal of Slurm's would come to one that is saving, as its second.
 srun --kill-on-bad-exit=0 ssmv-raw train "${arguments[@]}" || code=$?
 
-# 143 near the end is the time limit's signal. Anything else, a failure or a user's scancel, must not come back.
-if [ "$code" -eq 143 ] && [ $((${SLURM_JOB_END_TIME:-0} - $(date +%s))) -lt 300 ] && [ -n "${SLURM_JOB_END_TIME:-}" ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+# 143 near the time limit is its signal. Anything else, a failure or a user's scancel, must not come back.
+if [ "$code" -eq 143 ]; then
+    limit=$(squeue --noheader --jobs "$SLURM_JOB_ID" --Format EndTime:30) || limit=
+    # A job without a limit has no date there.
+    limit=$(date --date "$limit" +%s 2>/dev/null) || limit=
+    if [ -n "$limit" ] && [ $((limit - $(date +%s))) -lt 300 ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$code"

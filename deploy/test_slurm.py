@@ -22,19 +22,24 @@ requeue) echo "$2" >"$SEEN/requeued" ;;
 esac
 """
 
+SQUEUE = """#!/bin/bash
+[ "$*" = "--noheader --jobs 40007 --Format EndTime:30" ] && echo "$LIMIT"
+"""
+
 
 class Slurm(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("squeue", SQUEUE)):
             (self.folder / name).write_text(text)
             (self.folder / name).chmod(0o755)
         self.out = self.folder / "run"
 
     def sbatch(self, *arguments, code=0, left=3600, restarts=0):
         """The script's exit code, what it said, and srun's arguments."""
+        limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + left)) if left else "NONE"
         seen = self.folder / "seen"
         seen.mkdir(exist_ok=True)
         for file in seen.iterdir():
@@ -45,7 +50,8 @@ class Slurm(unittest.TestCase):
             "CODE": str(code),
             "SLURM_JOB_ID": "40007",
             "SLURM_JOB_NODELIST": "node[7-8]",
-            "SLURM_JOB_END_TIME": str(int(time.time()) + left),
+            # As Slurm writes it: local time, padded.
+            "LIMIT": f"{limit:<30}",
             **({"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}),
         }
         done = subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True)
@@ -84,6 +90,7 @@ class Slurm(unittest.TestCase):
         for code, left, again in [
             (143, 100, True),
             (143, 3600, False),
+            (143, None, False),
             (0, 100, False),
             (1, 100, False),
             (130, 100, False),
