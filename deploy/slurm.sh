@@ -53,8 +53,8 @@ srun --kill-on-bad-exit=0 ssmv-raw train "${arguments[@]}" || code=$?
 # 143 near the time limit is its signal. Anything else, a failure or a user's scancel, must not come back.
 if [ "$code" -eq 143 ]; then
     limit=$(squeue --noheader --jobs "$SLURM_JOB_ID" --Format EndTime:30) || limit=
-    # A job without a limit has no date there.
-    limit=$(date --date "$limit" +%s 2>/dev/null) || limit=
+    # A job without a limit has no date there; and no text at all would be today's.
+    limit=$([ -n "$limit" ] && date --date "$limit" +%s 2>/dev/null) || limit=
     if [ -n "$limit" ] && [ $((limit - $(date +%s))) -lt 300 ]; then
         scontrol requeue "$SLURM_JOB_ID"
     fi

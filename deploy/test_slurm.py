@@ -38,8 +38,10 @@ class Slurm(unittest.TestCase):
         self.out = self.folder / "run"
 
     def sbatch(self, *arguments, code=0, left=3600, restarts=0):
-        """The script's exit code, what it said, and srun's arguments."""
-        limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + left)) if left else "NONE"
+        """The script's exit code, what it said, and srun's arguments. `left`: seconds to the limit, or text as it is."""
+        limit = left
+        if isinstance(left, int):
+            limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + left))
         seen = self.folder / "seen"
         seen.mkdir(exist_ok=True)
         for file in seen.iterdir():
@@ -51,7 +53,7 @@ class Slurm(unittest.TestCase):
             "SLURM_JOB_ID": "40007",
             "SLURM_JOB_NODELIST": "node[7-8]",
             # As Slurm writes it: local time, padded.
-            "LIMIT": f"{limit:<30}",
+            "LIMIT": limit and f"{limit:<30}",
             **({"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}),
         }
         done = subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True)
@@ -90,7 +92,8 @@ class Slurm(unittest.TestCase):
         for code, left, again in [
             (143, 100, True),
             (143, 3600, False),
-            (143, None, False),
+            (143, "NONE", False),
+            (143, "", False),
             (0, 100, False),
             (1, 100, False),
             (130, 100, False),
