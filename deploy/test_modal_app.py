@@ -79,6 +79,8 @@ class Training(Case):
             popen.commands,
             [["ssmv-raw", "launch", "--nproc", "8", "--", "train", "--preset", "base", "--steps", "9", "--out", out]],
         )
+        # A terminal's Ctrl-C or a signal to the container's group would otherwise be its second.
+        self.assertEqual(popen.options, [{"start_new_session": True}])
         self.volume.reload.assert_called_once()
         self.volume.commit.assert_called_once()
 
@@ -218,17 +220,23 @@ class OneGpu(Case):
 class Process(Case):
     """With a real process in the program's place."""
 
+    def setUp(self):
+        super().setUp()
+        self.saved = self.runs.parent / "saved"
+
     def program(self, text):
         path = self.runs.parent / "program"
         path.write_text("#!/bin/sh\n" + text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         self.replace(modal_app, "PROGRAM", str(path))
-        self.saved = self.runs.parent / "saved"
 
     def trains_until_told(self):
-        saved = self.runs.parent / "saved"
-        # Says once how often it was told.
-        self.program(f"trap 'echo told >> {saved}; exit 143' TERM\ntouch {saved}.ready\nwhile :; do sleep 0.05; done\n")
+        # Writes down each time that it is told, and takes a while to end.
+        self.program(f"""
+            trap 'echo told >> {self.saved}; last=10' TERM
+            while [ "${{last:-1}}" -gt 0 ]; do sleep 0.05; last=${{last:+$((last - 1))}}; done
+            exit 143
+            """)
 
     def test_preemption_lets_it_save(self):
         self.trains_until_told()
