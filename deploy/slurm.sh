@@ -31,9 +31,11 @@ for ((at = 0; at < $#; at++)); do
     --resume | --resume=*) fail "--resume is added here, where the run folder has a checkpoint" ;;
     esac
 done
+out=${out%/}
 [ -n "$out" ] || fail "--out is needed: a folder that all nodes share"
 
-if compgen -G "$out/checkpoints/step-*" >/dev/null; then
+# Finished, or finished and moved aside for its successor.
+if compgen -G "$out/checkpoints/step-*" >/dev/null || compgen -G "$out/checkpoints/.step-*.old-*" >/dev/null; then
     arguments+=(--resume)
 elif [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -e "$out" ]; then
     # Ended before its first checkpoint: the program refuses such a folder.

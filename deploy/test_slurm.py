@@ -76,15 +76,18 @@ class Slurm(unittest.TestCase):
         self.assertNotEqual(self.environment[0], token)
 
     def test_it_resumes_where_there_is_a_checkpoint(self):
-        (self.out / "checkpoints" / "step-00000800").mkdir(parents=True)
-        for out in (["--out", str(self.out)], [f"--out={self.out}"]):
-            self.assertEqual(self.sbatch(*out)[2][-1], "--resume")
+        for name in ("step-00000800", ".step-00000800.old-7"):
+            checkpoint = self.out / "checkpoints" / name
+            checkpoint.mkdir(parents=True)
+            for out in (["--out", str(self.out)], [f"--out={self.out}"]):
+                self.assertEqual(self.sbatch(*out, restarts=1)[2][-1], "--resume")
+            checkpoint.rmdir()
 
     def test_a_run_without_a_checkpoint_is_moved_aside_at_a_restart_only(self):
         (self.out / "checkpoints" / ".step-00000800.tmp-7").mkdir(parents=True)
         self.assertNotIn("--resume", self.sbatch("--out", str(self.out))[2])
         self.assertTrue(self.out.exists())
-        self.assertNotIn("--resume", self.sbatch("--out", str(self.out), restarts=2)[2])
+        self.assertNotIn("--resume", self.sbatch("--out", f"{self.out}/", restarts=2)[2])
         self.assertFalse(self.out.exists())
         self.assertTrue(Path(f"{self.out}.unfinished-2").is_dir())
 
