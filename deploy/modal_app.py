@@ -86,7 +86,11 @@ def train(arguments: list[str]) -> int:
 )
 @modal.clustered(size=NODES, rdma=True)
 def train_many(arguments: list[str]) -> int:
-    """Trains on the GPUs of several nodes: Modal runs this on each, and takes the first one's result."""
+    """Trains on the GPUs of several nodes: Modal runs this on each, and takes the first one's result.
+
+    Each node decides by the volume whether to resume. Should one see an older state of it, the ranks refuse each other, and
+    the next try finds them agreed.
+    """
     cluster = modal.Cluster.from_context()
     node, addresses = cluster.container_rank(), cluster.container_ips(family="ipv4") or cluster.container_ips()
     volume.reload()
