@@ -1,0 +1,1 @@
+//! Starting the ranks of a job, and what a rank learns from whoever started it.
