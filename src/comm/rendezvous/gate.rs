@@ -8,6 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+/// The most connections that are accepted between two looks at the others.
+const TURN: usize = 1024;
+
 /// A listener with those who have not proved yet who they are. Nothing here blocks.
 pub struct Gate {
     listener: TcpListener,
@@ -67,7 +70,7 @@ impl Gate {
 
     /// A turn takes a bounded number, so that a flood does not stop the rest.
     fn accept(&mut self) {
-        for _ in 0..2 * self.settings.pending {
+        for _ in 0..TURN {
             match self.listener.accept() {
                 Ok((_, address)) if self.callers.len() >= self.settings.pending => {
                     let why = format!("{} others have not said yet who they are", self.callers.len());
@@ -80,7 +83,7 @@ impl Gate {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // What is wrong with one connection, or with too many open files, passes; the join has a deadline.
-                Err(e) => return self.journal.dropped("nobody", &e.to_string()),
+                Err(e) => return self.journal.dropped("an unknown address", &e.to_string()),
             }
         }
     }
