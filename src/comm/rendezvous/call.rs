@@ -124,7 +124,9 @@ impl Attempt {
     fn advance(mut self, token: &Token, patience: Duration) -> Progress {
         loop {
             match self.hear() {
-                Ok(true) if self.proved && self.bytes[ANSWER] == WELCOME => return Progress::Done(self.stream),
+                Ok(true) if self.proved && self.bytes[ANSWER] == WELCOME => {
+                    return Progress::Done(self.stream);
+                }
                 Ok(true) if self.proved => return Progress::Untrusted(self.address),
                 Ok(true) => match self.prove(token) {
                     Ok(true) => self.proved = true,

@@ -44,7 +44,10 @@ impl Card {
     /// Whether it keeps the limits.
     pub(super) fn check(&self) -> Result<(), Reason> {
         if self.fields.len() > MOST_FIELDS {
-            return Err(Reason::Card(format!("a card has {} fields, more than {MOST_FIELDS}", self.fields.len())));
+            return Err(Reason::Card(format!(
+                "a card has {} fields, more than {MOST_FIELDS}",
+                self.fields.len()
+            )));
         }
         match self.fields.iter().find(|(name, value)| name.len() > MOST_NAME || value.len() > MOST_VALUE) {
             None => Ok(()),

@@ -37,13 +37,6 @@ pub enum Message {
     Refused(String),
 }
 
-impl Message {
-    /// The end, for this reason.
-    pub fn refused(why: &str) -> Self {
-        Self::Refused(why.chars().take(MOST_REASON).collect())
-    }
-}
-
 /// A connection between a rank and the master.
 #[derive(Debug)]
 pub struct Channel {
@@ -100,17 +93,20 @@ impl Channel {
         }
     }
 
-    /// No more from this end.
-    pub fn finish(&self) {
-        // If the other end is gone there is nothing to finish.
+    /// Tells the other end why it ends here and sends no more.
+    pub fn refuse(&mut self, why: &str) {
+        // Who is gone needs no word.
+        let _ = self.send(&Message::Refused(why.chars().take(MOST_REASON).collect()));
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Waits until the other end has closed, so that closing this one does not cut off what it has not read yet.
-    pub fn drain(mut self, deadline: Instant) {
+    pub fn drain(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let ready = self.stream.set_nonblocking(false).and_then(|()| self.stream.set_read_timeout(Some(left)));
+        let ready =
+            self.stream.set_nonblocking(false).and_then(|()| self.stream.set_read_timeout(Some(left)));
         let mut rest = [0; 1024];
-        while ready.is_ok() && Instant::now() < deadline && self.stream.read(&mut rest).is_ok_and(|n| n > 0) {}
+        while ready.is_ok() && Instant::now() < deadline && self.stream.read(&mut rest).is_ok_and(|n| n > 0) {
+        }
     }
 }

@@ -7,21 +7,23 @@ use super::error::{Reason, ranks_text};
 use super::gate::Gate;
 use super::ring::Ring;
 use super::security::Security;
-use super::{LOOK, Place, Settings, Streams, listener};
+use super::{FAREWELL, LOOK, Place, Settings, Streams, listener};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long all together have to read why they are refused.
-const FAREWELL: Duration = Duration::from_millis(500);
-
 /// The streams to rank 0's neighbours.
 ///
 /// # Errors
 /// Whatever keeps any rank from joining; those who came are told.
-pub fn gather(place: &Place, card: &Card, security: &Security, settings: &Settings) -> Result<Streams, Reason> {
+pub fn gather(
+    place: &Place,
+    card: &Card,
+    security: &Security,
+    settings: &Settings,
+) -> Result<Streams, Reason> {
     let (door, address) = bind(place, security)?;
     let system = |e: std::io::Error| Reason::System(format!("the listener on {address} fails: {e}"));
     let mut door = Gate::new(door, Purpose::Join, 0, security.key(), settings).map_err(system)?;
@@ -37,24 +39,25 @@ pub fn gather(place: &Place, card: &Card, security: &Security, settings: &Settin
 
 /// Listens at the master's address, on that interface alone.
 fn bind(place: &Place, security: &Security) -> Result<(TcpListener, SocketAddr), Reason> {
-    let mut last = None;
+    let mut failed = None;
     for address in place.resolve()? {
         security.allows(address)?;
         let why = match TcpListener::bind(address) {
             Ok(listener) => return Ok((listener, address)),
-            Err(e) if e.kind() == ErrorKind::AddrNotAvailable => {
-                last = Some((address, "it is not this machine's, but rank 0 must run at the master's address".into()));
-                continue;
-            }
             Err(e) if e.kind() == ErrorKind::AddrInUse => {
-                "the port is in use, by another program or by a job that has not ended; choose another".into()
+                let why =
+                    "the port is in use, by another program or by a job that has not ended; choose another";
+                return Err(Reason::Bind { address, why: why.into() });
+            }
+            Err(e) if e.kind() == ErrorKind::AddrNotAvailable => {
+                "it is not this machine's, but rank 0 must run at the master's address".into()
             }
             Err(e) => e.to_string(),
         };
-        return Err(Reason::Bind { address, why });
+        // A name may have addresses of a kind that this machine does not have.
+        failed = failed.or(Some(Reason::Bind { address, why }));
     }
-    let nowhere = || Reason::Resolve { name: place.name(), why: "the name has no address".into() };
-    Err(last.map_or_else(nowhere, |(address, why)| Reason::Bind { address, why }))
+    Err(failed.unwrap_or_else(|| place.nowhere()))
 }
 
 /// A rank that has proved who it is.
@@ -115,6 +118,7 @@ impl Hall<'_> {
                 let (rank, size) = (entrant.rank, entrant.size);
                 self.guests.push(Guest { rank, size, channel, card: None, connected: false });
             }
+            self.guests.sort_by_key(|guest| guest.rank);
             let news = self.listen()?;
             let here = 1 + self.guests.iter().filter(|guest| guest.card.is_some()).count();
             let size = self.guests.iter().map(|guest| guest.size).max().unwrap_or(0).max(self.place.size);
@@ -130,9 +134,9 @@ impl Hall<'_> {
             }
             let waited = self.since.elapsed();
             if waited >= self.settings.timeout {
-                let here: BTreeSet<_> = self.guests.iter().map(|guest| guest.rank).collect();
-                let ranks = (1..self.place.size).filter(|rank| !here.contains(rank)).collect();
-                return Err(Reason::Missing { ranks, waited });
+                let late = |rank: &usize| !self.guests.iter().any(|g| g.rank == *rank && g.card.is_some());
+                let ranks = (1..self.place.size).filter(late).collect();
+                return Err(self.complaint().map_or(Reason::Missing { ranks, waited }, Reason::Refused));
             }
             thread::sleep(LOOK);
         }
@@ -180,7 +184,6 @@ impl Hall<'_> {
         }
         let mut cards = vec![(0, self.card)];
         cards.extend(self.guests.iter().filter_map(|guest| Some((guest.rank, &guest.card.as_ref()?.0))));
-        cards.sort_by_key(|(rank, _)| *rank);
         Card::differences(&cards)
     }
 
@@ -192,9 +195,7 @@ impl Hall<'_> {
     }
 
     fn ranks(&self, which: impl Fn(&Guest) -> bool) -> Vec<usize> {
-        let mut ranks: Vec<_> = self.guests.iter().filter(|g| which(g)).map(|guest| guest.rank).collect();
-        ranks.sort_unstable();
-        ranks
+        self.guests.iter().filter(|guest| which(guest)).map(|guest| guest.rank).collect()
     }
 
     fn tell(&mut self, message: &Message) -> Result<(), Reason> {
@@ -207,15 +208,8 @@ impl Hall<'_> {
 
     /// Tells all why it ends here.
     fn refuse(&mut self, why: &str) {
-        let message = Message::refused(why);
-        for guest in &mut self.guests {
-            // Who is gone needs no word.
-            let _ = guest.channel.send(&message);
-            guest.channel.finish();
-        }
+        self.guests.iter_mut().for_each(|guest| guest.channel.refuse(why));
         let deadline = Instant::now() + FAREWELL;
-        for guest in self.guests.drain(..) {
-            guest.channel.drain(deadline);
-        }
+        self.guests.iter_mut().for_each(|guest| guest.channel.drain(deadline));
     }
 }

@@ -42,6 +42,9 @@ use std::time::Duration;
 /// Between two looks at the connections.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How long those at the other ends have to read why it ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// From the left and to the right neighbour.
 type Streams = (TcpStream, TcpStream);
 

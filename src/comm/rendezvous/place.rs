@@ -21,11 +21,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// The only rank, which needs no master.
-    pub fn alone() -> Self {
-        Self { rank: 0, size: 1, local_rank: 0, local_size: 1, master: "127.0.0.1".into(), port: 0 }
-    }
-
     /// Numbers that fit each other.
     pub(super) fn check(&self) -> Result<(), Reason> {
         let Self { rank, size, local_rank, local_size, .. } = *self;
@@ -66,13 +61,19 @@ impl Place {
             return Err(fail("it stands for every interface: give the address of one".into()));
         }
         match found.first() {
-            None => Err(fail("the name has no address".into())),
+            None => Err(self.nowhere()),
             Some(first) if is_loopback(first.ip()) && self.spans_machines() && !is_plainly_local(host) => {
-                let text = format!("here it is {}, which other machines do not reach: give an address", first.ip());
+                let text =
+                    format!("here it is {}, which other machines do not reach: give an address", first.ip());
                 Err(fail(text))
             }
             Some(_) => Ok(found),
         }
+    }
+
+    /// The error that the master's name has no address.
+    pub(super) fn nowhere(&self) -> Reason {
+        Reason::Resolve { name: self.name(), why: "the name has no address".into() }
     }
 
     fn spans_machines(&self) -> bool {

@@ -8,7 +8,7 @@ use super::error::Reason;
 use super::gate::Gate;
 use super::ring::Ring;
 use super::security::Security;
-use super::{LOOK, Place, Settings, Streams, listener};
+use super::{FAREWELL, LOOK, Place, Settings, Streams, listener};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,8 +31,10 @@ pub fn come(place: &Place, card: &Card, security: &Security, settings: &Settings
     let result = visit.run(card);
     match &result {
         Ok(_) | Err(Reason::Refused(_)) => {}
-        // If the master is what failed there is nobody to tell.
-        Err(reason) => drop(visit.channel.send(&Message::refused(&reason.to_string()))),
+        Err(reason) => {
+            visit.channel.refuse(&reason.to_string());
+            visit.channel.drain(Instant::now() + FAREWELL);
+        }
     }
     result
 }
@@ -75,7 +77,8 @@ impl Visit<'_> {
         let system = |e: std::io::Error| Reason::System(e.to_string());
         let (listener, address) =
             listener(self.channel.local_address().map_err(system)?.ip(), self.security)?;
-        let gate = Gate::new(listener, Purpose::Ring, rank, self.security.key(), self.settings).map_err(system)?;
+        let gate =
+            Gate::new(listener, Purpose::Ring, rank, self.security.key(), self.settings).map_err(system)?;
         self.send(&Message::Here { card: card.clone(), address })?;
         let mut ring = Ring::new(rank, gate, &self.table()?, self.security, self.settings)?;
         while !ring.poll()? {
@@ -93,7 +96,10 @@ impl Visit<'_> {
 
     fn table(&mut self) -> Result<Vec<SocketAddr>, Reason> {
         match self.wait()? {
-            Message::Table(addresses) if addresses.len() == self.place.size => Ok(addresses),
+            Message::Table(addresses) if addresses.len() == self.place.size => {
+                self.deadline = Instant::now() + self.settings.ring + SLACK;
+                Ok(addresses)
+            }
             _ => Err(Reason::Lost("the master sent no addresses of all ranks".into())),
         }
     }

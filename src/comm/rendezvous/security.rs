@@ -20,7 +20,10 @@ impl Security {
     ///
     /// # Errors
     /// A variable or a file that holds no token.
-    pub fn from_variables(get: impl Fn(&str) -> Option<String>, insecure: bool) -> Result<Self, SecurityError> {
+    pub fn from_variables(
+        get: impl Fn(&str) -> Option<String>,
+        insecure: bool,
+    ) -> Result<Self, SecurityError> {
         for (variable, is_file) in [("SSMV_TOKEN", false), ("SSMV_TOKEN_FILE", true)] {
             let Some(value) = get(variable) else { continue };
             let token = if is_file { Token::from_file(Path::new(&value)) } else { Token::from_hex(&value) };

@@ -51,9 +51,9 @@ impl Token {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             for digit in pair {
-                let value = char::from(*digit).to_digit(16).ok_or_else(|| {
-                    TokenError::Digits("one of these characters is no such digit".into())
-                })?;
+                let value = char::from(*digit)
+                    .to_digit(16)
+                    .ok_or_else(|| TokenError::Digits("one of these characters is no such digit".into()))?;
                 *byte = *byte << 4 | value as u8;
             }
         }

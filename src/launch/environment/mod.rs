@@ -92,9 +92,11 @@ impl Numbers {
             Self { local_rank: r, local_size: n, .. } if r >= n => {
                 Err(variables.contradict(local_rank, Some(local_size), "ranks count from 0"))
             }
-            Self { local_size: l, size: n, .. } if l > n => {
-                Err(variables.contradict(local_size, Some(size), "a machine cannot have more ranks than there are"))
-            }
+            Self { local_size: l, size: n, .. } if l > n => Err(variables.contradict(
+                local_size,
+                Some(size),
+                "a machine cannot have more ranks than there are",
+            )),
             _ => Ok(()),
         }
     }
@@ -137,7 +139,8 @@ fn mpi(variables: &Variables, names: &[&'static str; 4]) -> Result<Option<Place>
         Some(master) => master,
         None if numbers.local_size == numbers.size => "127.0.0.1".into(),
         None => {
-            let why = "the address of rank 0's machine, as the ranks are on several; mpirun passes it on with -x";
+            let why =
+                "the address of rank 0's machine, as the ranks are on several; mpirun passes it on with -x";
             return Err(variables.missing("MASTER_ADDR", why));
         }
     };

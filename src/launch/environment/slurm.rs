@@ -35,7 +35,8 @@ pub fn place(variables: &Variables) -> Result<Option<Place>, EnvironmentError> {
         Some(master) => master,
         None => {
             let variable = first(variables, ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"]);
-            let value = variables.need(variable, "the nodes, of which the first has rank 0, or MASTER_ADDR")?;
+            let value =
+                variables.need(variable, "the nodes, of which the first has rank 0, or MASTER_ADDR")?;
             let host = first_host(&value);
             host.ok_or(EnvironmentError::Value { variable, value, wanted: "list of nodes" })?
         }
@@ -58,7 +59,8 @@ fn local_size(variables: &Variables) -> Result<usize, EnvironmentError> {
     let variable = first(variables, ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"]);
     let value = variables.need(variable, "the number of tasks on each node")?;
     let node = variables.number("SLURM_NODEID")?;
-    let wrong = EnvironmentError::Value { variable, value: value.clone(), wanted: "list of tasks on each node" };
+    let wrong =
+        EnvironmentError::Value { variable, value: value.clone(), wanted: "list of tasks on each node" };
     match tasks_of(&value, node) {
         Some(Some(tasks)) => Ok(tasks),
         Some(None) => Err(variables.contradict("SLURM_NODEID", Some(variable), "the list has no such node")),

@@ -44,16 +44,24 @@ fn every_launcher_gives_a_place() {
         (OPEN, "", "2/4 2/4 127.0.0.1:29600"),
         (OPEN, "MASTER_ADDR=b MASTER_PORT=100", "2/4 2/4 b:101"),
         (OPEN, "MASTER_ADDR=b MASTER_PORT=100 SSMV_PORT=9", "2/4 2/4 b:9"),
-        (OPEN, "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1 OMPI_COMM_WORLD_LOCAL_RANK=0 \
-                OMPI_COMM_WORLD_LOCAL_SIZE=1", "alone"),
+        (
+            OPEN,
+            "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1 OMPI_COMM_WORLD_LOCAL_RANK=0 \
+                OMPI_COMM_WORLD_LOCAL_SIZE=1",
+            "alone",
+        ),
         (HYDRA, "", "0/2 0/2 127.0.0.1:29600"),
         (HYDRA, "MASTER_ADDR=c", "0/2 0/2 c:29600"),
         (SLURM, "", "5/7 1/3 node03:24567"),
         (SLURM, "MASTER_ADDR=d SSMV_PORT=6", "5/7 1/3 d:6"),
         (SLURM, "MASTER_PORT=29500", "5/7 1/3 node03:29501"),
         (SLURM, "WORLD_SIZE=7", "5/7 1/3 node03:24567"),
-        (SLURM, "SLURM_STEP_NUM_TASKS= SLURM_STEP_NODELIST= SLURM_STEP_TASKS_PER_NODE= \
-                 SLURM_TASKS_PER_NODE=4(x2),1", "5/9 1/4 node01:24567"),
+        (
+            SLURM,
+            "SLURM_STEP_NUM_TASKS= SLURM_STEP_NODELIST= SLURM_STEP_TASKS_PER_NODE= \
+                 SLURM_TASKS_PER_NODE=4(x2),1",
+            "5/9 1/4 node01:24567",
+        ),
         (SLURM, "SLURM_STEP_NUM_TASKS=1", "alone"),
         // A batch script and an interactive shell are one process of a job of many.
         (SLURM, "SLURM_STEP_ID=", "alone"),

@@ -31,7 +31,11 @@ impl<'a> Variables<'a> {
     /// The number of a variable that must be there.
     pub fn number(&self, variable: &'static str) -> Result<usize, EnvironmentError> {
         let value = self.need(variable, "a number that whoever starts the ranks knows")?;
-        value.parse().map_err(|_| EnvironmentError::Value { variable, value, wanted: "number of ranks or rank" })
+        value.parse().map_err(|_| EnvironmentError::Value {
+            variable,
+            value,
+            wanted: "number of ranks or rank",
+        })
     }
 
     /// The port: SSMV_PORT, else the one after MASTER_PORT, at which a launcher may listen itself.
@@ -45,7 +49,7 @@ impl<'a> Variables<'a> {
         }
         let Some(value) = self.text("MASTER_PORT") else { return Ok(None) };
         match value.parse::<u16>() {
-            Ok(port @ 1..u16::MAX) => Ok(Some(port + 1)),
+            Ok(port @ 1..=65534) => Ok(Some(port + 1)),
             _ => Err(wrong("MASTER_PORT", value, "port from 1 to 65534, of which the next is used")),
         }
     }

@@ -9,7 +9,9 @@ fn a_token_is_64_digits_and_never_shows() {
     assert_eq!(token.to_hex(), TOKEN);
     assert_eq!(format!("{:?}", Security { token: Some(token), insecure: false }).matches("0011").count(), 0);
     assert_ne!(Token::random().unwrap().to_hex(), Token::random().unwrap().to_hex());
-    for (text, why) in [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "no such digit")] {
+    for (text, why) in
+        [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "no such digit")]
+    {
         let error = Token::from_hex(text).unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains("ggbb"), "{error}");
     }
@@ -22,13 +24,18 @@ fn a_token_file_is_its_owners_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     fs::write(&path, format!("{TOKEN}\n")).unwrap();
-    for (mode, good) in [(0o600, true), (0o400, true), (0o644, false), (0o660, false), (0o602, false), (0o700, false)] {
+    for (mode, good) in
+        [(0o600, true), (0o400, true), (0o644, false), (0o660, false), (0o602, false), (0o700, false)]
+    {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         match Token::from_file(&path) {
             Ok(token) => assert!(good && token.to_hex() == TOKEN, "{mode:o}"),
             Err(error) => {
                 let error = error.to_string();
-                assert!(!good && error.contains(&format!("{mode:04o}")) && error.contains("chmod 600"), "{error}");
+                assert!(
+                    !good && error.contains(&format!("{mode:04o}")) && error.contains("chmod 600"),
+                    "{error}"
+                );
             }
         }
     }
@@ -84,8 +91,10 @@ fn a_field_of_the_same_name_takes_the_place_of_the_first() {
 
 #[test]
 fn addresses_for_messages_keep_the_port_apart() {
-    let mut place = Place { port: 7, ..Place::alone() };
-    for (master, name) in [("host", "host:7"), ("10.0.0.1", "10.0.0.1:7"), ("::1", "[::1]:7"), ("[::1]", "[::1]:7")] {
+    let mut place = Place { port: 7, ..Job::new(1).place(0) };
+    for (master, name) in
+        [("host", "host:7"), ("10.0.0.1", "10.0.0.1:7"), ("::1", "[::1]:7"), ("[::1]", "[::1]:7")]
+    {
         place.master = master.into();
         assert_eq!(place.name(), name);
     }

@@ -117,9 +117,12 @@ fn a_port_in_use_is_named_within_a_second() {
 
 #[test]
 fn addresses_that_cannot_be_a_masters_are_refused() {
-    for (master, text) in
-        [("0.0.0.0", "every interface"), ("::", "every interface"), ("no host", "cannot be found"), ("", "no address")]
-    {
+    for (master, text) in [
+        ("0.0.0.0", "every interface"),
+        ("::", "every interface"),
+        ("no host", "cannot be found"),
+        ("", "no address"),
+    ] {
         let job = Job::new(2);
         let place = Place { master: master.into(), ..job.place(0) };
         let error = job.join(&place, &card("a"), &trusted()).unwrap_err().to_string();
@@ -142,7 +145,9 @@ fn impossible_places_and_cards_are_refused() {
         assert!(error.contains(text), "{error}");
     }
     let many = (0..65).fold(Card::new(), |card, i| card.with(&i.to_string(), i));
-    for (card, text) in [(many, "65 fields"), (card(&"x".repeat(513)), "field \"data\" is too long: 513 bytes")] {
+    for (card, text) in
+        [(many, "65 fields"), (card(&"x".repeat(513)), "field \"data\" is too long: 513 bytes")]
+    {
         let error = job.join(&place, &card, &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
