@@ -23,6 +23,7 @@ mod element;
 mod error;
 pub mod frame;
 mod link;
+pub mod rendezvous;
 mod ring;
 pub mod tcp;
 #[cfg(test)]

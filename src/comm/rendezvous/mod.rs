@@ -1,0 +1,143 @@
+//! How the ranks of a job find each other, make sure of each other, and connect.
+//!
+//! 1. Rank 0, the master, listens at an address that all know ([`Place`]). The others call until it answers.
+//! 2. Both ends of every connection prove that they have the job's [`Token`] (`challenge.rs`). Until then a stranger
+//!    gets 256 bytes, a few seconds and one of a few places (`gate.rs`); it is dropped, logged, and the join goes on.
+//! 3. Each rank shows its [`Card`]. Ranks that come twice, count differently or differ in a field are all refused, with
+//!    the same words.
+//! 4. The master sends the addresses of all, and each rank connects to its right neighbour, with the same proof.
+//! 5. When all neighbours are connected the master says go, and every listener closes.
+//!
+//! One thread a rank does it all, without blocking and with one time limit for the whole. Nothing is encrypted.
+
+mod call;
+mod card;
+mod challenge;
+mod channel;
+mod error;
+mod gate;
+mod journal;
+mod master;
+mod place;
+mod rank;
+mod ring;
+mod security;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use card::Card;
+pub use error::{JoinError, Reason};
+pub use place::Place;
+pub use security::{Security, SecurityError};
+pub use token::{Token, TokenError};
+
+use super::communicator::Communicator;
+use super::tcp::{self, TcpLink};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks at the connections.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How long those at the other ends have to read why it ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// From the left and to the right neighbour.
+type Streams = (TcpStream, TcpStream);
+
+/// Limits of a join, and whom to tell.
+#[derive(Clone)]
+pub struct Settings {
+    /// How long the ranks wait for each other.
+    pub timeout: Duration,
+    /// How long connecting the neighbours may take after that.
+    pub ring: Duration,
+    /// How long a connection may take to prove who it is.
+    pub patience: Duration,
+    /// How many connections may be doing so at once; further ones are dropped.
+    pub pending: usize,
+    /// How long ranks that do not belong together wait for those who have not heard it.
+    pub grace: Duration,
+    /// How long a rank calls the master before it says so.
+    pub quiet: Duration,
+    /// Lines a second about dropped connections.
+    pub lines: usize,
+    /// Where lines go.
+    pub log: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for Settings {
+    /// Five minutes for the ranks, 30 s for the ring, 5 s and 64 places for strangers, lines to standard error.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(300),
+            ring: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+            pending: 64,
+            grace: Duration::from_secs(5),
+            quiet: Duration::from_secs(3),
+            lines: 5,
+            log: Arc::new(|line| eprintln!("{line}")),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Settings").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Joins the other ranks, for which it waits up to `options.timeout`.
+///
+/// # Errors
+/// A rank that is missing, does not have the token or has another card, an address that cannot be used. All ranks that
+/// have reached the master report the same.
+pub fn join(
+    place: &Place,
+    card: &Card,
+    security: &Security,
+    options: tcp::Options,
+) -> Result<Communicator, JoinError> {
+    let settings = Settings { timeout: options.timeout, ..Settings::default() };
+    join_with(place, card, security, options, &settings)
+}
+
+/// As [`join`], with limits of your own.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_with(
+    place: &Place,
+    card: &Card,
+    security: &Security,
+    options: tcp::Options,
+    settings: &Settings,
+) -> Result<Communicator, JoinError> {
+    let Place { rank, size, .. } = *place;
+    let fail = |reason| JoinError { rank, size, reason };
+    place.check().and_then(|()| card.check()).map_err(fail)?;
+    if size == 1 {
+        return Ok(Communicator::alone());
+    }
+    let streams = match rank {
+        0 => master::gather(place, card, security, settings),
+        _ => rank::come(place, card, security, settings),
+    };
+    let (left, right) = streams.map_err(fail)?;
+    let link = TcpLink::new(rank, size, left, right, options);
+    let link = link.map_err(|e| fail(Reason::System(format!("the ring's connections fail: {e}"))))?;
+    Communicator::new(rank, size, Box::new(link)).map_err(|e| fail(Reason::Place(e.to_string())))
+}
+
+/// A listener for the left neighbour, on one interface, at a port of the system's choice.
+fn listener(interface: IpAddr, security: &Security) -> Result<(TcpListener, SocketAddr), Reason> {
+    let address = SocketAddr::new(interface, 0);
+    security.allows(address)?;
+    let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|e| Reason::Bind { address, why: e.to_string() })?;
+    Ok((listener, address))
+}

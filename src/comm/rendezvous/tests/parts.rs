@@ -1,0 +1,103 @@
+//! Tokens, where they come from, and cards.
+
+use super::*;
+use std::fs;
+
+#[test]
+fn a_token_is_64_digits_and_never_shows() {
+    let token = Token::from_hex(&format!(" {}\n", TOKEN.to_uppercase())).unwrap();
+    assert_eq!(token.to_hex(), TOKEN);
+    assert_eq!(format!("{:?}", Security { token: Some(token), insecure: false }).matches("0011").count(), 0);
+    assert_ne!(Token::random().unwrap().to_hex(), Token::random().unwrap().to_hex());
+    for (text, why) in
+        [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "no such digit")]
+    {
+        let error = Token::from_hex(text).unwrap_err().to_string();
+        assert!(error.contains(why) && !error.contains("ggbb"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_token_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, format!("{TOKEN}\n")).unwrap();
+    for (mode, good) in
+        [(0o600, true), (0o400, true), (0o644, false), (0o660, false), (0o602, false), (0o700, false)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        match Token::from_file(&path) {
+            Ok(token) => assert!(good && token.to_hex() == TOKEN, "{mode:o}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    !good && error.contains(&format!("{mode:04o}")) && error.contains("chmod 600"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert!(Token::from_file(folder.path()).unwrap_err().to_string().contains("no regular file"));
+    assert!(Token::from_file(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
+}
+
+#[cfg(unix)]
+#[test]
+fn variables_give_the_token_or_name_themselves() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, TOKEN.replace('0', "f")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let path = path.to_str().unwrap();
+    let read = |variables: &[(&str, &str)]| {
+        let get = |name: &str| variables.iter().find(|v| v.0 == name).map(|v| v.1.to_owned());
+        let security = Security::from_variables(get, false).map_err(|e| e.to_string())?;
+        Ok::<_, String>(security.token.map(|token| token.to_hex()))
+    };
+    assert_eq!(read(&[]), Ok(None));
+    assert_eq!(read(&[("SSMV_TOKEN", TOKEN)]), Ok(Some(TOKEN.into())));
+    assert_eq!(read(&[("SSMV_TOKEN_FILE", path)]), Ok(Some(TOKEN.replace('0', "f"))));
+    assert_eq!(read(&[("SSMV_TOKEN_FILE", path), ("SSMV_TOKEN", TOKEN)]), Ok(Some(TOKEN.into())));
+    for variables in [[("SSMV_TOKEN", "secret")], [("SSMV_TOKEN_FILE", "/nowhere")]] {
+        let error = read(&variables).unwrap_err();
+        assert!(error.starts_with(&format!("{}: ", variables[0].0)) && !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn differences_of_many_ranks_stay_short() {
+    let cards: Vec<_> = (0..1000).map(|rank| card(&"x".repeat(rank % 500))).collect();
+    let cards: Vec<_> = cards.iter().enumerate().collect();
+    let text = Card::differences(&cards).unwrap();
+    assert!(text.starts_with("the ranks do not agree: data is \"\" on ranks 0 and 500, \"x\" on"), "{text}");
+    assert!(text.contains("496 more values") && text.len() < 300, "{text}");
+    assert_eq!(Card::differences(&cards[..1]), None);
+    let long = [card(&"y".repeat(400)), card("\u{1b}[31m")];
+    let text = Card::differences(&[(0, &long[0]), (1, &long[1])]).unwrap();
+    assert!(text.len() < 250 && !text.contains('\u{1b}'), "{text}");
+    let many: Vec<_> = (0..30).collect();
+    assert_eq!(super::super::error::ranks_text(&many), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 22 more");
+}
+
+#[test]
+fn a_field_of_the_same_name_takes_the_place_of_the_first() {
+    let card = card("a").with("data", "b");
+    assert_eq!((card.get("data"), card.get("none")), (Some("b"), None));
+    assert_eq!(Card::differences(&[(0, &card), (1, &card)]), None);
+}
+
+#[test]
+fn addresses_for_messages_keep_the_port_apart() {
+    let mut place = Place { port: 7, ..Job::new(1).place(0) };
+    for (master, name) in
+        [("host", "host:7"), ("10.0.0.1", "10.0.0.1:7"), ("::1", "[::1]:7"), ("[::1]", "[::1]:7")]
+    {
+        place.master = master.into();
+        assert_eq!(place.name(), name);
+    }
+    assert!(place::is_loopback("::ffff:127.0.0.1".parse().unwrap()));
+    assert!(!place::is_loopback(Ipv4Addr::new(10, 0, 0, 1).into()));
+}

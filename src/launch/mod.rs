@@ -1,0 +1,3 @@
+//! Starting the ranks of a job, and what a rank learns from whoever started it.
+
+pub mod environment;
