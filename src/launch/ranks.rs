@@ -204,11 +204,7 @@ impl Ranks {
     }
 
     /// Sends the signal that is due, and gives the next one and its time.
-    fn press(
-        &self,
-        due: Option<(Instant, Signal)>,
-        voice: &dyn Voice,
-    ) -> Option<(Instant, Signal)> {
+    fn press(&self, due: Option<(Instant, Signal)>, voice: &dyn Voice) -> Option<(Instant, Signal)> {
         let (_, signal) = due?;
         let name = if signal == Signal::KILL { "SIGKILL" } else { "SIGTERM" };
         voice.warn(&format!("{name} to {}, still running", self.names()));

@@ -15,12 +15,7 @@ const RESUME: &str = "--resume";
 ///
 /// # Errors
 /// A folder that cannot be read or moved.
-pub fn arguments(
-    first: &[OsString],
-    out: &Path,
-    may_move: bool,
-    voice: &dyn Voice,
-) -> Result<Vec<OsString>> {
+pub fn arguments(first: &[OsString], out: &Path, may_move: bool, voice: &dyn Voice) -> Result<Vec<OsString>> {
     if has_checkpoint(out) {
         let mut arguments = without_resume(first);
         arguments.extend([RESUME.into(), out.into()]);
