@@ -10,6 +10,7 @@ pub mod device;
 mod error;
 pub mod eval;
 pub mod kernels;
+pub mod launch;
 pub mod media;
 pub mod model;
 pub mod optim;
