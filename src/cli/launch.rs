@@ -10,7 +10,7 @@ use ssmv_autograd::cuda::{self, Backend};
 
 use super::{Cli, Command, Ui, usage};
 use crate::launch::restart::{has, value_of};
-use crate::launch::{self, Job, Layout, Outputs, Token, Voice};
+use crate::launch::{self, Job, Layout, Outputs, Restarts, Token, Voice};
 use crate::{Error, Result};
 
 /// Ranks on one machine, at most.
@@ -54,9 +54,9 @@ Examples:
   ssmv-raw launch --nproc 8 -- train --preset base --out runs/base
   ssmv-raw launch --nproc auto --max-restarts 3 -- train --preset base --out runs/base
 
-On two machines, with a file `token` of 64 hexadecimal digits on both:
-  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 --master-addr a --master-port 29400 --token-file token -- train
-  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 1 --master-addr a --master-port 29400 --token-file token -- train";
+On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; on b with --node-rank 1:
+  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 --master-addr a --master-port 29400 \\
+    --token-file token -- train --preset base --out runs/base";
 
 /// How many ranks run on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +147,6 @@ fn job(args: &LaunchArgs) -> Result<Job> {
             return Err(Error::Usage(format!("several machines need {option}")));
         }
     }
-    let out = value_of(&args.command, "--out").map(PathBuf::from);
-    if args.max_restarts > 0 && out.is_none() {
-        return Err(Error::Usage(
-            "--max-restarts goes on from a checkpoint: give train its --out DIR on the command line"
-                .to_owned(),
-        ));
-    }
     Ok(Job {
         program: std::env::current_exe()
             .map_err(|e| Error::Failure(format!("cannot find this program's own file: {e}")))?,
@@ -164,9 +157,19 @@ fn job(args: &LaunchArgs) -> Result<Job> {
         token: token(args)?,
         environment: threads(&args.command, layout.local_ranks).into_iter().collect(),
         grace: Duration::from_secs(args.grace),
-        max_restarts: args.max_restarts,
-        out,
+        restarts: restarts(args)?,
     })
+}
+
+fn restarts(args: &LaunchArgs) -> Result<Option<Restarts>> {
+    match (args.max_restarts, value_of(&args.command, "--out")) {
+        (0, _) => Ok(None),
+        (most, Some(out)) => Ok(Some(Restarts { most, out: out.into() })),
+        (_, None) => Err(Error::Usage(
+            "--max-restarts goes on from a checkpoint: give train its --out DIR on the command line"
+                .to_owned(),
+        )),
+    }
 }
 
 /// The token of several machines, from where all of them have it; on one, unless a file is named, a new one.

@@ -1,6 +1,6 @@
 //! What the launcher waits for, as one queue.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
@@ -56,10 +56,7 @@ impl Events {
         let Some(until) = until else {
             return self.queue.recv().ok();
         };
-        match self.queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
     }
 }
 

@@ -33,6 +33,15 @@ impl Layout {
     }
 }
 
+/// How ranks are started again after a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restarts {
+    /// How often, at most.
+    pub most: u32,
+    /// The run folder of the ranks' `--out`, from whose last checkpoint they go on.
+    pub out: PathBuf,
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -52,10 +61,8 @@ pub struct Job {
     pub environment: Vec<(String, OsString)>,
     /// The time that ranks have to end by themselves after one failed.
     pub grace: Duration,
-    /// How often the ranks may be started again after a failure.
-    pub max_restarts: u32,
-    /// The run folder of the ranks' `--out`, from which a restart goes on.
-    pub out: Option<PathBuf>,
+    /// Whether the ranks may be started again after a failure.
+    pub restarts: Option<Restarts>,
 }
 
 impl Job {

@@ -13,7 +13,7 @@ mod relay;
 pub mod restart;
 mod run;
 
-pub use job::{Job, Layout};
+pub use job::{Job, Layout, Restarts};
 pub use meeting::Token;
 pub use parent::watch_parent;
 pub use ranks::Failure;

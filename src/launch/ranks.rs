@@ -193,6 +193,8 @@ impl Ranks {
                 false
             }
         });
+        // Of ranks that ended at the same time, the one that was killed took the others with it.
+        failures.sort_by_key(|failure| failure.status.signal().is_none());
         failures
     }
 

@@ -31,13 +31,13 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
             Outcome::Done => return Ok(()),
             Outcome::Interrupted(signal) => return Err(Error::Interrupted(signal)),
             Outcome::Failed(failure) => {
-                let out = job.out.as_ref().filter(|_| restarts < job.max_restarts && may_restart(&failure));
-                let Some(out) = out else {
+                let more = job.restarts.as_ref().filter(|more| restarts < more.most && may_restart(&failure));
+                let Some(more) = more else {
                     return Err(Error::Rank { message: failure.to_string(), code: failure.exit_code() });
                 };
                 restarts += 1;
-                voice.warn(&format!("{failure}: restart {restarts} of {}", job.max_restarts));
-                arguments = restart::arguments(&job.arguments, out, job.layout.node == 0, voice)?;
+                voice.warn(&format!("{failure}: restart {restarts} of {}", more.most));
+                arguments = restart::arguments(&job.arguments, &more.out, job.layout.node == 0, voice)?;
             }
         }
     }

@@ -4,14 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use ssmv_raw::launch::{Job, restart};
+use ssmv_raw::launch::{Job, Restarts, restart};
 
 use super::shell::{self, Heard, ran};
 
 fn job(ranks: u32, script: &str, restarts: u32, out: &Path) -> Job {
     let mut job = shell::job(ranks, script);
-    job.max_restarts = restarts;
-    job.out = Some(out.to_owned());
+    job.restarts = Some(Restarts { most: restarts, out: out.to_owned() });
     job
 }
 

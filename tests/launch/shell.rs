@@ -18,8 +18,7 @@ pub fn job(ranks: u32, script: &str) -> Job {
         token: None,
         environment: Vec::new(),
         grace: Duration::from_millis(300),
-        max_restarts: 0,
-        out: None,
+        restarts: None,
     }
 }
 

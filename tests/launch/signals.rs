@@ -2,11 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ssmv_raw::launch::{Outputs, run, watch_parent};
+use ssmv_raw::launch::{Outputs, Restarts, run, watch_parent};
 
 use super::shell::{Heard, job};
 
@@ -20,8 +19,8 @@ fn launcher() {
         return;
     };
     let mut job = job(2, script.to_str().unwrap());
-    job.max_restarts = 3;
-    job.out = Some(PathBuf::from("/no/such/run"));
+    // A signal to the launcher ends the job for good.
+    job.restarts = Some(Restarts { most: 3, out: "/no/such/run".into() });
     let result = run(&job, &Outputs::standard(), &Heard::default());
     std::process::exit(result.err().map_or(0, |e| e.exit_code().into()));
 }
