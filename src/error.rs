@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-/// What went wrong, in one line. [`Error::Usage`] ends the program with code 2, every other variant with 1,
-/// [`Error::Interrupted`] with 128 + the signal's number.
+/// What went wrong, in one line. [`Error::Usage`] ends the program with code 2, every other variant with 1, but
+/// [`Error::Interrupted`] with 128 + the signal's number and [`Error::Rank`] with the rank's code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file that cannot be read, written or understood.
@@ -23,6 +23,14 @@ pub enum Error {
     /// A signal asked the program to end; the state was saved.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
+    /// A rank of a launched job that failed.
+    #[error("{message}")]
+    Rank {
+        /// Which rank, and how it ended.
+        message: String,
+        /// The exit code that it passes on.
+        code: u8,
+    },
     /// A tensor operation that was given what it cannot take.
     #[error(transparent)]
     Tensor(#[from] ssmv_autograd::Error),
@@ -45,6 +53,7 @@ impl Error {
         match self {
             Self::Usage(_) => 2,
             Self::Interrupted(signal) => (128 + signal).clamp(1, 255) as u8,
+            Self::Rank { code, .. } => *code,
             _ => 1,
         }
     }

@@ -10,6 +10,7 @@ mod files;
 pub mod info;
 mod inputs;
 pub mod kernels;
+pub mod launch;
 pub mod predict;
 mod progress;
 pub mod selftest;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Train a model, or go on training it
     #[command(after_help = train::after_help())]
     Train(Box<train::TrainArgs>),
+    /// Run a command as several ranks, on this machine or on many, and watch over them
+    #[command(after_help = launch::EXAMPLES)]
+    Launch(launch::LaunchArgs),
     /// Measure a checkpoint's predictions beside the baselines
     #[command(after_help = eval::EXAMPLES)]
     Eval(eval::EvalArgs),
@@ -93,6 +97,10 @@ pub enum Command {
 /// The whole program: reads the arguments, runs the command, and gives the exit code: 0, 2 for wrong usage, 1
 /// for any other failure, 128 + n after signal n.
 pub fn main() -> ExitCode {
+    if let Err(e) = crate::launch::watch_parent() {
+        Ui::new(true).error(&e.to_string());
+        return ExitCode::from(e.exit_code());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage::report(&e),
@@ -114,6 +122,7 @@ pub fn main() -> ExitCode {
 pub fn run(command: &Command, ui: &Ui) -> Result<()> {
     match command {
         Command::Train(args) => train::run(args, ui),
+        Command::Launch(args) => launch::run(args, ui),
         Command::Eval(args) => eval::run(args, ui),
         Command::Predict(args) => predict::run(args, ui),
         Command::Data(command) => data::run(command, ui),

@@ -26,7 +26,7 @@ pub fn report(error: &clap::Error) -> ExitCode {
 }
 
 /// The parser's error without its heading, its usage summary and its line breaks.
-fn one_line(rendered: &str) -> String {
+pub(super) fn one_line(rendered: &str) -> String {
     let lines = rendered.lines().map(str::trim).filter(|line| !line.is_empty());
     let said =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));

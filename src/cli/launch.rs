@@ -1,0 +1,220 @@
+//! `launch`: which job is asked for, from the arguments and the environment; the work is in [`crate::launch`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use ssmv_autograd::cuda::{self, Backend};
+
+use super::{Cli, Command, Ui, usage};
+use crate::launch::restart::{has, value_of};
+use crate::launch::{self, Job, Layout, Outputs, Restarts, Token, Voice};
+use crate::{Error, Result};
+
+/// Ranks on one machine, at most.
+const MOST_RANKS: u32 = 1024;
+
+/// Arguments of `launch`.
+#[derive(Args, Clone, Debug)]
+pub struct LaunchArgs {
+    /// Ranks on this machine; auto: one for each GPU, one without
+    #[arg(long, value_name = "N|auto")]
+    pub nproc: RankCount,
+    /// Machines
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub nnodes: u32,
+    /// Which of the machines this is, from 0
+    #[arg(long, value_name = "R")]
+    pub node_rank: Option<u32>,
+    /// The machine with rank 0, by name or address; with one machine 127.0.0.1
+    #[arg(long, value_name = "A")]
+    pub master_addr: Option<String>,
+    /// Rank 0's port; with one machine one that is free
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub master_port: Option<u16>,
+    /// How often all ranks are started again after a failure, to go on from the last checkpoint in --out
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub max_restarts: u32,
+    /// The time that the other ranks have to end by themselves after one failed, then SIGTERM, then SIGKILL
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86400))]
+    pub grace: u64,
+    /// File with the job's secret, the same on all machines, for its owner's eyes alone (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The command that every rank runs
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Examples for the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  ssmv-raw launch --nproc 8 -- train --preset base --out runs/base
+  ssmv-raw launch --nproc auto --max-restarts 3 -- train --preset base --out runs/base
+
+On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; on b with --node-rank 1:
+  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 --master-addr a --master-port 29400 \\
+    --token-file token -- train --preset base --out runs/base";
+
+/// How many ranks run on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RankCount {
+    /// One for each GPU that the kernels run on, one where there is none.
+    Auto,
+    /// So many.
+    Given(u32),
+}
+
+impl FromStr for RankCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = text.parse().ok().filter(|count| (1..=MOST_RANKS).contains(count));
+        count.map(Self::Given).ok_or_else(|| format!("takes a number from 1 to {MOST_RANKS}, or auto"))
+    }
+}
+
+impl RankCount {
+    fn count(self) -> u32 {
+        match self {
+            Self::Given(count) => count,
+            Self::Auto => {
+                let devices = cuda::devices(Backend::Real).unwrap_or_default();
+                let usable = devices.iter().filter(|device| cuda::is_usable(device)).count();
+                u32::try_from(usable).unwrap_or(MOST_RANKS).clamp(1, MOST_RANKS)
+            }
+        }
+    }
+}
+
+/// Starts the ranks, and ends with the last of them.
+pub fn run(args: &LaunchArgs, ui: &Ui) -> Result<()> {
+    check_command(args)?;
+    launch::run(&job(args)?, &Outputs::standard(), ui)
+}
+
+impl Voice for Ui {
+    fn note(&self, line: &str) {
+        Ui::note(self, line);
+    }
+
+    fn warn(&self, line: &str) {
+        Ui::warn(self, line);
+    }
+}
+
+/// Refuses wrong usage of the ranks' command once, and not once a rank.
+fn check_command(args: &LaunchArgs) -> Result<()> {
+    let program = OsString::from("ssmv-raw");
+    match Cli::try_parse_from([&program].into_iter().chain(&args.command)) {
+        Ok(Cli { command: Command::Launch(_), .. }) => {
+            Err(Error::Usage("launch cannot run behind `launch --`: give the command of one rank".to_owned()))
+        }
+        Ok(Cli { command: Command::Train(_), .. }) => Ok(()),
+        Ok(_) if args.max_restarts > 0 => {
+            Err(Error::Usage("--max-restarts is for train, which can go on from a checkpoint".to_owned()))
+        }
+        Err(e) if e.exit_code() == 2 => {
+            Err(Error::Usage(format!("behind `--`: {}", usage::one_line(&e.render().to_string()))))
+        }
+        // Help is a rank's to print.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The job that the arguments ask for.
+fn job(args: &LaunchArgs) -> Result<Job> {
+    let layout =
+        Layout { local_ranks: args.nproc.count(), nodes: args.nnodes, node: args.node_rank.unwrap_or(0) };
+    if layout.node >= layout.nodes {
+        return Err(Error::Usage(format!(
+            "--node-rank {} with --nnodes {}: machines are counted from 0",
+            layout.node, layout.nodes
+        )));
+    }
+    if layout.nodes > 1 {
+        let missing = [
+            ("--node-rank", args.node_rank.is_none()),
+            ("--master-addr", args.master_addr.is_none()),
+            ("--master-port", args.master_port.is_none()),
+        ];
+        if let Some((option, _)) = missing.iter().find(|(_, missing)| *missing) {
+            return Err(Error::Usage(format!("several machines need {option}")));
+        }
+    }
+    Ok(Job {
+        program: std::env::current_exe()
+            .map_err(|e| Error::Failure(format!("cannot find this program's own file: {e}")))?,
+        arguments: args.command.clone(),
+        layout,
+        address: args.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
+        port: args.master_port,
+        token: token(args)?,
+        environment: threads(&args.command, layout.local_ranks).into_iter().collect(),
+        grace: Duration::from_secs(args.grace),
+        restarts: restarts(args)?,
+    })
+}
+
+fn restarts(args: &LaunchArgs) -> Result<Option<Restarts>> {
+    match (args.max_restarts, value_of(&args.command, "--out")) {
+        (0, _) => Ok(None),
+        (most, Some(out)) => Ok(Some(Restarts { most, out: out.into() })),
+        (_, None) => Err(Error::Usage(
+            "--max-restarts goes on from a checkpoint: give train its --out DIR on the command line"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The token of several machines, from where all of them have it; on one, unless a file is named, a new one.
+fn token(args: &LaunchArgs) -> Result<Option<Token>> {
+    let from_file = |file: PathBuf| match std::fs::File::open(&file) {
+        Ok(_) => Ok(Some(Token::File(file))),
+        Err(e) => Err(Error::file(file, format!("the token cannot be read: {e}"))),
+    };
+    if let Some(file) = &args.token_file {
+        return from_file(file.clone());
+    }
+    if args.nnodes == 1 {
+        return Ok(None);
+    }
+    if let Some(text) = set("SSMV_TOKEN") {
+        let text = text.into_string();
+        let text =
+            text.map_err(|_| Error::Usage("SSMV_TOKEN is no text of 64 hexadecimal digits".to_owned()));
+        return Ok(Some(Token::Text(text?)));
+    }
+    if let Some(file) = set("SSMV_TOKEN_FILE") {
+        return from_file(file.into());
+    }
+    if has(&args.command, "--insecure") {
+        return Ok(Some(Token::None));
+    }
+    Err(Error::Usage(
+        "several machines need one token: make it by `(umask 077; openssl rand -hex 32 > token)`, copy the file to \
+         all of them, and give --token-file token"
+            .to_owned(),
+    ))
+}
+
+/// An environment variable that is set to something.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Ranks share the cores evenly, unless they or the environment say otherwise.
+fn threads(command: &[OsString], ranks: u32) -> Option<(String, OsString)> {
+    const THREADS: &str = "SSMV_THREADS";
+    if has(command, "--threads") || set(THREADS).is_some() {
+        return None;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = (cores / usize::try_from(ranks).unwrap_or(1)).max(1);
+    Some((THREADS.to_owned(), share.to_string().into()))
+}

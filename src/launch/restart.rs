@@ -1,0 +1,105 @@
+//! What ranks are given when they are started again: their run's last checkpoint, or an empty run folder.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Voice;
+use crate::checkpoint::CHECKPOINTS_FOLDER;
+use crate::{Error, Result};
+
+const RESUME: &str = "--resume";
+
+/// The arguments of the next start. With a finished checkpoint in the run folder `out` they go on from it, whatever
+/// the first start went on from. A folder without one is moved aside where `may_move`, as a new run needs it empty.
+///
+/// # Errors
+/// A folder that cannot be read or moved.
+pub fn arguments(first: &[OsString], out: &Path, may_move: bool, voice: &dyn Voice) -> Result<Vec<OsString>> {
+    if has_checkpoint(out) {
+        let mut arguments = without_resume(first);
+        arguments.extend([RESUME.into(), out.into()]);
+        return Ok(arguments);
+    }
+    if may_move && !is_empty(out)? {
+        let aside = set_aside(out)?;
+        voice.note(&format!("no checkpoint yet: {} is now {}", out.display(), aside.display()));
+    }
+    Ok(first.to_vec())
+}
+
+/// The value of the option `name` among arguments, as `--name value` or `--name=value`. As on any command line, the
+/// last one counts.
+pub fn value_of<'a>(arguments: &'a [OsString], name: &str) -> Option<&'a OsStr> {
+    let pairs = arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None]));
+    let values = pairs.filter_map(|(argument, next)| {
+        if argument == name {
+            return next.map(OsString::as_os_str);
+        }
+        inline(argument, name)
+    });
+    values.last()
+}
+
+/// Whether the option `name` is among the arguments, with a value or without.
+pub fn has(arguments: &[OsString], name: &str) -> bool {
+    arguments.iter().any(|argument| argument == name || inline(argument, name).is_some())
+}
+
+/// The value of `--name=value`.
+fn inline<'a>(argument: &'a OsStr, name: &str) -> Option<&'a OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    let value = argument.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    Some(OsStr::from_bytes(value))
+}
+
+/// Without `--resume`, `--resume PATH` and `--resume=PATH`.
+fn without_resume(arguments: &[OsString]) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut rest = arguments.iter().peekable();
+    while let Some(argument) = rest.next() {
+        if argument == RESUME {
+            // Its value is optional: what looks like an option is none.
+            rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-"));
+        } else if inline(argument, RESUME).is_none() {
+            kept.push(argument.clone());
+        }
+    }
+    kept
+}
+
+/// Whether a run folder has a finished checkpoint.
+fn has_checkpoint(run: &Path) -> bool {
+    let is_step = |name: &OsStr| {
+        let step = name.to_str().and_then(|name| name.strip_prefix("step-"));
+        step.is_some_and(|step| !step.is_empty() && step.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let entries = fs::read_dir(run.join(CHECKPOINTS_FOLDER));
+    entries.is_ok_and(|entries| entries.flatten().any(|entry| is_step(&entry.file_name())))
+}
+
+fn is_empty(folder: &Path) -> Result<bool> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Error::file(folder, format!("cannot be read: {e}"))),
+    }
+}
+
+/// Renames `DIR` to the first of `DIR.failed-1`, `DIR.failed-2`, … that does not exist.
+fn set_aside(folder: &Path) -> Result<PathBuf> {
+    // Without the slash that may stand at its end.
+    let plain: PathBuf = folder.components().collect();
+    let mut number = 1_u64;
+    let aside = loop {
+        let mut name = plain.clone().into_os_string();
+        name.push(format!(".failed-{number}"));
+        if fs::symlink_metadata(&name).is_err() {
+            break PathBuf::from(name);
+        }
+        number += 1;
+    };
+    let renamed = fs::rename(&plain, &aside);
+    renamed.map_err(|e| Error::file(folder, format!("cannot be moved to {}: {e}", aside.display())))?;
+    Ok(aside)
+}
