@@ -129,7 +129,7 @@ impl Host {
             let clip = self.max_norm.map_or(1.0, |most| clip_factor(norm, most));
             let numbers = [self.updates as f64, rate, clip / scale];
             let (parameters, moments) = (&mut self.parameters, &mut self.moments);
-            self.optimiser.step(numbers, &self.decaying, parameters, gradients, moments);
+            self.optimiser.step(numbers, &self.decaying, 0..parameters.len(), parameters, gradients, moments);
         }
         self.steps += 1;
         self.loss_scale.update(self.steps, !norm.is_finite()).unwrap();

@@ -27,5 +27,5 @@ pub use host::{HostMemory, host_memory, processor, vector_bits};
 pub use shape::Shape;
 #[doc(hidden)]
 pub use simd::run_wide;
-pub use tape::{Backward, Forward, LeafId, Op, apply, grad_enabled, no_grad};
+pub use tape::{Backward, Forward, LeafId, OnWhole, Op, apply, grad_enabled, no_grad};
 pub use tensor::{Device, Storage, Tensor};

@@ -362,6 +362,9 @@ pub(crate) fn store<T: Element>(dst: &mut [T], values: &[T], add: bool) {
     }
 }
 
+/// Hears of a parameter by its index in the arena.
+pub type OnWhole<'a, E> = dyn FnMut(usize, &mut Gradients) -> Result<(), E> + 'a;
+
 /// How often each parameter is read in the graph behind `root`.
 fn readers(root: &Arc<Node>) -> HashMap<usize, usize> {
     let (mut count, mut seen, mut open) = (HashMap::new(), HashSet::from([root.id]), vec![root]);
@@ -409,7 +412,7 @@ impl Tensor {
 
     /// The same from any tensor, with `cotangent` as the gradient that arrives at it.
     pub fn backward_from(&self, cotangent: Tensor, gradients: &mut Gradients) -> Result<()> {
-        self.backward_heard(cotangent, gradients, None::<&mut dyn FnMut(usize, &mut Gradients) -> Result<()>>)
+        self.backward_heard(cotangent, gradients, None::<&mut OnWhole<Error>>)
     }
 
     /// The same, where `whole` hears of each parameter once all of the pass that adds to its gradient is done (on a device:
@@ -418,7 +421,7 @@ impl Tensor {
         &self,
         cotangent: Tensor,
         gradients: &mut Gradients,
-        mut whole: Option<&mut dyn FnMut(usize, &mut Gradients) -> Result<(), E>>,
+        mut whole: Option<&mut OnWhole<E>>,
     ) -> Result<(), E> {
         if cotangent.shape() != self.shape() || cotangent.dtype() != self.dtype() {
             return Err(Error::Backward(format!("{cotangent:?} sent back through {self:?}")).into());

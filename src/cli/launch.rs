@@ -38,7 +38,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub max_restarts: u32,
     /// The time that the other ranks have to end by themselves after one failed, then SIGTERM, then SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86400))]
     pub grace: u64,
     /// File with the job's secret, the same on all machines, for its owner's eyes alone (mode 0600)
     #[arg(long, value_name = "FILE")]

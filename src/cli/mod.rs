@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod launch;
 pub mod predict;
 mod progress;
+mod ranks;
 pub mod selftest;
 mod table;
 pub mod threads;

@@ -7,7 +7,8 @@ use clap::Args;
 use super::eval::comparison_table;
 use super::progress::clock;
 use super::threads::use_threads;
-use super::{Progress, Table, Ui, files};
+use super::{Progress, Table, Ui, files, ranks};
+use crate::comm::{Communicator, rendezvous::Place};
 use crate::config::{
     CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
     presets, resolve_over,
@@ -29,6 +30,9 @@ pub struct TrainArgs {
     /// is given anew
     #[arg(long, value_name = "PATH", num_args = 0..=1, help_heading = "Run")]
     pub resume: Option<Option<PathBuf>>,
+    /// Join ranks on other machines without a token, where all of the network is trusted
+    #[arg(long, help_heading = "Several ranks")]
+    pub insecure: bool,
     /// Print the resolved configuration as TOML, which --config can read, and stop
     #[arg(long, help_heading = "Run")]
     pub print_config: bool,
@@ -99,35 +103,86 @@ pub struct Plan {
     pub resume: Option<PathBuf>,
 }
 
-/// Trains.
+/// Trains, as one of several ranks where the environment says so.
 pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let mut plan = plan(args)?;
     if args.print_config {
         return ui.print(&plan.config.to_toml()?);
     }
+    let place = ranks::place()?;
+    let of_ranks = take_ranks(&mut plan, place.as_ref());
+    let communicator = match &place {
+        Some(place) => Some(ranks::meet(place, &plan.config, args.insecure)?),
+        None => None,
+    };
+    // Rank 0 speaks for all.
+    let quiet = Ui::new(true);
+    let leads = place.as_ref().is_none_or(|place| place.rank == 0);
+    let ui = if leads { ui } else { &quiet };
+    of_ranks.iter().for_each(|line| ui.note(line));
     let out = match plan.config.out.take() {
         Some(out) => out,
         None => default_run_folder(&plan.config),
     };
-    // A run may only be continued in its own folder; any other must be new.
-    let own = plan.resume.as_deref().and_then(run_folder_of);
-    if own.is_none() || own != out.canonicalize().ok() {
-        check_run_folder(&out)?;
-    }
-    plan.config.out = Some(out);
-    train(&plan, args.json, ui)
+    plan.config.out = Some(out.clone());
+    train(&plan, communicator, ui, leads.then_some(args.json), || {
+        // A run may only be continued in its own folder; any other must be new.
+        let own = plan.resume.as_deref().and_then(run_folder_of);
+        if own.is_none() || own != out.canonicalize().ok() { check_run_folder(&out) } else { Ok(()) }
+    })
 }
 
-/// The work itself.
-fn train(plan: &Plan, json: bool, ui: &Ui) -> Result<()> {
+/// Sets what follows from the number of ranks; lines on what that changes.
+fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
+    let config = &mut plan.config;
+    let (before, now) = (config.ranks, place.map_or(1, |place| place.size));
+    config.ranks = now;
+    if let Some(place) = place
+        && config.threads.is_none()
+    {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        config.threads = Some((cores / place.local_size).max(1));
+    }
+    let (batch, step) = (config.batch_size * config.accumulate, config.sequences_per_step());
+    let mut lines = Vec::new();
+    if plan.resume.is_some() && before != now {
+        let old = batch * before;
+        lines.push(format!(
+            "the run had {before} ranks and goes on with {now}: a step takes {step} sequences instead of {old}, and epochs \
+             and schedule are counted in such steps; --batch-size keeps the old size where that divides"
+        ));
+    } else if now > 1 {
+        lines.push(format!("{now} ranks, each with {batch} of a step's {step} sequences"));
+    }
+    lines
+}
+
+/// The work itself. `json` is how the rank that speaks ends; none for the others.
+fn train(
+    plan: &Plan,
+    communicator: Option<Communicator>,
+    ui: &Ui,
+    json: Option<bool>,
+    check_folder: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     use_threads(plan.config.threads)?;
     let interrupt = Interrupt::install()?;
+    let mut communicator = communicator;
+    if let (true, Err(error)) = (json.is_some(), check_folder()) {
+        if let Some(communicator) = &mut communicator {
+            communicator.abandon(&error.to_string());
+        }
+        return Err(error);
+    }
     let mut screen = Screen { ui, progress: ui.progress(plan.config.total_steps()) };
-    let result = train::run(&plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
+    let result =
+        train::run_among(communicator, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
     screen.progress.finish();
     let summary = result?;
-    if json {
-        return ui.json(&summary);
+    match json {
+        None => return Ok(()),
+        Some(true) => return ui.json(&summary),
+        Some(false) => {}
     }
     ui.note(&told(&plan.config.preset, &summary));
     ui.table(&comparison_table(&summary.evaluation.next))?;

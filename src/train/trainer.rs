@@ -237,7 +237,7 @@ impl Trainer {
         let zero = self.sharing.as_ref().filter(|sharing| sharing.ranks.zero);
         let parts = match zero {
             Some(Sharing { ranks, buckets, .. }) => ranks.shares(buckets),
-            None => vec![0..parameters.len()],
+            None => Vec::from([0..parameters.len()]),
         };
         for part in parts {
             self.optimiser.step(numbers, &self.decaying, part, parameters, gradients, &mut self.moments);

@@ -6,6 +6,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
+/// How a host answers a challenge.
+type Answer<'a> = dyn Fn(&[u8; 32], &[u8; PROOF]) -> [u8; PROOF] + 'a;
+
 /// Runs rank 0 of two, then `stranger`, then rank 1, and checks that the join succeeds; returns what was logged.
 fn among(job: &Job, stranger: impl FnOnce()) -> String {
     thread::scope(|scope| {
@@ -106,7 +109,7 @@ fn a_proof_serves_only_its_side_its_greeting_and_its_connection() {
     let job = Job::new(2);
     let token = Token::from_hex(TOKEN).unwrap();
     let log = among(&job, || {
-        let attempt = |hello: Hello, proof: &dyn Fn(&[u8; 32], &[u8; PROOF]) -> [u8; PROOF]| {
+        let attempt = |hello: Hello, proof: &Answer| {
             let mut stream = connect(&job);
             stream.write_all(&hello.encode()).unwrap();
             let mut answer = [0; ANSWER];

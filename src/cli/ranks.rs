@@ -1,0 +1,133 @@
+//! One rank of several: how a command finds the others, and what all of them must have alike.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::comm::rendezvous::{Card, Place, Security, join};
+use crate::comm::{Communicator, tcp};
+use crate::config::TrainConfig;
+use crate::data::DataSource;
+use crate::launch::environment;
+use crate::{Error, Result};
+
+/// Keys of the configuration in which ranks may differ.
+const OWN: [&str; 3] = ["out", "threads", "data"];
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
+
+/// This process's place among several ranks; none where it is alone.
+///
+/// # Errors
+/// [`Error::Usage`] for variables that contradict each other.
+pub fn place() -> Result<Option<Place>> {
+    let place = environment::place().map_err(|e| Error::Usage(e.to_string()))?;
+    Ok(place.filter(|place| place.size > 1))
+}
+
+/// Joins the other ranks, which must run the same program with the same configuration on the same data.
+///
+/// # Errors
+/// Ranks that do not come, are not trusted, or differ: the error names the field.
+pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Communicator> {
+    let security = Security::from_environment(insecure).map_err(|e| Error::Usage(e.to_string()))?;
+    let timeout = Duration::from_secs_f64(config.comm_timeout);
+    let options = tcp::Options { timeout, ..tcp::Options::default() };
+    join(place, &card(config), &security, options).map_err(|e| Error::Failure(e.to_string()))
+}
+
+/// What all ranks must have alike.
+fn card(config: &TrainConfig) -> Card {
+    let mut card = Card::new().with("version", env!("CARGO_PKG_VERSION")).with("binary", binary());
+    let keys = toml::Table::try_from(config).unwrap_or_default();
+    for (key, value) in keys.iter().filter(|(key, _)| !OWN.contains(&key.as_str())) {
+        card = card.with(key, value);
+    }
+    card.with("data", data(config))
+}
+
+/// A digest of this program.
+fn binary() -> String {
+    let digest = std::env::current_exe().and_then(|path| digest(&path));
+    digest.unwrap_or_else(|e| format!("unreadable: {e}"))
+}
+
+/// What the data is, whatever path leads to it. A file that cannot be read is told to all ranks, so that none waits.
+fn data(config: &TrainConfig) -> String {
+    let files = match DataSource::from_name(&config.data, config.layout) {
+        Ok(DataSource::Digits) => return "digits".into(),
+        Ok(DataSource::Npy { path, .. }) => vec![path],
+        Ok(DataSource::Dir(folder)) => match contents(&folder) {
+            Ok(files) => files,
+            Err(e) => return format!("{}: unreadable: {e}", folder.display()),
+        },
+        Err(e) => return e.to_string(),
+    };
+    let digests = files.iter().map(|path| {
+        let found = digest(path).unwrap_or_else(|e| format!("unreadable: {e}"));
+        format!("{} {found}", path.file_name().unwrap_or_default().display())
+    });
+    digests.collect::<Vec<_>>().join(", ")
+}
+
+/// The files of MNIST in a folder, by name.
+fn contents(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() && path.to_string_lossy().contains("ubyte") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Bytes and CRC-32C of a file.
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut bytes, mut crc, mut chunk) = (0u64, 0, vec![0; CHUNK]);
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(format!("{bytes} bytes {crc:08x}"));
+        }
+        bytes += read as u64;
+        crc = crc32c::crc32c_append(crc, &chunk[..read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_tells_what_must_be_alike_and_nothing_else() {
+        let config = TrainConfig::preset("nano").unwrap();
+        let card = super::card(&config);
+        assert_eq!(card.get("data"), Some("digits"));
+        assert_eq!(card.get("batch-size"), Some(config.batch_size.to_string().as_str()));
+        assert!(card.get("binary").is_some_and(|binary| binary.contains(" bytes ")));
+        let other = TrainConfig { out: Some("elsewhere".into()), threads: Some(3), ..config.clone() };
+        assert_eq!(super::card(&other), card);
+        assert_ne!(super::card(&TrainConfig { seed: 9, ..config }), card);
+    }
+
+    #[test]
+    fn data_is_known_by_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name).join("x.npy"));
+        for (path, text) in [(&a, "123456789"), (&b, "123456789")] {
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let of = |path: &Path| {
+            data(&TrainConfig { data: path.display().to_string(), ..TrainConfig::preset("nano").unwrap() })
+        };
+        assert_eq!(of(&a), "x.npy 9 bytes e3069283");
+        assert_eq!(of(&a), of(&b));
+        assert!(of(&folder.path().join("none.npy")).contains("none.npy"));
+    }
+}
