@@ -36,7 +36,7 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
                     return Err(Error::Rank { message: failure.to_string(), code: failure.exit_code() });
                 };
                 restarts += 1;
-                voice.warn(&format!("{failure}: restart {restarts} of {}", more.most));
+                voice.warn(&format!("restart {restarts} of {}", more.most));
                 arguments = restart::arguments(&job.arguments, &more.out, job.layout.node == 0, voice)?;
             }
         }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use ssmv_raw::Result;
 use ssmv_raw::launch::{Job, Layout, Outputs, Voice, run};
 
+/// Runs for twenty seconds, ready for signals: ranks of a test that fails end as well.
+pub const LONG: &str = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done";
+
 /// A job of `ranks` ranks on this machine, each of which runs `script`.
 pub fn job(ranks: u32, script: &str) -> Job {
     Job {

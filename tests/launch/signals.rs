@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ssmv_raw::launch::{Outputs, Restarts, run, watch_parent};
 
-use super::shell::{Heard, job};
+use super::shell::{Heard, LONG, job};
 
 const SCRIPT: &str = "SSMV_TEST_LAUNCH_SCRIPT";
 const RANK: &str = "SSMV_TEST_LAUNCH_RANK";
@@ -100,7 +100,7 @@ fn ranks_get_a_signal_once_and_the_launcher_ends_with_it() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         // Ranks save for a while, and are not hurried by the first that is done.
         let script = format!(
-            "n=0; trap 'n=$((n+1))' INT TERM; echo ready; while [ $n = 0 ]; do sleep 0.02; done; \
+            "n=0; trap 'n=$((n+1)); i=1000' INT TERM; echo ready; {LONG}; \
              sleep 0.$((RANK * 8 + 1)); echo signals: $n; exit {code}"
         );
         let (launcher, _) = Launcher::start(&script);
@@ -113,8 +113,8 @@ fn ranks_get_a_signal_once_and_the_launcher_ends_with_it() {
 
 #[test]
 fn a_second_signal_is_passed_on() {
-    let script = "trap 'trap \"exit 143\" TERM; echo first' INT; echo ready; while :; do sleep 0.02; done";
-    let (mut launcher, _) = Launcher::start(script);
+    let script = format!("trap 'trap \"exit 143\" TERM; echo first' INT; echo ready; {LONG}");
+    let (mut launcher, _) = Launcher::start(&script);
     launcher.signal("INT");
     assert_eq!(launcher.lines("first", 2).len(), 2);
     launcher.signal("TERM");
@@ -124,8 +124,8 @@ fn a_second_signal_is_passed_on() {
 
 #[test]
 fn a_rank_that_ignores_two_signals_is_killed() {
-    let script = "trap '' TERM; trap 'echo first' INT; echo ready; while :; do sleep 0.02; done";
-    let (mut launcher, _) = Launcher::start(script);
+    let script = format!("trap '' TERM; trap 'echo first' INT; echo ready; {LONG}");
+    let (mut launcher, _) = Launcher::start(&script);
     launcher.signal("INT");
     assert_eq!(launcher.lines("first", 2).len(), 2);
     launcher.signal("TERM");

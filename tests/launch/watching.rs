@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ssmv_raw::launch::{Layout, Token};
 
-use super::shell::{job, ran};
+use super::shell::{LONG, job, ran};
 
 #[test]
 fn ranks_learn_their_place_from_the_environment() {
@@ -64,9 +64,8 @@ fn the_first_failure_decides() {
 
 #[test]
 fn ranks_that_do_not_end_get_sigterm_after_the_grace() {
-    let script =
-        "if [ $RANK = 2 ]; then exit 5; fi; trap 'echo asked; exit 1' TERM; while :; do sleep 0.02; done";
-    let ran = ran(&job(3, script));
+    let script = format!("if [ $RANK = 2 ]; then exit 5; fi; trap 'echo asked; exit 1' TERM; {LONG}");
+    let ran = ran(&job(3, &script));
     assert_eq!(ran.failed().0, 5);
     assert_eq!(ran.lines(), ["[rank 0] asked", "[rank 1] asked"]);
     assert!(ran.said("SIGTERM to ranks 0, 1") && !ran.said("SIGKILL"), "{:?}", ran.said);
@@ -75,8 +74,8 @@ fn ranks_that_do_not_end_get_sigterm_after_the_grace() {
 
 #[test]
 fn a_rank_that_ignores_sigterm_is_killed() {
-    let script = "if [ $RANK = 0 ]; then exit 3; fi; trap '' TERM; while :; do sleep 0.1; done";
-    let ran = ran(&job(2, script));
+    let script = format!("if [ $RANK = 0 ]; then exit 3; fi; trap '' TERM; {LONG}");
+    let ran = ran(&job(2, &script));
     assert_eq!(ran.failed(), (3, "rank 0 ended with exit code 3".to_owned()));
     assert!(ran.said("SIGKILL to rank 1"), "{:?}", ran.said);
     assert!(ran.took >= Duration::from_secs(5) && ran.took < Duration::from_secs(9), "{:?}", ran.took);
