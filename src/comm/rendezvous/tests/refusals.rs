@@ -53,12 +53,14 @@ fn a_rank_that_comes_twice_is_named_by_all() {
 fn missing_ranks_are_named_by_all_who_came() {
     let mut job = Job::new(4);
     job.settings.timeout = Duration::from_millis(600);
+    job.settings.quiet = Duration::from_millis(300);
     let mut ranks = job.ranks();
     ranks.remove(3);
     ranks.remove(1);
     for error in errors(job.run(ranks)) {
         assert!(error.contains("ranks 1 and 3 are missing after 0.6 s"), "{error}");
     }
+    assert_eq!(job.said(), "rank 0 waits for ranks 1 and 3");
 }
 
 #[test]
