@@ -1,5 +1,7 @@
 //! Joins that must fail, and what the ranks say.
 
+use super::super::challenge::Purpose;
+use super::super::gate::Gate;
 use super::*;
 use std::time::Instant;
 
@@ -93,18 +95,18 @@ fn without_a_token_other_addresses_are_refused_at_once() {
     let job = Job::new(2);
     for rank in [0, 1] {
         // An address for documentation: nobody has it.
-        let place = Place { master: "192.0.2.1".into(), ..job.place(rank) };
+        let place = Place { master: "203.0.113.77".into(), ..job.place(rank) };
         let start = Instant::now();
         let error = job.join(&place, &card("a"), &Security::default()).unwrap_err().to_string();
-        for part in ["192.0.2.1", "no token", "SSMV_TOKEN", "--insecure"] {
+        for part in ["203.0.113.77", "no token", "SSMV_TOKEN", "--insecure"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(start.elapsed() < Duration::from_secs(1));
     }
     let security = Security { token: None, insecure: true };
-    let place = Place { master: "192.0.2.1".into(), ..job.place(0) };
+    let place = Place { master: "203.0.113.77".into(), ..job.place(0) };
     let error = job.join(&place, &card("a"), &security).unwrap_err().to_string();
-    assert!(error.contains("192.0.2.1") && error.contains("not this machine's"), "{error}");
+    assert!(error.contains("203.0.113.77") && error.contains("not this machine's"), "{error}");
 }
 
 #[test]
@@ -153,4 +155,20 @@ fn impossible_places_and_cards_are_refused() {
         let error = job.join(&place, &card, &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_master_that_dies_is_named() {
+    let job = Job::new(2);
+    let listener = TcpListener::bind(job.address()).unwrap();
+    let token = Token::from_hex(TOKEN).unwrap();
+    let mut gate = Gate::new(listener, Purpose::Join, 0, token, &job.settings).unwrap();
+    thread::scope(|scope| {
+        let rank = scope.spawn(|| job.join(&job.place(1), &card("a"), &trusted()));
+        while gate.poll().is_empty() {
+            thread::sleep(LOOK);
+        }
+        let error = rank.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains(&format!("the master at 127.0.0.1:{}, is gone", job.port)), "{error}");
+    });
 }
