@@ -34,7 +34,6 @@ fn another_number_of_ranks_is_refused_by_all() {
         for (rank, size) in ranks.iter_mut().zip(sizes) {
             (rank.0.size, rank.0.local_size) = (size, size);
         }
-        // The master's own place must be possible.
         for error in errors(job.run(ranks)) {
             assert!(error.ends_with(text), "{error}");
         }
