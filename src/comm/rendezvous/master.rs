@@ -97,7 +97,7 @@ impl Hall<'_> {
         loop {
             self.listen()?;
             let connected = ring.poll()?;
-            let late = self.ranks(|guest| !guest.connected);
+            let late: Vec<_> = self.guests.iter().filter(|g| !g.connected).map(|g| g.rank).collect();
             if connected && late.is_empty() {
                 break;
             }
@@ -112,6 +112,7 @@ impl Hall<'_> {
 
     /// Waits until all ranks are here and agree.
     fn assemble(&mut self, door: &mut Gate) -> Result<(), Reason> {
+        let mut said = false;
         loop {
             for entrant in door.poll() {
                 let channel = Channel::new(entrant.stream, TO_MASTER);
@@ -133,13 +134,22 @@ impl Hall<'_> {
                 }
             }
             let waited = self.since.elapsed();
+            if waited >= self.settings.quiet && !said {
+                (self.settings.log)(&format!("rank 0 waits for {}", ranks_text(&self.missing())));
+                said = true;
+            }
             if waited >= self.settings.timeout {
-                let late = |rank: &usize| !self.guests.iter().any(|g| g.rank == *rank && g.card.is_some());
-                let ranks = (1..self.place.size).filter(late).collect();
-                return Err(self.complaint().map_or(Reason::Missing { ranks, waited }, Reason::Refused));
+                let missing = Reason::Missing { ranks: self.missing(), waited };
+                return Err(self.complaint().map_or(missing, Reason::Refused));
             }
             thread::sleep(LOOK);
         }
+    }
+
+    /// The ranks that have not shown their card.
+    fn missing(&self) -> Vec<usize> {
+        let here: BTreeSet<_> = self.guests.iter().filter(|g| g.card.is_some()).map(|g| g.rank).collect();
+        (1..self.place.size).filter(|rank| !here.contains(rank)).collect()
     }
 
     /// Takes what the guests say; whether there was anything.
@@ -192,10 +202,6 @@ impl Hall<'_> {
         let others = self.guests.iter().filter_map(|guest| Some((guest.rank, guest.card.as_ref()?.1)));
         let all: BTreeMap<_, _> = others.chain([(0, own)]).collect();
         all.into_values().collect()
-    }
-
-    fn ranks(&self, which: impl Fn(&Guest) -> bool) -> Vec<usize> {
-        self.guests.iter().filter(|guest| which(guest)).map(|guest| guest.rank).collect()
     }
 
     fn tell(&mut self, message: &Message) -> Result<(), Reason> {

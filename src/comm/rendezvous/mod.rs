@@ -61,7 +61,7 @@ pub struct Settings {
     pub pending: usize,
     /// How long ranks that do not belong together wait for those who have not heard it.
     pub grace: Duration,
-    /// How long a rank calls the master before it says so.
+    /// How long a rank waits for the master, or the master for ranks, before it says so.
     pub quiet: Duration,
     /// Lines a second about dropped connections.
     pub lines: usize,

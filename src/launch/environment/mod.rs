@@ -38,9 +38,10 @@ pub fn place() -> Result<Option<Place>, EnvironmentError> {
 /// As [`place`].
 pub fn place_in(get: impl Fn(&str) -> Option<String>) -> Result<Option<Place>, EnvironmentError> {
     let variables = Variables::new(&get);
-    let torch = variables.has("RANK") && variables.has("WORLD_SIZE");
+    let ours = variables.has("SSMV_LAUNCHER_PID");
+    let torch = ours || variables.has("RANK") && variables.has("WORLD_SIZE");
     let place = if torch {
-        torchrun(&variables)?
+        torchrun(&variables, ours)?
     } else if variables.has("OMPI_COMM_WORLD_RANK") {
         mpi(&variables, &OPEN_MPI)?
     } else if variables.has("PMI_RANK") && variables.has("MPI_LOCALRANKID") {
@@ -107,8 +108,7 @@ impl Numbers {
     }
 }
 
-fn torchrun(variables: &Variables) -> Result<Option<Place>, EnvironmentError> {
-    let ours = variables.has("SSMV_LAUNCHER_PID");
+fn torchrun(variables: &Variables, ours: bool) -> Result<Option<Place>, EnvironmentError> {
     if !ours && variables.number("WORLD_SIZE")? == 1 && variables.number("RANK")? == 0 {
         return Ok(None);
     }
@@ -160,7 +160,7 @@ fn check_lone(variables: &Variables, place: Option<&Place>) -> Result<(), Enviro
                 let why = format!("whoever started this process says {expected}");
                 return Err(variables.contradict(lone, None, &why));
             }
-            None if value != usize::from(!is_rank) => {
+            None if is_rank || value != 1 => {
                 return Err(variables.missing(other, &format!("as {lone} is {value}")));
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! Tokens, where they come from, and cards.
 
+use super::super::challenge::{Hello, PROOF, Purpose, Side};
 use super::*;
 use std::fs;
 
@@ -100,4 +101,35 @@ fn addresses_for_messages_keep_the_port_apart() {
     }
     assert!(place::is_loopback("::ffff:127.0.0.1".parse().unwrap()));
     assert!(!place::is_loopback(Ipv4Addr::new(10, 0, 0, 1).into()));
+}
+
+#[test]
+fn a_code_covers_the_whole_greeting_both_nonces_and_the_side() {
+    let (token, host) = (Token::from_hex(TOKEN).unwrap(), [9; 32]);
+    let hello = Hello { purpose: Purpose::Ring, from: 1, to: 2, size: 3, nonce: [7; 32] };
+    assert_eq!(Hello::decode(&hello.encode()), Some(hello));
+    let proof = hello.prove(&token, Side::Caller, &host);
+    assert!(hello.verify(&token, Side::Caller, &host, &proof));
+    assert!(!hello.verify(&token, Side::Host, &host, &proof));
+    assert!(!hello.verify(&token, Side::Caller, &[8; 32], &proof));
+    assert!(!hello.verify(&Token::none(), Side::Caller, &host, &proof));
+    for other in [
+        Hello { purpose: Purpose::Join, ..hello },
+        Hello { from: 2, ..hello },
+        Hello { to: 1, ..hello },
+        Hello { size: 4, ..hello },
+        Hello { nonce: [6; 32], ..hello },
+    ] {
+        assert!(!other.verify(&token, Side::Caller, &host, &proof), "{other:?}");
+    }
+    for bit in 0..8 * PROOF {
+        let mut wrong = proof;
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        assert!(!hello.verify(&token, Side::Caller, &host, &wrong), "{bit}");
+    }
+    for at in 0..9 {
+        let mut wrong = hello.encode();
+        wrong[at] ^= 0x80;
+        assert_eq!(Hello::decode(&wrong), None, "{at}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Joins that must fail, and what the ranks say.
 
+use super::super::challenge::Purpose;
+use super::super::gate::Gate;
 use super::*;
 use std::time::Instant;
 
@@ -32,7 +34,6 @@ fn another_number_of_ranks_is_refused_by_all() {
         for (rank, size) in ranks.iter_mut().zip(sizes) {
             (rank.0.size, rank.0.local_size) = (size, size);
         }
-        // The master's own place must be possible.
         for error in errors(job.run(ranks)) {
             assert!(error.ends_with(text), "{error}");
         }
@@ -53,12 +54,14 @@ fn a_rank_that_comes_twice_is_named_by_all() {
 fn missing_ranks_are_named_by_all_who_came() {
     let mut job = Job::new(4);
     job.settings.timeout = Duration::from_millis(600);
+    job.settings.quiet = Duration::from_millis(300);
     let mut ranks = job.ranks();
     ranks.remove(3);
     ranks.remove(1);
     for error in errors(job.run(ranks)) {
         assert!(error.contains("ranks 1 and 3 are missing after 0.6 s"), "{error}");
     }
+    assert_eq!(job.said(), "rank 0 waits for ranks 1 and 3");
 }
 
 #[test]
@@ -91,18 +94,18 @@ fn without_a_token_other_addresses_are_refused_at_once() {
     let job = Job::new(2);
     for rank in [0, 1] {
         // An address for documentation: nobody has it.
-        let place = Place { master: "192.0.2.1".into(), ..job.place(rank) };
+        let place = Place { master: "203.0.113.77".into(), ..job.place(rank) };
         let start = Instant::now();
         let error = job.join(&place, &card("a"), &Security::default()).unwrap_err().to_string();
-        for part in ["192.0.2.1", "no token", "SSMV_TOKEN", "--insecure"] {
+        for part in ["203.0.113.77", "no token", "SSMV_TOKEN", "--insecure"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(start.elapsed() < Duration::from_secs(1));
     }
     let security = Security { token: None, insecure: true };
-    let place = Place { master: "192.0.2.1".into(), ..job.place(0) };
+    let place = Place { master: "203.0.113.77".into(), ..job.place(0) };
     let error = job.join(&place, &card("a"), &security).unwrap_err().to_string();
-    assert!(error.contains("192.0.2.1") && error.contains("not this machine's"), "{error}");
+    assert!(error.contains("203.0.113.77") && error.contains("not this machine's"), "{error}");
 }
 
 #[test]
@@ -151,4 +154,20 @@ fn impossible_places_and_cards_are_refused() {
         let error = job.join(&place, &card, &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_master_that_dies_is_named() {
+    let job = Job::new(2);
+    let listener = TcpListener::bind(job.address()).unwrap();
+    let token = Token::from_hex(TOKEN).unwrap();
+    let mut gate = Gate::new(listener, Purpose::Join, 0, token, &job.settings).unwrap();
+    thread::scope(|scope| {
+        let rank = scope.spawn(|| job.join(&job.place(1), &card("a"), &trusted()));
+        while gate.poll().is_empty() {
+            thread::sleep(LOOK);
+        }
+        let error = rank.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains(&format!("the master at 127.0.0.1:{}, is gone", job.port)), "{error}");
+    });
 }

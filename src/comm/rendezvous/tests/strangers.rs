@@ -1,13 +1,11 @@
 //! Connections of others while the ranks join, and hosts that are no ranks.
 
-use super::super::challenge::{ANSWER, HELLO, Hello, Nonce, PROOF, Purpose, Side};
+use super::super::challenge::{HELLO, Hello, PROOF, Purpose, Side};
+use super::super::channel::{Channel, Message, TO_RANK};
 use super::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
-
-/// How a host answers a challenge.
-type Answer<'a> = dyn Fn(&[u8; 32], &[u8; PROOF]) -> [u8; PROOF] + 'a;
 
 /// Runs rank 0 of two, then `stranger`, then rank 1, and checks that the join succeeds; returns what was logged.
 fn among(job: &Job, stranger: impl FnOnce()) -> String {
@@ -78,20 +76,22 @@ fn the_silent_and_the_slow_lose_their_place_and_block_nobody() {
 
 #[test]
 fn a_thousand_strangers_do_not_stop_the_ranks_or_fill_the_log() {
-    let job = Job::new(2);
+    let mut job = Job::new(2);
+    job.settings.quiet = Duration::from_secs(60);
     let start = Instant::now();
     let (mut flooded, mut staying) = (start, Vec::new());
     let log = among(&job, || {
-        // The system makes some of them wait, so they come from several threads.
-        let connect = || {
-            let come = (0..125).map(|i| (i, TcpStream::connect(job.address()).unwrap()));
+        for i in 0..1000 {
+            let stream = TcpStream::connect(job.address()).unwrap();
             // Half of them stay until the end.
-            come.filter_map(|(i, stream)| (i % 2 == 0).then_some(stream)).collect::<Vec<_>>()
-        };
-        staying = thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(connect)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-        });
+            if i % 2 == 0 {
+                staying.push(stream);
+            }
+            // The system makes those wait whom it has no room for.
+            if i % 50 == 0 {
+                thread::sleep(2 * LOOK);
+            }
+        }
         flooded = Instant::now();
     });
     assert!(flooded.elapsed() < Duration::from_secs(4), "{:?}", flooded.elapsed());
@@ -108,30 +108,28 @@ fn a_thousand_strangers_do_not_stop_the_ranks_or_fill_the_log() {
 fn a_proof_serves_only_its_side_its_greeting_and_its_connection() {
     let job = Job::new(2);
     let token = Token::from_hex(TOKEN).unwrap();
+    let mut earlier = [0; 32];
     let log = among(&job, || {
-        let attempt = |hello: Hello, proof: &Answer| {
-            let mut stream = connect(&job);
-            stream.write_all(&hello.encode()).unwrap();
-            let mut answer = [0; ANSWER];
-            stream.read_exact(&mut answer).unwrap();
-            let (nonce, host) = (answer[..32].try_into().unwrap(), answer[32..].try_into().unwrap());
-            stream.write_all(&proof(&nonce, &host)).unwrap();
-            (nonce, read_all(&mut stream))
-        };
-        // The host's own proof, sent back.
-        let (earlier, welcome) = attempt(hello(2), &|_, host| *host);
-        assert_eq!(welcome, 0);
-        // One for an earlier connection, for another number of ranks, of another token.
-        for (said, nonce, token) in [
-            (hello(2), Some(earlier), token.clone()),
-            (hello(3), None, token.clone()),
-            (Hello { from: 0, ..hello(2) }, None, token.clone()),
-            (Hello { purpose: Purpose::Ring, ..hello(2) }, None, token.clone()),
-            (hello(2), None, Token::random().unwrap()),
+        // The host's own proof sent back; then proofs for another greeting, of another token, for the connection before.
+        for (said, of) in [
+            (None, token.clone()),
+            (Some(hello(3)), token.clone()),
+            (Some(Hello { from: 0, ..hello(2) }), token.clone()),
+            (Some(Hello { purpose: Purpose::Ring, ..hello(2) }), token.clone()),
+            (Some(hello(2)), Token::random().unwrap()),
+            (Some(hello(2)), token.clone()),
         ] {
-            let made =
-                |fresh: &Nonce, _: &[u8; PROOF]| said.prove(&token, Side::Caller, &nonce.unwrap_or(*fresh));
-            assert_eq!(attempt(hello(2), &made).1, 0);
+            let mut stream = connect(&job);
+            stream.write_all(&hello(2).encode()).unwrap();
+            let (mut nonce, mut host) = ([0; 32], [0; PROOF]);
+            stream.read_exact(&mut nonce).unwrap();
+            stream.read_exact(&mut host).unwrap();
+            assert!(hello(2).verify(&token, Side::Host, &nonce, &host));
+            let over = if said == Some(hello(2)) && of.to_hex() == TOKEN { earlier } else { nonce };
+            let proof = said.map_or(host, |said| said.prove(&of, Side::Caller, &over));
+            stream.write_all(&proof).unwrap();
+            assert_eq!(read_all(&mut stream), 0);
+            earlier = nonce;
         }
     });
     assert!(log.contains("it says that it is rank 1 and does not have the token"), "{log}");
@@ -162,7 +160,7 @@ fn a_rank_that_dies_while_the_ranks_meet_ends_the_join() {
         let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
         let other = scope.spawn(|| job.join(&job.place(2), &card("a"), &trusted()));
         // Rank 1 proves who it is and goes.
-        drop(super::super::rank::reach(&job.place(1), &trusted(), &job.settings).unwrap());
+        drop(rank::reach(&job.place(1), &trusted(), &job.settings).unwrap());
         for thread in [master, other] {
             let error = thread.join().unwrap().unwrap_err().to_string();
             assert!(error.contains("rank 1 left while the ranks met"), "{error}");
@@ -181,10 +179,68 @@ fn messages_that_are_too_long_or_none_end_the_join() {
         let job = Job::new(2);
         thread::scope(|scope| {
             let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
-            let mut stream = super::super::rank::reach(&job.place(1), &trusted(), &job.settings).unwrap();
+            let mut stream = rank::reach(&job.place(1), &trusted(), &job.settings).unwrap();
             stream.write_all(said).unwrap();
             let error = master.join().unwrap().unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         });
     }
+}
+
+/// Rank 1 as far as the addresses of all, with its own at a port where nobody listens.
+fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
+    let stream = rank::reach(&job.place(1), &trusted(), &job.settings).unwrap();
+    let mut channel = Channel::new(stream, TO_RANK);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    channel.send(&Message::Here { card: card("a"), address }).unwrap();
+    loop {
+        match channel.poll().unwrap() {
+            Some(Message::Table(addresses)) => return (channel, addresses),
+            Some(other) => panic!("{other:?}"),
+            None => thread::sleep(LOOK),
+        }
+    }
+}
+
+#[test]
+fn strangers_in_the_ring_are_dropped_as_well() {
+    let job = Job::new(2);
+    thread::scope(|scope| {
+        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
+        let (channel, addresses) = arrive(&job);
+        for (hello, token) in [
+            (hello(2), Token::from_hex(TOKEN).unwrap()),
+            (Hello { purpose: Purpose::Ring, ..hello(2) }, Token::random().unwrap()),
+        ] {
+            let mut stream = TcpStream::connect(addresses[0]).unwrap();
+            stream.write_all(&hello.encode()).unwrap();
+            let mut nonce = [0; 32];
+            if stream.read_exact(&mut nonce).is_ok() {
+                let mut host = [0; PROOF];
+                stream.read_exact(&mut host).unwrap();
+                stream.write_all(&hello.prove(&token, Side::Caller, &nonce)).unwrap();
+            }
+            assert_eq!(read_all(&mut stream), 0);
+        }
+        drop(channel);
+        let error = master.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("rank 1 left while the ranks met"), "{error}");
+    });
+    for why in ["rank 1 did not mean to come here", "it says that it is rank 1 and does not have the token"] {
+        assert!(job.said().contains(why), "{}", job.said());
+    }
+}
+
+#[test]
+fn a_neighbour_that_cannot_be_reached_is_named_by_all() {
+    let mut job = Job::new(2);
+    job.settings.ring = Duration::from_millis(300);
+    thread::scope(|scope| {
+        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
+        let (mut channel, addresses) = arrive(&job);
+        let error = master.join().unwrap().unwrap_err().reason.to_string();
+        let expected = format!("rank 1 at {} cannot be reached for 0.3 s: ", addresses[1]);
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(channel.poll().unwrap(), Some(Message::Refused(error)));
+    });
 }
