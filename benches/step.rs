@@ -47,7 +47,7 @@ fn main() {
         drop(loss);
         let backward = start.elapsed().as_secs_f64();
         let (g, p) = (gradients.values_mut().expect("f32"), model.arena.values_mut::<f32>().expect("free"));
-        AdamW::default().step([step as f64, 2e-4, 1.0], &[], p, g, &mut moments);
+        AdamW::default().step([step as f64, 2e-4, 1.0], &[], 0..p.len(), p, g, &mut moments);
         let total = start.elapsed().as_secs_f64();
         if step > 2 {
             times.push((total, forward, backward - forward, total - backward));

@@ -44,7 +44,8 @@ fn main() -> Result<()> {
         loss.backward(&mut gradients)?;
         drop(loss);
         let numbers = [(step + 1) as f64, 3e-3, 1.0];
-        optimiser.step(numbers, &[], model.arena.values_mut()?, gradients.values_mut::<f32>()?, &mut moments);
+        let (all, gradients) = (0..model.arena.layout().len(), gradients.values_mut()?);
+        optimiser.step(numbers, &[], all, model.arena.values_mut::<f32>()?, gradients, &mut moments);
     }
     let (frames, target) = batch(&data, Split::Test, 0)?;
     let error = model.predict(&frames)?.l1_loss(&target)?.item()?;

@@ -10,7 +10,7 @@ use ssmv_autograd::cuda::{self, Backend};
 
 use super::{Cli, Command, Ui, usage};
 use crate::launch::restart::{has, value_of};
-use crate::launch::{self, Job, Layout, Outputs, Restarts, Token, Voice};
+use crate::launch::{self, Job, Layout, Outputs, Restarts, Secret, Voice};
 use crate::{Error, Result};
 
 /// Ranks on one machine, at most.
@@ -155,7 +155,7 @@ fn job(args: &LaunchArgs) -> Result<Job> {
         address: args.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
         port: args.master_port,
         token: token(args)?,
-        environment: threads(&args.command, layout.local_ranks).into_iter().collect(),
+        environment: Vec::new(),
         grace: Duration::from_secs(args.grace),
         restarts: restarts(args)?,
     })
@@ -173,9 +173,9 @@ fn restarts(args: &LaunchArgs) -> Result<Option<Restarts>> {
 }
 
 /// The token of several machines, from where all of them have it; on one, unless a file is named, a new one.
-fn token(args: &LaunchArgs) -> Result<Option<Token>> {
+fn token(args: &LaunchArgs) -> Result<Option<Secret>> {
     let from_file = |file: PathBuf| match std::fs::File::open(&file) {
-        Ok(_) => Ok(Some(Token::File(file))),
+        Ok(_) => Ok(Some(Secret::File(file))),
         Err(e) => Err(Error::file(file, format!("the token cannot be read: {e}"))),
     };
     if let Some(file) = &args.token_file {
@@ -188,13 +188,13 @@ fn token(args: &LaunchArgs) -> Result<Option<Token>> {
         let text = text.into_string();
         let text =
             text.map_err(|_| Error::Usage("SSMV_TOKEN is no text of 64 hexadecimal digits".to_owned()));
-        return Ok(Some(Token::Text(text?)));
+        return Ok(Some(Secret::Text(text?)));
     }
     if let Some(file) = set("SSMV_TOKEN_FILE") {
         return from_file(file.into());
     }
     if has(&args.command, "--insecure") {
-        return Ok(Some(Token::None));
+        return Ok(Some(Secret::None));
     }
     Err(Error::Usage(
         "several machines need one token: make it by `(umask 077; openssl rand -hex 32 > token)`, copy the file to \
@@ -206,15 +206,4 @@ fn token(args: &LaunchArgs) -> Result<Option<Token>> {
 /// An environment variable that is set to something.
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// Ranks share the cores evenly, unless they or the environment say otherwise.
-fn threads(command: &[OsString], ranks: u32) -> Option<(String, OsString)> {
-    const THREADS: &str = "SSMV_THREADS";
-    if has(command, "--threads") || set(THREADS).is_some() {
-        return None;
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = (cores / usize::try_from(ranks).unwrap_or(1)).max(1);
-    Some((THREADS.to_owned(), share.to_string().into()))
 }

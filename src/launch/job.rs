@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::Token;
+use super::Secret;
 use super::meeting::{Meeting, free_port};
 use super::parent::LAUNCHER;
 use crate::Result;
@@ -56,7 +56,7 @@ pub struct Job {
     /// Rank 0's port; `None` for one that is free, found anew at every start.
     pub port: Option<u16>,
     /// The job's secret; `None` for a new one at every start.
-    pub token: Option<Token>,
+    pub token: Option<Secret>,
     /// Variables for every rank beside those that say its place.
     pub environment: Vec<(String, OsString)>,
     /// The time that ranks have to end by themselves after one failed.
@@ -75,7 +75,7 @@ impl Job {
         if self.layout.node == 0 {
             port = free_port(&self.address, port)?;
         }
-        let token = self.token.clone().map_or_else(Token::random, Ok)?;
+        let token = self.token.clone().map_or_else(Secret::random, Ok)?;
         Ok(Meeting { address: self.address.clone(), port, token })
     }
 
@@ -105,9 +105,9 @@ impl Job {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         match &meeting.token {
-            Token::Text(text) => command.env("SSMV_TOKEN", text),
-            Token::File(path) => command.env("SSMV_TOKEN_FILE", path),
-            Token::None => &mut command,
+            Secret::Text(text) => command.env("SSMV_TOKEN", text),
+            Secret::File(path) => command.env("SSMV_TOKEN_FILE", path),
+            Secret::None => &mut command,
         };
         command
     }

@@ -4,14 +4,12 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
-
+use crate::comm::rendezvous::Token;
 use crate::{Error, Result};
 
 /// The secret of a job. Its own text is never printed, nor put on a command line.
 #[derive(Clone)]
-pub enum Token {
+pub enum Secret {
     /// As ranks read it from their environment.
     Text(String),
     /// The file that ranks read it from.
@@ -20,7 +18,7 @@ pub enum Token {
     None,
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Self::Text(_) => f.write_str("Text(…)"),
@@ -30,17 +28,14 @@ impl std::fmt::Debug for Token {
     }
 }
 
-impl Token {
+impl Secret {
     /// 256 bits from the system, as 64 hexadecimal digits.
     ///
     /// # Errors
     /// A system that gives no random numbers.
     pub fn random() -> Result<Self> {
-        let mut bytes = [0; 32];
-        SysRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|e| Error::Failure(format!("the system gives no random numbers for a token: {e}")))?;
-        Ok(Self::Text(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let token = Token::random().map_err(|e| Error::Failure(e.to_string()))?;
+        Ok(Self::Text(token.to_hex()))
     }
 }
 
@@ -52,7 +47,7 @@ pub(super) struct Meeting {
     /// Rank 0's port.
     pub port: u16,
     /// The job's secret.
-    pub token: Token,
+    pub token: Secret,
 }
 
 /// `port`, or some free one for 0, having made sure that rank 0 can listen there.

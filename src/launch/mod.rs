@@ -15,7 +15,7 @@ pub mod restart;
 mod run;
 
 pub use job::{Job, Layout, Restarts};
-pub use meeting::Token;
+pub use meeting::Secret;
 pub use parent::watch_parent;
 pub use ranks::Failure;
 pub use relay::{Outputs, Sink};

@@ -235,15 +235,16 @@ impl Trainer {
         let gradients = self.gradients.values_mut()?;
         let parameters = self.model.arena.values_mut()?;
         let zero = self.sharing.as_ref().filter(|sharing| sharing.ranks.zero);
-        let parts = match zero {
-            Some(Sharing { ranks, buckets, .. }) => ranks.shares(buckets),
-            None => Vec::from([0..parameters.len()]),
+        let Self { optimiser, decaying, moments, .. } = self;
+        let mut step = |part, parameters: &mut [f32]| {
+            optimiser.step(numbers, decaying, part, parameters, gradients, moments);
         };
-        for part in parts {
-            self.optimiser.step(numbers, &self.decaying, part, parameters, gradients, &mut self.moments);
-        }
-        if let Some(Sharing { ranks, buckets, .. }) = zero {
-            ranks.gather(buckets, parameters)?;
+        match zero {
+            None => step(0..parameters.len(), parameters),
+            Some(Sharing { ranks, buckets, .. }) => {
+                ranks.shares(buckets).into_iter().for_each(|part| step(part, parameters));
+                ranks.gather(buckets, parameters)?;
+            }
         }
         if let Some(ema) = &mut self.ema {
             let keep = self.ema_decay as f32;

@@ -10,7 +10,7 @@ use super::signals::wait_until_gone;
 fn program(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
     command.args(arguments.split_whitespace());
-    for name in ["SSMV_TOKEN", "SSMV_TOKEN_FILE", "SSMV_THREADS"] {
+    for name in ["SSMV_TOKEN", "SSMV_TOKEN_FILE"] {
         command.env_remove(name);
     }
     command

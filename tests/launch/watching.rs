@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use ssmv_raw::launch::{Layout, Token};
+use ssmv_raw::launch::{Layout, Secret};
 
 use super::shell::{LONG, job, ran};
 
@@ -33,9 +33,9 @@ fn ranks_learn_their_place_from_the_environment() {
 #[test]
 fn tokens_come_as_they_are_given_and_are_never_arguments() {
     for (token, expected) in [
-        (Some(Token::Text("abc".to_owned())), "abc,"),
-        (Some(Token::File("/a/token".into())), ",/a/token"),
-        (Some(Token::None), ","),
+        (Some(Secret::Text("abc".to_owned())), "abc,"),
+        (Some(Secret::File("/a/token".into())), ",/a/token"),
+        (Some(Secret::None), ","),
     ] {
         let mut job = job(1, "echo $SSMV_TOKEN,$SSMV_TOKEN_FILE");
         job.token = token;

@@ -2,27 +2,29 @@
 
 /// How much of a step goes into the smoothed times.
 const SHARE: f64 = 0.2;
-/// Steps before anything is said: the first are slow for reasons of their own.
-const FIRST: u64 = 8;
+/// Steps in a row in which a rank must be the slow one: anything else is a hiccup of its machine.
+const ROW: u64 = 16;
 /// Steps between two lines.
 const QUIET: u64 = 200;
 /// A rank is slow when it takes this many times as long as the median rank.
 const FACTOR: f64 = 1.5;
 /// Seconds above the median's that are worth a line.
-const LEAST: f64 = 0.002;
+const LEAST: f64 = 0.005;
 
 /// Watches how long each rank computes.
 #[derive(Clone, Debug)]
 pub struct Stragglers {
     smoothed: Vec<f64>,
     steps: u64,
+    /// The rank that is slow now, and for how many steps.
+    slow: (usize, u64),
     said: Option<u64>,
 }
 
 impl Stragglers {
     /// Of `size` ranks.
     pub fn new(size: usize) -> Self {
-        Self { smoothed: vec![0.0; size], steps: 0, said: None }
+        Self { smoothed: vec![0.0; size], steps: 0, slow: (0, 0), said: None }
     }
 
     /// Takes in a step's seconds, rank by rank; gives a line where one rank is slow and nothing was said of late.
@@ -30,16 +32,16 @@ impl Stragglers {
         self.steps += 1;
         let share = (1.0 / self.steps as f64).max(SHARE);
         self.smoothed.iter_mut().zip(busy).for_each(|(s, b)| *s += share * (b - *s));
-        let quiet = self.said.is_some_and(|said| self.steps < said + QUIET);
-        if self.steps < FIRST || quiet {
-            return None;
-        }
         let mut sorted = self.smoothed.clone();
         sorted.sort_by(f64::total_cmp);
         // The lower one of two: with two ranks the other one.
         let median = *sorted.get((sorted.len().saturating_sub(1)) / 2)?;
         let (rank, &slowest) = self.smoothed.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
-        if slowest < FACTOR * median || slowest < median + LEAST {
+        let is_slow = slowest >= FACTOR * median && slowest >= median + LEAST;
+        let row = if rank == self.slow.0 { self.slow.1 } else { 0 };
+        self.slow = (rank, if is_slow { row + 1 } else { 0 });
+        let quiet = self.said.is_some_and(|said| self.steps < said + QUIET);
+        if quiet || self.slow.1 < ROW {
             return None;
         }
         self.said = Some(self.steps);
@@ -60,7 +62,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("rank 2 is slow: it computes 0.400 s"), "{}", lines[0]);
         let mut pair = Stragglers::new(2);
-        assert!((0..20).filter_map(|_| pair.observe(&[0.5, 0.1])).next().unwrap().starts_with("rank 0"));
+        assert!((0..40).filter_map(|_| pair.observe(&[0.5, 0.1])).next().unwrap().starts_with("rank 0"));
     }
 
     #[test]
