@@ -180,6 +180,27 @@ impl Chain {
     }
 }
 
+/// Every rank's buffer goes to its right neighbour.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift;
+
+impl Shift {
+    /// Runs the shift over `data`. `tag` is that of the first frame.
+    ///
+    /// # Errors
+    /// What the link says; `data` is then partly written.
+    pub fn run<T: Element>(self, link: &mut dyn Link, tag: Tag, data: &mut [T]) -> Result<(), Fault> {
+        let pieces = size_of_val(data).div_ceil(PIECE).max(1);
+        let (mut outbound, mut inbound) = (tag, tag);
+        for i in 0..pieces {
+            let own = &mut data[part(data.len(), pieces, i)];
+            start(link, &mut outbound, own)?;
+            link.receive(next(&mut inbound), bytemuck::cast_slice_mut(own))?;
+        }
+        Ok(())
+    }
+}
+
 /// Sends a copy of `own`.
 fn start<T: Element>(link: &mut dyn Link, tag: &mut Tag, own: &[T]) -> Result<(), Fault> {
     let block = copy(link, own, None);
