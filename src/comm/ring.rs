@@ -62,16 +62,18 @@ pub struct Pass {
 }
 
 impl Pass {
-    fn reducing_steps(&self) -> usize {
+    /// The steps that reduce come first.
+    pub fn reducing_steps(&self) -> usize {
         if self.reduce.is_some() { self.ranks - 1 } else { 0 }
     }
 
-    fn steps(&self) -> usize {
+    /// All steps.
+    pub fn steps(&self) -> usize {
         self.reducing_steps() + if self.gather { self.ranks - 1 } else { 0 }
     }
 
     /// The segment that this rank receives in `step`. The reduction of segment j starts at rank j + 1 and ends at j.
-    fn receives(&self, step: usize) -> usize {
+    pub fn receives(&self, step: usize) -> usize {
         let back = match step.checked_sub(self.reducing_steps()) {
             None => step + 2,
             Some(step) => step + 1,
@@ -80,7 +82,7 @@ impl Pass {
     }
 
     /// The segment that this rank starts with.
-    fn starts(&self) -> usize {
+    pub fn starts(&self) -> usize {
         if self.reduce.is_some() { (self.rank + self.ranks - 1) % self.ranks } else { self.rank }
     }
 
@@ -193,7 +195,8 @@ impl Shift {
         let pieces = size_of_val(data).div_ceil(PIECE).max(1);
         let (mut outbound, mut inbound) = (tag, tag);
         for i in 0..pieces {
-            let own = &mut data[part(data.len(), pieces, i)];
+            let piece = part(data.len(), pieces, i);
+            let own = &mut data[piece];
             start(link, &mut outbound, own)?;
             link.receive(next(&mut inbound), bytemuck::cast_slice_mut(own))?;
         }

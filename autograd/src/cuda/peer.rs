@@ -1,6 +1,7 @@
-//! Memory and events that processes of one machine share, each with its end in `Drop`.
+//! Memory and events that processes of one machine share.
 //!
-//! The one who has them keeps them until all others have let go: see [`SharedMemory::free`].
+//! Whoever has them keeps them until all others have let go, and to let go waits for the device. Both can be said by the
+//! processes alone, so none of it is in `Drop`: what is dropped stays until the process ends.
 
 use super::{
     device::Cuda,
@@ -35,8 +36,7 @@ impl SharedMemory {
         self.cuda.driver().export_memory(self.address)
     }
 
-    /// Gives it back to the device, once all others have closed it and said so. Dropped instead, it is kept until the process
-    /// ends, since others may still write there.
+    /// Gives it back to the device, once all others have closed it and said so.
     pub fn free(self) -> Result<()> {
         self.cuda.driver().free(self.address)
     }
@@ -54,11 +54,10 @@ impl PeerMemory {
     pub fn address(&self) -> Address {
         self.address
     }
-}
 
-impl Drop for PeerMemory {
-    fn drop(&mut self) {
-        let _ = self.cuda.driver().close_memory(self.address);
+    /// Lets go of it, once all work that was queued is done.
+    pub fn close(self) -> Result<()> {
+        self.cuda.driver().close_memory(self.address)
     }
 }
 
@@ -84,11 +83,10 @@ impl SharedEvent {
     pub fn wait(&self, stream: Stream) -> Result<()> {
         self.cuda.driver().wait(stream, self.event)
     }
-}
 
-impl Drop for SharedEvent {
-    fn drop(&mut self) {
-        let _ = self.cuda.driver().destroy_event(self.event);
+    /// Takes it back; one of this process only after all others have taken back theirs and said so.
+    pub fn destroy(self) -> Result<()> {
+        self.cuda.driver().destroy_event(self.event)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::c_char, ptr, sync::Arc};
 use cudarc::driver::sys::{self, CUevent_flags as Flags};
 
 use super::{
-    Block, Context, Event, check, cuEventCreate, cuIpcCloseMemHandle, cuIpcGetEventHandle, cuIpcGetMemHandle,
+    Block, Context, Event, check, cuEventCreate, cuIpcGetEventHandle, cuIpcGetMemHandle,
     cuIpcOpenEventHandle, cuIpcOpenMemHandle_v2,
 };
 use crate::{
