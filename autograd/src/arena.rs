@@ -286,12 +286,20 @@ impl Gradients {
     /// # Errors
     /// [`Error::Misuse`] for gradients on the CPU.
     pub fn memory(&mut self) -> Result<&DeviceMemory> {
+        self.memory_of(0..usize::MAX)
+    }
+
+    /// The same, of which only some elements are looked at: those of parameters that no pass has come to become zero.
+    ///
+    /// # Errors
+    /// As [`memory`](Self::memory).
+    pub fn memory_of(&mut self, part: Range<usize>) -> Result<&DeviceMemory> {
         let Some(ArenaGradients { storage: Storage::Cuda(memory), fresh, layout, .. }) = &mut self.arena
         else {
             return Err(Error::misuse("gradients", "they are on the CPU"));
         };
         for (fresh, range) in fresh.iter_mut().zip(layout.ranges.iter()) {
-            if std::mem::take(fresh) {
+            if range.start < part.end && part.start < range.end && std::mem::take(fresh) {
                 memory.clear(range.clone())?;
             }
         }

@@ -20,6 +20,7 @@ pub mod optim;
 pub mod pointwise;
 pub mod ptx;
 pub mod reduce;
+pub mod reduce_copy;
 pub mod selective_scan;
 mod size;
 pub mod span;

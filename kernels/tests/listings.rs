@@ -9,7 +9,7 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 18] = [
+const LISTED: [(&str, &str); 19] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
@@ -27,6 +27,7 @@ const LISTED: [(&str, &str); 18] = [
     ("layer_norm", "layer_norm_forward_f16_1000x64"),
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
+    ("reduce_copy", "reduce_copy_sum_both"),
     ("tour", "tour_together"),
 ];
 

@@ -4,7 +4,7 @@ use super::element::{Element, Reduction};
 use super::error::{Error, Fault, Result};
 use super::frame::{Operation, Tag};
 use super::link::Link;
-use super::ring::{self, Chain, Pass};
+use super::ring::{self, Chain, Pass, Shift};
 use std::ops::Range;
 
 /// The elements of `rank`'s segment in a buffer of `count`: `[rank·count/size, (rank+1)·count/size)`.
@@ -123,6 +123,19 @@ impl Communicator {
         }
         let result = self.open().and_then(|link| match link {
             Some(link) => Chain { rank, ranks, root }.run(link, tag, data),
+            None => Ok(()),
+        });
+        self.end(tag, result)
+    }
+
+    /// Sends `data` to the right neighbour, and makes it what the left neighbour sends.
+    ///
+    /// # Errors
+    /// As [`all_reduce`](Self::all_reduce).
+    pub fn shift<T: Element>(&mut self, data: &mut [T]) -> Result<()> {
+        let tag = self.next::<T>(Operation::Shift, data.len(), 0);
+        let result = self.open().and_then(|link| match link {
+            Some(link) => Shift.run(link, tag, data),
             None => Ok(()),
         });
         self.end(tag, result)

@@ -45,6 +45,8 @@ pub enum Operation {
     Broadcast = 6,
     /// [`barrier`](super::Communicator::barrier).
     Barrier = 7,
+    /// [`shift`](super::Communicator::shift).
+    Shift = 8,
     /// Says that the sender waits for a rank; has no payload and may stand between any two frames.
     Waiting = 64,
     /// Says that the sender gives up; the payload is why. The last frame of a connection.
@@ -61,6 +63,7 @@ impl Operation {
             5 => Self::AllGather,
             6 => Self::Broadcast,
             7 => Self::Barrier,
+            8 => Self::Shift,
             64 => Self::Waiting,
             65 => Self::Failed,
             _ => return None,
@@ -78,6 +81,7 @@ impl fmt::Display for Operation {
             Self::AllGather => "all-gather",
             Self::Broadcast => "broadcast",
             Self::Barrier => "barrier",
+            Self::Shift => "shift",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
         })

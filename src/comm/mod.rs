@@ -1,4 +1,5 @@
-//! Ranks that work on the same thing: all-reduce, reduce-scatter, all-gather, broadcast and barrier over a ring.
+//! Ranks that work on the same thing: all-reduce, reduce-scatter, all-gather, broadcast, shift and barrier over a ring of
+//! TCP connections; [`device`] has those over the memory of GPUs.
 //!
 //! n ranks stand in a ring; each sends to its right neighbour, r + 1, and receives from its left, r − 1. A buffer is
 //! cut into n segments, [`segment`], and an all-reduce makes two rounds (Patarasuk and Yuan 2009): reduce-scatter, after
@@ -19,6 +20,7 @@
 
 mod communicator;
 mod courier;
+pub mod device;
 mod element;
 mod error;
 pub mod frame;

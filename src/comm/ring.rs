@@ -62,16 +62,18 @@ pub struct Pass {
 }
 
 impl Pass {
-    fn reducing_steps(&self) -> usize {
+    /// The steps that reduce come first.
+    pub fn reducing_steps(&self) -> usize {
         if self.reduce.is_some() { self.ranks - 1 } else { 0 }
     }
 
-    fn steps(&self) -> usize {
+    /// All steps.
+    pub fn steps(&self) -> usize {
         self.reducing_steps() + if self.gather { self.ranks - 1 } else { 0 }
     }
 
     /// The segment that this rank receives in `step`. The reduction of segment j starts at rank j + 1 and ends at j.
-    fn receives(&self, step: usize) -> usize {
+    pub fn receives(&self, step: usize) -> usize {
         let back = match step.checked_sub(self.reducing_steps()) {
             None => step + 2,
             Some(step) => step + 1,
@@ -80,7 +82,7 @@ impl Pass {
     }
 
     /// The segment that this rank starts with.
-    fn starts(&self) -> usize {
+    pub fn starts(&self) -> usize {
         if self.reduce.is_some() { (self.rank + self.ranks - 1) % self.ranks } else { self.rank }
     }
 
@@ -175,6 +177,28 @@ impl Chain {
             let crc = link.receive(next(&mut inbound), bytemuck::cast_slice_mut(own))?;
             let block = if last { link.block(0) } else { copy(link, own, Some(crc)) };
             link.send(next(&mut outbound), block)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every rank's buffer goes to its right neighbour.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift;
+
+impl Shift {
+    /// Runs the shift over `data`. `tag` is that of the first frame.
+    ///
+    /// # Errors
+    /// What the link says; `data` is then partly written.
+    pub fn run<T: Element>(self, link: &mut dyn Link, tag: Tag, data: &mut [T]) -> Result<(), Fault> {
+        let pieces = size_of_val(data).div_ceil(PIECE).max(1);
+        let (mut outbound, mut inbound) = (tag, tag);
+        for i in 0..pieces {
+            let piece = part(data.len(), pieces, i);
+            let own = &mut data[piece];
+            start(link, &mut outbound, own)?;
+            link.receive(next(&mut inbound), bytemuck::cast_slice_mut(own))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use bytemuck::Pod;
 
 use super::{
     device::Cuda,
-    driver::{Address, Argument, Pinned},
+    driver::{Address, Argument, Pinned, Stream},
     pool::{Block, Purpose},
     table::lock,
 };
@@ -174,6 +174,18 @@ impl<T: Pod> PinnedBuffer<T> {
         let shared = self.cuda.shared();
         let bytes = (self.len * size_of::<T>()) as u64;
         shared.driver.download_pinned(self.memory, from, bytes, shared.compute)
+    }
+
+    /// Copies the first `len` elements from device memory, in the order of a stream; returns before they are there.
+    pub fn download_in(&self, from: Address, len: usize, stream: Stream) -> Result<()> {
+        let bytes = (len * size_of::<T>()) as u64;
+        self.cuda.shared().driver.download_pinned(self.memory, from, bytes, stream)
+    }
+
+    /// Copies the first `len` elements to device memory, in the order of a stream; returns before they have left.
+    pub fn upload_in(&self, to: Address, len: usize, stream: Stream) -> Result<()> {
+        let bytes = (len * size_of::<T>()) as u64;
+        self.cuda.shared().driver.upload_pinned(to, self.memory, bytes, stream)
     }
 
     /// Reads and writes the elements, once the copies that use them are done.

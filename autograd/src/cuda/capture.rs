@@ -1,14 +1,43 @@
 //! Captured steps: the work of a function, recorded once and run again as a whole.
 
+use std::cell::RefCell;
+
 use super::{device::Cuda, driver::Graph, pool::Owner, table::lock};
 use crate::{Error, Result};
 
-/// Captured work. It keeps the memory that it allocated while it was captured; what was allocated before must outlive it.
+/// Captured work, in one part or in several that run one after the other. It keeps the memory that it allocated while it was
+/// captured; what was allocated before must outlive it.
 #[derive(Debug)]
 pub struct Captured {
     cuda: Cuda,
-    graph: Graph,
+    parts: Vec<Graph>,
     owner: Owner,
+}
+
+/// Ends a part of a capture where other work is to come between it and the next.
+#[derive(Debug)]
+pub struct Cutter {
+    cuda: Cuda,
+    parts: RefCell<Vec<Graph>>,
+}
+
+impl Cutter {
+    /// What is captured from now on belongs to the next part.
+    ///
+    /// # Errors
+    /// What the driver refuses.
+    pub fn cut(&self) -> Result<()> {
+        let shared = self.cuda.shared();
+        let part = shared.driver.end_capture(shared.compute)?;
+        self.parts.borrow_mut().push(part);
+        shared.driver.begin_capture(shared.compute)
+    }
+
+    fn destroy(self) {
+        for part in self.parts.into_inner() {
+            let _ = self.cuda.shared().driver.destroy_graph(part);
+        }
+    }
 }
 
 impl Cuda {
@@ -22,23 +51,40 @@ impl Cuda {
         &self,
         body: impl FnOnce() -> Result<R, E>,
     ) -> Result<(Captured, R), E> {
+        self.capture_parts(|_| body())
+    }
+
+    /// The same in parts, which `body` ends with [`Cutter::cut`].
+    ///
+    /// # Errors
+    /// As [`capture`](Self::capture).
+    pub fn capture_parts<R, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&Cutter) -> Result<R, E>,
+    ) -> Result<(Captured, R), E> {
         let shared = self.shared();
         shared.driver.begin_capture(shared.compute)?;
+        let cutter = Cutter { cuda: self.clone(), parts: RefCell::default() };
         let capturing = Capturing { cuda: self, owner: lock(&shared.pool).begin_capture() };
-        let result = body();
+        let result = body(&cutter);
         let owner = capturing.owner;
         drop(capturing);
-        let graph = shared.driver.end_capture(shared.compute);
-        let error = match (result, graph) {
-            (Ok(result), Ok(graph)) => return Ok((Captured { cuda: self.clone(), graph, owner }, result)),
+        let last = shared.driver.end_capture(shared.compute);
+        let error = match (result, last) {
+            (Ok(result), Ok(last)) => {
+                let mut parts = cutter.parts.into_inner();
+                parts.push(last);
+                return Ok((Captured { cuda: self.clone(), parts, owner }, result));
+            }
             (Ok(_), Err(error)) => error.into(),
-            (Err(error), graph) => {
-                if let Ok(graph) = graph {
-                    let _ = shared.driver.destroy_graph(graph);
+            (Err(error), last) => {
+                if let Ok(last) = last {
+                    let _ = shared.driver.destroy_graph(last);
                 }
                 error
             }
         };
+        cutter.destroy();
         lock(&shared.pool).release(owner);
         Err(error)
     }
@@ -66,15 +112,32 @@ impl Drop for Capturing<'_> {
 impl Captured {
     /// Runs the work, in the order of the compute stream.
     pub fn launch(&self) -> Result<()> {
+        (0..self.parts.len()).try_for_each(|part| self.launch_part(part))
+    }
+
+    /// The number of parts.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Runs one part; each must run once, in their order.
+    ///
+    /// # Errors
+    /// A part that there is none of, what the driver refuses.
+    pub fn launch_part(&self, part: usize) -> Result<()> {
         let shared = self.cuda.shared();
-        shared.driver.launch_graph(self.graph, shared.compute)
+        let graph = self.parts.get(part);
+        let graph = graph.ok_or_else(|| Error::misuse("graph", format!("there is no part {part}")))?;
+        shared.driver.launch_graph(*graph, shared.compute)
     }
 }
 
 impl Drop for Captured {
     fn drop(&mut self) {
         let shared = self.cuda.shared();
-        let _ = shared.driver.destroy_graph(self.graph);
+        for part in &self.parts {
+            let _ = shared.driver.destroy_graph(*part);
+        }
         // Runs that are still queued come before whatever uses the memory next: all of it is in the compute stream.
         lock(&shared.pool).release(self.owner);
     }

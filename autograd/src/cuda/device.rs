@@ -166,6 +166,16 @@ impl Mark {
         self.cuda.0.driver.record(self.event, self.cuda.0.compute)
     }
 
+    /// Sets the mark after all that was queued in another stream so far.
+    pub fn set_in(&self, stream: Stream) -> Result<()> {
+        self.cuda.0.driver.record(self.event, stream)
+    }
+
+    /// What comes later in another stream waits for the mark.
+    pub fn wait_in(&self, stream: Stream) -> Result<()> {
+        self.cuda.0.driver.wait(stream, self.event)
+    }
+
     /// Returns when all that came before the mark is done.
     pub fn synchronize(&self) -> Result<()> {
         self.cuda.0.driver.synchronize_event(self.event)

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Which of the three answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,17 @@ impl fmt::Display for Address {
         write!(f, "{:#x}", self.0)
     }
 }
+
+/// What another process needs to reach an allocation of this one on the same machine; it means nothing elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryHandle(pub [u8; HANDLE_BYTES]);
+
+/// What another process needs to wait for an event of this one on the same machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventHandle(pub [u8; HANDLE_BYTES]);
+
+/// Bytes of a handle for other processes (cuda.h, `CU_IPC_HANDLE_SIZE`).
+pub const HANDLE_BYTES: usize = 64;
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,10 +182,10 @@ pub struct LaunchReport {
 /// allocate nor synchronise, and copies between host and device as well as events are refused on that stream: a graph is
 /// the device's own work in one order. A kernel can write device memory and pinned memory, and nothing else of the host's.
 ///
-/// Errors are [`Error::Misuse`](crate::Error::Misuse) for handles and ranges that do not fit,
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Ptx`](crate::Error::Ptx),
-/// [`Error::Kernel`](crate::Error::Kernel) from the emulator, and
-/// [`Error::Driver`](crate::Error::Driver) for all else that the driver reports.
+/// Errors are [`Error::Misuse`] for handles and ranges that do not fit,
+/// [`Error::OutOfMemory`], [`Error::Ptx`],
+/// [`Error::Kernel`] from the emulator, and
+/// [`Error::Driver`] for all else that the driver reports.
 pub trait Driver: fmt::Debug + Send + Sync {
     /// Which of the three this is.
     fn backend(&self) -> Backend;
@@ -254,6 +265,39 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Milliseconds between two recorded events, once both have come. From the emulator it is the host's time, which says
     /// nothing of any GPU.
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32>;
+
+    /// A handle by which other processes of this machine reach the allocation that starts at `address`. It may be freed only
+    /// after all of them have closed it.
+    fn export_memory(&self, _address: Address) -> Result<MemoryHandle> {
+        Err(self.shares_nothing())
+    }
+    /// Makes another process's allocation, of `bytes`, part of this device's address space. Two devices must be able to reach
+    /// each other's memory.
+    fn open_memory(&self, _handle: &MemoryHandle, _bytes: u64) -> Result<Address> {
+        Err(self.shares_nothing())
+    }
+    /// Lets go of opened memory, once all work that was queued is done.
+    fn close_memory(&self, _address: Address) -> Result<()> {
+        Err(self.shares_nothing())
+    }
+    /// A new event that other processes can wait for. It measures no time.
+    fn create_shared_event(&self) -> Result<Event> {
+        Err(self.shares_nothing())
+    }
+    /// A handle by which other processes of this machine wait for a shared event. It may be destroyed only after all of them
+    /// have destroyed theirs.
+    fn export_event(&self, _event: Event) -> Result<EventHandle> {
+        Err(self.shares_nothing())
+    }
+    /// Another process's event. To [`wait`](Self::wait) for it before that process has recorded it is no error on a GPU and
+    /// waits for nothing: it must have said that it has.
+    fn open_event(&self, _handle: &EventHandle) -> Result<Event> {
+        Err(self.shares_nothing())
+    }
+    /// The error of a driver that shares nothing with other processes.
+    fn shares_nothing(&self) -> Error {
+        Error::misuse("share between processes", format!("{} has nothing to share", self.device().name))
+    }
 
     /// Begins to record the work of a stream instead of running it.
     fn begin_capture(&self, stream: Stream) -> Result<()>;

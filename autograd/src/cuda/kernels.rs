@@ -11,7 +11,7 @@ use ssmv_kernels::{Kernel, Work};
 
 use super::{
     device::Cuda,
-    driver::{Argument, Driver, Function, FunctionAttributes, Geometry, Module},
+    driver::{Argument, Driver, Function, FunctionAttributes, Geometry, Module, Stream},
     plan::Plan,
     table::lock,
 };
@@ -66,6 +66,13 @@ impl LoadedKernel {
     /// What it must move and do.
     pub fn work(&self) -> Work {
         self.work
+    }
+
+    /// The same with another number of blocks along x: for kernels that any number does.
+    #[must_use]
+    pub fn with_blocks(&self, blocks: u32) -> Self {
+        let [_, y, z] = self.geometry.grid;
+        Self { geometry: Geometry { grid: [blocks, y, z], ..self.geometry }, ..self.clone() }
     }
 
     /// Whether two run the same compiled text.
@@ -154,8 +161,13 @@ impl Cuda {
     /// # Errors
     /// [`Error::Misuse`](crate::Error::Misuse) when the arguments' number or sizes are not those of its parameters.
     pub fn launch(&self, kernel: &LoadedKernel, arguments: &[Argument]) -> Result<()> {
+        self.launch_in(kernel, arguments, self.shared().compute)
+    }
+
+    /// [`Cuda::launch`] in the order of another stream.
+    pub fn launch_in(&self, kernel: &LoadedKernel, arguments: &[Argument], stream: Stream) -> Result<()> {
         let shared = self.shared();
-        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, shared.compute)?;
+        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, stream)?;
         if let Some(launched) = &mut *lock(&shared.kernels.launched) {
             launched.push(kernel.clone());
         }

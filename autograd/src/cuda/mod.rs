@@ -10,6 +10,7 @@
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
+//! | `peer.rs` | memory and events that processes of one machine share |
 //! | `nccl.rs` | whether NCCL is there |
 
 mod buffer;
@@ -25,24 +26,26 @@ mod kernels;
 mod limits;
 mod memory;
 mod nccl;
+mod peer;
 pub(crate) mod plan;
 mod pool;
 mod real;
 mod table;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
-pub use capture::Captured;
+pub use capture::{Captured, Cutter};
 pub use counting::{Counting, Counts};
 pub use device::{Cuda, Mark, devices};
 pub use driver::{
-    Address, Argument, Backend, DeviceInfo, Driver, Event, Function, FunctionAttributes, Geometry, Graph,
-    LaunchReport, MemoryInfo, Module, Pinned, Stream,
+    Address, Argument, Backend, DeviceInfo, Driver, Event, EventHandle, Function, FunctionAttributes,
+    Geometry, Graph, HANDLE_BYTES, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Stream,
 };
 pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;
 pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
 pub use nccl::{Nccl, nccl};
+pub use peer::{PeerMemory, SharedEvent, SharedMemory};
 pub use plan::Plan;
 pub use pool::PoolReport;
 pub use real::{Real, is_usable};

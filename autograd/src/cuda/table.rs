@@ -32,8 +32,13 @@ impl<T> Table<T> {
     }
 
     pub fn insert(&self, object: T) -> u64 {
+        self.insert_shared(Arc::new(object))
+    }
+
+    /// [`Table::insert`] of what others have too.
+    pub fn insert_shared(&self, object: Arc<T>) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.objects).insert(handle, Arc::new(object));
+        lock(&self.objects).insert(handle, object);
         handle
     }
 
@@ -78,6 +83,11 @@ impl<T> Ranges<T> {
                 "nothing is allocated at this address, or it was freed already",
             )
         })
+    }
+
+    /// Runs `body` on the bytes and the object of the allocation that starts at an address, if one does.
+    pub fn with<R>(&self, address: u64, body: impl FnOnce(u64, &T) -> R) -> Option<R> {
+        lock(&self.0).get(&address).map(|(bytes, object)| body(*bytes, object))
     }
 
     /// An error unless the whole range lies within one allocation.

@@ -5,6 +5,7 @@ mod counting;
 mod cuda;
 mod memory;
 mod modules;
+mod peers;
 mod streams;
 
 use std::sync::Arc;

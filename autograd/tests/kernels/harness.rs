@@ -18,6 +18,10 @@ pub enum Arg<'a> {
     Out(usize),
     /// A buffer that the kernel reads and writes.
     InOut(&'a [u8]),
+    /// A buffer that the kernel reads from a byte on.
+    InFrom(&'a [u8], usize),
+    /// A buffer that the kernel reads and writes from a byte on.
+    InOutFrom(&'a [u8], usize),
     /// The buffer of the argument of this number.
     Same(usize),
     /// No memory at all: any access is an error.
@@ -80,6 +84,7 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
     let mut buffers: Vec<(DeviceBuffer<u8>, bool)> = Vec::new();
     let mut arguments: Vec<Argument> = Vec::new();
     for arg in args {
+        let mut start = 0;
         let (buffer, out) = match arg {
             Arg::U32(x) => {
                 arguments.push((*x).into());
@@ -99,6 +104,10 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
             }
             Arg::In(contents) => (device.copy_of(contents).unwrap(), false),
             Arg::InOut(contents) => (device.copy_of(contents).unwrap(), true),
+            Arg::InFrom(contents, from) | Arg::InOutFrom(contents, from) => {
+                start = *from;
+                (device.copy_of(contents).unwrap(), matches!(arg, Arg::InOutFrom(..)))
+            }
             Arg::Out(len) => {
                 let buffer = device.copy_of(&vec![POISON; *len]).unwrap();
                 let stream = device.compute_stream();
@@ -106,7 +115,7 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
                 (buffer, true)
             }
         };
-        arguments.push((&buffer).into());
+        arguments.push(buffer.address_of(start).unwrap().into());
         buffers.push((buffer, out));
     }
     device.driver().take_reports();

@@ -14,6 +14,7 @@ mod normalise;
 mod optim;
 mod pointwise;
 mod reduce;
+mod reduce_copy;
 mod selective_scan;
 mod tour;
 mod upsample;

@@ -40,6 +40,7 @@ const FAMILY: &str = "layout";
 const BLOCK: u32 = 256;
 
 /// Neighbouring elements on their way from one array to another, by their bits.
+#[derive(Clone)]
 pub(crate) enum Raw<'k> {
     /// A single one of 16 bits.
     Half(Reg<'k, U16>),

@@ -137,6 +137,20 @@ fn nobody_leaves_a_barrier_before_the_last_has_come() {
 }
 
 #[test]
+fn a_shift_brings_what_the_left_neighbour_has() {
+    for ranks in 1..=4 {
+        for count in [0, 1, 7, 500_001] {
+            on_ranks(ranks, |comm| {
+                let of = |rank: usize| (0..count).map(|i| (i * ranks + rank) as u32).collect::<Vec<_>>();
+                let mut data = of(comm.rank());
+                comm.shift(&mut data).unwrap();
+                assert_eq!(data, of((comm.rank() + ranks - 1) % ranks), "{count} at {} of {ranks}", comm.rank());
+            });
+        }
+    }
+}
+
+#[test]
 fn a_root_that_is_no_rank_is_refused() {
     for error in on_ranks(2, |comm| comm.broadcast(&mut [0u32], 2).unwrap_err()) {
         assert!(error.to_string().contains("rank 2 cannot be the root among 2"), "{error}");

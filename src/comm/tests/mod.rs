@@ -26,7 +26,7 @@ fn options(timeout: Duration) -> (Options, Arc<Mutex<Vec<Stall>>>) {
 }
 
 /// Runs `body` on every rank of a ring and returns what each made.
-fn on_ranks<R: Send>(ranks: usize, body: impl Fn(&mut Communicator) -> R + Sync) -> Vec<R> {
+pub(super) fn on_ranks<R: Send>(ranks: usize, body: impl Fn(&mut Communicator) -> R + Sync) -> Vec<R> {
     let (listeners, addresses) = listeners(ranks);
     let (options, _) = options(Duration::from_secs(20));
     let (body, addresses, options) = (&body, &addresses, &options);
@@ -49,7 +49,7 @@ fn each<T: Send, R: Send>(given: Vec<T>, body: impl Fn(usize, T) -> R + Sync) ->
 }
 
 /// The documented order: segment j is ((x_{j+1} + x_{j+2}) + …) + x_j.
-fn reference<T: Element>(inputs: &[Vec<T>], reduction: Reduction) -> Vec<T> {
+pub(super) fn reference<T: Element>(inputs: &[Vec<T>], reduction: Reduction) -> Vec<T> {
     let (ranks, count) = (inputs.len(), inputs[0].len());
     let mut result = inputs[0].clone();
     for j in 0..ranks {
@@ -66,7 +66,7 @@ fn reference<T: Element>(inputs: &[Vec<T>], reduction: Reduction) -> Vec<T> {
 }
 
 /// The bits, which unlike numbers can be compared when they are NaN.
-fn bits<T: Element>(values: &[T]) -> &[u8] {
+pub(super) fn bits<T: Element>(values: &[T]) -> &[u8] {
     bytemuck::cast_slice(values)
 }
 

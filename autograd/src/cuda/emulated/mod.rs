@@ -1,10 +1,11 @@
 //! The emulated driver: the same trait over the PTX emulator. Work runs when it is queued, so a stream is in order by
 //! itself and an event has come as soon as it is recorded; a captured stream keeps its work and a graph runs it again.
 
+mod exports;
 mod options;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -12,6 +13,8 @@ use std::{
 use ssmv_emulator::{Memory, TensorCore};
 
 pub use options::EmulatorOptions;
+
+use exports::{Exported, Moment};
 
 use super::{
     driver::*,
@@ -32,15 +35,17 @@ const GRAIN: u64 = 256;
 #[derive(Debug)]
 pub struct Emulated {
     device: DeviceInfo,
-    memory: Memory,
+    memory: Arc<Memory>,
     run: ssmv_emulator::Options,
     captures: Captures<Vec<Work>>,
     blocks: Ranges<()>,
+    /// Opened allocations by address, as often as they were opened.
+    opened: Mutex<HashMap<u64, Vec<Arc<Exported>>>>,
     pinned: Table<Mutex<PinnedBlock>>,
     modules: Table<LoadedModule>,
     functions: Table<Kernel>,
     streams: Table<Mutex<()>>,
-    events: Table<Mutex<Option<Instant>>>,
+    events: Table<Moment>,
     graphs: Table<Vec<Work>>,
     keep_reports: usize,
     reports: Mutex<VecDeque<LaunchReport>>,
@@ -89,7 +94,7 @@ impl Emulated {
         let (multiprocessors, shared_per_block) =
             if options.capability >= (9, 0) { (132, 227 << 10) } else { (108, 163 << 10) };
         DeviceInfo {
-            ordinal: 0,
+            ordinal: options.ordinal.into(),
             name: NAME.to_owned(),
             memory: options.memory,
             capability: options.capability,
@@ -106,7 +111,7 @@ impl Emulated {
         let tensor_core = if options.capability >= (9, 0) { TensorCore::Hopper } else { TensorCore::Ampere };
         Self {
             device: Self::describe(options),
-            memory: Memory::new(options.memory),
+            memory: Arc::new(Memory::of_device(options.ordinal, options.memory)),
             run: ssmv_emulator::Options {
                 checks: options.checks,
                 tensor_core,
@@ -115,6 +120,7 @@ impl Emulated {
             },
             captures: Captures::default(),
             blocks: Ranges::default(),
+            opened: Mutex::default(),
             pinned: Table::new("pinned memory"),
             modules: Table::new("module"),
             functions: Table::new("kernel"),
@@ -172,7 +178,7 @@ impl Emulated {
     }
 
     fn recorded(&self, event: Event, operation: &str) -> Result<Instant> {
-        let recorded = *lock(&*self.events.get(event.0)?);
+        let recorded = *lock(&self.events.get(event.0)?.at);
         recorded.ok_or_else(|| Error::misuse(operation, "the event was never recorded"))
     }
 }
@@ -216,6 +222,7 @@ impl Driver for Emulated {
 
     fn free(&self, address: Address) -> Result<()> {
         self.captures.refuse_here("free device memory")?;
+        self.refuse_shared(address)?;
         self.blocks.remove(address.0)?;
         self.memory.free(address.0).map_err(fault)
     }
@@ -384,7 +391,7 @@ impl Driver for Emulated {
     }
 
     fn create_event(&self) -> Result<Event> {
-        Ok(Event(self.events.insert(Mutex::new(None))))
+        Ok(Event(self.events.insert(Moment::default())))
     }
 
     fn destroy_event(&self, event: Event) -> Result<()> {
@@ -396,7 +403,7 @@ impl Driver for Emulated {
         let event = self.events.get(event.0)?;
         let order = self.streams.get(stream.0)?;
         let _in_order = lock(&order);
-        *lock(&event) = Some(Instant::now());
+        *lock(&event.at) = Some(Instant::now());
         Ok(())
     }
 
@@ -407,9 +414,40 @@ impl Driver for Emulated {
 
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
         self.captures.refuse_here("wait for an event")?;
+        for event in [start, end] {
+            if self.events.get(event.0)?.shared {
+                return Err(Error::misuse("measure between events", "a shared event measures no time"));
+            }
+        }
         let start = self.recorded(start, "measure between events")?;
         let end = self.recorded(end, "measure between events")?;
         Ok(end.saturating_duration_since(start).as_secs_f32() * 1e3)
+    }
+
+    fn export_memory(&self, address: Address) -> Result<MemoryHandle> {
+        self.give_memory_handle(address)
+    }
+
+    fn open_memory(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address> {
+        self.captures.refuse_here("open memory of another process")?;
+        self.open_memory_handle(handle, bytes)
+    }
+
+    fn close_memory(&self, address: Address) -> Result<()> {
+        self.captures.refuse_here("close memory of another process")?;
+        self.close_opened_memory(address)
+    }
+
+    fn create_shared_event(&self) -> Result<Event> {
+        Ok(Event(self.events.insert(Moment { shared: true, ..Moment::default() })))
+    }
+
+    fn export_event(&self, event: Event) -> Result<EventHandle> {
+        self.give_event_handle(event)
+    }
+
+    fn open_event(&self, handle: &EventHandle) -> Result<Event> {
+        self.open_event_handle(handle)
     }
 
     fn begin_capture(&self, stream: Stream) -> Result<()> {

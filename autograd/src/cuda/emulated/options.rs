@@ -17,6 +17,8 @@ pub struct EmulatorOptions {
     pub checks: ssmv_emulator::Checks,
     /// Instructions of a warp that one launch may take.
     pub budget: u64,
+    /// Its number among several in one process that share memory: their addresses differ.
+    pub ordinal: u8,
     /// Launches whose counts are kept for [`take_reports`](crate::cuda::Driver::take_reports); older ones are forgotten.
     pub reports: usize,
 }
@@ -30,6 +32,7 @@ impl Default for EmulatorOptions {
             capability: (9, 0),
             checks: options.checks,
             budget: options.budget,
+            ordinal: 0,
             reports: 1024,
         }
     }

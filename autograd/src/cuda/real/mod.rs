@@ -53,6 +53,8 @@ pub struct Real {
     context: Arc<api::Context>,
     captures: Captures<()>,
     blocks: Ranges<api::Block>,
+    /// Blocks of other processes.
+    peers: Ranges<api::PeerBlock>,
     pinned: Table<api::PinnedBlock>,
     modules: Table<LoadedModule>,
     functions: Table<Kernel>,
@@ -106,6 +108,7 @@ impl Real {
             context: api::Context::open(ordinal)?,
             captures: Captures::default(),
             blocks: Ranges::default(),
+            peers: Ranges::default(),
             pinned: Table::new("pinned memory"),
             modules: Table::new("module"),
             functions: Table::new("kernel"),
@@ -121,6 +124,12 @@ impl Real {
             true => Ok(object),
             false => Err(Error::misuse(operation, "the event was never recorded")),
         }
+    }
+
+    /// An error unless the whole range lies within one allocation, this process's or one that it opened.
+    fn check(&self, operation: &str, address: u64, bytes: u64) -> Result<()> {
+        let own = self.blocks.check(operation, address, bytes);
+        own.or_else(|error| self.peers.check(operation, address, bytes).map_err(|_| error))
     }
 
     fn pinned(&self, memory: Pinned, bytes: u64, operation: &str) -> Result<(Arc<api::PinnedBlock>, usize)> {
@@ -196,41 +205,41 @@ impl Driver for Real {
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
         self.captures.refuse_here("copy from the host")?;
         self.captures.refuse_on("copy from the host", stream)?;
-        self.blocks.check("copy from the host", to.0, from.len() as u64)?;
+        self.check("copy from the host", to.0, from.len() as u64)?;
         self.streams.get(stream.0)?.upload(to.0, from)
     }
 
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
         self.captures.refuse_here("copy to the host")?;
         self.captures.refuse_on("copy to the host", stream)?;
-        self.blocks.check("copy to the host", from.0, to.len() as u64)?;
+        self.check("copy to the host", from.0, to.len() as u64)?;
         self.streams.get(stream.0)?.download(to, from.0)
     }
 
     fn upload_pinned(&self, to: Address, from: Pinned, bytes: u64, stream: Stream) -> Result<()> {
         self.captures.refuse_on("copy from the host", stream)?;
-        self.blocks.check("copy from the host", to.0, bytes)?;
+        self.check("copy from the host", to.0, bytes)?;
         let (block, bytes) = self.pinned(from, bytes, "copy from the host")?;
         self.streams.get(stream.0)?.upload_pinned(to.0, &block, bytes)
     }
 
     fn download_pinned(&self, to: Pinned, from: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.captures.refuse_on("copy to the host", stream)?;
-        self.blocks.check("copy to the host", from.0, bytes)?;
+        self.check("copy to the host", from.0, bytes)?;
         let (block, bytes) = self.pinned(to, bytes, "copy to the host")?;
         self.streams.get(stream.0)?.download_pinned(&block, from.0, bytes)
     }
 
     fn copy(&self, to: Address, from: Address, bytes: u64, stream: Stream) -> Result<()> {
-        self.blocks.check("copy within the device", from.0, bytes)?;
-        self.blocks.check("copy within the device", to.0, bytes)?;
+        self.check("copy within the device", from.0, bytes)?;
+        self.check("copy within the device", to.0, bytes)?;
         let stream = self.streams.get(stream.0)?;
         // The driver refuses empty work.
         if bytes == 0 { Ok(()) } else { stream.copy(to.0, from.0, bytes as usize) }
     }
 
     fn fill(&self, address: Address, value: u8, bytes: u64, stream: Stream) -> Result<()> {
-        self.blocks.check("fill", address.0, bytes)?;
+        self.check("fill", address.0, bytes)?;
         let stream = self.streams.get(stream.0)?;
         if bytes == 0 { Ok(()) } else { stream.fill(address.0, value, bytes as usize) }
     }
@@ -330,6 +339,41 @@ impl Driver for Real {
         self.synchronize_event(end)?;
         let start = self.recorded(start, "measure between events")?;
         start.object.elapsed_ms(&self.recorded(end, "measure between events")?.object)
+    }
+
+    fn export_memory(&self, address: Address) -> Result<MemoryHandle> {
+        self.blocks.with(address.0, |_, block| block.export()).unwrap_or_else(|| {
+            Err(Error::misuse("export memory", format!("no allocation starts at {address}")))
+        })
+    }
+
+    fn open_memory(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address> {
+        self.captures.refuse_here("open memory of another process")?;
+        let block = api::PeerBlock::open(&self.context, handle)?;
+        let address = block.address();
+        self.peers.insert(address, bytes, block);
+        Ok(Address(address))
+    }
+
+    fn close_memory(&self, address: Address) -> Result<()> {
+        self.captures.refuse_here("close memory of another process")?;
+        self.context.synchronize()?;
+        self.peers.remove(address.0).map(drop)
+    }
+
+    fn create_shared_event(&self) -> Result<Event> {
+        let object = api::Event::create_shared(&self.context)?;
+        Ok(Event(self.events.insert(MarkedEvent { object, recorded: AtomicBool::new(false) })))
+    }
+
+    fn export_event(&self, event: Event) -> Result<EventHandle> {
+        self.events.get(event.0)?.object.export()
+    }
+
+    fn open_event(&self, handle: &EventHandle) -> Result<Event> {
+        // Whether it was recorded is known to its process alone.
+        let object = api::Event::open(&self.context, handle)?;
+        Ok(Event(self.events.insert(MarkedEvent { object, recorded: AtomicBool::new(true) })))
     }
 
     fn begin_capture(&self, stream: Stream) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A device's global memory as the host sees it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 
 /// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
 const FIRST: u64 = 0x7f00_0000_0000;
+
+/// The addresses of a device: 2 to the power of this.
+const DEVICE_BITS: u32 = 44;
 
 /// Every allocation starts at a multiple of this.
 const ALIGN: u64 = 256;
@@ -45,6 +48,8 @@ pub struct Memory {
 #[derive(Debug)]
 struct Table {
     live: BTreeMap<u64, Arc<Allocation>>,
+    /// The live allocations that are another memory's.
+    mapped: BTreeSet<u64>,
     /// Base and bytes, the newest last.
     freed: VecDeque<(u64, u64)>,
     next: u64,
@@ -56,8 +61,19 @@ struct Table {
 impl Memory {
     /// An empty memory that holds at most `limit_bytes`, each allocation counted in whole 256 bytes.
     pub fn new(limit_bytes: u64) -> Self {
-        let table =
-            Table { live: BTreeMap::new(), freed: VecDeque::new(), next: FIRST, used: 0, sorted: None };
+        Self::of_device(0, limit_bytes)
+    }
+
+    /// The memory of one of several devices, whose addresses differ: what one maps has the same address on both.
+    pub fn of_device(device: u8, limit_bytes: u64) -> Self {
+        let table = Table {
+            live: BTreeMap::new(),
+            mapped: BTreeSet::new(),
+            freed: VecDeque::new(),
+            next: FIRST + (u64::from(device) << DEVICE_BITS),
+            used: 0,
+            sorted: None,
+        };
         Self { limit: limit_bytes, table: Mutex::new(table) }
     }
 
@@ -109,6 +125,9 @@ impl Memory {
     /// are not given out again.
     pub fn free(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
+        if table.mapped.contains(&address) {
+            return Err(Error::Usage(format!("free of {address:#x}: it is another memory's, and only mapped")));
+        }
         let Some(allocation) = table.live.remove(&address) else {
             let reason = match table.freed.iter().any(|&(base, _)| base == address) {
                 true => "it was freed before".to_owned(),
@@ -123,6 +142,38 @@ impl Memory {
             table.freed.pop_front();
         }
         table.freed.push_back((address, allocation.bytes));
+        Ok(())
+    }
+
+    /// Makes the allocation of another memory that starts at `address` one of this memory's too, at the same address.
+    ///
+    /// No allocation there, or one of this memory's own at the address, is an error.
+    pub fn map(&self, from: &Self, address: u64) -> Result<()> {
+        let allocation = from.lock().live.get(&address).cloned();
+        let allocation = allocation.ok_or_else(|| {
+            Error::Usage(format!("map of {address:#x}: no allocation of the other memory starts there"))
+        })?;
+        let mut table = self.lock();
+        let end = address.saturating_add(allocation.bytes);
+        if table.live.range(..end).next_back().is_some_and(|(_, other)| other.base + other.bytes > address) {
+            return Err(Error::Usage(format!(
+                "map of {address:#x}: this memory has something there; give the devices different numbers"
+            )));
+        }
+        table.live.insert(address, allocation);
+        table.mapped.insert(address);
+        table.sorted = None;
+        Ok(())
+    }
+
+    /// Undoes a [`map`](Self::map); the other memory keeps the allocation.
+    pub fn unmap(&self, address: u64) -> Result<()> {
+        let mut table = self.lock();
+        if !table.mapped.remove(&address) {
+            return Err(Error::Usage(format!("unmap of {address:#x}: nothing is mapped there")));
+        }
+        table.live.remove(&address);
+        table.sorted = None;
         Ok(())
     }
 
@@ -199,6 +250,7 @@ impl Memory {
         let table = self.lock();
         if let Some((_, allocation)) = table.live.range(..=address).next_back()
             && let Some(offset) = allocation.offset(address, bytes)
+            && !allocation.freed.load(Relaxed)
         {
             return Ok(Some((allocation.clone(), offset)));
         }

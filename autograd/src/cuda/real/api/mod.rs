@@ -5,6 +5,7 @@
 mod object;
 mod memory;
 mod module;
+mod peer;
 mod stream;
 
 use std::{
@@ -17,6 +18,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
 pub(super) use memory::{Block, PinnedBlock};
 pub(super) use module::{Function, Module};
+pub(super) use peer::PeerBlock;
 pub(super) use stream::{Event, Graph, Stream};
 
 use super::failure::{self, check};
@@ -34,11 +36,11 @@ macro_rules! functions {
     };
 }
 functions! {
-    cuCtxSetCurrent cuDeviceGet cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetName cuDeviceGetPCIBusId
+    cuCtxSetCurrent cuCtxSynchronize cuDeviceGet cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetName cuDeviceGetPCIBusId
     cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain cuDeviceTotalMem_v2 cuDriverGetVersion cuEventCreate
     cuEventDestroy_v2 cuEventElapsedTime cuEventRecord cuEventSynchronize cuFuncGetAttribute cuFuncSetAttribute
     cuGetErrorName cuGetErrorString cuGraphDestroy cuGraphExecDestroy cuGraphInstantiateWithFlags cuGraphLaunch cuInit
-    cuLaunchKernel cuMemAlloc_v2 cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemcpyDtoDAsync_v2
+    cuIpcCloseMemHandle cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuLaunchKernel cuMemAlloc_v2 cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemcpyDtoDAsync_v2
     cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2 cuMemsetD8Async cuModuleGetFunction cuModuleLoadDataEx cuModuleUnload
     cuStreamBeginCapture_v2 cuStreamCreate cuStreamDestroy_v2 cuStreamEndCapture cuStreamSynchronize cuStreamWaitEvent
 }
@@ -149,6 +151,13 @@ impl Context {
     fn enter(&self) -> Result<()> {
         // SAFETY: the context was retained and is released in `drop` alone.
         check(unsafe { cuCtxSetCurrent(self.raw) }, || "enter the device's context".into())
+    }
+
+    /// Returns when all work of all streams is done.
+    pub fn synchronize(&self) -> Result<()> {
+        self.enter()?;
+        // SAFETY: takes no pointer.
+        check(unsafe { cuCtxSynchronize() }, || "wait for the device".into())
     }
 
     pub fn memory(&self) -> Result<MemoryInfo> {

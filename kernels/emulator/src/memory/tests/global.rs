@@ -36,6 +36,30 @@ fn the_host_sees_what_it_wrote() {
 }
 
 #[test]
+fn what_is_mapped_is_one_memory_at_one_address() {
+    let (owner, other) = (Memory::of_device(1, 1 << 16), Memory::of_device(2, 1 << 16));
+    let (a, b) = (owner.alloc(100).unwrap(), owner.alloc(100).unwrap());
+    let own = other.alloc(100).unwrap();
+    assert!(message(other.write(a, &[1])).contains("no allocation there"));
+    other.map(&owner, a).unwrap();
+    other.write(a + 3, &[5, 6]).unwrap();
+    owner.write(a + 4, &[7]).unwrap();
+    let mut back = [0; 2];
+    other.read(a + 3, &mut back).unwrap();
+    assert_eq!(back, [5, 7]);
+    assert_eq!(other.used(), 256, "it counts where it was allocated");
+    assert!(message(other.free(a)).contains("only mapped"));
+    other.unmap(a).unwrap();
+    assert!(other.read(a, &mut back).is_err());
+    assert!(message(other.unmap(own)).contains("nothing is mapped"));
+    other.map(&owner, b).unwrap();
+    assert!(message(other.map(&owner, b)).contains("has something there"));
+    owner.free(b).unwrap();
+    assert!(other.read(b, &mut back).is_err());
+    assert!(message(other.map(&owner, a + 1)).contains("no allocation of the other memory starts there"));
+}
+
+#[test]
 fn what_the_host_must_not_do() {
     let memory = Memory::new(1 << 16);
     let a = memory.alloc(100).unwrap();

@@ -1,0 +1,145 @@
+//! A rank's part in a ring over device memory: what came from the left neighbour is added to this rank's own elements, and
+//! the result goes to its own place, or straight into the right neighbour's memory, or both.
+//!
+//! # Layout
+//! `came`, `own` and `next` are flat arrays of `count` elements that begin at any multiple of the element. Where all begin
+//! at the same place within 16 bytes, accesses have 16 bytes; elsewhere they have one element each.
+//!
+//! # Threads
+//! The elements lie in groups of 16 bytes of `own`, of which the first and the last may be cut off. A thread takes a group,
+//! then the one that is as many groups further on as the grid has threads: any number of blocks does.
+//!
+//! # Bytes and operations
+//! [`ReduceCopy::work`] of a count: it is known at the launch alone, since gradients come in pieces of many sizes. Bound by
+//! memory, or by the link that `next` lies behind.
+//!
+//! # Order of summation
+//! came + own, one rounding: the order of the ring on the CPU, so a sum has the same bits, but for the payload of a NaN.
+
+use crate::{
+    Kernel, Target, Work,
+    layout::Raw,
+    ptx::{Asm, F16, F32, Global, Launch, Reg, U32},
+    span::Real,
+};
+
+/// The family's name.
+const FAMILY: &str = "reduce_copy";
+
+/// Threads of a block.
+const BLOCK: u32 = 256;
+
+/// Blocks that are enough to keep a link between GPUs busy; the other multiprocessors are left to whatever else runs.
+const BLOCKS: u32 = 64;
+
+/// What becomes of the elements that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReduceCopy {
+    /// own = came + own.
+    Sum,
+    /// next = came + own; own stays as it is.
+    SumForward,
+    /// own = next = came + own.
+    SumBoth,
+    /// own = next = came, of f16 or f32.
+    Copy,
+}
+
+impl ReduceCopy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sum, Self::SumForward, Self::SumBoth, Self::Copy];
+
+    /// The blocks to launch for `count` elements of `T`.
+    pub fn blocks<T: Real>(count: u32) -> u32 {
+        // One group more, where the first is cut off.
+        (count / T::VECTOR + 1).div_ceil(BLOCK).clamp(1, BLOCKS)
+    }
+
+    /// What it must move and do for `count` elements of `T`.
+    pub fn work<T: Real>(self, count: u32) -> Work {
+        let (arrays, sums) = match self {
+            Self::Sum | Self::SumForward => (3, 1),
+            Self::SumBoth => (4, 1),
+            Self::Copy => (3, 0),
+        };
+        let count = u64::from(count);
+        Work { bytes: arrays * u64::from(T::BYTES) * count, operations: sums * count }
+    }
+
+    /// Whether there is a `next`.
+    pub fn forwards(self) -> bool {
+        self != Self::Sum
+    }
+
+    /// The kernel. Parameters: came, own, next where there is one, count (u32, up to 2³¹). No two of the arrays
+    /// overlap. Sums are of f32 alone.
+    pub fn kernel<T: Real>(self, target: Target) -> Kernel {
+        let (word, summary) = match self {
+            Self::Sum => ("sum", "own = came + own"),
+            Self::SumForward => ("sum_forward", "next = came + own"),
+            Self::SumBoth => ("sum_both", "own = next = came + own"),
+            Self::Copy => ("copy", "own = next = came"),
+        };
+        let name = format!("{FAMILY}_{word}_{}", T::SPELLED);
+        let launch = Launch::new(FAMILY, name, target).grid([BLOCKS, 1, 1]).block([BLOCK, 1, 1]);
+        Asm::kernel(launch, Work::default(), summary, |k| {
+            let [came, own] = ["came", "own"].map(|name| k.pointer::<T>(name));
+            let next = self.forwards().then(|| k.pointer::<T>("next"));
+            let count = k.parameter_u32("count");
+
+            k.step("elements of the first group that lie before the first element");
+            let before = place(own);
+            let alike = |array| place(array).eq(before);
+            let alike = next.map_or_else(|| alike(came), |next| alike(came) & alike(next));
+            let end = count + before;
+            let stride = k.block_size(0) * k.grid_size(0) * T::VECTOR;
+            let group = k.var(k.global_thread() * T::VECTOR);
+            k.while_(
+                || group.get().lt(end),
+                || {
+                    let whole = group.get().ge(before) & (group + T::VECTOR).le(end) & alike;
+                    let element = group - before;
+                    let each = |index: Reg<'_, U32>, width| {
+                        self.step::<T>([came, own].map(|a| a.at(index)), next.map(|a| a.at(index)), width);
+                    };
+                    k.if_else(
+                        whole,
+                        || each(element, T::VECTOR),
+                        || {
+                            // One that lies before the first has wrapped around, far above the count.
+                            k.for_range(0, T::VECTOR, 1, |i| {
+                                let index = element + i;
+                                k.if_(index.lt(count), || each(index, 1));
+                            });
+                        },
+                    );
+                    group.add(stride);
+                },
+            );
+        })
+    }
+
+    /// The work on `width` elements.
+    fn step<'k, T: Real>(self, [came, own]: [Global<'k, T>; 2], next: Option<Global<'k, T>>, width: u32) {
+        if self == Self::Copy {
+            let values = Raw::load(came, width);
+            [Some(own), next].into_iter().flatten().for_each(|to| values.clone().store(to));
+            return;
+        }
+        let pairs = T::load(came, width).into_iter().zip(T::load(own, width));
+        let sums: Vec<_> = pairs.map(|(came, own)| came + own).collect();
+        let keeps = (self != Self::SumForward).then_some(own);
+        [keeps, next].into_iter().flatten().for_each(|to| T::store(to, &sums));
+    }
+}
+
+/// The element of its 16 bytes that an array begins with.
+fn place<'k, T: Real>(array: Global<'k, T>) -> Reg<'k, U32> {
+    (array.to_var().get().to::<U32>() >> T::BYTES.ilog2()) & (T::VECTOR - 1)
+}
+
+/// Each kernel.
+pub fn catalogue(target: Target) -> Vec<Kernel> {
+    let of_f32 = ReduceCopy::ALL.map(|step| step.kernel::<F32>(target));
+    of_f32.into_iter().chain([ReduceCopy::Copy.kernel::<F16>(target)]).collect()
+}

@@ -1,0 +1,121 @@
+//! What the ring over device memory needs of a transport.
+
+use ssmv_autograd::cuda::{Address, Stream};
+
+use super::super::Communicator;
+use super::error::Result;
+
+/// What a rank says before the ring turns: all ranks must say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The collective's number in this table: all-reduce, reduce-scatter, all-gather, broadcast.
+    pub operation: u32,
+    /// Bytes of an element.
+    pub bytes: u32,
+    /// The root of a broadcast, otherwise 0.
+    pub root: u32,
+    /// The first element in its memory.
+    pub first: u64,
+    /// Elements.
+    pub count: u64,
+    /// The turn's number in the collective.
+    pub index: u32,
+}
+
+impl Turn {
+    /// What `operation` is called.
+    pub fn name(&self) -> &'static str {
+        const NAMES: [&str; 4] = ["all-reduce", "reduce-scatter", "all-gather", "broadcast"];
+        NAMES.get(self.operation as usize).copied().unwrap_or("an unknown collective")
+    }
+
+    /// As words.
+    pub fn words(&self) -> [u32; 8] {
+        let [first, count] = [self.first, self.count].map(|x| [x as u32, (x >> 32) as u32]);
+        [self.operation, self.bytes, self.root, first[0], first[1], count[0], count[1], self.index]
+    }
+
+    /// From words.
+    pub fn from_words(words: [u32; 8]) -> Self {
+        let [operation, bytes, root, first, first_high, count, count_high, index] = words;
+        let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (first, count) = (wide(first, first_high), wide(count, count_high));
+        Self { operation, bytes, root, first, count, index }
+    }
+}
+
+impl std::fmt::Display for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Self { bytes, root, first, count, index, .. } = self;
+        write!(f, "{} of {count} elements of {bytes} bytes from {first} on", self.name())?;
+        if self.name() == "broadcast" {
+            write!(f, " from rank {root}")?;
+        }
+        write!(f, ", turn {index}")
+    }
+}
+
+/// A rank's way to its neighbours in the ring for device memory.
+///
+/// The ring turns again and again: each rank writes up to [`width`](Self::width) pieces for its right neighbour
+/// ([`place`](Self::place), [`send`](Self::send)), then [`turn`](Self::turn)s, then reads those of its left neighbour
+/// ([`receive`](Self::receive)) and [`release`](Self::release)s them, while it writes the next ones. All of it is queued in
+/// streams; nothing here waits for a device.
+pub trait DeviceLink: Send {
+    /// This rank.
+    fn rank(&self) -> usize;
+
+    /// The number of ranks, at least 2.
+    fn ranks(&self) -> usize;
+
+    /// Pieces a turn.
+    fn width(&self) -> usize;
+
+    /// Bytes that a piece has at most.
+    fn most(&self) -> usize;
+
+    /// Where piece `piece` of the coming turn is to be written, by what is queued in the stream later. The address is a
+    /// multiple of 256; so is what [`receive`](Self::receive) gives, and 15 bytes more than [`most`](Self::most) are there.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address>;
+
+    /// Says that what is queued in the stream so far writes the first `bytes` of the piece.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()>;
+
+    /// Turns the ring: what was sent is on its way, and what the left neighbour sent, `incoming` bytes a piece, can be
+    /// received.
+    ///
+    /// # Errors
+    /// What the control ring or the device says; a left neighbour that is elsewhere.
+    fn turn(
+        &mut self,
+        control: &mut Communicator,
+        turn: Turn,
+        incoming: &[usize],
+        stream: Stream,
+    ) -> Result<()>;
+
+    /// Where piece `piece` of the left neighbour lies, for what is queued in the stream later. Only for pieces that are not
+    /// empty.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address>;
+
+    /// Says that what is queued in the stream so far is all that reads the pieces of the last turn.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()>;
+
+    /// Ends the link, once all ranks have come here and all work is done.
+    ///
+    /// # Errors
+    /// What the control ring or the device says.
+    fn close(self: Box<Self>, control: &mut Communicator) -> Result<()>;
+}
