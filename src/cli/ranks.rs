@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::comm::rendezvous::{Card, Place, Security, join};
-use crate::comm::{Communicator, tcp};
+use crate::comm::tcp;
 use crate::config::TrainConfig;
 use crate::data::DataSource;
 use crate::launch::environment;
+use crate::train::ranks::{Local, Member};
 use crate::{Error, Result};
 
 /// Keys of the configuration in which ranks may differ.
@@ -31,11 +32,13 @@ pub fn place() -> Result<Option<Place>> {
 ///
 /// # Errors
 /// Ranks that do not come, are not trusted, or differ: the error names the field.
-pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Communicator> {
+pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Member> {
     let security = Security::from_environment(insecure).map_err(|e| Error::Usage(e.to_string()))?;
     let timeout = Duration::from_secs_f64(config.comm_timeout);
     let options = tcp::Options { timeout, ..tcp::Options::default() };
-    join(place, &card(config), &security, options).map_err(|e| Error::Failure(e.to_string()))
+    let communicator = join(place, &card(config), &security, options);
+    let communicator = communicator.map_err(|e| Error::Failure(e.to_string()))?;
+    Ok(Member { communicator, local: Local { rank: place.local_rank, size: place.local_size } })
 }
 
 /// What all ranks must have alike.

@@ -8,12 +8,12 @@ use super::eval::comparison_table;
 use super::progress::clock;
 use super::threads::use_threads;
 use super::{Progress, Table, Ui, files, ranks};
-use crate::comm::{Communicator, rendezvous::Place};
+use crate::comm::rendezvous::Place;
 use crate::config::{
     CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
     presets, resolve_over,
 };
-use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt};
+use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result};
 
 /// Arguments of `train`.
@@ -111,7 +111,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
     let place = ranks::place()?;
     let of_ranks = take_ranks(&mut plan, place.as_ref());
-    let communicator = match &place {
+    let member = match &place {
         Some(place) => Some(ranks::meet(place, &plan.config, args.insecure)?),
         None => None,
     };
@@ -125,7 +125,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         None => default_run_folder(&plan.config),
     };
     plan.config.out = Some(out.clone());
-    train(&plan, communicator, ui, leads.then_some(args.json), || {
+    train(&plan, member, ui, leads.then_some(args.json), || {
         // A run may only be continued in its own folder; any other must be new.
         let own = plan.resume.as_deref().and_then(run_folder_of);
         if own.is_none() || own != out.canonicalize().ok() { check_run_folder(&out) } else { Ok(()) }
@@ -160,23 +160,22 @@ fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
 /// The work itself. `json` is how the rank that speaks ends; none for the others.
 fn train(
     plan: &Plan,
-    communicator: Option<Communicator>,
+    member: Option<Member>,
     ui: &Ui,
     json: Option<bool>,
     check_folder: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     use_threads(plan.config.threads)?;
     let interrupt = Interrupt::install()?;
-    let mut communicator = communicator;
+    let mut member = member;
     if let (true, Err(error)) = (json.is_some(), check_folder()) {
-        if let Some(communicator) = &mut communicator {
-            communicator.abandon(&error.to_string());
+        if let Some(member) = &mut member {
+            member.communicator.abandon(&error.to_string());
         }
         return Err(error);
     }
     let mut screen = Screen { ui, progress: ui.progress(plan.config.total_steps()) };
-    let result =
-        train::run_among(communicator, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
+    let result = train::run_among(member, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
     screen.progress.finish();
     let summary = result?;
     match json {

@@ -20,9 +20,9 @@ pub struct Courier {
 
 /// What a queued job will give.
 #[derive(Debug)]
-pub struct Pending<R> {
+pub struct Pending<R, E = Error> {
     rank: usize,
-    result: mpsc::Receiver<Result<R>>,
+    result: mpsc::Receiver<Result<R, E>>,
 }
 
 impl Courier {
@@ -49,10 +49,10 @@ impl Courier {
     }
 
     /// Queues `work` and does not wait for it.
-    pub fn queue<R: Send + 'static>(
+    pub fn queue<R: Send + 'static, E: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Communicator) -> Result<R> + Send + 'static,
-    ) -> Pending<R> {
+        work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
+    ) -> Pending<R, E> {
         let (tell, result) = mpsc::channel();
         let job: Job = Box::new(move |communicator| {
             // Nobody may wait for it any more.
@@ -69,10 +69,10 @@ impl Courier {
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn call<R: Send + 'static>(
+    pub fn call<R: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Communicator) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
+        work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, E> {
         self.queue(work).wait()
     }
 }
@@ -87,15 +87,15 @@ impl Drop for Courier {
     }
 }
 
-impl<R> Pending<R> {
+impl<R, E: From<Error>> Pending<R, E> {
     /// Waits for the result.
     ///
     /// # Errors
     /// Those of the work.
-    pub fn wait(self) -> Result<R> {
+    pub fn wait(self) -> Result<R, E> {
         let gone = |_| {
             let fault = Fault::Earlier("the thread of the collectives has ended".into());
-            Err(Error { rank: self.rank, operation: Operation::Barrier, sequence: 0, fault })
+            Err(Error { rank: self.rank, operation: Operation::Barrier, sequence: 0, fault }.into())
         };
         self.result.recv().unwrap_or_else(gone)
     }

@@ -9,12 +9,11 @@ use super::{
     device::DeviceTrainer,
     engine::{Engine, Host},
     interrupt::Interrupt,
-    ranks::Ranks,
+    ranks::{Member, Ranks},
     setup::{loader_spec, source},
 };
 use crate::{
     Result,
-    comm::Communicator,
     config::TrainConfig,
     data::{Dataset, Loader},
     optim::Moments,
@@ -53,12 +52,9 @@ pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
 ///
 /// # Errors
 /// As [`run_among`](super::run_among()).
-pub fn course_among(
-    communicator: Option<Communicator>,
-    config: &TrainConfig,
-    cuda: Option<&Cuda>,
-) -> Result<Course> {
-    let ranks = communicator.map(|c| Ranks::start(c, config, &Interrupt::never())).transpose()?.map(Arc::new);
+pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
+    let ranks =
+        member.map(|member| Ranks::start(member, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;
     let source = source(config, &dataset);
     let mut engine: Box<dyn Engine> = match cuda {

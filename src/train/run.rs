@@ -14,11 +14,10 @@ use super::{
     engine::Engine,
     interrupt::Interrupt,
     memory, preview,
-    ranks::Ranks,
+    ranks::{Member, Ranks},
 };
 use crate::{
     Error, Result,
-    comm::Communicator,
     config::TrainConfig,
     data::{Dataset, Loader},
     eval::{EvalSpec, Evaluation, Share, evaluate_among},
@@ -93,14 +92,14 @@ pub fn run(
 /// [`run`] as one of several ranks, each of which calls this with the same configuration, whose `ranks` is their number.
 /// Rank 0 writes the run folder. Whatever fails on one ends all.
 pub fn run_among(
-    communicator: Option<Communicator>,
+    member: Option<Member>,
     config: &TrainConfig,
     resume: Option<&Path>,
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
     let run = || {
-        let ranks = communicator.map(|c| Ranks::start(c, config, interrupt)).transpose()?.map(Arc::new);
+        let ranks = member.map(|member| Ranks::start(member, config, interrupt)).transpose()?.map(Arc::new);
         let result = attempt(config, resume, interrupt, ranks.clone(), observer);
         if let (Some(ranks), Err(error)) = (&ranks, &result) {
             ranks.abandon(&error.to_string());

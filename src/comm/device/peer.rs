@@ -130,7 +130,8 @@ impl PeerLink {
     pub fn connect(cuda: &Cuda, control: &mut Communicator, options: PeerOptions) -> Result<Self> {
         let (rank, ranks) = (control.rank(), control.size());
         if ranks < 2 || options.width == 0 || options.most < 16 {
-            let message = format!("{ranks} ranks and {options:?}: two ranks, a piece of 16 bytes are the least");
+            let message =
+                format!("{ranks} ranks and {options:?}: two ranks, a piece of 16 bytes are the least");
             return Err(Error::Argument { rank, operation: "connect", message });
         }
         let len = 3 + HANDLE * (1 + ranks * options.width + ranks);

@@ -6,13 +6,14 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `buckets.rs` | how the gradient arena is cut; buckets travel while the backward pass goes on |
-//! | `reduction.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
+//! | `reduction.rs`, `device.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
 //! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
 //! | `straggler.rs` | the rank that all wait for |
 //!
 //! All collectives go through one [`Courier`] in the order of the program, which is the same on every rank.
 
 mod buckets;
+mod device;
 mod reduction;
 mod report;
 mod straggler;
@@ -32,6 +33,7 @@ use ssmv_autograd::ops::batch_norm2d::AcrossRanks;
 use self::straggler::Stragglers;
 pub use self::{
     buckets::Buckets,
+    device::DeviceSharing,
     reduction::{Reduction, Sharing},
     report::{Agreement, Report},
 };
@@ -44,9 +46,28 @@ use crate::{
     model::RunningStatistics,
 };
 
+/// A rank before training begins.
+#[derive(Debug)]
+pub struct Member {
+    /// Its way to the other ranks.
+    pub communicator: Communicator,
+    /// Where it is among the ranks of its machine.
+    pub local: Local,
+}
+
+/// A rank's place on its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Its number among the ranks of the machine, from 0: also which of the machine's GPUs is its.
+    pub rank: usize,
+    /// The number of those.
+    pub size: usize,
+}
+
 /// The other ranks, as one of them sees them.
 pub struct Ranks {
     courier: Courier,
+    local: Local,
     interrupt: Interrupt,
     /// The signal that all ranks know of; 0: none.
     agreed: AtomicI32,
@@ -70,11 +91,13 @@ impl Ranks {
     ///
     /// # Errors
     /// Ranks that fail, sums that are wrong.
-    pub fn start(communicator: Communicator, config: &TrainConfig, interrupt: &Interrupt) -> Result<Self> {
+    pub fn start(member: Member, config: &TrainConfig, interrupt: &Interrupt) -> Result<Self> {
+        let Member { communicator, local } = member;
         let size = communicator.size();
         let failed = |e| Error::Failure(format!("cannot start a thread for the ranks: {e}"));
         let ranks = Self {
             courier: Courier::start(communicator).map_err(failed)?,
+            local,
             interrupt: interrupt.clone(),
             agreed: AtomicI32::new(0),
             waited: AtomicU64::new(0),
@@ -99,16 +122,29 @@ impl Ranks {
         self.courier.size()
     }
 
+    /// Where this rank is among those of its machine.
+    pub fn local(&self) -> Local {
+        self.local
+    }
+
+    /// Whether all ranks are on one machine.
+    pub fn is_local(&self) -> bool {
+        self.local.size == self.size()
+    }
+
     /// Whether this is the rank that writes files and speaks.
     pub fn leads(&self) -> bool {
         self.rank() == 0
     }
 
     /// Runs a collective and counts the time as waiting.
-    fn call<R: Send + 'static>(
+    fn call<R: Send + 'static, E: From<comm::Error> + Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Communicator) -> comm::Result<R> + Send + 'static,
-    ) -> Result<R> {
+        work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
+    ) -> Result<R>
+    where
+        Error: From<E>,
+    {
         let start = Instant::now();
         let result = self.courier.call(work);
         self.waited.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -131,7 +167,7 @@ impl Ranks {
         // A ring that failed has told them already.
         let _ = self.courier.call(move |communicator| {
             communicator.abandon(&why);
-            Ok(())
+            Ok::<(), comm::Error>(())
         });
     }
 
@@ -147,7 +183,7 @@ impl Ranks {
             c.all_reduce(&mut sum, Fold::Sum)?;
             c.all_reduce(&mut most, Fold::Max)?;
             c.broadcast(&mut root, size - 1)?;
-            Ok((sum, most, root))
+            Ok::<_, comm::Error>((sum, most, root))
         })?;
         let whole = size * (size + 1) / 2;
         for i in 0..count {
@@ -172,7 +208,7 @@ impl Ranks {
             let mut all = vec![0.0; own.len() * size];
             all[rank * own.len()..][..own.len()].copy_from_slice(&own);
             c.all_gather(&mut all)?;
-            Ok(all)
+            Ok::<_, comm::Error>(all)
         })?;
         let agreement = Agreement::of(&Report::all(&gathered));
         self.heard(agreement.signal);
@@ -184,14 +220,20 @@ impl Ranks {
 
     /// Tells all ranks of a signal that came to this one and hears of theirs; an error once there is one.
     pub fn agree_on_signals(&self) -> Result<()> {
+        self.share_signals()?;
+        self.check()
+    }
+
+    /// Tells all ranks of a signal that came to this one and hears of theirs.
+    pub fn share_signals(&self) -> Result<()> {
         let own = self.interrupt.requested().unwrap_or_default() as u32;
         let signal = self.call(move |c| {
             let mut signal = [own];
             c.all_reduce(&mut signal, Fold::Max)?;
-            Ok(signal[0])
+            Ok::<_, comm::Error>(signal[0])
         })?;
         self.heard(signal as i32);
-        self.check()
+        Ok(())
     }
 
     fn heard(&self, signal: i32) {
@@ -219,15 +261,15 @@ impl Ranks {
         self.compare_digests(step, crc32c::crc32c_append(step as u32, bytemuck::cast_slice(parameters)))
     }
 
-    /// Compares a digest of the parameters across ranks, when it is time to.
+    /// Compares a digest of the parameters, or of all that follows from them, across ranks, when it is time to.
     ///
     /// # Errors
     /// Ranks that differ: whatever is computed from now on is worthless.
-    pub fn compare(&self, step: u64, parameters: &[f32]) -> Result<()> {
-        if !self.check_every.is_some_and(|every| step.is_multiple_of(every)) {
-            return Ok(());
+    pub fn compare(&self, step: u64, digest: impl FnOnce() -> Result<u32>) -> Result<()> {
+        match self.check_every.is_some_and(|every| step.is_multiple_of(every)) {
+            true => self.compare_digests(step, digest()?),
+            false => Ok(()),
         }
-        self.compare_digests(step, crc32c::crc32c(bytemuck::cast_slice(parameters)))
     }
 
     fn compare_digests(&self, step: u64, own: u32) -> Result<()> {
@@ -236,7 +278,7 @@ impl Ranks {
             let mut all = vec![0; size];
             all[rank] = own;
             c.all_gather(&mut all)?;
-            Ok(all)
+            Ok::<_, comm::Error>(all)
         })?;
         let Some(other) = all.iter().position(|&digest| digest != all[0]) else { return Ok(()) };
         self.sound.store(false, Ordering::SeqCst);
@@ -262,7 +304,7 @@ impl Ranks {
         let flat = self.call(move |c| {
             let mut flat = flat;
             c.broadcast(&mut flat, 0)?;
-            Ok(flat)
+            Ok::<_, comm::Error>(flat)
         })?;
         let mut rest = flat.into_iter();
         for norm in norms {
@@ -296,7 +338,7 @@ impl Share for Ranks {
         let mut own = values.to_vec();
         let sums = self.call(move |c| {
             c.all_reduce(&mut own, Fold::Sum)?;
-            Ok(own)
+            Ok::<_, comm::Error>(own)
         })?;
         values.copy_from_slice(&sums);
         Ok(())

@@ -7,7 +7,7 @@ use ssmv_autograd::Gradients;
 use super::{Buckets, Ranks, buckets::Progress};
 use crate::{
     Result,
-    comm::{Pending, Reduction as Fold, segment},
+    comm::{Error as Failed, Pending, Reduction as Fold, segment},
 };
 
 /// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
@@ -43,7 +43,7 @@ impl<'a> Reduction<'a> {
                     true => communicator.reduce_scatter(&mut copy, Fold::Sum).map(|_| ())?,
                     false => communicator.all_reduce(&mut copy, Fold::Sum)?,
                 }
-                Ok(copy)
+                Ok::<_, Failed>(copy)
             }));
         }
         Ok(())
@@ -56,7 +56,7 @@ impl<'a> Reduction<'a> {
         let shares = self.ranks.shares(self.buckets);
         for (pending, (range, own)) in self.pending.into_iter().zip(self.buckets.ranges().iter().zip(shares))
         {
-            let averages = self.ranks.wait(pending)?;
+            let averages = pending.wait()?;
             let within = own.start - range.start..own.end - range.start;
             gradients.part_mut::<f32>(range.clone())?[within.clone()].copy_from_slice(&averages[within]);
             self.spare.push(averages);
@@ -66,10 +66,6 @@ impl<'a> Reduction<'a> {
 }
 
 impl Ranks {
-    fn wait<R>(&self, pending: Pending<R>) -> Result<R> {
-        Ok(pending.wait()?)
-    }
-
     /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment.
     pub fn shares(&self, buckets: &Buckets) -> Vec<Range<usize>> {
         let own = |range: &Range<usize>| {
@@ -86,11 +82,14 @@ impl Ranks {
             .iter()
             .map(|range| {
                 let mut copy = arena[range.clone()].to_vec();
-                self.courier.queue(move |communicator| communicator.all_gather(&mut copy).map(|()| copy))
+                self.courier.queue(move |communicator| {
+                    communicator.all_gather(&mut copy)?;
+                    Ok::<_, Failed>(copy)
+                })
             })
             .collect();
         for (range, pending) in buckets.ranges().iter().zip(pending) {
-            arena[range.clone()].copy_from_slice(&self.wait(pending)?);
+            arena[range.clone()].copy_from_slice(&pending.wait()?);
         }
         Ok(())
     }

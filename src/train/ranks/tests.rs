@@ -6,13 +6,9 @@ use ssmv_autograd::Tensor;
 
 use super::{
     super::{Course, Trainer, course, course_among, interrupt::Interrupt},
-    Ranks,
+    Local, Member, Ranks,
 };
-use crate::{
-    Result,
-    comm::{Communicator, tcp},
-    config::TrainConfig,
-};
+use crate::{Result, comm::tcp, config::TrainConfig};
 
 /// Runs `body` on `size` ranks; what each came to.
 fn among<R: Send + 'static>(size: usize, body: impl Fn(Communicator) -> R + Send + Sync + 'static) -> Vec<R> {
@@ -23,7 +19,8 @@ fn among<R: Send + 'static>(size: usize, body: impl Fn(Communicator) -> R + Send
         let (addresses, body) = (Arc::clone(&addresses), Arc::clone(&body));
         thread::spawn(move || {
             let options = tcp::Options { timeout: Duration::from_secs(60), ..tcp::Options::default() };
-            body(tcp::join(rank, &listener, &addresses, options).unwrap())
+            let communicator = tcp::join(rank, &listener, &addresses, options).unwrap();
+            body(Member { communicator, local: Local { rank, size: addresses.len() } })
         })
     });
     let threads: Vec<_> = threads.collect();
@@ -45,7 +42,7 @@ fn config(ranks: usize, batch_size: usize) -> TrainConfig {
 }
 
 fn train(config: TrainConfig) -> Vec<Course> {
-    among(config.ranks, move |communicator| course_among(Some(communicator), &config, None).unwrap())
+    among(config.ranks, move |member| course_among(Some(member), &config, None).unwrap())
 }
 
 fn assert_same_bits(courses: &[Course]) {
@@ -123,9 +120,9 @@ fn batch(broken: bool) -> Result<(Tensor, Tensor)> {
 #[test]
 fn a_gradient_that_is_not_finite_on_one_rank_is_skipped_by_all() {
     for zero in [0, 1] {
-        let steps = among(2, move |communicator| {
+        let steps = among(2, move |member| {
             let config = TrainConfig { zero, check_ranks_every: Some(1), ..config(2, 1) };
-            let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+            let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
             let rank = ranks.rank();
             let mut trainer = Trainer::new(&config).unwrap();
             trainer.share(ranks);
@@ -148,9 +145,9 @@ fn a_gradient_that_is_not_finite_on_one_rank_is_skipped_by_all() {
 
 #[test]
 fn ranks_that_differ_are_found() {
-    let errors = among(3, |communicator| {
+    let errors = among(3, |member| {
         let config = config(3, 1);
-        let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+        let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
         let mut trainer = Trainer::new(&config).unwrap();
         if ranks.rank() == 2 {
             trainer.model.arena.values_mut::<f32>().unwrap()[7] += 1.0;
@@ -167,9 +164,9 @@ fn ranks_that_differ_are_found() {
 
 #[test]
 fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
-    let errors = among(3, |communicator| {
+    let errors = among(3, |member| {
         let config = config(3, 1);
-        let ranks = Arc::new(Ranks::start(communicator, &config, &Interrupt::never()).unwrap());
+        let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
         let mut trainer = Trainer::new(&config).unwrap();
         trainer.share(Arc::clone(&ranks));
         let rank = ranks.rank();
