@@ -10,22 +10,29 @@ use crate::{Result, config::Device};
 /// # Errors
 /// No driver, one that is too old, no GPU of compute capability 8.0: the message says what to do.
 pub fn open(device: Device) -> Result<Option<Cuda>> {
+    open_for(device, 0)
+}
+
+/// The same for one of several ranks of a machine: they take its GPUs by turns.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(device: Device, local_rank: usize) -> Result<Option<Cuda>> {
+    let of_rank = |devices: &[DeviceInfo]| {
+        let usable: Vec<_> = devices.iter().filter(|device| cuda::is_usable(device)).collect();
+        (!usable.is_empty()).then(|| usable[local_rank % usable.len()].ordinal)
+    };
     match device {
         Device::Cpu => Ok(None),
         Device::Cuda => {
             let devices = cuda::devices(Backend::Real)?;
             // Where none will do, the first says why.
-            let ordinal =
-                devices.iter().find(|device| cuda::is_usable(device)).map_or(0, |device| device.ordinal);
-            Ok(Some(Cuda::open(Backend::Real, ordinal)?))
+            Ok(Some(Cuda::open(Backend::Real, of_rank(&devices).unwrap_or(0))?))
         }
         Device::Emulator => Ok(Some(Cuda::open(Backend::Emulated, 0)?)),
         Device::Auto => {
             let devices = cuda::devices(Backend::Real).unwrap_or_default();
-            match devices.iter().find(|device| cuda::is_usable(device)) {
-                Some(device) => Ok(Some(Cuda::open(Backend::Real, device.ordinal)?)),
-                None => Ok(None),
-            }
+            of_rank(&devices).map(|ordinal| Ok(Cuda::open(Backend::Real, ordinal)?)).transpose()
         }
     }
 }

@@ -113,6 +113,20 @@ impl DeviceOptimiser {
         Ok(Tensor::over_cuda(Shape::scalar(), &self.record, LOSS)?)
     }
 
+    /// The memory of the loss, which all ranks add up, and its element there.
+    pub fn loss_place(&self) -> (&DeviceMemory, Range<usize>) {
+        (&self.record, LOSS..LOSS + 1)
+    }
+
+    /// A digest of parameters laid out as the arena, from their sums of squares: equal for equal bits, and different for others
+    /// unless only signs differ. Waits for the device.
+    pub fn digest(&self, parameters: &DeviceMemory) -> Result<u32> {
+        let n = self.len;
+        let arguments = [parameters.argument(), Argument::from(&self.partials)];
+        self.cuda.launch_one(&("grad_norm", n), &arguments, |_, target| Ok(grad_norm::<F32>(n, target)))?;
+        Ok(crc32c::crc32c(bytemuck::cast_slice(&self.partials.download()?)))
+    }
+
     /// One step: the gradients' norm, whether the step is taken, AdamW over the masters and their f16 copy, the next loss
     /// scale.
     pub fn step(&self, [masters, halves]: [&DeviceMemory; 2], gradients: &DeviceMemory) -> Result<()> {

@@ -63,7 +63,7 @@ pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&
     };
     let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
     if let Some(ranks) = ranks {
-        engine.share(ranks)?;
+        engine.share(ranks, config.comm)?;
     }
     let mut loader = Loader::new(Arc::new(dataset), loader_spec(config, 0, rank))?;
     let mut figures = Vec::new();

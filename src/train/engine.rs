@@ -9,7 +9,7 @@ use super::{StepFigures, TrainState, Trainer, loss_scale::LossScale, ranks::Rank
 use crate::{
     Result,
     checkpoint::Checkpoint,
-    config::FRAMES_OUT,
+    config::{Comm, FRAMES_OUT},
     data::Batch,
     model::{
         Predict,
@@ -64,11 +64,12 @@ pub(super) trait Engine {
     /// Runs `body` on the model as it would be used: with the running mean of the weights where there is one.
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()>;
 
-    /// Shares every step with other ranks from now on.
+    /// Shares every step with other ranks from now on, on GPUs by what `comm` says. A line on how, where there is something
+    /// to say.
     ///
     /// # Errors
     /// What this engine cannot share.
-    fn share(&mut self, ranks: Arc<Ranks>) -> Result<()>;
+    fn share(&mut self, ranks: Arc<Ranks>, comm: Comm) -> Result<Option<String>>;
 
     /// Gives all ranks rank 0's running statistics, and with `moments` rank 0 all that a checkpoint keeps. Every rank must
     /// come here.
@@ -128,9 +129,9 @@ impl Engine for Host {
         self.trainer.with_final_weights(|model| body(model))
     }
 
-    fn share(&mut self, ranks: Arc<Ranks>) -> Result<()> {
+    fn share(&mut self, ranks: Arc<Ranks>, _comm: Comm) -> Result<Option<String>> {
         self.trainer.share(ranks);
-        Ok(())
+        Ok(None)
     }
 
     fn gather_state(&mut self, moments: bool) -> Result<()> {

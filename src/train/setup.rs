@@ -60,7 +60,8 @@ impl<'a> Run<'a> {
                 config.data
             )));
         }
-        let mut trainer = engine(&config, source(&config, &dataset))?;
+        let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
+        let mut trainer = engine(&config, source(&config, &dataset), local)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
@@ -75,7 +76,9 @@ impl<'a> Run<'a> {
         if let Some(ranks) = &ranks {
             let host = trainer.host()?;
             ranks.compare_start(host.step, host.model.arena.values()?)?;
-            trainer.share(Arc::clone(ranks))?;
+            if let Some(line) = trainer.share(Arc::clone(ranks), config.comm)? {
+                observer.note(&line);
+            }
         }
         let spec = loader_spec(&config, trainer.steps(), rank);
         let dataset = Arc::new(dataset);
@@ -160,10 +163,10 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> Load
     }
 }
 
-/// Whatever computes the steps on the device of the configuration.
-fn engine(config: &TrainConfig, source: Source) -> Result<Box<dyn Engine>> {
+/// Whatever computes the steps on the device of the configuration, of several GPUs on the one of this rank.
+fn engine(config: &TrainConfig, source: Source, local_rank: usize) -> Result<Box<dyn Engine>> {
     let (device, precision) = (config.device, config.precision);
-    match device::open(device)? {
+    match device::open_for(device, local_rank)? {
         Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
             "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
         ))),

@@ -9,11 +9,17 @@
 //!
 //! The first two steps run launch by launch: they compile the kernels, and fill the pool with the memory that the graph then
 //! takes over. Replayed or not, the launches are the same, and so are the bits.
+//!
+//! With several ranks the step is captured in parts that end where a bucket of gradients is whole: between them the bucket is
+//! given to the stream that adds up all ranks', while the next part goes on with the backward pass. The update waits for
+//! the sums and is a graph of its own. See [`ranks`](super::ranks).
 
 mod footprint;
 mod inputs;
 mod readback;
 mod state;
+
+use std::ops::Range;
 
 use ssmv_autograd::{
     DType, Gradients, Tensor,
@@ -29,11 +35,12 @@ use super::{
     engine::{NextBatch, Source},
     loss_scale::LossScale,
     phase::{OnPhase, Phase, ended, of_parts},
+    ranks::{Buckets, DeviceSharing},
     schedule::Schedule,
     trainer::preset,
 };
 use crate::{
-    Result,
+    Error, Result,
     config::{Loss, TrainConfig},
     model::{DevicePredictor, Predictor},
     optim::DeviceOptimiser,
@@ -58,10 +65,19 @@ pub(super) struct DeviceTrainer {
     source: Source,
     schedule: Schedule,
     loss: Loss,
+    /// The other ranks, where there are any, and how the arena is cut for them.
+    sharing: Option<DeviceSharing>,
+    cut: Option<Cut>,
     /// Hears when a phase of a step ends.
     on_phase: Option<OnPhase>,
     /// Steps launched, skipped ones included.
     step: u64,
+}
+
+/// How the gradients are cut for several ranks.
+struct Cut {
+    buckets: Buckets,
+    ranks: usize,
 }
 
 /// Whether the step is captured.
@@ -70,9 +86,23 @@ enum Graph {
     Off,
     /// After so many more steps.
     WarmingUp(u32),
-    /// It is.
+    /// It is, as a whole.
     Ready(Captured),
+    /// It is, in parts.
+    Shared(SharedStep),
 }
+
+/// A captured step of several ranks.
+struct SharedStep {
+    /// Forward and backward.
+    passes: Captured,
+    /// The buckets that are whole after each part of it but the last.
+    whole: Vec<Range<usize>>,
+    update: Captured,
+}
+
+/// What a backward pass is given to tell which buckets are whole.
+type OnBuckets<'a> = dyn FnMut(Range<usize>, &mut Gradients) -> Result<()> + 'a;
 
 impl DeviceTrainer {
     /// Training of a model that begins under the configuration's seed, on a device.
@@ -115,6 +145,8 @@ impl DeviceTrainer {
             source,
             schedule: host.schedule.clone(),
             loss: config.loss,
+            sharing: None,
+            cut: None,
             on_phase: None,
             step: host.step,
             host,
@@ -136,30 +168,84 @@ impl DeviceTrainer {
         self.inputs.fill(self.step, rate, self.optimiser.field("rate")?, next)?;
         match &mut self.graph {
             Graph::Ready(graph) => graph.launch()?,
+            Graph::Shared(_) => self.replay_shared()?,
             Graph::Off => self.launches()?,
-            Graph::WarmingUp(0) => {
-                let cuda = self.cuda.clone();
-                let (graph, ()) = cuda.capture(|| self.launches())?;
-                graph.launch()?;
-                self.graph = Graph::Ready(graph);
-            }
+            Graph::WarmingUp(0) => self.capture()?,
             Graph::WarmingUp(left) => {
                 *left -= 1;
                 self.launches()?;
             }
         }
         self.step += 1;
-        self.readback.send(self.step, self.optimiser.address())
+        self.readback.send(self.step, self.optimiser.address())?;
+        self.compare_ranks()
+    }
+
+    /// Captures a step, and runs it.
+    fn capture(&mut self) -> Result<()> {
+        let cuda = self.cuda.clone();
+        if self.sharing.is_none() {
+            let (graph, ()) = cuda.capture(|| self.launches())?;
+            graph.launch()?;
+            self.graph = Graph::Ready(graph);
+            return Ok(());
+        }
+        let (passes, whole) = cuda.capture_parts(|cutter| {
+            let mut whole = Vec::new();
+            self.passes(&mut |buckets, _| {
+                whole.push(buckets);
+                Ok(cutter.cut()?)
+            })?;
+            Ok::<_, Error>(whole)
+        })?;
+        let (update, ()) = cuda.capture(|| self.update())?;
+        self.graph = Graph::Shared(SharedStep { passes, whole, update });
+        self.replay_shared()
+    }
+
+    /// Runs a captured step of several ranks.
+    fn replay_shared(&mut self) -> Result<()> {
+        let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else { return Ok(()) };
+        let gradients = self.gradients.memory_of(0..0)?.clone();
+        for part in 0..step.passes.parts() {
+            step.passes.launch_part(part)?;
+            if let Some(buckets) = step.whole.get(part) {
+                sharing.send(buckets.clone(), &gradients)?;
+            }
+        }
+        let (record, loss) = self.optimiser.loss_place();
+        sharing.finish(record, loss)?;
+        step.update.launch().map_err(Error::from)
     }
 
     /// All that a step computes from its input on, into memory that stays where it is.
     fn launches(&mut self) -> Result<()> {
+        let Some(mut sharing) = self.sharing.take() else {
+            self.passes(&mut |_, _| Ok(()))?;
+            return self.update();
+        };
+        let passed = self.passes(&mut |buckets, gradients| {
+            let gradients = gradients.memory_of(0..0)?;
+            sharing.send(buckets, gradients)
+        });
+        let (record, loss) = self.optimiser.loss_place();
+        let shared = passed.and_then(|()| sharing.finish(record, loss));
+        self.sharing = Some(sharing);
+        shared.and_then(|()| self.update())
+    }
+
+    /// Forward and backward of all batches. With several ranks `on_buckets` hears of buckets of gradients that are whole, at
+    /// the end of all that were not yet.
+    fn passes(&mut self, on_buckets: &mut OnBuckets) -> Result<()> {
         ended(&self.on_phase, Phase::Input)?;
         let norms = &self.model.norms;
         norms.pending_memory().copy_from(norms.kept_memory())?;
         self.gradients.reset();
         let (mean, scale) = (self.optimiser.loss()?, self.optimiser.scale()?);
-        let share = 1.0 / self.source.accumulate as f64;
+        // A rank's part of the mean over all ranks: the sum of many overflows no sooner than one rank's.
+        let batches = self.source.accumulate * self.cut.as_ref().map_or(1, |cut| cut.ranks);
+        let share = 1.0 / batches as f64;
+        let mut progress = self.cut.as_ref().map(|cut| cut.buckets.progress());
         for (i, (frames, target)) in self.inputs.batches().enumerate() {
             let y = self.model.train_heard(frames, of_parts(&self.on_phase))?;
             let loss = loss(self.loss, &y, target)?;
@@ -168,16 +254,49 @@ impl DeviceTrainer {
             let shared = if share == 1.0 { loss } else { loss.scale(share)? };
             no_grad(|| if i == 0 { mean.assign(&shared) } else { mean.accumulate(&shared) })?;
             ended(&self.on_phase, Phase::Loss)?;
-            shared.backward_from(scale.clone(), &mut self.gradients)?;
+            match &mut progress {
+                Some(progress) if i + 1 == self.source.accumulate => {
+                    let mut whole = |parameter: usize, gradients: &mut Gradients| {
+                        let buckets = progress.whole(parameter);
+                        if buckets.is_empty() { Ok(()) } else { on_buckets(buckets, gradients) }
+                    };
+                    shared.backward_heard(scale.clone(), &mut self.gradients, Some(&mut whole))?;
+                }
+                _ => shared.backward_from(scale.clone(), &mut self.gradients)?,
+            }
             ended(&self.on_phase, Phase::EncoderBackward)?;
         }
-        let memories = self.model.arena.memories()?;
+        match progress.map(|progress| progress.rest()) {
+            Some(rest) if !rest.is_empty() => {
+                // What no pass has come to is zero.
+                self.gradients.memory()?;
+                on_buckets(rest, &mut self.gradients)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All that comes after the gradients.
+    fn update(&mut self) -> Result<()> {
+        if self.cut.is_some() {
+            // The mean loss of all ranks: where one is not finite, all skip the step.
+            self.optimiser.loss()?.flag_non_finite(self.optimiser.field("overflow")?)?;
+        }
+        let (memories, norms) = (self.model.arena.memories()?, &self.model.norms);
         self.optimiser.step(memories, self.gradients.memory()?)?;
         self.optimiser.keep(norms.pending_memory(), norms.kept_memory())?;
         if let Some((average, share)) = &self.ema {
             self.optimiser.average(memories[0], average, *share)?;
         }
         Ok(ended(&self.on_phase, Phase::Optimiser)?)
+    }
+
+    /// Hears of other ranks' signals, and compares the parameters with theirs when it is time to.
+    fn compare_ranks(&mut self) -> Result<()> {
+        let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
+        ranks.share_signals()?;
+        let [masters, _] = self.model.arena.memories()?;
+        ranks.compare(self.step, || self.optimiser.digest(masters))
     }
 
     /// From now on launches each kernel by itself, and lets `on_phase` hear when a phase of a step has been queued.

@@ -8,17 +8,18 @@ use std::{
 use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
-use super::{DeviceTrainer, Graph};
+use super::{Cut, DeviceTrainer, Graph};
 use crate::{
     Error, Result,
     checkpoint::Checkpoint,
+    config::Comm,
     model::{DevicePredictor, Predict},
     optim::Record,
     train::{
         StepFigures, TrainState, Trainer,
         engine::{Engine, NextBatch},
         loss_scale::LossScale,
-        ranks::Ranks,
+        ranks::{DeviceSharing, Ranks},
     },
 };
 
@@ -96,12 +97,30 @@ impl Engine for DeviceTrainer {
         }
     }
 
-    fn share(&mut self, _ranks: Arc<Ranks>) -> Result<()> {
-        Err(Error::Usage("several ranks on a GPU are not there yet; take --device cpu".into()))
+    fn share(&mut self, ranks: Arc<Ranks>, comm: Comm) -> Result<Option<String>> {
+        if ranks.sync_batchnorm {
+            return Err(Error::Usage(
+                "--sync-batchnorm: on a GPU each rank normalises by its own batch; take it away, or --device cpu".into(),
+            ));
+        }
+        if ranks.zero {
+            return Err(Error::Usage(
+                "--zero 1: on a GPU each rank updates all; take --zero 0, or --device cpu".into(),
+            ));
+        }
+        let sharing = DeviceSharing::connect(ranks, &self.cuda, self.model.arena.layout(), comm)?;
+        let line = format!("gradients travel between GPUs by {}", sharing.name);
+        self.cut = Some(Cut { buckets: sharing.buckets.clone(), ranks: sharing.ranks.size() });
+        self.sharing = Some(sharing);
+        Ok(Some(line))
     }
 
     fn gather_state(&mut self, _moments: bool) -> Result<()> {
-        Ok(())
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        let ranks = Arc::clone(&sharing.ranks);
+        self.write_back()?;
+        ranks.share_statistics(&mut self.host.model.norms)?;
+        self.model.norms.upload_again(&self.host.model.norms)
     }
 
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {

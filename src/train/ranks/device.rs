@@ -11,7 +11,7 @@ use ssmv_autograd::{
     cuda::{Cuda, DeviceMemory, Mark, Stream},
 };
 
-use super::{Buckets, Ranks, buckets::Progress};
+use super::{Buckets, Ranks};
 use crate::{
     Error, Result,
     comm::{
@@ -64,11 +64,6 @@ impl DeviceSharing {
             ranks,
             name,
         })
-    }
-
-    /// Nothing of a pass has come yet.
-    pub fn progress(&self) -> Progress<'_> {
-        self.buckets.progress()
     }
 
     /// Sends buckets, whose gradients are in the compute stream by now.

@@ -2,7 +2,11 @@
 
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
-use ssmv_autograd::Tensor;
+use ssmv_autograd::{
+    Tensor,
+    cuda::{Cuda, Emulated, EmulatorOptions},
+};
+use ssmv_emulator::Checks;
 
 use super::{
     super::{Course, Trainer, course, course_among, interrupt::Interrupt},
@@ -11,7 +15,7 @@ use super::{
 use crate::{Result, comm::tcp, config::TrainConfig};
 
 /// Runs `body` on `size` ranks; what each came to.
-fn among<R: Send + 'static>(size: usize, body: impl Fn(Communicator) -> R + Send + Sync + 'static) -> Vec<R> {
+fn among<R: Send + 'static>(size: usize, body: impl Fn(Member) -> R + Send + Sync + 'static) -> Vec<R> {
     let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Arc<Vec<_>> = Arc::new(listeners.iter().map(|l| l.local_addr().unwrap()).collect());
     let body = Arc::new(body);
@@ -178,5 +182,29 @@ fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
     });
     for error in errors {
         assert!(error.contains("part-7.npy") && error.contains("byte 1234"), "{error}");
+    }
+}
+
+/// A device of the emulator's for each rank of a process: they reach each other's memory.
+fn on_devices(config: TrainConfig) -> Vec<Course> {
+    among(config.ranks, move |member| {
+        // What the kernels do to memory is checked by their own tests.
+        let options = EmulatorOptions { checks: Checks::NONE, ..EmulatorOptions::default() };
+        let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
+        course_among(Some(member), &config, Some(&cuda)).unwrap()
+    })
+}
+
+#[test]
+fn devices_end_with_the_same_bits_captured_or_not() {
+    let short = TrainConfig { frames_in: 3, accumulate: 2, ..config(2, 1) };
+    let captured = on_devices(short.clone());
+    assert_same_bits(&captured);
+    assert!(captured[0].figures.iter().all(|figures| !figures.skipped), "{:?}", captured[0].figures);
+    let launched = on_devices(TrainConfig { no_graph: true, ..short.clone() });
+    assert_same_bits(&[captured[0].clone(), launched[0].clone(), launched[1].clone()]);
+    let host = train(short);
+    for (got, want) in captured[0].losses().iter().zip(host[0].losses()) {
+        assert!((got / want - 1.0).abs() < 1e-2, "{got} on devices, {want} on the CPU");
     }
 }
