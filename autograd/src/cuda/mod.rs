@@ -10,7 +10,7 @@
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
-//! | `nccl.rs` | whether NCCL is there |
+//! | `nccl/` | NCCL, for work across GPUs |
 
 mod buffer;
 mod capture;
@@ -42,7 +42,7 @@ pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;
 pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
-pub use nccl::{Nccl, nccl};
+pub use nccl::{Nccl, NcclCommunicator, NcclFound, NcclGroup, Reduction, UniqueId, nccl};
 pub use plan::Plan;
 pub use pool::PoolReport;
 pub use real::{Real, is_usable};

@@ -86,6 +86,13 @@ pub fn write(address: SocketAddr) -> [u8; BYTES] {
 /// The address and the orders of an id, with those of the environment; `None` where it is no id, or an order is not
 /// understood.
 pub fn read(id: &[u8; BYTES]) -> Option<(SocketAddr, Vec<Order>)> {
+    read_with(id, |name| std::env::var(name).ok())
+}
+
+fn read_with(
+    id: &[u8; BYTES],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<(SocketAddr, Vec<Order>)> {
     let end = id.iter().position(|&byte| byte == 0).unwrap_or(BYTES);
     let mut parts = std::str::from_utf8(&id[..end]).ok()?.split(';');
     let address = parts.next()?.parse().ok()?;
@@ -95,11 +102,10 @@ pub fn read(id: &[u8; BYTES]) -> Option<(SocketAddr, Vec<Order>)> {
         Order::parse(fault, order)
     });
     let mut orders = of_id.collect::<Option<Vec<_>>>()?;
-    for (_, variable, fault) in FAULTS {
-        for text in
-            std::env::var(variable).iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty())
-        {
-            orders.push(Order::parse(fault, text)?);
+    for (_, name, fault) in FAULTS {
+        let text = variable(name).unwrap_or_default();
+        for order in text.split(',').filter(|order| !order.is_empty()) {
+            orders.push(Order::parse(fault, order)?);
         }
     }
     Some((address, orders))
@@ -109,6 +115,27 @@ pub fn read(id: &[u8; BYTES]) -> Option<(SocketAddr, Vec<Order>)> {
 mod tests {
     use super::*;
 
+    fn order(fault: Fault, operation: Operation, call: usize, rank: Option<usize>) -> Order {
+        Order { fault, operation, call, rank }
+    }
+
+    #[test]
+    fn orders_stand_in_the_environment() {
+        let id = write("127.0.0.1:4000".parse().unwrap());
+        let with = |text: &'static str| {
+            read_with(&id, move |name| (name == "STANDIN_LOSE").then(|| text.to_owned()))
+        };
+        let expected = vec![
+            order(Fault::Lose, Operation::Recv, 1, Some(0)),
+            order(Fault::Lose, Operation::Broadcast, 20, None),
+        ];
+        assert_eq!(with("recv:1@0,broadcast:20").unwrap().1, expected);
+        assert_eq!(with("").unwrap().1, Vec::new());
+        for wrong in ["recv", "recv:x", "recv:1@", "gather:1"] {
+            assert_eq!(with(wrong), None, "{wrong}");
+        }
+    }
+
     #[test]
     fn an_id_carries_the_address_and_the_orders() {
         let address: SocketAddr = "127.0.0.1:4000".parse().unwrap();
@@ -116,7 +143,6 @@ mod tests {
         assert_eq!(read(&id), Some((address, Vec::new())));
         let extra = b";hang=allreduce:2@1;fail=send:3";
         id[14..14 + extra.len()].copy_from_slice(extra);
-        let order = |fault, operation, call, rank| Order { fault, operation, call, rank };
         let expected = vec![
             order(Fault::Hang, Operation::AllReduce, 2, Some(1)),
             order(Fault::Fail, Operation::Send, 3, None),
