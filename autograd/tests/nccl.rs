@@ -6,6 +6,7 @@ mod built;
 
 use std::{
     path::Path,
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -278,6 +279,26 @@ fn another_thread_ends_a_call_that_hangs() {
 }
 
 #[test]
+fn another_thread_watches_over_a_call_that_hangs() {
+    on_ranks(2, ";hang=allgather:1", LONG, |communicator| {
+        let c = communicator.unwrap();
+        let memory = DeviceMemory::copy_of(c.cuda(), DType::F16, &[1.0; 8]).unwrap();
+        let start = Instant::now();
+        let (watched, called) = thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                c.wait(c.cuda().compute_stream(), Duration::from_millis(100)).unwrap_err().to_string()
+            });
+            let called = c.all_gather(&memory, 0..8).unwrap_err().to_string();
+            (watch.join().unwrap(), called)
+        });
+        assert!(start.elapsed() < LONG / 2);
+        assert!(watched.starts_with("wait for nccl all-gather, 8 f16: timed out"), "{watched}");
+        assert!(called.contains(&watched), "{called}");
+    });
+}
+
+#[test]
 fn operations_that_do_not_fit_each_other_are_found() {
     let errors = on_ranks(2, "", LONG, |communicator| {
         let c = communicator.unwrap();
@@ -308,7 +329,10 @@ fn what_is_wrong_here_is_refused_and_the_communicator_lives() {
         refused(c.broadcast(&memory, 0..8, 2), "no rank 2 among 2");
         let stream = cuda.driver().create_stream().unwrap();
         cuda.driver().begin_capture(stream).unwrap();
-        refused(c.group(stream, |group| group.all_reduce(&memory, 0..8, Reduction::Sum)), "captured");
+        refused(
+            c.group(stream, |group| group.all_reduce(&memory, 0..8, Reduction::Sum)),
+            "captures a stream",
+        );
         cuda.driver().end_capture(stream).unwrap();
         c.group(stream, |_| Ok(())).unwrap();
         c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap();
@@ -323,8 +347,8 @@ fn a_group_that_fails_in_its_middle_ends_the_communicator() {
         let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
         let stream = c.cuda().compute_stream();
         let result = c.group(stream, |group| {
-            group.send(&memory, 0..4, 1 - group_peer(&c))?;
-            group.receive(&memory, 4..9, 1 - group_peer(&c))
+            group.send(&memory, 0..4, 1 - c.rank())?;
+            group.receive(&memory, 4..9, 1 - c.rank())
         });
         assert!(result.unwrap_err().to_string().contains("4..9 of 8"));
         let later = c.check().unwrap_err().to_string();
@@ -332,18 +356,38 @@ fn a_group_that_fails_in_its_middle_ends_the_communicator() {
     });
 }
 
-fn group_peer(c: &NcclCommunicator) -> usize {
-    c.rank()
-}
-
+/// This process is rank 0; rank 1 is the same test in another process, which is killed in the middle of a call.
 #[test]
-fn memory_that_nothing_wrote_is_the_emulators_error() {
-    on_ranks(1, "", LONG, |communicator| {
-        let c = communicator.unwrap();
-        let memory = DeviceMemory::new(c.cuda(), DType::F32, 8).unwrap();
-        let error = c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err();
-        println!("{error:?}");
+fn ranks_may_be_processes() {
+    const ID: &str = "SSMV_TEST_NCCL_ID";
+    let (nccl, mut bytes) = (library(), [0; UniqueId::BYTES]);
+    let (rank, child) = match std::env::var(ID) {
+        Ok(id) => {
+            bytes[..id.len()].copy_from_slice(id.as_bytes());
+            (1, None)
+        }
+        Err(_) => {
+            bytes = nccl.unique_id().unwrap().to_bytes();
+            let id = String::from_utf8(bytes.into_iter().take_while(|&byte| byte != 0).collect()).unwrap();
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "ranks_may_be_processes"]).env(ID, id).env("STANDIN_HANG", "allreduce:2");
+            (0, Some(child.stdout(Stdio::null()).spawn().unwrap()))
+        }
+    };
+    let c = nccl.connect(&device(), rank, 2, &UniqueId::from_bytes(bytes), LONG).unwrap();
+    let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
+    c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap();
+    assert_eq!(memory.download(0..8).unwrap(), [2.0; 8]);
+    let killer = child.map(|mut child| {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            child.kill().unwrap();
+            child.wait().unwrap()
+        })
     });
+    let error = c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string();
+    assert!(error.contains("ncclRemoteError") && error.contains("rank 1 is gone"), "{error}");
+    assert_eq!(killer.unwrap().join().unwrap().code(), None, "it did not end by itself");
 }
 
 #[test]

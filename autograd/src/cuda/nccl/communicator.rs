@@ -49,7 +49,7 @@ enum State {
 struct Live {
     // Dropped first: until then the library may use what it was lent.
     handle: Handle,
-    lent: Option<Arc<Lent>>,
+    _lent: Option<Arc<Lent>>,
     /// The latest group, for errors.
     calls: Vec<Call>,
 }
@@ -72,9 +72,9 @@ impl NcclCommunicator {
         // Makes the device's context current on this thread; NCCL takes the device from there.
         cuda.driver().native_stream(cuda.compute_stream())?;
         let handle = Handle::connect(api, (rank, size), id)?;
-        let lent = (cuda.driver().backend() == Backend::Emulated).then(|| Arc::new(Lent::new(cuda)));
+        let lent = (cuda.driver().backend() == Backend::Emulated).then(|| Arc::new(Lent(cuda.clone())));
         lent.iter().try_for_each(|lent| handle.lend(lent))?;
-        let state = Mutex::new(State::Live(Live { handle, lent, calls: Vec::new() }));
+        let state = Mutex::new(State::Live(Live { handle, _lent: lent, calls: Vec::new() }));
         let communicator = Self { cuda: cuda.clone(), rank, size, timeout, state };
         communicator.settle(&format_args!("connect rank {rank} of {size}"))?;
         Ok(communicator)
@@ -169,7 +169,8 @@ impl NcclCommunicator {
         self.progress(None).map(drop)
     }
 
-    /// Returns when all work of a stream is done, the operations of all ranks that it waits for among it.
+    /// Returns when all work of a stream is done, the operations of all ranks that it waits for among it. Another thread may
+    /// be calling operations meanwhile: then this is what watches over it.
     ///
     /// # Errors
     /// [`Error::Nccl`] at the timeout, or when an operation has failed; it names the latest operations.
@@ -183,15 +184,13 @@ impl NcclCommunicator {
 
     /// Returns when all that came before a recorded event is done; see [`wait`](Self::wait).
     pub fn wait_event(&self, event: Event, timeout: Duration) -> Result<()> {
-        let done = patience::until(timeout, || {
-            self.progress(None)?;
-            self.cuda.driver().has_come(event)
-        })?;
+        let done =
+            patience::until(timeout, || Ok(self.progress(None)? && self.cuda.driver().has_come(event)?))?;
         if done {
             return Ok(());
         }
         let mut state = lock(&self.state);
-        let what = state.live(&"nccl wait")?.what();
+        let what = format!("wait for {}", Calls(&state.live(&"nccl wait")?.calls));
         Err(state.fail(words::timed_out(&what, timeout)))
     }
 
@@ -248,12 +247,6 @@ impl NcclCommunicator {
     }
 }
 
-impl Live {
-    fn what(&self) -> String {
-        Calls(&self.calls).to_string()
-    }
-}
-
 impl State {
     fn live(&mut self, what: &dyn Display) -> Result<&mut Live> {
         match self {
@@ -262,13 +255,11 @@ impl State {
         }
     }
 
-    /// Aborts; gives the error, or the emulator's where that is what failed.
+    /// Aborts because of an error, and gives it back.
     fn fail(&mut self, error: Error) -> Error {
-        let why = match &self {
-            Self::Live(live) => live.lent.as_ref().and_then(|lent| lent.failure()).unwrap_or(error),
-            Self::Ended(_) => return error,
-        };
-        *self = Self::Ended(why.to_string());
-        why
+        if let Self::Live(_) = self {
+            *self = Self::Ended(error.to_string());
+        }
+        error
     }
 }

@@ -26,7 +26,13 @@ mod operation;
 mod patience;
 mod words;
 
-use std::{ffi::OsStr, fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 pub use communicator::NcclCommunicator;
 pub use group::NcclGroup;
@@ -41,6 +47,10 @@ const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
 /// The variable that names a library instead.
 const VARIABLE: &str = "SSMV_NCCL";
 
+fn named() -> Option<OsString> {
+    std::env::var_os(VARIABLE).filter(|path| !path.is_empty())
+}
+
 /// NCCL as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NcclFound {
@@ -52,7 +62,7 @@ pub struct NcclFound {
 
 /// Looks for NCCL; `None` where there is none.
 pub fn nccl() -> Option<NcclFound> {
-    let named = std::env::var_os(VARIABLE).map(|path| (VARIABLE, path));
+    let named = named().map(|path| (VARIABLE, path));
     let names = NAMES.map(|name| (name, name.into()));
     let mut candidates = named.map_or(names.to_vec(), |named| vec![named]).into_iter();
     candidates.find_map(|(library, name)| Some(NcclFound { library, version: api::version_of(&name).ok()? }))
@@ -100,7 +110,7 @@ impl Nccl {
     /// # Errors
     /// [`Error::Nccl`] where there is none, or one that is older than 2.14; it says what was tried.
     pub fn open() -> Result<Self> {
-        match std::env::var_os(VARIABLE) {
+        match named() {
             Some(path) => Self::open_any(&[&path]),
             None => Self::open_any(&NAMES.map(OsStr::new)),
         }
