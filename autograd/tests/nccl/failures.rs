@@ -29,8 +29,8 @@ fn operation(name: &str, c: &NcclCommunicator, memory: &DeviceMemory) -> Result<
 fn fail(kind: &str, name: &str, rank: usize) -> (Error, Error) {
     let start = Instant::now();
     let order = format!(";{kind}={name}:2@{rank}");
-    // Whoever hangs gives up after a moment; the other rank sees that, and would itself wait for long.
-    let timeout = if kind == "hang" { Duration::from_millis(200) } else { LONG };
+    // Whoever hangs gives up after a moment; the other rank would wait for long, and finds that one gone.
+    let timeout = |of| if kind == "hang" && of == rank { Duration::from_secs(1) } else { LONG };
     let mut errors = on_ranks(2, &order, timeout, |communicator| {
         let c = communicator.unwrap();
         let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
@@ -64,7 +64,8 @@ fn failures_and_hangs_end_in_an_error_that_names_the_operation() {
                 assert!(matches!(error, Error::Nccl { .. }), "{error}");
                 assert!(error.to_string().contains("NCCL_DEBUG=WARN"), "{error}");
             }
-            let here = here.to_string();
+            let (here, there) = (here.to_string(), there.to_string());
+            assert!(there.contains(&format!("rank {rank} is gone")), "{kind} {name}: {there}");
             assert!(here.starts_with(words) && here.contains(code), "{kind} {name}: {here}");
             if kind != "fail" {
                 assert!(here.contains("8 f32"), "{kind} {name}: {here}");
@@ -76,9 +77,12 @@ fn failures_and_hangs_end_in_an_error_that_names_the_operation() {
 #[test]
 fn ranks_that_cannot_connect_say_so() {
     for (order, code) in [(";hang=init:1@1", "timed out"), (";fail=init:1@1", "ncclSystemError")] {
-        let errors = on_ranks(2, order, Duration::from_millis(300), |communicator| {
-            communicator.unwrap_err().to_string()
-        });
+        let errors = on_ranks(
+            2,
+            order,
+            |_| Duration::from_millis(300),
+            |communicator| communicator.unwrap_err().to_string(),
+        );
         for (rank, error) in errors.iter().enumerate() {
             assert!(error.starts_with(&format!("connect rank {rank} of 2")), "{error}");
         }
@@ -89,49 +93,66 @@ fn ranks_that_cannot_connect_say_so() {
 
 #[test]
 fn another_thread_ends_a_call_that_hangs() {
-    on_ranks(2, ";hang=allreduce:1", LONG, |communicator| {
-        let c = communicator.unwrap();
-        let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
-        let start = Instant::now();
-        let error = thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(Duration::from_millis(100));
-                c.abort();
+    on_ranks(
+        2,
+        ";hang=allreduce:1",
+        |_| LONG,
+        |communicator| {
+            let c = communicator.unwrap();
+            let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
+            let start = Instant::now();
+            let error = thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(500));
+                    c.abort();
+                });
+                c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string()
             });
-            c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string()
-        });
-        assert!(start.elapsed() < LONG / 2);
-        assert!(error.contains("all-reduce") && error.contains("this rank aborted it"), "{error}");
-    });
+            assert!(start.elapsed() < LONG / 2);
+            assert!(error.contains("all-reduce") && error.contains("this rank aborted it"), "{error}");
+        },
+    );
 }
 
 #[test]
 fn another_thread_watches_over_a_call_that_hangs() {
-    on_ranks(2, ";hang=allgather:1", LONG, |communicator| {
-        let c = communicator.unwrap();
-        let memory = DeviceMemory::copy_of(c.cuda(), DType::F16, &[1.0; 8]).unwrap();
-        let start = Instant::now();
-        let (watched, called) = thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                thread::sleep(Duration::from_millis(100));
-                c.wait(c.cuda().compute_stream(), Duration::from_millis(100)).unwrap_err().to_string()
+    on_ranks(
+        2,
+        ";hang=allgather:1",
+        |_| LONG,
+        |communicator| {
+            let c = communicator.unwrap();
+            let memory = DeviceMemory::copy_of(c.cuda(), DType::F16, &[1.0; 8]).unwrap();
+            let start = Instant::now();
+            let (watched, called) = thread::scope(|scope| {
+                let watch = scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(500));
+                    c.wait(c.cuda().compute_stream(), Duration::from_millis(100)).unwrap_err().to_string()
+                });
+                let called = c.all_gather(&memory, 0..8).unwrap_err().to_string();
+                (watch.join().unwrap(), called)
             });
-            let called = c.all_gather(&memory, 0..8).unwrap_err().to_string();
-            (watch.join().unwrap(), called)
-        });
-        assert!(start.elapsed() < LONG / 2);
-        assert!(watched.starts_with("wait for nccl all-gather, 8 f16: timed out"), "{watched}");
-        assert!(called.contains(&watched), "{called}");
-    });
+            assert!(start.elapsed() < LONG / 2);
+            assert!(watched.starts_with("wait for nccl all-gather, 8 f16: timed out"), "{watched}");
+            assert!(called.contains(&watched), "{called}");
+        },
+    );
 }
 
 #[test]
 fn operations_that_do_not_fit_each_other_are_found() {
-    let errors = on_ranks(2, "", LONG, |communicator| {
-        let c = communicator.unwrap();
-        let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
-        operation(if c.rank() == 0 { "allreduce" } else { "broadcast" }, &c, &memory).unwrap_err().to_string()
-    });
+    let errors = on_ranks(
+        2,
+        "",
+        |_| LONG,
+        |communicator| {
+            let c = communicator.unwrap();
+            let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
+            operation(if c.rank() == 0 { "allreduce" } else { "broadcast" }, &c, &memory)
+                .unwrap_err()
+                .to_string()
+        },
+    );
     assert!(errors.iter().any(|error| error.contains("ncclInvalidUsage")), "{errors:?}");
 }
 

@@ -34,20 +34,22 @@ fn unique_id(nccl: &Nccl, orders: &str) -> UniqueId {
     UniqueId::from_bytes(bytes)
 }
 
-/// Runs `body` on threads as ranks, and gives what each returns.
+/// Runs `body` on threads as ranks, and gives what each returns. A rank waits as long as `timeout` says.
 fn on_ranks<T: Send>(
     size: usize,
     orders: &str,
-    timeout: Duration,
+    timeout: impl Fn(usize) -> Duration,
     body: impl Fn(Result<NcclCommunicator>) -> T + Sync,
 ) -> Vec<T> {
     let nccl = library();
     let id = unique_id(&nccl, orders);
     let (nccl, id, body) = (&nccl, &id, &body);
     thread::scope(|scope| {
-        let ranks: Vec<_> = (0..size)
-            .map(|rank| scope.spawn(move || body(nccl.connect(&device(), rank, size, id, timeout))))
-            .collect();
+        let spawn = |rank| {
+            let timeout = timeout(rank);
+            scope.spawn(move || body(nccl.connect(&device(), rank, size, id, timeout)))
+        };
+        let ranks: Vec<_> = (0..size).map(spawn).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
 }

@@ -23,23 +23,28 @@ fn compare(
     operation: impl Fn(&NcclCommunicator, &DeviceMemory) -> Result<()> + Sync,
     expected: impl Fn(usize, usize) -> Option<f32> + Sync,
 ) {
-    on_ranks(size, "", LONG, |communicator| {
-        let communicator = communicator.unwrap();
-        let (rank, cuda) = (communicator.rank(), communicator.cuda().clone());
-        assert_eq!(communicator.size(), size);
-        let before = values(rank, len + 5);
-        let memory = DeviceMemory::copy_of(&cuda, dtype, &before).unwrap();
-        operation(&communicator, &memory).unwrap();
-        communicator.wait(cuda.compute_stream(), LONG).unwrap();
-        communicator.check().unwrap();
-        for (index, after) in memory.download(0..len + 5).unwrap().into_iter().enumerate() {
-            let inside = (3..len + 3).contains(&index);
-            let expected = if inside { expected(rank, index) } else { Some(before[index]) };
-            let expected = expected.unwrap_or(after);
-            assert_eq!(after, expected, "{size} ranks, {len} {dtype:?}: rank {rank}, element {index}");
-        }
-        communicator.close().unwrap();
-    });
+    on_ranks(
+        size,
+        "",
+        |_| LONG,
+        |communicator| {
+            let communicator = communicator.unwrap();
+            let (rank, cuda) = (communicator.rank(), communicator.cuda().clone());
+            assert_eq!(communicator.size(), size);
+            let before = values(rank, len + 5);
+            let memory = DeviceMemory::copy_of(&cuda, dtype, &before).unwrap();
+            operation(&communicator, &memory).unwrap();
+            communicator.wait(cuda.compute_stream(), LONG).unwrap();
+            communicator.check().unwrap();
+            for (index, after) in memory.download(0..len + 5).unwrap().into_iter().enumerate() {
+                let inside = (3..len + 3).contains(&index);
+                let expected = if inside { expected(rank, index) } else { Some(before[index]) };
+                let expected = expected.unwrap_or(after);
+                assert_eq!(after, expected, "{size} ranks, {len} {dtype:?}: rank {rank}, element {index}");
+            }
+            communicator.close().unwrap();
+        },
+    );
 }
 
 /// Numbers of ranks with numbers of elements.

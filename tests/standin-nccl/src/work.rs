@@ -37,7 +37,7 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(REMOTE_ERROR, format!("a connection between ranks failed: {error}"))
+        Self::new(REMOTE_ERROR, format!("ranks cannot connect: {error}"))
     }
 }
 
@@ -178,15 +178,13 @@ impl Worker<'_> {
             self.shared.deliver(to, Message { operation, bytes: bytes.to_vec() });
             return Ok(());
         };
-        stream.write_all(&[operation])?;
-        stream.write_all(&(bytes.len() as u64).to_le_bytes())?;
-        Ok(stream.write_all(bytes)?)
+        let header = [&[operation][..], &(bytes.len() as u64).to_le_bytes()].concat();
+        stream.write_all(&header).and_then(|()| stream.write_all(bytes)).map_err(|_| gone(to))
     }
 
     /// The next message of a rank, which must belong to this operation and have its length.
     fn receive(&self, job: &Job, from: usize) -> Result<Vec<u8>, Failure> {
-        let lost = || Failure::new(REMOTE_ERROR, format!("rank {from} is gone"));
-        let message = self.shared.take(from).ok_or_else(lost)?;
+        let message = self.shared.take(from).ok_or_else(|| gone(from))?;
         if (message.operation, message.bytes.len()) == (job.operation as u8, job.bytes()) {
             return Ok(message.bytes);
         }
@@ -214,6 +212,10 @@ impl Worker<'_> {
             _ => Err(Failure::new(CUDA_ERROR, "device memory cannot be written")),
         }
     }
+}
+
+fn gone(rank: usize) -> Failure {
+    Failure::new(REMOTE_ERROR, format!("rank {rank} is gone"))
 }
 
 fn no_memory() -> Failure {

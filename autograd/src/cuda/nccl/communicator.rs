@@ -47,8 +47,8 @@ enum State {
 }
 
 struct Live {
-    // Dropped first: until then the library may use what it was lent.
     handle: Handle,
+    /// Stays until after the handle is dropped: the library may use it up to then.
     _lent: Option<Arc<Lent>>,
     /// The latest group, for errors.
     calls: Vec<Call>,
