@@ -7,7 +7,7 @@ use crate::Error;
 
 /// For libraries that do not do.
 pub(super) const OTHER_LIBRARY: &str =
-    "install NCCL 2.14 or later (libnccl2, or nvidia-nccl from PyPI), or name the library in SSMV_NCCL";
+    "install NCCL 2.14 or later (the package libnccl2), or name the library in SSMV_NCCL";
 const LOST: &str = "another rank has ended, hangs or cannot be reached: look at what the others say, and set NCCL_DEBUG=WARN";
 
 pub(super) fn error(
