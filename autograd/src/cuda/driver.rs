@@ -251,6 +251,11 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn destroy_stream(&self, stream: Stream) -> Result<()>;
     /// Returns when all work of a stream is done, with the error of whatever failed in it.
     fn synchronize(&self, stream: Stream) -> Result<()>;
+    /// A stream's handle as libraries beside the driver take it, with the device's context made current on this thread;
+    /// `None` where there is no such thing.
+    fn native_stream(&self, _stream: Stream) -> Result<Option<u64>> {
+        Ok(None)
+    }
     /// What comes later in `stream` waits for what came before `event`, which must have been recorded.
     fn wait(&self, stream: Stream, event: Event) -> Result<()>;
 
@@ -262,6 +267,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn record(&self, event: Event, stream: Stream) -> Result<()>;
     /// Returns when all that came before a recorded event is done.
     fn synchronize_event(&self, event: Event) -> Result<()>;
+    /// Whether all that came before a recorded event is done; waits for nothing on a GPU. Elsewhere events come at once.
+    fn has_come(&self, event: Event) -> Result<bool> {
+        self.synchronize_event(event).map(|()| true)
+    }
     /// Milliseconds between two recorded events, once both have come. From the emulator it is the host's time, which says
     /// nothing of any GPU.
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32>;

@@ -1,8 +1,16 @@
 //! Streams, events, and captured work.
 
-use ssmv_autograd::cuda::{Argument, Driver, Geometry, Stream};
+use ssmv_autograd::cuda::{Argument, Backend, Driver, Geometry, Stream};
 
 use crate::{bytes, floats, on_every_driver, refused, saxpy};
+
+#[test]
+fn only_a_gpus_streams_have_handles_of_their_own() {
+    on_every_driver(|driver, stream| {
+        let native = driver.native_stream(stream).unwrap();
+        assert_eq!(native.is_some_and(|native| native != 0), driver.backend() == Backend::Real);
+    });
+}
 
 #[test]
 fn events_order_streams_and_measure() {
@@ -11,6 +19,7 @@ fn events_order_streams_and_measure() {
         let (start, end) = (driver.create_event().unwrap(), driver.create_event().unwrap());
         refused(driver.wait(other, start), &["never recorded"]);
         refused(driver.synchronize_event(start), &["never recorded"]);
+        refused(driver.has_come(start), &["never recorded"]);
         refused(driver.elapsed_ms(start, end), &["never recorded"]);
         let memory = driver.allocate(1 << 20).unwrap();
         driver.record(start, stream).unwrap();
@@ -23,6 +32,7 @@ fn events_order_streams_and_measure() {
         driver.download(&mut back, memory, other).unwrap();
         assert!(back[..1 << 19].iter().all(|&b| b == 8) && back[1 << 19..].iter().all(|&b| b == 7));
         driver.synchronize_event(end).unwrap();
+        assert!(driver.has_come(end).unwrap());
         assert!((0.0..60_000.0).contains(&driver.elapsed_ms(start, end).unwrap()));
         driver.destroy_event(start).unwrap();
         refused(driver.record(start, stream), &["event", "destroyed"]);

@@ -306,6 +306,10 @@ impl Driver for Real {
         self.streams.get(stream.0)?.synchronize()
     }
 
+    fn native_stream(&self, stream: Stream) -> Result<Option<u64>> {
+        self.streams.get(stream.0)?.native().map(Some)
+    }
+
     fn wait(&self, stream: Stream, event: Event) -> Result<()> {
         self.captures.refuse_on("wait for an event", stream)?;
         let event = self.recorded(event, "wait for an event")?;
@@ -332,6 +336,10 @@ impl Driver for Real {
     fn synchronize_event(&self, event: Event) -> Result<()> {
         self.captures.refuse_here("wait for an event")?;
         self.recorded(event, "wait for an event")?.object.synchronize()
+    }
+
+    fn has_come(&self, event: Event) -> Result<bool> {
+        self.recorded(event, "look for an event")?.object.has_come()
     }
 
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {

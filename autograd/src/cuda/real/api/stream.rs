@@ -5,10 +5,10 @@ use std::{ptr, sync::Arc};
 use cudarc::driver::sys;
 
 use super::{
-    Context, PinnedBlock, check, cuEventCreate, cuEventElapsedTime, cuEventRecord, cuEventSynchronize,
-    cuGraphDestroy, cuGraphInstantiateWithFlags, cuGraphLaunch, cuMemcpyDtoDAsync_v2, cuMemcpyDtoHAsync_v2,
-    cuMemcpyHtoDAsync_v2, cuMemsetD8Async, cuStreamBeginCapture_v2, cuStreamCreate, cuStreamEndCapture,
-    cuStreamSynchronize, cuStreamWaitEvent,
+    Context, PinnedBlock, check, cuEventCreate, cuEventElapsedTime, cuEventQuery, cuEventRecord,
+    cuEventSynchronize, cuGraphDestroy, cuGraphInstantiateWithFlags, cuGraphLaunch, cuMemcpyDtoDAsync_v2,
+    cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2, cuMemsetD8Async, cuStreamBeginCapture_v2, cuStreamCreate,
+    cuStreamEndCapture, cuStreamSynchronize, cuStreamWaitEvent,
 };
 use crate::Result;
 
@@ -39,6 +39,12 @@ impl Stream {
         self.context.enter()?;
         // SAFETY: the stream is live.
         check(unsafe { cuStreamSynchronize(self.raw) }, || "wait for the stream".into())
+    }
+
+    /// The driver's own handle, on a thread on which its context is current.
+    pub fn native(&self) -> Result<u64> {
+        self.context.enter()?;
+        Ok(self.raw.addr() as u64)
     }
 
     pub fn wait(&self, event: &Event) -> Result<()> {
@@ -148,6 +154,15 @@ impl Event {
         self.context.enter()?;
         // SAFETY: the event is live.
         check(unsafe { cuEventSynchronize(self.raw) }, || "wait for an event".into())
+    }
+
+    pub fn has_come(&self) -> Result<bool> {
+        self.context.enter()?;
+        // SAFETY: the event is live.
+        match unsafe { cuEventQuery(self.raw) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => check(code, || "look for an event".into()).map(|()| true),
+        }
     }
 
     /// Both have come.
