@@ -23,7 +23,9 @@ fn a_kernel_writes_another_devices_memory() {
     other.upload(x, &bytes(&[2.0; 100]), theirs).unwrap();
     let function = saxpy(&other);
     let geometry = Geometry { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
-    other.launch(function, &geometry, &[x.into(), here.into(), 3.0f32.into(), 100u32.into()], theirs).unwrap();
+    other
+        .launch(function, &geometry, &[x.into(), here.into(), 3.0f32.into(), 100u32.into()], theirs)
+        .unwrap();
     other.copy(here.offset(8), x, 4, theirs).unwrap();
     let mut back = vec![0; 400];
     owner.download(&mut back, memory, stream).unwrap();

@@ -21,7 +21,13 @@ fn placed(elements: &[u8], offset: usize) -> Vec<u8> {
 }
 
 /// Runs the step on arrays that begin `offsets` bytes after a multiple of 16, and checks each byte of what it wrote.
-fn check(step: ReduceCopy, kernel: &Kernel, [came, own, want]: [&[u8]; 3], count: usize, offsets: [usize; 3]) {
+fn check(
+    step: ReduceCopy,
+    kernel: &Kernel,
+    [came, own, want]: [&[u8]; 3],
+    count: usize,
+    offsets: [usize; 3],
+) {
     let kernel = Kernel { grid: [ReduceCopy::blocks::<F32>(count as u32), 1, 1], ..kernel.clone() };
     let inputs = [placed(came, offsets[0]), placed(own, offsets[1])];
     let next = placed(&vec![POISON; want.len()], offsets[2]);
@@ -47,8 +53,7 @@ fn check(step: ReduceCopy, kernel: &Kernel, [came, own, want]: [&[u8]; 3], count
 }
 
 /// Where the three arrays begin, in elements.
-const PLACES: [[usize; 3]; 7] =
-    [[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 3, 3], [0, 0, 1], [1, 0, 1], [3, 2, 1]];
+const PLACES: [[usize; 3]; 7] = [[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 3, 3], [0, 0, 1], [1, 0, 1], [3, 2, 1]];
 
 #[test]
 fn sums_have_the_bits_of_the_host() {

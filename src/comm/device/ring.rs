@@ -184,13 +184,15 @@ impl<L: DeviceLink> DeviceRing<L> {
         arguments.push(count.into());
         let step = (what, run.bytes());
         let known = self.kernels.iter().find(|(known, _)| *known == step);
-        let (_, kernel) = known.ok_or_else(|| {
-            ssmv_autograd::Error::Misuse {
-                operation: "ring".into(),
-                message: format!("no kernel does {what:?} to elements of {} bytes", run.bytes()),
-            }
+        let (_, kernel) = known.ok_or_else(|| ssmv_autograd::Error::Misuse {
+            operation: "ring".into(),
+            message: format!("no kernel does {what:?} to elements of {} bytes", run.bytes()),
         })?;
-        let blocks = if run.bytes() == 2 { ReduceCopy::blocks::<F16>(count) } else { ReduceCopy::blocks::<F32>(count) };
+        let blocks = if run.bytes() == 2 {
+            ReduceCopy::blocks::<F16>(count)
+        } else {
+            ReduceCopy::blocks::<F32>(count)
+        };
         self.cuda.launch_in(&kernel.with_blocks(blocks), &arguments, run.place.stream)
     }
 

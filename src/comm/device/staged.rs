@@ -56,7 +56,9 @@ impl Staged {
     /// No room for them.
     pub fn new(cuda: &Cuda, chunk: usize) -> ssmv_autograd::Result<Self> {
         let words = chunk.div_ceil(4).max(1);
-        let buffer = || -> ssmv_autograd::Result<_> { Ok(Buffer { device: cuda.zeros(words)?, host: cuda.pinned(words)? }) };
+        let buffer = || -> ssmv_autograd::Result<_> {
+            Ok(Buffer { device: cuda.zeros(words)?, host: cuda.pinned(words)? })
+        };
         let staged = Self { cuda: cuda.clone(), buffers: [buffer()?, buffer()?], used: cuda.mark()? };
         staged.used.set()?;
         Ok(staged)
@@ -67,7 +69,10 @@ impl Staged {
         let per_word = 4 / place.memory.dtype().bytes();
         let room = self.buffers[0].host.len() / segments;
         if room == 0 {
-            return Err(format!("a chunk of {} words has no room for {segments} ranks", self.buffers[0].host.len()));
+            return Err(format!(
+                "a chunk of {} words has no room for {segments} ranks",
+                self.buffers[0].host.len()
+            ));
         }
         let all: Vec<_> = (0..segments).map(|j| own_segment(&place.range, segments, j)).collect();
         let longest = all.iter().map(Range::len).max().unwrap_or(0);
@@ -134,9 +139,11 @@ impl Staged {
     ) -> Result<()> {
         let (rank, operation) = (control.rank(), plan.name);
         let failed = |source| Error::Device { rank, operation, source };
-        let chunks = self
-            .chunks(place, plan.segments)
-            .map_err(|message| Error::Argument { rank, operation, message })?;
+        let chunks = self.chunks(place, plan.segments).map_err(|message| Error::Argument {
+            rank,
+            operation,
+            message,
+        })?;
         self.used.wait_in(place.stream).map_err(failed)?;
         self.leave(place, &plan, &chunks[0], 0).map_err(failed)?;
         for (i, chunk) in chunks.iter().enumerate() {

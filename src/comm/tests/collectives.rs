@@ -144,7 +144,12 @@ fn a_shift_brings_what_the_left_neighbour_has() {
                 let of = |rank: usize| (0..count).map(|i| (i * ranks + rank) as u32).collect::<Vec<_>>();
                 let mut data = of(comm.rank());
                 comm.shift(&mut data).unwrap();
-                assert_eq!(data, of((comm.rank() + ranks - 1) % ranks), "{count} at {} of {ranks}", comm.rank());
+                assert_eq!(
+                    data,
+                    of((comm.rank() + ranks - 1) % ranks),
+                    "{count} at {} of {ranks}",
+                    comm.rank()
+                );
             });
         }
     }

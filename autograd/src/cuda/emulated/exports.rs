@@ -99,8 +99,7 @@ impl Emulated {
 
     pub(super) fn open_memory_handle(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address> {
         let refuse = |why: &str| Error::misuse("open memory of another process", why);
-        let exported =
-            decode(&handle.0).and_then(|number| exports(|all| all.memory.get(&number).cloned()));
+        let exported = decode(&handle.0).and_then(|number| exports(|all| all.memory.get(&number).cloned()));
         let exported = exported.ok_or_else(|| refuse("the handle is of no allocation of this process"))?;
         if exported.bytes != bytes {
             return Err(refuse(&format!("it has {} bytes, not {bytes}", exported.bytes)));
@@ -120,7 +119,8 @@ impl Emulated {
     pub(super) fn close_opened_memory(&self, address: Address) -> Result<()> {
         let mut opened = lock(&self.opened);
         let last = opened.get_mut(&address.0).and_then(Vec::pop);
-        let last = last.ok_or_else(|| Error::misuse(format!("close {address}"), "nothing is opened there"))?;
+        let last =
+            last.ok_or_else(|| Error::misuse(format!("close {address}"), "nothing is opened there"))?;
         last.openings.fetch_sub(1, Ordering::Relaxed);
         if opened.get(&address.0).is_some_and(Vec::is_empty) {
             opened.remove(&address.0);
@@ -137,9 +137,8 @@ impl Emulated {
         let foreign = lock(&self.opened)
             .get(&address.0)
             .is_some_and(|all| all.iter().any(|one| !one.is(&self.memory, address.0)));
-        let open = |one: &Arc<Exported>| {
-            one.is(&self.memory, address.0) && one.openings.load(Ordering::Relaxed) > 0
-        };
+        let open =
+            |one: &Arc<Exported>| one.is(&self.memory, address.0) && one.openings.load(Ordering::Relaxed) > 0;
         let operation = format!("free {address}");
         match () {
             () if foreign => Err(Error::misuse(operation, "it is another process's; close it")),

@@ -126,7 +126,9 @@ impl Memory {
     pub fn free(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
         if table.mapped.contains(&address) {
-            return Err(Error::Usage(format!("free of {address:#x}: it is another memory's, and only mapped")));
+            return Err(Error::Usage(format!(
+                "free of {address:#x}: it is another memory's, and only mapped"
+            )));
         }
         let Some(allocation) = table.live.remove(&address) else {
             let reason = match table.freed.iter().any(|&(base, _)| base == address) {

@@ -32,7 +32,10 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
                 let own = device.reduce_scatter_sum(control, &place).unwrap();
                 let mut part = values.clone();
                 part[own.clone()].copy_from_slice(&want[own]);
-                assert!(all(&scattered) == bits(&part), "{way}: reduce-scatter of {count} at {rank} of {ranks}");
+                assert!(
+                    all(&scattered) == bits(&part),
+                    "{way}: reduce-scatter of {count} at {rank} of {ranks}"
+                );
                 device.all_gather(control, &place).unwrap();
                 assert!(all(&scattered) == bits(&want), "{way}: all-gather of {count} at {rank} of {ranks}");
             }
@@ -55,14 +58,17 @@ fn copies_have_the_bits_of_the_ring_on_the_cpu() {
                     let mut want = of(rank);
                     control.all_gather(&mut want[range.clone()]).unwrap();
                     let on_device = memory(cuda, dtype, &of(rank));
-                    let place = Place { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
+                    let place =
+                        Place { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
                     device.all_gather(control, &place).unwrap();
                     assert!(all(&on_device) == bits(&want), "{way}: {dtype} all-gather of {count} at {rank}");
                     for root in 0..ranks {
                         let on_device = memory(cuda, dtype, &of(rank));
                         let mut want = of(rank);
                         want[range.clone()].copy_from_slice(&of(root)[range.clone()]);
-                        device.broadcast(control, &Place { memory: &on_device, ..place.clone() }, root).unwrap();
+                        device
+                            .broadcast(control, &Place { memory: &on_device, ..place.clone() }, root)
+                            .unwrap();
                         assert!(
                             all(&on_device) == bits(&want),
                             "{way}: {dtype} broadcast of {count} from {root} at {rank}"

@@ -81,7 +81,10 @@ fn a_device_that_fails_in_the_middle_stops_all_ranks_with_its_words() {
             error.to_string()
         });
         for error in errors {
-            assert!(error.contains("rank 2: all-reduce over device memory: ") && error.contains("off the bus"), "{error}");
+            assert!(
+                error.contains("rank 2: all-reduce over device memory: ") && error.contains("off the bus"),
+                "{error}"
+            );
         }
         assert!(started.elapsed().as_secs() < 10, "nobody waits for a timeout");
     }
@@ -106,9 +109,19 @@ fn ranks_that_are_not_in_the_same_collective_find_out() {
 fn arguments_that_cannot_be_are_refused_on_all_ranks() {
     type Call = fn(&mut dyn DeviceCollectives, &mut Communicator, &Place) -> Result<()>;
     let calls: [(DType, usize, Call, &str); 3] = [
-        (DType::F32, 101, |device, control, place| device.all_reduce_sum(control, place), "0..101 of a memory of 100"),
+        (
+            DType::F32,
+            101,
+            |device, control, place| device.all_reduce_sum(control, place),
+            "0..101 of a memory of 100",
+        ),
         (DType::F16, 100, |device, control, place| device.all_reduce_sum(control, place), "sums are of f32"),
-        (DType::F32, 100, |device, control, place| device.broadcast(control, place, 2), "rank 2 cannot be the root"),
+        (
+            DType::F32,
+            100,
+            |device, control, place| device.broadcast(control, place, 2),
+            "rank 2 cannot be the root",
+        ),
     ];
     for (dtype, end, call, words) in calls {
         for staged in [false, true] {

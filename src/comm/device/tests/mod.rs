@@ -2,6 +2,8 @@
 
 mod collectives;
 mod faults;
+mod lazy;
+mod order;
 
 use std::sync::Arc;
 
@@ -18,11 +20,7 @@ const OPTIONS: PeerOptions = PeerOptions { most: 1024, width: 3 };
 
 /// An emulated device, one of several.
 fn emulated(ordinal: usize) -> Cuda {
-    over(Emulated::new(&EmulatorOptions {
-        memory: 256 << 20,
-        ordinal: ordinal as u8,
-        ..Default::default()
-    }))
+    over(Emulated::new(&EmulatorOptions { memory: 256 << 20, ordinal: ordinal as u8, ..Default::default() }))
 }
 
 fn over(driver: impl Driver + 'static) -> Cuda {
@@ -35,10 +33,7 @@ fn ring(cuda: &Cuda, control: &mut Communicator) -> Box<dyn DeviceCollectives> {
 }
 
 /// Runs `body` on ranks with a device each over peer memory, on ranks that share one device, and through the host.
-fn every_way(
-    ranks: usize,
-    body: impl Fn(&str, &mut Communicator, &Cuda, &mut dyn DeviceCollectives) + Sync,
-) {
+fn every_way(ranks: usize, body: impl Fn(&str, &mut Communicator, &Cuda, &mut dyn DeviceCollectives) + Sync) {
     on_ranks(ranks, |control| {
         let cuda = emulated(control.rank() + 1);
         let mut peer = ring(&cuda, control);
