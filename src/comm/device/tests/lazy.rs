@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -30,8 +31,8 @@ enum Queued {
 /// All devices.
 pub struct World {
     state: Mutex<State>,
-    /// Whether streams wait for events at all: without it the test must fail.
-    waits: bool,
+    /// The shared events that streams do not wait for, by their number on their device: with any of them tests must fail.
+    deaf: Range<usize>,
 }
 
 struct State {
@@ -42,10 +43,12 @@ struct State {
     reached: HashMap<Key, u64>,
     exported: HashMap<[u8; 64], Key>,
     opened: HashMap<Key, Key>,
+    /// Shared events in the order of their creation.
+    shared: Vec<Key>,
 }
 
 impl World {
-    pub fn new(seed: u64, waits: bool) -> Arc<Self> {
+    pub fn new(seed: u64, deaf: Range<usize>) -> Arc<Self> {
         let state = State {
             rng: ChaCha8Rng::seed_from_u64(seed),
             streams: BTreeMap::new(),
@@ -53,8 +56,9 @@ impl World {
             reached: HashMap::new(),
             exported: HashMap::new(),
             opened: HashMap::new(),
+            shared: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), waits })
+        Arc::new(Self { state: Mutex::new(state), deaf })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -69,6 +73,11 @@ impl World {
 }
 
 impl State {
+    /// A shared event's number on its device.
+    fn number(&self, event: Key) -> Option<usize> {
+        self.shared.iter().filter(|(device, _)| *device == event.0).position(|other| *other == event)
+    }
+
     /// Runs what is first in a stream that can go on, any one.
     fn step(&mut self) -> Result<()> {
         let ready = |queue: &VecDeque<Queued>| match queue.front() {
@@ -261,7 +270,10 @@ impl Driver for Lazy {
             operation: "wait for an event".into(),
             message: "it was never recorded".into(),
         })?;
-        if self.world.waits { self.queue(stream, Queued::Wait(key, number)) } else { Ok(()) }
+        if self.world.lock().number(key).is_some_and(|number| self.world.deaf.contains(&number)) {
+            return Ok(());
+        }
+        self.queue(stream, Queued::Wait(key, number))
     }
 
     fn create_event(&self) -> Result<Event> {
@@ -321,7 +333,9 @@ impl Driver for Lazy {
     }
 
     fn create_shared_event(&self) -> Result<Event> {
-        self.inner.create_shared_event()
+        let event = self.inner.create_shared_event()?;
+        self.world.lock().shared.push((self.ordinal, event.0));
+        Ok(event)
     }
 
     fn export_event(&self, event: Event) -> Result<EventHandle> {
