@@ -52,11 +52,18 @@ impl Offer {
     fn new(cuda: &Cuda, slots: usize, options: PeerOptions) -> ssmv_autograd::Result<Self> {
         let pieces = slots * options.width;
         let events = |count: usize| (0..count).map(|_| cuda.share_event()).collect::<Result<Vec<_>, _>>();
-        Ok(Self {
-            inbox: cuda.share((pieces * stride(options)) as u64)?,
-            filled: events(pieces)?,
-            consumed: events(slots)?,
-        })
+        let (filled, consumed) = (events(pieces)?, events(slots)?);
+        Ok(Self { inbox: cuda.share((pieces * stride(options)) as u64)?, filled, consumed })
+    }
+
+    /// An offer with its card.
+    fn with_card(cuda: &Cuda, slots: usize, options: PeerOptions) -> ssmv_autograd::Result<(Self, Vec<u32>)> {
+        let offer = Self::new(cuda, slots, options)?;
+        match offer.card() {
+            Ok(card) => Ok((offer, card)),
+            // Nobody knows of it yet.
+            Err(error) => offer.free().and(Err(error)),
+        }
     }
 
     /// What the neighbours need to know: bytes of the inbox, its handle, those of the events.
@@ -94,11 +101,11 @@ impl Opened {
         };
         let (left, right) = (&left[3..], &right[3..]);
         let consumed = right.len() - slots * HANDLE;
-        Ok(Self {
-            right_inbox: cuda.open_peer(&MemoryHandle(bytes_of(&right[..HANDLE])), bytes)?,
-            right_consumed: events(&right[consumed..])?,
-            left_filled: events(&left[HANDLE..left.len() - slots * HANDLE])?,
-        })
+        let right_consumed = events(&right[consumed..])?;
+        let left_filled = events(&left[HANDLE..left.len() - slots * HANDLE])?;
+        // The memory last, so that it is not left open where something fails.
+        let right_inbox = cuda.open_peer(&MemoryHandle(bytes_of(&right[..HANDLE])), bytes)?;
+        Ok(Self { right_inbox, right_consumed, left_filled })
     }
 
     /// Lets go of it, once the work that is queued is done.
@@ -135,9 +142,9 @@ impl PeerLink {
             return Err(Error::Argument { rank, operation: "connect", message });
         }
         let len = 3 + HANDLE * (1 + ranks * options.width + ranks);
-        let offered = Offer::new(cuda, ranks, options).and_then(|offer| Ok((offer.card()?, offer)));
+        let offered = Offer::with_card(cuda, ranks, options);
         let mut cards = vec![0u32; len * ranks];
-        if let Ok((card, _)) = &offered {
+        if let Ok((_, card)) = &offered {
             cards[len * rank..][..len].copy_from_slice(card);
         }
         control.all_gather(&mut cards)?;
@@ -158,7 +165,7 @@ impl PeerLink {
         control.all_gather(&mut able)?;
         let unable = able.iter().position(|&able| able == 0);
         match (offered, opened, unable) {
-            (Ok((_, offer)), Ok(opened), None) => {
+            (Ok((offer, _)), Ok(opened), None) => {
                 Ok(Self { rank, ranks, options, offer, opened, turns: 0, free: false })
             }
             (offered, opened, unable) => {
@@ -168,7 +175,7 @@ impl PeerLink {
                     Err(why) => Some(why).filter(|why| !why.is_empty()),
                 };
                 control.barrier()?;
-                let freed = offered.and_then(|(_, offer)| offer.free()).err().map(|e| e.to_string());
+                let freed = offered.and_then(|(offer, _)| offer.free()).err().map(|e| e.to_string());
                 Err(Error::Unreachable(why.or(freed).unwrap_or(other)))
             }
         }

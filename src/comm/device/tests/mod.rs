@@ -2,6 +2,8 @@
 
 mod collectives;
 mod faults;
+mod lazy;
+mod order;
 
 use std::sync::Arc;
 
