@@ -176,6 +176,11 @@ impl Mark {
         self.cuda.0.driver.wait(stream, self.event)
     }
 
+    /// Whether all that came before the mark is done.
+    pub fn has_come(&self) -> Result<bool> {
+        self.cuda.0.driver.has_come(self.event)
+    }
+
     /// Returns when all that came before the mark is done.
     pub fn synchronize(&self) -> Result<()> {
         self.cuda.0.driver.synchronize_event(self.event)

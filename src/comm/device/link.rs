@@ -113,6 +113,9 @@ pub trait DeviceLink: Send {
     /// What the device says.
     fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()>;
 
+    /// Ends what is queued and waits for a rank that is gone.
+    fn abort(&mut self) {}
+
     /// Ends the link, once all ranks have come here and all work is done.
     ///
     /// # Errors

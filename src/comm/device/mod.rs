@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`DeviceRing`] | the ring's schedule, a kernel that adds and sends on at once, over any [`DeviceLink`] |
 //! | [`PeerLink`] | a link within a machine: the kernel writes the neighbour's memory |
+//! | [`NcclLink`] | a link between machines: NCCL's sends and receives |
+//! | [`NcclCollectives`] | NCCL's own all-reduce, to compare with |
 //! | [`Staged`] | through pinned memory and the ring over TCP: where there is no better way |
 //!
 //! All of them are [`DeviceCollectives`]. Each takes the control ring as an argument, so that a training step uses it for
@@ -18,6 +20,7 @@
 mod cut;
 mod error;
 mod link;
+mod nccl;
 mod peer;
 mod ring;
 mod staged;
@@ -26,6 +29,7 @@ mod tests;
 
 pub use error::{Error, Result};
 pub use link::{DeviceLink, Turn};
+pub use nccl::{NcclCollectives, NcclLink, connect as connect_nccl};
 pub use peer::{PeerLink, PeerOptions};
 pub use ring::DeviceRing;
 pub use staged::Staged;
@@ -74,6 +78,9 @@ pub trait DeviceCollectives: Send {
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is no rank.
     fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()>;
+
+    /// Ends what is queued and waits for a rank that is gone, so that the stream can be waited for.
+    fn abort(&mut self) {}
 
     /// Ends it, once all ranks have come here and all queued work is done. Dropped without it, what other ranks may still
     /// write stays allocated until the process ends.

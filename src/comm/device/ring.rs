@@ -291,6 +291,10 @@ impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
         self.collective(control, place, (3, root), |this, control, run| this.chain(control, run, root))
     }
 
+    fn abort(&mut self) {
+        self.link.abort();
+    }
+
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
         Box::new(self.link).close(control)
     }

@@ -158,6 +158,9 @@ impl DeviceTrainer {
     fn take_step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
         self.queue(next)?;
         // The step before this one is looked at while this one runs.
+        if let Some(sharing) = &self.sharing {
+            sharing.watch(|| self.readback.has_come(self.step - 1))?;
+        }
         let known = self.readback.receive(self.step - 1)?;
         Ok(known.into_iter().map(|(step, record)| state::figures(step, &record)).collect())
     }

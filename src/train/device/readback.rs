@@ -35,6 +35,12 @@ impl Readback {
         Ok(())
     }
 
+    /// Whether the record of step `step` is there, or was never sent.
+    pub fn has_come(&self, step: u64) -> Result<bool> {
+        let slot = &self.slots[(step % 2) as usize];
+        Ok(slot.step != Some(step) || slot.arrived.has_come()?)
+    }
+
     /// The record of step `step` once it is there, where it was sent and not taken.
     pub fn receive(&mut self, step: u64) -> Result<Option<(u64, Record)>> {
         let slot = &mut self.slots[(step % 2) as usize];

@@ -4,11 +4,12 @@
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ssmv_autograd::{
     ArenaLayout,
-    cuda::{Cuda, DeviceMemory, Mark, Stream},
+    cuda::{Cuda, DeviceMemory, Mark, Nccl, Stream},
 };
 
 use super::{Buckets, Ranks};
@@ -16,10 +17,16 @@ use crate::{
     Error, Result,
     comm::{
         Communicator, Pending,
-        device::{self, DeviceCollectives, DeviceRing, PeerLink, PeerOptions, Place, Staged},
+        device::{
+            self, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions, Place,
+            Staged, connect_nccl,
+        },
     },
     config::Comm,
 };
+
+/// Between two looks at a device.
+const LOOK: Duration = Duration::from_micros(20);
 
 /// What moves gradients between devices, used by the courier's thread alone once it is connected.
 type Way = Arc<Mutex<Box<dyn DeviceCollectives>>>;
@@ -49,8 +56,8 @@ impl DeviceSharing {
     /// What was asked for and is not there; what ranks and devices say.
     pub fn connect(ranks: Arc<Ranks>, cuda: &Cuda, layout: &ArenaLayout, comm: Comm) -> Result<Self> {
         let buckets = Buckets::new(layout, ranks.bucket_bytes);
-        let (device, local) = (cuda.clone(), ranks.is_local());
-        let (way, name) = ranks.call(move |control| connect(&device, control, comm, local))?;
+        let (device, local, timeout) = (cuda.clone(), ranks.is_local(), ranks.timeout);
+        let (way, name) = ranks.call(move |control| connect(&device, control, comm, local, timeout))?;
         let mark = || cuda.mark().map(Arc::new);
         let whole = (0..=buckets.ranges().len()).map(|_| mark()).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -100,14 +107,43 @@ impl DeviceSharing {
     pub fn finish(&mut self, record: &DeviceMemory, loss: Range<usize>) -> Result<()> {
         self.queue(self.buckets.ranges().len(), record, loss)?;
         for pending in std::mem::take(&mut self.pending) {
-            pending.wait()?;
+            pending.wait().inspect_err(|_| self.ranks.fail())?;
         }
         Ok(self.back.wait_in(self.cuda.compute_stream())?)
     }
 }
 
+impl DeviceSharing {
+    /// Waits until `come` says so, a device that is behind others' included.
+    ///
+    /// # Errors
+    /// Another device that hangs: after the ranks' timeout all is ended.
+    pub fn watch(&self, come: impl Fn() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !come()? {
+            if start.elapsed() > self.ranks.timeout {
+                self.abort();
+                return Err(Error::Failure(format!(
+                    "rank {}: the device has not come to the end of a step for {:.1} s: a device among the ranks hangs",
+                    self.ranks.rank(),
+                    self.ranks.timeout.as_secs_f64()
+                )));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn abort(&self) {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).abort();
+    }
+}
+
 impl Drop for DeviceSharing {
     fn drop(&mut self) {
+        if self.ranks.has_failed() {
+            self.abort();
+        }
         let _ = self.cuda.driver().synchronize(self.stream);
         let _ = self.cuda.driver().destroy_stream(self.stream);
     }
@@ -119,25 +155,32 @@ fn connect(
     control: &mut Communicator,
     comm: Comm,
     local: bool,
+    timeout: Duration,
 ) -> device::Result<(Box<dyn DeviceCollectives>, &'static str)> {
     let rank = control.rank();
     let failed = |source| device::Error::Device { rank, operation: "connect", source };
     if comm == Comm::Nccl {
-        let message = "--comm nccl is not there yet; take --comm ring".into();
-        return Err(device::Error::Argument { rank, operation: "connect", message });
+        let nccl = connect_nccl(cuda, control, Nccl::open(), timeout)?;
+        return Ok((Box::new(NcclCollectives::new(nccl)), "NCCL's all-reduce"));
     }
-    let staged = Staged::new(cuda, Staged::CHUNK).map_err(failed)?;
     if local {
         match PeerLink::connect(cuda, control, PeerOptions::default()) {
-            Ok(link) => {
-                let ring = DeviceRing::new(cuda, link);
-                return Ok((Box::new(ring.map_err(failed)?), "peer memory"));
-            }
+            Ok(link) => return Ok((Box::new(DeviceRing::new(cuda, link).map_err(failed)?), "peer memory")),
             Err(device::Error::Unreachable(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((Box::new(staged), "pinned memory and TCP"))
+    match connect_nccl(cuda, control, Nccl::open(), timeout) {
+        Ok(nccl) => {
+            let link = NcclLink::new(nccl, NcclLink::MOST).map_err(failed)?;
+            Ok((Box::new(DeviceRing::new(cuda, link).map_err(failed)?), "NCCL's sends and receives"))
+        }
+        Err(device::Error::Unreachable(_)) => {
+            let staged = Staged::new(cuda, Staged::CHUNK).map_err(failed)?;
+            Ok((Box::new(staged), "pinned memory and TCP"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl From<device::Error> for Error {

@@ -25,7 +25,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ssmv_autograd::ops::batch_norm2d::AcrossRanks;
@@ -73,6 +73,8 @@ pub struct Ranks {
     agreed: AtomicI32,
     /// Nanoseconds in which this rank waited for others.
     waited: AtomicU64,
+    /// Whether a collective failed.
+    failed: AtomicBool,
     /// Whether the ranks were found to have the same parameters as far as was looked.
     sound: AtomicBool,
     stragglers: Mutex<(Stragglers, Option<String>)>,
@@ -82,6 +84,8 @@ pub struct Ranks {
     pub sync_batchnorm: bool,
     /// Bytes of a bucket.
     pub bucket_bytes: usize,
+    /// How long a rank is waited for.
+    pub timeout: Duration,
     /// Steps between two comparisons of the parameters.
     pub check_every: Option<u64>,
 }
@@ -101,7 +105,9 @@ impl Ranks {
             interrupt: interrupt.clone(),
             agreed: AtomicI32::new(0),
             waited: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
             sound: AtomicBool::new(true),
+            timeout: Duration::from_secs_f64(config.comm_timeout),
             stragglers: Mutex::new((Stragglers::new(size), None)),
             zero: config.zero > 0,
             sync_batchnorm: config.sync_batchnorm,
@@ -148,7 +154,20 @@ impl Ranks {
         let start = Instant::now();
         let result = self.courier.call(work);
         self.waited.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        if result.is_err() {
+            self.fail();
+        }
         Ok(result?)
+    }
+
+    /// Notes that a collective failed: the ranks are no longer together.
+    fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a collective failed.
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// Seconds in which this rank waited for others, so far.
@@ -163,6 +182,7 @@ impl Ranks {
 
     /// Tells all other ranks that this one ends, and why.
     pub fn abandon(&self, why: &str) {
+        self.fail();
         let why = why.to_owned();
         // A ring that failed has told them already.
         let _ = self.courier.call(move |communicator| {
