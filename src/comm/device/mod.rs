@@ -39,7 +39,7 @@ use super::Communicator;
 /// Elements of device memory, and the stream in whose order a collective works on them: after what was queued there before,
 /// and done when what is queued there later runs.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct Region<'a> {
     /// The memory.
     pub memory: &'a DeviceMemory,
     /// Its elements; the same on all ranks.
@@ -54,26 +54,26 @@ pub trait DeviceCollectives: Send {
     ///
     /// # Errors
     /// A fault of any rank; the elements are then unspecified, and so are all later collectives.
-    fn all_reduce_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<()>;
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()>;
 
     /// Makes this rank's [`segment`](super::segment) of the elements, which are f32, the sum of all ranks'; the rest stays as
     /// it is. Returns the segment as elements of the memory.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum).
-    fn reduce_scatter_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<Range<usize>>;
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>>;
 
     /// Copies each rank's [`segment`](super::segment) of the elements, f16 or f32, to all ranks.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum).
-    fn all_gather(&mut self, control: &mut Communicator, place: &Place) -> Result<()>;
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()>;
 
     /// Copies `root`'s elements, f16 or f32, to all ranks.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is no rank.
-    fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()>;
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()>;
 
     /// Ends it, once all ranks have come here and all queued work is done. Dropped without it, what other ranks may still
     /// write stays allocated until the process ends.
