@@ -13,7 +13,9 @@
 //! collectives of its own between them; all ranks must come to all of them in the same order.
 //!
 //! **Faults.** A rank whose device fails abandons the control ring, and every other rank learns of it there. Then the
-//! collective ends with an error on all ranks, and what memory it worked on is unspecified.
+//! collective ends with an error on all ranks, and what memory it worked on is unspecified. A process that dies shows in the
+//! control ring too; but what was queued to wait for its device may then wait for ever, so a rank that learns of it must not
+//! wait for its own.
 
 mod cut;
 mod error;
@@ -37,7 +39,8 @@ use ssmv_autograd::cuda::{DeviceMemory, Stream};
 use super::Communicator;
 
 /// Elements of device memory, and the stream in whose order a collective works on them: after what was queued there before,
-/// and done when what is queued there later runs.
+/// and done when what is queued there later runs. The memory must be kept until then: its pool knows of the compute stream
+/// alone.
 #[derive(Debug, Clone)]
 pub struct Region<'a> {
     /// The memory.

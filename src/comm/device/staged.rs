@@ -47,7 +47,7 @@ struct Chunk {
 }
 
 impl Staged {
-    /// Bytes of a chunk, as good as any other from here on.
+    /// Bytes of a chunk where nothing speaks for another number.
     pub const CHUNK: usize = 4 << 20;
 
     /// Two chunks' memory of `chunk` bytes on the device and on the host.
@@ -161,7 +161,7 @@ impl Staged {
             host.with(|all| ring(control, &mut all[..words])).map_err(failed)??;
             self.arrive(region, &plan, chunk, i).map_err(failed)?;
         }
-        self.used.set_in(region.stream).map_err(failed)
+        Ok(())
     }
 
     /// The same, and tells the other ranks where it fails.
@@ -176,7 +176,12 @@ impl Staged {
         let (rank, operation) = (control.rank(), plan.name);
         check(region, plan.sums, root, control.size())
             .map_err(|message| Error::Argument { rank, operation, message })
-            .and_then(|()| self.run(control, region, plan, ring))
+            .and_then(|()| {
+                let result = self.run(control, region, plan, ring);
+                // Whatever came of it, copies may be under way.
+                let marked = self.used.set_in(region.stream);
+                result.and(marked.map_err(|source| Error::Device { rank, operation, source }))
+            })
             .inspect_err(|error| abandon(control, error))
     }
 }
