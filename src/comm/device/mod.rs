@@ -15,7 +15,9 @@
 //! collectives of its own between them; all ranks must come to all of them in the same order.
 //!
 //! **Faults.** A rank whose device fails abandons the control ring, and every other rank learns of it there. Then the
-//! collective ends with an error on all ranks, and what memory it worked on is unspecified.
+//! collective ends with an error on all ranks, and what memory it worked on is unspecified. A process that dies shows in the
+//! control ring too; but what was queued to wait for its device may then wait for ever, so a rank that learns of it must not
+//! wait for its own.
 
 mod cut;
 mod error;
@@ -41,9 +43,10 @@ use ssmv_autograd::cuda::{DeviceMemory, Stream};
 use super::Communicator;
 
 /// Elements of device memory, and the stream in whose order a collective works on them: after what was queued there before,
-/// and done when what is queued there later runs.
+/// and done when what is queued there later runs. The memory must be kept until then: its pool knows of the compute stream
+/// alone.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct Region<'a> {
     /// The memory.
     pub memory: &'a DeviceMemory,
     /// Its elements; the same on all ranks.
@@ -58,26 +61,26 @@ pub trait DeviceCollectives: Send {
     ///
     /// # Errors
     /// A fault of any rank; the elements are then unspecified, and so are all later collectives.
-    fn all_reduce_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<()>;
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()>;
 
     /// Makes this rank's [`segment`](super::segment) of the elements, which are f32, the sum of all ranks'; the rest stays as
     /// it is. Returns the segment as elements of the memory.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum).
-    fn reduce_scatter_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<Range<usize>>;
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>>;
 
     /// Copies each rank's [`segment`](super::segment) of the elements, f16 or f32, to all ranks.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum).
-    fn all_gather(&mut self, control: &mut Communicator, place: &Place) -> Result<()>;
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()>;
 
     /// Copies `root`'s elements, f16 or f32, to all ranks.
     ///
     /// # Errors
     /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is no rank.
-    fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()>;
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()>;
 
     /// Ends what is queued and waits for a rank that is gone, so that the stream can be waited for.
     fn abort(&mut self) {}

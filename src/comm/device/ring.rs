@@ -12,7 +12,7 @@ use ssmv_kernels::{
 };
 
 use super::super::{Communicator, Reduction, ring::Pass, segment};
-use super::{DeviceCollectives, DeviceLink, Error, Place, Result, Turn, cut::Cut};
+use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn, cut::Cut};
 
 /// Collectives by the ring's schedule over a link. What comes from the left is added to this rank's elements and written for
 /// the right in one kernel; nothing waits for the device.
@@ -28,7 +28,7 @@ type Step = (ReduceCopy, usize);
 
 /// A collective in progress: where, what the ranks must agree on, and the number of the turn.
 struct Run<'a> {
-    place: &'a Place<'a>,
+    region: &'a Region<'a>,
     turn: Turn,
 }
 
@@ -38,7 +38,7 @@ impl Run<'_> {
     }
 
     fn address(&self, piece: &Range<usize>) -> Address {
-        self.place.memory.address_of(piece.start)
+        self.region.memory.address_of(piece.start)
     }
 
     /// Where a piece lies at a link's address: as far behind a multiple of 16 as its elements, so that accesses are wide.
@@ -69,7 +69,7 @@ impl<L: DeviceLink> DeviceRing<L> {
     /// A collective in which every rank does the same.
     fn pass(&mut self, control: &mut Communicator, run: &mut Run, pass: Pass) -> Result<()> {
         let (width, most) = (self.link.width(), self.link.most());
-        let cut = Cut::new(&run.place.range, pass.ranks, run.bytes(), width, most);
+        let cut = Cut::new(&run.region.range, pass.ranks, run.bytes(), width, most);
         let steps = pass.steps();
         self.start(run, &cut, pass.starts(), 0)?;
         for wave in 0..cut.waves {
@@ -95,7 +95,7 @@ impl<L: DeviceLink> DeviceRing<L> {
     fn chain(&mut self, control: &mut Communicator, run: &mut Run, root: usize) -> Result<()> {
         let (rank, ranks) = (self.link.rank(), self.link.ranks());
         let (width, most) = (self.link.width(), self.link.most());
-        let cut = Cut::new(&run.place.range, 1, run.bytes(), width, most);
+        let cut = Cut::new(&run.region.range, 1, run.bytes(), width, most);
         let distance = (rank + ranks - root) % ranks;
         for index in 0..cut.waves + ranks - 2 {
             if distance == 0 && index < cut.waves {
@@ -103,8 +103,8 @@ impl<L: DeviceLink> DeviceRing<L> {
             }
             let wave = (index + 1).checked_sub(distance).filter(|&wave| distance > 0 && wave < cut.waves);
             let Some(wave) = wave else {
-                self.link.turn(control, next(run), &[], run.place.stream)?;
-                self.at(run, |this| this.link.release(run.place.stream))?;
+                self.link.turn(control, next(run), &[], run.region.stream)?;
+                self.at(run, |this| this.link.release(run.region.stream))?;
                 continue;
             };
             let pieces = self.turn(control, run, &cut, 0, wave)?;
@@ -125,13 +125,13 @@ impl<L: DeviceLink> DeviceRing<L> {
         let pieces: Vec<_> = (0..cut.width).map(|i| cut.piece(segment, wave, i)).collect();
         let extent = |piece: &Range<usize>| if piece.is_empty() { 0 } else { run.extent(piece) };
         let incoming: Vec<_> = pieces.iter().map(extent).collect();
-        self.link.turn(control, next(run), &incoming, run.place.stream)?;
+        self.link.turn(control, next(run), &incoming, run.region.stream)?;
         Ok(pieces)
     }
 
     /// Writes copies of a wave's pieces of this rank's elements for the right neighbour.
     fn start(&mut self, run: &Run, cut: &Cut, segment: usize, wave: usize) -> Result<()> {
-        let stream = run.place.stream;
+        let stream = run.region.stream;
         self.at(run, |this| {
             for i in 0..cut.width {
                 let own = cut.piece(segment, wave, i);
@@ -149,7 +149,7 @@ impl<L: DeviceLink> DeviceRing<L> {
 
     /// Does `what` with the pieces that came, which belong at these elements; nothing is for copying them there alone.
     fn take(&mut self, run: &Run, what: Option<ReduceCopy>, pieces: &[Range<usize>]) -> Result<()> {
-        let stream = run.place.stream;
+        let stream = run.region.stream;
         self.at(run, |this| {
             for (i, own) in pieces.iter().enumerate().filter(|(_, own)| !own.is_empty()) {
                 let came = run.beside(this.link.receive(i, stream)?, own);
@@ -193,7 +193,7 @@ impl<L: DeviceLink> DeviceRing<L> {
         } else {
             ReduceCopy::blocks::<F32>(count)
         };
-        self.cuda.launch_in(&kernel.with_blocks(blocks), &arguments, run.place.stream)
+        self.cuda.launch_in(&kernel.with_blocks(blocks), &arguments, run.region.stream)
     }
 
     /// Gives the device's errors a name.
@@ -206,26 +206,26 @@ impl<L: DeviceLink> DeviceRing<L> {
     fn collective(
         &mut self,
         control: &mut Communicator,
-        place: &Place,
+        region: &Region,
         (operation, root): (u32, usize),
         body: impl FnOnce(&mut Self, &mut Communicator, &mut Run) -> Result<()>,
     ) -> Result<()> {
-        let bytes = place.memory.dtype().bytes();
+        let bytes = region.memory.dtype().bytes();
         let turn = Turn {
             operation,
             bytes: bytes as u32,
             root: root as u32,
-            first: place.range.start as u64,
-            count: place.range.len() as u64,
+            first: region.range.start as u64,
+            count: region.range.len() as u64,
             index: 0,
         };
         let ranks = self.link.ranks();
-        let result = check(place, operation < 2, root, ranks).map_err(|message| Error::Argument {
+        let result = check(region, operation < 2, root, ranks).map_err(|message| Error::Argument {
             rank: self.link.rank(),
             operation: turn.name(),
             message,
         });
-        let result = result.and_then(|()| body(self, control, &mut Run { place, turn }));
+        let result = result.and_then(|()| body(self, control, &mut Run { region, turn }));
         result.inspect_err(|error| abandon(control, error))
     }
 
@@ -243,8 +243,8 @@ fn next(run: &mut Run) -> Turn {
 }
 
 /// What is wrong with the arguments of a collective, if anything is.
-pub(super) fn check(place: &Place, sums: bool, root: usize, ranks: usize) -> Result<(), String> {
-    let Place { memory, range, .. } = place;
+pub(super) fn check(region: &Region, sums: bool, root: usize, ranks: usize) -> Result<(), String> {
+    let Region { memory, range, .. } = region;
     if range.start > range.end || range.end > memory.len() {
         return Err(format!("elements {}..{} of a memory of {}", range.start, range.end, memory.len()));
     }
@@ -271,24 +271,24 @@ pub(super) fn own_segment(range: &Range<usize>, ranks: usize, rank: usize) -> Ra
 }
 
 impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
-    fn all_reduce_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let pass = self.everyone(true, true);
-        self.collective(control, place, (0, 0), |this, control, run| this.pass(control, run, pass))
+        self.collective(control, region, (0, 0), |this, control, run| this.pass(control, run, pass))
     }
 
-    fn reduce_scatter_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<Range<usize>> {
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
         let pass = self.everyone(true, false);
-        self.collective(control, place, (1, 0), |this, control, run| this.pass(control, run, pass))?;
-        Ok(own_segment(&place.range, pass.ranks, pass.rank))
+        self.collective(control, region, (1, 0), |this, control, run| this.pass(control, run, pass))?;
+        Ok(own_segment(&region.range, pass.ranks, pass.rank))
     }
 
-    fn all_gather(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let pass = self.everyone(false, true);
-        self.collective(control, place, (2, 0), |this, control, run| this.pass(control, run, pass))
+        self.collective(control, region, (2, 0), |this, control, run| this.pass(control, run, pass))
     }
 
-    fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()> {
-        self.collective(control, place, (3, root), |this, control, run| this.chain(control, run, root))
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
+        self.collective(control, region, (3, root), |this, control, run| this.chain(control, run, root))
     }
 
     fn abort(&mut self) {

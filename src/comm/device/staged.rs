@@ -10,7 +10,7 @@ use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Mark, PinnedBuffer};
 
 use super::super::{Communicator, Reduction, Result as CommResult};
 use super::ring::{abandon, check, own_segment};
-use super::{DeviceCollectives, Error, Place, Result};
+use super::{DeviceCollectives, Error, Region, Result};
 
 /// A chunk's memory, on both sides.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Chunk {
 }
 
 impl Staged {
-    /// Bytes of a chunk, as good as any other from here on.
+    /// Bytes of a chunk where nothing speaks for another number.
     pub const CHUNK: usize = 4 << 20;
 
     /// Two chunks' memory of `chunk` bytes on the device and on the host.
@@ -65,8 +65,8 @@ impl Staged {
     }
 
     /// The chunks of a range.
-    fn chunks(&self, place: &Place, segments: usize) -> Result<Vec<Chunk>, String> {
-        let per_word = 4 / place.memory.dtype().bytes();
+    fn chunks(&self, region: &Region, segments: usize) -> Result<Vec<Chunk>, String> {
+        let per_word = 4 / region.memory.dtype().bytes();
         let room = self.buffers[0].host.len() / segments;
         if room == 0 {
             return Err(format!(
@@ -74,7 +74,7 @@ impl Staged {
                 self.buffers[0].host.len()
             ));
         }
-        let all: Vec<_> = (0..segments).map(|j| own_segment(&place.range, segments, j)).collect();
+        let all: Vec<_> = (0..segments).map(|j| own_segment(&region.range, segments, j)).collect();
         let longest = all.iter().map(Range::len).max().unwrap_or(0);
         let share = room * per_word;
         let chunk = |done: usize| Chunk {
@@ -89,42 +89,48 @@ impl Staged {
     }
 
     /// Gathers what leaves the device, and sends it off.
-    fn leave(&self, place: &Place, plan: &Plan, chunk: &Chunk, number: usize) -> ssmv_autograd::Result<()> {
+    fn leave(&self, region: &Region, plan: &Plan, chunk: &Chunk, number: usize) -> ssmv_autograd::Result<()> {
         let buffer = &self.buffers[number % 2];
-        self.copy(place, chunk, &plan.out, buffer, true)?;
+        self.copy(region, chunk, &plan.out, buffer, true)?;
         match plan.out.is_empty() {
             true => Ok(()),
             false => {
                 let words = chunk.words * plan.segments;
-                buffer.host.download_in(buffer.device.address(), words, place.stream)
+                buffer.host.download_in(buffer.device.address(), words, region.stream)
             }
         }
     }
 
     /// Brings back what the ring made.
-    fn arrive(&self, place: &Place, plan: &Plan, chunk: &Chunk, number: usize) -> ssmv_autograd::Result<()> {
+    fn arrive(
+        &self,
+        region: &Region,
+        plan: &Plan,
+        chunk: &Chunk,
+        number: usize,
+    ) -> ssmv_autograd::Result<()> {
         let buffer = &self.buffers[number % 2];
         if !plan.back.is_empty() {
-            buffer.host.upload_in(buffer.device.address(), chunk.words * plan.segments, place.stream)?;
+            buffer.host.upload_in(buffer.device.address(), chunk.words * plan.segments, region.stream)?;
         }
-        self.copy(place, chunk, &plan.back, buffer, false)
+        self.copy(region, chunk, &plan.back, buffer, false)
     }
 
     /// Copies parts of segments between their places and the chunk's memory.
     fn copy(
         &self,
-        place: &Place,
+        region: &Region,
         chunk: &Chunk,
         segments: &Range<usize>,
         buffer: &Buffer,
         out: bool,
     ) -> ssmv_autograd::Result<()> {
-        let bytes = place.memory.dtype().bytes();
+        let bytes = region.memory.dtype().bytes();
         for j in segments.clone().filter(|&j| !chunk.parts[j].is_empty()) {
-            let there = place.memory.address_of(chunk.parts[j].start);
+            let there = region.memory.address_of(chunk.parts[j].start);
             let here = buffer.device.address_of(j * chunk.words)?;
             let (to, from) = if out { (here, there) } else { (there, here) };
-            self.cuda.driver().copy(to, from, (chunk.parts[j].len() * bytes) as u64, place.stream)?;
+            self.cuda.driver().copy(to, from, (chunk.parts[j].len() * bytes) as u64, region.stream)?;
         }
         Ok(())
     }
@@ -133,76 +139,81 @@ impl Staged {
     fn run(
         &mut self,
         control: &mut Communicator,
-        place: &Place,
+        region: &Region,
         plan: Plan,
         ring: impl Fn(&mut Communicator, &mut [u32]) -> CommResult<()>,
     ) -> Result<()> {
         let (rank, operation) = (control.rank(), plan.name);
         let failed = |source| Error::Device { rank, operation, source };
-        let chunks = self.chunks(place, plan.segments).map_err(|message| Error::Argument {
+        let chunks = self.chunks(region, plan.segments).map_err(|message| Error::Argument {
             rank,
             operation,
             message,
         })?;
-        self.used.wait_in(place.stream).map_err(failed)?;
-        self.leave(place, &plan, &chunks[0], 0).map_err(failed)?;
+        self.used.wait_in(region.stream).map_err(failed)?;
+        self.leave(region, &plan, &chunks[0], 0).map_err(failed)?;
         for (i, chunk) in chunks.iter().enumerate() {
             if let Some(next) = chunks.get(i + 1) {
-                self.leave(place, &plan, next, i + 1).map_err(failed)?;
+                self.leave(region, &plan, next, i + 1).map_err(failed)?;
             }
             let words = chunk.words * plan.segments;
             let host = &mut self.buffers[i % 2].host;
             host.with(|all| ring(control, &mut all[..words])).map_err(failed)??;
-            self.arrive(place, &plan, chunk, i).map_err(failed)?;
+            self.arrive(region, &plan, chunk, i).map_err(failed)?;
         }
-        self.used.set_in(place.stream).map_err(failed)
+        Ok(())
     }
 
     /// The same, and tells the other ranks where it fails.
     fn collective(
         &mut self,
         control: &mut Communicator,
-        place: &Place,
+        region: &Region,
         root: usize,
         plan: Plan,
         ring: impl Fn(&mut Communicator, &mut [u32]) -> CommResult<()>,
     ) -> Result<()> {
         let (rank, operation) = (control.rank(), plan.name);
-        check(place, plan.sums, root, control.size())
+        check(region, plan.sums, root, control.size())
             .map_err(|message| Error::Argument { rank, operation, message })
-            .and_then(|()| self.run(control, place, plan, ring))
+            .and_then(|()| {
+                let result = self.run(control, region, plan, ring);
+                // Whatever came of it, copies may be under way.
+                let marked = self.used.set_in(region.stream);
+                result.and(marked.map_err(|source| Error::Device { rank, operation, source }))
+            })
             .inspect_err(|error| abandon(control, error))
     }
 }
 
 impl DeviceCollectives for Staged {
-    fn all_reduce_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let n = control.size();
         let plan = Plan { name: "all-reduce", sums: true, segments: n, out: 0..n, back: 0..n };
-        self.collective(control, place, 0, plan, |control, words| {
+        self.collective(control, region, 0, plan, |control, words| {
             control.all_reduce::<f32>(bytemuck::cast_slice_mut(words), Reduction::Sum)
         })
     }
 
-    fn reduce_scatter_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<Range<usize>> {
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
         let (n, rank) = (control.size(), control.rank());
         let plan = Plan { name: "reduce-scatter", sums: true, segments: n, out: 0..n, back: rank..rank + 1 };
-        self.collective(control, place, 0, plan, |control, words| {
+        self.collective(control, region, 0, plan, |control, words| {
             control.reduce_scatter::<f32>(bytemuck::cast_slice_mut(words), Reduction::Sum).map(drop)
         })?;
-        Ok(own_segment(&place.range, n, rank))
+        Ok(own_segment(&region.range, n, rank))
     }
 
-    fn all_gather(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let (n, rank) = (control.size(), control.rank());
         let plan = Plan { name: "all-gather", sums: false, segments: n, out: rank..rank + 1, back: 0..n };
-        self.collective(control, place, 0, plan, |control, words| control.all_gather(words))
+        self.collective(control, region, 0, plan, |control, words| control.all_gather(words))
     }
 
-    fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()> {
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
         let (out, back) = if control.rank() == root { (0..1, 0..0) } else { (0..0, 0..1) };
         let plan = Plan { name: "broadcast", sums: false, segments: 1, out, back };
-        self.collective(control, place, root, plan, |control, words| control.broadcast(words, root))
+        self.collective(control, region, root, plan, |control, words| control.broadcast(words, root))
     }
 
     fn close(self: Box<Self>, _: &mut Communicator) -> Result<()> {

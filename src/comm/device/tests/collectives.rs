@@ -23,20 +23,21 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
                 control.all_reduce(&mut want[range.clone()], Reduction::Sum).unwrap();
 
                 let on_device = memory(cuda, DType::F32, &values);
-                let place = Place { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
-                device.all_reduce_sum(control, &place).unwrap();
+                let region =
+                    Region { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
+                device.all_reduce_sum(control, &region).unwrap();
                 assert!(all(&on_device) == bits(&want), "{way}: all-reduce of {count} at {rank} of {ranks}");
 
                 let scattered = memory(cuda, DType::F32, &values);
-                let place = Place { memory: &scattered, ..place };
-                let own = device.reduce_scatter_sum(control, &place).unwrap();
+                let region = Region { memory: &scattered, ..region };
+                let own = device.reduce_scatter_sum(control, &region).unwrap();
                 let mut part = values.clone();
                 part[own.clone()].copy_from_slice(&want[own]);
                 assert!(
                     all(&scattered) == bits(&part),
                     "{way}: reduce-scatter of {count} at {rank} of {ranks}"
                 );
-                device.all_gather(control, &place).unwrap();
+                device.all_gather(control, &region).unwrap();
                 assert!(all(&scattered) == bits(&want), "{way}: all-gather of {count} at {rank} of {ranks}");
             }
         });
@@ -58,16 +59,16 @@ fn copies_have_the_bits_of_the_ring_on_the_cpu() {
                     let mut want = of(rank);
                     control.all_gather(&mut want[range.clone()]).unwrap();
                     let on_device = memory(cuda, dtype, &of(rank));
-                    let place =
-                        Place { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
-                    device.all_gather(control, &place).unwrap();
+                    let region =
+                        Region { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
+                    device.all_gather(control, &region).unwrap();
                     assert!(all(&on_device) == bits(&want), "{way}: {dtype} all-gather of {count} at {rank}");
                     for root in 0..ranks {
                         let on_device = memory(cuda, dtype, &of(rank));
                         let mut want = of(rank);
                         want[range.clone()].copy_from_slice(&of(root)[range.clone()]);
                         device
-                            .broadcast(control, &Place { memory: &on_device, ..place.clone() }, root)
+                            .broadcast(control, &Region { memory: &on_device, ..region.clone() }, root)
                             .unwrap();
                         assert!(
                             all(&on_device) == bits(&want),

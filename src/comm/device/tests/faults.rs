@@ -74,10 +74,10 @@ fn a_device_that_fails_in_the_middle_stops_all_ranks_with_its_words() {
             let at = if control.rank() == 2 { at } else { u32::MAX };
             let mut ring = DeviceRing::new(&cuda, Failing { link, at }).unwrap();
             let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
-            let place = Place { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
-            let error = ring.all_reduce_sum(control, &place).unwrap_err();
+            let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
+            let error = ring.all_reduce_sum(control, &region).unwrap_err();
             // And it stays so.
-            assert!(ring.all_reduce_sum(control, &place).is_err());
+            assert!(ring.all_reduce_sum(control, &region).is_err());
             error.to_string()
         });
         for error in errors {
@@ -97,8 +97,8 @@ fn ranks_that_are_not_in_the_same_collective_find_out() {
         let mut device = ring(&cuda, control);
         let values = memory(&cuda, DType::F32, &numbers(0, 100));
         let count = 90 + control.rank();
-        let place = Place { memory: &values, range: 0..count, stream: cuda.compute_stream() };
-        device.all_reduce_sum(control, &place).unwrap_err().to_string()
+        let region = Region { memory: &values, range: 0..count, stream: cuda.compute_stream() };
+        device.all_reduce_sum(control, &region).unwrap_err().to_string()
     });
     for error in errors {
         assert!(error.contains("of 90 elements") && error.contains("of 91 elements"), "{error}");
@@ -107,19 +107,24 @@ fn ranks_that_are_not_in_the_same_collective_find_out() {
 
 #[test]
 fn arguments_that_cannot_be_are_refused_on_all_ranks() {
-    type Call = fn(&mut dyn DeviceCollectives, &mut Communicator, &Place) -> Result<()>;
+    type Call = fn(&mut dyn DeviceCollectives, &mut Communicator, &Region) -> Result<()>;
     let calls: [(DType, usize, Call, &str); 3] = [
         (
             DType::F32,
             101,
-            |device, control, place| device.all_reduce_sum(control, place),
+            |device, control, region| device.all_reduce_sum(control, region),
             "0..101 of a memory of 100",
         ),
-        (DType::F16, 100, |device, control, place| device.all_reduce_sum(control, place), "sums are of f32"),
+        (
+            DType::F16,
+            100,
+            |device, control, region| device.all_reduce_sum(control, region),
+            "sums are of f32",
+        ),
         (
             DType::F32,
             100,
-            |device, control, place| device.broadcast(control, place, 2),
+            |device, control, region| device.broadcast(control, region, 2),
             "rank 2 cannot be the root",
         ),
     ];
@@ -130,8 +135,8 @@ fn arguments_that_cannot_be_are_refused_on_all_ranks() {
                 let mut device: Box<dyn DeviceCollectives> =
                     if staged { Box::new(Staged::new(&cuda, 1024).unwrap()) } else { ring(&cuda, control) };
                 let values = memory(&cuda, dtype, &[1.0; 100]);
-                let place = Place { memory: &values, range: 0..end, stream: cuda.compute_stream() };
-                let error = call(&mut *device, control, &place).unwrap_err().to_string();
+                let region = Region { memory: &values, range: 0..end, stream: cuda.compute_stream() };
+                let error = call(&mut *device, control, &region).unwrap_err().to_string();
                 assert!(error.contains(words), "{error}");
             });
         }

@@ -23,14 +23,14 @@ fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
         let mut right = true;
         let mut want = Vec::new();
         for (memory, values) in on_device.iter().zip(&values) {
-            let place = Place { memory, range: 0..values.len(), stream };
+            let region = Region { memory, range: 0..values.len(), stream };
             let mut values = values.clone();
-            device.all_reduce_sum(control, &place).unwrap();
+            device.all_reduce_sum(control, &region).unwrap();
             control.all_reduce(&mut values, Reduction::Sum).unwrap();
-            device.broadcast(control, &place, 1).unwrap();
+            device.broadcast(control, &region, 1).unwrap();
             control.broadcast(&mut values, 1).unwrap();
-            device.reduce_scatter_sum(control, &place).unwrap();
-            device.all_gather(control, &place).unwrap();
+            device.reduce_scatter_sum(control, &region).unwrap();
+            device.all_gather(control, &region).unwrap();
             control.all_reduce(&mut values, Reduction::Sum).unwrap();
             want.push(values);
         }
