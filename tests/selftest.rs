@@ -12,8 +12,19 @@ use ssmv_kernels::{Target, catalogue};
 use ssmv_raw::selftest::{self, Extent, Options, Part};
 
 /// Kinds of kernels that neither an operator nor a training step launches. Their own tests have them.
-const ELSEWHERE: [&str; 7] =
-    ["fill", "gemm_ok", "max_abs_rows", "repeat", "repeat_backward", "spread_all", "sub"];
+const ELSEWHERE: [&str; 11] = [
+    "fill",
+    "gemm_ok",
+    "max_abs_rows",
+    "reduce_copy_copy",
+    "reduce_copy_sum",
+    "reduce_copy_sum_both",
+    "reduce_copy_sum_forward",
+    "repeat",
+    "repeat_backward",
+    "spread_all",
+    "sub",
+];
 
 /// A kernel's name up to the first word with a number in it: what it does, without sizes and element types.
 fn kind(name: &str) -> String {

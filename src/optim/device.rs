@@ -10,7 +10,7 @@ use ssmv_kernels::{
     optim::{
         StepState, adamw, average, decay_bitmap, grad_norm, keep_unless_skipped, optimiser_step, partial_sums,
     },
-    ptx::F32,
+    ptx::{F16, F32},
 };
 
 use crate::{Error, Result};
@@ -123,7 +123,14 @@ impl DeviceOptimiser {
     pub fn digest(&self, parameters: &DeviceMemory) -> Result<u32> {
         let n = self.len;
         let arguments = [parameters.argument(), Argument::from(&self.partials)];
-        self.cuda.launch_one(&("grad_norm", n), &arguments, |_, target| Ok(grad_norm::<F32>(n, target)))?;
+        match parameters.dtype() {
+            DType::F16 => self.cuda.launch_one(&("grad_norm of f16", n), &arguments, |_, target| {
+                Ok(grad_norm::<F16>(n, target))
+            })?,
+            _ => self
+                .cuda
+                .launch_one(&("grad_norm", n), &arguments, |_, target| Ok(grad_norm::<F32>(n, target)))?,
+        }
         Ok(crc32c::crc32c(bytemuck::cast_slice(&self.partials.download()?)))
     }
 

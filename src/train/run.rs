@@ -117,6 +117,16 @@ fn attempt(
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
     let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
+    let result = finish(&mut run, observer);
+    if run.ranks.is_some() && result.is_err() {
+        // What a device still has queued may wait for a rank that is gone: nothing that would wait for the device is dropped.
+        std::mem::forget(run);
+    }
+    result
+}
+
+/// Trains to the end, and saves what is there where that does not come about.
+fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
             // What the last step came to matters less than that it is saved.

@@ -14,7 +14,7 @@ use ssmv_autograd::{
 
 use super::super::{self as comm, Communicator, segment};
 use super::ring::{abandon, check, own_segment};
-use super::{DeviceCollectives, DeviceLink, Error, Place, Result, Turn};
+use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 
 /// Bytes of a unique id.
 const ID: usize = 128;
@@ -199,23 +199,23 @@ impl NcclCollectives {
     fn collective(
         &mut self,
         control: &mut Communicator,
-        place: &Place,
+        region: &Region,
         (operation, root): (u32, usize),
         body: impl FnOnce(&mut Self) -> ssmv_autograd::Result<()>,
     ) -> Result<()> {
         let (rank, ranks) = (self.nccl.rank(), self.nccl.size());
         let turn = Turn {
             operation,
-            bytes: place.memory.dtype().bytes() as u32,
+            bytes: region.memory.dtype().bytes() as u32,
             root: root as u32,
-            first: place.range.start as u64,
-            count: place.range.len() as u64,
+            first: region.range.start as u64,
+            count: region.range.len() as u64,
             index: 0,
         };
-        check(place, operation < 2, root, ranks)
+        check(region, operation < 2, root, ranks)
             .map_err(|message| Error::Argument { rank, operation: turn.name(), message })
             .and_then(|()| compare(control, turn))
-            .and_then(|()| match place.range.is_empty() {
+            .and_then(|()| match region.range.is_empty() {
                 true => Ok(()),
                 false => body(self).map_err(|source| Error::Device { rank, operation: turn.name(), source }),
             })
@@ -224,28 +224,29 @@ impl NcclCollectives {
 }
 
 impl DeviceCollectives for NcclCollectives {
-    fn all_reduce_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
-        self.collective(control, place, (0, 0), |this| {
-            this.nccl.group(place.stream, |g| g.all_reduce(place.memory, place.range.clone(), Reduction::Sum))
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
+        self.collective(control, region, (0, 0), |this| {
+            this.nccl
+                .group(region.stream, |g| g.all_reduce(region.memory, region.range.clone(), Reduction::Sum))
         })
     }
 
-    fn reduce_scatter_sum(&mut self, control: &mut Communicator, place: &Place) -> Result<Range<usize>> {
-        let own = own_segment(&place.range, self.nccl.size(), self.nccl.rank());
-        self.collective(control, place, (1, 0), |this| {
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
+        let own = own_segment(&region.range, self.nccl.size(), self.nccl.rank());
+        self.collective(control, region, (1, 0), |this| {
             // NCCL's shares are all of one length, the ring's are not.
-            let (cuda, count) = (this.nccl.cuda(), place.range.len());
+            let (cuda, count) = (this.nccl.cuda(), region.range.len());
             let scratch = match this.scratch.take().filter(|scratch| scratch.len() >= count) {
                 Some(scratch) => scratch,
                 None => DeviceMemory::new(cuda, DType::F32, count)?,
             };
-            let (driver, stream) = (cuda.driver(), place.stream);
-            let from = place.memory.address_of(place.range.start);
+            let (driver, stream) = (cuda.driver(), region.stream);
+            let from = region.memory.address_of(region.range.start);
             driver.copy(scratch.address_of(0), from, 4 * count as u64, stream)?;
             this.nccl.group(stream, |g| g.all_reduce(&scratch, 0..count, Reduction::Sum))?;
             if !own.is_empty() {
-                let sums = scratch.address_of(own.start - place.range.start);
-                driver.copy(place.memory.address_of(own.start), sums, 4 * own.len() as u64, stream)?;
+                let sums = scratch.address_of(own.start - region.range.start);
+                driver.copy(region.memory.address_of(own.start), sums, 4 * own.len() as u64, stream)?;
             }
             this.scratch = Some(scratch);
             Ok(())
@@ -253,21 +254,21 @@ impl DeviceCollectives for NcclCollectives {
         Ok(own)
     }
 
-    fn all_gather(&mut self, control: &mut Communicator, place: &Place) -> Result<()> {
-        let (ranks, range) = (self.nccl.size(), place.range.clone());
-        self.collective(control, place, (2, 0), |this| {
-            this.nccl.group(place.stream, |group| {
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
+        let (ranks, range) = (self.nccl.size(), region.range.clone());
+        self.collective(control, region, (2, 0), |this| {
+            this.nccl.group(region.stream, |group| {
                 for root in (0..ranks).filter(|&root| !segment(range.len(), ranks, root).is_empty()) {
-                    group.broadcast(place.memory, own_segment(&range, ranks, root), root)?;
+                    group.broadcast(region.memory, own_segment(&range, ranks, root), root)?;
                 }
                 Ok(())
             })
         })
     }
 
-    fn broadcast(&mut self, control: &mut Communicator, place: &Place, root: usize) -> Result<()> {
-        self.collective(control, place, (3, root), |this| {
-            this.nccl.group(place.stream, |g| g.broadcast(place.memory, place.range.clone(), root))
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
+        self.collective(control, region, (3, root), |this| {
+            this.nccl.group(region.stream, |g| g.broadcast(region.memory, region.range.clone(), root))
         })
     }
 

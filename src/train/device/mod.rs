@@ -19,10 +19,10 @@ mod inputs;
 mod readback;
 mod state;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use ssmv_autograd::{
-    DType, Gradients, Tensor,
+    Arena, DType, Gradients, Tensor,
     cuda::{Captured, Cuda, DeviceMemory},
     no_grad,
 };
@@ -43,7 +43,7 @@ use crate::{
     Error, Result,
     config::{Loss, TrainConfig},
     model::{DevicePredictor, Predictor},
-    optim::DeviceOptimiser,
+    optim::{DeviceOptimiser, ShareOptimiser},
 };
 
 /// Steps that run launch by launch before one is captured.
@@ -78,6 +78,8 @@ pub(super) struct DeviceTrainer {
 struct Cut {
     buckets: Buckets,
     ranks: usize,
+    /// With `--zero 1`, what this rank updates.
+    share: Option<Arc<ShareOptimiser>>,
 }
 
 /// Whether the step is captured.
@@ -98,7 +100,8 @@ struct SharedStep {
     passes: Captured,
     /// The buckets that are whole after each part of it but the last.
     whole: Vec<Range<usize>>,
-    update: Captured,
+    /// What comes after the gradients, stage by stage.
+    stages: Vec<Captured>,
 }
 
 /// What a backward pass is given to tell which buckets are whole.
@@ -201,8 +204,9 @@ impl DeviceTrainer {
             })?;
             Ok::<_, Error>(whole)
         })?;
-        let (update, ()) = cuda.capture(|| self.update())?;
-        self.graph = Graph::Shared(SharedStep { passes, whole, update });
+        let stages =
+            (0..self.stages()).map(|i| Ok(cuda.capture(|| self.stage(i))?.0)).collect::<Result<_>>()?;
+        self.graph = Graph::Shared(SharedStep { passes, whole, stages });
         self.replay_shared()
     }
 
@@ -216,9 +220,12 @@ impl DeviceTrainer {
                 sharing.send(buckets.clone(), &gradients)?;
             }
         }
-        let (record, loss) = self.optimiser.loss_place();
-        sharing.finish(record, loss)?;
-        step.update.launch().map_err(Error::from)
+        sum_loss(sharing, &self.optimiser)?;
+        for (i, stage) in step.stages.iter().enumerate() {
+            stage.launch()?;
+            exchange(sharing, i, &self.model.arena)?;
+        }
+        Ok(())
     }
 
     /// All that a step computes from its input on, into memory that stays where it is.
@@ -231,10 +238,15 @@ impl DeviceTrainer {
             let gradients = gradients.memory_of(0..0)?;
             sharing.send(buckets, gradients)
         });
-        let (record, loss) = self.optimiser.loss_place();
-        let shared = passed.and_then(|()| sharing.finish(record, loss));
+        let shared = passed.and_then(|()| sum_loss(&mut sharing, &self.optimiser));
+        let updated = shared.and_then(|()| {
+            (0..self.stages()).try_for_each(|i| {
+                self.stage(i)?;
+                exchange(&mut sharing, i, &self.model.arena)
+            })
+        });
         self.sharing = Some(sharing);
-        shared.and_then(|()| self.update())
+        updated
     }
 
     /// Forward and backward of all batches. With several ranks `on_buckets` hears of buckets of gradients that are whole, at
@@ -279,14 +291,41 @@ impl DeviceTrainer {
         }
     }
 
-    /// All that comes after the gradients.
+    /// How many stages come after the gradients.
+    fn stages(&self) -> usize {
+        match self.cut.as_ref().and_then(|cut| cut.share.as_ref()) {
+            Some(_) => 3,
+            None => 1,
+        }
+    }
+
+    /// A stage of what comes after the gradients: all of it, or with `--zero 1` the norm's squares, the update of this rank's
+    /// share, and what follows once all shares are everywhere.
+    fn stage(&mut self, stage: usize) -> Result<()> {
+        let share = self.cut.as_ref().and_then(|cut| cut.share.clone());
+        match (share, stage) {
+            (None, _) => self.update(),
+            (Some(share), 0) => share.norm(self.gradients.memory()?),
+            (Some(share), 1) => {
+                self.update()?;
+                share.pack(self.model.arena.memories()?[0])
+            }
+            (Some(share), _) => share.unpack(self.model.arena.memories()?[0]),
+        }
+    }
+
+    /// The step's settling, AdamW, and what goes with them.
     fn update(&mut self) -> Result<()> {
         if self.cut.is_some() {
             // The mean loss of all ranks: where one is not finite, all skip the step.
             self.optimiser.loss()?.flag_non_finite(self.optimiser.field("overflow")?)?;
         }
         let (memories, norms) = (self.model.arena.memories()?, &self.model.norms);
-        self.optimiser.step(memories, self.gradients.memory()?)?;
+        let gradients = self.gradients.memory()?;
+        match self.cut.as_ref().and_then(|cut| cut.share.as_ref()) {
+            Some(share) => share.step(&self.optimiser, memories, gradients)?,
+            None => self.optimiser.step(memories, gradients)?,
+        }
         self.optimiser.keep(norms.pending_memory(), norms.kept_memory())?;
         if let Some((average, share)) = &self.ema {
             self.optimiser.average(memories[0], average, *share)?;
@@ -298,8 +337,9 @@ impl DeviceTrainer {
     fn compare_ranks(&mut self) -> Result<()> {
         let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
         ranks.share_signals()?;
-        let [masters, _] = self.model.arena.memories()?;
-        ranks.compare(self.step, || self.optimiser.digest(masters))
+        let [masters, halves] = self.model.arena.memories()?;
+        // With shares no rank has all masters.
+        ranks.compare(self.step, || self.optimiser.digest(if ranks.zero { halves } else { masters }))
     }
 
     /// From now on launches each kernel by itself, and lets `on_phase` hear when a phase of a step has been queued.
@@ -315,6 +355,31 @@ fn loss(kind: Loss, y: &Tensor, target: &Tensor) -> Result<Tensor> {
         Loss::Mse => y.mse_loss(target)?,
         Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
     })
+}
+
+/// Adds up the loss of all ranks, and waits for it and the gradients.
+fn sum_loss(sharing: &mut DeviceSharing, optimiser: &DeviceOptimiser) -> Result<()> {
+    let (record, loss) = optimiser.loss_place();
+    sharing.sum(record, loss)?;
+    sharing.wait()
+}
+
+/// What the ranks exchange after a stage of the update: with `--zero 1` squares, then weights.
+fn exchange(sharing: &mut DeviceSharing, stage: usize, arena: &Arena) -> Result<()> {
+    let Some(share) = sharing.share.clone() else { return Ok(()) };
+    match stage {
+        0 => {
+            let (sums, range) = share.squares();
+            sharing.gather(sums, range)?;
+        }
+        1 => {
+            sharing.gather_shares(arena.memories()?[1])?;
+            let (packed, range) = share.packed();
+            sharing.sum(packed, range)?;
+        }
+        _ => return Ok(()),
+    }
+    sharing.wait()
 }
 
 #[cfg(test)]

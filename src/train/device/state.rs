@@ -14,7 +14,7 @@ use crate::{
     checkpoint::Checkpoint,
     config::Comm,
     model::{DevicePredictor, Predict},
-    optim::Record,
+    optim::{Record, ShareOptimiser, Shares},
     train::{
         StepFigures, TrainState, Trainer,
         engine::{Engine, NextBatch},
@@ -103,20 +103,42 @@ impl Engine for DeviceTrainer {
                 "--sync-batchnorm: on a GPU each rank normalises by its own batch; take it away, or --device cpu".into(),
             ));
         }
-        if ranks.zero {
-            return Err(Error::Usage(
-                "--zero 1: on a GPU each rank updates all; take --zero 0, or --device cpu".into(),
-            ));
+        let layout = self.model.arena.layout();
+        let mut sharing = DeviceSharing::connect(ranks, &self.cuda, layout, comm)?;
+        if sharing.ranks.zero {
+            let of_bucket = |(i, range)| (range, sharing.buckets.is_short(i));
+            let parameters = self.host.model.parameters.iter().zip(layout.ranges());
+            let shares = Shares {
+                rank: sharing.ranks.rank(),
+                size: sharing.ranks.size(),
+                parts: sharing.shares().into_iter().enumerate().map(of_bucket).collect(),
+                plain: parameters.filter(|(p, _)| !p.role.halved()).map(|(_, range)| range.clone()).collect(),
+            };
+            let share = ShareOptimiser::new(&self.cuda, &shares, &self.host.decaying)?;
+            sharing.share = Some(Arc::new(share));
         }
-        let sharing = DeviceSharing::connect(ranks, &self.cuda, self.model.arena.layout(), comm)?;
         let line = format!("gradients travel between GPUs by {}", sharing.name);
-        self.cut = Some(Cut { buckets: sharing.buckets.clone(), ranks: sharing.ranks.size() });
+        self.cut = Some(Cut {
+            buckets: sharing.buckets.clone(),
+            ranks: sharing.ranks.size(),
+            share: sharing.share.clone(),
+        });
         self.sharing = Some(sharing);
         Ok(Some(line))
     }
 
-    fn gather_state(&mut self, _moments: bool) -> Result<()> {
-        let Some(sharing) = &self.sharing else { return Ok(()) };
+    fn gather_state(&mut self, moments: bool) -> Result<()> {
+        let Some(sharing) = &mut self.sharing else { return Ok(()) };
+        if sharing.ranks.zero {
+            sharing.gather_shares(self.model.arena.memories()?[0])?;
+            if let Some((average, _)) = &self.ema {
+                sharing.gather_shares(average)?;
+            }
+            if moments {
+                self.optimiser.moments.iter().try_for_each(|moment| sharing.gather_shares(moment))?;
+            }
+            sharing.wait()?;
+        }
         let ranks = Arc::clone(&sharing.ranks);
         self.write_back()?;
         ranks.share_statistics(&mut self.host.model.norms)?;

@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(buckets.ranges()[0], layout.ranges()[5].start..end, "1 MiB is enough for the first");
         assert_eq!(buckets.ranges()[1], layout.ranges()[3].start..layout.ranges()[5].start);
         assert_eq!(buckets.ranges()[2], 0..layout.ranges()[3].start);
-        assert_eq!((buckets.of.clone(), buckets.counts.clone()), (vec![2..3, 2..3, 2..3, 1..2, 1..2, 0..1], vec![1, 2, 3]));
+        assert_eq!(
+            (buckets.of.clone(), buckets.counts.clone()),
+            (vec![2..3, 2..3, 2..3, 1..2, 1..2, 0..1], vec![1, 2, 3])
+        );
         assert_eq!(Buckets::new(&layout, usize::MAX, 1).ranges().len(), 2);
         assert_eq!(Buckets::new(&layout, 1, 1).ranges().len(), 6);
         assert!(Buckets::new(&self::layout(&[]), 1, 1).ranges().is_empty());
@@ -136,7 +139,10 @@ mod tests {
         let buckets = Buckets::new(&layout, 64 * 3 * 4, 128);
         // From the end of 14·64 elements: 2·64 of parameter 3's are too few, with parameter 2's it is 6·64.
         assert_eq!(buckets.ranges(), [64 * 8..64 * 14, 64 * 2..64 * 8, 0..64 * 2]);
-        assert_eq!((buckets.of.clone(), buckets.counts.clone()), (vec![2..3, 1..2, 0..2, 0..1], vec![2, 2, 1]));
+        assert_eq!(
+            (buckets.of.clone(), buckets.counts.clone()),
+            (vec![2..3, 1..2, 0..2, 0..1], vec![2, 2, 1])
+        );
         assert!((0..3).all(|i| !buckets.is_short(i)));
         let mut progress = buckets.progress();
         assert_eq!((progress.whole(3), progress.whole(2), progress.whole(1)), (0..0, 0..1, 1..2));

@@ -18,12 +18,17 @@ use crate::{
     comm::{
         Communicator, Pending,
         device::{
-            self, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions, Place,
+            self, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions, Region,
             Staged, connect_nccl,
         },
+        segment,
     },
     config::Comm,
+    optim::ShareOptimiser,
 };
+
+/// Elements that a share starts at multiples of.
+const GROUP: usize = 64;
 
 /// Between two looks at a device.
 const LOOK: Duration = Duration::from_micros(20);
@@ -39,6 +44,8 @@ pub struct DeviceSharing {
     pub buckets: Buckets,
     /// How gradients travel, in words.
     pub name: &'static str,
+    /// With `--zero 1`, the optimiser of this rank's share.
+    pub share: Option<Arc<ShareOptimiser>>,
     cuda: Cuda,
     way: Way,
     stream: Stream,
@@ -55,7 +62,9 @@ impl DeviceSharing {
     /// # Errors
     /// What was asked for and is not there; what ranks and devices say.
     pub fn connect(ranks: Arc<Ranks>, cuda: &Cuda, layout: &ArenaLayout, comm: Comm) -> Result<Self> {
-        let buckets = Buckets::new(layout, ranks.bucket_bytes);
+        // What a rank updates starts at a multiple of 64 elements, as its kernels ask for.
+        let multiple = if ranks.zero { GROUP * ranks.size() } else { 1 };
+        let buckets = Buckets::new(layout, ranks.bucket_bytes, multiple);
         let (device, local, timeout) = (cuda.clone(), ranks.is_local(), ranks.timeout);
         let (way, name) = ranks.call(move |control| connect(&device, control, comm, local, timeout))?;
         let mark = || cuda.mark().map(Arc::new);
@@ -70,47 +79,114 @@ impl DeviceSharing {
             buckets,
             ranks,
             name,
+            share: None,
         })
+    }
+
+    /// What this rank updates of each bucket: all of it, or with `--zero 1` its segment; of a short one always all.
+    pub fn shares(&self) -> Vec<Range<usize>> {
+        let (size, rank) = (self.ranks.size(), self.ranks.rank());
+        let own = |(i, bucket): (usize, &Range<usize>)| {
+            if !self.ranks.zero || self.buckets.is_short(i) {
+                return bucket.clone();
+            }
+            let own = segment(bucket.len(), size, rank);
+            bucket.start + own.start..bucket.start + own.end
+        };
+        self.buckets.ranges().iter().enumerate().map(own).collect()
     }
 
     /// Sends buckets, whose gradients are in the compute stream by now.
     ///
     /// # Errors
-    /// What the device says; the ranks' errors come with [`finish`](Self::finish).
+    /// What the device says; the ranks' errors come with [`wait`](Self::wait).
     pub fn send(&mut self, buckets: Range<usize>, gradients: &DeviceMemory) -> Result<()> {
         for bucket in buckets {
-            self.queue(bucket, gradients, self.buckets.ranges()[bucket].clone())?;
+            let what = if self.ranks.zero && !self.buckets.is_short(bucket) {
+                Collective::Scatter
+            } else {
+                Collective::Sum
+            };
+            self.queue(what, bucket, gradients, self.buckets.ranges()[bucket].clone())?;
         }
         Ok(())
     }
 
-    fn queue(&mut self, mark: usize, memory: &DeviceMemory, range: Range<usize>) -> Result<()> {
+    /// Sends elements that all ranks add up.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn sum(&mut self, memory: &DeviceMemory, range: Range<usize>) -> Result<()> {
+        self.queue(Collective::Sum, self.buckets.ranges().len(), memory, range)
+    }
+
+    /// Gives all ranks every rank's segment of elements.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn gather(&mut self, memory: &DeviceMemory, range: Range<usize>) -> Result<()> {
+        self.queue(Collective::Gather, self.buckets.ranges().len(), memory, range)
+    }
+
+    /// Gives all ranks every rank's share of memory laid out as the arena.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn gather_shares(&mut self, memory: &DeviceMemory) -> Result<()> {
+        for i in 0..self.buckets.ranges().len() {
+            if !self.buckets.is_short(i) {
+                self.queue(Collective::Gather, i, memory, self.buckets.ranges()[i].clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a collective behind what is in the compute stream by now.
+    fn queue(
+        &mut self,
+        what: Collective,
+        mark: usize,
+        memory: &DeviceMemory,
+        range: Range<usize>,
+    ) -> Result<()> {
         let (way, whole, back) =
             (Arc::clone(&self.way), Arc::clone(&self.whole[mark]), Arc::clone(&self.back));
         let (memory, stream) = (memory.clone(), self.stream);
         whole.set()?;
         self.pending.push(self.ranks.courier.queue(move |control| {
             let rank = control.rank();
-            let failed = |source| device::Error::Device { rank, operation: "all-reduce", source };
+            let failed = |source| device::Error::Device { rank, operation: "order streams", source };
             whole.wait_in(stream).map_err(failed)?;
             let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
-            way.all_reduce_sum(control, &Place { memory: &memory, range, stream })?;
+            let region = Region { memory: &memory, range, stream };
+            match what {
+                Collective::Sum => way.all_reduce_sum(control, &region)?,
+                Collective::Scatter => way.reduce_scatter_sum(control, &region).map(drop)?,
+                Collective::Gather => way.all_gather(control, &region)?,
+            }
             back.set_in(stream).map_err(failed)
         }));
         Ok(())
     }
 
-    /// Sends the step's loss after its gradients, and lets the compute stream go on once all sums are there.
+    /// Lets the compute stream go on once all that was sent is there.
     ///
     /// # Errors
     /// A rank that failed.
-    pub fn finish(&mut self, record: &DeviceMemory, loss: Range<usize>) -> Result<()> {
-        self.queue(self.buckets.ranges().len(), record, loss)?;
+    pub fn wait(&mut self) -> Result<()> {
         for pending in std::mem::take(&mut self.pending) {
             pending.wait().inspect_err(|_| self.ranks.fail())?;
         }
         Ok(self.back.wait_in(self.cuda.compute_stream())?)
     }
+}
+
+/// What is done with a region of all ranks.
+#[derive(Clone, Copy)]
+enum Collective {
+    Sum,
+    Scatter,
+    Gather,
 }
 
 impl DeviceSharing {

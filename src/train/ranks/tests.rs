@@ -208,3 +208,15 @@ fn devices_end_with_the_same_bits_captured_or_not() {
         assert!((got / want - 1.0).abs() < 1e-2, "{got} on devices, {want} on the CPU");
     }
 }
+
+#[test]
+fn devices_share_the_update_as_the_cpu_does() {
+    let short = TrainConfig { frames_in: 3, ema: Some(0.9), clip_norm: Some(0.05), ..config(3, 1) };
+    let (plain, shared) = (on_devices(short.clone()), on_devices(TrainConfig { zero: 1, ..short.clone() }));
+    assert_same_bits(&shared);
+    assert_eq!(shared[0].moments.v, shared[2].moments.v);
+    assert!(distance(&plain[0].parameters, &shared[0].parameters) < 1e-6);
+    assert!(distance(&plain[0].moments.m, &shared[0].moments.m) < 1e-6);
+    let launched = on_devices(TrainConfig { zero: 1, no_graph: true, ..short });
+    assert_same_bits(&[shared[0].clone(), launched[1].clone()]);
+}

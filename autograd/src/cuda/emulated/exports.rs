@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// What a handle begins with; its number follows.
+/// What a handle begins with; its number and that of its process follow: in another process the same number is another's.
 const MAGIC: &[u8; 8] = b"emulator";
 
 /// An event: when it was recorded last, and whether other devices may know of it.
@@ -73,12 +73,14 @@ fn encode(number: u64) -> [u8; HANDLE_BYTES] {
     let mut bytes = [0; HANDLE_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..16].copy_from_slice(&number.to_le_bytes());
+    bytes[16..20].copy_from_slice(&std::process::id().to_le_bytes());
     bytes
 }
 
 fn decode(bytes: &[u8; HANDLE_BYTES]) -> Option<u64> {
     let number = std::array::from_fn(|i| bytes[8 + i]);
-    bytes.starts_with(MAGIC).then(|| u64::from_le_bytes(number))
+    let ours = bytes.starts_with(MAGIC) && bytes[16..20] == std::process::id().to_le_bytes();
+    ours.then(|| u64::from_le_bytes(number))
 }
 
 impl Emulated {
@@ -175,5 +177,19 @@ impl Drop for Emulated {
         for exported in lock(&self.opened).values().flatten() {
             exported.openings.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_of_another_process_is_refused() {
+        let ours = encode(7);
+        assert_eq!(decode(&ours), Some(7));
+        let mut theirs = ours;
+        theirs[16] ^= 1;
+        assert_eq!(decode(&theirs), None);
     }
 }
