@@ -17,33 +17,38 @@
 mod footprint;
 mod inputs;
 mod readback;
+mod shared;
 mod state;
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use ssmv_autograd::{
-    Arena, DType, Gradients, Tensor,
+    DType, Gradients, Tensor,
     cuda::{Captured, Cuda, DeviceMemory},
     no_grad,
 };
 use ssmv_kernels::optim::StepState;
 
 pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
-use self::{inputs::Inputs, readback::Readback};
+use self::{
+    inputs::Inputs,
+    readback::Readback,
+    shared::{Cut, SharedStep},
+};
 use super::{
     StepFigures, Trainer,
     engine::{NextBatch, Source},
     loss_scale::LossScale,
     phase::{OnPhase, Phase, ended, of_parts},
-    ranks::{Buckets, DeviceSharing},
+    ranks::DeviceSharing,
     schedule::Schedule,
     trainer::preset,
 };
 use crate::{
-    Error, Result,
+    Result,
     config::{Loss, TrainConfig},
     model::{DevicePredictor, Predictor},
-    optim::{DeviceOptimiser, ShareOptimiser},
+    optim::DeviceOptimiser,
 };
 
 /// Steps that run launch by launch before one is captured.
@@ -74,14 +79,6 @@ pub(super) struct DeviceTrainer {
     step: u64,
 }
 
-/// How the gradients are cut for several ranks.
-struct Cut {
-    buckets: Buckets,
-    ranks: usize,
-    /// With `--zero 1`, what this rank updates.
-    share: Option<Arc<ShareOptimiser>>,
-}
-
 /// Whether the step is captured.
 enum Graph {
     /// Never.
@@ -92,16 +89,6 @@ enum Graph {
     Ready(Captured),
     /// It is, in parts.
     Shared(SharedStep),
-}
-
-/// A captured step of several ranks.
-struct SharedStep {
-    /// Forward and backward.
-    passes: Captured,
-    /// The buckets that are whole after each part of it but the last.
-    whole: Vec<Range<usize>>,
-    /// What comes after the gradients, stage by stage.
-    stages: Vec<Captured>,
 }
 
 /// What a backward pass is given to tell which buckets are whole.
@@ -196,57 +183,23 @@ impl DeviceTrainer {
             self.graph = Graph::Ready(graph);
             return Ok(());
         }
-        let (passes, whole) = cuda.capture_parts(|cutter| {
-            let mut whole = Vec::new();
-            self.passes(&mut |buckets, _| {
-                whole.push(buckets);
-                Ok(cutter.cut()?)
-            })?;
-            Ok::<_, Error>(whole)
-        })?;
-        let stages =
-            (0..self.stages()).map(|i| Ok(cuda.capture(|| self.stage(i))?.0)).collect::<Result<_>>()?;
-        self.graph = Graph::Shared(SharedStep { passes, whole, stages });
+        self.graph = Graph::Shared(self.capture_shared()?);
         self.replay_shared()
-    }
-
-    /// Runs a captured step of several ranks.
-    fn replay_shared(&mut self) -> Result<()> {
-        let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else { return Ok(()) };
-        let gradients = self.gradients.memory_of(0..0)?.clone();
-        for part in 0..step.passes.parts() {
-            step.passes.launch_part(part)?;
-            if let Some(buckets) = step.whole.get(part) {
-                sharing.send(buckets.clone(), &gradients)?;
-            }
-        }
-        sum_loss(sharing, &self.optimiser)?;
-        for (i, stage) in step.stages.iter().enumerate() {
-            stage.launch()?;
-            exchange(sharing, i, &self.model.arena)?;
-        }
-        Ok(())
     }
 
     /// All that a step computes from its input on, into memory that stays where it is.
     fn launches(&mut self) -> Result<()> {
-        let Some(mut sharing) = self.sharing.take() else {
-            self.passes(&mut |_, _| Ok(()))?;
-            return self.update();
-        };
-        let passed = self.passes(&mut |buckets, gradients| {
-            let gradients = gradients.memory_of(0..0)?;
-            sharing.send(buckets, gradients)
-        });
-        let shared = passed.and_then(|()| sum_loss(&mut sharing, &self.optimiser));
-        let updated = shared.and_then(|()| {
-            (0..self.stages()).try_for_each(|i| {
-                self.stage(i)?;
-                exchange(&mut sharing, i, &self.model.arena)
-            })
-        });
-        self.sharing = Some(sharing);
-        updated
+        match self.sharing.take() {
+            Some(mut sharing) => {
+                let launched = self.launch_shared(&mut sharing);
+                self.sharing = Some(sharing);
+                launched
+            }
+            None => {
+                self.passes(&mut |_, _| Ok(()))?;
+                self.update()
+            }
+        }
     }
 
     /// Forward and backward of all batches. With several ranks `on_buckets` hears of buckets of gradients that are whole, at
@@ -291,29 +244,6 @@ impl DeviceTrainer {
         }
     }
 
-    /// How many stages come after the gradients.
-    fn stages(&self) -> usize {
-        match self.cut.as_ref().and_then(|cut| cut.share.as_ref()) {
-            Some(_) => 3,
-            None => 1,
-        }
-    }
-
-    /// A stage of what comes after the gradients: all of it, or with `--zero 1` the norm's squares, the update of this rank's
-    /// share, and what follows once all shares are everywhere.
-    fn stage(&mut self, stage: usize) -> Result<()> {
-        let share = self.cut.as_ref().and_then(|cut| cut.share.clone());
-        match (share, stage) {
-            (None, _) => self.update(),
-            (Some(share), 0) => share.norm(self.gradients.memory()?),
-            (Some(share), 1) => {
-                self.update()?;
-                share.pack(self.model.arena.memories()?[0])
-            }
-            (Some(share), _) => share.unpack(self.model.arena.memories()?[0]),
-        }
-    }
-
     /// The step's settling, AdamW, and what goes with them.
     fn update(&mut self) -> Result<()> {
         if self.cut.is_some() {
@@ -333,15 +263,6 @@ impl DeviceTrainer {
         Ok(ended(&self.on_phase, Phase::Optimiser)?)
     }
 
-    /// Hears of other ranks' signals, and compares the parameters with theirs when it is time to.
-    fn compare_ranks(&mut self) -> Result<()> {
-        let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
-        ranks.share_signals()?;
-        let [masters, halves] = self.model.arena.memories()?;
-        // With shares no rank has all masters.
-        ranks.compare(self.step, || self.optimiser.digest(if ranks.zero { halves } else { masters }))
-    }
-
     /// From now on launches each kernel by itself, and lets `on_phase` hear when a phase of a step has been queued.
     pub(super) fn listen(&mut self, on_phase: OnPhase) {
         (self.graph, self.on_phase) = (Graph::Off, Some(on_phase));
@@ -355,31 +276,6 @@ fn loss(kind: Loss, y: &Tensor, target: &Tensor) -> Result<Tensor> {
         Loss::Mse => y.mse_loss(target)?,
         Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
     })
-}
-
-/// Adds up the loss of all ranks, and waits for it and the gradients.
-fn sum_loss(sharing: &mut DeviceSharing, optimiser: &DeviceOptimiser) -> Result<()> {
-    let (record, loss) = optimiser.loss_place();
-    sharing.sum(record, loss)?;
-    sharing.wait()
-}
-
-/// What the ranks exchange after a stage of the update: with `--zero 1` squares, then weights.
-fn exchange(sharing: &mut DeviceSharing, stage: usize, arena: &Arena) -> Result<()> {
-    let Some(share) = sharing.share.clone() else { return Ok(()) };
-    match stage {
-        0 => {
-            let (sums, range) = share.squares();
-            sharing.gather(sums, range)?;
-        }
-        1 => {
-            sharing.gather_shares(arena.memories()?[1])?;
-            let (packed, range) = share.packed();
-            sharing.sum(packed, range)?;
-        }
-        _ => return Ok(()),
-    }
-    sharing.wait()
 }
 
 #[cfg(test)]

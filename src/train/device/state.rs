@@ -8,7 +8,7 @@ use std::{
 use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
-use super::{Cut, DeviceTrainer, Graph};
+use super::{DeviceTrainer, Graph, shared::Cut};
 use crate::{
     Error, Result,
     checkpoint::Checkpoint,

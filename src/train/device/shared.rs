@@ -1,0 +1,149 @@
+//! The step of several ranks: what is captured between the collectives, and the collectives between what is captured.
+//!
+//! | compute stream | then, between all ranks |
+//! | --- | --- |
+//! | forward and backward, part by part | each bucket of gradients as soon as it is whole; at the end the loss |
+//! | the update | nothing more |
+//!
+//! With `--zero 1` each bucket is reduced to the ranks' shares, and the update is in stages:
+//!
+//! | compute stream | then, between all ranks |
+//! | --- | --- |
+//! | squares of this rank's gradients | all ranks' squares |
+//! | the norm, AdamW over this rank's share | f16 weights, and packed together the few that are read in f32 |
+//! | those to their places | nothing more |
+
+use std::{ops::Range, sync::Arc};
+
+use ssmv_autograd::{Arena, cuda::Captured};
+
+use super::{DeviceTrainer, Graph};
+use crate::{
+    Error, Result,
+    optim::{DeviceOptimiser, ShareOptimiser},
+    train::ranks::{Buckets, DeviceSharing},
+};
+
+/// How the gradients are cut for several ranks.
+pub(super) struct Cut {
+    pub buckets: Buckets,
+    pub ranks: usize,
+    /// With `--zero 1`, what this rank updates.
+    pub share: Option<Arc<ShareOptimiser>>,
+}
+
+/// A captured step of several ranks.
+pub(super) struct SharedStep {
+    /// Forward and backward.
+    passes: Captured,
+    /// The buckets that are whole after each part of it but the last.
+    whole: Vec<Range<usize>>,
+    /// What comes after the gradients, stage by stage.
+    stages: Vec<Captured>,
+}
+
+impl DeviceTrainer {
+    /// Captures a step of several ranks.
+    pub(super) fn capture_shared(&mut self) -> Result<SharedStep> {
+        let cuda = self.cuda.clone();
+        let (passes, whole) = cuda.capture_parts(|cutter| {
+            let mut whole = Vec::new();
+            self.passes(&mut |buckets, _| {
+                whole.push(buckets);
+                Ok(cutter.cut()?)
+            })?;
+            Ok::<_, Error>(whole)
+        })?;
+        let stages =
+            (0..self.stages()).map(|i| Ok(cuda.capture(|| self.stage(i))?.0)).collect::<Result<_>>()?;
+        Ok(SharedStep { passes, whole, stages })
+    }
+
+    /// Launches a step of several ranks kernel by kernel.
+    pub(super) fn launch_shared(&mut self, sharing: &mut DeviceSharing) -> Result<()> {
+        self.passes(&mut |buckets, gradients| {
+            let gradients = gradients.memory_of(0..0)?;
+            sharing.send(buckets, gradients)
+        })?;
+        sum_loss(sharing, &self.optimiser)?;
+        (0..self.stages()).try_for_each(|i| {
+            self.stage(i)?;
+            exchange(sharing, i, &self.model.arena)
+        })
+    }
+
+    /// Runs a captured step of several ranks.
+    pub(super) fn replay_shared(&mut self) -> Result<()> {
+        let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else { return Ok(()) };
+        let gradients = self.gradients.memory_of(0..0)?.clone();
+        for part in 0..step.passes.parts() {
+            step.passes.launch_part(part)?;
+            if let Some(buckets) = step.whole.get(part) {
+                sharing.send(buckets.clone(), &gradients)?;
+            }
+        }
+        sum_loss(sharing, &self.optimiser)?;
+        for (i, stage) in step.stages.iter().enumerate() {
+            stage.launch()?;
+            exchange(sharing, i, &self.model.arena)?;
+        }
+        Ok(())
+    }
+
+    /// How many stages come after the gradients.
+    fn stages(&self) -> usize {
+        match self.cut.as_ref().and_then(|cut| cut.share.as_ref()) {
+            Some(_) => 3,
+            None => 1,
+        }
+    }
+
+    /// A stage of what comes after the gradients: all of it, or with `--zero 1` the norm's squares, the update of this rank's
+    /// share, and what follows once all shares are everywhere.
+    fn stage(&mut self, stage: usize) -> Result<()> {
+        let share = self.cut.as_ref().and_then(|cut| cut.share.clone());
+        match (share, stage) {
+            (None, _) => self.update(),
+            (Some(share), 0) => share.norm(self.gradients.memory()?),
+            (Some(share), 1) => {
+                self.update()?;
+                share.pack(self.model.arena.memories()?[0])
+            }
+            (Some(share), _) => share.unpack(self.model.arena.memories()?[0]),
+        }
+    }
+
+    /// Hears of other ranks' signals, and compares the parameters with theirs when it is time to.
+    pub(super) fn compare_ranks(&mut self) -> Result<()> {
+        let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
+        ranks.share_signals()?;
+        let [masters, halves] = self.model.arena.memories()?;
+        // With shares no rank has all masters.
+        ranks.compare(self.step, || self.optimiser.digest(if ranks.zero { halves } else { masters }))
+    }
+}
+
+/// Adds up the loss of all ranks, and waits for it and the gradients.
+fn sum_loss(sharing: &mut DeviceSharing, optimiser: &DeviceOptimiser) -> Result<()> {
+    let (record, loss) = optimiser.loss_place();
+    sharing.sum(record, loss)?;
+    sharing.wait()
+}
+
+/// What the ranks exchange after a stage of the update: with `--zero 1` squares, then weights.
+fn exchange(sharing: &mut DeviceSharing, stage: usize, arena: &Arena) -> Result<()> {
+    let Some(share) = sharing.share.clone() else { return Ok(()) };
+    match stage {
+        0 => {
+            let (sums, range) = share.squares();
+            sharing.gather(sums, range)?;
+        }
+        1 => {
+            sharing.gather_shares(arena.memories()?[1])?;
+            let (packed, range) = share.packed();
+            sharing.sum(packed, range)?;
+        }
+        _ => return Ok(()),
+    }
+    sharing.wait()
+}
