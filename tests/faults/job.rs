@@ -33,7 +33,7 @@ pub const ENDLESS: &str = "--steps 100000";
 /// The program with nothing of a job in its environment.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-    ["SSMV_TOKEN", "SSMV_TOKEN_FILE"].iter().for_each(|name| drop(command.env_remove(name)));
+    command.env_remove("SSMV_TOKEN").env_remove("SSMV_TOKEN_FILE");
     command
 }
 

@@ -73,7 +73,7 @@ RANK=0 "$@" &
 zero=$!
 RANK=1 nsenter --net --target $other "$@" &
 one=$!
-until [ "$(wc -l < "$steps" 2>/dev/null || echo 0)" -ge 3 ]; do
+until [ -f "$steps" ] && [ "$(wc -l < "$steps")" -ge 3 ]; do
     kill -0 $zero || exit 3
     sleep 0.05
 done
