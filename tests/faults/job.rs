@@ -19,11 +19,24 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What ranks that were started by hand have in common.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// What a training here is, unless a test says otherwise.
+const SMALL: [(&str, &str); 6] = [
+    ("--preset", "nano"),
+    ("--batch-size", "1"),
+    ("--eval-sequences", "2"),
+    ("--save-every", "0"),
+    ("--warmup", "0"),
+    ("--threads", "1"),
+];
+
 /// A short training of the smallest model into `out`, with these further arguments.
 pub fn training(out: &Path, more: &str) -> Vec<String> {
-    let base = "train --preset nano --threads 1 --eval-sequences 2 --save-every 0 --warmup 0";
-    let batch = if more.contains("--batch-size") { "" } else { "--batch-size 1" };
-    let words = [base, batch, more].into_iter().flat_map(str::split_whitespace).map(str::to_owned);
+    let more: Vec<_> = more.split_whitespace().collect();
+    let small = SMALL
+        .iter()
+        .filter(|(option, _)| !more.contains(option))
+        .flat_map(|&(option, value)| [option, value]);
+    let words = ["train"].into_iter().chain(small).chain(more.iter().copied()).map(str::to_owned);
     words.chain(["--out".into(), out.display().to_string()]).collect()
 }
 

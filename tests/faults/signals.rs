@@ -23,13 +23,28 @@ fn a_signal_to_any_rank_or_the_launcher_is_one_checkpoint_of_all() {
             // Rank 0 has recorded every step that was taken.
             let step = recorded(&run).len();
             assert_eq!(checkpoints(&run), [format!("step-{step:08}")], "{text}");
-            assert_line(&text, &["[rank 0] warning: ", "saved", &format!("at step {step} of"), "--resume"]);
+            assert_line(
+                &text,
+                &["[rank 0] warning: ", "saved", &format!("at step {step} of"), "--resume", "by 2 ranks"],
+            );
             for rank in 0..2 {
                 assert_line(&text, &[&format!("[rank {rank}] error: interrupted by signal {}", code - 128)]);
             }
             assert!(!text.contains("SIGKILL"), "{text}");
         }
     }
+}
+
+#[test]
+fn a_signal_in_an_evaluation_is_heard_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let job = Process::start(launch(2, "", &training(&run, "--steps 1 --eval-sequences 100000")));
+    wait_for_steps(&run, 1, &job);
+    signal(job.ranks(2)[1], "TERM");
+    let text = job.ended_with(143);
+    assert_eq!(checkpoints(&run), ["step-00000001"], "{text}");
+    assert_line(&text, &["[rank 0] warning: ", "saved", "at step 1 of 1", "--resume"]);
 }
 
 #[test]
