@@ -2,6 +2,7 @@
 //! than the arithmetic on them.
 
 use std::{
+    alloc::{Layout, handle_alloc_error},
     collections::BTreeMap,
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -44,15 +45,26 @@ fn class(lines: usize) -> usize {
 
 fn take(lines: usize) -> Vec<Line> {
     if lines * LINE < POOLED_FROM {
-        return bytemuck::zeroed_vec(lines);
+        return zeros(lines);
     }
     let class = class(lines);
     let reused = POOL.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&class).and_then(Vec::pop);
     reused.unwrap_or_else(|| {
         let held = HELD.fetch_add(class * LINE, Ordering::Relaxed) + class * LINE;
         PEAK.fetch_max(held, Ordering::Relaxed);
-        bytemuck::zeroed_vec(class)
+        zeros(class)
     })
+}
+
+/// Fresh memory, for which waiting buffers are given back if need be. Where there is none the process ends, as with all
+/// of Rust's containers, with a line that says how many bytes were asked for.
+fn zeros(lines: usize) -> Vec<Line> {
+    let again = |()| {
+        trim();
+        bytemuck::try_zeroed_vec(lines)
+    };
+    let layout = Layout::array::<Line>(lines).unwrap_or(Layout::new::<Line>());
+    bytemuck::try_zeroed_vec(lines).or_else(again).unwrap_or_else(|()| handle_alloc_error(layout))
 }
 
 fn give(block: Vec<Line>) {

@@ -148,13 +148,20 @@ fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
     if plan.resume.is_some() && before != now {
         let old = batch * before;
         lines.push(format!(
-            "the run had {before} ranks and goes on with {now}: a step takes {step} sequences instead of {old}, and epochs \
-             and schedule are counted in such steps; --batch-size keeps the old size where that divides"
+            "the run had {} and goes on with {now}: a step takes {} instead of {old}, and epochs and schedule are counted \
+             in such steps; --batch-size keeps the old size where that divides",
+            counted(before as u64, "rank"),
+            counted(step, "sequence")
         ));
     } else if now > 1 {
         lines.push(format!("{now} ranks, each with {batch} of a step's {step} sequences"));
     }
     lines
+}
+
+/// `1 rank`, `2 ranks`.
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The work itself. `json` is how the rank that speaks ends; none for the others.

@@ -144,9 +144,10 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    /// The names of all options, as on the command line and in a file.
+    /// The names of all options, as in a file: those of the command line, and the number of ranks of a run.
     pub fn names() -> Vec<String> {
         let command = Self::augment_args(clap::Command::new("train"));
-        command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
+        let given = command.get_arguments().filter_map(|arg| arg.get_long());
+        given.chain(["ranks"]).map(str::to_owned).collect()
     }
 }

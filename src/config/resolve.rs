@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_command_line_and_file_have_the_same_names() {
+    fn a_file_has_the_options_of_the_command_line_and_the_number_of_ranks() {
         let all = TrainOptions {
             threads: Some(1),
             steps: Some(1),

@@ -2,7 +2,7 @@
 //! magic 0x00000803 and the sizes `[n, height, width]`, then bytes. Labels, which nothing here needs, are other files.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use byteorder::{BigEndian, ReadBytesExt};
@@ -97,7 +97,10 @@ fn body(source: impl Read, name: &Path, sizes: [u64; 3]) -> Result<Vec<u8>> {
     })?;
     let mut bytes = Vec::new();
     // One byte more than promised, to see that nothing follows (and to make gzip check its checksum).
-    source.take(total + 1).read_to_end(&mut bytes).map_err(|e| unreadable(name, &e))?;
+    source.take(total + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
+        ErrorKind::OutOfMemory => Error::file(name, format!("its {total} bytes do not fit into memory")),
+        _ => unreadable(name, &e),
+    })?;
     match (bytes.len() as u64).cmp(&total) {
         std::cmp::Ordering::Less => Err(Error::file(
             name,
@@ -112,7 +115,7 @@ fn body(source: impl Read, name: &Path, sizes: [u64; 3]) -> Result<Vec<u8>> {
 }
 
 fn unreadable(name: &Path, e: &std::io::Error) -> Error {
-    if e.kind() == std::io::ErrorKind::UnexpectedEof {
+    if e.kind() == ErrorKind::UnexpectedEof {
         Error::file(name, "is cut short; download it again")
     } else {
         Error::file(name, format!("cannot be read: {e}"))

@@ -17,6 +17,10 @@ use crate::{Error, Result};
 /// The time that a rank has to end after SIGTERM, or after a second signal from outside, before SIGKILL.
 const TO_OBEY: Duration = Duration::from_secs(5);
 
+/// How long a rank that was killed may take to end after one that noticed: its connections close while the system still
+/// takes it apart.
+const HINDSIGHT: Duration = Duration::from_millis(500);
+
 /// A rank that did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -146,7 +150,11 @@ impl Ranks {
         let mut asked = None;
         let mut pressure = None;
         loop {
-            for failure in self.reap() {
+            let failures = match (asked, first) {
+                (None, None) => self.first_failures(),
+                _ => self.reap(),
+            };
+            for failure in failures {
                 if asked.is_some() && failure.answers_signal() {
                     continue;
                 }
@@ -181,6 +189,21 @@ impl Ranks {
         }
     }
 
+    /// The ranks that failed first, the one that is behind it in front: of those that ended at about the same time, the
+    /// one that was killed took the others with it.
+    fn first_failures(&mut self) -> Vec<Failure> {
+        let mut failures = self.reap();
+        let until = Instant::now() + HINDSIGHT;
+        let was_killed = |failure: &Failure| failure.status.signal().is_some();
+        let is_open = |failures: &[Failure]| !failures.is_empty() && !failures.iter().any(was_killed);
+        while is_open(&failures) && !self.running.is_empty() && Instant::now() < until {
+            std::thread::sleep(HINDSIGHT / 50);
+            failures.extend(self.reap());
+        }
+        failures.sort_by_key(|failure| !was_killed(failure));
+        failures
+    }
+
     /// Takes out the ranks that have ended, and gives those that failed.
     fn reap(&mut self) -> Vec<Failure> {
         let mut failures = Vec::new();
@@ -193,8 +216,6 @@ impl Ranks {
                 false
             }
         });
-        // Of ranks that ended at the same time, the one that was killed took the others with it.
-        failures.sort_by_key(|failure| failure.status.signal().is_none());
         failures
     }
 
@@ -246,6 +267,7 @@ impl Drop for Ranks {
 fn said(failure: &Failure, others: usize, grace: Duration) -> String {
     match others {
         0 => failure.to_string(),
+        1 => format!("{failure}; the other one has {:.0} s to end", grace.as_secs_f64()),
         _ => format!("{failure}; the other {others} have {:.0} s to end", grace.as_secs_f64()),
     }
 }

@@ -1,5 +1,6 @@
 //! Whether a training step fits: this machine's memory, before anything large is asked for; a device's, once it was full.
 
+use rustix::process::{Resource, getrlimit};
 use ssmv_autograd::{cuda::DeviceInfo, host_memory};
 
 use super::device::largest_batch;
@@ -26,7 +27,16 @@ const COPIES: u64 = 4;
 pub(super) fn check(config: &TrainConfig) -> Result<()> {
     let Some(preset) = Preset::find(&config.preset) else { return Ok(()) };
     let parameters = outline(preset).0.iter().map(|p| p.layout.numel()).sum();
-    host_memory().map_or(Ok(()), |memory| fits(config, preset, parameters, memory.available))
+    let limits = [host_memory().map(|memory| memory.available), addresses_left()];
+    limits.into_iter().flatten().min().map_or(Ok(()), |free| fits(config, preset, parameters, free))
+}
+
+/// Bytes that a limit on the process's addresses (`ulimit -v`) leaves to it, where there is one.
+fn addresses_left() -> Option<u64> {
+    let most = getrlimit(Resource::As).current?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?.split_whitespace().next()?;
+    Some(most.saturating_sub(used.parse::<u64>().ok()?.saturating_mul(1024)))
 }
 
 fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> Result<()> {

@@ -133,8 +133,12 @@ fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
             let _ = run.settle(observer);
             let saved = run.save()?;
             if run.leads() {
+                let again = match run.config.ranks {
+                    1 => String::new(),
+                    ranks => format!(", run by {ranks} ranks again"),
+                };
                 observer.warn(&format!(
-                    "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`",
+                    "signal {signal}: saved {} at step {} of {}; go on with `ssmv-raw train --resume {}`{again}",
                     saved.display(),
                     run.trainer.steps(),
                     run.total,

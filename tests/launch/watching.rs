@@ -63,6 +63,12 @@ fn the_first_failure_decides() {
 }
 
 #[test]
+fn a_killed_rank_decides_even_if_one_that_noticed_ended_before_it() {
+    let ran = ran(&job(2, "if [ $RANK = 1 ]; then sleep 0.1; kill -KILL $$; fi; exit 1"));
+    assert_eq!(ran.failed(), (137, "rank 1 was ended by signal 9 (SIGKILL)".to_owned()));
+}
+
+#[test]
 fn ranks_that_do_not_end_get_sigterm_after_the_grace() {
     let script = format!("if [ $RANK = 2 ]; then exit 5; fi; trap 'echo asked; exit 1' TERM; {LONG}");
     let ran = ran(&job(3, &script));

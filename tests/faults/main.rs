@@ -1,0 +1,22 @@
+//! What can go wrong with a job of several ranks, done to real processes of the program: which fault, and what is promised.
+//!
+//! | file | faults |
+//! | --- | --- |
+//! | `killed.rs` | kill -9 of a rank, of rank 0, of the launcher, during a checkpoint |
+//! | `signals.rs` | SIGINT and SIGTERM, once and twice, to a rank and to the launcher |
+//! | `resume.rs` | going on after all of that, to the bit, and with another number of ranks |
+//! | `disk.rs` | a disk that is full or read-only |
+//! | `stalled.rs` | ranks that stop or are slow, a link that is down |
+//! | `wire.rs` | bytes that change on their way |
+//! | `strangers.rs` | others at the master's port |
+//! | `refused.rs` | ranks that do not fit each other, a port in use, damaged data, too little memory |
+
+mod disk;
+mod job;
+mod killed;
+mod refused;
+mod resume;
+mod signals;
+mod stalled;
+mod strangers;
+mod wire;

@@ -1,0 +1,115 @@
+//! Ranks that stop, that are slow, and a link that goes down.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::job::{
+    ENDLESS, Process, TOKEN, assert_gone_within, assert_line, launch, program, signal, training,
+    wait_for_steps,
+};
+
+#[test]
+fn a_stopped_rank_is_warned_of_at_a_quarter_and_named_at_the_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let arguments = training(&run, &format!("{ENDLESS} --comm-timeout 4"));
+    let mut job = Process::start(launch(3, "--grace 2", &arguments));
+    wait_for_steps(&run, 3, &job);
+    let ranks = job.ranks(3);
+    signal(ranks[1], "STOP");
+    let stopped = Instant::now();
+    job.line(&["[rank 2] rank 2: ", "for rank 1 to send", "giving up after 4.0 s"]);
+    let warned = stopped.elapsed();
+    assert!(warned >= Duration::from_millis(700) && warned < Duration::from_millis(3500), "{warned:?}");
+    // Rank 0 waits for rank 2, and knows that it is not the one.
+    job.line(&["[rank 0] rank 0: ", "for rank 2 to send, which waits for rank 1"]);
+    assert_gone_within(&[ranks[0], ranks[2]], Duration::from_secs(6));
+    let ended = stopped.elapsed();
+    assert!(ended >= Duration::from_millis(3700), "{ended:?}");
+    // Rank 1 is stopped still: the launcher ends it.
+    let text = job.ended_with(1);
+    assert_line(&text, &["[rank 2] error: rank 2: ", "rank 1 sends nothing for 4."]);
+    assert_line(&text, &["[rank 0] error: rank 0: ", "rank 1 sends nothing for 4."]);
+    assert_line(&text, &["SIGKILL to rank 1, still running"]);
+}
+
+#[test]
+fn a_slow_rank_delays_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut job = Process::start(launch(2, "", &training(&run, ENDLESS)));
+    wait_for_steps(&run, 1, &job);
+    let slow = job.ranks(2)[1];
+    let begun = Instant::now();
+    // It runs for a fifth of the time.
+    while !job.text().contains("rank 1 is slow: it computes ") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", job.text());
+        signal(slow, "STOP");
+        thread::sleep(Duration::from_millis(40));
+        signal(slow, "CONT");
+        thread::sleep(Duration::from_millis(10));
+    }
+    job.line(&["[rank 0] warning: rank 1 is slow", "all wait for it"]);
+    job.signal("TERM");
+    job.ended_with(143);
+}
+
+/// Two ranks on two machines, as far as the network is concerned: each in a network namespace of its own, with a link
+/// between them that goes down after the third step. `$1`: the file of the steps; then the command of a rank.
+const MACHINES: &str = r#"
+steps=$1; shift
+ip link set lo up
+unshare --net sleep 300 &
+other=$!
+trap 'kill $other 2>/dev/null' EXIT
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
+ip link add near type veth peer name far netns $other
+ip addr add 10.77.0.1/24 dev near
+ip link set near up
+nsenter --net --target $other sh -c 'ip link set lo up; ip addr add 10.77.0.2/24 dev far; ip link set far up'
+export SSMV_LAUNCHER_PID=$$ # the ranks end with this script
+RANK=0 "$@" &
+zero=$!
+RANK=1 nsenter --net --target $other "$@" &
+one=$!
+until [ -f "$steps" ] && [ "$(wc -l < "$steps")" -ge 3 ]; do
+    kill -0 $zero || exit 3
+    sleep 0.05
+done
+ip link set near down
+echo the link is down
+wait $zero $one
+"#;
+
+#[test]
+fn a_link_that_is_down_is_warned_of_at_a_quarter_and_ends_both_ranks_at_the_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut command = Command::new("unshare");
+    // As a user who is not root, in a namespace where that user is.
+    let is_root = rustix::process::geteuid().is_root();
+    command.args(if is_root { &["--net"][..] } else { &["--net", "--map-root-user"] });
+    command.args(["sh", "-c", MACHINES, "machines"]).arg(run.join("metrics.jsonl"));
+    command.arg(program().get_program()).args(training(&run, &format!("{ENDLESS} --comm-timeout 4")));
+    command.envs([("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")]);
+    command.envs([("MASTER_ADDR", "10.77.0.1"), ("SSMV_PORT", "29400"), ("SSMV_TOKEN", TOKEN)]);
+    let probe = Command::new("unshare").args(["--net", "--map-root-user", "true"]).output();
+    assert!(
+        is_root || probe.is_ok_and(|output| output.status.success()),
+        "this machine lets nobody but root make network namespaces: run as root, or allow user namespaces"
+    );
+    let mut job = Process::start(command);
+    job.line(&["the link is down"]);
+    let down = Instant::now();
+    for (rank, other) in [(0, 1), (1, 0)] {
+        job.line(&[&format!("rank {rank}: "), "waiting 1.", &format!("for rank {other}"), "after 4.0 s"]);
+    }
+    assert!(down.elapsed() < Duration::from_millis(3500), "{:?}", down.elapsed());
+    let (_, text) = job.end();
+    let ended = down.elapsed();
+    assert!(ended > Duration::from_millis(3500) && ended < Duration::from_secs(8), "{ended:?}\n{text}");
+    for (rank, other) in [(0, 1), (1, 0)] {
+        assert_line(&text, &[&format!("error: rank {rank}: "), &format!("rank {other} "), "nothing for 4."]);
+    }
+}
