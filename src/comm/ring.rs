@@ -7,11 +7,11 @@ use super::link::{Block, Link};
 use std::ops::Range;
 
 /// Bytes of a full frame. Large enough that system calls and headers do not matter, small enough that the frames on the
-/// way stay in the cache.
-const PIECE: usize = 512 << 10;
+/// way, in the kernel as well, stay in the second-level cache.
+const PIECE: usize = 96 << 10;
 
 /// Frames that each rank keeps on the way.
-const WIDTH: usize = 2;
+const WIDTH: usize = 3;
 
 /// Below this a segment travels as one frame: cutting it would only add latency.
 const WHOLE: usize = 32 << 10;

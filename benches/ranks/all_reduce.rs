@@ -1,0 +1,99 @@
+//! All-reduce by size, ours and Gloo's in turns.
+
+use std::process::Command;
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssmv_raw::comm::rendezvous::{Card, Place, Security, join};
+use ssmv_raw::comm::{Communicator, Reduction, tcp};
+
+use crate::team::{Team, obey};
+use crate::{median, option};
+
+/// Bytes that a measurement moves at least, as far as 64 repeats do.
+const ENOUGH: usize = 64 << 20;
+
+/// Joins the job's other ranks on this machine.
+pub fn meet(rank: usize, size: usize, port: u16) -> Communicator {
+    let place =
+        Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
+    join(&place, &Card::new(), &Security::default(), tcp::Options::default()).expect("the ranks meet")
+}
+
+/// One of our ranks.
+pub fn rank(mut ranks: Communicator) {
+    let mut rng = ChaCha8Rng::seed_from_u64(ranks.rank() as u64);
+    obey("ready", |order| {
+        let (bytes, repeats) = order.split_once(' ').expect("bytes and repeats");
+        let [bytes, repeats] = [bytes, repeats].map(|number| number.parse::<usize>().expect("a number"));
+        let source: Vec<f32> = (0..bytes / 4).map(|_| rng.random::<f32>() - 0.5).collect();
+        let mut data = vec![0.0; source.len()];
+        let seconds = (0..repeats).map(|_| {
+            data.copy_from_slice(&source);
+            ranks.barrier().expect("all ranks are there");
+            let start = Instant::now();
+            ranks.all_reduce(&mut data, Reduction::Sum).expect("all ranks are there");
+            start.elapsed().as_secs_f64().to_string()
+        });
+        seconds.collect::<Vec<_>>().join(" ")
+    });
+}
+
+/// Prints a table for each number of ranks.
+pub fn measure() {
+    let counts = option("--ranks", "2,4");
+    let [from, to, rounds] = [("--from", "1024"), ("--to", "268435456"), ("--rounds", "7")]
+        .map(|(name, default)| option(name, default).parse::<usize>().expect("a number"));
+    let peer = option("--peer", "");
+    for count in counts.split(',') {
+        let count: usize = count.parse().expect("--ranks takes numbers with commas between");
+        let mut ours = Team::start(count, |rank, port| {
+            let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+            command.args(["--rank", &format!("{rank} {count} {port}")]);
+            command
+        });
+        let mut gloo = (!peer.is_empty()).then(|| Team::start(count, |rank, port| gloo(&peer, [rank, count, port.into()])));
+        println!("\n{count} ranks{}\n", gloo.as_ref().map_or_else(String::new, |g| format!("; Gloo of PyTorch, {}", g.greeting)));
+        println!("| bytes | ours, µs | bus, GB/s | Gloo, µs | bus, GB/s | Gloo/ours | best of each: ours, Gloo, µs |");
+        println!("| --- | --- | --- | --- | --- | --- | --- |");
+        let mut bytes = from;
+        while bytes <= to {
+            let repeats = (ENOUGH / bytes).clamp(3, 64);
+            let order = format!("{bytes} {repeats}");
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                a.push(seconds(&ours.ask(&order)));
+                b.extend(gloo.as_mut().map(|gloo| seconds(&gloo.ask(&order))));
+            }
+            print_row(count, bytes, &a, &b);
+            bytes *= 4;
+        }
+    }
+}
+
+fn gloo(python: &str, numbers: [usize; 3]) -> Command {
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/gloo_all_reduce.py"));
+    command.args(numbers.map(|number| number.to_string())).env("GLOO_SOCKET_IFNAME", "lo");
+    command
+}
+
+/// The median of one round's repeats.
+fn seconds(answer: &str) -> f64 {
+    median(answer.split(' ').map(|number| number.parse().expect("seconds")).collect())
+}
+
+/// The medians of the rounds, and the best round.
+fn print_row(ranks: usize, bytes: usize, ours: &[f64], gloo: &[f64]) {
+    let bus = |seconds: f64| bytes as f64 / seconds * 2.0 * (ranks as f64 - 1.0) / ranks as f64 / 1e9;
+    let best = |rounds: &[f64]| rounds.iter().copied().fold(f64::INFINITY, f64::min);
+    let a = median(ours.to_vec());
+    print!("| {bytes} | {:.1} | {:.3} |", a * 1e6, bus(a));
+    if gloo.is_empty() {
+        println!(" | | | {:.1} |", best(ours) * 1e6);
+    } else {
+        let b = median(gloo.to_vec());
+        println!(" {:.1} | {:.3} | {:.2} | {:.1}, {:.1} |", b * 1e6, bus(b), b / a, best(ours) * 1e6, best(gloo) * 1e6);
+    }
+}
