@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssmv_kernels::{
     Kernel, Target,
-    optim::{StepState, adamw, decay_bitmap, grad_norm, optimiser_step, partial_sums},
+    optim::{DIGESTS, StepState, adamw, decay_bitmap, digest, grad_norm, optimiser_step, partial_sums},
     ptx::{F16, F32},
     span::Real,
 };
@@ -357,4 +357,28 @@ fn the_scale_moves_as_pytorchs_grad_scaler() {
     device.state = StepState { scale: 2f32.powi(127), interval: 1, ..StepState::default() };
     device.settle(&1f64.to_le_bytes());
     assert_eq!((device.state.scale, device.state.growth_tracker), (2f32.powi(127), 0));
+}
+
+#[test]
+fn a_digest_has_every_bit_of_every_word() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for n in [1, 64, DIGESTS - 1, DIGESTS, 2 * DIGESTS + 4321] {
+        let words: Vec<u32> = (0..n).map(|_| rng.random()).collect();
+        let sums = |words: &[u32]| {
+            let out = Arg::Out(4 * DIGESTS as usize);
+            launch(&digest(n, TARGET), &[Arg::In(bytemuck::cast_slice(words)), out]).remove(0)
+        };
+        let mut want = vec![0u32; DIGESTS as usize];
+        for (i, word) in words.iter().enumerate() {
+            let sum = &mut want[i % DIGESTS as usize];
+            *sum = sum.wrapping_add(word.wrapping_mul(2 * i as u32 + 1));
+        }
+        assert_eq!(sums(&words), bytemuck::cast_slice::<u32, u8>(&want), "{n}");
+        // A sign, and the last bit.
+        for bit in [31, 0] {
+            let mut other = words.clone();
+            other[n as usize / 2] ^= 1 << bit;
+            assert_ne!(sums(&other), sums(&words), "{n}, bit {bit}");
+        }
+    }
 }

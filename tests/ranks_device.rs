@@ -66,6 +66,14 @@ fn every_way_of_the_gradients_gives_the_same_bits() {
     // The sum of two does not depend on the order.
     let own = run("nccl", &["--comm", "nccl"], &[("SSMV_NCCL", library)], "by NCCL's all-reduce");
     assert!(staged == own, "NCCL's all-reduce of two ranks");
+    let shared = run("shared", &["--zero", "1"], &[("SSMV_NCCL", "/none")], "by pinned memory and TCP");
+    let own = run(
+        "nccl-shared",
+        &["--zero", "1", "--comm", "nccl"],
+        &[("SSMV_NCCL", library)],
+        "by NCCL's all-reduce",
+    );
+    assert!(shared == own, "shares of the update, by the ring and by NCCL");
     let launched = run("launched", &["--no-graph"], &[("SSMV_NCCL", "/none")], "by pinned memory and TCP");
     assert!(staged == launched, "captured in parts or launched one by one");
 }
@@ -76,12 +84,13 @@ fn failures_of_nccl_end_all_ranks() {
     let library = library.to_str().expect("a path in UTF-8");
     let folder = tempfile::tempdir().expect("a folder");
     let cases = [
-        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:3@1")),
-        ("hang", "nccl", ("STANDIN_HANG", "allreduce:3@1")),
-        ("hang-ring", "ring", ("STANDIN_HANG", "send:4@0")),
-        ("lose", "nccl", ("STANDIN_LOSE", "allreduce:3@1")),
+        // Two all-reduces a step: the gradients and the loss. Two rounds of a send each for one of the ring's.
+        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:7@1"), "ncclAllReduce"),
+        ("hang", "nccl", ("STANDIN_HANG", "allreduce:7@1"), "all-reduce"),
+        ("hang-ring", "ring", ("STANDIN_HANG", "send:4@0"), "send"),
+        ("lose", "nccl", ("STANDIN_LOSE", "allreduce:3@1"), "all-reduce"),
     ];
-    for (name, comm, order) in cases {
+    for (name, comm, order, words) in cases {
         let start = Instant::now();
         let options = ["--comm", comm, "--comm-timeout", "4"];
         let output = train(&folder.path().join(name), &options, &[("SSMV_NCCL", library), order]);
@@ -91,11 +100,25 @@ fn failures_of_nccl_end_all_ranks() {
         for rank in 0..2 {
             assert!(text.contains(&format!("[rank {rank}] error: ")), "{name}: {text}");
         }
-        let words = if comm == "nccl" { "ncclAllReduce" } else { "ncclSend" };
-        assert!(text.contains(words) || text.contains("all-reduce"), "{name}: {text}");
+        let errors: String = text.lines().filter(|line| line.contains("] error: ")).collect();
+        assert!(errors.contains(words), "{name}: {text}");
     }
     let missing =
         train(&folder.path().join("none"), &["--comm", "nccl"], &[("SSMV_NCCL", "/none/libnccl.so")]);
     assert!(said(&missing).contains("/none/libnccl.so"), "{}", said(&missing));
     assert_eq!(missing.status.code(), Some(1));
+}
+
+#[test]
+fn a_resumed_training_of_shares_has_the_bits_of_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let none = [("SSMV_NCCL", "/none")];
+    let (whole, halted) = (folder.path().join("whole"), folder.path().join("halted"));
+    let output = train(&whole, &["--zero", "1", "--save-every-steps", "3", "--keep-last", "0"], &none);
+    assert!(output.status.success(), "{}", said(&output));
+    let third = whole.join("checkpoints/step-00000003");
+    let output =
+        train(&halted, &["--zero", "1", "--resume", third.to_str().expect("a path in UTF-8")], &none);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(checkpoint(&whole) == checkpoint(&halted), "resumed after step 3 of 5");
 }

@@ -12,7 +12,8 @@ use ssmv_kernels::{Target, catalogue};
 use ssmv_raw::selftest::{self, Extent, Options, Part};
 
 /// Kinds of kernels that neither an operator nor a training step launches. Their own tests have them.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 12] = [
+    "digest",
     "fill",
     "gemm_ok",
     "max_abs_rows",

@@ -5,9 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ssmv_autograd::cuda::{self, Backend};
+
 use crate::comm::rendezvous::{Card, Place, Security, join};
 use crate::comm::tcp;
-use crate::config::TrainConfig;
+use crate::config::{Device, TrainConfig};
 use crate::data::DataSource;
 use crate::launch::environment;
 use crate::train::ranks::{Local, Member};
@@ -36,19 +38,32 @@ pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Membe
     let security = Security::from_environment(insecure).map_err(|e| Error::Usage(e.to_string()))?;
     let timeout = Duration::from_secs_f64(config.comm_timeout);
     let options = tcp::Options { timeout, ..tcp::Options::default() };
-    let communicator = join(place, &card(config), &security, options);
+    let communicator = join(place, &card(config)?, &security, options);
     let communicator = communicator.map_err(|e| Error::Failure(e.to_string()))?;
     Ok(Member { communicator, local: Local { rank: place.local_rank, size: place.local_size } })
 }
 
 /// What all ranks must have alike.
-fn card(config: &TrainConfig) -> Card {
+fn card(config: &TrainConfig) -> Result<Card> {
     let mut card = Card::new().with("version", env!("CARGO_PKG_VERSION")).with("binary", binary());
-    let keys = toml::Table::try_from(config).unwrap_or_default();
+    let keys =
+        toml::Table::try_from(config).map_err(|e| Error::Failure(format!("the configuration: {e}")))?;
     for (key, value) in keys.iter().filter(|(key, _)| !OWN.contains(&key.as_str())) {
         card = card.with(key, value);
     }
-    card.with("data", data(config))
+    Ok(card.with("data", data(config)).with("computes on", computes_on(config.device)))
+}
+
+/// What `device` comes to on this machine: a rank without a GPU would fall out of step with those that have one.
+fn computes_on(device: Device) -> &'static str {
+    let usable = || cuda::devices(Backend::Real).is_ok_and(|devices| devices.iter().any(cuda::is_usable));
+    match device {
+        Device::Cpu => "the processor",
+        Device::Emulator => "the emulator",
+        Device::Cuda => "a GPU",
+        Device::Auto if usable() => "a GPU",
+        Device::Auto => "the processor",
+    }
 }
 
 /// A digest of this program.
@@ -109,13 +124,14 @@ mod tests {
     #[test]
     fn a_card_tells_what_must_be_alike_and_nothing_else() {
         let config = TrainConfig::preset("nano").unwrap();
-        let card = super::card(&config);
+        let card = super::card(&config).unwrap();
         assert_eq!(card.get("data"), Some("digits"));
         assert_eq!(card.get("batch-size"), Some(config.batch_size.to_string().as_str()));
         assert!(card.get("binary").is_some_and(|binary| binary.contains(" bytes ")));
         let other = TrainConfig { out: Some("elsewhere".into()), threads: Some(3), ..config.clone() };
-        assert_eq!(super::card(&other), card);
-        assert_ne!(super::card(&TrainConfig { seed: 9, ..config }), card);
+        assert_eq!(super::card(&other).unwrap(), card);
+        assert_ne!(super::card(&TrainConfig { seed: 9, ..config.clone() }).unwrap(), card);
+        assert_ne!(super::card(&TrainConfig { device: Device::Emulator, ..config }).unwrap(), card);
     }
 
     #[test]

@@ -141,7 +141,9 @@ fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
         && config.threads.is_none()
     {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        config.threads = Some((cores / place.local_size).max(1));
+        // Slurm gives each rank cores of its own, where it is asked to.
+        let own = std::env::var("SLURM_CPUS_PER_TASK").ok().and_then(|count| count.parse::<usize>().ok());
+        config.threads = Some(own.map_or(cores / place.local_size, |own| own.min(cores)).max(1));
     }
     let (batch, step) = (config.batch_size * config.accumulate, config.sequences_per_step());
     let mut lines = Vec::new();

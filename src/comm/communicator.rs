@@ -141,6 +141,24 @@ impl Communicator {
         self.end(tag, result)
     }
 
+    /// Whether the neighbours are there, as far as can be seen without a word to them: no collective, so ranks call it when
+    /// they like.
+    ///
+    /// # Errors
+    /// A neighbour that is gone; the communicator is then closed.
+    pub fn check(&mut self) -> Result<()> {
+        let tag = Tag {
+            operation: Operation::Barrier,
+            element: 0,
+            root: 0,
+            sequence: self.sequence,
+            count: 0,
+            index: 0,
+        };
+        let result = self.open().and_then(|link| link.map_or(Ok(()), Link::check));
+        self.end(tag, result)
+    }
+
     /// Ends the ring with `why`, which every other rank reports at its next collective: for a rank that fails
     /// outside of one. Without it the others learn only that the connection closed.
     pub fn abandon(&mut self, why: &str) {

@@ -33,6 +33,12 @@ pub trait Link: Send {
         Ok(block)
     }
 
+    /// Whether both neighbours are there, as far as can be seen without a word to them.
+    ///
+    /// # Errors
+    /// One that is gone.
+    fn check(&mut self) -> Result<(), Fault>;
+
     /// A block of `bytes` to fill; what it holds is unspecified.
     fn block(&mut self, bytes: usize) -> Block;
 

@@ -120,7 +120,8 @@ pub struct TrainOptions {
     #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
     pub eval_sequences: Option<i64>,
 
-    /// 1: each rank updates a share of the parameters and keeps a share of AdamW's moments (ZeRO stage 1) [default: 0]
+    /// 1: each rank updates a share of the parameters, and all gather the results (ZeRO stage 1); moments have room for all of
+    /// them on every rank [default: 0]
     #[arg(long, value_name = "0|1", help_heading = "Several ranks")]
     pub zero: Option<i64>,
     /// Normalise by the statistics of all ranks' batches instead of each rank's own

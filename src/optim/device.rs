@@ -8,9 +8,10 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::{
     optim::{
-        StepState, adamw, average, decay_bitmap, grad_norm, keep_unless_skipped, optimiser_step, partial_sums,
+        DIGESTS, StepState, adamw, average, decay_bitmap, digest, grad_norm, keep_unless_skipped,
+        optimiser_step, partial_sums,
     },
-    ptx::{F16, F32},
+    ptx::F32,
 };
 
 use crate::{Error, Result};
@@ -118,20 +119,13 @@ impl DeviceOptimiser {
         (&self.record, LOSS..LOSS + 1)
     }
 
-    /// A digest of parameters laid out as the arena, from their sums of squares: equal for equal bits, and different for others
-    /// unless only signs differ. Waits for the device.
-    pub fn digest(&self, parameters: &DeviceMemory) -> Result<u32> {
-        let n = self.len;
-        let arguments = [parameters.argument(), Argument::from(&self.partials)];
-        match parameters.dtype() {
-            DType::F16 => self.cuda.launch_one(&("grad_norm of f16", n), &arguments, |_, target| {
-                Ok(grad_norm::<F16>(n, target))
-            })?,
-            _ => self
-                .cuda
-                .launch_one(&("grad_norm", n), &arguments, |_, target| Ok(grad_norm::<F32>(n, target)))?,
-        }
-        Ok(crc32c::crc32c(bytemuck::cast_slice(&self.partials.download()?)))
+    /// A digest of memory laid out as the arena: equal for equal bits. Waits for the device.
+    pub fn digest(&self, memory: &DeviceMemory) -> Result<u32> {
+        let words = (memory.len() * memory.dtype().bytes() / 4) as u32;
+        let sums = self.cuda.stale::<u32>(DIGESTS as usize)?;
+        let arguments = [memory.argument(), Argument::from(&sums)];
+        self.cuda.launch_one(&("digest", words), &arguments, |_, target| Ok(digest(words, target)))?;
+        Ok(crc32c::crc32c(bytemuck::cast_slice(&sums.download()?)))
     }
 
     /// One step: the gradients' norm, whether the step is taken, AdamW over the masters and their f16 copy, the next loss

@@ -75,6 +75,11 @@ pub(super) trait Engine {
     /// come here.
     fn gather_state(&mut self, moments: bool) -> Result<()>;
 
+    /// Whether what this engine has queued waits for other ranks: then nothing of it is known once one of them is gone.
+    fn waits_for_ranks(&self) -> bool {
+        false
+    }
+
     /// Writes a checkpoint into the run folder; keeps the newest `keep_last`.
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf>;
 

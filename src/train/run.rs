@@ -118,7 +118,8 @@ fn attempt(
 ) -> Result<Summary> {
     let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
     let result = finish(&mut run, observer);
-    if run.ranks.is_some() && result.is_err() {
+    let ended = matches!(result, Ok(_) | Err(Error::Interrupted(_)));
+    if !ended && run.trainer.waits_for_ranks() {
         // What a device still has queued may wait for a rank that is gone: nothing that would wait for the device is dropped.
         std::mem::forget(run);
     }
@@ -274,7 +275,8 @@ impl Run<'_> {
 
     /// Whether what this process holds is a whole checkpoint, once the other ranks are gone.
     fn can_save_alone(&self) -> bool {
-        self.ranks.as_ref().is_none_or(|ranks| ranks.leads() && ranks.is_sound() && !ranks.zero)
+        !self.trainer.waits_for_ranks()
+            && self.ranks.as_ref().is_none_or(|ranks| ranks.leads() && ranks.is_sound() && !ranks.zero)
     }
 
     fn step(&mut self, observer: &mut dyn Observer) -> Result<()> {

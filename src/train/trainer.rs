@@ -293,13 +293,18 @@ impl Trainer {
         Ok(mean)
     }
 
-    /// Gives all ranks rank 0's running statistics, and with `moments` rank 0 all of AdamW's moments.
+    /// Gives all ranks rank 0's running statistics; with `moments` also rank 0 all of AdamW's moments, for a checkpoint, before
+    /// which the ranks' parameters are compared.
     pub(super) fn gather_state(&mut self, moments: bool) -> Result<()> {
         let Some(Sharing { ranks, buckets, .. }) = &self.sharing else { return Ok(()) };
         ranks.share_statistics(&mut self.model.norms)?;
         if moments && ranks.zero {
             ranks.gather(buckets, &mut self.moments.m)?;
             ranks.gather(buckets, &mut self.moments.v)?;
+        }
+        if moments {
+            let values = self.model.arena.values::<f32>()?;
+            ranks.compare_now(self.step, crc32c::crc32c(bytemuck::cast_slice(values)))?;
         }
         Ok(())
     }

@@ -32,9 +32,11 @@ impl Cutter {
         self.parts.borrow_mut().push(part);
         shared.driver.begin_capture(shared.compute)
     }
+}
 
-    fn destroy(self) {
-        for part in self.parts.into_inner() {
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        for part in self.parts.take() {
             let _ = self.cuda.shared().driver.destroy_graph(part);
         }
     }
@@ -72,7 +74,7 @@ impl Cuda {
         let last = shared.driver.end_capture(shared.compute);
         let error = match (result, last) {
             (Ok(result), Ok(last)) => {
-                let mut parts = cutter.parts.into_inner();
+                let mut parts = cutter.parts.take();
                 parts.push(last);
                 return Ok((Captured { cuda: self.clone(), parts, owner }, result));
             }
@@ -84,7 +86,7 @@ impl Cuda {
                 error
             }
         };
-        cutter.destroy();
+        drop(cutter);
         lock(&shared.pool).release(owner);
         Err(error)
     }

@@ -7,18 +7,22 @@
 //!
 //! [`keep_unless_skipped`] and [`average`] follow, for what else must not change where the step is skipped.
 //!
+//! [`digest`] tells whether ranks that should have the same arenas have them.
+//!
 //! All that changes from step to step is in device memory, so a captured step can be replayed.
 //!
 //! Every result has the same bits as the CPU's: f32 and f64 operations that round to nearest, one by one, in an order
 //! that both keep. The one freedom is the payload of a NaN.
 
 mod adamw;
+mod digest;
 mod follow;
 mod norm;
 mod state;
 mod step;
 
 pub use adamw::{RangeError, adamw, decay_bitmap};
+pub use digest::{DIGESTS, digest};
 pub use follow::{average, keep_unless_skipped};
 pub use norm::{grad_norm, partial_sums};
 pub use state::StepState;
@@ -44,6 +48,7 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
             adamw::<F32>(n, false, target),
             keep_unless_skipped(n, target),
             average(n, target),
+            digest(n, target),
         ]
     });
     kernels.collect()

@@ -32,7 +32,7 @@ pub enum Error {
     /// instead.
     ///
     /// [`Staged`]: super::Staged
-    #[error("the devices cannot reach each other's memory: {0}")]
+    #[error("the devices cannot reach each other: {0}")]
     Unreachable(String),
 }
 

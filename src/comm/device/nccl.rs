@@ -185,14 +185,20 @@ impl DeviceLink for NcclLink {
 #[derive(Debug)]
 pub struct NcclCollectives {
     nccl: Arc<NcclCommunicator>,
-    /// A copy of what is reduced, where the rest must stay as it is.
-    scratch: Option<DeviceMemory>,
+    /// For a copy of what is reduced, where the rest must stay as it is.
+    scratch: DeviceMemory,
 }
 
 impl NcclCollectives {
-    /// Collectives of connected ranks.
-    pub fn new(nccl: Arc<NcclCommunicator>) -> Self {
-        Self { nccl, scratch: None }
+    /// Collectives of connected ranks; a reduce-scatter takes at most `room` elements.
+    ///
+    /// # Errors
+    /// No room for as many on the device.
+    pub fn new(nccl: Arc<NcclCommunicator>, room: usize) -> ssmv_autograd::Result<Self> {
+        // Kept for good: the pool knows of the compute stream alone, and would give it away under a collective.
+        let scratch = DeviceMemory::new(nccl.cuda(), DType::F32, room)?;
+        nccl.cuda().synchronize()?;
+        Ok(Self { nccl, scratch })
     }
 
     /// Checks, compares and runs a collective; tells the other ranks where it fails.
@@ -236,19 +242,22 @@ impl DeviceCollectives for NcclCollectives {
         self.collective(control, region, (1, 0), |this| {
             // NCCL's shares are all of one length, the ring's are not.
             let (cuda, count) = (this.nccl.cuda(), region.range.len());
-            let scratch = match this.scratch.take().filter(|scratch| scratch.len() >= count) {
-                Some(scratch) => scratch,
-                None => DeviceMemory::new(cuda, DType::F32, count)?,
-            };
+            let scratch = &this.scratch;
+            if count > scratch.len() {
+                let message = format!("{count} elements where {} have room", scratch.len());
+                return Err(ssmv_autograd::Error::Misuse {
+                    operation: "reduce-scatter by NCCL".into(),
+                    message,
+                });
+            }
             let (driver, stream) = (cuda.driver(), region.stream);
             let from = region.memory.address_of(region.range.start);
             driver.copy(scratch.address_of(0), from, 4 * count as u64, stream)?;
-            this.nccl.group(stream, |g| g.all_reduce(&scratch, 0..count, Reduction::Sum))?;
+            this.nccl.group(stream, |g| g.all_reduce(scratch, 0..count, Reduction::Sum))?;
             if !own.is_empty() {
                 let sums = scratch.address_of(own.start - region.range.start);
                 driver.copy(region.memory.address_of(own.start), sums, 4 * own.len() as u64, stream)?;
             }
-            this.scratch = Some(scratch);
             Ok(())
         })?;
         Ok(own)

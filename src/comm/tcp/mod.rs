@@ -220,6 +220,19 @@ impl Link for TcpLink {
         }
     }
 
+    fn check(&mut self) -> Result<(), Fault> {
+        let mut header = [0; HEADER];
+        look(self.sender.stream(), self.place.right(), &mut header)?;
+        let (peer, seen) = (self.place.left(), look(&self.left, self.place.left(), &mut header)?);
+        if seen == HEADER && Header::decode(&header, peer)?.tag.operation == Operation::Failed {
+            let tag = Header::decode(&header, peer)?.tag;
+            let mut patience = Patience::new(self.place, false, tag);
+            self.read(&mut header, &mut patience)?;
+            return Err(self.told(&Header::decode(&header, peer)?, &mut patience)?);
+        }
+        Ok(())
+    }
+
     fn block(&mut self, bytes: usize) -> Block {
         self.sender.block(bytes)
     }
@@ -232,5 +245,19 @@ impl Link for TcpLink {
         self.sender.close(why);
         // It may be closed already, by the other end or by the sender.
         let _ = self.left.shutdown(Shutdown::Both);
+    }
+}
+
+/// How many of the bytes that wait in a stream fit in `bytes`, which gets them and leaves them there.
+fn look(stream: &TcpStream, peer: usize, bytes: &mut [u8]) -> Result<usize, Fault> {
+    let system = |e: io::Error| Fault::System { peer, message: e.to_string() };
+    stream.set_nonblocking(true).map_err(system)?;
+    let seen = stream.peek(bytes);
+    stream.set_nonblocking(false).map_err(system)?;
+    match seen {
+        Ok(0) => Err(Fault::Closed { peer }),
+        Ok(seen) => Ok(seen),
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+        Err(_) => Err(Fault::Closed { peer }),
     }
 }

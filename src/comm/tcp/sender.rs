@@ -56,6 +56,11 @@ impl Sender {
         Ok(Self { right, place, queue: Some(queue), done, spare: Vec::new(), fault, thread })
     }
 
+    /// The connection.
+    pub fn stream(&self) -> &TcpStream {
+        &self.right
+    }
+
     /// Queues a frame. What is queued shortly after the thread failed is lost, see [`overdue`](Self::overdue).
     ///
     /// # Errors

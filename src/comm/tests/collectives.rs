@@ -184,6 +184,10 @@ impl Link for Counting {
         self.link.receive(tag, payload)
     }
 
+    fn check(&mut self) -> Result<(), Fault> {
+        self.link.check()
+    }
+
     fn block(&mut self, bytes: usize) -> Block {
         self.link.block(bytes)
     }

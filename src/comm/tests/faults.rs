@@ -27,6 +27,10 @@ impl Link for Mortal {
         self.link.receive(tag, payload)
     }
 
+    fn check(&mut self) -> Result<(), Fault> {
+        self.link.check()
+    }
+
     fn block(&mut self, bytes: usize) -> Block {
         self.link.block(bytes)
     }
@@ -211,4 +215,34 @@ fn strangers_are_dropped_while_the_ring_forms() {
         let (options, _) = options(Duration::from_secs(20));
         tcp::join(rank, &listener, &addresses, options).unwrap().barrier().unwrap();
     });
+}
+
+#[test]
+fn a_rank_that_is_in_no_collective_sees_its_neighbours_end() {
+    for told in [false, true] {
+        let (listeners, addresses) = listeners(2);
+        let errors = each(listeners, |rank, listener| {
+            let (options, _) = options(Duration::from_secs(30));
+            let mut ranks = join(rank, &listener, &addresses, options).unwrap();
+            ranks.barrier().unwrap();
+            ranks.check().unwrap();
+            ranks.barrier().unwrap();
+            if rank == 1 {
+                if told {
+                    ranks.abandon("out of paper");
+                }
+                return String::new();
+            }
+            let start = Instant::now();
+            loop {
+                match ranks.check() {
+                    Ok(()) => assert!(start.elapsed() < Duration::from_secs(5), "rank 1 is gone"),
+                    Err(error) => return error.to_string(),
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let words = if told { "out of paper" } else { "rank 1 closed the connection" };
+        assert!(errors[0].contains(words), "{}", errors[0]);
+    }
 }

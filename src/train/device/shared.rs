@@ -74,7 +74,9 @@ impl DeviceTrainer {
 
     /// Runs a captured step of several ranks.
     pub(super) fn replay_shared(&mut self) -> Result<()> {
-        let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else { return Ok(()) };
+        let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else {
+            return Err(Error::Failure("there is no captured step of several ranks".into()));
+        };
         let gradients = self.gradients.memory_of(0..0)?.clone();
         for part in 0..step.passes.parts() {
             step.passes.launch_part(part)?;
@@ -118,8 +120,16 @@ impl DeviceTrainer {
         let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
         ranks.share_signals()?;
         let [masters, halves] = self.model.arena.memories()?;
-        // With shares no rank has all masters.
-        ranks.compare(self.step, || self.optimiser.digest(if ranks.zero { halves } else { masters }))
+        ranks.compare(self.step, || {
+            self.settle_ranks()?;
+            // With shares no rank has all masters.
+            self.optimiser.digest(if ranks.zero { halves } else { masters })
+        })
+    }
+
+    /// Waits for all that is queued, but not for ever where that waits for other ranks.
+    pub(super) fn settle_ranks(&self) -> Result<()> {
+        self.sharing.as_ref().map_or(Ok(()), |sharing| sharing.settle())
     }
 }
 

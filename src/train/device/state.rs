@@ -86,6 +86,7 @@ impl Engine for DeviceTrainer {
     }
 
     fn settle(&mut self) -> Result<Vec<StepFigures>> {
+        self.settle_ranks()?;
         let records = self.readback.drain()?;
         Ok(records.iter().map(|(step, record)| figures(*step, record)).collect())
     }
@@ -140,9 +141,17 @@ impl Engine for DeviceTrainer {
             sharing.wait()?;
         }
         let ranks = Arc::clone(&sharing.ranks);
+        self.settle_ranks()?;
+        if moments {
+            ranks.compare_now(self.step, self.optimiser.digest(self.model.arena.memories()?[0])?)?;
+        }
         self.write_back()?;
         ranks.share_statistics(&mut self.host.model.norms)?;
         self.model.norms.upload_again(&self.host.model.norms)
+    }
+
+    fn waits_for_ranks(&self) -> bool {
+        self.sharing.is_some()
     }
 
     fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {

@@ -33,6 +33,9 @@ const GROUP: usize = 64;
 /// Between two looks at a device.
 const LOOK: Duration = Duration::from_micros(20);
 
+/// Between two looks at the ring, while a device is waited for.
+const RING: Duration = Duration::from_millis(200);
+
 /// What moves gradients between devices, used by the courier's thread alone once it is connected.
 type Way = Arc<Mutex<Box<dyn DeviceCollectives>>>;
 
@@ -53,6 +56,7 @@ pub struct DeviceSharing {
     whole: Vec<Arc<Mark>>,
     /// After the last collective of a step.
     back: Arc<Mark>,
+    settled: Mark,
     pending: Vec<Pending<(), device::Error>>,
 }
 
@@ -66,12 +70,15 @@ impl DeviceSharing {
         let multiple = if ranks.zero { GROUP * ranks.size() } else { 1 };
         let buckets = Buckets::new(layout, ranks.bucket_bytes, multiple);
         let (device, local, timeout) = (cuda.clone(), ranks.is_local(), ranks.timeout);
-        let (way, name) = ranks.call(move |control| connect(&device, control, comm, local, timeout))?;
+        let room = if ranks.zero { buckets.ranges().iter().map(Range::len).max().unwrap_or(0) } else { 0 };
+        let (way, name) =
+            ranks.call(move |control| connect(&device, control, comm, local, (timeout, room)))?;
         let mark = || cuda.mark().map(Arc::new);
         let whole = (0..=buckets.ranges().len()).map(|_| mark()).collect::<Result<_, _>>()?;
         Ok(Self {
             stream: cuda.driver().create_stream()?,
             back: mark()?,
+            settled: cuda.mark()?,
             way: Arc::new(Mutex::new(way)),
             cuda: cuda.clone(),
             pending: Vec::new(),
@@ -81,19 +88,6 @@ impl DeviceSharing {
             name,
             share: None,
         })
-    }
-
-    /// What this rank updates of each bucket: all of it, or with `--zero 1` its segment; of a short one always all.
-    pub fn shares(&self) -> Vec<Range<usize>> {
-        let (size, rank) = (self.ranks.size(), self.ranks.rank());
-        let own = |(i, bucket): (usize, &Range<usize>)| {
-            if !self.ranks.zero || self.buckets.is_short(i) {
-                return bucket.clone();
-            }
-            let own = segment(bucket.len(), size, rank);
-            bucket.start + own.start..bucket.start + own.end
-        };
-        self.buckets.ranges().iter().enumerate().map(own).collect()
     }
 
     /// Sends buckets, whose gradients are in the compute stream by now.
@@ -175,7 +169,7 @@ impl DeviceSharing {
     /// A rank that failed.
     pub fn wait(&mut self) -> Result<()> {
         for pending in std::mem::take(&mut self.pending) {
-            pending.wait().inspect_err(|_| self.ranks.fail())?;
+            self.ranks.wait(pending)?;
         }
         Ok(self.back.wait_in(self.cuda.compute_stream())?)
     }
@@ -195,9 +189,14 @@ impl DeviceSharing {
     /// # Errors
     /// Another device that hangs: after the ranks' timeout all is ended.
     pub fn watch(&self, come: impl Fn() -> Result<bool>) -> Result<()> {
-        let start = Instant::now();
+        let (start, mut looked) = (Instant::now(), Instant::now());
         while !come()? {
+            if looked.elapsed() > RING {
+                looked = Instant::now();
+                self.ranks.check_ring()?;
+            }
             if start.elapsed() > self.ranks.timeout {
+                self.ranks.fail();
                 self.abort();
                 return Err(Error::Failure(format!(
                     "rank {}: the device has not come to the end of a step for {:.1} s: a device among the ranks hangs",
@@ -210,6 +209,15 @@ impl DeviceSharing {
         Ok(())
     }
 
+    /// Waits until the compute stream has done all that is queued, as [`watch`](Self::watch) does.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub fn settle(&self) -> Result<()> {
+        self.settled.set()?;
+        self.watch(|| Ok(self.settled.has_come()?))
+    }
+
     fn abort(&self) {
         self.way.lock().unwrap_or_else(PoisonError::into_inner).abort();
     }
@@ -218,7 +226,9 @@ impl DeviceSharing {
 impl Drop for DeviceSharing {
     fn drop(&mut self) {
         if self.ranks.has_failed() {
+            // What is queued may wait for a rank that is gone; what the driver holds of it ends with the process.
             self.abort();
+            return;
         }
         let _ = self.cuda.driver().synchronize(self.stream);
         let _ = self.cuda.driver().destroy_stream(self.stream);
@@ -231,13 +241,16 @@ fn connect(
     control: &mut Communicator,
     comm: Comm,
     local: bool,
-    timeout: Duration,
+    (timeout, room): (Duration, usize),
 ) -> device::Result<(Box<dyn DeviceCollectives>, &'static str)> {
     let rank = control.rank();
+    // A rank that waits for NCCL says nothing on the ring: it must be back before the others lose patience there.
+    let timeout = timeout / 4;
     let failed = |source| device::Error::Device { rank, operation: "connect", source };
     if comm == Comm::Nccl {
         let nccl = connect_nccl(cuda, control, Nccl::open(), timeout)?;
-        return Ok((Box::new(NcclCollectives::new(nccl)), "NCCL's all-reduce"));
+        let way = NcclCollectives::new(nccl, room).map_err(failed)?;
+        return Ok((Box::new(way), "NCCL's all-reduce"));
     }
     if local {
         match PeerLink::connect(cuda, control, PeerOptions::default()) {

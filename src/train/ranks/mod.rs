@@ -8,7 +8,7 @@
 //! | `buckets.rs` | how the gradient arena is cut; buckets travel while the backward pass goes on |
 //! | `reduction.rs`, `device.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
 //! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
-//! | `straggler.rs` | the rank that all wait for |
+//! | `straggler.rs` | the rank that all wait for; on the CPU |
 //!
 //! All collectives go through one [`Courier`] in the order of the program, which is the same on every rank.
 
@@ -40,7 +40,7 @@ pub use self::{
 use super::interrupt::Interrupt;
 use crate::{
     Error, Result,
-    comm::{self, Communicator, Courier, Reduction as Fold},
+    comm::{self, Communicator, Courier, Pending, Reduction as Fold},
     config::TrainConfig,
     eval::Share,
     model::RunningStatistics,
@@ -143,6 +143,20 @@ impl Ranks {
         self.rank() == 0
     }
 
+    /// Waits for a queued collective.
+    fn wait<R, E: From<comm::Error>>(&self, pending: Pending<R, E>) -> Result<R, E> {
+        pending.wait().inspect_err(|_| self.fail())
+    }
+
+    /// Whether the ring's connections stand, as far as can be seen without a word to anybody; collectives that are queued
+    /// run first.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    fn check_ring(&self) -> Result<()> {
+        self.call(|communicator| communicator.check())
+    }
+
     /// Runs a collective and counts the time as waiting.
     fn call<R: Send + 'static, E: From<comm::Error> + Send + 'static>(
         &self,
@@ -194,9 +208,10 @@ impl Ranks {
     /// Sums and maxima of known numbers, and a broadcast: what is wrong with the wire is found before a step is wasted.
     fn try_out(&self) -> Result<()> {
         let (rank, size) = (self.rank(), self.size());
-        // Odd, and more than a frame; whole numbers, whose sums are exact in any order.
+        // Odd, and more than a frame; whole numbers below 2²⁴, whose sums are exact in any order.
         let count = (1 << 18) + 77;
-        let known = |rank: usize, i: usize| ((rank + 1) * (i % 1001)) as f32;
+        let weight = |rank: usize| rank % 8 + 1;
+        let known = move |rank: usize, i: usize| (weight(rank) * (i % 31)) as f32;
         let (sum, most, root) = self.call(move |c| {
             let own = |rank| (0..count).map(|i| known(rank, i)).collect::<Vec<f32>>();
             let (mut sum, mut most, mut root) = (own(rank), own(rank), own(rank));
@@ -205,9 +220,9 @@ impl Ranks {
             c.broadcast(&mut root, size - 1)?;
             Ok::<_, comm::Error>((sum, most, root))
         })?;
-        let whole = size * (size + 1) / 2;
+        let (whole, largest) = (0..size).fold((0, 0), |(s, m), r| (s + weight(r), m.max(weight(r))));
         for i in 0..count {
-            let want = [(whole * (i % 1001)) as f32, known(size - 1, i), known(size - 1, i)];
+            let want = [(whole * (i % 31)) as f32, (largest * (i % 31)) as f32, known(size - 1, i)];
             if [sum[i], most[i], root[i]] != want {
                 return Err(Error::Failure(format!(
                     "rank {rank}: the self-test of {size} ranks gives {:?} at number {i} where {want:?} are due: do not trust \
@@ -278,7 +293,7 @@ impl Ranks {
     /// # Errors
     /// Ranks that differ.
     pub fn compare_start(&self, step: u64, parameters: &[f32]) -> Result<()> {
-        self.compare_digests(step, crc32c::crc32c_append(step as u32, bytemuck::cast_slice(parameters)))
+        self.compare_now(step, crc32c::crc32c_append(step as u32, bytemuck::cast_slice(parameters)))
     }
 
     /// Compares a digest of the parameters, or of all that follows from them, across ranks, when it is time to.
@@ -287,12 +302,16 @@ impl Ranks {
     /// Ranks that differ: whatever is computed from now on is worthless.
     pub fn compare(&self, step: u64, digest: impl FnOnce() -> Result<u32>) -> Result<()> {
         match self.check_every.is_some_and(|every| step.is_multiple_of(every)) {
-            true => self.compare_digests(step, digest()?),
+            true => self.compare_now(step, digest()?),
             false => Ok(()),
         }
     }
 
-    fn compare_digests(&self, step: u64, own: u32) -> Result<()> {
+    /// Compares this rank's digest with the others'.
+    ///
+    /// # Errors
+    /// Ranks that differ.
+    pub fn compare_now(&self, step: u64, own: u32) -> Result<()> {
         let (rank, size) = (self.rank(), self.size());
         let all = self.call(move |c| {
             let mut all = vec![0; size];
@@ -304,7 +323,7 @@ impl Ranks {
         self.sound.store(false, Ordering::SeqCst);
         Err(Error::Failure(format!(
             "step {step}: the parameters of rank {other} have the digest {:08x}, those of rank 0 {:08x}: the ranks began \
-             differently, or memory or a wire is faulty; go on from a checkpoint of before step {step}",
+             differently, or memory or a wire is faulty; no checkpoint was written since they agreed last: go on from the latest",
             all[other], all[0]
         )))
     }

@@ -56,7 +56,7 @@ impl<'a> Reduction<'a> {
         let shares = self.ranks.shares(self.buckets);
         for (pending, (range, own)) in self.pending.into_iter().zip(self.buckets.ranges().iter().zip(shares))
         {
-            let averages = pending.wait()?;
+            let averages = self.ranks.wait(pending)?;
             let within = own.start - range.start..own.end - range.start;
             gradients.part_mut::<f32>(range.clone())?[within.clone()].copy_from_slice(&averages[within]);
             self.spare.push(averages);
@@ -66,13 +66,16 @@ impl<'a> Reduction<'a> {
 }
 
 impl Ranks {
-    /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment.
+    /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment; of a short
+    /// one always all.
     pub fn shares(&self, buckets: &Buckets) -> Vec<Range<usize>> {
         let own = |range: &Range<usize>| {
             let part = segment(range.len(), self.size(), self.rank());
             range.start + part.start..range.start + part.end
         };
-        buckets.ranges().iter().map(|range| if self.zero { own(range) } else { range.clone() }).collect()
+        let shared = |i: usize| self.zero && !buckets.is_short(i);
+        let ranges = buckets.ranges().iter().enumerate();
+        ranges.map(|(i, range)| if shared(i) { own(range) } else { range.clone() }).collect()
     }
 
     /// Gives all ranks every rank's share of an arena, after an update or before a checkpoint.
@@ -89,7 +92,7 @@ impl Ranks {
             })
             .collect();
         for (range, pending) in buckets.ranges().iter().zip(pending) {
-            arena[range.clone()].copy_from_slice(&pending.wait()?);
+            arena[range.clone()].copy_from_slice(&self.wait(pending)?);
         }
         Ok(())
     }
