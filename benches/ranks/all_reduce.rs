@@ -16,8 +16,7 @@ const ENOUGH: usize = 64 << 20;
 
 /// Joins the job's other ranks on this machine.
 pub fn meet(rank: usize, size: usize, port: u16) -> Communicator {
-    let place =
-        Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
+    let place = Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
     join(&place, &Card::new(), &Security::default(), tcp::Options::default()).expect("the ranks meet")
 }
 
@@ -53,9 +52,15 @@ pub fn measure() {
             command.args(["--rank", &format!("{rank} {count} {port}")]);
             command
         });
-        let mut gloo = (!peer.is_empty()).then(|| Team::start(count, |rank, port| gloo(&peer, [rank, count, port.into()])));
-        println!("\n{count} ranks{}\n", gloo.as_ref().map_or_else(String::new, |g| format!("; Gloo of PyTorch, {}", g.greeting)));
-        println!("| bytes | ours, µs | bus, GB/s | Gloo, µs | bus, GB/s | Gloo/ours | best of each: ours, Gloo, µs |");
+        let mut gloo = (!peer.is_empty())
+            .then(|| Team::start(count, |rank, port| gloo(&peer, [rank, count, port.into()])));
+        println!(
+            "\n{count} ranks{}\n",
+            gloo.as_ref().map_or_else(String::new, |g| format!("; Gloo of PyTorch, {}", g.greeting))
+        );
+        println!(
+            "| bytes | ours, µs | bus, GB/s | Gloo, µs | bus, GB/s | Gloo/ours | best of each: ours, Gloo, µs |"
+        );
         println!("| --- | --- | --- | --- | --- | --- | --- |");
         let mut bytes = from;
         while bytes <= to {
@@ -94,6 +99,13 @@ fn print_row(ranks: usize, bytes: usize, ours: &[f64], gloo: &[f64]) {
         println!(" | | | {:.1} |", best(ours) * 1e6);
     } else {
         let b = median(gloo.to_vec());
-        println!(" {:.1} | {:.3} | {:.2} | {:.1}, {:.1} |", b * 1e6, bus(b), b / a, best(ours) * 1e6, best(gloo) * 1e6);
+        println!(
+            " {:.1} | {:.3} | {:.2} | {:.1}, {:.1} |",
+            b * 1e6,
+            bus(b),
+            b / a,
+            best(ours) * 1e6,
+            best(gloo) * 1e6
+        );
     }
 }

@@ -61,6 +61,8 @@ pub struct Ranks {
     pub sync_batchnorm: bool,
     /// Bytes of a bucket.
     pub bucket_bytes: usize,
+    /// Reduces buckets beside the backward pass; otherwise all of them after it, to the same bits.
+    pub overlap: bool,
     /// Steps between two comparisons of the parameters.
     pub check_every: Option<u64>,
 }
@@ -83,6 +85,7 @@ impl Ranks {
             zero: config.zero > 0,
             sync_batchnorm: config.sync_batchnorm,
             bucket_bytes: config.bucket_mib << 20,
+            overlap: true,
             check_every: config.check_ranks_every,
         };
         ranks.try_out()?;
