@@ -64,7 +64,9 @@ pub fn measure() {
     });
     println!("{count} ranks of one thread, {} bytes of gradients\n", team.greeting);
     // Each trainer's first step is slower.
-    WAYS.map(|way| team.ask(way));
+    for way in WAYS {
+        team.ask(way);
+    }
     let mut seconds = WAYS.map(|_| Vec::new());
     for _ in 0..rounds {
         for (way, seconds) in WAYS.iter().zip(&mut seconds) {
