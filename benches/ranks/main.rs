@@ -1,11 +1,13 @@
-//! Several ranks on this machine: how fast their all-reduce is.
+//! Several ranks on this machine: how fast their all-reduce is, and how much of it a training step hides.
 //!
 //!     cargo bench --bench ranks -- [--ranks 2,4] [--from 1024] [--to 268435456] [--rounds 7] [--peer PYTHON]
+//!     cargo bench --bench ranks -- --overlap [--preset tiny] [--batch 8] [--bucket-kib 1024] [--steps 6] [--rounds 7]
 //!
 //! The ranks are processes over loopback. Sizes go from `--from` in powers of 4. PYTHON is one that has PyTorch: its Gloo
 //! then measures the same sizes in turns with ours. The bus bandwidth of n ranks is S/t·2(n−1)/n, what each rank sends.
 
 mod all_reduce;
+mod overlap;
 mod team;
 
 fn option(name: &str, default: &str) -> String {
@@ -20,11 +22,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let place = option("--rank", "");
+    let (place, overlap) = (option("--rank", ""), std::env::args().any(|a| a == "--overlap"));
     if place.is_empty() {
-        return all_reduce::measure();
+        return if overlap { overlap::measure() } else { all_reduce::measure() };
     }
     let numbers: Vec<usize> = place.split(' ').map(|number| number.parse().expect("a number")).collect();
-    let port = u16::try_from(numbers[2]).expect("a port");
-    all_reduce::rank(all_reduce::meet(numbers[0], numbers[1], port));
+    let (rank, ranks, port) = (numbers[0], numbers[1], u16::try_from(numbers[2]).expect("a port"));
+    // One after the other, as the port is free again once all have met.
+    let meet = || all_reduce::meet(rank, ranks, port);
+    if overlap { overlap::rank(rank, [meet(), meet()]) } else { all_reduce::rank(meet()) }
 }

@@ -144,7 +144,7 @@ impl Trainer {
     }
 
     /// Shares every step with other ranks from now on.
-    pub(super) fn share(&mut self, ranks: Arc<Ranks>) {
+    pub fn share(&mut self, ranks: Arc<Ranks>) {
         let buckets = Buckets::new(self.model.arena.layout(), ranks.bucket_bytes, 1);
         self.sharing = Some(Sharing { ranks, buckets, spare: Vec::new() });
     }

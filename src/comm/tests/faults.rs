@@ -223,7 +223,7 @@ fn a_rank_that_is_in_no_collective_sees_its_neighbours_end() {
         let (listeners, addresses) = listeners(2);
         let errors = each(listeners, |rank, listener| {
             let (options, _) = options(Duration::from_secs(30));
-            let mut ranks = join(rank, &listener, &addresses, options).unwrap();
+            let mut ranks = tcp::join(rank, &listener, &addresses, options).unwrap();
             ranks.barrier().unwrap();
             ranks.check().unwrap();
             ranks.barrier().unwrap();

@@ -21,7 +21,6 @@ use crate::{
             self, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions, Region,
             Staged, connect_nccl,
         },
-        segment,
     },
     config::Comm,
     optim::ShareOptimiser,

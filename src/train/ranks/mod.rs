@@ -86,6 +86,8 @@ pub struct Ranks {
     pub bucket_bytes: usize,
     /// How long a rank is waited for.
     pub timeout: Duration,
+    /// Reduces buckets beside the backward pass; otherwise all of them after it, to the same bits.
+    pub overlap: bool,
     /// Steps between two comparisons of the parameters.
     pub check_every: Option<u64>,
 }
@@ -112,6 +114,7 @@ impl Ranks {
             zero: config.zero > 0,
             sync_batchnorm: config.sync_batchnorm,
             bucket_bytes: config.bucket_mib << 20,
+            overlap: true,
             check_every: config.check_ranks_every,
         };
         ranks.try_out()?;

@@ -28,6 +28,9 @@ impl<'a> Reduction<'a> {
 
     /// A parameter's gradient is whole: sends what can go.
     pub fn whole(&mut self, parameter: usize, gradients: &mut Gradients) -> Result<()> {
+        if !self.ranks.overlap {
+            return Ok(());
+        }
         let ready = self.progress.whole(parameter);
         self.send(ready, gradients)
     }

@@ -1,0 +1,84 @@
+//! A training step whose gradients are reduced beside the backward pass, after it, or not at all.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssmv_autograd::Tensor;
+use ssmv_raw::comm::Communicator;
+use ssmv_raw::config::TrainConfig;
+use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Preset};
+use ssmv_raw::train::{Trainer, interrupt::Interrupt, ranks::{Local, Member, Ranks}};
+
+use crate::team::{Team, obey};
+use crate::{median, option};
+
+/// What is compared, in this order in every round.
+const WAYS: [&str; 3] = ["beside", "after", "alone"];
+
+/// One rank, with a trainer for each way; those that reduce have a ring each.
+pub fn rank(rank: usize, rings: [Communicator; 2]) {
+    let numbers = [("--batch", "8"), ("--steps", "6"), ("--bucket-kib", "1024")];
+    let [batch, steps, bucket] =
+        numbers.map(|(name, default)| option(name, default).parse::<usize>().expect("a number"));
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(1);
+    threads.build_global().expect("threads start");
+    let config = TrainConfig::preset(&option("--preset", "tiny")).expect("a preset");
+    let preset = Preset::find(&config.preset).expect("a preset");
+    let mut rng = ChaCha8Rng::seed_from_u64(rank as u64);
+    let mut images = |frames| {
+        let shape = [batch, frames, preset.size, preset.size, CHANNELS];
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
+        Tensor::new(shape, &values).expect("as many values as the shape has")
+    };
+    let (frames, target) = (images(10), images(NEXT_FRAMES));
+    let trainer = || Trainer::new(&config).expect("the preset builds");
+    let mut trainers = [trainer(), trainer(), trainer()];
+    for (way, ring) in rings.into_iter().enumerate() {
+        let member = Member { communicator: ring, local: Local { rank, size: 2 } };
+        let mut ranks = Ranks::start(member, &config, &Interrupt::never()).expect("the ranks work");
+        (ranks.overlap, ranks.bucket_bytes) = (WAYS[way] == "beside", bucket << 10);
+        trainers[way].share(Arc::new(ranks));
+    }
+    let gradients = trainers[0].model.arena.layout().len() * size_of::<f32>();
+    obey(&format!("{gradients}"), |way| {
+        let way = WAYS.iter().position(|&known| known == way).expect("a way to train");
+        let steps = if WAYS[way] == "alone" && rank > 0 { 0 } else { steps };
+        let seconds = (0..steps).map(|_| {
+            let start = Instant::now();
+            trainers[way].step(1, || Ok((frames.clone(), target.clone()))).expect("a step");
+            start.elapsed().as_secs_f64().to_string()
+        });
+        seconds.collect::<Vec<_>>().join(" ")
+    });
+}
+
+/// Prints a line for each way.
+pub fn measure() {
+    let (count, rounds) = (2, option("--rounds", "7").parse::<usize>().expect("a number"));
+    let mut team = Team::start(count, |rank, port| {
+        let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+        command.args(["--rank", &format!("{rank} {count} {port}")]).args(std::env::args().skip(1));
+        command
+    });
+    println!("{count} ranks of one thread, {} bytes of gradients\n", team.greeting);
+    // Each trainer's first step is slower.
+    for way in WAYS {
+        team.ask(way);
+    }
+    let mut seconds = WAYS.map(|_| Vec::new());
+    for _ in 0..rounds {
+        for (way, seconds) in WAYS.iter().zip(&mut seconds) {
+            let answer = team.ask(way);
+            seconds.extend(answer.split(' ').map(|number| number.parse::<f64>().expect("seconds")));
+        }
+    }
+    println!("| gradients | step, ms: median | quickest |\n| --- | --- | --- |");
+    let names = ["reduced beside the backward pass", "reduced after it", "of one rank alone"];
+    for (name, seconds) in names.iter().zip(seconds) {
+        let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        println!("| {name} | {:.1} | {:.1} |", median(seconds) * 1e3, best * 1e3);
+    }
+}
