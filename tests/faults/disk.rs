@@ -92,7 +92,7 @@ fn an_output_that_cannot_be_written_is_found_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
-    let disk = Mounted::new();
+    let (disk, full) = (Mounted::new(), Mounted::new());
     let mut places: Vec<(PathBuf, &str)> =
         vec![(file.join("run"), ""), ("/sys/run".into(), ""), ("/proc/run".into(), "")];
     if let Some(disk) = &disk {
@@ -100,6 +100,11 @@ fn an_output_that_cannot_be_written_is_found_before_the_first_step() {
         Process::start(launch(2, "", &training(&run, "--steps 1"))).end();
         disk.make_read_only();
         places.extend([(disk.path().join("other"), ""), (run, "--resume")]);
+    }
+    if let Some(full) = &full {
+        // As much of it as there is room for.
+        let _ = fs::write(full.path().join("others"), vec![1; 1 << 20]);
+        places.push((full.path().join("run"), ""));
     }
     for (out, resume) in places {
         let before = recorded(&out);
