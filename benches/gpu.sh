@@ -36,11 +36,13 @@ pack() {
         [ -n "$path" ] || fail "cargo does not say where the test $name is"
         strip -o "$pack/tests/$name" "$path"
     done
-    step "benchmark"
-    cargo bench --no-run --bench kernels 2>&1 | tee "$log" >&2
-    path=$(built kernels "$log")
-    [ -n "$path" ] || fail "cargo does not say where the benchmark is"
-    strip -o "$pack/kernels" "$path"
+    step "benchmarks"
+    cargo bench --no-run --bench kernels --bench ranks 2>&1 | tee "$log" >&2
+    for name in kernels ranks; do
+        path=$(built "$name" "$log")
+        [ -n "$path" ] || fail "cargo does not say where the benchmark $name is"
+        strip -o "$pack/$name" "$path"
+    done
     git rev-parse HEAD >"$pack/commit" 2>/dev/null || echo unknown >"$pack/commit"
     du -sh "$pack" >&2
 }
@@ -53,7 +55,7 @@ run() {
         *) fail "run takes --quick or nothing, not $1" ;;
     esac
     python=${PYTHON:-python3}
-    for name in ssmv-raw kernels commit tests/driver tests/kernels tests/kernels_optim; do
+    for name in ssmv-raw kernels ranks commit tests/driver tests/kernels tests/kernels_optim; do
         [ -e "$pack/$name" ] || fail "$pack/$name is missing: benches/gpu.sh pack makes it, on a machine with cargo"
     done
     command -v nvidia-smi >/dev/null || fail "no nvidia-smi: this machine has no NVIDIA driver"
@@ -73,6 +75,18 @@ run() {
         SSMV_TEST_DEVICE=cuda SSMV_BITS=$bits "$pack/tests/$name" >&2 || fail "the test $name fails on this GPU; nothing was measured"
     done
     [ -s "$bits" ] || fail "the tests compared nothing with the emulator"
+
+    step "two ranks on this GPU"
+    for way in graph no-graph; do
+        options=()
+        [ "$way" = graph ] || options=(--no-graph)
+        "$pack/ssmv-raw" launch --nproc 2 -- train --preset nano --device cuda --steps 20 --check-ranks-every 1 --out "$work/$way" \
+            ${options[@]+"${options[@]}"} >"$work/$way.txt" 2>&1 || { cat "$work/$way.txt" >&2; fail "two ranks do not train on this GPU"; }
+        grep 'gradients travel' "$work/$way.txt" >&2
+    done
+    cmp "$work"/{graph,no-graph}/checkpoints/step-00000020/model.safetensors ||
+        fail "two ranks end with other bits when their steps are captured"
+    "$pack/ranks" --device cuda | tee "$work/ranks.txt" >&2 || fail "the benchmark of ranks does not run on this GPU"
 
     step "kernels"
     "$pack/kernels" --device cuda ${quick[@]+"${quick[@]}"} --out "$work/ours.md" >/dev/null
@@ -114,14 +128,22 @@ run() {
         echo
         cat "$work/peers-step.md"
     } >"$work/step.md"
+    {
+        echo "All-reduce of two processes on one GPU, $date."
+        echo
+        echo "Chip: $chip, driver $driver. Commit $(cat "$pack/commit"). Command: \`benches/gpu.sh run ${quick[*]-}\`. Medians of 9, by the device's clock."
+        echo
+        cat "$work/ranks.txt"
+    } >"$work/ranks.md"
     mkdir -p "$out"
+    cp "$work/ranks.md" "$out/$name-ranks.md"
     cp "$work/step.md" "$out/$name-step.md"
     cp "$work/table.md" "$out/$name-kernels.md"
     cp "$work/peers.json" "$out/$name-torch.json"
     cp "$bits" "$out/$name-bits.tsv"
     cat "$work/table.md"
     cat "$work/step.md"
-    echo "wrote $out/$name-kernels.md, -step.md, -torch.json, -bits.tsv" >&2
+    echo "wrote $out/$name-kernels.md, -step.md, -ranks.md, -torch.json, -bits.tsv" >&2
 }
 
 train() {

@@ -25,7 +25,12 @@ pub fn rank(mut control: Communicator) {
     let emulated = option("--device", "cuda") == "emulator";
     let cuda = Cuda::open(if emulated { Backend::Emulated } else { Backend::Real }, 0).expect("a device");
     let mut ways: Vec<_> = WAYS.iter().map(|way| connect(way, &cuda, &mut control)).collect();
-    let name = format!("{}, driver of CUDA {}.{}", cuda.device().name, cuda.device().driver.0, cuda.device().driver.1);
+    let name = format!(
+        "{}, driver of CUDA {}.{}",
+        cuda.device().name,
+        cuda.device().driver.0,
+        cuda.device().driver.1
+    );
     obey(&name, |order| {
         let (way, bytes) = order.split_once(' ').expect("a way and bytes");
         let bytes: usize = bytes.parse().expect("a number");
@@ -55,7 +60,7 @@ fn connect(
         }
         "nccl" => {
             let nccl = connect_nccl(cuda, control, Nccl::open(), Duration::from_secs(60))?;
-            Box::new(NcclCollectives::new(nccl))
+            Box::new(NcclCollectives::new(nccl, 0).map_err(failed)?)
         }
         _ => Box::new(Staged::new(cuda, Staged::CHUNK).map_err(failed)?),
     })
@@ -109,7 +114,9 @@ pub fn measure() {
     let [from, to] = [("--from", "1024"), ("--to", "268435456")]
         .map(|(name, default)| option(name, default).parse::<usize>().expect("a number"));
     println!("2 ranks on one device: {}\n", team.greeting);
-    println!("| bytes | copy, GB/s | peer memory, GB/s | of the copy | NCCL, GB/s | through the host, GB/s |");
+    println!(
+        "| bytes | copy, GB/s | peer memory, GB/s | of the copy | NCCL, GB/s | through the host, GB/s |"
+    );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut missing = Vec::new();
     let mut bytes = from.max(8);

@@ -2,11 +2,13 @@
 //!
 //!     cargo bench --bench ranks -- [--ranks 2,4] [--from 1024] [--to 268435456] [--rounds 7] [--peer PYTHON]
 //!     cargo bench --bench ranks -- --overlap [--preset tiny] [--batch 8] [--bucket-kib 1024] [--steps 6] [--rounds 7]
+//!     cargo bench --bench ranks -- --device cuda [--from 1024] [--to 268435456]
 //!
-//! The ranks are processes over loopback. Sizes go from `--from` in powers of 4. PYTHON is one that has PyTorch: its Gloo
+//! The last is of two processes on one GPU. The ranks are processes over loopback. Sizes go from `--from` in powers of 4. PYTHON is one that has PyTorch: its Gloo
 //! then measures the same sizes in turns with ours. The bus bandwidth of n ranks is S/t·2(n−1)/n, what each rank sends.
 
 mod all_reduce;
+mod device;
 mod overlap;
 mod team;
 
@@ -22,13 +24,22 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let (place, overlap) = (option("--rank", ""), std::env::args().any(|a| a == "--overlap"));
+    let given = |name: &str| std::env::args().any(|a| a == name);
+    let (place, overlap, device) = (option("--rank", ""), given("--overlap"), given("--device"));
     if place.is_empty() {
-        return if overlap { overlap::measure() } else { all_reduce::measure() };
+        return match (overlap, device) {
+            (true, _) => overlap::measure(),
+            (_, true) => device::measure(),
+            _ => all_reduce::measure(),
+        };
     }
     let numbers: Vec<usize> = place.split(' ').map(|number| number.parse().expect("a number")).collect();
     let (rank, ranks, port) = (numbers[0], numbers[1], u16::try_from(numbers[2]).expect("a port"));
     // One after the other, as the port is free again once all have met.
     let meet = || all_reduce::meet(rank, ranks, port);
-    if overlap { overlap::rank(rank, [meet(), meet()]) } else { all_reduce::rank(meet()) }
+    match (overlap, device) {
+        (true, _) => overlap::rank(rank, [meet(), meet()]),
+        (_, true) => device::rank(meet()),
+        _ => all_reduce::rank(meet()),
+    }
 }

@@ -10,7 +10,11 @@ use ssmv_autograd::Tensor;
 use ssmv_raw::comm::Communicator;
 use ssmv_raw::config::TrainConfig;
 use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Preset};
-use ssmv_raw::train::{Trainer, interrupt::Interrupt, ranks::{Local, Member, Ranks}};
+use ssmv_raw::train::{
+    Trainer,
+    interrupt::Interrupt,
+    ranks::{Local, Member, Ranks},
+};
 
 use crate::team::{Team, obey};
 use crate::{median, option};

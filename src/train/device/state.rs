@@ -112,7 +112,13 @@ impl Engine for DeviceTrainer {
             let shares = Shares {
                 rank: sharing.ranks.rank(),
                 size: sharing.ranks.size(),
-                parts: sharing.ranks.shares(&sharing.buckets).into_iter().enumerate().map(of_bucket).collect(),
+                parts: sharing
+                    .ranks
+                    .shares(&sharing.buckets)
+                    .into_iter()
+                    .enumerate()
+                    .map(of_bucket)
+                    .collect(),
                 plain: parameters.filter(|(p, _)| !p.role.halved()).map(|(_, range)| range.clone()).collect(),
             };
             let share = ShareOptimiser::new(&self.cuda, &shares, &self.host.decaying)?;
