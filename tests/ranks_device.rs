@@ -85,7 +85,7 @@ fn failures_of_nccl_end_all_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases = [
         // Two all-reduces a step: the gradients and the loss. Two rounds of a send each for one of the ring's.
-        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:7@1"), "ncclAllReduce"),
+        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:7@1"), "ncclSystemError"),
         ("hang", "nccl", ("STANDIN_HANG", "allreduce:7@1"), "all-reduce"),
         ("hang-ring", "ring", ("STANDIN_HANG", "send:4@0"), "send"),
         ("lose", "nccl", ("STANDIN_LOSE", "allreduce:3@1"), "all-reduce"),

@@ -130,7 +130,7 @@ pub fn measure() {
             }
         };
         let copy = rate("copy").unwrap_or(f64::NAN);
-        let rates = WAYS.map(|way| rate(way));
+        let rates = WAYS.map(&mut rate);
         let cell = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}"));
         let share = rates[0].map_or_else(|| "–".to_owned(), |rate| format!("{:.2}", rate / copy));
         println!(
