@@ -16,7 +16,7 @@ def main():
     rank, ranks, port = map(int, sys.argv[1:])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
-    print("ready", torch.__version__, flush=True)
+    print(torch.__version__, flush=True)
     for line in sys.stdin:
         size, repeats = map(int, line.split())
         source = torch.rand(size // 4, generator=torch.Generator().manual_seed(rank)) - 0.5
