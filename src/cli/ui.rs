@@ -101,10 +101,10 @@ impl Ui {
         &self.bars
     }
 
-    /// A line to stderr. Nobody is left to tell when that fails.
+    /// A line to stderr, in one piece, since ranks may share it. Nobody is left to tell when that fails.
     pub(super) fn stderr(&self, line: &str) {
         self.bars.suspend(|| {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
         });
     }
 

@@ -36,3 +36,9 @@ pub use courier::{Courier, Pending};
 pub use element::{Element, Reduction};
 pub use error::{Error, Fault, Result, SetupError};
 pub use link::{Block, Link};
+
+/// A line to standard error in one piece, since ranks may share it. Nobody is left to tell when that fails.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}

@@ -1,12 +1,17 @@
 //! Ranks that stop, that are slow, and a link that goes down.
 
-use std::process::Command;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::{
-    ENDLESS, Process, TOKEN, assert_gone_within, assert_line, launch, program, signal, training,
-    wait_for_steps,
+    ENDLESS, Process, TOKEN, assert_gone_within, assert_line, free_address, launch, program, rank, rank_of,
+    signal, training, wait_for_steps,
 };
 
 #[test]
@@ -113,5 +118,52 @@ fn a_link_that_is_down_is_warned_of_at_a_quarter_and_ends_both_ranks_at_the_time
     assert!(ended > Duration::from_millis(3500) && ended < Duration::from_secs(8), "{ended:?}\n{text}");
     for (rank, other) in [(0, 1), (1, 0)] {
         assert_line(&text, &[&format!("error: rank {rank}: "), &format!("rank {other} "), "nothing for "]);
+    }
+}
+
+#[test]
+fn lines_of_ranks_that_share_an_output_stay_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let arguments = training(&run, &format!("{ENDLESS} --comm-timeout 4"));
+    let master = free_address();
+    // One message for each time that something is written.
+    let (output, listener) = UnixDatagram::pair().unwrap();
+    let mut command = rank_of(program(), (0, 2), master);
+    command.args(&arguments).stderr(Stdio::from(OwnedFd::from(output)));
+    let mut zero = command.spawn().unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let reader = thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || all_messages(&listener, &ended)
+    });
+    // A stranger, who says nothing and goes.
+    while TcpStream::connect(master).is_err() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let one = rank((1, 2), master, &arguments);
+    wait_for_steps(&run, 2, &one);
+    one.signal("STOP");
+    assert!(!zero.wait().unwrap().success());
+    ended.store(true, Ordering::SeqCst);
+    let written = reader.join().unwrap();
+    assert!(written.iter().all(|line| line.ends_with('\n')), "{written:?}");
+    let text = written.concat();
+    assert_line(&text, &["dropped a connection from"]);
+    assert_line(&text, &["for rank 1 to send; giving up after 4.0 s"]);
+    assert_line(&text, &["error: rank 0: ", "rank 1 sends nothing for "]);
+}
+
+/// What comes until there is nothing more after `ended`.
+fn all_messages(socket: &UnixDatagram, ended: &AtomicBool) -> Vec<String> {
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (mut messages, mut message) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let last = ended.load(Ordering::SeqCst);
+        match socket.recv(&mut message) {
+            Ok(bytes) => messages.push(String::from_utf8(message[..bytes].to_vec()).unwrap()),
+            Err(_) if last => return messages,
+            Err(_) => {}
+        }
     }
 }

@@ -33,6 +33,7 @@ pub use security::{Security, SecurityError};
 pub use token::{Token, TokenError};
 
 use super::communicator::Communicator;
+use super::say;
 use super::tcp::{self, TcpLink};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -80,7 +81,7 @@ impl Default for Settings {
             grace: Duration::from_secs(5),
             quiet: Duration::from_secs(3),
             lines: 5,
-            log: Arc::new(|line| eprintln!("{line}")),
+            log: Arc::new(say),
         }
     }
 }

@@ -13,6 +13,7 @@ pub use setup::{join, pair};
 use super::error::Fault;
 use super::frame::{HEADER, Header, MOST_TEXT, Operation, Tag};
 use super::link::{Block, Link};
+use super::say;
 use patience::Patience;
 use sender::Sender;
 use std::fmt;
@@ -74,7 +75,7 @@ impl fmt::Debug for Options {
 impl Default for Options {
     /// Five minutes; stalls go to standard error.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), on_stall: Arc::new(|stall| eprintln!("{stall}")) }
+        Self { timeout: Duration::from_secs(300), on_stall: Arc::new(|stall| say(&stall.to_string())) }
     }
 }
 
