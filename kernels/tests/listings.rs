@@ -9,7 +9,7 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 19] = [
+const LISTED: [(&str, &str); 20] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
@@ -17,6 +17,7 @@ const LISTED: [(&str, &str); 19] = [
     ("adamw", "adamw_f16_copy"),
     ("keep_unless_skipped", "keep_unless_skipped"),
     ("average", "average"),
+    ("digest", "digest"),
     ("gemm", "gemm_kk"),
     ("conv", "conv_fprop_n160_16x16_c64_o64"),
     ("max_pool", "max_pool_forward_f16_160x32"),
