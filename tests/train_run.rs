@@ -1,5 +1,6 @@
 //! Whole trainings of `nano` through the program: what they leave behind, and that an interruption changes no bit.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -65,8 +66,12 @@ fn wait_for_steps(run: &Path, child: &mut Child, steps: usize) {
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success());
+    let signal = match name {
+        "-KILL" => Signal::KILL,
+        "-INT" => Signal::INT,
+        _ => Signal::TERM,
+    };
+    kill_process(Pid::from_child(child), signal).expect("the child is there");
 }
 
 fn resume(run: &Path) {

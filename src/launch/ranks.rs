@@ -43,7 +43,7 @@ impl Failure {
     }
 
     /// Whether the rank ended by or after one of the signals that are passed on.
-    fn answers_signal(&self) -> bool {
+    pub(super) fn answers_signal(&self) -> bool {
         self.was_asked() || [SIGINT, SIGTERM].iter().any(|signal| self.status.signal() == Some(*signal))
     }
 }
@@ -69,6 +69,8 @@ pub(super) enum Outcome {
     Done,
     /// A rank failed, this one first.
     Failed(Failure),
+    /// The same, and a signal came to the launcher too: whatever failed, nobody wants it again.
+    Ended(Failure),
     /// This signal came to the launcher.
     Interrupted(i32),
 }
@@ -146,8 +148,11 @@ impl Ranks {
 
     /// Waits until all ranks have ended and their output is out. Passes signals on; ends the others when one failed.
     pub fn watch(&mut self, events: &Events, grace: Duration, voice: &dyn Voice) -> Outcome {
-        let mut first = None;
+        let mut first = None::<Failure>;
         let mut asked = None;
+        // Ranks that ended as they were asked to.
+        let mut answered = 0;
+        let mut killed = false;
         let mut pressure = None;
         loop {
             let failures = match (asked, first) {
@@ -156,6 +161,7 @@ impl Ranks {
             };
             for failure in failures {
                 if asked.is_some() && failure.answers_signal() {
+                    answered += 1;
                     continue;
                 }
                 if first.is_none() {
@@ -178,11 +184,20 @@ impl Ranks {
                 }
                 Some(Event::Drained) => self.open_outputs = self.open_outputs.saturating_sub(1),
                 Some(Event::Ended) => {}
-                None => pressure = self.press(pressure, voice),
+                None => {
+                    // Until then what ended by SIGKILL was somebody else's doing.
+                    killed |= first.is_none() && matches!(pressure, Some((_, Signal::KILL)));
+                    pressure = self.press(pressure, voice);
+                }
             }
         }
-        self.drain(events);
+        let all_done = answered == 0 && first.is_none();
+        // A signal that comes now asks for an end as well.
+        let asked = self.drain(events).or(asked);
         match (asked, first) {
+            // What failed by itself is not saved, whoever asked for an end meanwhile.
+            (Some(_), Some(failure)) if !failure.answers_signal() && !killed => Outcome::Ended(failure),
+            (Some(_), _) if all_done => Outcome::Done,
             (Some(signal), _) => Outcome::Interrupted(signal),
             (None, Some(failure)) => Outcome::Failed(failure),
             (None, None) => Outcome::Done,
@@ -236,15 +251,17 @@ impl Ranks {
     }
 
     /// Waits until what the ranks wrote before they ended has been passed on. Somebody who reads it slowly may; a
-    /// signal ends the wait.
-    fn drain(&mut self, events: &Events) {
+    /// signal ends the wait, and is given.
+    fn drain(&mut self, events: &Events) -> Option<i32> {
         while self.open_outputs > 0 {
             match events.wait(None) {
                 Some(Event::Drained) => self.open_outputs = self.open_outputs.saturating_sub(1),
                 Some(Event::Ended) => {}
-                Some(Event::Signal(_)) | None => return,
+                Some(Event::Signal(number)) => return Some(number),
+                None => return None,
             }
         }
+        None
     }
 
     /// `rank 3`, `ranks 1, 2`.

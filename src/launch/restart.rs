@@ -6,26 +6,56 @@ use std::path::{Path, PathBuf};
 
 use super::Voice;
 use crate::checkpoint::CHECKPOINTS_FOLDER;
+use crate::config::check_run_folder;
 use crate::{Error, Result};
 
 const RESUME: &str = "--resume";
 
-/// The arguments of the next start. With a finished checkpoint in the run folder `out` they go on from it, whatever
-/// the first start went on from. A folder without one is moved aside where `may_move`, as a new run needs it empty.
-///
-/// # Errors
-/// A folder that cannot be read or moved.
-pub fn arguments(first: &[OsString], out: &Path, may_move: bool, voice: &dyn Voice) -> Result<Vec<OsString>> {
-    if has_checkpoint(out) {
-        let mut arguments = without_resume(first);
-        arguments.extend([RESUME.into(), out.into()]);
-        return Ok(arguments);
+/// The run folder of a job that may be started again.
+#[derive(Debug)]
+pub struct Folder<'a> {
+    out: &'a Path,
+    /// Whether there was nothing in it before the first start: all that is there later is the job's.
+    was_empty: bool,
+}
+
+impl<'a> Folder<'a> {
+    /// The folder as it is before the first start; on the machine with rank 0, which begins it, `begins`.
+    ///
+    /// # Errors
+    /// One that holds what is not this job's: a restart would go on with somebody else's run.
+    pub fn of(first: &[OsString], out: &'a Path, begins: bool) -> Result<Self> {
+        let was_empty = is_empty(out)?;
+        if begins && !was_empty && !resumes(first, out) {
+            check_run_folder(out)?;
+        }
+        Ok(Self { out, was_empty })
     }
-    if may_move && !is_empty(out)? {
-        let aside = set_aside(out)?;
-        voice.note(&format!("no checkpoint yet: {} is now {}", out.display(), aside.display()));
+
+    /// The arguments of the next start. With a finished checkpoint in the folder they go on from it, whatever the first
+    /// start went on from. A new run's folder without one is moved aside where `may_move`, as it must be empty again.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or moved.
+    pub fn arguments(&self, first: &[OsString], may_move: bool, voice: &dyn Voice) -> Result<Vec<OsString>> {
+        if has_checkpoint(self.out) {
+            let mut arguments = without_resume(first);
+            arguments.extend([RESUME.into(), self.out.into()]);
+            return Ok(arguments);
+        }
+        if may_move && self.was_empty && !is_empty(self.out)? {
+            let aside = set_aside(self.out)?;
+            voice.note(&format!("no checkpoint yet: {} is now {}", self.out.display(), aside.display()));
+        }
+        Ok(first.to_vec())
     }
-    Ok(first.to_vec())
+}
+
+/// Whether the first start goes on with the run in `out`.
+fn resumes(first: &[OsString], out: &Path) -> bool {
+    let named = value_of(first, RESUME).filter(|value| !value.as_encoded_bytes().starts_with(b"-"));
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    has(first, RESUME) && named.is_none_or(|path| real(Path::new(path)).starts_with(real(out)))
 }
 
 /// The value of the option `name` among arguments, as `--name value` or `--name=value`. As on any command line, the

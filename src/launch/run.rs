@@ -21,6 +21,9 @@ pub trait Voice {
 /// cannot be started.
 pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
     let events = Events::listen()?;
+    let begins = job.layout.node == 0;
+    let folder = job.restarts.as_ref().map(|more| restart::Folder::of(&job.arguments, &more.out, begins));
+    let folder = folder.transpose()?;
     let mut arguments = job.arguments.clone();
     let mut restarts = 0;
     loop {
@@ -30,14 +33,13 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
         match ranks.watch(&events, job.grace, voice) {
             Outcome::Done => return Ok(()),
             Outcome::Interrupted(signal) => return Err(Error::Interrupted(signal)),
+            Outcome::Ended(failure) => return Err(failed(&failure)),
             Outcome::Failed(failure) => {
                 let more = job.restarts.as_ref().filter(|more| restarts < more.most && may_restart(&failure));
-                let Some(more) = more else {
-                    return Err(Error::Rank { message: failure.to_string(), code: failure.exit_code() });
-                };
+                let (Some(more), Some(folder)) = (more, &folder) else { return Err(failed(&failure)) };
                 restarts += 1;
                 voice.warn(&format!("restart {restarts} of {}", more.most));
-                arguments = restart::arguments(&job.arguments, &more.out, job.layout.node == 0, voice)?;
+                arguments = folder.arguments(&job.arguments, begins, voice)?;
             }
         }
     }
@@ -45,7 +47,11 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
 
 /// Wrong usage stays wrong, and whoever ended a rank by a signal that it could answer wanted an end.
 fn may_restart(failure: &Failure) -> bool {
-    failure.exit_code() != 2 && !failure.was_asked()
+    failure.exit_code() != 2 && !failure.answers_signal()
+}
+
+fn failed(failure: &Failure) -> Error {
+    Error::Rank { message: failure.to_string(), code: failure.exit_code() }
 }
 
 fn started(job: &Job, port: u16, restarts: u32) -> String {

@@ -97,13 +97,17 @@ mod tests {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let process = child.id().to_string();
-            let kill = |signal| Command::new("kill").args(["-s", signal, &process]).status().unwrap();
+            let process = rustix::process::Pid::from_child(&child);
+            let kill = |name| {
+                use rustix::process::Signal;
+                let signal = if name == "INT" { Signal::INT } else { Signal::TERM };
+                rustix::process::kill_process(process, signal)
+            };
             let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
             assert_eq!(lines.next().unwrap().unwrap(), "ready");
-            assert!(kill(first).success());
+            kill(first).unwrap();
             assert_eq!(lines.next().unwrap().unwrap(), format!("asked by {number}"));
-            assert!(kill(second).success());
+            kill(second).unwrap();
             let code = if second == "INT" { 130 } else { 143 };
             assert_eq!(child.wait().unwrap().code(), Some(code));
         }

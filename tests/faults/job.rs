@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// How long anything may take that is promised no limit, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -110,11 +112,21 @@ impl Process {
         self.lines.lock().unwrap().join("\n")
     }
 
+    /// How many lines there are so far.
+    pub fn lines(&self) -> usize {
+        self.lines.lock().unwrap().len()
+    }
+
     /// Waits for a line with all of `parts`.
     pub fn line(&mut self, parts: &[&str]) -> String {
+        self.line_after(0, parts)
+    }
+
+    /// The same, of the lines after the first `known`.
+    pub fn line_after(&mut self, known: usize, parts: &[&str]) -> String {
         let begun = Instant::now();
         loop {
-            let found = find(&self.lines.lock().unwrap(), parts);
+            let found = find(&self.lines.lock().unwrap()[known..], parts);
             if let Some(line) = found {
                 return line;
             }
@@ -190,7 +202,16 @@ pub fn assert_line(text: &str, parts: &[&str]) {
 }
 
 pub fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap().success());
+    let signal = match name {
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        "TERM" => Signal::TERM,
+        "KILL" => Signal::KILL,
+        other => panic!("no signal {other}"),
+    };
+    let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
+    kill_process(process, signal).unwrap();
 }
 
 /// Ranks by their number: the processes that have this launcher in their environment.

@@ -18,11 +18,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 fn wait_inside_an_all_reduce(job: &mut Process, waiting: usize, stopped: u32) -> String {
     let said = format!("rank {waiting}: all-reduce (sum) ");
     for _ in 0..10 {
+        let known = job.text().len();
         signal(stopped, "STOP");
         let begun = Instant::now();
         // A warning comes at a quarter of eight seconds.
         while begun.elapsed() < Duration::from_secs(3) {
-            if let Some((_, rest)) = job.text().split_once(&said) {
+            if let Some((_, rest)) = job.text()[known..].split_once(&said) {
                 return rest.split(':').next().unwrap().to_owned();
             }
             thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,6 @@
 //! `ssmv-raw launch` as a user meets it.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -129,9 +130,8 @@ fn training(out: &Path) -> (Child, u32) {
         assert!(Instant::now() < end, "the training did not start");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let ranks =
-        Command::new("ps").args(["-o", "pid=", "--ppid", &launcher.id().to_string()]).output().unwrap();
-    let rank = String::from_utf8(ranks.stdout).unwrap().trim().parse().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", launcher.id());
+    let rank = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     (launcher, rank)
 }
 
@@ -149,9 +149,7 @@ fn a_training_saves_when_the_launcher_is_asked_to_end() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let (mut launcher, rank) = training(&out);
-    assert!(
-        Command::new("kill").args(["-s", "TERM", &launcher.id().to_string()]).status().unwrap().success()
-    );
+    kill_process(Pid::from_child(&launcher), Signal::TERM).unwrap();
     assert_eq!(launcher.wait().unwrap().code(), Some(143));
     wait_until_gone(rank);
     let checkpoints = std::fs::read_dir(out.join("checkpoints")).unwrap();

@@ -53,9 +53,10 @@ fn a_run_without_a_checkpoint_is_moved_aside() {
 #[test]
 fn only_the_first_machine_moves_the_run_folder() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("file"), "").unwrap();
     let first = words("train --lr 1");
-    let arguments = restart::arguments(&first, folder.path(), false, &Heard::default()).unwrap();
+    let run = restart::Folder::of(&first, folder.path(), false).unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let arguments = run.arguments(&first, false, &Heard::default()).unwrap();
     assert_eq!(arguments, first);
     assert!(folder.path().join("file").is_file());
 }
@@ -77,8 +78,8 @@ fn restarts_are_counted_and_each_has_its_own_port_and_token() {
 fn what_would_fail_again_is_not_restarted() {
     let folder = tempfile::tempdir().unwrap();
     // Wrong usage; a rank that saved and ended since it was asked to.
-    for code in [2, 130, 143] {
-        let script = format!("echo started; exit {code}");
+    for (code, end) in [(2, "exit 2"), (130, "exit 130"), (143, "exit 143"), (143, "kill -TERM $$")] {
+        let script = format!("echo started; {end}");
         let ran = ran(&job(1, &script, 5, &folder.path().join("run")));
         assert_eq!(ran.failed().0, code);
         assert_eq!(ran.lines(), ["started"]);
@@ -89,6 +90,7 @@ fn what_would_fail_again_is_not_restarted() {
 fn arguments_of_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
+    let run = restart::Folder::of(&words("train"), &out, true).unwrap();
     fs::create_dir_all(out.join("checkpoints/step-00000001")).unwrap();
     for (first, kept) in [
         ("train --lr 1", "train --lr 1"),
@@ -97,10 +99,29 @@ fn arguments_of_the_next_start() {
         ("train --resume=a/b --lr 1 --resume", "train --lr 1"),
         ("train --resumed x", "train --resumed x"),
     ] {
-        let next = restart::arguments(&words(first), &out, true, &Heard::default()).unwrap();
+        let next = run.arguments(&words(first), true, &Heard::default()).unwrap();
         let expected = [words(kept), vec!["--resume".into(), out.clone().into()]].concat();
         assert_eq!(next, expected, "{first}");
     }
+}
+
+#[test]
+fn a_folder_that_is_not_the_jobs_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    fs::create_dir_all(out.join("checkpoints/step-00000001")).unwrap();
+    let ran = ran(&job(1, "echo started; exit 1", 3, &out));
+    let error = ran.result.as_ref().unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
+    assert!(ran.lines().is_empty() && out.join("checkpoints/step-00000001").is_dir());
+    // Its own run it may go on with.
+    let out_text = out.display();
+    for first in [format!("train --resume {out_text}"), format!("train --out {out_text} --resume")] {
+        restart::Folder::of(&words(&first), &out, true).unwrap();
+    }
+    assert!(restart::Folder::of(&words("train --resume elsewhere"), &out, true).is_err());
+    // Another machine may see what the first one has begun.
+    restart::Folder::of(&words("train"), &out, false).unwrap();
 }
 
 #[test]

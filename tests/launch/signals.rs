@@ -1,5 +1,6 @@
 //! Signals to the launcher, and its death. The launcher is this test program, run once more.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -70,8 +71,8 @@ impl Launcher {
 
     /// As a terminal does at Ctrl-C: to the launcher's whole process group.
     fn signal(&self, name: &str) {
-        let group = format!("-{}", self.process.id());
-        assert!(Command::new("kill").args(["-s", name, "--", &group]).status().unwrap().success());
+        let signal = if name == "INT" { Signal::INT } else { Signal::TERM };
+        kill_process_group(Pid::from_child(&self.process), signal).unwrap();
     }
 
     /// The rest of the output, and the exit code.
@@ -85,8 +86,9 @@ impl Launcher {
 /// Waits until a process has ended, reaped or not.
 pub fn wait_until_gone(process: u32) {
     let lives = || {
-        let state = Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output().unwrap();
-        matches!(state.stdout.trim_ascii().first(), Some(state) if *state != b'Z')
+        // The state stands behind the name, which is in brackets.
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     };
     let end = Instant::now() + Duration::from_secs(5);
     while lives() {
@@ -132,6 +134,22 @@ fn a_rank_that_ignores_two_signals_is_killed() {
     let start = Instant::now();
     assert_eq!(launcher.end().1, Some(130));
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_rank_that_cannot_save_is_not_taken_for_one_that_did() {
+    let script = format!("trap 'exit 4' TERM; echo ready; {LONG}");
+    let (launcher, _) = Launcher::start(&script);
+    launcher.signal("TERM");
+    assert_eq!(launcher.end().1, Some(4));
+}
+
+#[test]
+fn ranks_that_were_done_when_the_signal_came_have_not_failed() {
+    let script = format!("trap 'exit 0' TERM; echo ready; {LONG}");
+    let (launcher, _) = Launcher::start(&script);
+    launcher.signal("TERM");
+    assert_eq!(launcher.end().1, Some(0));
 }
 
 #[test]

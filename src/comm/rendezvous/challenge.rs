@@ -8,7 +8,8 @@
 //! | host | one byte: come in |
 //!
 //! Each code covers a label, the side that made it, all of the caller's greeting and both nonces: one side's code is
-//! worth nothing as the other's, nor on another connection. It proves who is there; what follows is not encrypted.
+//! worth nothing as the other's, nor on another connection. It proves who is there; what follows is
+//! neither encrypted nor authenticated.
 
 use super::token::Token;
 use hmac::{Hmac, KeyInit, Mac};

@@ -72,14 +72,23 @@ impl Gate {
     fn accept(&mut self) {
         for _ in 0..TURN {
             match self.listener.accept() {
-                Ok((_, address)) if self.callers.len() >= self.settings.pending => {
-                    let why = format!("{} others have not said yet who they are", self.callers.len());
-                    self.journal.dropped(address, &why);
+                Ok((stream, address)) => {
+                    if self.callers.len() >= self.settings.pending {
+                        // A rank says who it is at once: whoever has kept a place longest is the least likely to be one.
+                        let silent =
+                            self.callers.iter().position(|caller| caller.greeted.is_none()).unwrap_or(0);
+                        let caller = self.callers.remove(silent);
+                        let others = self.callers.len();
+                        let why = format!(
+                            "it has not said yet who it is, and {others} others are before it or wait"
+                        );
+                        self.journal.dropped(caller.address, &why);
+                    }
+                    match Caller::new(stream, address) {
+                        Ok(caller) => self.callers.push(caller),
+                        Err(why) => self.journal.dropped(address, &why.to_string()),
+                    }
                 }
-                Ok((stream, address)) => match Caller::new(stream, address) {
-                    Ok(caller) => self.callers.push(caller),
-                    Err(why) => self.journal.dropped(address, &why.to_string()),
-                },
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // What is wrong with one connection, or with too many open files, passes; the join has a deadline.

@@ -8,7 +8,8 @@
 //! 4. The master sends the addresses of all, and each rank connects to its right neighbour, with the same proof.
 //! 5. When all neighbours are connected the master says go, and every listener closes.
 //!
-//! One thread a rank does it all, without blocking and with one time limit for the whole. Nothing is encrypted.
+//! One thread a rank does it all, without blocking and with one time limit for the whole. What follows the proof is neither
+//! encrypted nor authenticated: whoever is on the way can read and change it.
 
 mod call;
 mod card;
@@ -92,7 +93,8 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Joins the other ranks, for which it waits up to `options.timeout`.
+/// Joins the other ranks, for which it waits five minutes, or `options.timeout` where that is longer: they may have a lot to
+/// read before they come.
 ///
 /// # Errors
 /// A rank that is missing, does not have the token or has another card, an address that cannot be used. All ranks that
@@ -103,7 +105,8 @@ pub fn join(
     security: &Security,
     options: tcp::Options,
 ) -> Result<Communicator, JoinError> {
-    let settings = Settings { timeout: options.timeout, ..Settings::default() };
+    let settings = Settings::default();
+    let settings = Settings { timeout: settings.timeout.max(options.timeout), ..settings };
     join_with(place, card, security, options, &settings)
 }
 
