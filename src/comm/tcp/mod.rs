@@ -223,7 +223,7 @@ impl Link for TcpLink {
 
     fn check(&mut self) -> Result<(), Fault> {
         let mut header = [0; HEADER];
-        look(self.sender.stream(), self.place.right(), &mut header)?;
+        // The left one first: a failure that goes round the ring comes from there, before the connections close.
         let (peer, seen) = (self.place.left(), look(&self.left, self.place.left(), &mut header)?);
         if seen == HEADER && Header::decode(&header, peer)?.tag.operation == Operation::Failed {
             let tag = Header::decode(&header, peer)?.tag;
@@ -231,7 +231,7 @@ impl Link for TcpLink {
             self.read(&mut header, &mut patience)?;
             return Err(self.told(&Header::decode(&header, peer)?, &mut patience)?);
         }
-        Ok(())
+        look(self.sender.stream(), self.place.right(), &mut [0]).map(drop)
     }
 
     fn block(&mut self, bytes: usize) -> Block {
