@@ -56,7 +56,9 @@ fn the_first_failure_decides() {
         ("kill -SEGV $$", 139, "rank 1 was ended by signal 11 (SIGSEGV)"),
     ] {
         // The others fail as well, a little later, as ranks do that lost one of theirs.
-        let ran = ran(&job(3, &format!("if [ $RANK = 1 ]; then {end}; fi; sleep 0.4; exit 1")));
+        let mut job = job(3, &format!("if [ $RANK = 1 ]; then {end}; fi; sleep 0.4; exit 1"));
+        job.grace = Duration::from_secs(5);
+        let ran = ran(&job);
         assert_eq!(ran.failed(), (code, message.to_owned()), "{end}");
         assert!(!ran.said("SIGTERM"), "{:?}", ran.said);
     }
