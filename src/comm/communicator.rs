@@ -15,6 +15,15 @@ pub fn segment(count: usize, size: usize, rank: usize) -> Range<usize> {
     ring::part(count, size, rank)
 }
 
+/// `rank`'s [`segment`] of the elements `range`, as elements of whatever `range` counts.
+///
+/// # Panics
+/// If `size` is 0.
+pub fn segment_of(range: &Range<usize>, size: usize, rank: usize) -> Range<usize> {
+    let own = segment(range.len(), size, rank);
+    range.start + own.start..range.start + own.end
+}
+
 /// One rank among `size`. All ranks must call the same collectives in the same order with buffers of the same length.
 pub struct Communicator {
     rank: usize,

@@ -96,6 +96,7 @@ pub enum Fault {
 }
 
 /// A ring that does not come about.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("rank {rank}: cannot join the ring of {size}: {message}")]
 pub struct SetupError {

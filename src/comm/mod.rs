@@ -31,10 +31,12 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use communicator::{Communicator, segment};
+pub use communicator::{Communicator, segment, segment_of};
 pub use courier::{Courier, Pending};
 pub use element::{Element, Reduction};
-pub use error::{Error, Fault, Result, SetupError};
+#[cfg(test)]
+pub use error::SetupError;
+pub use error::{Error, Fault, Result};
 pub use link::{Block, Link};
 
 /// A line to standard error in one piece, since ranks may share it. Nobody is left to tell when that fails.

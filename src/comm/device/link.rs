@@ -3,7 +3,7 @@
 use ssmv_autograd::cuda::{Address, Stream};
 
 use super::super::Communicator;
-use super::error::Result;
+use super::{Region, error::Result};
 
 /// What a rank says before the ring turns: all ranks must say the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,18 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The first of a collective.
+    pub(super) fn first(operation: u32, root: usize, region: &Region) -> Self {
+        Self {
+            operation,
+            bytes: region.memory.dtype().bytes() as u32,
+            root: root as u32,
+            first: region.range.start as u64,
+            count: region.range.len() as u64,
+            index: 0,
+        }
+    }
+
     /// What `operation` is called.
     pub fn name(&self) -> &'static str {
         const NAMES: [&str; 4] = ["all-reduce", "reduce-scatter", "all-gather", "broadcast"];

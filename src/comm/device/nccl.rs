@@ -12,8 +12,8 @@ use ssmv_autograd::{
     cuda::{Address, Cuda, DeviceMemory, Nccl, NcclCommunicator, Reduction, Stream, UniqueId},
 };
 
-use super::super::{self as comm, Communicator, segment};
-use super::ring::{abandon, check, own_segment};
+use super::super::{self as comm, Communicator, segment, segment_of};
+use super::ring::{abandon, check};
 use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 
 /// Bytes of a unique id.
@@ -210,14 +210,7 @@ impl NcclCollectives {
         body: impl FnOnce(&mut Self) -> ssmv_autograd::Result<()>,
     ) -> Result<()> {
         let (rank, ranks) = (self.nccl.rank(), self.nccl.size());
-        let turn = Turn {
-            operation,
-            bytes: region.memory.dtype().bytes() as u32,
-            root: root as u32,
-            first: region.range.start as u64,
-            count: region.range.len() as u64,
-            index: 0,
-        };
+        let turn = Turn::first(operation, root, region);
         check(region, operation < 2, root, ranks)
             .map_err(|message| Error::Argument { rank, operation: turn.name(), message })
             .and_then(|()| compare(control, turn))
@@ -238,7 +231,7 @@ impl DeviceCollectives for NcclCollectives {
     }
 
     fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
-        let own = own_segment(&region.range, self.nccl.size(), self.nccl.rank());
+        let own = segment_of(&region.range, self.nccl.size(), self.nccl.rank());
         self.collective(control, region, (1, 0), |this| {
             // NCCL's shares are all of one length, the ring's are not.
             let (cuda, count) = (this.nccl.cuda(), region.range.len());
@@ -268,7 +261,7 @@ impl DeviceCollectives for NcclCollectives {
         self.collective(control, region, (2, 0), |this| {
             this.nccl.group(region.stream, |group| {
                 for root in (0..ranks).filter(|&root| !segment(range.len(), ranks, root).is_empty()) {
-                    group.broadcast(region.memory, own_segment(&range, ranks, root), root)?;
+                    group.broadcast(region.memory, segment_of(&range, ranks, root), root)?;
                 }
                 Ok(())
             })

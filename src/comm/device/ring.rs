@@ -11,7 +11,7 @@ use ssmv_kernels::{
     reduce_copy::ReduceCopy,
 };
 
-use super::super::{Communicator, Reduction, ring::Pass, segment};
+use super::super::{Communicator, Reduction, ring::Pass, segment_of};
 use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn, cut::Cut};
 
 /// Collectives by the ring's schedule over a link. What comes from the left is added to this rank's elements and written for
@@ -210,15 +210,7 @@ impl<L: DeviceLink> DeviceRing<L> {
         (operation, root): (u32, usize),
         body: impl FnOnce(&mut Self, &mut Communicator, &mut Run) -> Result<()>,
     ) -> Result<()> {
-        let bytes = region.memory.dtype().bytes();
-        let turn = Turn {
-            operation,
-            bytes: bytes as u32,
-            root: root as u32,
-            first: region.range.start as u64,
-            count: region.range.len() as u64,
-            index: 0,
-        };
+        let turn = Turn::first(operation, root, region);
         let ranks = self.link.ranks();
         let result = check(region, operation < 2, root, ranks).map_err(|message| Error::Argument {
             rank: self.link.rank(),
@@ -264,12 +256,6 @@ pub(super) fn abandon(control: &mut Communicator, error: &Error) {
     }
 }
 
-/// A rank's segment of a range, as elements of the memory.
-pub(super) fn own_segment(range: &Range<usize>, ranks: usize, rank: usize) -> Range<usize> {
-    let own = segment(range.len(), ranks, rank);
-    range.start + own.start..range.start + own.end
-}
-
 impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
     fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let pass = self.everyone(true, true);
@@ -279,7 +265,7 @@ impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
     fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
         let pass = self.everyone(true, false);
         self.collective(control, region, (1, 0), |this, control, run| this.pass(control, run, pass))?;
-        Ok(own_segment(&region.range, pass.ranks, pass.rank))
+        Ok(segment_of(&region.range, pass.ranks, pass.rank))
     }
 
     fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Mark, PinnedBuffer};
 
-use super::super::{Communicator, Reduction, Result as CommResult};
-use super::ring::{abandon, check, own_segment};
+use super::super::{Communicator, Reduction, Result as CommResult, segment_of};
+use super::ring::{abandon, check};
 use super::{DeviceCollectives, Error, Region, Result};
 
 /// A chunk's memory, on both sides.
@@ -74,7 +74,7 @@ impl Staged {
                 self.buffers[0].host.len()
             ));
         }
-        let all: Vec<_> = (0..segments).map(|j| own_segment(&region.range, segments, j)).collect();
+        let all: Vec<_> = (0..segments).map(|j| segment_of(&region.range, segments, j)).collect();
         let longest = all.iter().map(Range::len).max().unwrap_or(0);
         let share = room * per_word;
         let chunk = |done: usize| Chunk {
@@ -201,7 +201,7 @@ impl DeviceCollectives for Staged {
         self.collective(control, region, 0, plan, |control, words| {
             control.reduce_scatter::<f32>(bytemuck::cast_slice_mut(words), Reduction::Sum).map(drop)
         })?;
-        Ok(own_segment(&region.range, n, rank))
+        Ok(segment_of(&region.range, n, rank))
     }
 
     fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {

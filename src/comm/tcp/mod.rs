@@ -1,13 +1,14 @@
 //! The ring over TCP.
 //!
 //! A rank has one connection a neighbour. This thread receives; a thread of its own sends, so that both directions move
-//! at the same time. Whoever connects the ranks hands over the two streams: [`join`] does it for addresses that are
-//! known and trusted.
+//! at the same time. Whoever connects the ranks hands over the two streams ([`rendezvous`](super::rendezvous)).
 
 mod patience;
 mod sender;
+#[cfg(test)]
 mod setup;
 
+#[cfg(test)]
 pub use setup::{join, pair};
 
 use super::error::Fault;

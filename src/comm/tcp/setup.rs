@@ -1,4 +1,4 @@
-//! Connecting ranks whose addresses are known and trusted: threads or processes of one user on one machine.
+//! For tests: connecting ranks whose addresses are known, threads of one process.
 //!
 //! Nothing here authenticates anybody. Whoever does so makes the two streams in its own way and gives them to
 //! [`TcpLink::new`].

@@ -7,7 +7,7 @@ use ssmv_autograd::Gradients;
 use super::{Buckets, Ranks, buckets::Progress};
 use crate::{
     Result,
-    comm::{Error as Failed, Pending, Reduction as Fold, segment},
+    comm::{Error as Failed, Pending, Reduction as Fold, segment_of},
 };
 
 /// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
@@ -72,10 +72,7 @@ impl Ranks {
     /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment; of a short
     /// one always all.
     pub fn shares(&self, buckets: &Buckets) -> Vec<Range<usize>> {
-        let own = |range: &Range<usize>| {
-            let part = segment(range.len(), self.size(), self.rank());
-            range.start + part.start..range.start + part.end
-        };
+        let own = |range| segment_of(range, self.size(), self.rank());
         let shared = |i: usize| self.zero && !buckets.is_short(i);
         let ranges = buckets.ranges().iter().enumerate();
         ranges.map(|(i, range)| if shared(i) { own(range) } else { range.clone() }).collect()
