@@ -50,4 +50,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    #[should_panic(expected = "product: PTX text must be ASCII: // product: C = A·B")]
+    fn text_that_a_driver_refuses_is_not_assembled() {
+        let launch = crate::ptx::Launch::new("gemm", "product", Target::Sm80);
+        crate::ptx::Asm::kernel(launch, crate::Work { bytes: 0, operations: 0 }, "C = A·B", |_| {});
+    }
+
+    #[test]
+    fn text_is_ascii() {
+        for kernel in Target::ALL.into_iter().flat_map(catalogue) {
+            let foreign = kernel.ptx.lines().find(|line| !line.is_ascii());
+            assert_eq!(foreign, None, "{}: drivers r570 to r580 refuse this", kernel.name);
+        }
+    }
 }

@@ -127,7 +127,7 @@ impl Loss {
         let threads = n.div_ceil(T::VECTOR);
         let launch = Launch::new(FAMILY, self.name::<T>("backward"), target).threads(BLOCK, threads.into());
         let work = Work { bytes: 3 * u64::from(n) * u64::from(T::BYTES) + 4, operations: 3 * u64::from(n) };
-        Ok(Asm::kernel(launch, work, "dp = dy/n·slope(p − t)", |k| {
+        Ok(Asm::kernel(launch, work, "dp = dy/n*slope(p - t)", |k| {
             let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
             let (dy, dp) = (k.pointer::<F32>("dy"), k.pointer::<T>("dprediction"));
             let factor = dy.load() / n as f32;
@@ -150,7 +150,7 @@ impl Loss {
         let written = if blocks == 1 { 4 } else { u64::from(blocks) * 8 };
         let work =
             Work { bytes: 2 * u64::from(n) * u64::from(T::BYTES) + written, operations: 3 * u64::from(n) };
-        Asm::kernel(launch, work, "each block's sum of the costs of p − t", |k| {
+        Asm::kernel(launch, work, "each block's sum of the costs of p - t", |k| {
             let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
             let (loss, workspace) = (k.pointer::<F32>("loss"), k.pointer::<F64>("workspace"));
             let sums: Vec<_> = (0..T::VECTOR).map(|_| k.var::<F64>(0.0)).collect();

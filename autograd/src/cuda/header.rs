@@ -19,10 +19,18 @@ impl Header {
     /// Reads a module that is meant for a device.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when the device can never run it, or when it is no text.
+    /// [`Error::Misuse`] when the device can never run it, or when it is not ASCII text.
     pub fn of(name: &str, ptx: &str, device: &DeviceInfo) -> Result<Self> {
         if let Some(at) = ptx.find('\0') {
             return Err(Error::misuse(name, format!("the PTX has a zero byte at {at}")));
+        }
+        if let Some((line, c)) =
+            ptx.lines().zip(1..).find_map(|(text, n)| Some((n, text.chars().find(|c| !c.is_ascii())?)))
+        {
+            let message = format!(
+                "line {line} of the PTX has {c:?}; drivers r570 to r580 refuse text that is not ASCII"
+            );
+            return Err(Error::misuse(name, message));
         }
         let header = Self::read(ptx);
         header.check_target(name, device)?;
@@ -163,6 +171,28 @@ mod tests {
         );
         let error = header.parameters("second").unwrap_err().to_string();
         assert!(error.contains("second") && error.contains("first, bare, none"), "{error}");
+    }
+
+    #[test]
+    fn text_that_some_drivers_refuse_is_refused() {
+        let device = DeviceInfo {
+            ordinal: 0,
+            name: "H200".into(),
+            memory: 1 << 37,
+            capability: (9, 0),
+            multiprocessors: 132,
+            l2_bytes: 50 << 20,
+            shared_per_block: 227 << 10,
+            driver: (13, 0),
+            pci: String::new(),
+        };
+        Header::of("first", MODULE, &device).unwrap();
+        let error =
+            Header::of("first", &MODULE.replace("the input", "√input"), &device).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "first: line 6 of the PTX has '√'; drivers r570 to r580 refuse text that is not ASCII"
+        );
     }
 
     #[test]

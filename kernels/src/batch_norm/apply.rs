@@ -44,7 +44,7 @@ impl Apply {
             operations: elements * (3 + others),
         };
         let launch = strips.launch(Launch::new(FAMILY, name, target));
-        let summary = "y = (x − mean)·gamma/√(variance + ε) + beta, and what is fused";
+        let summary = "y = (x - mean)*gamma/sqrt(variance + eps) + beta, and what is fused";
         Ok(Asm::kernel(launch, work, summary, |k| self.body::<T>(k, strips)))
     }
 

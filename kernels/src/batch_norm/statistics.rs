@@ -145,7 +145,7 @@ impl Statistics {
             bytes: self.workspace_bytes() + 6 * 4 * u64::from(cols),
             operations: 8 * u64::from(columns.rows) * u64::from(cols),
         };
-        Ok(Asm::kernel(columns.launch(launch), work, "mean, 1/√(variance + ε), the running ones", |k| {
+        Ok(Asm::kernel(columns.launch(launch), work, "mean, 1/sqrt(variance + eps), the running ones", |k| {
             let groups = k.pointer::<F32>("groups");
             let [running_mean, running_variance, mean, inverse_deviation] =
                 ["running_mean", "running_variance", "mean", "inverse"].map(|name| k.pointer::<F32>(name));

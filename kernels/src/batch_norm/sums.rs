@@ -51,7 +51,7 @@ impl Sums {
             operations: 4 * elements,
         };
         let launch = columns.launch(Launch::new(FAMILY, name, target));
-        Ok(Asm::kernel(launch, work, "(Σg, Σg·(x − mean)) of pieces", |k| {
+        Ok(Asm::kernel(launch, work, "(sum g, sum g*(x - mean)) of pieces", |k| {
             let (dy, x) = (k.pointer::<T>("dy"), k.pointer::<T>("x"));
             let y = relu.then(|| k.pointer::<T>("y"));
             let (mean, sums) = (k.pointer::<F32>("mean"), k.pointer::<F32>("sums"));

@@ -43,7 +43,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         bytes: 3 * spec.elements() * u64::from(T::BYTES) + spec.weight_bytes() + spec.workspace() * 4,
         operations: spec.elements() * (6 * u64::from(spec.taps) + if spec.silu { 24 } else { 1 }),
     };
-    let summary = "dx[t] = the sum of w[k]·g[t + (K−1) − k], parts of dw and dbias";
+    let summary = "dx[t] = the sum of w[k]*g[t + (K-1) - k], parts of dw and dbias";
     Asm::kernel(spec.launch::<T>("backward", target), work, summary, |k| {
         let args = Arguments::<T>::parameters(k);
         let thread = Thread::new(k, spec);

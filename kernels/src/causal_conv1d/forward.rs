@@ -16,7 +16,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         bytes: 2 * spec.elements() * u64::from(T::BYTES) + spec.weight_bytes(),
         operations: spec.elements() * (2 * u64::from(spec.taps) + if spec.silu { 8 } else { 0 }),
     };
-    let summary = "y[t] = f(bias + the sum of w[k]·x[t − (K−1) + k])";
+    let summary = "y[t] = f(bias + the sum of w[k]*x[t - (K-1) + k])";
     Asm::kernel(spec.launch::<T>("forward", target), work, summary, |k| {
         let x = k.pointer::<T>("x");
         let (weight, bias) = (k.pointer::<F32>("weight"), k.pointer::<F32>("bias"));

@@ -60,7 +60,7 @@ impl Implicit {
         let [wide_m, wide_n, wide_k] = [m, n, depth].map(u64::from);
         let work = Work { bytes: bytes + product.workspace(), operations: 2 * wide_m * wide_n * wide_k };
         let summary = format!(
-            "an implicit product, m {m}, n {n}, k {depth}; tiles of {}×{}×{}, {} stages, k in {splits} parts",
+            "an implicit product, m {m}, n {n}, k {depth}; tiles of {}x{}x{}, {} stages, k in {splits} parts",
             shape.m, shape.n, shape.k, shape.stages
         );
         Asm::kernel(launch, work, &summary, |k| {

@@ -25,7 +25,7 @@ pub(super) fn matrix_kernel(gemm: &Gemm, product: &Product, target: Target) -> K
         operations: 2 * wide_m * wide_n * wide_k,
     };
     let summary = format!(
-        "C = A·B for m {m}, n {n}, k {depth}; tiles of {}×{}×{}, {} stages, k in {splits} parts",
+        "C = A*B for m {m}, n {n}, k {depth}; tiles of {}x{}x{}, {} stages, k in {splits} parts",
         shape.m, shape.n, shape.k, shape.stages
     );
     Asm::kernel(launch, work, &summary, |k| {

@@ -24,7 +24,7 @@ pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     Asm::kernel(
         launch,
         work,
-        "dx = (g − mean(g) − x̂·mean(g·x̂))/√(variance + ε), g = dy·gamma",
+        "dx = (g - mean(g) - xhat*mean(g*xhat))/sqrt(variance + eps), g = dy*gamma",
         |k| {
             let parameters = Parameters::<T>::declare(k);
             let body = if few { few::body } else { body };
@@ -44,7 +44,7 @@ fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k,
     let moments = Moments::of(&row, &x, spec.cols, p.eps);
     row.once(|| p.workspace.at(row.number * 2).store_vector([moments.mean(), moments.inverse]));
 
-    k.step("mean(g) and mean(g·x̂)");
+    k.step("mean(g) and mean(g*xhat)");
     let share = 1.0 / spec.cols as f32;
     let means = row.sums(|vector| {
         let g = g.of(vector);

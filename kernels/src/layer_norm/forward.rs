@@ -65,7 +65,7 @@ pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
         bytes: spec.elements() * 2 * u64::from(T::BYTES) + 8 * u64::from(cols),
         operations: spec.elements() * 10,
     };
-    Asm::kernel(launch, work, "y = gamma·(x − mean)/√(variance + ε) + beta of each row", |k| {
+    Asm::kernel(launch, work, "y = gamma*(x - mean)/sqrt(variance + eps) + beta of each row", |k| {
         let (x, gamma, beta) = (k.pointer::<T>("x"), k.pointer::<F32>("gamma"), k.pointer::<F32>("beta"));
         let (y, eps) = (k.pointer::<T>("y"), k.parameter_f32("eps"));
         let (row, width) = (shape.row(k), shape.width);

@@ -38,7 +38,7 @@ fn pieces<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
         operations: spec.elements() * 5,
     };
     let launch = columns.launch(Launch::new(FAMILY, spec.name::<T>("sums"), target));
-    Asm::kernel(launch, work, "dbeta = Σdy and dgamma = Σdy·x̂, or pieces of them", |k| {
+    Asm::kernel(launch, work, "dbeta = sum dy and dgamma = sum dy*xhat, or pieces of them", |k| {
         let p = Parameters::<T>::declare(k);
         let (share, width) = (columns.share(k), columns.order.width);
         let sums = share.accumulators::<2>();

@@ -38,7 +38,7 @@ pub fn adamw<G: Real>(n: u32, copy: bool, target: Target) -> Kernel {
         bytes: u64::from(n) * u64::from(each) + u64::from(words(n)) * 4,
         operations: 15 * u64::from(n),
     };
-    Asm::kernel(launch, work, "p, m, v ← AdamW(p, m, v, g)", |k| {
+    Asm::kernel(launch, work, "p, m, v = AdamW(p, m, v, g)", |k| {
         let [p, m, v] = ["parameters", "m", "v"].map(|name| k.pointer::<F32>(name));
         let g = k.pointer::<G>("gradients");
         let half = copy.then(|| k.pointer::<F16>("half"));

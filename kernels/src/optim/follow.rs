@@ -33,7 +33,7 @@ pub fn keep_unless_skipped(n: u32, target: Target) -> Kernel {
 /// Moves 12 bytes an element for 3 operations: bound by memory. `n` may be up to 2³² − 2¹².
 pub fn average(n: u32, target: Target) -> Kernel {
     let work = Work { bytes: 12 * u64::from(n), operations: 3 * u64::from(n) };
-    Asm::kernel(launch("average", n, target), work, "a ← a + share·(p − a), unless skipped", |k| {
+    Asm::kernel(launch("average", n, target), work, "a = a + share*(p - a), unless skipped", |k| {
         let [parameters, average] = ["parameters", "average"].map(|name| k.pointer::<F32>(name));
         exit_if_skipped(k);
         let share = k.parameter_f32("share");

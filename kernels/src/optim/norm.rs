@@ -46,7 +46,7 @@ pub fn grad_norm<G: Real>(n: u32, target: Target) -> Kernel {
         bytes: u64::from(n) * u64::from(G::BYTES) + u64::from(count) * 8,
         operations: 2 * u64::from(n),
     };
-    Asm::kernel(launch, work, "partials[j] = the sum of g² over piece j", |k| {
+    Asm::kernel(launch, work, "partials[j] = the sum of g^2 over piece j", |k| {
         let (gradients, partials) = (k.pointer::<G>("gradients"), k.pointer::<F64>("partials"));
         let piece = k.global_thread() >> 5;
         k.exit_if(piece.ge(count));

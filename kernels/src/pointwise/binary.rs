@@ -14,12 +14,12 @@ pub fn add<T: Real>(n: u32, target: Target) -> Kernel {
 
 /// y[i] = a[i] − b[i]. Parameters a, b, y. Moves three elements an element.
 pub fn sub<T: Real>(n: u32, target: Target) -> Kernel {
-    binary::<T>("sub", "y[i] = a[i] − b[i]", n, target, |a, b| a - b)
+    binary::<T>("sub", "y[i] = a[i] - b[i]", n, target, |a, b| a - b)
 }
 
 /// y[i] = a[i]·b[i]; with dy for b it is da, with dy for a it is db. Parameters a, b, y. Moves three elements an element.
 pub fn mul<T: Real>(n: u32, target: Target) -> Kernel {
-    binary::<T>("mul", "y[i] = a[i]·b[i]", n, target, |a, b| a * b)
+    binary::<T>("mul", "y[i] = a[i]*b[i]", n, target, |a, b| a * b)
 }
 
 fn binary<T: Real>(
@@ -54,7 +54,7 @@ pub fn accumulate<T: Real>(n: u32, target: Target) -> Kernel {
     let width = F32::VECTOR;
     Elementwise {
         name: format!("accumulate_{}_n{n}", T::SPELLED),
-        summary: "sum[i] ← sum[i] + x[i]",
+        summary: "sum[i] = sum[i] + x[i]",
         n,
         width,
         target,

@@ -75,7 +75,7 @@ pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Ke
     let (n, width) = (rows * cols, access_width(cols, widest));
     Elementwise {
         name: format!("spread_{}_{}_{rows}x{cols}", along.name(), T::SPELLED),
-        summary: &format!("y[r, c] = factor·x[{index}]"),
+        summary: &format!("y[r, c] = factor*x[{index}]"),
         n,
         width,
         target,

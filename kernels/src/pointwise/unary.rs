@@ -102,7 +102,7 @@ impl Activation {
         let (name, at) = (self.name, if self.from_output { "y" } else { "x" });
         Elementwise {
             name: format!("{name}_backward_{}_n{n}", T::SPELLED),
-            summary: &format!("dx[i] = dy[i]·{name}′, from {at}[i]"),
+            summary: &format!("dx[i] = dy[i]*{name}', from {at}[i]"),
             n,
             width: T::VECTOR,
             target,
@@ -126,7 +126,7 @@ impl Activation {
 pub fn scale<T: Real>(n: u32, target: Target) -> Kernel {
     Elementwise {
         name: format!("scale_{}_n{n}", T::SPELLED),
-        summary: "y[i] = factor·x[i]",
+        summary: "y[i] = factor*x[i]",
         n,
         width: T::VECTOR,
         target,

@@ -71,6 +71,9 @@ struct State {
 
 impl Asm {
     /// Assembles a kernel: `summary` is its mathematics in one line, `work` the least that it must move and do.
+    ///
+    /// # Panics
+    /// When the text is not ASCII: a summary or a step that was written wrongly.
     pub fn kernel(launch: Launch, work: Work, summary: &str, body: impl FnOnce(&Asm)) -> Kernel {
         let asm = Asm { state: RefCell::new(State { indent: 1, ..State::default() }), target: launch.target };
         body(&asm);
@@ -148,7 +151,7 @@ impl Asm {
         self.state.borrow().guards.last().cloned()
     }
 
-    /// A comment that names the step which follows.
+    /// A comment that names the next step, in ASCII.
     pub fn step(&self, text: &str) {
         let mut state = self.state.borrow_mut();
         let indent = "    ".repeat(state.indent);
@@ -267,7 +270,7 @@ impl State {
         let dynamic = self.shared > STATIC_SHARED_LIMIT;
         let (shared, static_shared) = if dynamic { (self.shared, 0) } else { (0, self.shared) };
         let mut text = String::new();
-        let by = |size: [u32; 3]| format!("{}×{}×{}", size[0], size[1], size[2]);
+        let by = |size: [u32; 3]| format!("{}x{}x{}", size[0], size[1], size[2]);
         let _ = writeln!(text, "// {name}: {summary}");
         let _ = writeln!(
             text,
@@ -301,6 +304,9 @@ impl State {
             let _ = writeln!(text, "    .shared .align {SHARED_ALIGN} .b8 shared[{static_shared}];");
         }
         let _ = writeln!(text, "\n{}}}", self.body);
+        // The compilers of CUDA 12.8 to 13.0 refuse any other character, in comments too.
+        let foreign = text.lines().find(|line| !line.is_ascii());
+        assert!(foreign.is_none(), "{name}: PTX text must be ASCII: {}", foreign.unwrap_or_default());
         Kernel {
             name,
             family,

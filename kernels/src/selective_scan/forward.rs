@@ -28,7 +28,7 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
         bytes: spec.input_bytes::<T>() + spec.elements() * u64::from(T::BYTES),
         operations: spec.elements() * (STATE_OPERATIONS * u64::from(spec.states) + CHANNEL_OPERATIONS),
     };
-    let summary = "h = exp(Δ·A)·h + Δ·u·B, y = (C·h + D·u)·silu(z) where they are fused";
+    let summary = "h = exp(delta*A)*h + delta*u*B, y = (C*h + D*u)*silu(z) where they are fused";
     Asm::kernel(launch, work, summary, |k| {
         let inputs = Inputs::parameters(k, spec);
         let y = k.pointer::<T>("y");

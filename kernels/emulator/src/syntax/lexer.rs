@@ -38,6 +38,7 @@ pub(super) enum Lexeme<'a> {
 
 /// All tokens of a text, ending in [`Lexeme::End`]. Comments and preprocessor lines are left out.
 pub(super) fn tokens(text: &str) -> Parsed<Vec<Token<'_>>> {
+    refuse_non_ascii(text)?;
     let mut lexer = Lexer { text, bytes: text.as_bytes(), at: 0, line: 1 };
     let mut out = Vec::new();
     loop {
@@ -47,6 +48,19 @@ pub(super) fn tokens(text: &str) -> Parsed<Vec<Token<'_>>> {
         out.push(Token { lexeme, line, start, end: lexer.at });
         if lexeme == Lexeme::End {
             return Ok(out);
+        }
+    }
+}
+
+/// The compilers of CUDA 12.8 to 13.0 (drivers r570, r575, r580) take ASCII only, in comments too.
+fn refuse_non_ascii(text: &str) -> Parsed<()> {
+    let foreign = |line: &str| line.chars().find(|c| !c.is_ascii());
+    match text.lines().zip(1..).find_map(|(line, number)| Some((number, foreign(line)?))) {
+        None => Ok(()),
+        Some((line, c)) => {
+            let message =
+                format!("non-ASCII character {c:?}: drivers r570 to r580 refuse it, even in a comment");
+            Err(Complaint::new(line, message))
         }
     }
 }
@@ -241,6 +255,15 @@ mod tests {
             ("1e5", Double(1e5f64.to_bits())),
         ] {
             assert_eq!(lexemes(text), [expected, End], "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_some_drivers_refuse_is_refused() {
+        for text in ["ret;\n// C = A·B\n", "ret;\n/* √x */", "ret;\nmov.u32 %é, 1;"] {
+            let complaint = tokens(text).unwrap_err();
+            assert_eq!(complaint.line, 2, "{text}");
+            assert!(complaint.message.starts_with("non-ASCII character"), "{}", complaint.message);
         }
     }
 
