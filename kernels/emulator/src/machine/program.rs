@@ -69,6 +69,8 @@ pub(super) struct Pred {
 impl Pred {
     /// Always true as a guard or operand; nowhere as a destination.
     pub const NONE: Self = Self { index: u32::MAX, negated: false };
+    /// Always false as an operand.
+    pub const FALSE: Self = Self { index: u32::MAX, negated: true };
 
     /// Neither a register to read nor one to write.
     #[inline(always)]
@@ -262,13 +264,18 @@ pub(super) enum Logic {
 }
 
 /// Adding and subtracting with the carry flag.
+///
+/// PTX's text says that `sub.cc` writes a borrow to the flag and that `subc` subtracts it. The chip has one adder, and
+/// ptxas compiles both so: a − b is a + not b + 1, and the flag is the carry out of that, the borrow's opposite. Chains of
+/// `sub.cc` and `subc` compute the same either way. Where they mix with `addc` and `madc`, the compiler's results (ptxas
+/// 13.5 folds constants: 7 + 0 by `addc` after 0 − 1 by `sub.cc` is 7, not 8) follow the adder, and so do these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Carry {
     /// 64 bits.
     pub wide: bool,
     /// Subtracts.
     pub subtract: bool,
-    /// Adds the flag (or subtracts it).
+    /// Adds the flag (in a subtraction, in the place of the 1).
     pub takes: bool,
     /// Writes the flag.
     pub gives: bool,

@@ -329,9 +329,10 @@ impl Warp {
         for (lane, out) in out.iter_mut().enumerate() {
             let get = |loc| u128::from(self.lane(program, Value::new(loc, carry.wide), lane));
             let flag = if carry.takes { u128::from(self.carry >> lane & 1) } else { 0 };
-            // A borrow is a carry that is missing: the flag holds the borrow itself.
             let sum = if carry.subtract {
-                get(a).wrapping_sub(get(b)).wrapping_sub(flag)
+                // a + not b + 1: the flag is the adder's carry, 0 where PTX's text says that a borrow is written.
+                let flag = if carry.takes { flag } else { 1 };
+                get(a) + (get(b) ^ u128::from(u64::MAX >> (64 - bits))) + flag
             } else {
                 get(a) + get(b) + flag
             };

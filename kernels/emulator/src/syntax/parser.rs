@@ -121,6 +121,10 @@ impl<'a> Parser<'a> {
                     return self.fail("only addresses of 64 bits are supported");
                 }
                 "version" | "target" | "address_size" | "file" | "loc" => {
+                    if let ("target", Lexeme::Word(target)) = (name, self.peek_at(1)) {
+                        let digits = target.trim_start_matches("sm_").trim_end_matches(['a', 'f']);
+                        unit.target = digits.parse().ok();
+                    }
                     self.skip_line();
                     return Ok(());
                 }

@@ -5,6 +5,8 @@ use super::types::Type;
 /// A module.
 #[derive(Debug, Default)]
 pub(crate) struct Unit<'a> {
+    /// The number of the architecture that `.target` names: 80 for sm_80.
+    pub target: Option<u32>,
     /// Variables outside functions.
     pub variables: Vec<Variable<'a>>,
     /// Kernels and functions, declared or defined.

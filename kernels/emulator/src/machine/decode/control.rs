@@ -2,7 +2,7 @@
 
 use super::super::barrier::{BarrierKind, BarrierOp};
 use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Address, Join, Loc, Op, Pred, Room, Transfer, Value};
+use super::super::program::{Address, Join, Loc, Op, Room, Transfer, Value};
 use super::body::Body;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
@@ -165,7 +165,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 let from = self.predicate(from)?;
                 match op {
                     "popc" => BarrierKind::Count(self.to(to, ty)?, from),
-                    _ => BarrierKind::Vote { all: op == "and", to: self.predicate(to)?, from },
+                    _ => BarrierKind::Vote { all: op == "and", to: self.predicate_to(to)?, from },
                 }
             }
         };
@@ -184,18 +184,5 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         self.emit(Op::Barrier(Box::new(BarrierOp { kind, id, count, aligned })));
         Ok(())
-    }
-
-    /// A predicate or the constant 1 or 0 that stands for one.
-    pub(super) fn predicate_or_constant(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
-        match operand {
-            Operand::Integer(value) => {
-                if *value != 0 {
-                    return Ok(Pred::NONE);
-                }
-                self.fail("a constant false predicate is not supported here")
-            }
-            operand => self.predicate(operand),
-        }
     }
 }

@@ -214,7 +214,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let (narrow, wide): (Compare32, Compare64) = (test!(f32), test!(f64));
         let [to, a] = s.operands()?;
-        let (a, first) = (self.value(a, ty)?, self.predicate(to)?);
+        let (a, first) = (self.value(a, ty)?, self.predicate_to(to)?);
         let outcome = Outcome { first, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
         match (ty.kind, ty.bits) {
             (Kind::Float, 32) => self.emit(Op::Compare32(narrow, [a, Loc::ZERO], outcome)),

@@ -1,7 +1,7 @@
 //! Loads, stores, atomics and address conversions (PTX ISA, "Data Movement and Conversion Instructions").
 
 use super::super::atomic::{Atomic, AtomicOp};
-use super::super::program::{Address, ConvertAddress, Loc, Op, Pred, Room, Transfer, Value};
+use super::super::program::{Address, ConvertAddress, Loc, Op, Room, Transfer, Value};
 use super::body::Body;
 use super::scope::{Class, Symbol};
 use super::suffix::Suffixes;
@@ -249,8 +249,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let room = self.room(s)?;
         let [to, from] = s.operands()?;
         let from = Value::new(self.value(from, B64)?, true);
-        let to = self.predicate(to)?;
-        self.emit(Op::InSpace(Pred { negated: false, ..to }, from, room));
+        let to = self.predicate_to(to)?;
+        self.emit(Op::InSpace(to, from, room));
         Ok(())
     }
 }

@@ -28,17 +28,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     fn copy_predicate(&mut self, to: &'m Operand<'a>, from: &Operand<'a>) -> Parsed<()> {
-        let to = self.predicate(to)?;
-        match from {
-            Operand::Integer(value) => {
-                let logic = if *value == 0 { Logic::Not } else { Logic::Copy };
-                self.emit(Op::Predicate(logic, to, [Pred::NONE; 2]));
-            }
-            from => {
-                let from = self.predicate(from)?;
-                self.emit(Op::Predicate(Logic::Copy, to, [from, Pred::NONE]));
-            }
-        }
+        let (to, from) = (self.predicate_to(to)?, self.predicate(from)?);
+        self.emit(Op::Predicate(Logic::Copy, to, [from, Pred::NONE]));
         Ok(())
     }
 

@@ -46,11 +46,12 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// A predicate that is read: `p` or `!p`.
+    /// A predicate that is read: `p`, `!p`, or an integer, of which 0 alone is false.
     pub fn predicate(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
+            Operand::Integer(value) => return Ok(if *value == 0 { Pred::FALSE } else { Pred::NONE }),
             _ => return self.fail("expected a predicate"),
         };
         let register = self.register(&Operand::Name(name))?;
@@ -61,8 +62,18 @@ impl<'a> Body<'_, '_, 'a> {
     }
 
     /// A predicate that is written; `_` is nowhere.
-    pub fn predicate_to(&mut self, name: &'a str) -> Parsed<Pred> {
-        if name == "_" { Ok(Pred::NONE) } else { self.predicate(&Operand::Name(name)) }
+    pub fn predicate_to(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
+        match operand {
+            Operand::Name("_") => Ok(Pred::NONE),
+            Operand::Name(_) => self.predicate(operand),
+            _ => self.fail("expected a predicate for the result"),
+        }
+    }
+
+    /// A predicate that no name stands for.
+    pub fn scratch_predicate(&mut self) -> Parsed<Pred> {
+        let ty = Type { kind: Kind::Predicate, bits: 1, pair: false };
+        Ok(Pred { index: self.temporary(ty)?.index as u32, negated: false })
     }
 
     /// The column of an operand that is read as `ty`.
