@@ -250,6 +250,11 @@ impl Warp {
         for value in op.values {
             self.need_value(program, value, mask)?;
         }
+        if let Some(lane) = each(mask).find(|&lane| !addresses[lane].is_multiple_of(op.align.into())) {
+            let message = format!("an atomic operation of {} bytes at {:#x}", op.align, addresses[lane]);
+            let address = Some(addresses[lane]);
+            return Err(Fault { kind: FaultKind::Misaligned, lane: lane as u32, address, message });
+        }
         let column = |value: Value| -> V64 { std::array::from_fn(|lane| self.lane(program, value, lane)) };
         let (b, c) = (column(op.values[0]), column(op.values[1]));
         let site = Site { warp: self.index, line, strong: true };
@@ -297,6 +302,16 @@ impl Warp {
             }
         }
         Ok(())
+    }
+
+    /// `discard`: the line's bytes are nothing that anything wrote.
+    pub(super) fn discard(&self, cx: &mut Context<'_>, address: &Address, mask: u32) -> Result<(), Fault> {
+        let addresses = self.addresses(cx.program, address, mask)?;
+        let access = Access { mask, addresses: &addresses, bytes: 128 };
+        if cx.checks.pending_copies {
+            cx.shared.check_global_store(access)?;
+        }
+        cx.view.discard(access)
     }
 
     /// `cvta`: adds or takes away the window of the space.

@@ -344,6 +344,8 @@ pub(super) enum Op {
     Exit,
     /// Stops the kernel with an error.
     Trap,
+    /// Gives up a line of global memory: its bytes count as never written.
+    Discard(Box<Address>),
     /// Orders accesses of memory.
     Fence,
     /// Does nothing that can be seen here.

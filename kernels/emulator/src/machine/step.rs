@@ -261,7 +261,7 @@ impl Warp {
             Op::Convert(op) => check!(self.convert_address(program, op, mask)),
             Op::InSpace(to, from, room) => check!(self.in_space(program, (*to, *from, *room), mask)),
             Op::Nothing => {}
-            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Fence => return Step::Memory,
+            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Discard(_) | Op::Fence => return Step::Memory,
             Op::Tile(tile) if !tile.aligned() => return Step::Memory,
             Op::Branch(..)
             | Op::BranchTable(..)
@@ -376,6 +376,7 @@ impl Warp {
                 }
                 Ok(())
             }
+            Op::Discard(address) => self.discard(cx, address, mask),
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
             _ => {
                 self.order(cx);

@@ -89,6 +89,15 @@ impl View<'_> {
         Ok(())
     }
 
+    /// Marks `access.bytes` bytes of each active lane as never written. Faults as those of [`View::store`].
+    pub fn discard(&mut self, access: Access<'_>) -> Result<(), Fault> {
+        for lane in lanes(access.mask) {
+            let offset = self.locate(access, lane)?;
+            self.allocations[self.last].forget(offset, access.bytes as usize);
+        }
+        Ok(())
+    }
+
     /// The offset of a contiguous, aligned access of the whole warp that lies in one allocation, which becomes `last`.
     #[inline]
     fn whole(&mut self, access: Access<'_>) -> Option<usize> {

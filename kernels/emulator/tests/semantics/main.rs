@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod bits;
+mod caches;
 mod convert;
 mod floats;
 mod memory;
@@ -91,7 +92,7 @@ pub fn kernel(snippet: &str) -> String {
 pub fn run(snippet: &str, operands: [u64; 3]) -> Result<u64, Error> {
     let memory = Memory::new(1 << 16);
     let module = Module::parse("test", &kernel(snippet))?.load(&memory)?;
-    let (input, output) = (memory.alloc(24)?, memory.alloc(8)?);
+    let (input, output) = (memory.alloc(128)?, memory.alloc(8)?);
     let bytes: Vec<u8> = operands.iter().flat_map(|x| x.to_le_bytes()).collect();
     memory.write(input, &bytes)?;
     let geometry = Geometry { grid: [1; 3], block: [1; 3], shared: 0 };

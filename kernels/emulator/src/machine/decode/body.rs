@@ -263,7 +263,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "atom" | "red" => self.atomic(i.name == "red", s),
             "cvta" => self.convert_address(s),
             "isspacep" => self.in_space(s),
-            "prefetch" | "prefetchu" | "applypriority" | "discard" => self.ignored(s),
+            "istypep" => self.of_type(s),
+            "createpolicy" => self.create_policy(s),
+            "prefetch" | "prefetchu" => self.prefetch(i.name == "prefetchu", s),
+            "applypriority" | "discard" => self.line(i.name == "discard", s),
             "mov" => self.mov(s),
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
                 self.arithmetic(i.name, s)
@@ -286,7 +289,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "ret" => self.plain(Op::Return, s),
             "exit" => self.plain(Op::Exit, s),
             "trap" | "brkpt" => self.plain(Op::Trap, s),
-            "nanosleep" | "pmevent" => self.ignored(s),
+            "nanosleep" | "pmevent" | "griddepcontrol" => self.unseen(i.name, s),
             "membar" | "fence" => self.fence(s),
             "bar" | "barrier" => self.barrier(i.name, s),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.exchange(i.name, s),

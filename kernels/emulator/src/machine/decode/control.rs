@@ -6,7 +6,7 @@ use super::super::program::{Address, Join, Loc, Op, Room, Transfer, Value};
 use super::body::Body;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
-use crate::syntax::{Call, Instruction, Operand, Parsed, Type, Variable};
+use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Type, Variable};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn plain(&mut self, op: Op, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -16,19 +16,57 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Instructions that change nothing that a kernel can see here.
-    pub(super) fn ignored(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        s.drop_prefixed("");
+    /// Instructions that change nothing that a kernel can see here. Grids do not overlap, so there is none to wait for.
+    pub(super) fn unseen(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        match name {
+            "griddepcontrol" => {
+                if s.take_any(&["launch_dependents", "wait"]).is_none() {
+                    return Err(s.unknown());
+                }
+                let [] = s.operands()?;
+            }
+            "pmevent" => {
+                s.take("mask");
+                let [Operand::Integer(_)] = s.operands()? else { return self.fail("expected a number") };
+            }
+            _ => {
+                if s.ty()? != (Type { kind: Kind::Unsigned, ..Type::B32 }) {
+                    return Err(s.unknown());
+                }
+                let [time] = s.operands()?;
+                self.value(time, Type::B32)?;
+            }
+        }
         self.emit(Op::Nothing);
         Ok(())
     }
 
+    /// `membar`, `fence`: all of them order all accesses of the thread, for all others to see.
     pub(super) fn fence(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        s.take_any(&["sc", "acq_rel", "acquire", "release"]);
-        s.take("proxy");
-        s.take_any(&["alias", "async", "async::generic"]);
-        s.take_any(&["cta", "cluster", "gpu", "sys", "gl"]);
-        s.take_any(&["global", "shared::cta"]);
+        let acquires = s.take("acquire");
+        let orders = acquires || s.take_any(&["sc", "acq_rel", "release"]).is_some();
+        let proxy = s.take("proxy");
+        let one_way = proxy && s.take("tensormap::generic");
+        if proxy && !one_way {
+            if s.take_any(&["alias", "async", "async::generic"]).is_none() {
+                return Err(s.unknown());
+            }
+            s.take_any(&["global", "shared::cta", "shared::cluster"]);
+        }
+        let restricted = s.take("mbarrier_init");
+        s.take_any(&["sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
+        let scope = s.take_any(&["cta", "cluster", "gpu", "sys", "gl"]);
+        if scope.is_none() && (!proxy || one_way) || (restricted || one_way) && !orders {
+            return Err(s.unknown());
+        }
+        match s.all() {
+            [address, Operand::Integer(128)] if one_way && acquires => {
+                self.address(address, None)?;
+            }
+            _ => {
+                let [] = s.operands()?;
+            }
+        }
         self.emit(Op::Fence);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Every kernel is decoded with the functions that it reaches, so shared memory is laid out for what it uses.
 
 mod body;
+mod cache;
 mod compare;
 mod control;
 mod convert;

@@ -4,6 +4,7 @@ use super::super::program::{Loc, Op, Pred, Room};
 use super::super::tile::{Accumulator, CopyAsync, LoadMatrix, Multiply, Tile};
 use super::body::Body;
 use super::float::half;
+use super::memory::B64;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
@@ -39,13 +40,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let level = s.take_any(&["ca", "cg"]);
         let policy = s.take("L2::cache_hint");
-        s.drop_prefixed("L2::");
+        s.take_any(&["L2::64B", "L2::128B", "L2::256B"]);
         let spaces = (s.take_any(&["shared", "shared::cta"]).is_some(), s.take("global"));
         if level.is_none() || spaces != (true, true) {
             return Err(s.unknown());
         }
         let mut operands = s.all();
-        if policy && let [rest @ .., _] = operands {
+        if policy && let [rest @ .., last] = operands {
+            self.value(last, B64)?;
             operands = rest;
         }
         let (to, from, bytes, last) = match operands {
