@@ -161,6 +161,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// The operands before a cache policy, which `.L2::cache_hint` promises.
     fn before_policy(&mut self, s: &Suffixes<'m, 'a>, policy: bool) -> Parsed<&'m [Operand<'a>]> {
         match s.all() {
+            [.., Operand::Address(..)] if policy => {
+                self.fail("a cache policy is missing as the last operand")
+            }
             [operands @ .., last] if policy => {
                 self.value(last, B64)?;
                 Ok(operands)
