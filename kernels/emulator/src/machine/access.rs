@@ -72,7 +72,7 @@ impl Warp {
         Ok(())
     }
 
-    fn load_room(
+    pub(super) fn load_room(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (Room, Site),
@@ -102,7 +102,7 @@ impl Warp {
         }
     }
 
-    fn store_room(
+    pub(super) fn store_room(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (Room, Site),

@@ -17,6 +17,7 @@ pub(crate) mod float;
 pub(crate) mod fragment;
 pub(crate) mod half;
 pub(crate) mod mma;
+pub(crate) mod products;
 pub(crate) mod small;
 pub(crate) mod soft;
 #[cfg(test)]

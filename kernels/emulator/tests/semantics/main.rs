@@ -9,7 +9,9 @@ mod caches;
 mod convert;
 mod floats;
 mod memory;
+mod mma;
 mod warp;
+mod wmma;
 
 use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
 

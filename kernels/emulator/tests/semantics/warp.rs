@@ -211,6 +211,30 @@ fn tiles() {
         let (column, row) = (lane / 4, lane % 4 * 2);
         8 * row + column + ((8 * (row + 1) + column) << 16)
     });
+    // The same matrix in registers, stored as rows or as columns, and turned in registers.
+    let held = "mul.lo.u32 %r2, %t, 2; add.u32 %r3, %r2, 1; shl.b32 %r3, %r3, 16; or.b32 %r2, %r2, %r3; mov.u32 %r0, dynamic; mad.lo.u32 %r1, %t, 4, %r0; and.b32 %r4, %t, 7; mad.lo.u32 %r4, %r4, 16, %r0;";
+    let turned = |lane: u32| {
+        let (column, row) = (lane / 4, lane % 4 * 2);
+        8 * row + column + ((8 * (row + 1) + column) << 16)
+    };
+    lanes(
+        &format!("{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; ld.shared.u32 %r, [%r1];"),
+        |lane| 2 * lane + ((2 * lane + 1) << 16),
+    );
+    lanes(
+        &format!(
+            "{held} stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%r4], {{%r2}}; ld.shared.u32 %r, [%r1];"
+        ),
+        turned,
+    );
+    lanes(&format!("{held} movmatrix.sync.aligned.m8n8.trans.b16 %r, %r2;"), turned);
+    // Four matrices, lane i's address that of row i: the third's words lie from 256 on.
+    lanes(
+        &format!(
+            "{held} mad.lo.u32 %r4, %t, 16, %r0; mov.u32 %r5, 5; stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r4], {{%r5, %r5, %r2, %r5}}; ld.shared.u32 %r, [%r1+256];"
+        ),
+        |lane| 2 * lane + ((2 * lane + 1) << 16),
+    );
     // Ones times ones: every sum is k.
     let ones = "mov.b32 %r1, 0x3c003c00; mov.b32 %r2, 0;";
     lanes(

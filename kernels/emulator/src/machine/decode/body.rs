@@ -293,7 +293,9 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "membar" | "fence" => self.fence(s),
             "bar" | "barrier" => self.barrier(i.name, s),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.exchange(i.name, s),
-            "cp" | "ldmatrix" | "mma" => self.tile(i.name, s),
+            "cp" | "ldmatrix" | "stmatrix" | "movmatrix" => self.tile(i.name, s),
+            "mma" => self.mma(s),
+            "wmma" => self.wmma(s),
             _ => Err(s.unknown()),
         }
     }

@@ -11,12 +11,14 @@ mod float;
 mod integer;
 mod logic;
 mod memory;
+mod mma;
 mod moves;
 mod operands;
 mod scope;
 mod suffix;
 mod tile;
 mod warp;
+mod wmma;
 
 use std::collections::HashMap;
 
