@@ -218,12 +218,12 @@ fn tiles() {
         8 * row + column + ((8 * (row + 1) + column) << 16)
     };
     lanes(
-        &format!("{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; ld.shared.u32 %r, [%r1];"),
+        &format!("{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"),
         |lane| 2 * lane + ((2 * lane + 1) << 16),
     );
     lanes(
         &format!(
-            "{held} stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%r4], {{%r2}}; ld.shared.u32 %r, [%r1];"
+            "{held} stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"
         ),
         turned,
     );
@@ -231,7 +231,7 @@ fn tiles() {
     // Four matrices, lane i's address that of row i: the third's words lie from 256 on.
     lanes(
         &format!(
-            "{held} mad.lo.u32 %r4, %t, 16, %r0; mov.u32 %r5, 5; stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r4], {{%r5, %r5, %r2, %r5}}; ld.shared.u32 %r, [%r1+256];"
+            "{held} mad.lo.u32 %r4, %t, 16, %r0; mov.u32 %r5, 5; stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r4], {{%r5, %r5, %r2, %r5}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1+256];"
         ),
         |lane| 2 * lane + ((2 * lane + 1) << 16),
     );
