@@ -1,4 +1,4 @@
-//! Floating point: which of the [`numerics`](crate::numerics) an instruction is.
+//! Floating point, and what else takes a loop over lanes: which of the [`numerics`](crate::numerics) an instruction is.
 
 use super::lanes::{V32, V64};
 use crate::numerics::approx::{self, Function};
@@ -6,6 +6,7 @@ use crate::numerics::convert::{self, Conversion};
 use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
 use crate::numerics::small::{Eight, Tensor};
+use crate::numerics::video::Video;
 use crate::numerics::{Rounding, wide};
 
 /// 32-bit operands, 32-bit result.
@@ -39,6 +40,8 @@ pub(super) enum Math32 {
     Widen(Eight, bool),
     /// `copysign`: the second operand with the first's sign.
     CopySign,
+    /// Video instructions.
+    Video(Video),
 }
 
 impl Math32 {
@@ -82,6 +85,11 @@ impl Math32 {
             Self::Widen(format, relu) => {
                 for i in 0..32 {
                     d[i] = format.widen_pair(a[i], relu);
+                }
+            }
+            Self::Video(video) => {
+                for i in 0..32 {
+                    d[i] = video.apply(a[i], b[i], c[i]);
                 }
             }
             Self::CopySign => {

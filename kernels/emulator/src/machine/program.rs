@@ -294,7 +294,7 @@ pub(super) enum Op {
     Narrow(Narrow, Loc, [Loc; 3]),
     /// A 64-bit operand and two 32-bit ones, 64-bit result.
     Shift(Shift, Loc, [Loc; 3]),
-    /// Floating point of up to 32 bits.
+    /// Floating point of up to 32 bits, and video instructions.
     Math32(Math32, Loc, [Loc; 3]),
     /// Floating point and conversions of 64 bits.
     Math64(Math64, Loc, [Loc; 3]),

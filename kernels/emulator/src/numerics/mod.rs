@@ -22,6 +22,7 @@ pub(crate) mod small;
 pub(crate) mod soft;
 #[cfg(test)]
 mod tests;
+pub(crate) mod video;
 
 /// One 32-bit register of a warp.
 pub(crate) type Lanes = [u32; 32];

@@ -84,6 +84,10 @@ impl<'a> Parser<'a> {
                     _ => Ok(Operand::Name(name)),
                 }
             }
+            Lexeme::Word(_) => {
+                self.bump();
+                Ok(Operand::Minus(self.dotted_name()?))
+            }
             Lexeme::Mark('!') if matches!(self.peek_at(1), Lexeme::Word(_)) => {
                 self.bump();
                 Ok(Operand::Not(self.dotted_name()?))

@@ -187,6 +187,8 @@ pub(crate) enum Operand<'a> {
     Offset(&'a str, i64),
     /// `!p`
     Not(&'a str),
+    /// `-a`, of a register
+    Minus(&'a str),
     /// `a|b`
     Both(&'a str, &'a str),
     /// An integer.

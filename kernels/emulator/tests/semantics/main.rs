@@ -10,6 +10,7 @@ mod convert;
 mod floats;
 mod memory;
 mod mma;
+mod video;
 mod warp;
 mod wmma;
 

@@ -218,7 +218,9 @@ fn tiles() {
         8 * row + column + ((8 * (row + 1) + column) << 16)
     };
     lanes(
-        &format!("{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"),
+        &format!(
+            "{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"
+        ),
         |lane| 2 * lane + ((2 * lane + 1) << 16),
     );
     lanes(

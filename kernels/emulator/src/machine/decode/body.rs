@@ -278,6 +278,9 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             }
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
             | "bfi" | "bfind" | "popc" | "clz" | "brev" | "fns" | "bmsk" | "szext" => self.logic(i.name, s),
+            "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2"
+            | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4"
+            | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => self.video(i.name, s),
             "setp" => self.setp(s),
             "set" => self.set(s),
             "selp" => self.selp(s),

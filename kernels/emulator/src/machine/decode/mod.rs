@@ -17,6 +17,7 @@ mod operands;
 mod scope;
 mod suffix;
 mod tile;
+mod video;
 mod warp;
 mod wmma;
 
