@@ -3,6 +3,7 @@
 use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
 use super::super::program::{Combine, Loc, Op, Outcome, Pred};
 use super::body::Body;
+use super::float::half;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
@@ -191,6 +192,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             (to, a, b, self.predicate(with)?)
         };
         let (first, second) = match to {
+            Operand::Both(..) if half(ty).is_some() && !ty.pair => {
+                return self.fail("a comparison of one half has one result");
+            }
             Operand::Both(first, second) => {
                 (self.predicate_to(&Operand::Name(first))?, self.predicate_to(&Operand::Name(second))?)
             }
@@ -253,6 +257,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     pub(super) fn selp(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let ty = s.ty()?;
+        if half(ty).is_some() || ty.kind == Kind::Predicate {
+            return Err(s.unknown());
+        }
         let [to, a, b, p] = s.operands()?;
         let from = [self.value(a, ty)?, self.value(b, ty)?];
         let (p, to) = (self.predicate(p)?, self.to(to, ty)?);

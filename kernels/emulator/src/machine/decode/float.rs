@@ -182,7 +182,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 Op::Math64(Math64::Double(op, round), to, from)
             }
             (_, 16, true, None) => match (half(ty), function) {
-                (Some(format), Function::Ex2 | Function::Tanh) => {
+                // ex2 flushes in bf16 always and in f16 never, tanh in neither.
+                (Some(format), Function::Ex2 | Function::Tanh)
+                    if ftz == (format == Half::Bf16 && function == Function::Ex2) =>
+                {
                     Op::Math32(Math32::HalfFunction(format, function, ftz, ty.pair), to, from)
                 }
                 _ => return Err(s.unknown()),

@@ -225,6 +225,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let ty = s.ty()?;
         let Some(op) = AtomicOp::named(name, ty) else { return Err(s.unknown()) };
         let vector = count > 1;
+        if policy && name == "cas" {
+            return Err(s.unknown());
+        }
         if vector
             && (ty.integer() || !matches!(name, "add" | "min" | "max") || ty.width() * count as u32 > 128)
         {

@@ -147,12 +147,9 @@ pub(super) fn counts([m, _, k]: [usize; 3], factor: Element, accumulator: Elemen
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// The elements of an operand in braces, or one without.
+    /// The elements of an operand in braces.
     pub(super) fn braced<'o>(&self, operand: &'o Operand<'a>, count: usize) -> Parsed<&'o [Operand<'a>]> {
-        let elements = match operand {
-            Operand::Vector(elements) => elements.as_slice(),
-            single => std::slice::from_ref(single),
-        };
+        let Operand::Vector(elements) = operand else { return self.fail("expected registers in braces") };
         if elements.len() != count {
             return self.fail(format!("expected {count} registers, not {}", elements.len()));
         }

@@ -216,7 +216,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let (d, a, b, c) = match types.as_slice() {
             &[d, c] => (d, Element::F16, Element::F16, c),
-            &[d, a, b, c] => (d, a, b, c),
+            &[d, a, b, c] if a != Element::F16 => (d, a, b, c),
             _ => return Err(s.unknown()),
         };
         // Sums of f16 are computed in f32 where C or D is f32.
