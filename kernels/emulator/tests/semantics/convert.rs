@@ -29,6 +29,7 @@ fn floats() {
         Case("cvt.rn.f32.s32 %r, %a;", [0xffff_ffff, 0, 0], f(-1.0)),
         Case("cvt.rn.f32.u32 %r, %a;", [0xffff_ffff, 0, 0], f(4_294_967_296.0)),
         Case("cvt.rz.f32.u32 %r, %a;", [0xffff_ffff, 0, 0], f(4_294_967_040.0)),
+        Case("cvt.rn.ftz.f32.s32 %r, %a;", [0xffff_ffff, 0, 0], f(-1.0)),
         Case("cvt.rn.f32.u16 %r, %ha;", [7, 0, 0], f(7.0)),
         Case("cvt.rn.f32.u8 %r, %a;", [0x107, 0, 0], f(7.0)),
         Case("cvt.rn.f32.s64 %r, %la;", [-5i64 as u64, 0, 0], f(-5.0)),

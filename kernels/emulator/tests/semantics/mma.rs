@@ -195,9 +195,9 @@ ret;\n}}\n",
                 let (lane, register, bit) = place(a_kind, rows, row, k);
                 input[16 * lane + register] |= (a_kind.encode)(a[k]) << bit;
             }
-            for column in 0..8 {
+            for (column, &b) in b[k].iter().enumerate() {
                 let (lane, register, bit) = place(b_kind, 8, column, k);
-                input[16 * lane + 8 + register] |= (b_kind.encode)(b[k][column]) << bit;
+                input[16 * lane + 8 + register] |= (b_kind.encode)(b) << bit;
             }
         }
         for (row, c) in c.iter().enumerate() {

@@ -124,7 +124,7 @@ fn bytes() {
         ),
         Case("vsub4.s32.u32.u32.add %r, %a, %b, %c;", [0x0102_0304, 0x0202_0202, 10], 12),
         Case("vavrg4.u32.u32.u32 %r, %a, %b, %c;", [0xff01_0004, 0xfe02_0106, 0], 0xff02_0105),
-        Case("vavrg4.s32.s32.s32.add %r, %a, %b, %c;", [0xff01_0004, 0xfe02_0106, 0], n(-2 + 2 + 1 + 5)),
+        Case("vavrg4.s32.s32.s32.add %r, %a, %b, %c;", [0xff01_0004, 0xfe02_0106, 0], 6),
         Case(
             "vabsdiff4.u32.u32.u32.add %r, %a, %b, %c;",
             [0xff01_0004, 0x0102_0106, 7],

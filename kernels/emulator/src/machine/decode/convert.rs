@@ -117,7 +117,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if finite && (half(to).is_none() || from != F32) {
             return Err(s.unknown());
         }
-        if from.integer() && (ftz || relu || whole.is_some()) || to.integer() && relu {
+        // An integer is no subnormal f32: .ftz is allowed and changes nothing.
+        if from.integer() && (ftz && to != F32 || relu || whole.is_some()) || to.integer() && relu {
             return Err(s.unknown());
         }
         let integral = whole.is_some();

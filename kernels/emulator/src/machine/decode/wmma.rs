@@ -214,9 +214,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         while let Some(element) = s.take_parsed(Element::named) {
             types.push(element);
         }
-        let (d, a, b, c) = match types.as_slice() {
-            &[d, c] => (d, Element::F16, Element::F16, c),
-            &[d, a, b, c] if a != Element::F16 => (d, a, b, c),
+        let (d, a, b, c) = match *types.as_slice() {
+            [d, c] => (d, Element::F16, Element::F16, c),
+            [d, a, b, c] if a != Element::F16 => (d, a, b, c),
             _ => return Err(s.unknown()),
         };
         // Sums of f16 are computed in f32 where C or D is f32.

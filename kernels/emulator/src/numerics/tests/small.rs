@@ -3,7 +3,7 @@
 use crate::numerics::small::{Eight, Tensor, TensorRounding};
 
 const FORMATS: [(Eight, f32, f32); 2] =
-    [(Eight::E4m3, 448.0, 0.001953125), (Eight::E5m2, 57344.0, 1.52587890625e-5)];
+    [(Eight::E4m3, 448.0, 0.001953125), (Eight::E5m2, 57344.0, 1.525_878_9e-5)];
 
 /// The numbers of a format that are not negative, with their bits.
 fn values(format: Eight) -> Vec<(f32, u32)> {
@@ -42,9 +42,9 @@ fn narrowing_finds_the_nearest() {
             let distance = |v: f32| (f64::from(v) - f64::from(x)).abs();
             let nearest = all.iter().map(|v| distance(v.0)).fold(f64::INFINITY, f64::min);
             let found: Vec<u32> = all.iter().filter(|v| distance(v.0) == nearest).map(|v| v.1).collect();
-            let expected = match found.as_slice() {
-                &[one] => one,
-                &[a, b] => {
+            let expected = match *found.as_slice() {
+                [one] => one,
+                [a, b] => {
                     if a & 1 == 0 {
                         a
                     } else {
