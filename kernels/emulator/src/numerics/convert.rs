@@ -2,7 +2,7 @@
 //!
 //! - Float to integer: rounded as asked, then clamped to the integer's range. A NaN gives 0, but the integer's
 //!   highest bit alone where the source is f64 or the integer has 64 bits.
-//! - Float to float: a NaN gives the target's canonical NaN; f32 → f64 keeps the payload. `.sat` clamps to [0, 1],
+//! - Float to float: a NaN gives the target's canonical NaN; f32 → f64 keeps the payload, and f16 → f64 goes by way of f32. `.sat` clamps to [0, 1],
 //!   NaN to +0. `.relu` makes negatives +0 and keeps NaN.
 //! - `.ftz` counts where either type is f32: subnormal f32 inputs and results become zeros of their sign.
 //! - Integer to integer: the low bits, or with `.sat` the nearest value of the target's range.
@@ -11,6 +11,9 @@ use super::float::{canonical, flush, narrow, saturate};
 use super::half::{self, Half};
 use super::soft::{self, Format, Number, Value};
 use super::{Lanes, Rounding, wide};
+
+/// The NaN of f32 as an f64 with the same payload: halves become f64 by way of f32.
+const WIDENED_NAN: u64 = 0x7fff_ffff_e000_0000;
 
 /// Types that `cvt` takes and gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,6 +163,7 @@ impl Conversion {
                 canonical(narrow(f64::from_bits(bits), self.rounding)).into()
             }
             _ => match soft::unpack(from, bits) {
+                Value::Nan if to == soft::F64 && from != soft::F64 => WIDENED_NAN,
                 Value::Nan => to.nan(),
                 Value::Infinite { negative } => to.infinity() | if negative { to.sign() } else { 0 },
                 Value::Finite(number) => {

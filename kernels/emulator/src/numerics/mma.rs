@@ -85,15 +85,6 @@ impl Factor {
         }
     }
 
-    /// The bits of element `part` of a register.
-    #[inline(always)]
-    const fn element(self, register: u32, part: usize) -> u32 {
-        match self {
-            Self::Half(_) => register >> (16 * part) & 0xffff,
-            Self::Tf32 => register >> 13,
-        }
-    }
-
     /// An element's value.
     fn widen(self, element: u32) -> f32 {
         match self {
@@ -305,14 +296,20 @@ fn product<A: Accumulator>(core: TensorCore, k: usize, operands: &Operands, sums
     }
 }
 
+/// The bits of element `part` of a register with `PER` of them.
+#[inline(always)]
+const fn element<const PER: usize>(register: u32, part: usize) -> u32 {
+    if PER == 2 { register >> (16 * part) & 0xffff } else { register >> 13 }
+}
+
 /// The elements of A (16×k) in its registers. Columns from k on stay 0.
-fn gather_a(factor: Factor, a: &[Lanes]) -> [[u32; K]; M] {
+fn gather_a<const PER: usize>(a: &[Lanes]) -> [[u32; K]; M] {
     let mut elements = [[0; K]; M];
     for (register, lanes) in a.iter().enumerate().take(4) {
         for (lane, &bits) in lanes.iter().enumerate() {
-            for part in 0..factor.per() {
-                let (row, column) = fragment::a(factor.per(), lane, register, part);
-                elements[row][column] = factor.element(bits, part);
+            for part in 0..PER {
+                let (row, column) = fragment::a(PER, lane, register, part);
+                elements[row][column] = element::<PER>(bits, part);
             }
         }
     }
@@ -320,13 +317,13 @@ fn gather_a(factor: Factor, a: &[Lanes]) -> [[u32; K]; M] {
 }
 
 /// The elements of B (k×8) in its registers. Rows from k on stay 0.
-fn gather_b(factor: Factor, b: &[Lanes]) -> [[u32; N]; K] {
+fn gather_b<const PER: usize>(b: &[Lanes]) -> [[u32; N]; K] {
     let mut elements = [[0; N]; K];
     for (register, lanes) in b.iter().enumerate().take(2) {
         for (lane, &bits) in lanes.iter().enumerate() {
-            for part in 0..factor.per() {
-                let (row, column) = fragment::b(factor.per(), lane, register, part);
-                elements[row][column] = factor.element(bits, part);
+            for part in 0..PER {
+                let (row, column) = fragment::b(PER, lane, register, part);
+                elements[row][column] = element::<PER>(bits, part);
             }
         }
     }
@@ -337,7 +334,10 @@ fn gather_b(factor: Factor, b: &[Lanes]) -> [[u32; N]; K] {
 /// 8); 2 and 1 for half of it. `sums` holds C and then D.
 pub(crate) fn mma_f32(core: TensorCore, factor: Factor, a: &[Lanes], b: &[Lanes], sums: &mut [Lanes; 4]) {
     let k = b.len().min(2) * 4 * factor.per();
-    let (a, b) = (gather_a(factor, a), gather_b(factor, b));
+    let (a, b) = match factor {
+        Factor::Half(_) => (gather_a::<2>(a), gather_b::<2>(b)),
+        Factor::Tf32 => (gather_a::<1>(a), gather_b::<1>(b)),
+    };
     let mut elements = [[0; N]; M];
     for (register, lanes) in sums.iter().enumerate() {
         for (lane, &bits) in lanes.iter().enumerate() {
@@ -362,7 +362,7 @@ pub(crate) fn mma_f32(core: TensorCore, factor: Factor, a: &[Lanes], b: &[Lanes]
 pub(crate) fn mma_f16(core: TensorCore, a: &[Lanes], b: &[Lanes], sums: &mut [Lanes; 2]) {
     let factor = Factor::Half(Half::F16);
     let k = b.len().min(2) * 8;
-    let (a, b) = (gather_a(factor, a), gather_b(factor, b));
+    let (a, b) = (gather_a::<2>(a), gather_b::<2>(b));
     let mut elements = [[0; N]; M];
     for (register, lanes) in sums.iter().enumerate() {
         for (lane, &bits) in lanes.iter().enumerate() {

@@ -68,6 +68,8 @@ fn floats() {
         Case("cvt.rn.satfinite.bf16x2.f32 %r, %a, %b;", [f(f32::INFINITY), f(f32::NAN), 0], 0x7f7f_7fff),
         Case("cvt.rn.bf16.f64 %h, %la;", [d(1.5), 0, 0], 0x3fc0),
         Case("cvt.f64.bf16 %l, %ha;", [0xbfc0, 0, 0], d(-1.5)),
+        Case("cvt.f64.f16 %l, %ha;", [0xffff, 0, 0], 0x7fff_ffff_e000_0000),
+        Case("cvt.rn.f64.bf16 %l, %ha;", [0x7fc0, 0, 0], 0x7fff_ffff_e000_0000),
         Case("cvt.rzi.s32.bf16 %r, %ha;", [0xc020, 0, 0], -2i32 as u32 as u64),
         Case("cvt.rn.f16.bf16 %h, %ha;", [0x3fc0, 0, 0], 0x3e00),
     ]);

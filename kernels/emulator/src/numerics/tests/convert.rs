@@ -101,7 +101,7 @@ fn every_f16_to_every_float() {
         let nan = x.is_nan();
         let at = |to| Conversion::new(to, Type::F16).apply(h);
         assert_eq!(at(Type::F32), if nan { 0x7fff_ffff } else { u64::from((x as f32).to_bits()) });
-        assert_eq!(at(Type::F64), if nan { 0xfff8_0000_0000_0000 } else { x.to_bits() });
+        assert_eq!(at(Type::F64), if nan { 0x7fff_ffff_e000_0000 } else { x.to_bits() });
         assert_eq!(at(Type::Bf16), Half::Bf16.narrow(x as f32).into());
         for rounding in Rounding::ALL {
             let back = Conversion { rounding, ..Conversion::new(Type::F16, Type::F32) }.apply(at(Type::F32));
