@@ -13,6 +13,9 @@ use crate::report::Report;
 /// Instructions of a warp's turn. It bounds how long a warp that waits for another one spins.
 const TURN: u64 = 1 << 12;
 
+/// Shared memory is given to blocks in multiples of so many bytes on sm_80 to sm_90.
+const SHARED_UNIT: u32 = 128;
+
 /// What a warp needs besides itself.
 pub(super) struct Context<'a> {
     /// The code.
@@ -105,8 +108,10 @@ impl<'a> Block<'a> {
                 carry: 0,
                 frames: Vec::new(),
                 stack: Vec::new(),
-                specials: specials(geometry, launch.shared, index, count),
+                specials: specials(geometry, launch.shared, index),
                 local: Local::new(launch.local, checks)?,
+                tops: Box::new([0; LANES]),
+                lowest_top: 0,
                 executed: 0,
                 base: [0; 3],
                 checked: checks.uninitialised_registers,
@@ -264,7 +269,7 @@ impl<'a> Block<'a> {
 }
 
 /// The special registers of a warp that hold for all blocks; a block's coordinates are set when it begins.
-fn specials(geometry: &Geometry, shared: u32, warp: u32, warps: u32) -> Box<[V32; SPECIALS]> {
+fn specials(geometry: &Geometry, shared: u32, warp: u32) -> Box<[V32; SPECIALS]> {
     let mut out = Box::new([[0; LANES]; SPECIALS]);
     let [x, y, _] = geometry.block;
     let mut set = |special: Special, f: &dyn Fn(u32) -> u32| {
@@ -292,9 +297,7 @@ fn specials(geometry: &Geometry, shared: u32, warp: u32, warps: u32) -> Box<[V32
     set(Special::MaskGe, &|lane| u32::MAX << lane);
     set(Special::MaskGt, &|lane| !(u32::MAX >> (31 - lane)));
     set(Special::Warp, &|_| warp);
-    set(Special::Warps, &|_| warps);
-    set(Special::One, &|_| 1);
     set(Special::DynamicShared, &|_| geometry.shared);
-    set(Special::TotalShared, &|_| shared);
+    set(Special::TotalShared, &|_| shared.next_multiple_of(SHARED_UNIT));
     out
 }

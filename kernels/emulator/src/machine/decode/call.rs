@@ -1,0 +1,156 @@
+//! Calls: by name, through a register, and to functions of CUDA's runtime that have no text.
+
+use super::super::call::{Argument, CallOp, Callee};
+use super::super::program::{Address, Loc, Op, Room, Transfer, Value};
+use super::body::Body;
+use super::scope::Symbol;
+use super::suffix::Suffixes;
+use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Space, Variable};
+
+/// What a function takes and gives.
+type Shape<'m, 'a> = (&'m [Variable<'a>], &'m [Variable<'a>]);
+
+impl<'m, 'a> Body<'_, 'm, 'a> {
+    pub(super) fn call(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        s.take("uni");
+        let Some(call) = &i.call else { return Err(s.unknown()) };
+        let unit = self.build.names.unit;
+        let (callee, (returns, parameters)): (_, Shape<'m, 'a>) = match self.symbol(call.callee)? {
+            Symbol::Function(function) => {
+                let f = &unit.functions[function];
+                if f.entry {
+                    return self.fail(format!("{} is a kernel and cannot be called", f.name));
+                }
+                if f.body.is_none() {
+                    return self.outside(f.name, call);
+                }
+                (Callee::Direct(self.build.place(function)), (&f.returns, &f.parameters))
+            }
+            Symbol::Register(_) => {
+                let loc = self.wide_value(&Operand::Name(call.callee))?;
+                self.build.place_taken();
+                (Callee::Indirect(loc), self.through(call)?)
+            }
+            _ => return self.fail(format!("{} is no function", call.callee)),
+        };
+        if returns.len() != call.returns.len() || parameters.len() != call.arguments.len() {
+            return self.fail(format!(
+                "{} takes {} arguments and gives {} results, not {} and {}",
+                call.callee,
+                parameters.len(),
+                returns.len(),
+                call.arguments.len(),
+                call.returns.len()
+            ));
+        }
+        let (mut results, mut arguments) = (Vec::new(), Vec::new());
+        for (operand, formal) in call.returns.iter().zip(returns) {
+            self.each_part(operand, formal, |body, part| body.result(part, formal), &mut results)?;
+        }
+        for (operand, formal) in call.arguments.iter().zip(parameters) {
+            self.each_part(operand, formal, |body, part| body.argument(part, formal), &mut arguments)?;
+        }
+        self.emit(Op::Call(Box::new(CallOp { callee, arguments, returns: results })));
+        Ok(())
+    }
+
+    /// The shape of a function that is called through a register: its prototype's, or that of the functions in a list.
+    fn through(&self, call: &Call<'a>) -> Parsed<Shape<'m, 'a>> {
+        let names = self.build.names;
+        if let Some(prototype) = call.through.and_then(|name| self.prototypes.get(name)) {
+            return Ok((&prototype.returns, &prototype.parameters));
+        }
+        let Some(list) = call.through.and_then(|name| self.lists.get(name)) else {
+            return self.fail(
+                "a call through a register needs a .callprototype that stands before it, or .calltargets",
+            );
+        };
+        let mut first = None;
+        for (name, _) in *list {
+            let Some(&function) = names.functions.get(name) else {
+                return self.fail(format!("{name} is no function"));
+            };
+            first = first.or(Some(&names.unit.functions[function]));
+        }
+        match first {
+            Some(function) => Ok((&function.returns, &function.parameters)),
+            None => self.fail("a list of no functions"),
+        }
+    }
+
+    /// What an operand stands for, part by part where the formal parameter is a vector of registers.
+    fn each_part(
+        &mut self,
+        operand: &Operand<'a>,
+        formal: &Variable<'a>,
+        mut part: impl FnMut(&mut Self, &Operand<'a>) -> Parsed<Argument>,
+        out: &mut Vec<Argument>,
+    ) -> Parsed<()> {
+        let lanes = if formal.space == Space::Register { usize::from(formal.lanes) } else { 1 };
+        let parts = match operand {
+            Operand::Vector(parts) => parts.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        if *operand == Operand::Name("_") {
+            for _ in 0..lanes {
+                out.push(part(self, operand)?);
+            }
+            return Ok(());
+        }
+        if parts.len() != lanes {
+            return self.fail(format!("{} has {lanes} elements, not {}", formal.name, parts.len()));
+        }
+        for operand in parts {
+            out.push(part(self, operand)?);
+        }
+        Ok(())
+    }
+
+    fn argument(&mut self, operand: &Operand<'a>, formal: &Variable<'a>) -> Parsed<Argument> {
+        if formal.ty.kind == Kind::Predicate {
+            return Ok(Argument::Predicate(self.predicate(operand)?));
+        }
+        if let Operand::Name(name) = operand
+            && let Ok(Symbol::Frame(offset)) = self.symbol(name)
+        {
+            return Ok(Argument::Frame { offset, bytes: formal.bytes });
+        }
+        Ok(Argument::Value(Value::new(self.value(operand, formal.ty)?, formal.ty.width() == 64)))
+    }
+
+    /// Where a result goes; `_` is nowhere.
+    fn result(&mut self, operand: &Operand<'a>, formal: &Variable<'a>) -> Parsed<Argument> {
+        if formal.ty.kind == Kind::Predicate {
+            return Ok(Argument::Predicate(match operand {
+                Operand::Name(name) => self.predicate_to(name)?,
+                _ => return self.fail("expected a predicate for a result that is one"),
+            }));
+        }
+        if let Operand::Name(name) = operand
+            && *name != "_"
+            && let Symbol::Frame(offset) = self.symbol(name)?
+        {
+            return Ok(Argument::Frame { offset, bytes: formal.bytes });
+        }
+        Ok(Argument::Value(Value::new(self.to(operand, formal.ty)?, formal.ty.width() == 64)))
+    }
+
+    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing.
+    fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
+        match (name, call.returns.as_slice()) {
+            ("__assertfail", _) => self.emit(Op::Trap),
+            ("vprintf", [Operand::Name(to)]) => {
+                let Symbol::Frame(offset) = self.symbol(to)? else {
+                    return self.fail("expected a .param variable");
+                };
+                let address =
+                    Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 };
+                let mut store = Transfer::new(address, 4, 1);
+                store.values[0] = Value::ZERO;
+                self.emit(Op::Store(Box::new(store)));
+            }
+            _ => return self.fail(format!("{name} is declared, but defined nowhere")),
+        }
+        Ok(())
+    }
+}
