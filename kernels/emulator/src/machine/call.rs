@@ -81,7 +81,23 @@ enum End {
 }
 
 impl Warp {
-    /// Calls for the lanes of `mask`. The entry's next instruction must be set already.
+    /// Of a call through a register, the lanes of `mask` that call what the first of them does.
+    pub(super) fn same_callee(
+        &self,
+        program: &Program,
+        op: &CallOp,
+        mask: u32,
+    ) -> Result<Option<u32>, Fault> {
+        let Callee::Indirect(loc) = op.callee else { return Ok(None) };
+        self.need(program, 1, &[loc], mask)?;
+        let targets = self.v64(program, loc);
+        let first = targets[mask.trailing_zeros().min(31) as usize];
+        Ok(Some(
+            super::lanes::each(mask).filter(|&lane| targets[lane] == first).fold(0, |m, lane| m | 1 << lane),
+        ))
+    }
+
+    /// Calls for the lanes of `mask`, which all call one function. The entry's next instruction must be set already.
     pub(super) fn execute_call(
         &mut self,
         program: &Program,
@@ -92,14 +108,7 @@ impl Warp {
         let place = match op.callee {
             Callee::Direct(place) => place,
             Callee::Indirect(loc) => {
-                self.need(program, 1, &[loc], mask)?;
-                let targets = self.v64(program, loc);
-                let first = targets[mask.trailing_zeros().min(31) as usize];
-                if let Some(other) = super::lanes::each(mask).find(|&lane| targets[lane] != first) {
-                    let message =
-                        "lanes of one warp call different functions, which is not supported".to_owned();
-                    return Err(fault(FaultKind::Trap, 1 << other, message));
-                }
+                let first = self.v64(program, loc)[mask.trailing_zeros().min(31) as usize];
                 let offset = first.wrapping_sub(WINDOW);
                 let function = usize::try_from(offset / 16).ok().filter(|_| offset.is_multiple_of(16));
                 // The kernel is the first routine; it cannot be called.

@@ -49,6 +49,9 @@ impl<'a> Parser<'a> {
             }
             (Base::Absolute, _) => self.expression()?,
             (Base::Name(_), Lexeme::Mark('-')) => return self.fail(NO_MINUS),
+            (Base::Name(_), Lexeme::Mark(',')) => {
+                return self.fail("coordinates of a texture or tensor are not supported: expected + or ]");
+            }
             _ => return self.fail("expected + or ] in an address"),
         };
         self.expect(']')?;

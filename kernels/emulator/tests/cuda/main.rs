@@ -3,6 +3,7 @@
 
 mod calls;
 mod control;
+mod dispatch;
 mod doubles;
 mod fast;
 mod functions;
@@ -10,11 +11,13 @@ mod halves;
 mod histogram;
 mod hopper;
 mod integers;
+mod machine;
 mod matmul;
 mod pipeline;
 mod reduce;
 mod scan;
 mod spaces;
+mod stack;
 mod tensor;
 mod transpose;
 mod warp;
