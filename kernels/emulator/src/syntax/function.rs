@@ -84,8 +84,11 @@ impl<'a> Parser<'a> {
 
     /// A directive without a number, or `.attribute(…)`.
     fn attribute(&mut self) -> Parsed<()> {
-        let attribute = self.eat_dot("attribute");
-        if attribute { self.skip_brackets('(', ')') } else { Ok(self.bump()) }
+        if self.eat_dot("attribute") {
+            return self.skip_brackets('(', ')');
+        }
+        self.bump();
+        Ok(())
     }
 
     /// A directive with up to three numbers; those left out are 1.

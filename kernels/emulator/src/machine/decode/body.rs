@@ -6,7 +6,7 @@ use super::super::call::Formal;
 use super::super::flow;
 use super::super::lanes::{F32, F64};
 use super::super::program::{Inst, Loc, Op, Pred, Routine, Site, Value};
-use super::scope::{Class, Register, Scopes, Symbol, labels};
+use super::scope::{Class, Extent, Register, Scopes, Symbol, labels};
 use super::suffix::Suffixes;
 use super::{Build, FRAME_BYTES};
 use crate::syntax::{
@@ -129,9 +129,11 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             };
             return Ok((0..usize::from(lanes)).map(|lane| formal(first.index + lane)).collect());
         }
-        let offset = self.frame_room(variable.bytes, variable.align, variable.line)?;
+        // A parameter without a length is as long as the caller's variable.
+        let bytes = if variable.bytes == 0 { self.build.names.longest_argument } else { variable.bytes };
+        let offset = self.frame_room(bytes, variable.align, variable.line)?;
         self.declare_variable(variable, Symbol::Frame(offset))?;
-        Ok(vec![Formal::Frame { offset, bytes: variable.bytes }])
+        Ok(vec![Formal::Frame { offset, bytes }])
     }
 
     fn declare(&mut self, name: &'a str, symbol: Symbol, line: u32) -> Parsed<()> {
@@ -142,8 +144,9 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     }
 
     fn declare_variable(&mut self, variable: &Variable<'a>, symbol: Symbol) -> Parsed<()> {
-        let Variable { name, ty, line, .. } = *variable;
-        if name == "_" || self.scopes.declare_variable(name, symbol, ty.bytes()) {
+        let Variable { name, ty, bytes, line, .. } = *variable;
+        let extent = Extent { element: ty.bytes(), bytes };
+        if name == "_" || self.scopes.declare_variable(name, symbol, extent) {
             return Ok(());
         }
         Err(Complaint::new(line, format!("{name} is declared twice")))

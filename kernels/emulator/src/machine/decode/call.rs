@@ -113,7 +113,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if let Operand::Name(name) = operand
             && let Ok(Symbol::Frame(offset)) = self.symbol(name)
         {
-            return Ok(Argument::Frame { offset, bytes: formal.bytes });
+            let bytes = if formal.bytes == 0 { self.scopes.extent(name).map(|e| e.bytes) } else { None };
+            return Ok(Argument::Frame { offset, bytes: bytes.unwrap_or(formal.bytes) });
         }
         Ok(Argument::Value(Value::new(self.value(operand, formal.ty)?, formal.ty.width() == 64)))
     }

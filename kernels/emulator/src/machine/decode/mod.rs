@@ -50,6 +50,8 @@ pub(super) struct Names<'m, 'a> {
     /// Where in a thread's own memory its variables outside functions lie, and how many bytes they have.
     pub locals: HashMap<usize, u64>,
     pub local_bytes: u64,
+    /// Bytes of the longest variable that a call could be given.
+    pub longest_argument: u64,
     /// Functions whose address is taken somewhere in the module.
     taken: Vec<usize>,
 }
@@ -105,7 +107,14 @@ impl<'m, 'a> Names<'m, 'a> {
             }
         }
         let taken = taken(unit, &functions);
-        Ok(Self { unit, functions, variables, locals, local_bytes: local_bytes.next_multiple_of(16), taken })
+        let bodies = unit.functions.iter().flat_map(|f| &f.body).flatten();
+        let arguments = bodies.filter_map(|s| match s {
+            Statement::Variable(v) if v.space == Space::Param => Some(v.bytes),
+            _ => None,
+        });
+        let longest_argument = arguments.max().unwrap_or(0);
+        let local_bytes = local_bytes.next_multiple_of(16);
+        Ok(Self { unit, functions, variables, locals, local_bytes, longest_argument, taken })
     }
 }
 

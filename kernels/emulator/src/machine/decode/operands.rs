@@ -5,7 +5,7 @@ use super::super::program::{Loc, Op, Pred, Value};
 use super::body::{Body, new_registers};
 use super::scope::{Class, Register, Symbol};
 use super::special;
-use crate::syntax::{Kind, Operand, Parsed, Space, Type, component};
+use crate::syntax::{Kind, Operand, Parsed, Space, Type};
 
 impl<'a> Body<'_, '_, 'a> {
     /// What a name stands for.
@@ -26,11 +26,6 @@ impl<'a> Body<'_, '_, 'a> {
         }
         if let Some(&function) = names.functions.get(name) {
             return Ok(Symbol::Function(function));
-        }
-        if let Some((vector, element)) = name.rsplit_once('.')
-            && let Some(lane) = component(element)
-        {
-            return self.component(vector, lane).map(Symbol::Register);
         }
         self.fail(format!("{name} is not declared"))
     }
@@ -61,7 +56,7 @@ impl<'a> Body<'_, '_, 'a> {
         let module = || names.variables.get(name).map(|&v| names.unit.variables[v].ty.bytes());
         let bytes = match symbol {
             Symbol::Register(_) | Symbol::Vector(..) | Symbol::Function(_) => None,
-            _ => self.scopes.element(name).or_else(module),
+            _ => self.scopes.extent(name).map(|extent| extent.element).or_else(module),
         };
         match bytes {
             Some(bytes) => Ok((symbol, index.wrapping_mul(bytes as i64))),

@@ -58,12 +58,21 @@ struct Range<'a> {
     lanes: u8,
 }
 
+/// How large a variable is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Bytes of an element.
+    pub element: u64,
+    /// All of its bytes.
+    pub bytes: u64,
+}
+
 /// What is declared within one pair of braces.
 #[derive(Debug, Default)]
 struct Scope<'a> {
     symbols: HashMap<&'a str, Symbol>,
-    /// Bytes of an element of each variable.
-    elements: HashMap<&'a str, u64>,
+    /// How large each variable is.
+    extents: HashMap<&'a str, Extent>,
     ranges: Vec<Range<'a>>,
     /// Its number, for labels.
     number: usize,
@@ -106,15 +115,15 @@ impl<'a> Scopes<'a> {
         self.innermost().symbols.insert(name, symbol).is_none()
     }
 
-    /// Declares a variable whose elements have so many bytes; false if the name is taken.
-    pub fn declare_variable(&mut self, name: &'a str, symbol: Symbol, element: u64) -> bool {
-        self.innermost().elements.insert(name, element);
+    /// Declares a variable; false if the name is taken.
+    pub fn declare_variable(&mut self, name: &'a str, symbol: Symbol, extent: Extent) -> bool {
+        self.innermost().extents.insert(name, extent);
         self.declare(name, symbol)
     }
 
-    /// Bytes of an element of the variable with this name, if it is one of the function's.
-    pub fn element(&self, name: &str) -> Option<u64> {
-        self.open.iter().rev().find_map(|scope| scope.elements.get(name).copied())
+    /// How large the variable with this name is, if it is one of the function's.
+    pub fn extent(&self, name: &str) -> Option<Extent> {
+        self.open.iter().rev().find_map(|scope| scope.extents.get(name).copied())
     }
 
     /// Declares registers (vectors, of more than one lane) by prefix and count.
