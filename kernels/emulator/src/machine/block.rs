@@ -1,12 +1,14 @@
 //! A block: its warps take turns until all have ended.
 
+use std::sync::Mutex;
+
 use super::barrier::Barriers;
 use super::lanes::V32;
 use super::program::{Program, SPECIALS, Special};
 use super::step::{Failure, Stop};
 use super::warp::{State, Warp, fault};
 use crate::error::{Fault, FaultKind, Result};
-use crate::memory::{LANES, Local, Memory, Shared, View};
+use crate::memory::{Heap, LANES, Local, Memory, Shared, View};
 use crate::options::{Checks, Geometry, Options, TensorCore};
 use crate::report::Report;
 
@@ -26,6 +28,8 @@ pub(super) struct Context<'a> {
     pub shared: Shared,
     /// The kernel's parameters.
     pub parameters: &'a [u8],
+    /// The device's heap, for a kernel that uses it.
+    pub heap: Option<&'a Mutex<Heap>>,
     /// What is looked for.
     pub checks: Checks,
     /// How `mma` computes.
@@ -47,6 +51,8 @@ pub(super) struct Launch<'a> {
     pub parameters: &'a [u8],
     /// Grid and block.
     pub geometry: &'a Geometry,
+    /// The device's heap, for a kernel that uses it.
+    pub heap: Option<&'a Mutex<Heap>>,
     /// Checks and the like.
     pub options: &'a Options,
     /// Shared memory of a block, static and dynamic.
@@ -122,6 +128,7 @@ impl<'a> Block<'a> {
             view: launch.memory.view(checks),
             shared: Shared::new(launch.shared, threads, checks)?,
             parameters: launch.parameters,
+            heap: launch.heap,
             checks,
             core: options.tensor_core,
             report: Report::default(),

@@ -61,7 +61,8 @@ pub fn launch(
     let shared = limits(found, geometry)?;
     let parameters = parameters(found, arguments)?;
     let local = local_bytes(program);
-    let launch = Launch { program, memory, parameters: &parameters, geometry, options, shared, local };
+    let heap = module.heap.as_ref().filter(|_| program.heap);
+    let launch = Launch { program, memory, parameters: &parameters, heap, geometry, options, shared, local };
     let blocks = geometry.grid.iter().map(|&n| u64::from(n)).product();
     let outcome = if found.ordered { in_order(&launch, blocks)? } else { in_parallel(&launch, blocks)? };
     outcome.map_err(|failure| {

@@ -1,12 +1,12 @@
 //! Modules: text that was understood, and what it looks like in a device's memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decode;
 use super::program::Program;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
+use crate::memory::{HEAP_BYTES, Heap, Memory};
 use crate::syntax::{self, Complaint, Space, Variable};
 
 /// A parameter of a kernel.
@@ -170,9 +170,23 @@ impl Module {
                 placed.clone().filter(|(g, _)| g.constant).map(|(g, a)| (a, g.bytes)).collect();
             programs.push(program);
         }
+        let heap = if programs.iter().any(|program| program.heap) {
+            match memory.alloc(HEAP_BYTES) {
+                Ok(base) => Some(Mutex::new(Heap::new(base, HEAP_BYTES))),
+                Err(error) => {
+                    release(memory, &addresses);
+                    return Err(Error::Usage(format!("{}: the heap of malloc: {error}", inner.name)));
+                }
+            }
+        } else {
+            None
+        };
         let variables =
             placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes))).collect();
-        Ok(LoadedModule { inner: Arc::clone(inner), programs, variables, addresses })
+        if let Some(heap) = &heap {
+            addresses.push(heap.lock().unwrap_or_else(PoisonError::into_inner).base());
+        }
+        Ok(LoadedModule { inner: Arc::clone(inner), programs, variables, addresses, heap })
     }
 }
 
@@ -190,8 +204,10 @@ pub struct LoadedModule {
     /// One for each kernel, with the variables' addresses.
     pub(super) programs: Vec<Program>,
     variables: HashMap<String, (u64, u64)>,
-    /// Of all variables, those within functions too.
+    /// Of all variables, those within functions too, and of the heap.
     addresses: Vec<u64>,
+    /// What kernels take by `malloc`, if one does.
+    pub(super) heap: Option<Mutex<Heap>>,
 }
 
 impl LoadedModule {

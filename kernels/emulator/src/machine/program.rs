@@ -296,6 +296,10 @@ pub(super) enum Op {
     Clock(Value),
     /// Takes memory from the top of the thread's own: where its address goes, how many bytes, at a multiple of what.
     Take(Value, Value, u64),
+    /// `malloc`: where the address goes, and how many bytes of the device's heap.
+    Allocate(Loc, Loc),
+    /// `free`
+    Free(Loc),
     /// Where the memory that was taken so far begins.
     Top(Value),
     /// Gives back what was taken since it began there.
@@ -425,6 +429,8 @@ pub(super) struct Program {
     pub relocations: Vec<Relocation>,
     /// The place among the routines of each of the module's functions that is there.
     pub places: Vec<Option<usize>>,
+    /// Something takes memory from the device's heap or gives it back.
+    pub heap: bool,
     /// Bytes of a thread's variables outside functions: the bottom of its memory.
     pub locals: u64,
     /// First addresses and bytes of the module's constants, once it is loaded.

@@ -264,7 +264,9 @@ impl Warp {
             Op::Convert(op) => check!(self.convert_address(program, op, mask)),
             Op::InSpace(to, from, window) => check!(self.in_space(program, (*to, *from, *window), mask)),
             Op::Nothing => {}
-            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Fence => return Step::Memory,
+            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Fence | Op::Allocate(..) | Op::Free(_) => {
+                return Step::Memory;
+            }
             Op::Tile(tile) if !tile.aligned() => return Step::Memory,
             Op::Branch(..)
             | Op::BranchTable(..)
@@ -379,6 +381,8 @@ impl Warp {
                 Ok(())
             }
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
+            Op::Allocate(to, bytes) => self.allocate(cx, *to, *bytes, mask),
+            Op::Free(address) => self.free(cx, *address, mask),
             _ => {
                 self.order(cx);
                 Ok(())

@@ -8,6 +8,7 @@ mod doubles;
 mod fast;
 mod functions;
 mod halves;
+mod heap;
 mod histogram;
 mod hopper;
 mod integers;

@@ -464,3 +464,54 @@ fn old_text() {
         ("", "ld.const[x].u32 %r, [constant];", "expected an operand"),
     ]);
 }
+
+#[test]
+fn memory_from_the_heap() {
+    let heap = ".extern .func (.param .b64 r) malloc(.param .b64 n); .extern .func free(.param .b64 p);";
+    check(&[
+        Text(
+            heap,
+            "call (%l0), malloc, (16); st.u32 [%l0+12], %a; ld.global.u32 %r, [%l0+12];",
+            [7, 0, 0],
+            7,
+        ),
+        Text(
+            heap,
+            "{ .param .b64 n; .param .b64 p; st.param.b64 [n], 8; call (p), malloc, (n); ld.param.b64 %l0, [p]; st.u64 [%l0], %la; ld.u64 %l, [%l0]; }",
+            [7, 0, 0],
+            7,
+        ),
+        Text(
+            heap,
+            "call (%l0), malloc, (16); call free, (%l0); call (%l1), malloc, (16); sub.u64 %l, %l0, %l1;",
+            [0; 3],
+            0,
+        ),
+        Text(heap, "call (%l), malloc, (9000000);", [0; 3], 0),
+        Text(heap, "mov.u64 %l0, 0; call free, (%l0); call (_), malloc, (8); mov.u32 %r, 7;", [0; 3], 7),
+    ]);
+    refused(&[
+        (heap, "call (%l0), malloc, (16); ld.global.u32 %r, [%l0];", "uninitialised memory"),
+        (
+            heap,
+            "call (%l0), malloc, (16); st.u32 [%l0], 1; call free, (%l0); ld.u32 %r, [%l0];",
+            "uninitialised memory",
+        ),
+        (
+            heap,
+            "call (%l0), malloc, (16); call free, (%l0); call free, (%l0); mov.u32 %r, 1;",
+            "which malloc did not give",
+        ),
+        (heap, "call free, (%in); mov.u32 %r, 1;", "which malloc did not give"),
+        (
+            heap,
+            "call (%l0), malloc, (%l1); mov.u32 %r, 1;",
+            "%l1 is read, but this thread has not written it",
+        ),
+        (heap, "call malloc, (16);", "malloc is declared, but defined nowhere"),
+    ]);
+    // A device without room for it.
+    let text = module(heap, "call (%l), malloc, (16);");
+    let small = Module::parse("small", &text).expect("a module").load(&Memory::new(1 << 20));
+    assert!(small.expect_err("no room").to_string().contains("the heap of malloc: no room"));
+}

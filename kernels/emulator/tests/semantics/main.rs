@@ -102,7 +102,7 @@ pub fn run(snippet: &str, operands: [u64; 3]) -> Result<u64, Error> {
 
 /// Runs the kernel `test` of a text in one thread.
 pub fn run_text(text: &str, operands: [u64; 3]) -> Result<u64, Error> {
-    let memory = Memory::new(1 << 16);
+    let memory = Memory::new(16 << 20);
     let module = Module::parse("test", text)?.load(&memory)?;
     let (input, output) = (memory.alloc(24)?, memory.alloc(8)?);
     let bytes: Vec<u8> = operands.iter().flat_map(|x| x.to_le_bytes()).collect();

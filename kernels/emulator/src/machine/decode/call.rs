@@ -3,6 +3,7 @@
 use super::super::call::{Argument, CallOp, Callee};
 use super::super::program::{Address, Loc, Op, Room, Transfer, Value};
 use super::body::Body;
+use super::memory::B64;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
 use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Space, Variable};
@@ -136,22 +137,72 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Argument::Value(Value::new(self.to(operand, formal.ty)?, formal.ty.width() == 64)))
     }
 
-    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing.
+    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing,
+    /// `malloc` and `free` go to the device's heap.
     fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
         match (name, call.returns.as_slice()) {
             ("__assertfail", _) => self.emit(Op::Trap),
-            ("vprintf", [Operand::Name(to)]) => {
-                let Symbol::Frame(offset) = self.symbol(to)? else {
+            ("vprintf", [to]) => {
+                let Some(address) = self.frame_place(to)? else {
                     return self.fail("expected a .param variable");
                 };
-                let address =
-                    Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 };
                 let mut store = Transfer::new(address, 4, 1);
                 store.values[0] = Value::ZERO;
                 self.emit(Op::Store(Box::new(store)));
             }
+            ("malloc", [to]) if call.arguments.len() == 1 => {
+                let (bytes, address) = (self.given(&call.arguments[0])?, self.column(B64)?);
+                self.emit(Op::Allocate(address, bytes));
+                self.uses_heap();
+                match self.frame_place(to)? {
+                    Some(place) => {
+                        let mut store = Transfer::new(place, 8, 1);
+                        store.values[0] = Value::new(address, true);
+                        self.emit(Op::Store(Box::new(store)));
+                    }
+                    None => {
+                        let to = self.to(to, B64)?;
+                        self.emit(Op::Copy64(to, address));
+                    }
+                }
+            }
+            ("free", []) if call.arguments.len() == 1 => {
+                let address = self.given(&call.arguments[0])?;
+                self.emit(Op::Free(address));
+                self.uses_heap();
+            }
             _ => return self.fail(format!("{name} is declared, but defined nowhere")),
         }
         Ok(())
+    }
+
+    /// Which block comes first shows in the addresses.
+    fn uses_heap(&mut self) {
+        self.build.heap = true;
+        self.build.ordered = true;
+    }
+
+    /// An argument of 64 bits that such a function is given, in a `.param` variable or a register.
+    fn given(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
+        let Some(place) = self.frame_place(operand)? else { return self.value(operand, B64) };
+        let value = self.column(B64)?;
+        let mut load = Transfer::new(place, 8, 1);
+        load.values[0] = Value::new(value, true);
+        self.emit(Op::Load(Box::new(load)));
+        Ok(value)
+    }
+
+    /// Where a variable in the frame lies, if the operand is one.
+    fn frame_place(&mut self, operand: &Operand<'a>) -> Parsed<Option<Address>> {
+        let Operand::Name(name) = operand else { return Ok(None) };
+        if *name == "_" {
+            return Ok(None);
+        }
+        Ok(match self.symbol(name)? {
+            Symbol::Frame(offset) => {
+                Some(Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 })
+            }
+            _ => None,
+        })
     }
 }

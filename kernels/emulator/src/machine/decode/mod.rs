@@ -176,6 +176,8 @@ pub(super) struct Build<'m, 'a> {
     shared_offsets: HashMap<usize, u64>,
     /// See [`Kernel::ordered`].
     pub ordered: bool,
+    /// See [`Program::heap`].
+    pub heap: bool,
 }
 
 /// Most bytes of a function's local variables: what CUDA allows a thread.
@@ -199,6 +201,7 @@ impl<'m, 'a> Build<'m, 'a> {
             shared: 0,
             shared_offsets: HashMap::new(),
             ordered: false,
+            heap: false,
         };
         build.constant32(0);
         build.constant64(0);
@@ -309,6 +312,7 @@ impl<'m, 'a> Build<'m, 'a> {
             constants64: self.constants64,
             relocations: self.relocations,
             places: (0..self.names.unit.functions.len()).map(|f| self.places.get(&f).copied()).collect(),
+            heap: self.heap,
             locals: self.names.local_bytes,
             constant_ranges: Vec::new(),
         };
