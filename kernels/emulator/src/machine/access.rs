@@ -3,7 +3,7 @@
 use super::atomic::Atomic;
 use super::block::Context;
 use super::lanes::{V32, V64, each, wide};
-use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value};
+use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value, Window};
 use super::warp::{Warp, fault};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Access, LANES, LOCAL_WINDOW, SHARED_WINDOW, Site, Space, Words, generic, traffic};
@@ -333,19 +333,22 @@ impl Warp {
     pub(super) fn in_space(
         &mut self,
         program: &Program,
-        (to, from, room): (Pred, Value, Room),
+        (to, from, wanted): (Pred, Value, Window),
         mask: u32,
     ) -> Result<(), Fault> {
         self.need_value(program, from, mask)?;
         let from = self.v64(program, from.loc);
+        let constant =
+            |a: u64| program.constant_ranges.iter().any(|&(base, bytes)| a.wrapping_sub(base) < bytes);
         let inside = |a: u64| {
             let found = match generic(a).0 {
-                Space::Shared => Room::Shared,
-                Space::Local => Room::Local,
-                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Room::Param,
-                Space::Global => Room::Global,
+                Space::Shared => Window::Shared,
+                Space::Local => Window::Local,
+                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Window::Param,
+                Space::Global if constant(a) => Window::Const,
+                Space::Global => Window::Global,
             };
-            found == room
+            found == wanted
         };
         let bits = (0..LANES).fold(0, |bits, lane| bits | u32::from(inside(from[lane])) << lane);
         self.set_predicate(to, bits, mask);

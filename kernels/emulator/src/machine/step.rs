@@ -257,11 +257,20 @@ impl Warp {
                 let address = self.frames.last().map_or(0, |f| f.local).wrapping_add(*offset);
                 self.set_value(*to, address, mask);
             }
+            Op::Take(to, bytes, align) => check!(self.take(program, (*to, *bytes, *align), mask)),
+            Op::Top(to) => self.top(*to, mask),
+            Op::SetTop(from) => check!(self.set_top(program, *from, mask)),
             Op::Clock(to) => self.set_value(*to, self.executed, mask),
             Op::Convert(op) => check!(self.convert_address(program, op, mask)),
-            Op::InSpace(to, from, room) => check!(self.in_space(program, (*to, *from, *room), mask)),
+            Op::InSpace(to, from, window) => check!(self.in_space(program, (*to, *from, *window), mask)),
             Op::Nothing => {}
-            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Discard(_) | Op::Fence => return Step::Memory,
+            Op::Load(_)
+            | Op::Store(_)
+            | Op::Atomic(_)
+            | Op::Discard(_)
+            | Op::Fence
+            | Op::Allocate(..)
+            | Op::Free(_) => return Step::Memory,
             Op::Tile(tile) if !tile.aligned() => return Step::Memory,
             Op::Branch(..)
             | Op::BranchTable(..)
@@ -378,6 +387,8 @@ impl Warp {
             }
             Op::Discard(address) => self.discard(cx, address, mask),
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
+            Op::Allocate(to, bytes) => self.allocate(cx, *to, *bytes, mask),
+            Op::Free(address) => self.free(cx, *address, mask),
             _ => {
                 self.order(cx);
                 Ok(())

@@ -11,6 +11,7 @@
 //! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
 //! | `copies.rs` | asynchronous copies that have not landed |
 //! | `faults.rs` | what is said when something is wrong |
+//! | `heap.rs` | what kernels take by `malloc` |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
 
@@ -20,6 +21,7 @@ mod clocks;
 mod copies;
 mod faults;
 mod global;
+mod heap;
 mod local;
 mod races;
 mod runs;
@@ -33,6 +35,7 @@ mod tests;
 
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
+pub(crate) use heap::{HEAP_BYTES, Heap};
 pub(crate) use local::Local;
 pub(crate) use shared::Shared;
 pub(crate) use view::{View, fence};

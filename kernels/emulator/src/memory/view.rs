@@ -38,6 +38,15 @@ pub(crate) fn fence() {
 }
 
 impl View<'_> {
+    /// As if nothing wrote these bytes, which one allocation holds.
+    pub fn forget(&mut self, address: u64, bytes: u64) {
+        if bytes > 0
+            && let Some(offset) = self.find(address, bytes)
+        {
+            self.allocations[self.last].forget(offset, bytes as usize);
+        }
+    }
+
     /// Loads `access.bytes` bytes a lane; fills the words of active lanes that the width covers and leaves all others.
     ///
     /// The fault is the lowest lane's: misaligned, out of bounds, or (where checked) of bytes that nothing wrote. 8 bytes

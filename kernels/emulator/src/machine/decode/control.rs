@@ -1,12 +1,10 @@
-//! Branches, calls, barriers and what only orders memory.
+//! Branches, returns, barriers and what only orders memory.
 
 use super::super::barrier::{BarrierKind, BarrierOp};
-use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Address, Join, Loc, Op, Room, Transfer, Value};
+use super::super::program::{Join, Op};
 use super::body::Body;
-use super::scope::Symbol;
 use super::suffix::Suffixes;
-use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Type, Variable};
+use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn plain(&mut self, op: Op, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -95,82 +93,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    pub(super) fn call(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+    pub(super) fn ret(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         s.take("uni");
-        let Some(call) = &i.call else { return Err(s.unknown()) };
-        let unit = self.build.names.unit;
-        let (callee, returns, parameters) = match self.symbol(call.callee)? {
-            Symbol::Function(function) => {
-                let f = &unit.functions[function];
-                if f.entry {
-                    return self.fail(format!("{} is a kernel and cannot be called", f.name));
-                }
-                if f.body.is_none() {
-                    return self.outside(f.name, call);
-                }
-                (Callee::Direct(self.build.place(function)), &f.returns, &f.parameters)
-            }
-            Symbol::Register(_) => {
-                let loc = self.wide_value(&Operand::Name(call.callee))?;
-                let prototype = call.through.and_then(|name| self.prototypes.get(name).copied());
-                let Some(prototype) = prototype else {
-                    return self
-                        .fail("a call through a register needs a .callprototype that stands before it");
-                };
-                (Callee::Indirect(loc), &prototype.returns, &prototype.parameters)
-            }
-            _ => return self.fail(format!("{} is no function", call.callee)),
-        };
-        if returns.len() != call.returns.len() || parameters.len() != call.arguments.len() {
-            return self.fail(format!(
-                "{} takes {} arguments and gives {} results, not {} and {}",
-                call.callee,
-                parameters.len(),
-                returns.len(),
-                call.arguments.len(),
-                call.returns.len()
-            ));
-        }
-        let mut results = Vec::new();
-        for (name, formal) in call.returns.iter().zip(returns) {
-            results.push(self.argument(&Operand::Name(name), formal)?);
-        }
-        let mut arguments = Vec::new();
-        for (operand, formal) in call.arguments.iter().zip(parameters) {
-            arguments.push(self.argument(operand, formal)?);
-        }
-        self.emit(Op::Call(Box::new(CallOp { callee, arguments, returns: results })));
+        let [] = s.operands()?;
+        self.leave();
         Ok(())
-    }
-
-    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing.
-    fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
-        match (name, call.returns.as_slice()) {
-            ("__assertfail", _) => self.emit(Op::Trap),
-            ("vprintf", [to]) => {
-                let Symbol::Frame(offset) = self.symbol(to)? else {
-                    return self.fail("expected a .param variable");
-                };
-                let address =
-                    Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 };
-                let mut store = Transfer::new(address, 4, 1);
-                store.values[0] = Value::ZERO;
-                self.emit(Op::Store(Box::new(store)));
-            }
-            _ => return self.fail(format!("{name} is declared, but defined nowhere")),
-        }
-        Ok(())
-    }
-
-    fn argument(&mut self, operand: &Operand<'a>, formal: &Variable<'a>) -> Parsed<Argument> {
-        if let Operand::Name(name) = operand
-            && let Ok(Symbol::Frame(offset)) = self.symbol(name)
-        {
-            return Ok(Argument::Frame { offset, bytes: formal.bytes });
-        }
-        let wide = formal.ty.width() == 64;
-        let loc = self.value(operand, formal.ty)?;
-        Ok(Argument::Value(Value::new(loc, wide)))
     }
 
     pub(super) fn barrier(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {

@@ -2,7 +2,7 @@
 
 use super::super::atomic::{Atomic, AtomicOp};
 use super::super::lanes::lanes;
-use super::super::program::{Address, ConvertAddress, Loc, Logic, Op, Pred, Room, Transfer, Value};
+use super::super::program::{Address, ConvertAddress, Loc, Logic, Op, Pred, Room, Transfer, Value, Window};
 use super::body::Body;
 use super::scope::{Class, Symbol};
 use super::suffix::Suffixes;
@@ -28,7 +28,7 @@ const CACHES: [&str; 17] = [
     "L2::128B",
     "L2::256B",
 ];
-const SPACES: [&str; 12] = [
+const SPACES: [&str; 11] = [
     "global",
     "shared",
     "shared::cta",
@@ -37,7 +37,6 @@ const SPACES: [&str; 12] = [
     "param::entry",
     "param::func",
     "const",
-    "const[0]",
     "generic",
     "tex",
     "shared::cluster",
@@ -78,6 +77,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.kind == Kind::Predicate || ty.width() * count as u32 > 128 {
             return Err(s.unknown());
         }
+        // A register of 128 bits is a vector of two halves.
+        let (ty, count) = if ty.width() == 128 { (B64, 2) } else { (ty, count) };
         Ok(Form { space, strong, orders, count, ty, policy })
     }
 
@@ -90,7 +91,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// The address operand in a state space.
     pub fn address(&mut self, operand: &Operand<'a>, space: Option<&str>) -> Parsed<Address> {
-        let Operand::Address(base, offset) = *operand else { return self.fail("expected an address in [ ]") };
+        let (base, offset) = match *operand {
+            Operand::Address(base, offset) => (base, offset),
+            // `name[index]` is the element itself.
+            Operand::Element(name, index) => (Base::Name(name), self.element(name, index)?.1),
+            _ => return self.fail("expected an address in [ ]"),
+        };
         let entry = self.function.entry;
         let named = match space {
             None => Room::Generic,
@@ -121,11 +127,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 }
                 Ok(Address { room: named, base: Loc::register(register.index), wide, offset })
             }
-            // In a kernel, .param is its own parameters or the arguments of a call that it makes.
-            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param) => constant(Room::Frame, at),
+            // In a kernel, .param is its own parameters or the arguments of a call that it makes. An access that names no space
+            // takes the variable's.
+            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param | Room::Generic) => {
+                constant(Room::Frame, at)
+            }
+            Symbol::Local(at) if matches!(named, Room::Local | Room::Generic) => constant(Room::Local, at),
             Symbol::Param(at) if named == Room::Param => constant(Room::Param, at),
-            Symbol::Shared(at) if named == Room::Shared => constant(Room::Shared, at),
-            Symbol::Dynamic(_) if named == Room::Shared => {
+            Symbol::Shared(at) if matches!(named, Room::Shared | Room::Generic) => constant(Room::Shared, at),
+            Symbol::Dynamic(_) if matches!(named, Room::Shared | Room::Generic) => {
                 let base = self.address_of(symbol, offset, true)?;
                 Ok(Address { room: Room::Shared, base, wide: true, offset: 0 })
             }
@@ -312,17 +322,26 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             Some("global" | "const") => Room::Global,
             Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
             Some("local") => Room::Local,
-            Some("param" | "param::entry") => Room::Param,
+            // A function's parameters lie in its frame.
+            Some("param" | "param::entry") if self.function.entry => Room::Param,
+            Some("param" | "param::entry") => Room::Local,
             _ => return Err(s.unknown()),
         })
     }
 
     pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let room = self.room(s)?;
+        let window = match s.take_any(&SPACES) {
+            Some("global") => Window::Global,
+            Some("const") => Window::Const,
+            Some("shared" | "shared::cta" | "shared::cluster") => Window::Shared,
+            Some("local") => Window::Local,
+            Some("param" | "param::entry") => Window::Param,
+            _ => return Err(s.unknown()),
+        };
         let [to, from] = s.operands()?;
         let from = Value::new(self.generic_value(from)?, true);
         let to = self.predicate_to(to)?;
-        self.emit(Op::InSpace(to, from, room));
+        self.emit(Op::InSpace(to, from, window));
         Ok(())
     }
 
