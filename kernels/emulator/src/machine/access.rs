@@ -304,7 +304,7 @@ impl Warp {
         Ok(())
     }
 
-    /// `discard`: the line's bytes are nothing that anything wrote.
+    /// `discard`: the line's bytes count as never written.
     pub(super) fn discard(&self, cx: &mut Context<'_>, address: &Address, mask: u32) -> Result<(), Fault> {
         let addresses = self.addresses(cx.program, address, mask)?;
         let access = Access { mask, addresses: &addresses, bytes: 128 };

@@ -10,7 +10,7 @@ use crate::numerics::mma::{self, Factor};
 use crate::numerics::products::{self, Dot};
 use crate::numerics::small::Eight;
 
-/// What is multiplied, and what the products are added up in.
+/// The types of the factors and of the sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Product {
     /// f16, bf16 or tf32, in f32.

@@ -58,7 +58,7 @@ impl TensorCore {
     }
 }
 
-/// What is multiplied.
+/// The format of the factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Factor {
     /// f16 or bf16.

@@ -61,7 +61,7 @@ impl Compare {
     }
 }
 
-/// What is done with two values.
+/// An operation on two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VideoOp {
     Add,

@@ -145,7 +145,7 @@ fn bytes() {
 #[test]
 fn misuse_is_refused() {
     for (snippet, message) in [
-        ("vadd.s32.s32.s32 %r, %a.b4, %b;", ".b4 is no byte and no half"),
+        ("vadd.s32.s32.s32 %r, %a.b4, %b;", ".b4 does not name a byte or a half"),
         ("vadd.s32.s32.s32 %r, -%a, %b;", "only vmad has negated operands"),
         ("vadd.s32.s32.s32.add %r, %a, %b;", "a video instruction with 3 operands"),
         ("vadd.s32.s32.s32 %r, %a, %b, %c;", "a third operand is for a second operation"),

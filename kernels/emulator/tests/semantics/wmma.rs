@@ -31,7 +31,7 @@ struct Form {
     d: Kind,
     shape: [usize; 3],
     registers: [usize; 2],
-    /// What stands before or after the types.
+    /// A suffix before or after the types.
     more: &'static str,
 }
 

@@ -1,8 +1,8 @@
 //! What concerns caches: policies, prefetches, priorities, and bytes that are given up (PTX ISA, "createpolicy", "prefetch",
 //! "applypriority", "discard").
 //!
-//! There are no caches here, so that a policy changes nothing. It is a number all the same, and kernels may store it: the
-//! encoding is the one that ptxas 13.5 computes for sm_80.
+//! Caches are not modelled: a policy changes nothing. Kernels may store its number, so it has the encoding that ptxas 13.5
+//! computes for sm_80.
 
 use super::super::lanes::{F64, Shift, Widen, lanes};
 use super::super::program::{Loc, Op, Room};
@@ -11,7 +11,7 @@ use super::memory::B64;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// What policies and priorities ask of the level-2 cache, in the order of their codes.
+/// Priorities of the level-2 cache, in the order of their codes.
 const PRIORITIES: [&str; 4] =
     ["L2::evict_unchanged", "L2::evict_first", "L2::evict_last", "L2::evict_normal"];
 /// Bytes that `applypriority` and `discard` work on.

@@ -14,7 +14,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Instructions that change nothing that a kernel can see here. Grids do not overlap, so there is none to wait for.
+    /// Instructions that change nothing that a kernel can see. Grids do not overlap here, so `griddepcontrol` never waits.
     pub(super) fn unseen(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         match name {
             "griddepcontrol" => {

@@ -345,7 +345,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `istypep`: there are no textures, samplers and surfaces here, so that no address is one's.
+    /// `istypep`: false, because textures, samplers and surfaces do not exist here.
     pub(super) fn of_type(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         if s.take_any(&["texref", "samplerref", "surfref"]).is_none() {
             return Err(s.unknown());

@@ -85,7 +85,7 @@ pub(super) fn shape(name: &str) -> Option<[usize; 3]> {
     Some([m.parse().ok()?, n.parse().ok()?, k.parse().ok()?])
 }
 
-/// What stands beside the types.
+/// The suffixes beside the types.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flags {
     /// `.satfinite`

@@ -151,7 +151,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             None => Ok(Part::WHOLE),
             Some(Ok(part)) => Ok(part),
             Some(Err(selector)) => {
-                self.fail(format!(".{selector} is no byte and no half: .b0 to .b3, .h0, .h1"))
+                self.fail(format!(".{selector} does not name a byte or a half: .b0 to .b3, .h0, .h1"))
             }
         }
     }
