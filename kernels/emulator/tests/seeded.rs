@@ -493,13 +493,14 @@ AFTER:",
             thread: 0,
         },
         Bug {
-            name: "a shuffle that names lanes that left",
+            name: "a shuffle that names lanes that went past it",
             kind: FaultKind::PartialMask,
             body: "
     setp.ge.u32 %p0, %r0, 16;
     @%p0 bra AFTER;
     shfl.sync.bfly.b32 %r6, %r0, 1, 31, -1; // here
-AFTER:",
+AFTER:
+    st.global.u32 [%rd4], %r0;",
             mend: ("-1;", "0xffff;"),
             grid: 1,
             threads: 32,
@@ -519,13 +520,13 @@ AFTER:",
             thread: 3,
         },
         Bug {
-            name: "a shuffle after some threads ended",
+            name: "a shuffle from a thread that ended",
             kind: FaultKind::PartialMask,
             body: "
     setp.ge.u32 %p0, %r0, 24;
     @%p0 exit;
-    shfl.sync.idx.b32 %r6, %r0, 0, 31, 0xffffffff; // here",
-            mend: ("0xffffffff", "0x00ffffff"),
+    shfl.sync.idx.b32 %r6, %r0, 30, 31, 0xffffffff; // here",
+            mend: ("30, 31", "23, 31"),
             grid: 1,
             threads: 32,
             block: 0,

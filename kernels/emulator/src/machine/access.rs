@@ -3,7 +3,7 @@
 use super::atomic::Atomic;
 use super::block::Context;
 use super::lanes::{V32, V64, each, wide};
-use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value};
+use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value, Window};
 use super::warp::{Warp, fault};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Access, LANES, LOCAL_WINDOW, SHARED_WINDOW, Site, Space, Words, generic, traffic};
@@ -72,7 +72,7 @@ impl Warp {
         Ok(())
     }
 
-    fn load_room(
+    pub(super) fn load_room(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (Room, Site),
@@ -102,7 +102,7 @@ impl Warp {
         }
     }
 
-    fn store_room(
+    pub(super) fn store_room(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (Room, Site),
@@ -250,6 +250,11 @@ impl Warp {
         for value in op.values {
             self.need_value(program, value, mask)?;
         }
+        if let Some(lane) = each(mask).find(|&lane| !addresses[lane].is_multiple_of(op.align.into())) {
+            let message = format!("an atomic operation of {} bytes at {:#x}", op.align, addresses[lane]);
+            let address = Some(addresses[lane]);
+            return Err(Fault { kind: FaultKind::Misaligned, lane: lane as u32, address, message });
+        }
         let column = |value: Value| -> V64 { std::array::from_fn(|lane| self.lane(program, value, lane)) };
         let (b, c) = (column(op.values[0]), column(op.values[1]));
         let site = Site { warp: self.index, line, strong: true };
@@ -299,6 +304,16 @@ impl Warp {
         Ok(())
     }
 
+    /// `discard`: the line's bytes count as never written.
+    pub(super) fn discard(&self, cx: &mut Context<'_>, address: &Address, mask: u32) -> Result<(), Fault> {
+        let addresses = self.addresses(cx.program, address, mask)?;
+        let access = Access { mask, addresses: &addresses, bytes: 128 };
+        if cx.checks.pending_copies {
+            cx.shared.check_global_store(access)?;
+        }
+        cx.view.discard(access)
+    }
+
     /// `cvta`: adds or takes away the window of the space.
     pub(super) fn convert_address(
         &mut self,
@@ -318,19 +333,22 @@ impl Warp {
     pub(super) fn in_space(
         &mut self,
         program: &Program,
-        (to, from, room): (Pred, Value, Room),
+        (to, from, wanted): (Pred, Value, Window),
         mask: u32,
     ) -> Result<(), Fault> {
         self.need_value(program, from, mask)?;
         let from = self.v64(program, from.loc);
+        let constant =
+            |a: u64| program.constant_ranges.iter().any(|&(base, bytes)| a.wrapping_sub(base) < bytes);
         let inside = |a: u64| {
             let found = match generic(a).0 {
-                Space::Shared => Room::Shared,
-                Space::Local => Room::Local,
-                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Room::Param,
-                Space::Global => Room::Global,
+                Space::Shared => Window::Shared,
+                Space::Local => Window::Local,
+                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Window::Param,
+                Space::Global if constant(a) => Window::Const,
+                Space::Global => Window::Global,
             };
-            found == room
+            found == wanted
         };
         let bits = (0..LANES).fold(0, |bits, lane| bits | u32::from(inside(from[lane])) << lane);
         self.set_predicate(to, bits, mask);

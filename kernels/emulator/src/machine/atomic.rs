@@ -161,6 +161,8 @@ pub(super) struct Atomic {
     pub address: Address,
     /// Bytes of the value.
     pub bytes: u32,
+    /// The address must be a multiple of it: the bytes of all elements, for the first of a vector.
+    pub align: u32,
     /// Orders what is around it: `.acquire`, `.release`, `.acq_rel`.
     pub orders: bool,
     /// Where the old value goes.

@@ -1,17 +1,22 @@
 //! A block: its warps take turns until all have ended.
 
+use std::sync::Mutex;
+
 use super::barrier::Barriers;
 use super::lanes::V32;
 use super::program::{Program, SPECIALS, Special};
 use super::step::{Failure, Stop};
 use super::warp::{State, Warp, fault};
 use crate::error::{Fault, FaultKind, Result};
-use crate::memory::{LANES, Local, Memory, Shared, View};
+use crate::memory::{Heap, LANES, Local, Memory, Shared, View};
 use crate::options::{Checks, Geometry, Options, TensorCore};
 use crate::report::Report;
 
 /// Instructions of a warp's turn. It bounds how long a warp that waits for another one spins.
 const TURN: u64 = 1 << 12;
+
+/// Shared memory is given to blocks in multiples of so many bytes on sm_80 to sm_90.
+const SHARED_UNIT: u32 = 128;
 
 /// What a warp needs besides itself.
 pub(super) struct Context<'a> {
@@ -23,6 +28,8 @@ pub(super) struct Context<'a> {
     pub shared: Shared,
     /// The kernel's parameters.
     pub parameters: &'a [u8],
+    /// The device's heap, for a kernel that uses it.
+    pub heap: Option<&'a Mutex<Heap>>,
     /// What is looked for.
     pub checks: Checks,
     /// How `mma` computes.
@@ -44,6 +51,8 @@ pub(super) struct Launch<'a> {
     pub parameters: &'a [u8],
     /// Grid and block.
     pub geometry: &'a Geometry,
+    /// The device's heap, for a kernel that uses it.
+    pub heap: Option<&'a Mutex<Heap>>,
     /// Checks and the like.
     pub options: &'a Options,
     /// Shared memory of a block, static and dynamic.
@@ -105,8 +114,10 @@ impl<'a> Block<'a> {
                 carry: 0,
                 frames: Vec::new(),
                 stack: Vec::new(),
-                specials: specials(geometry, launch.shared, index, count),
+                specials: specials(geometry, launch.shared, index),
                 local: Local::new(launch.local, checks)?,
+                tops: Box::new([0; LANES]),
+                lowest_top: 0,
                 executed: 0,
                 base: [0; 3],
                 checked: checks.uninitialised_registers,
@@ -117,6 +128,7 @@ impl<'a> Block<'a> {
             view: launch.memory.view(checks),
             shared: Shared::new(launch.shared, threads, checks)?,
             parameters: launch.parameters,
+            heap: launch.heap,
             checks,
             core: options.tensor_core,
             report: Report::default(),
@@ -264,7 +276,7 @@ impl<'a> Block<'a> {
 }
 
 /// The special registers of a warp that hold for all blocks; a block's coordinates are set when it begins.
-fn specials(geometry: &Geometry, shared: u32, warp: u32, warps: u32) -> Box<[V32; SPECIALS]> {
+fn specials(geometry: &Geometry, shared: u32, warp: u32) -> Box<[V32; SPECIALS]> {
     let mut out = Box::new([[0; LANES]; SPECIALS]);
     let [x, y, _] = geometry.block;
     let mut set = |special: Special, f: &dyn Fn(u32) -> u32| {
@@ -292,9 +304,7 @@ fn specials(geometry: &Geometry, shared: u32, warp: u32, warps: u32) -> Box<[V32
     set(Special::MaskGe, &|lane| u32::MAX << lane);
     set(Special::MaskGt, &|lane| !(u32::MAX >> (31 - lane)));
     set(Special::Warp, &|_| warp);
-    set(Special::Warps, &|_| warps);
-    set(Special::One, &|_| 1);
     set(Special::DynamicShared, &|_| geometry.shared);
-    set(Special::TotalShared, &|_| shared);
+    set(Special::TotalShared, &|_| shared.next_multiple_of(SHARED_UNIT));
     out
 }

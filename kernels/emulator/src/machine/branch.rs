@@ -41,6 +41,12 @@ impl Warp {
                 }
             }
             Op::Call(op) => {
+                if let Some(same) = self.same_callee(program, op, mask)?
+                    && same != mask
+                {
+                    self.part_call(same, mask);
+                    return Ok(None);
+                }
                 let depth = self.frames.len();
                 self.set_pc(pc + 1);
                 if let Err(fault) = self.execute_call(program, op, (routine, pc), mask) {
@@ -121,6 +127,16 @@ impl Warp {
                     Err(fault)
                 }
             }
+        }
+    }
+
+    /// Lanes of a call go first, those of `mask` that call something else after them; all meet behind it.
+    fn part_call(&mut self, first: u32, mask: u32) {
+        let Some(top) = self.stack.last_mut() else { return };
+        let (pc, join) = (top.pc, Join(top.pc + 1));
+        top.pc = join.0;
+        for mask in [mask & !first, first] {
+            self.stack.push(Entry { pc, join, mask, waits: false });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Calls: where arguments and results lie, and how they get there.
 
-use super::program::{Loc, Program, Value};
+use super::program::{Loc, Pred, Program, Value};
 use super::warp::{Warp, fault};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Access, LANES, Words};
@@ -8,9 +8,9 @@ use crate::memory::{Access, LANES, Words};
 /// Function addresses start here, far from all memory.
 const WINDOW: u64 = 0x0400_0000_0000_0000;
 
-/// The address of the function at a place in the program.
-pub(super) fn address(place: usize) -> u64 {
-    WINDOW + 16 * place as u64
+/// The address of one of the module's functions, the same in all its kernels.
+pub(super) fn address(function: usize) -> u64 {
+    WINDOW + 16 * function as u64
 }
 
 /// Where a function finds a parameter or leaves a result.
@@ -25,6 +25,8 @@ pub(super) enum Formal {
     },
     /// In a register.
     Register(Value),
+    /// In a predicate.
+    Predicate(Pred),
 }
 
 /// What a caller gives or takes.
@@ -39,6 +41,8 @@ pub(super) enum Argument {
     },
     /// A register or constant.
     Value(Value),
+    /// A predicate.
+    Predicate(Pred),
 }
 
 /// Which function is called.
@@ -61,6 +65,12 @@ pub(super) struct CallOp {
     pub returns: Vec<Argument>,
 }
 
+/// A call through a register goes to a function of another shape than the call's.
+#[cold]
+fn mismatch(mask: u32) -> Fault {
+    fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned())
+}
+
 /// One end of a copy between frames.
 #[derive(Clone, Copy)]
 enum End {
@@ -71,7 +81,23 @@ enum End {
 }
 
 impl Warp {
-    /// Calls for the lanes of `mask`. The entry's next instruction must be set already.
+    /// Of a call through a register, the lanes of `mask` that call what the first of them does.
+    pub(super) fn same_callee(
+        &self,
+        program: &Program,
+        op: &CallOp,
+        mask: u32,
+    ) -> Result<Option<u32>, Fault> {
+        let Callee::Indirect(loc) = op.callee else { return Ok(None) };
+        self.need(program, 1, &[loc], mask)?;
+        let targets = self.v64(program, loc);
+        let first = targets[mask.trailing_zeros().min(31) as usize];
+        Ok(Some(
+            super::lanes::each(mask).filter(|&lane| targets[lane] == first).fold(0, |m, lane| m | 1 << lane),
+        ))
+    }
+
+    /// Calls for the lanes of `mask`, which all call one function. The entry's next instruction must be set already.
     pub(super) fn execute_call(
         &mut self,
         program: &Program,
@@ -82,27 +108,24 @@ impl Warp {
         let place = match op.callee {
             Callee::Direct(place) => place,
             Callee::Indirect(loc) => {
-                self.need(program, 1, &[loc], mask)?;
-                let targets = self.v64(program, loc);
-                let first = targets[mask.trailing_zeros().min(31) as usize];
-                if let Some(other) = super::lanes::each(mask).find(|&lane| targets[lane] != first) {
-                    let message =
-                        "lanes of one warp call different functions, which is not supported".to_owned();
-                    return Err(fault(FaultKind::Trap, 1 << other, message));
-                }
+                let first = self.v64(program, loc)[mask.trailing_zeros().min(31) as usize];
                 let offset = first.wrapping_sub(WINDOW);
-                let place = (offset / 16) as usize;
-                if !offset.is_multiple_of(16) || place == 0 || place >= program.routines.len() {
-                    return Err(fault(FaultKind::Trap, mask, format!("{first:#x} is no function's address")));
+                let function = usize::try_from(offset / 16).ok().filter(|_| offset.is_multiple_of(16));
+                // The kernel is the first routine; it cannot be called.
+                match function.and_then(|f| program.places.get(f).copied().flatten()).filter(|&p| p > 0) {
+                    Some(place) => place,
+                    None => {
+                        let message = format!("{first:#x} is no function's address");
+                        return Err(fault(FaultKind::Trap, mask, message));
+                    }
                 }
-                place
             }
         };
         let routine = program.routines.get(place);
         let formals = routine.map_or(&[][..], |r| &r.parameters);
         if formals.len() != op.arguments.len() || routine.is_none_or(|r| r.returns.len() != op.returns.len())
         {
-            return Err(fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned()));
+            return Err(mismatch(mask));
         }
         let frame = self.frames.last().map_or(0, |f| f.local);
         let base = self.base;
@@ -148,10 +171,21 @@ impl Warp {
         inward: bool,
     ) -> Result<(), Fault> {
         let (outside, outside_bytes) = match argument {
+            Argument::Predicate(outside) => {
+                let Formal::Predicate(inside) = formal else { return Err(mismatch(mask)) };
+                let (from, to) = if inward {
+                    ((outside, base), (inside, inner_base))
+                } else {
+                    ((inside, inner_base), (outside, base))
+                };
+                self.pass_predicate(from, to, mask);
+                return Ok(());
+            }
             Argument::Frame { offset, bytes } => (End::Local(frame + offset), bytes),
             Argument::Value(value) => (End::Value(value), if value.wide { 8 } else { 4 }),
         };
         let (inside, inside_bytes) = match formal {
+            Formal::Predicate(_) => return Err(mismatch(mask)),
             Formal::Frame { offset, bytes } => (End::Local(inner + offset), bytes),
             Formal::Register(value) => (End::Value(value), if value.wide { 8 } else { 4 }),
         };
@@ -171,6 +205,14 @@ impl Warp {
             at += piece;
         }
         Ok(())
+    }
+
+    /// Copies a predicate where it is defined.
+    fn pass_predicate(&mut self, from: (Pred, [usize; 3]), to: (Pred, [usize; 3]), mask: u32) {
+        self.base = from.1;
+        let (bits, defined) = (self.predicate(from.0), self.defined_predicate(from.0));
+        self.base = to.1;
+        self.set_predicate(to.0, bits, mask & defined);
     }
 
     /// Copies `bytes` bytes at `at`; those that nothing wrote stay so.

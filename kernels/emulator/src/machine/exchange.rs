@@ -45,15 +45,16 @@ pub(super) enum Reduce {
     Xor,
 }
 
-/// An instruction that looks at other lanes. `members` is the mask of the lanes that take part.
+/// An instruction that looks at other lanes. `members` is the mask of the lanes that take part; without one (`shfl`, `vote`)
+/// those do that run it.
 #[derive(Debug, Clone)]
 pub(super) enum Exchange {
     /// `activemask`
     Active(Loc),
     /// `shfl.sync`
-    Shuffle { mode: Shuffle, to: Loc, p: Pred, from: Loc, by: Loc, limits: Loc, members: Loc },
+    Shuffle { mode: Shuffle, to: Loc, p: Pred, from: Loc, by: Loc, limits: Loc, members: Option<Loc> },
     /// `vote.sync`
-    Vote { vote: Vote, p: Pred, members: Loc },
+    Vote { vote: Vote, p: Pred, members: Option<Loc> },
     /// `match.sync`
     Match { all: bool, to: Loc, p: Pred, from: Value, members: Loc },
     /// `redux.sync`
@@ -67,37 +68,37 @@ impl Exchange {
     pub fn members(&self) -> Option<Loc> {
         match *self {
             Self::Active(_) => None,
-            Self::Shuffle { members, .. }
-            | Self::Vote { members, .. }
-            | Self::Match { members, .. }
-            | Self::Reduce { members, .. }
-            | Self::Elect { members, .. } => Some(members),
+            Self::Shuffle { members, .. } | Self::Vote { members, .. } => members,
+            Self::Match { members, .. } | Self::Reduce { members, .. } | Self::Elect { members, .. } => {
+                Some(members)
+            }
         }
     }
 }
 
 impl Warp {
-    /// The lanes that take part: every active lane must name itself and only active ones, and all the same.
+    /// The lanes that take part: every active lane must name itself, else only active ones or ones that ended (those are
+    /// not waited for), and all the same.
     pub(super) fn members(&self, program: &Program, members: Loc, active: u32) -> Result<u32, Fault> {
         self.need(program, 0, &[members], active)?;
         let masks = self.v32(program, members);
         let mut all = 0;
         for lane in each(active) {
-            let mask = masks[lane];
+            let (whole, mask) = (masks[lane], masks[lane] & self.live);
             if mask >> lane & 1 == 0 {
-                let message = format!("lane {lane} runs it, but is not in its member mask {mask:#010x}");
+                let message = format!("lane {lane} runs it, but is not in its member mask {whole:#010x}");
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
             if mask & !active != 0 {
                 let message = format!(
-                    "the member mask {mask:#010x} names lanes that do not run it (active: {active:#010x})"
+                    "the member mask {whole:#010x} names lanes that do not run it (active: {active:#010x})"
                 );
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
             // Lanes that name each other must agree.
-            if let Some(other) = each(mask).find(|&other| masks[other] != mask) {
+            if let Some(other) = each(mask).find(|&other| masks[other] != whole) {
                 let message = format!(
-                    "lane {lane} has the member mask {mask:#010x}, but lane {other} has {:#010x}",
+                    "lane {lane} has the member mask {whole:#010x}, but lane {other} has {:#010x}",
                     masks[other]
                 );
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
@@ -105,6 +106,11 @@ impl Warp {
             all |= mask;
         }
         Ok(all)
+    }
+
+    /// For each lane, which of the lanes of `mask` take part with it.
+    fn groups(&self, program: &Program, members: Option<Loc>, mask: u32) -> V32 {
+        members.map_or([mask; LANES], |members| self.v32(program, members).map(|m| m & mask))
     }
 
     /// Runs an exchange for the lanes of `mask`, whose member masks are checked already.
@@ -141,7 +147,7 @@ impl Warp {
             }
             Exchange::Vote { vote, p, members } => {
                 self.need_predicate(program, p, mask)?;
-                let (members, bits) = (*self.v32(program, members), self.predicate(p));
+                let (members, bits) = (self.groups(program, members, mask), self.predicate(p));
                 let mut answer = 0;
                 for lane in each(mask) {
                     let (group, yes) = (members[lane], bits & members[lane]);
@@ -160,7 +166,7 @@ impl Warp {
             }
             Exchange::Match { all, to, p, from, members } => {
                 self.need_value(program, from, mask)?;
-                let groups = *self.v32(program, members);
+                let groups = self.groups(program, Some(members), mask);
                 let (mut out, mut same): (V32, u32) = ([0; LANES], 0);
                 for lane in each(mask) {
                     let value = self.lane(program, from, lane);
@@ -175,7 +181,7 @@ impl Warp {
             }
             Exchange::Reduce { op, to, from, members } => {
                 self.need(program, 0, &[from], mask)?;
-                let (values, groups) = (self.v32(program, from), self.v32(program, members));
+                let (values, groups) = (self.v32(program, from), self.groups(program, Some(members), mask));
                 let mut out = [0; LANES];
                 for lane in each(mask) {
                     let values = each(groups[lane]).map(|other| values[other]);
@@ -184,7 +190,7 @@ impl Warp {
                 self.set32(to, &out, mask);
             }
             Exchange::Elect { lane, p, members } => {
-                let leaders = self.v32(program, members).map(|m| m.trailing_zeros());
+                let leaders = self.groups(program, Some(members), mask).map(|m| m.trailing_zeros() & 31);
                 let elected =
                     each(mask).filter(|&l| leaders[l] == l as u32).fold(0, |bits, l| bits | 1u32 << l);
                 self.set32(lane, &leaders, mask);

@@ -22,6 +22,8 @@ const STATIC_SHARED: u32 = 48 << 10;
 const SHARED: u64 = 227 << 10;
 /// Local memory that recursive functions get besides one frame each.
 const RECURSION: u64 = 16 << 10;
+/// Local memory that `alloca` may take.
+const DYNAMIC: u64 = 16 << 10;
 /// Most local memory of a thread.
 const LOCAL: u64 = 512 << 10;
 /// Blocks that take turns where their order could show.
@@ -59,7 +61,8 @@ pub fn launch(
     let shared = limits(found, geometry)?;
     let parameters = parameters(found, arguments)?;
     let local = local_bytes(program);
-    let launch = Launch { program, memory, parameters: &parameters, geometry, options, shared, local };
+    let heap = module.heap.as_ref().filter(|_| program.heap);
+    let launch = Launch { program, memory, parameters: &parameters, heap, geometry, options, shared, local };
     let blocks = geometry.grid.iter().map(|&n| u64::from(n)).product();
     let outcome = if found.ordered { in_order(&launch, blocks)? } else { in_parallel(&launch, blocks)? };
     outcome.map_err(|failure| {
@@ -107,6 +110,11 @@ fn limits(kernel: &Kernel, geometry: &Geometry) -> Result<u32> {
         && threads > u64::from(most)
     {
         return usage(format!("a block of {threads} threads; the kernel allows {most} (.maxntid)"));
+    }
+    if kernel.cluster.iter().any(|&n| n > 1) {
+        let message =
+            format!("clusters of {:?} blocks (.reqnctapercluster) are not supported", kernel.cluster);
+        return usage(message);
     }
     let fixed = kernel.info.static_shared;
     if fixed > STATIC_SHARED {
@@ -171,8 +179,9 @@ fn local_bytes(program: &Program) -> u32 {
     let calls = program.routines.iter().enumerate();
     let recursive =
         calls.flat_map(|(at, r)| r.code.iter().map(move |i| (at, i))).any(|(at, i)| later(at, &i.op));
-    let more = if recursive { RECURSION } else { 0 };
-    (frames + more).min(LOCAL) as u32
+    let takes = program.routines.iter().flat_map(|r| &r.code).any(|i| matches!(i.op, Op::Take(..)));
+    let more = u64::from(recursive) * RECURSION + u64::from(takes) * DYNAMIC;
+    (program.locals + frames + more).min(LOCAL) as u32
 }
 
 type Outcome = Result<Report, Box<BlockFailure>>;

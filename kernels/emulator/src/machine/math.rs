@@ -1,10 +1,12 @@
-//! Floating point: which of the [`numerics`](crate::numerics) an instruction is.
+//! Floating point, and what else takes a loop over lanes: which of the [`numerics`](crate::numerics) an instruction is.
 
 use super::lanes::{V32, V64};
 use crate::numerics::approx::{self, Function};
 use crate::numerics::convert::{self, Conversion};
 use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
+use crate::numerics::small::{Eight, Tensor};
+use crate::numerics::video::Video;
 use crate::numerics::{Rounding, wide};
 
 /// 32-bit operands, 32-bit result.
@@ -24,12 +26,22 @@ pub(super) enum Math32 {
     DivideFull(bool),
     /// `cvt` between types of up to 32 bits.
     Convert(Conversion),
-    /// `cvt` of two f32 to a pair.
-    Pack(Half, Rounding, bool),
-    /// `cvt.rna.tf32.f32`
-    Tensor(bool),
+    /// `cvt` of two f32 to a pair, to nearest, with or without `.relu`.
+    Pack(Half, bool),
+    /// Any other `cvt` of two f32 to a pair.
+    PackBy(Conversion),
+    /// `cvt` of f32 to tf32.
+    Tensor(Tensor),
+    /// `cvt` of two f32 to two 8-bit floats, with or without `.relu`.
+    Narrow(Eight, bool),
+    /// Likewise of a pair of f16.
+    NarrowPair(Eight, bool),
+    /// `cvt` of two 8-bit floats to a pair of f16.
+    Widen(Eight, bool),
     /// `copysign`: the second operand with the first's sign.
     CopySign,
+    /// Video instructions.
+    Video(Video),
 }
 
 impl Math32 {
@@ -49,15 +61,35 @@ impl Math32 {
                 d[i] = approx::div_full(ftz, a[i], b[i]);
             }),
             Self::Convert(conversion) => conversion.lanes(a, d),
-            Self::Pack(format, Rounding::Nearest, relu) => convert::pack_pair_lanes(format, relu, a, b, d),
-            Self::Pack(format, rounding, relu) => {
+            Self::Pack(format, relu) => convert::pack_pair_lanes(format, relu, a, b, d),
+            Self::PackBy(conversion) => {
                 for i in 0..32 {
-                    d[i] = convert::pack_pair_rounded(format, rounding, relu, a[i], b[i]);
+                    d[i] = convert::pack_pair_by(conversion, a[i], b[i]);
                 }
             }
-            Self::Tensor(to_nearest_away) => {
+            Self::Tensor(tensor) => {
                 for i in 0..32 {
-                    d[i] = tensor(a[i], to_nearest_away);
+                    d[i] = tensor.apply(a[i]);
+                }
+            }
+            Self::Narrow(format, relu) => {
+                for i in 0..32 {
+                    d[i] = format.narrow(a[i], relu) << 8 | format.narrow(b[i], relu);
+                }
+            }
+            Self::NarrowPair(format, relu) => {
+                for i in 0..32 {
+                    d[i] = format.narrow_pair(a[i], relu);
+                }
+            }
+            Self::Widen(format, relu) => {
+                for i in 0..32 {
+                    d[i] = format.widen_pair(a[i], relu);
+                }
+            }
+            Self::Video(video) => {
+                for i in 0..32 {
+                    d[i] = video.apply(a[i], b[i], c[i]);
                 }
             }
             Self::CopySign => {
@@ -67,18 +99,6 @@ impl Math32 {
             }
         }
     }
-}
-
-/// f32 → tf32: 10 bits of fraction, ties away from zero or to even.
-fn tensor(x: u32, away: bool) -> u32 {
-    if f32::from_bits(x).is_nan() {
-        return float::canonical(f32::NAN);
-    }
-    if x & 0x7f80_0000 == 0x7f80_0000 {
-        return x;
-    }
-    let half = if away { 0x1000 } else { 0xfff + (x >> 13 & 1) };
-    (x + half) & !0x1fff
 }
 
 /// 64-bit operands, 64-bit result.

@@ -1,13 +1,13 @@
 //! Modules: text that was understood, and what it looks like in a device's memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decode;
 use super::program::Program;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
-use crate::syntax::{self, Complaint, Space, Unit};
+use crate::memory::{HEAP_BYTES, Heap, Memory};
+use crate::syntax::{self, Complaint, Space, Variable};
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) struct Kernel {
     pub info: KernelInfo,
     pub program: Program,
     pub ordered: bool,
+    /// Blocks of a cluster that it demands.
+    pub cluster: [u32; 3],
 }
 
 /// A variable in global memory.
@@ -51,8 +53,30 @@ struct Global {
     initial: Vec<u8>,
     /// Nothing wrote it before the kernel does.
     blank: bool,
-    /// Where in its bytes which variable's address stands, of how many bytes.
-    patches: Vec<(usize, usize, usize, i64)>,
+    /// In constant memory.
+    constant: bool,
+    /// Its name holds within a function alone.
+    inner: bool,
+    patches: Vec<Patch>,
+}
+
+/// An address in a variable's initial bytes.
+#[derive(Debug)]
+struct Patch {
+    /// Where in the bytes, and how many of them.
+    at: usize,
+    bytes: usize,
+    of: Of,
+    offset: i64,
+    /// Low bits that are left out.
+    shift: u32,
+}
+
+/// Whose address it is.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Global(usize),
+    Function(usize),
 }
 
 /// A module of PTX.
@@ -113,8 +137,12 @@ impl Module {
         }
         for (global, &address) in inner.globals.iter().zip(&addresses) {
             let mut initial = global.initial.clone();
-            for &(at, bytes, target, offset) in &global.patches {
-                let value = addresses.get(target).copied().unwrap_or(0).wrapping_add(offset as u64);
+            for &Patch { at, bytes, of, offset, shift } in &global.patches {
+                let address = match of {
+                    Of::Global(global) => addresses.get(global).copied().unwrap_or(0),
+                    Of::Function(function) => super::call::address(function),
+                };
+                let value = address.wrapping_add(offset as u64) >> shift;
                 if let Some(place) = initial.get_mut(at..at + bytes) {
                     place.copy_from_slice(&value.to_le_bytes()[..bytes]);
                 }
@@ -127,6 +155,7 @@ impl Module {
                 memory.write(address, &initial)?;
             }
         }
+        let placed = inner.globals.iter().zip(addresses.iter().copied());
         let mut programs = Vec::new();
         for kernel in &inner.kernels {
             let mut program = kernel.program.clone();
@@ -137,11 +166,27 @@ impl Module {
                     column.fill(value);
                 }
             }
+            program.constant_ranges =
+                placed.clone().filter(|(g, _)| g.constant).map(|(g, a)| (a, g.bytes)).collect();
             programs.push(program);
         }
-        let names = inner.globals.iter().map(|g| g.name.clone());
-        let variables = names.zip(inner.globals.iter().zip(&addresses).map(|(g, &a)| (a, g.bytes))).collect();
-        Ok(LoadedModule { inner: Arc::clone(inner), programs, variables })
+        let heap = if programs.iter().any(|program| program.heap) {
+            match memory.alloc(HEAP_BYTES) {
+                Ok(base) => Some(Mutex::new(Heap::new(base, HEAP_BYTES))),
+                Err(error) => {
+                    release(memory, &addresses);
+                    return Err(Error::Usage(format!("{}: the heap of malloc: {error}", inner.name)));
+                }
+            }
+        } else {
+            None
+        };
+        let variables =
+            placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes))).collect();
+        if let Some(heap) = &heap {
+            addresses.push(heap.lock().unwrap_or_else(PoisonError::into_inner).base());
+        }
+        Ok(LoadedModule { inner: Arc::clone(inner), programs, variables, addresses, heap })
     }
 }
 
@@ -159,6 +204,10 @@ pub struct LoadedModule {
     /// One for each kernel, with the variables' addresses.
     pub(super) programs: Vec<Program>,
     variables: HashMap<String, (u64, u64)>,
+    /// Of all variables, those within functions too, and of the heap.
+    addresses: Vec<u64>,
+    /// What kernels take by `malloc`, if one does.
+    pub(super) heap: Option<Mutex<Heap>>,
 }
 
 impl LoadedModule {
@@ -177,7 +226,7 @@ impl LoadedModule {
     /// # Errors
     /// [`Error::Usage`] if `memory` is not the one that it was loaded into.
     pub fn unload(self, memory: &Memory) -> Result<()> {
-        for (address, _) in self.variables.into_values() {
+        for address in self.addresses {
             memory.free(address)?;
         }
         Ok(())
@@ -186,8 +235,9 @@ impl LoadedModule {
 
 fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
     let unit = syntax::parse(text)?;
-    let kernels = decode::kernels(&unit)?;
-    let (globals, global_of) = globals(&unit)?;
+    let names = decode::Names::new(&unit)?;
+    let (globals, global_of) = globals(&names)?;
+    let kernels = decode::kernels(&names)?;
     let mut out = Vec::new();
     for (index, decode::Kernel { program, static_shared, ordered }) in kernels {
         let function = &unit.functions[index];
@@ -214,30 +264,33 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
             required_block: function.required_block,
             max_threads: function.max_threads.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         };
-        out.push(Kernel { info, program, ordered });
+        let cluster = function.cluster.unwrap_or([1; 3]);
+        out.push(Kernel { info, program, ordered, cluster });
     }
     Ok(Inner { name: name.to_owned(), text: text.to_owned(), kernels: out, globals, global_of })
 }
 
-/// The module's global variables; a declaration and its definition are one.
-fn globals(unit: &Unit<'_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
+/// The module's variables in global memory; a declaration and its definition are one.
+fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
+    let variables = || names.unit.variables.iter().enumerate();
+    let lasting = |v: &Variable<'_>| matches!(v.space, Space::Global | Space::Const);
     let mut globals: Vec<Global> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut global_of = HashMap::new();
-    for (index, variable) in unit.variables.iter().enumerate() {
-        if !matches!(variable.space, Space::Global | Space::Const) {
-            continue;
-        }
-        let place = *by_name.entry(variable.name).or_insert_with(|| {
+    for (index, variable) in variables().filter(|(_, v)| lasting(v)) {
+        let new = globals.len();
+        let place = if variable.inner { new } else { *by_name.entry(variable.name).or_insert(new) };
+        if place == new {
             globals.push(Global {
                 name: variable.name.to_owned(),
                 bytes: 0,
                 initial: Vec::new(),
                 blank: true,
+                constant: variable.space == Space::Const,
+                inner: variable.inner,
                 patches: Vec::new(),
             });
-            globals.len() - 1
-        });
+        }
         global_of.insert(index, place);
         let global = &mut globals[place];
         global.bytes = global.bytes.max(variable.bytes);
@@ -246,15 +299,47 @@ fn globals(unit: &Unit<'_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize
             global.blank = false;
         }
     }
-    for variable in &unit.variables {
-        let Some(initial) = &variable.initial else { continue };
-        let Some(&place) = by_name.get(variable.name) else { continue };
-        for patch in &initial.patches {
-            let Some(&target) = by_name.get(patch.name) else {
-                return Err(Complaint::new(variable.line, format!("{} is not declared", patch.name)));
+    for (index, variable) in variables().filter(|(_, v)| lasting(v)) {
+        let Some(&place) = global_of.get(&index) else { continue };
+        if variable.external && globals[place].bytes == 0 {
+            let message = format!("{} is declared, but defined nowhere", variable.name);
+            return Err(Complaint::new(variable.line, message));
+        }
+        for patch in variable.initial.iter().flat_map(|initial| &initial.patches) {
+            let of = match target(names, &global_of, patch.target) {
+                Ok(of) => of,
+                Err(message) => return Err(Complaint::new(variable.line, message)),
             };
-            globals[place].patches.push((patch.at, patch.bytes, target, patch.offset));
+            let syntax::Patch { at, bytes, offset, shift, .. } = *patch;
+            globals[place].patches.push(Patch { at, bytes, of, offset, shift });
         }
     }
     Ok((globals, global_of))
+}
+
+/// Whose address an initialiser takes, or what is wrong with it.
+fn target(
+    names: &decode::Names<'_, '_>,
+    global_of: &HashMap<usize, usize>,
+    target: syntax::Target<'_>,
+) -> Result<Of, String> {
+    let name = match target {
+        syntax::Target::Inner(variable) => {
+            return global_of
+                .get(&variable)
+                .map(|&g| Of::Global(g))
+                .ok_or_else(|| "no such variable".to_owned());
+        }
+        syntax::Target::Name(name) => name,
+    };
+    if let Some(&global) = names.variables.get(name).and_then(|variable| global_of.get(variable)) {
+        return Ok(Of::Global(global));
+    }
+    match names.functions.get(name) {
+        Some(&function) if names.unit.functions[function].body.is_some() => Ok(Of::Function(function)),
+        Some(_) => Err(format!("{name} is declared, but defined nowhere")),
+        None => {
+            Err(format!("{name} is no global variable or function whose address could initialise another"))
+        }
+    }
 }

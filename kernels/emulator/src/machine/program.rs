@@ -69,6 +69,8 @@ pub(super) struct Pred {
 impl Pred {
     /// Always true as a guard or operand; nowhere as a destination.
     pub const NONE: Self = Self { index: u32::MAX, negated: false };
+    /// Always false as an operand.
+    pub const FALSE: Self = Self { index: u32::MAX, negated: true };
 
     /// Neither a register to read nor one to write.
     #[inline(always)]
@@ -100,9 +102,6 @@ pub(super) enum Special {
     MaskGe,
     MaskGt,
     Warp,
-    Warps,
-    Zero,
-    One,
     DynamicShared,
     TotalShared,
 }
@@ -110,37 +109,19 @@ pub(super) enum Special {
 /// Number of [`Special`]s.
 pub(super) const SPECIALS: usize = Special::TotalShared as usize + 1;
 
-impl Special {
-    /// The register with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "%tid.x" => Self::TidX,
-            "%tid.y" => Self::TidY,
-            "%tid.z" => Self::TidZ,
-            "%ntid.x" => Self::NtidX,
-            "%ntid.y" => Self::NtidY,
-            "%ntid.z" => Self::NtidZ,
-            "%ctaid.x" => Self::CtaidX,
-            "%ctaid.y" => Self::CtaidY,
-            "%ctaid.z" => Self::CtaidZ,
-            "%nctaid.x" => Self::NctaidX,
-            "%nctaid.y" => Self::NctaidY,
-            "%nctaid.z" => Self::NctaidZ,
-            "%laneid" => Self::Lane,
-            "%lanemask_eq" => Self::MaskEq,
-            "%lanemask_le" => Self::MaskLe,
-            "%lanemask_lt" => Self::MaskLt,
-            "%lanemask_ge" => Self::MaskGe,
-            "%lanemask_gt" => Self::MaskGt,
-            "%warpid" => Self::Warp,
-            "%nwarpid" => Self::Warps,
-            "%smid" | "%gridid" => Self::Zero,
-            "%nsmid" => Self::One,
-            "%dynamic_smem_size" => Self::DynamicShared,
-            "%total_smem_size" => Self::TotalShared,
-            _ => return None,
-        })
-    }
+/// The spaces that `isspacep` tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Window {
+    /// Global memory.
+    Global,
+    /// The module's constants.
+    Const,
+    /// Shared memory of the block.
+    Shared,
+    /// A thread's own memory.
+    Local,
+    /// The kernel's parameters.
+    Param,
 }
 
 /// Where an access goes.
@@ -262,13 +243,18 @@ pub(super) enum Logic {
 }
 
 /// Adding and subtracting with the carry flag.
+///
+/// PTX's text says that `sub.cc` writes a borrow to the flag and that `subc` subtracts it. The chip has one adder, and
+/// ptxas compiles both so: a − b is a + not b + 1, and the flag is the carry out of that, the borrow's opposite. Chains of
+/// `sub.cc` and `subc` compute the same either way. Where they mix with `addc` and `madc`, the compiler's results (ptxas
+/// 13.5 folds constants: 7 + 0 by `addc` after 0 − 1 by `sub.cc` is 7, not 8) follow the adder, and so do these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Carry {
     /// 64 bits.
     pub wide: bool,
     /// Subtracts.
     pub subtract: bool,
-    /// Adds the flag (or subtracts it).
+    /// Adds the flag (in a subtraction, in the place of the 1).
     pub takes: bool,
     /// Writes the flag.
     pub gives: bool,
@@ -287,7 +273,7 @@ pub(super) enum Op {
     Narrow(Narrow, Loc, [Loc; 3]),
     /// A 64-bit operand and two 32-bit ones, 64-bit result.
     Shift(Shift, Loc, [Loc; 3]),
-    /// Floating point of up to 32 bits.
+    /// Floating point of up to 32 bits, and video instructions.
     Math32(Math32, Loc, [Loc; 3]),
     /// Floating point and conversions of 64 bits.
     Math64(Math64, Loc, [Loc; 3]),
@@ -315,6 +301,16 @@ pub(super) enum Op {
     FrameAddress(Value, u64),
     /// The instruction counter.
     Clock(Value),
+    /// Takes memory from the top of the thread's own: where its address goes, how many bytes, at a multiple of what.
+    Take(Value, Value, u64),
+    /// `malloc`: where the address goes, and how many bytes of the device's heap.
+    Allocate(Loc, Loc),
+    /// `free`
+    Free(Loc),
+    /// Where the memory that was taken so far begins.
+    Top(Value),
+    /// Gives back what was taken since it began there.
+    SetTop(Value),
     /// Loads.
     Load(Box<Transfer>),
     /// Stores.
@@ -322,7 +318,7 @@ pub(super) enum Op {
     /// Generic address of a variable's space address, or back.
     Convert(ConvertAddress),
     /// Whether a generic address lies in a space.
-    InSpace(Pred, Value, Room),
+    InSpace(Pred, Value, Window),
     /// Atomic read, change and write.
     Atomic(Box<super::atomic::Atomic>),
     /// Jumps.
@@ -337,6 +333,8 @@ pub(super) enum Op {
     Exit,
     /// Stops the kernel with an error.
     Trap,
+    /// Gives up a line of global memory: its bytes count as never written.
+    Discard(Box<Address>),
     /// Orders accesses of memory.
     Fence,
     /// Does nothing that can be seen here.
@@ -396,8 +394,6 @@ pub(super) struct Site {
 /// A kernel or function.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Routine {
-    /// Its name.
-    pub name: String,
     /// Line of its declaration.
     pub line: u32,
     /// Its instructions; the last is a return.
@@ -423,7 +419,7 @@ pub(super) struct Routine {
 pub(super) struct Relocation {
     /// The 64-bit constant to set.
     pub constant: usize,
-    /// The variable whose address it is.
+    /// The variable whose address it is, by its place in the unit's.
     pub variable: usize,
     /// Plus so much.
     pub offset: i64,
@@ -440,4 +436,12 @@ pub(super) struct Program {
     pub constants64: Vec<V64>,
     /// Constants that are addresses.
     pub relocations: Vec<Relocation>,
+    /// The place among the routines of each of the module's functions that is there.
+    pub places: Vec<Option<usize>>,
+    /// Something takes memory from the device's heap or gives it back.
+    pub heap: bool,
+    /// Bytes of a thread's variables outside functions: the bottom of its memory.
+    pub locals: u64,
+    /// First addresses and bytes of the module's constants, once it is loaded.
+    pub constant_ranges: Vec<(u64, u64)>,
 }

@@ -257,11 +257,20 @@ impl Warp {
                 let address = self.frames.last().map_or(0, |f| f.local).wrapping_add(*offset);
                 self.set_value(*to, address, mask);
             }
+            Op::Take(to, bytes, align) => check!(self.take(program, (*to, *bytes, *align), mask)),
+            Op::Top(to) => self.top(*to, mask),
+            Op::SetTop(from) => check!(self.set_top(program, *from, mask)),
             Op::Clock(to) => self.set_value(*to, self.executed, mask),
             Op::Convert(op) => check!(self.convert_address(program, op, mask)),
-            Op::InSpace(to, from, room) => check!(self.in_space(program, (*to, *from, *room), mask)),
+            Op::InSpace(to, from, window) => check!(self.in_space(program, (*to, *from, *window), mask)),
             Op::Nothing => {}
-            Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::Fence => return Step::Memory,
+            Op::Load(_)
+            | Op::Store(_)
+            | Op::Atomic(_)
+            | Op::Discard(_)
+            | Op::Fence
+            | Op::Allocate(..)
+            | Op::Free(_) => return Step::Memory,
             Op::Tile(tile) if !tile.aligned() => return Step::Memory,
             Op::Branch(..)
             | Op::BranchTable(..)
@@ -329,9 +338,10 @@ impl Warp {
         for (lane, out) in out.iter_mut().enumerate() {
             let get = |loc| u128::from(self.lane(program, Value::new(loc, carry.wide), lane));
             let flag = if carry.takes { u128::from(self.carry >> lane & 1) } else { 0 };
-            // A borrow is a carry that is missing: the flag holds the borrow itself.
             let sum = if carry.subtract {
-                get(a).wrapping_sub(get(b)).wrapping_sub(flag)
+                // a + not b + 1: the flag is the adder's carry, 0 where PTX's text says that a borrow is written.
+                let flag = if carry.takes { flag } else { 1 };
+                get(a) + (get(b) ^ u128::from(u64::MAX >> (64 - bits))) + flag
             } else {
                 get(a) + get(b) + flag
             };
@@ -375,7 +385,10 @@ impl Warp {
                 }
                 Ok(())
             }
+            Op::Discard(address) => self.discard(cx, address, mask),
             Op::Tile(tile) => self.tile(cx, tile, line, mask),
+            Op::Allocate(to, bytes) => self.allocate(cx, *to, *bytes, mask),
+            Op::Free(address) => self.free(cx, *address, mask),
             _ => {
                 self.order(cx);
                 Ok(())

@@ -1,13 +1,14 @@
-//! Asynchronous copies, matrix loads and matrix products (PTX ISA, "cp.async", "ldmatrix", "mma").
+//! Asynchronous copies, and 8×8 tiles between shared memory and registers (PTX ISA, "cp.async", "ldmatrix", "stmatrix",
+//! "movmatrix").
 
 use super::block::Context;
-use super::lanes::{FULL, each};
+use super::lanes::{FULL, V32, each};
+use super::multiply::Multiply;
 use super::program::{Address, Loc, Pred, Room};
 use super::warp::Warp;
+use super::wmma::Fragment;
 use crate::error::Fault;
 use crate::memory::{Access, LANES, Site, Words, traffic};
-use crate::numerics::half::Half;
-use crate::numerics::mma;
 
 /// `cp.async`
 #[derive(Debug, Clone, Copy)]
@@ -37,30 +38,17 @@ pub(super) struct LoadMatrix {
     pub address: Address,
 }
 
-/// What products are added up in.
+/// `stmatrix`
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Accumulator {
-    /// f32, of factors of this format.
-    Single(Half),
-    /// f16, of f16.
-    Half,
-}
-
-/// `mma.m16n8k8` and `mma.m16n8k16`
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Multiply {
-    /// The sums.
-    pub accumulator: Accumulator,
-    /// 8 or 16.
-    pub k: u32,
-    /// D.
-    pub to: [Loc; 4],
-    /// A.
-    pub left: [Loc; 4],
-    /// B.
-    pub right: [Loc; 4],
-    /// C.
-    pub sum: [Loc; 4],
+pub(super) struct StoreMatrix {
+    /// Matrices of 8×8 halves.
+    pub count: u32,
+    /// Each is transposed.
+    pub transposed: bool,
+    /// A register a matrix.
+    pub from: [Loc; 4],
+    /// Lane i gives the address of row i mod 8 of matrix i / 8.
+    pub address: Address,
 }
 
 /// An instruction on tiles.
@@ -76,6 +64,12 @@ pub(super) enum Tile {
     WaitAll,
     /// `ldmatrix`
     Load(LoadMatrix),
+    /// `stmatrix`
+    Store(StoreMatrix),
+    /// `movmatrix`: to and from.
+    Transpose(Loc, Loc),
+    /// `wmma.load`, `wmma.store`
+    Fragment(Fragment),
     /// `mma`
     Multiply(Multiply),
 }
@@ -83,7 +77,7 @@ pub(super) enum Tile {
 impl Tile {
     /// The whole warp must run it.
     pub fn aligned(&self) -> bool {
-        matches!(self, Self::Load(_) | Self::Multiply(_))
+        !matches!(self, Self::Copy(_) | Self::Commit | Self::Wait(_) | Self::WaitAll)
     }
 }
 
@@ -101,6 +95,13 @@ impl Warp {
             Tile::Wait(left) => cx.shared.wait_group(self.index, mask, *left),
             Tile::WaitAll => cx.shared.wait_all(self.index, mask),
             Tile::Load(load) => self.load_matrix(cx, load, line)?,
+            Tile::Store(store) => self.store_matrix(cx, store, line)?,
+            &Tile::Transpose(to, from) => {
+                self.need(cx.program, 0, &[from], FULL)?;
+                let out = transpose(self.v32(cx.program, from));
+                self.set32(to, &out, FULL);
+            }
+            Tile::Fragment(fragment) => self.fragment(cx, fragment, line)?,
             Tile::Multiply(multiply) => self.multiply(cx, multiply)?,
         }
         Ok(())
@@ -165,27 +166,37 @@ impl Warp {
         Ok(())
     }
 
-    fn multiply(&mut self, cx: &mut Context<'_>, op: &Multiply) -> Result<(), Fault> {
-        let (lefts, rights) = ((op.k / 4) as usize, (op.k / 8) as usize);
-        let sums = if matches!(op.accumulator, Accumulator::Half) { 2 } else { 4 };
-        self.need(cx.program, 0, &op.left[..lefts], FULL)?;
-        self.need(cx.program, 0, &op.right[..rights], FULL)?;
-        self.need(cx.program, 0, &op.sum[..sums], FULL)?;
-        let a = op.left.map(|loc| *self.v32(cx.program, loc));
-        let b = op.right.map(|loc| *self.v32(cx.program, loc));
-        let mut c = op.sum.map(|loc| *self.v32(cx.program, loc));
-        match op.accumulator {
-            Accumulator::Single(format) => mma::mma_f32(cx.core, format, &a[..lefts], &b[..rights], &mut c),
-            Accumulator::Half => {
-                let mut two = [c[0], c[1]];
-                mma::mma_f16(cx.core, &a[..lefts], &b[..rights], &mut two);
-                [c[0], c[1]] = two;
+    fn store_matrix(&mut self, cx: &mut Context<'_>, store: &StoreMatrix, line: u32) -> Result<(), Fault> {
+        let count = store.count as usize;
+        let mask = FULL >> (LANES - 8 * count);
+        let mut addresses = self.addresses(cx.program, &store.address, mask)?;
+        if store.address.room == Room::Generic {
+            addresses = addresses.map(|a| a.wrapping_sub(crate::memory::SHARED_WINDOW));
+        }
+        self.need(cx.program, 0, &store.from[..count], FULL)?;
+        let mut words: Words = [[0; LANES]; 4];
+        for (matrix, &from) in store.from.iter().enumerate().take(count) {
+            let from = self.v32(cx.program, from);
+            let tile = if store.transposed { transpose(from) } else { *from };
+            for (lane, value) in tile.into_iter().enumerate() {
+                words[lane % 4][8 * matrix + lane / 4] = value;
             }
         }
-        for (&to, column) in op.to.iter().zip(&c).take(sums) {
-            self.set32(to, column, FULL);
+        let site = Site { warp: self.index, line, strong: false };
+        let access = Access { mask, addresses: &addresses, bytes: 16 };
+        cx.shared.store(site, access, &words)?;
+        if cx.checks.traffic {
+            traffic::shared(access, &mut cx.report);
         }
-        cx.report.tensor_macs += 16 * 8 * u64::from(op.k);
         Ok(())
     }
+}
+
+/// An 8×8 tile of halves with rows and columns changed.
+fn transpose(tile: &V32) -> V32 {
+    let half = |row: usize, column: usize| tile[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff;
+    std::array::from_fn(|lane| {
+        let (row, pair) = (lane / 4, lane % 4);
+        half(2 * pair, row) | half(2 * pair + 1, row) << 16
+    })
 }

@@ -1,6 +1,6 @@
 //! A warp: its registers, which of them are defined, and its stack of lanes that wait for others.
 
-use super::lanes::{FULL, V32, V64, blend};
+use super::lanes::{FULL, V32, V64, blend, each};
 use super::program::{Join, Loc, Place, Pred, Program, Routine, SPECIALS, Value};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{LANES, Local};
@@ -67,6 +67,9 @@ pub(super) struct Warp {
     pub stack: Vec<Entry>,
     pub specials: Box<[V32; SPECIALS]>,
     pub local: Local,
+    /// Where what each lane took of the top of its memory begins, and the lowest that any did.
+    pub tops: Box<V64>,
+    pub lowest_top: u64,
     /// Instructions so far, for the clock.
     pub executed: u64,
     /// The current frame's bases.
@@ -88,8 +91,10 @@ impl Warp {
         self.frames.clear();
         self.stack.clear();
         self.executed = 0;
+        self.lowest_top = self.local.bytes();
+        self.tops.fill(self.lowest_top);
         if let Some(kernel) = program.routines.first() {
-            self.enter(0, kernel, 0, None, threads);
+            self.enter(0, kernel, program.locals, None, threads);
         }
     }
 
@@ -132,9 +137,78 @@ impl Warp {
         let local = self.frames.last().map_or(0, |f| {
             (f.local + program.routines.get(f.routine).map_or(0, |r| r.frame)).next_multiple_of(16)
         });
+        let end = local.saturating_add(routine.frame);
+        if end > self.lowest_top
+            && let Some(lane) = each(mask).find(|&lane| end > self.tops[lane])
+        {
+            let message = format!(
+                "the call needs local memory up to {end:#x}, and alloca took it from {:#x} on",
+                self.tops[lane]
+            );
+            return Err(fault(FaultKind::OutOfBounds, 1 << lane, message));
+        }
         self.local.forget(mask, local, routine.frame);
         self.enter(index, routine, local, Some(caller), mask);
         Ok(())
+    }
+
+    /// Takes memory from the top of the lanes' own, down to this function's frame.
+    pub fn take(
+        &mut self,
+        program: &Program,
+        (to, bytes, align): (Value, Value, u64),
+        mask: u32,
+    ) -> Result<(), Fault> {
+        self.need_value(program, bytes, mask)?;
+        let frame = self.frames.last();
+        let end = frame.map_or(0, |f| f.local + program.routines.get(f.routine).map_or(0, |r| r.frame));
+        let mut out = *self.tops;
+        for lane in each(mask) {
+            let wanted = self.lane(program, bytes, lane);
+            let top = self.tops[lane].checked_sub(wanted).map(|top| top / align * align);
+            let Some(top) = top.filter(|&top| top >= end) else {
+                let message = format!(
+                    "alloca of {wanted} bytes: the thread has {} left of its {} bytes of local memory",
+                    self.tops[lane].saturating_sub(end),
+                    self.local.bytes()
+                );
+                return Err(fault(FaultKind::OutOfBounds, 1 << lane, message));
+            };
+            self.local.forget(1 << lane, top, self.tops[lane] - top);
+            out[lane] = top;
+            self.lowest_top = self.lowest_top.min(top);
+        }
+        *self.tops = out;
+        self.set_column(to, &out, mask);
+        Ok(())
+    }
+
+    /// Where what the lanes took begins.
+    pub fn top(&mut self, to: Value, mask: u32) {
+        let tops = *self.tops;
+        self.set_column(to, &tops, mask);
+    }
+
+    /// Gives back what was taken below these places.
+    pub fn set_top(&mut self, program: &Program, from: Value, mask: u32) -> Result<(), Fault> {
+        self.need_value(program, from, mask)?;
+        for lane in each(mask) {
+            let top = self.lane(program, from, lane);
+            if top < self.tops[lane] || top > self.local.bytes() {
+                let message = format!("stackrestore to {top:#x}, which is no top that stacksave gave");
+                return Err(fault(FaultKind::OutOfBounds, 1 << lane, message));
+            }
+            self.tops[lane] = top;
+        }
+        Ok(())
+    }
+
+    fn set_column(&mut self, to: Value, column: &V64, mask: u32) {
+        if to.wide {
+            self.set64(to.loc, column, mask);
+        } else {
+            self.set32(to.loc, &column.map(|x| x as u32), mask);
+        }
     }
 
     /// Drops all frames beyond `depth`.

@@ -37,6 +37,11 @@ impl Local {
         })
     }
 
+    /// Bytes of a thread.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.into()
+    }
+
     /// Another warp begins: zeroed and unwritten again.
     pub fn restart(&mut self) {
         self.data.fill([0; LANES]);

@@ -12,6 +12,7 @@
 //! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
 //! | `copies.rs` | asynchronous copies that have not landed |
 //! | `faults.rs` | what is said when something is wrong |
+//! | `heap.rs` | what kernels take by `malloc` |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
 
@@ -21,6 +22,7 @@ mod clocks;
 mod copies;
 mod faults;
 mod global;
+mod heap;
 mod local;
 mod races;
 mod region;
@@ -35,6 +37,7 @@ mod tests;
 
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
+pub(crate) use heap::{HEAP_BYTES, Heap};
 pub(crate) use local::Local;
 pub use region::Region;
 pub(crate) use shared::Shared;

@@ -38,6 +38,15 @@ pub(crate) fn fence() {
 }
 
 impl View<'_> {
+    /// As if nothing wrote these bytes, which one allocation holds.
+    pub fn forget(&mut self, address: u64, bytes: u64) {
+        if bytes > 0
+            && let Some(offset) = self.find(address, bytes)
+        {
+            self.allocations[self.last].forget(offset, bytes as usize);
+        }
+    }
+
     /// Loads `access.bytes` bytes a lane; fills the words of active lanes that the width covers and leaves all others.
     ///
     /// The fault is the lowest lane's: misaligned, out of bounds, or (where checked) of bytes that nothing wrote. 8 bytes
@@ -85,6 +94,15 @@ impl View<'_> {
             self.check_written(access, lane, offset)?;
             let old = self.allocations[self.last].update(offset, access.bytes.min(8), |old| new(lane, old));
             set_lane_value(out, lane, access.bytes, old);
+        }
+        Ok(())
+    }
+
+    /// Marks `access.bytes` bytes of each active lane as never written. Faults as those of [`View::store`].
+    pub fn discard(&mut self, access: Access<'_>) -> Result<(), Fault> {
+        for lane in lanes(access.mask) {
+            let offset = self.locate(access, lane)?;
+            self.allocations[self.last].forget(offset, access.bytes as usize);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! - Float to integer: rounded as asked, then clamped to the integer's range. A NaN gives 0, but the integer's
 //!   highest bit alone where the source is f64 or the integer has 64 bits.
-//! - Float to float: a NaN gives the target's canonical NaN; f32 → f64 keeps the payload. `.sat` clamps to [0, 1],
+//! - Float to float: a NaN gives the target's canonical NaN; f32 → f64 keeps the payload, and f16 → f64 goes by way of f32. `.sat` clamps to [0, 1],
 //!   NaN to +0. `.relu` makes negatives +0 and keeps NaN.
 //! - `.ftz` counts where either type is f32: subnormal f32 inputs and results become zeros of their sign.
 //! - Integer to integer: the low bits, or with `.sat` the nearest value of the target's range.
@@ -11,6 +11,9 @@ use super::float::{canonical, flush, narrow, saturate};
 use super::half::{self, Half};
 use super::soft::{self, Format, Number, Value};
 use super::{Lanes, Rounding, wide};
+
+/// The NaN of f32 as an f64 with the same payload: halves become f64 by way of f32.
+const WIDENED_NAN: u64 = 0x7fff_ffff_e000_0000;
 
 /// Types that `cvt` takes and gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,13 +81,15 @@ pub(crate) struct Conversion {
     pub sat: bool,
     /// `.relu`.
     pub relu: bool,
+    /// `.satfinite`: what would be infinite is the largest number of its sign.
+    pub finite: bool,
 }
 
 impl Conversion {
     /// The plain conversion: to nearest, no modifiers.
     pub const fn new(to: Type, from: Type) -> Self {
-        let (integral, ftz, sat, relu) = (false, false, false, false);
-        Self { to, from, rounding: Rounding::Nearest, integral, ftz, sat, relu }
+        let (integral, ftz, sat, relu, finite) = (false, false, false, false, false);
+        Self { to, from, rounding: Rounding::Nearest, integral, ftz, sat, relu, finite }
     }
 
     /// Converts the low bits of `bits`. Signed results narrower than 64 bits are sign-extended to 64, all others
@@ -158,6 +163,7 @@ impl Conversion {
                 canonical(narrow(f64::from_bits(bits), self.rounding)).into()
             }
             _ => match soft::unpack(from, bits) {
+                Value::Nan if to == soft::F64 && from != soft::F64 => WIDENED_NAN,
                 Value::Nan => to.nan(),
                 Value::Infinite { negative } => to.infinity() | if negative { to.sign() } else { 0 },
                 Value::Finite(number) => {
@@ -189,6 +195,9 @@ impl Conversion {
         if nan && to != soft::F64 {
             bits = to.nan();
         }
+        if self.finite && bits & !to.sign() == to.infinity() {
+            bits -= 1;
+        }
         if self.relu && !nan && bits & to.sign() != 0 {
             bits = 0;
         }
@@ -210,7 +219,7 @@ impl Conversion {
                 })
             };
         }
-        let plain = !self.integral && !self.relu && !self.sat;
+        let plain = !self.integral && !self.relu && !self.sat && !self.finite;
         let near = self.rounding == Rounding::Nearest;
         match (self.to, self.from) {
             (Type::F32, Type::F16) if plain && !self.ftz => half::f16_to_f32_lanes(a, d),
@@ -219,7 +228,7 @@ impl Conversion {
             (Type::Bf16, Type::F32) if plain && near && !self.ftz => each!(half::f32_to_bf16),
             (Type::F32, Type::Signed(32)) if plain && near => each!(|i| (i as i32 as f32).to_bits()),
             (Type::F32, Type::Unsigned(32)) if plain && near => each!(|i| (i as f32).to_bits()),
-            (Type::F32, Type::F32) if !self.relu && !self.integral => each!(|x| {
+            (Type::F32, Type::F32) if !self.relu && !self.integral && !self.finite => each!(|x| {
                 let x = canonical(f32::from_bits(if self.ftz { flush(x) } else { x }));
                 if self.sat { saturate(x) } else { x }
             }),
@@ -248,10 +257,8 @@ pub(crate) fn pack_pair(format: Half, relu: bool, a: u32, b: u32) -> u32 {
     one(a) << 16 | one(b)
 }
 
-/// `cvt.rz.f16x2.f32` and the like, for any rounding: `a` becomes the upper half, `b` the lower.
-pub(crate) fn pack_pair_rounded(format: Half, rounding: Rounding, relu: bool, a: u32, b: u32) -> u32 {
-    let to = if format == Half::F16 { Type::F16 } else { Type::Bf16 };
-    let conversion = Conversion { rounding, relu, ..Conversion::new(to, Type::F32) };
+/// `cvt.rz.f16x2.f32` and the like, any conversion of f32 to halves: `a` becomes the upper half, `b` the lower.
+pub(crate) fn pack_pair_by(conversion: Conversion, a: u32, b: u32) -> u32 {
     (conversion.apply(a.into()) << 16 | conversion.apply(b.into())) as u32
 }
 

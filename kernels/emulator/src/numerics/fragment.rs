@@ -1,8 +1,9 @@
-//! Where the elements of a matrix lie in a warp's registers (PTX ISA, "Matrix fragments for mma.m16n8k16" and
-//! "mma.m16n8k8", "ldmatrix").
+//! Where the elements of a matrix lie in a warp's registers (PTX ISA, "Matrix fragments for mma.m16n8k16" and its like,
+//! "ldmatrix").
 //!
-//! All are made of 8×8 tiles: lane `l` holds row l / 4, columns 2·(l mod 4) and the next. A 16-bit tile is one register
-//! (the low half is the lower column); an f32 tile is two.
+//! All are made of tiles of 8 rows whose rows fill 4 registers: lane `l` holds of row l / 4 the part l mod 4. A register has
+//! `per` elements (2 of 16 bits, 4 of 8, 1 of 32; a 64-bit register has 1 f64), the lowest bits first. An f32 accumulator
+//! tile has 8 columns, and so two registers a lane.
 
 /// Row and column, within an 8×8 tile, of the element that lane `lane` holds in half `half` of its register (or, for f32,
 /// in register `half` of the tile's two). `ldmatrix` loads tiles so; with `.trans`, row and column change places.
@@ -11,18 +12,17 @@ pub(crate) const fn in_tile(lane: usize, half: usize) -> (usize, usize) {
     (lane / 4, lane % 4 * 2 + half)
 }
 
-/// Row (of 16) and column k of A's element in half `half` of register `register`. k = 16 has four registers, k = 8 two.
+/// Row (of 16) and column k of A's element in part `part` of register `register`. Registers alternate between the upper and
+/// the lower 8 rows.
 #[inline(always)]
-pub(crate) const fn a(lane: usize, register: usize, half: usize) -> (usize, usize) {
-    let (row, column) = in_tile(lane, half);
-    (row + register % 2 * 8, column + register / 2 * 8)
+pub(crate) const fn a(per: usize, lane: usize, register: usize, part: usize) -> (usize, usize) {
+    (lane / 4 + register % 2 * 8, (lane % 4 + register / 2 * 4) * per + part)
 }
 
-/// Row k and column (of 8) of B's element in half `half` of register `register`. k = 16 has two registers, k = 8 one.
+/// Row k and column (of 8) of B's element in part `part` of register `register`.
 #[inline(always)]
-pub(crate) const fn b(lane: usize, register: usize, half: usize) -> (usize, usize) {
-    let (column, row) = in_tile(lane, half);
-    (row + register * 8, column)
+pub(crate) const fn b(per: usize, lane: usize, register: usize, part: usize) -> (usize, usize) {
+    ((lane % 4 + register * 4) * per + part, lane / 4)
 }
 
 /// Row (of 16) and column (of 8) of the accumulator in f32 register `register` of four; or, for f16, in half

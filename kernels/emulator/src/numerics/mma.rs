@@ -1,4 +1,4 @@
-//! `mma.sync` m16n8k16 and m16n8k8 on f16 and bf16: D = A·B + C as the tensor cores round it.
+//! `mma.sync` m16n8k16, m16n8k8 and m16n8k4 on f16, bf16 and tf32: D = A·B + C as the tensor cores round it.
 //!
 //! The model is that of MMA-Sim ("MMA-Sim: bit-accurate reference model of tensor cores and matrix cores",
 //! arXiv 2511.10909), which its authors compared with the chips; this implementation of it was not compared with a chip.
@@ -11,10 +11,12 @@
 //! 3. The aligned terms are summed exactly, as integers, in any order.
 //! 4. The sum is rounded to f32 toward zero (past the largest f32 it is ∞), or to f16 to nearest even. A zero is +0.
 //!
-//! | | F | products a group |
+//! | | F | products a group, of tf32 |
 //! | --- | --- | --- |
-//! | Ampere (A100) | 24 | 8: k = 16 is two sums, the first one's result is the second one's addend |
-//! | Hopper (H100, H200) | 25 | 16 |
+//! | Ampere (A100) | 24 | 8, 4: k = 16 is two sums, the first one's result is the second one's addend |
+//! | Hopper (H100, H200) | 25 | 16, 8 |
+//!
+//! The low 13 bits of a tf32 do not count.
 //!
 //! A NaN among the inputs, 0·∞, or infinities of both signs give the NaN 0x7fffffff (f16: 0x7fff); otherwise an infinite
 //! term gives that infinity. MMA-Sim leaves open which exponent a zero has; with −126, the f32 addend's least, it never
@@ -47,15 +49,52 @@ impl TensorCore {
     }
 
     /// Products of one fused sum.
-    const fn group(self) -> usize {
-        match self {
+    const fn group(self, factor: Factor) -> usize {
+        let halves = match self {
             Self::Ampere => 8,
             Self::Hopper => 16,
+        };
+        if matches!(factor, Factor::Tf32) { halves / 2 } else { halves }
+    }
+}
+
+/// The format of the factors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Factor {
+    /// f16 or bf16.
+    Half(Half),
+    /// f32 without its low 13 bits.
+    Tf32,
+}
+
+impl Factor {
+    /// Elements of a register.
+    pub const fn per(self) -> usize {
+        match self {
+            Self::Half(_) => 2,
+            Self::Tf32 => 1,
+        }
+    }
+
+    /// Bits of the fraction and of the exponent.
+    const fn layout(self) -> (u32, u32) {
+        match self {
+            Self::Half(Half::F16) => (10, 5),
+            Self::Half(Half::Bf16) => (7, 8),
+            Self::Tf32 => (10, 8),
+        }
+    }
+
+    /// An element's value.
+    fn widen(self, element: u32) -> f32 {
+        match self {
+            Self::Half(format) => format.widen(element),
+            Self::Tf32 => f32::from_bits(element << 13),
         }
     }
 }
 
-/// A matrix of halves taken apart: value = (−1)^sign·significand·2^(exponent − fraction bits).
+/// A matrix of elements taken apart: value = (−1)^sign·significand·2^(exponent − fraction bits).
 struct Parts<const ROWS: usize, const COLUMNS: usize> {
     significand: [[i32; COLUMNS]; ROWS],
     exponent: [[i32; COLUMNS]; ROWS],
@@ -67,25 +106,22 @@ struct Parts<const ROWS: usize, const COLUMNS: usize> {
 
 impl<const ROWS: usize, const COLUMNS: usize> Parts<ROWS, COLUMNS> {
     #[inline(always)]
-    fn new(format: Half, bits: &[[u16; COLUMNS]; ROWS]) -> Self {
-        let (fraction, bias) = match format {
-            Half::F16 => (10, 15),
-            Half::Bf16 => (7, 127),
-        };
-        let top = 0x7fff >> fraction;
+    fn new(factor: Factor, bits: &[[u32; COLUMNS]; ROWS]) -> Self {
+        let (fraction, width) = factor.layout();
+        let (top, bias) = ((1 << width) - 1, (1 << (width - 1)) - 1);
         let zero = [[0; COLUMNS]; ROWS];
         let mut parts = Self { significand: zero, exponent: zero, sign: zero, special: false };
         let mut special = 0;
         for row in 0..ROWS {
             for column in 0..COLUMNS {
-                let bits = i32::from(bits[row][column]);
-                let magnitude = bits & 0x7fff;
+                let bits = bits[row][column] as i32;
+                let magnitude = bits & ((1 << (fraction + width)) - 1);
                 let field = magnitude >> fraction;
                 let hidden = if field != 0 { 1 << fraction } else { 0 };
                 let exponent = if field != 0 { field } else { 1 } - bias;
                 parts.significand[row][column] = magnitude & ((1 << fraction) - 1) | hidden;
                 parts.exponent[row][column] = if magnitude != 0 { exponent } else { ZERO_EXPONENT };
-                parts.sign[row][column] = -(bits >> 15);
+                parts.sign[row][column] = -(bits >> (fraction + width));
                 special |= i32::from(field == top);
             }
         }
@@ -96,9 +132,9 @@ impl<const ROWS: usize, const COLUMNS: usize> Parts<ROWS, COLUMNS> {
 
 /// The operands' elements, and what was made of them.
 struct Operands<'a> {
-    format: Half,
-    a: &'a [[u16; K]; M],
-    b: &'a [[u16; N]; K],
+    factor: Factor,
+    a: &'a [[u32; K]; M],
+    b: &'a [[u32; N]; K],
     a_parts: Parts<M, K>,
     b_parts: Parts<K, N>,
 }
@@ -198,7 +234,7 @@ fn group<A: Accumulator, const GROUP: usize>(
 ) {
     let (a, b) = (&operands.a_parts, &operands.b_parts);
     // Products have two significands' fractional bits.
-    let lift = fraction - if operands.format == Half::F16 { 20 } else { 14 };
+    let lift = fraction - 2 * operands.factor.layout().0;
     let (mut significand, mut exponent, mut sign) = ([0; N], [0; N], [0; N]);
     for j in 0..N {
         (significand[j], exponent[j], sign[j]) = A::parts(sums[j]);
@@ -235,7 +271,7 @@ fn group<A: Accumulator, const GROUP: usize>(
         for j in 0..N {
             let products = (from..from + GROUP).map(|k| {
                 let (a, b) = (operands.a[row][k], operands.b[k][j]);
-                f64::from(operands.format.widen(a.into())) * f64::from(operands.format.widen(b.into()))
+                f64::from(operands.factor.widen(a)) * f64::from(operands.factor.widen(b))
             });
             let sum = products.fold(A::widen(before[j]), |sum, product| sum + product);
             if !sum.is_finite() {
@@ -248,9 +284,11 @@ fn group<A: Accumulator, const GROUP: usize>(
 /// All of D, in place of C.
 #[inline(always)]
 fn product<A: Accumulator>(core: TensorCore, k: usize, operands: &Operands, sums: &mut [[u32; N]; M]) {
+    let size = core.group(operands.factor).min(k);
     for (row, sums) in sums.iter_mut().enumerate() {
-        for from in (0..k).step_by(core.group().min(k)) {
-            match core.group().min(k) {
+        for from in (0..k).step_by(size) {
+            match size {
+                4 => group::<A, 4>(operands, core.fraction(), row, from, sums),
                 8 => group::<A, 8>(operands, core.fraction(), row, from, sums),
                 _ => group::<A, 16>(operands, core.fraction(), row, from, sums),
             }
@@ -258,36 +296,48 @@ fn product<A: Accumulator>(core: TensorCore, k: usize, operands: &Operands, sums
     }
 }
 
+/// The bits of element `part` of a register with `PER` of them.
+#[inline(always)]
+const fn element<const PER: usize>(register: u32, part: usize) -> u32 {
+    if PER == 2 { register >> (16 * part) & 0xffff } else { register >> 13 }
+}
+
 /// The elements of A (16×k) in its registers. Columns from k on stay 0.
-fn gather_a(a: &[Lanes]) -> [[u16; K]; M] {
+fn gather_a<const PER: usize>(a: &[Lanes]) -> [[u32; K]; M] {
     let mut elements = [[0; K]; M];
     for (register, lanes) in a.iter().enumerate().take(4) {
         for (lane, &bits) in lanes.iter().enumerate() {
-            let (row, column) = fragment::a(lane, register, 0);
-            elements[row][column] = bits as u16;
-            elements[row][column + 1] = (bits >> 16) as u16;
+            for part in 0..PER {
+                let (row, column) = fragment::a(PER, lane, register, part);
+                elements[row][column] = element::<PER>(bits, part);
+            }
         }
     }
     elements
 }
 
 /// The elements of B (k×8) in its registers. Rows from k on stay 0.
-fn gather_b(b: &[Lanes]) -> [[u16; N]; K] {
+fn gather_b<const PER: usize>(b: &[Lanes]) -> [[u32; N]; K] {
     let mut elements = [[0; N]; K];
     for (register, lanes) in b.iter().enumerate().take(2) {
         for (lane, &bits) in lanes.iter().enumerate() {
-            let (row, column) = fragment::b(lane, register, 0);
-            elements[row][column] = bits as u16;
-            elements[row + 1][column] = (bits >> 16) as u16;
+            for part in 0..PER {
+                let (row, column) = fragment::b(PER, lane, register, part);
+                elements[row][column] = element::<PER>(bits, part);
+            }
         }
     }
     elements
 }
 
-/// `mma.sync.aligned.m16n8kK.row.col.f32.T.T.f32`: D = A·B + C for a warp. `a` has 4 registers and `b` 2 for k = 16;
-/// 2 and 1 for k = 8. `sums` holds C and then D.
-pub(crate) fn mma_f32(core: TensorCore, format: Half, a: &[Lanes], b: &[Lanes], sums: &mut [Lanes; 4]) {
-    let (a, k, b) = (gather_a(a), b.len().min(2) * 8, gather_b(b));
+/// `mma.sync.aligned.m16n8kK.row.col.f32.T.T.f32`: D = A·B + C for a warp. `a` has 4 registers and `b` 2 for k = 16 (of tf32
+/// 8); 2 and 1 for half of it. `sums` holds C and then D.
+pub(crate) fn mma_f32(core: TensorCore, factor: Factor, a: &[Lanes], b: &[Lanes], sums: &mut [Lanes; 4]) {
+    let k = b.len().min(2) * 4 * factor.per();
+    let (a, b) = match factor {
+        Factor::Half(_) => (gather_a::<2>(a), gather_b::<2>(b)),
+        Factor::Tf32 => (gather_a::<1>(a), gather_b::<1>(b)),
+    };
     let mut elements = [[0; N]; M];
     for (register, lanes) in sums.iter().enumerate() {
         for (lane, &bits) in lanes.iter().enumerate() {
@@ -296,8 +346,8 @@ pub(crate) fn mma_f32(core: TensorCore, format: Half, a: &[Lanes], b: &[Lanes], 
         }
     }
     wide!({
-        let (a_parts, b_parts) = (Parts::new(format, &a), Parts::new(format, &b));
-        let operands = Operands { format, a: &a, b: &b, a_parts, b_parts };
+        let (a_parts, b_parts) = (Parts::new(factor, &a), Parts::new(factor, &b));
+        let operands = Operands { factor, a: &a, b: &b, a_parts, b_parts };
         product::<Single>(core, k, &operands, &mut elements);
     });
     for (register, lanes) in sums.iter_mut().enumerate() {
@@ -310,7 +360,9 @@ pub(crate) fn mma_f32(core: TensorCore, format: Half, a: &[Lanes], b: &[Lanes], 
 
 /// `mma.sync.aligned.m16n8kK.row.col.f16.f16.f16.f16`, likewise; the accumulators are f16 pairs.
 pub(crate) fn mma_f16(core: TensorCore, a: &[Lanes], b: &[Lanes], sums: &mut [Lanes; 2]) {
-    let (a, k, b) = (gather_a(a), b.len().min(2) * 8, gather_b(b));
+    let factor = Factor::Half(Half::F16);
+    let k = b.len().min(2) * 8;
+    let (a, b) = (gather_a::<2>(a), gather_b::<2>(b));
     let mut elements = [[0; N]; M];
     for (register, lanes) in sums.iter().enumerate() {
         for (lane, &bits) in lanes.iter().enumerate() {
@@ -320,9 +372,8 @@ pub(crate) fn mma_f16(core: TensorCore, a: &[Lanes], b: &[Lanes], sums: &mut [La
         }
     }
     wide!({
-        let format = Half::F16;
-        let (a_parts, b_parts) = (Parts::new(format, &a), Parts::new(format, &b));
-        let operands = Operands { format, a: &a, b: &b, a_parts, b_parts };
+        let (a_parts, b_parts) = (Parts::new(factor, &a), Parts::new(factor, &b));
+        let operands = Operands { factor, a: &a, b: &b, a_parts, b_parts };
         product::<Short>(core, k, &operands, &mut elements);
     });
     for (register, lanes) in sums.iter_mut().enumerate() {

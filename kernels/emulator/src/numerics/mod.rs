@@ -17,9 +17,12 @@ pub(crate) mod float;
 pub(crate) mod fragment;
 pub(crate) mod half;
 pub(crate) mod mma;
+pub(crate) mod products;
+pub(crate) mod small;
 pub(crate) mod soft;
 #[cfg(test)]
 mod tests;
+pub(crate) mod video;
 
 /// One 32-bit register of a warp.
 pub(crate) type Lanes = [u32; 32];

@@ -1,15 +1,22 @@
-//! Declarations: types, sizes, initial values.
+//! Declarations: types, sizes, alignment.
 
 use super::lexer::Lexeme;
 use super::parser::Parser;
-use super::{Complaint, Initial, Operand, Parsed, Patch, Space, Type, Variable};
+use super::{Complaint, Kind, Parsed, Space, Type, Variable};
 
 /// Most bytes of one variable: more than any GPU's memory.
 const VARIABLE_BYTES: u64 = 1 << 40;
-/// Most bytes that an initialiser may write out.
-const INITIAL_BYTES: usize = 1 << 28;
-/// Deepest nesting of braces in an initialiser.
-const INITIAL_DEPTH: u32 = 8;
+/// Most dimensions of an array.
+const DIMENSIONS: usize = 16;
+
+/// What the names of one declaration have in common.
+struct Declaration {
+    space: Space,
+    ty: Type,
+    align: u64,
+    lanes: u8,
+    external: bool,
+}
 
 impl<'a> Parser<'a> {
     /// `(.param .u64 a, .param .align 8 .b8 b[16], …)`
@@ -27,7 +34,7 @@ impl<'a> Parser<'a> {
             };
             self.bump();
             let (ty, align, lanes) = self.declared_type()?;
-            formals.push(self.declarator(space, ty, align, lanes, false)?);
+            formals.push(self.declarator(&Declaration { space, ty, align, lanes, external: false })?);
             if self.eat(')') {
                 return Ok(formals);
             }
@@ -35,29 +42,29 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Type, alignment and vector length of a declaration; `.ptr` and what follows it say nothing that is needed.
-    pub(super) fn declared_type(&mut self) -> Parsed<(Type, u64, u64)> {
-        let (mut ty, mut align, mut lanes) = (None, 0, 1);
+    /// Type, alignment and vector length of a declaration. Attributes and what follows `.ptr`, which speaks of the memory
+    /// that is pointed to, change nothing that runs.
+    pub(super) fn declared_type(&mut self) -> Parsed<(Type, u64, u8)> {
+        let (mut ty, mut align, mut lanes, mut pointer) = (None, 0, 1, false);
         while let Lexeme::Dot(name) = self.peek() {
             self.bump();
             match name {
                 "align" => {
-                    align = self.unsigned()?;
-                    if !align.is_power_of_two() || align > 1 << 16 {
+                    let found = self.unsigned()?;
+                    if !found.is_power_of_two() || found > 1 << 16 {
                         return self.fail("expected an alignment that is a power of two, at most 65536,");
+                    }
+                    if !pointer {
+                        align = found;
                     }
                 }
                 "v2" => lanes = 2,
                 "v4" => lanes = 4,
-                "ptr" | "global" | "const" | "shared" | "local" | "param" | "managed" | "unified" => {}
-                "attribute" => {
-                    while !self.eat(')') {
-                        if self.peek() == Lexeme::End {
-                            return self.fail("expected )");
-                        }
-                        self.bump();
-                    }
-                }
+                "ptr" => pointer = true,
+                "global" | "const" | "shared" | "local" | "param" if pointer => {}
+                "attribute" => self.skip_brackets('(', ')')?,
+                "texref" | "samplerref" | "surfref" if pointer => {}
+                "texref" | "samplerref" | "surfref" if ty.is_none() => ty = Some(Type::OPAQUE),
                 _ => match Type::named(name) {
                     Some(named) if ty.is_none() => ty = Some(named),
                     _ => return Err(Complaint::new(self.token().line, format!("unknown type .{name}"))),
@@ -65,20 +72,14 @@ impl<'a> Parser<'a> {
             }
         }
         match ty {
-            Some(ty) => Ok((ty, align.max(ty.bytes() * lanes), lanes)),
+            Some(ty) => Ok((ty, align.max(ty.bytes() * u64::from(lanes)), lanes)),
             None => self.fail("expected a type"),
         }
     }
 
     /// A variable's name, array lengths and initialiser.
-    fn declarator(
-        &mut self,
-        space: Space,
-        ty: Type,
-        align: u64,
-        lanes: u64,
-        external: bool,
-    ) -> Parsed<Variable<'a>> {
+    fn declarator(&mut self, declaration: &Declaration) -> Parsed<Variable<'a>> {
+        let &Declaration { space, ty, align, lanes, external } = declaration;
         let line = self.token().line;
         let name = match self.peek() {
             Lexeme::Word(word) => {
@@ -89,132 +90,73 @@ impl<'a> Parser<'a> {
             _ if space == Space::Param || space == Space::Register => "_",
             _ => return self.fail("expected a name"),
         };
-        let mut bytes = ty.bytes() * lanes;
+        // Lengths, the outermost first; that of `[]` is left to the initialiser.
         let mut lengths = Vec::new();
-        let mut open = false;
         while self.eat('[') {
-            if self.eat(']') {
-                open = true;
-                continue;
-            }
-            let length = self.unsigned()?;
+            let open = lengths.is_empty() && self.peek() == Lexeme::Mark(']');
+            lengths.push(if open { None } else { Some(self.unsigned()?) });
             self.expect(']')?;
-            lengths.push(length);
-            bytes = bytes.saturating_mul(length);
+            if lengths.len() > DIMENSIONS {
+                return self.fail(format!("an array of more than {DIMENSIONS} dimensions"));
+            }
         }
-        let initial = if self.eat('=') {
-            let row =
-                lengths.iter().skip(usize::from(!open)).product::<u64>().saturating_mul(ty.bytes() * lanes);
-            Some(self.initial(ty, row)?)
-        } else {
-            None
+        let element = ty.bytes() * u64::from(lanes);
+        let known = |lengths: &[Option<u64>]| {
+            lengths.iter().flatten().fold(element, |bytes, &length| bytes.saturating_mul(length))
         };
-        if open {
-            bytes = match &initial {
-                Some(initial) => (initial.bytes.len() as u64).next_multiple_of(bytes.max(1)),
-                None => 0,
-            };
-        }
+        let mut bytes = known(&lengths);
         if bytes > VARIABLE_BYTES {
-            return Err(Complaint::new(
-                line,
-                format!("{name} has {bytes} bytes; at most {VARIABLE_BYTES} are possible"),
-            ));
+            let message = format!("{name} has {bytes} bytes; at most {VARIABLE_BYTES} are possible");
+            return Err(Complaint::new(line, message));
         }
-        if initial.as_ref().is_some_and(|i| i.bytes.len() as u64 > bytes) {
-            return Err(Complaint::new(
-                line,
-                format!("{name} has more initial values than its {bytes} bytes hold"),
-            ));
-        }
-        Ok(Variable { name, space, ty, bytes, align, initial, external, line })
-    }
-
-    /// An initialiser: one value, or values in braces. Rows of a nested array start at multiples of `row` bytes.
-    fn initial(&mut self, ty: Type, row: u64) -> Parsed<Initial<'a>> {
-        let mut out = Initial::default();
-        self.initial_part(ty, row, INITIAL_DEPTH, &mut out)?;
-        Ok(out)
-    }
-
-    fn initial_part(&mut self, ty: Type, row: u64, depth: u32, out: &mut Initial<'a>) -> Parsed<()> {
-        if !self.eat('{') {
-            return self.initial_value(ty, out);
-        }
-        let Some(depth) = depth.checked_sub(1) else { return self.fail("an initialiser nested too deep") };
-        while !self.eat('}') {
-            let nested = self.peek() == Lexeme::Mark('{');
-            self.initial_part(ty, row, depth, out)?;
-            if nested && row > 0 {
-                let length = (out.bytes.len() as u64).next_multiple_of(row);
-                if length > INITIAL_BYTES as u64 {
-                    return self.fail("an initialiser that is too large");
-                }
-                out.bytes.resize(length as usize, 0);
+        let initial = if !self.eat('=') {
+            None
+        } else if ty.kind == Kind::Opaque {
+            self.skip_brackets('{', '}')?;
+            None
+        } else {
+            let mut inner = lengths.clone();
+            if lanes > 1 {
+                inner.push(Some(lanes.into()));
             }
-            if !self.eat(',') {
-                self.expect('}')?;
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn initial_value(&mut self, ty: Type, out: &mut Initial<'a>) -> Parsed<()> {
-        let width = ty.bytes() as usize;
-        if out.bytes.len() + width > INITIAL_BYTES {
-            return self.fail("an initialiser that is too large");
-        }
-        let mut bits = match self.operand()? {
-            Operand::Integer(value) if ty.integer() || ty.bits == 16 => value as u64,
-            Operand::Integer(value) if ty.bits == 32 => u64::from((value as f32).to_bits()),
-            Operand::Integer(value) => (value as f64).to_bits(),
-            Operand::Single(bits) if ty.bits == 64 => f64::from(f32::from_bits(bits)).to_bits(),
-            Operand::Single(bits) => u64::from(bits),
-            Operand::Double(bits) if ty.bits == 64 => bits,
-            Operand::Double(bits) => u64::from((f64::from_bits(bits) as f32).to_bits()),
-            operand @ (Operand::Name(_) | Operand::Offset(..)) => {
-                let (mut name, offset) = match operand {
-                    Operand::Name(name) => (name, 0),
-                    Operand::Offset(name, offset) => (name, offset),
-                    _ => return self.fail("expected an initial value"),
-                };
-                let mut offset = offset;
-                if name == "generic" && self.eat('(') {
-                    name = self.word()?;
-                    self.expect(')')?;
-                    if matches!(self.peek(), Lexeme::Mark('+' | '-')) {
-                        offset = self.expression()?;
-                    }
-                }
-                out.patches.push(Patch { at: out.bytes.len(), bytes: width.min(8), name, offset });
-                0
-            }
-            _ => return self.fail("expected an initial value"),
+            Some(self.initial(ty, &inner)?)
         };
-        for _ in 0..width {
-            out.bytes.push(bits as u8);
-            bits >>= 8;
+        if lengths.first() == Some(&None) {
+            let row = known(&lengths);
+            bytes = initial.as_ref().map_or(0, |i| (i.bytes.len() as u64).next_multiple_of(row.max(1)));
         }
-        Ok(())
+        Ok(Variable { name, space, ty, lanes, bytes, align, initial, external, inner: false, line })
     }
 
     /// `.space type name, name, …;`
-    pub(super) fn variables(&mut self, external: bool, mut found: impl FnMut(Variable<'a>)) -> Parsed<()> {
+    pub(super) fn declaration(&mut self, external: bool) -> Parsed<Vec<Variable<'a>>> {
         let space = match self.peek() {
-            Lexeme::Dot("global") => Space::Global,
+            // A texture by its old name is a reference like `.texref`.
+            Lexeme::Dot("global" | "tex") => Space::Global,
             Lexeme::Dot("const") => Space::Const,
             Lexeme::Dot("shared") => Space::Shared,
             Lexeme::Dot("local") => Space::Local,
             Lexeme::Dot("param") => Space::Param,
             _ => return self.fail("expected a state space"),
         };
+        let texture = self.peek() == Lexeme::Dot("tex");
         self.bump();
+        // Constant memory once had banks: `.const[2]`.
+        if space == Space::Const && self.eat('[') {
+            self.count()?;
+            self.expect(']')?;
+        }
         let (ty, align, lanes) = self.declared_type()?;
+        let declaration = if texture {
+            Declaration { space, ty: Type::OPAQUE, align: 8, lanes: 1, external }
+        } else {
+            Declaration { space, ty, align, lanes, external }
+        };
+        let mut out = Vec::new();
         loop {
-            found(self.declarator(space, ty, align, lanes, external)?);
+            out.push(self.declarator(&declaration)?);
             if self.eat(';') {
-                return Ok(());
+                return Ok(out);
             }
             self.expect(',')?;
         }

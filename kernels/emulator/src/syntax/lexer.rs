@@ -22,8 +22,13 @@ pub(super) enum Lexeme<'a> {
     Word(&'a str),
     /// A dot and what follows it, without the dot: `.global`, `.L1::no_allocate`, `.x`.
     Dot(&'a str),
-    /// An integer.
-    Integer(u64),
+    /// An integer: with the suffix `U`, or too large for 64 signed bits, it counts as unsigned.
+    Integer {
+        /// Its bits.
+        value: u64,
+        /// How they count in an expression.
+        unsigned: bool,
+    },
     /// `0f3F800000`
     Single(u32),
     /// `0d3FF0000000000000`, `1.0`
@@ -131,7 +136,9 @@ impl<'a> Lexer<'a> {
         if self.at >= self.bytes.len() {
             return Ok(Lexeme::End);
         }
-        if b.is_ascii_digit() {
+        // `.5` after a blank or a mark is a number; after a word it belongs to that: `.2d`.
+        let before = self.at.checked_sub(1).and_then(|at| self.bytes.get(at)).copied().unwrap_or(0);
+        if b.is_ascii_digit() || b == b'.' && self.peek(1).is_ascii_digit() && !word_byte(before) {
             return self.number();
         }
         if b == b'%' && word_byte(self.peek(1)) || b.is_ascii_alphabetic() || b == b'_' || b == b'$' {
@@ -162,7 +169,7 @@ impl<'a> Lexer<'a> {
         if b == b'\'' && self.peek(1).is_ascii() && self.peek(2) == b'\'' {
             let value = u64::from(self.peek(1));
             self.at += 3;
-            return Ok(Lexeme::Integer(value));
+            return Ok(Lexeme::Integer { value, unsigned: false });
         }
         let Some(mark) = self.text[self.at..].chars().next() else { return Ok(Lexeme::End) };
         self.at += mark.len_utf8();
@@ -199,7 +206,7 @@ impl<'a> Lexer<'a> {
             _ => {}
         }
         self.take(|b| b.is_ascii_digit());
-        let fraction = self.peek(0) == b'.' && self.peek(1).is_ascii_digit();
+        let fraction = self.peek(0) == b'.' && !self.peek(1).is_ascii_alphabetic() && self.peek(1) != b'_';
         if fraction {
             self.at += 1;
             self.take(|b| b.is_ascii_digit());
@@ -224,7 +231,9 @@ impl<'a> Lexer<'a> {
     fn integer(&mut self, radix: u32) -> Parsed<Lexeme<'a>> {
         let digits = self.take(word_byte);
         match u64::from_str_radix(digits.strip_suffix('U').unwrap_or(digits), radix) {
-            Ok(value) => Ok(Lexeme::Integer(value)),
+            Ok(value) => {
+                Ok(Lexeme::Integer { value, unsigned: digits.ends_with('U') || value > i64::MAX as u64 })
+            }
             Err(_) => self.fail(format!("{digits} is not an integer of up to 64 bits in base {radix}")),
         }
     }
@@ -242,17 +251,20 @@ mod tests {
     fn every_form_of_a_number() {
         use Lexeme::*;
         for (text, expected) in [
-            ("17", Integer(17)),
-            ("017", Integer(15)),
-            ("0x1fU", Integer(31)),
-            ("0b101", Integer(5)),
-            ("0", Integer(0)),
-            ("'a'", Integer(97)),
+            ("17", Integer { value: 17, unsigned: false }),
+            ("017", Integer { value: 15, unsigned: false }),
+            ("0x1fU", Integer { value: 31, unsigned: true }),
+            ("0xffffffffffffffff", Integer { value: u64::MAX, unsigned: true }),
+            ("0b101", Integer { value: 5, unsigned: false }),
+            ("0", Integer { value: 0, unsigned: false }),
+            ("'a'", Integer { value: 97, unsigned: false }),
             ("0f3F800000", Single(0x3f80_0000)),
             ("0d3FF0000000000000", Double(1f64.to_bits())),
             ("1.5", Double(1.5f64.to_bits())),
             ("2.5e-3", Double(2.5e-3f64.to_bits())),
             ("1e5", Double(1e5f64.to_bits())),
+            (".5", Double(0.5f64.to_bits())),
+            ("1.", Double(1f64.to_bits())),
         ] {
             assert_eq!(lexemes(text), [expected, End], "{text}");
         }
@@ -285,7 +297,7 @@ mod tests {
             Word("%rd2"),
             Mark('+'),
             Mark('-'),
-            Integer(4),
+            Integer { value: 4, unsigned: false },
             Mark(']'),
             Mark(';'),
             End,

@@ -1,17 +1,23 @@
 //! PTX text → its parts: tokens, then directives, declarations and instructions as they stand. Nothing here knows what
 //! an instruction means; names are slices of the text.
 
+mod body;
+mod constant;
 mod declare;
+mod function;
+mod initial;
 mod lexer;
+mod names;
 mod operand;
 mod parser;
 mod tree;
 mod types;
 
+pub(crate) use operand::component;
 pub(crate) use parser::parse;
 pub(crate) use tree::{
-    Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space,
-    Statement, Unit, Variable,
+    Alias, Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space,
+    Statement, Target, Unit, Variable,
 };
 pub(crate) use types::{Kind, Type};
 

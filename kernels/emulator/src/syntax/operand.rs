@@ -1,15 +1,10 @@
-//! Operands and constant expressions.
+//! Operands.
 
+use super::constant::Constant;
 use super::lexer::Lexeme;
+use super::names::Declared;
 use super::parser::Parser;
-use super::{Base, Operand, Parsed, Type};
-
-/// Deepest nesting of a constant expression.
-const DEPTH: u32 = 32;
-
-/// Binary operators by rising precedence, as in C.
-const OPERATORS: [&[&str]; 8] =
-    [&["|"], &["^"], &["&"], &["==", "!="], &["<=", ">="], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
+use super::{Base, Operand, Parsed};
 
 /// As `ptxas` has it.
 const NO_MINUS: &str = "an offset is added, also a negative one: write +-4 instead of -4";
@@ -22,7 +17,10 @@ impl<'a> Parser<'a> {
                 self.bump();
                 let mut elements = Vec::new();
                 loop {
-                    elements.push(self.scalar()?);
+                    match self.scalar()? {
+                        Operand::Vector(_) => return self.fail("a vector within a vector, before this"),
+                        element => elements.push(element),
+                    }
                     if self.eat('}') {
                         return Ok(Operand::Vector(elements));
                     }
@@ -40,7 +38,7 @@ impl<'a> Parser<'a> {
     /// The rest of `[base+offset]`.
     fn address(&mut self) -> Parsed<Operand<'a>> {
         let base = match self.peek() {
-            Lexeme::Word(_) => Base::Name(self.dotted_name()?),
+            Lexeme::Word(word) if word != "WARP_SZ" => Base::Name(self.dotted_name()?),
             _ => Base::Absolute,
         };
         let offset = match (base, self.peek()) {
@@ -51,6 +49,9 @@ impl<'a> Parser<'a> {
             }
             (Base::Absolute, _) => self.expression()?,
             (Base::Name(_), Lexeme::Mark('-')) => return self.fail(NO_MINUS),
+            (Base::Name(_), Lexeme::Mark(',')) => {
+                return self.fail("coordinates of a texture or tensor are not supported: expected + or ]");
+            }
             _ => return self.fail("expected + or ] in an address"),
         };
         self.expect(']')?;
@@ -59,36 +60,59 @@ impl<'a> Parser<'a> {
 
     /// An operand without braces or brackets.
     fn scalar(&mut self) -> Parsed<Operand<'a>> {
-        let minus = self.peek() == Lexeme::Mark('-');
-        match if minus { self.peek_at(1) } else { self.peek() } {
-            Lexeme::Single(bits) => {
-                self.skip(1 + usize::from(minus));
-                Ok(Operand::Single(bits ^ (u32::from(minus) << 31)))
+        match self.peek() {
+            Lexeme::Word(word) if word != "WARP_SZ" => self.named(),
+            Lexeme::Mark('-') if matches!(self.peek_at(1), Lexeme::Word(word) if word != "WARP_SZ") => {
+                self.bump();
+                Ok(Operand::Minus(self.dotted_name()?))
             }
-            Lexeme::Double(bits) => {
-                self.skip(1 + usize::from(minus));
-                Ok(Operand::Double(bits ^ (u64::from(minus) << 63)))
-            }
-            Lexeme::Word(_) if !minus => {
-                let name = self.dotted_name()?;
-                match self.peek() {
-                    Lexeme::Mark('|') => {
-                        self.bump();
-                        Ok(Operand::Both(name, self.dotted_name()?))
-                    }
-                    Lexeme::Mark('+') => {
-                        self.bump();
-                        Ok(Operand::Offset(name, self.expression()?))
-                    }
-                    Lexeme::Mark('-') => self.fail(NO_MINUS),
-                    _ => Ok(Operand::Name(name)),
-                }
-            }
-            Lexeme::Mark('!') if matches!(self.peek_at(1), Lexeme::Word(_)) => {
+            Lexeme::Mark('!') if matches!(self.peek_at(1), Lexeme::Word(word) if word != "WARP_SZ") => {
                 self.bump();
                 Ok(Operand::Not(self.dotted_name()?))
             }
-            _ => Ok(Operand::Integer(self.expression()?)),
+            _ => Ok(match self.constant()? {
+                Constant::Integer(bits, _) => Operand::Integer(bits as i64),
+                Constant::Single(bits) => Operand::Single(bits),
+                Constant::Double(value) => Operand::Double(value.to_bits()),
+            }),
+        }
+    }
+
+    /// An operand that begins with a name. A vector register stands for its elements.
+    fn named(&mut self) -> Parsed<Operand<'a>> {
+        let name = self.dotted_name()?;
+        let (base, element) = match name.rsplit_once('.') {
+            Some((base, element)) => (base, Some(element)),
+            None => (name, None),
+        };
+        if let Some(Declared::Vector(lanes)) = self.names.find(base) {
+            return match element {
+                None => Ok(Operand::Vector((0..lanes).map(|lane| Operand::Component(base, lane)).collect())),
+                Some(element) => match component(element).filter(|&lane| lane < lanes) {
+                    Some(lane) => Ok(Operand::Component(base, lane)),
+                    None => {
+                        self.fail(format!("{base} has {lanes} elements and none of this name (.{element})"))
+                    }
+                },
+            };
+        }
+        match self.peek() {
+            Lexeme::Mark('|') => {
+                self.bump();
+                Ok(Operand::Both(name, self.dotted_name()?))
+            }
+            Lexeme::Mark('+') => {
+                self.bump();
+                Ok(Operand::Offset(name, self.expression()?))
+            }
+            Lexeme::Mark('[') => {
+                self.bump();
+                let index = self.expression()?;
+                self.expect(']')?;
+                Ok(Operand::Element(name, index))
+            }
+            Lexeme::Mark('-') => self.fail(NO_MINUS),
+            _ => Ok(Operand::Name(name)),
         }
     }
 
@@ -104,90 +128,15 @@ impl<'a> Parser<'a> {
         }
         Ok(word)
     }
+}
 
-    /// A constant integer expression; its value wraps at 64 bits.
-    pub(super) fn expression(&mut self) -> Parsed<i64> {
-        self.binary(0, DEPTH)
-    }
-
-    /// The operator of this precedence that comes next, and its length in tokens.
-    fn operator(&self, level: usize) -> Option<&'static str> {
-        let (Lexeme::Mark(first), second) = (self.peek(), self.peek_at(1)) else { return None };
-        OPERATORS[level].iter().copied().find(|op| {
-            let mut marks = op.chars();
-            marks.next() == Some(first) && marks.next().is_none_or(|m| second == Lexeme::Mark(m))
-        })
-    }
-
-    fn binary(&mut self, level: usize, depth: u32) -> Parsed<i64> {
-        if level == OPERATORS.len() {
-            return self.unary(depth);
-        }
-        let mut left = self.binary(level + 1, depth)?;
-        while let Some(operator) = self.operator(level) {
-            self.skip(operator.len());
-            let right = self.binary(level + 1, depth)?;
-            left = match operator {
-                "|" => left | right,
-                "^" => left ^ right,
-                "&" => left & right,
-                "==" => i64::from(left == right),
-                "!=" => i64::from(left != right),
-                "<=" => i64::from(left <= right),
-                ">=" => i64::from(left >= right),
-                "<<" => left.wrapping_shl(right as u32),
-                ">>" => left.wrapping_shr(right as u32),
-                "+" => left.wrapping_add(right),
-                "-" => left.wrapping_sub(right),
-                "*" => left.wrapping_mul(right),
-                _ if right == 0 => return self.fail("division by zero in a constant expression"),
-                "/" => left.wrapping_div(right),
-                _ => left.wrapping_rem(right),
-            };
-        }
-        Ok(left)
-    }
-
-    fn unary(&mut self, depth: u32) -> Parsed<i64> {
-        let Some(depth) = depth.checked_sub(1) else {
-            return self.fail(format!("a constant expression nested deeper than {DEPTH}"));
-        };
-        match self.peek() {
-            Lexeme::Integer(value) => {
-                self.bump();
-                Ok(value as i64)
-            }
-            Lexeme::Mark('-') => {
-                self.bump();
-                Ok(self.unary(depth)?.wrapping_neg())
-            }
-            Lexeme::Mark('+') => {
-                self.bump();
-                self.unary(depth)
-            }
-            Lexeme::Mark('~') => {
-                self.bump();
-                Ok(!self.unary(depth)?)
-            }
-            Lexeme::Mark('!') => {
-                self.bump();
-                Ok(i64::from(self.unary(depth)? == 0))
-            }
-            Lexeme::Mark('(') => {
-                self.bump();
-                // A cast to .s64 or .u64 changes no bits of a 64-bit value.
-                if let Lexeme::Dot(name) = self.peek()
-                    && Type::named(name).is_some_and(|t| t.bits == 64)
-                {
-                    self.bump();
-                    self.expect(')')?;
-                    return self.unary(depth);
-                }
-                let value = self.binary(0, depth)?;
-                self.expect(')')?;
-                Ok(value)
-            }
-            _ => self.fail("expected an operand"),
-        }
+/// The place of a vector's element by its name: `x y z w` or `r g b a`.
+pub(crate) fn component(name: &str) -> Option<u8> {
+    match name {
+        "x" | "r" => Some(0),
+        "y" | "g" => Some(1),
+        "z" | "b" => Some(2),
+        "w" | "a" => Some(3),
+        _ => None,
     }
 }

@@ -5,10 +5,25 @@ use super::types::Type;
 /// A module.
 #[derive(Debug, Default)]
 pub(crate) struct Unit<'a> {
-    /// Variables outside functions.
+    /// The number of the architecture that `.target` names: 80 for sm_80.
+    pub target: Option<u32>,
+    /// Variables outside functions, and the global and constant ones within them.
     pub variables: Vec<Variable<'a>>,
     /// Kernels and functions, declared or defined.
     pub functions: Vec<Function<'a>>,
+    /// `.alias`
+    pub aliases: Vec<Alias<'a>>,
+}
+
+/// Another name of a function.
+#[derive(Debug)]
+pub(crate) struct Alias<'a> {
+    /// The declared name.
+    pub name: &'a str,
+    /// The function that it stands for.
+    pub target: &'a str,
+    /// Line, from 1.
+    pub line: u32,
 }
 
 /// A state space that variables live in.
@@ -37,6 +52,8 @@ pub(crate) struct Variable<'a> {
     pub space: Space,
     /// Its element type.
     pub ty: Type,
+    /// Elements of its vector type; 1 without one.
+    pub lanes: u8,
     /// All of its bytes; 0 for an array without a length.
     pub bytes: u64,
     /// Its alignment in bytes.
@@ -45,6 +62,8 @@ pub(crate) struct Variable<'a> {
     pub initial: Option<Initial<'a>>,
     /// Declared `.extern`: defined elsewhere, or dynamic shared memory.
     pub external: bool,
+    /// Declared within a function: its name holds there alone.
+    pub inner: bool,
     /// Line, from 1.
     pub line: u32,
 }
@@ -66,9 +85,20 @@ pub(crate) struct Patch<'a> {
     /// How many bytes.
     pub bytes: usize,
     /// Whose address.
-    pub name: &'a str,
+    pub target: Target<'a>,
     /// Plus so much.
     pub offset: i64,
+    /// How many of the sum's low bits are left out (`0xff00(name)` takes its second byte).
+    pub shift: u32,
+}
+
+/// Whose address an initialiser takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// A variable or function of the module.
+    Name(&'a str),
+    /// A variable within the same function, by its place in the unit's.
+    Inner(usize),
 }
 
 /// A kernel or a function.
@@ -90,6 +120,8 @@ pub(crate) struct Function<'a> {
     pub required_block: Option<[u32; 3]>,
     /// Largest number of threads a block that it allows (`.maxntid`).
     pub max_threads: Option<u64>,
+    /// Blocks of a cluster that it demands (`.reqnctapercluster`).
+    pub cluster: Option<[u32; 3]>,
 }
 
 /// One statement of a body.
@@ -101,12 +133,14 @@ pub(crate) enum Statement<'a> {
     Close,
     /// `.reg`
     Registers(Registers<'a>),
-    /// A variable in memory.
+    /// A variable in shared, local or parameter memory.
     Variable(Variable<'a>),
+    /// A global or constant variable: its place in the unit's variables.
+    Global(usize),
     /// `name:`
     Label(Label<'a>),
-    /// `name: .branchtargets a, b;`
-    Targets(Label<'a>, Vec<&'a str>),
+    /// `name: .branchtargets a, b;` or `.calltargets`
+    Targets(Label<'a>, Vec<(&'a str, Option<u64>)>),
     /// `name: .callprototype …;`
     Prototype(Prototype<'a>),
     /// An instruction.
@@ -127,6 +161,8 @@ pub(crate) struct Label<'a> {
 pub(crate) struct Registers<'a> {
     /// Their type.
     pub ty: Type,
+    /// Elements of each; 1 for scalars.
+    pub lanes: u8,
     /// Names, with the count of `%r<10>` where there is one.
     pub names: Vec<(&'a str, Option<u64>)>,
     /// Line, from 1.
@@ -167,7 +203,7 @@ pub(crate) struct Instruction<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Call<'a> {
     /// Where the results go.
-    pub returns: Vec<&'a str>,
+    pub returns: Vec<Operand<'a>>,
     /// The function, or the register with its address.
     pub callee: &'a str,
     /// The arguments.
@@ -181,10 +217,16 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Operand<'a> {
     /// A register, special register, variable, label or `_`.
     Name(&'a str),
-    /// A variable and bytes to add to its address.
+    /// A variable and bytes to add to its address, or a register and a number to add.
     Offset(&'a str, i64),
+    /// `name[index]`: an element of a variable.
+    Element(&'a str, i64),
+    /// An element of a vector register.
+    Component(&'a str, u8),
     /// `!p`
     Not(&'a str),
+    /// `-a`, of a register
+    Minus(&'a str),
     /// `a|b`
     Both(&'a str, &'a str),
     /// An integer.

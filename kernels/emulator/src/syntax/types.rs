@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Tensor,
     /// Predicate.
     Predicate,
+    /// A reference to a texture, sampler or surface.
+    Opaque,
 }
 
 /// A type: how its bits are read, and how many.
@@ -33,6 +35,8 @@ pub(crate) struct Type {
 impl Type {
     /// Untyped 32 bits.
     pub const B32: Self = Self { kind: Kind::Bits, bits: 32, pair: false };
+    /// `.texref`, `.samplerref`, `.surfref`: a handle of 64 bits.
+    pub const OPAQUE: Self = Self { kind: Kind::Opaque, bits: 64, pair: false };
 
     /// The type that a suffix without its dot names.
     pub fn named(text: &str) -> Option<Self> {

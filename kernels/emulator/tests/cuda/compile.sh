@@ -21,5 +21,7 @@ for source in "$@"; do
     options=$(sed -n '1,2s/^\/\/ options: //p' "$source")
     # shellcheck disable=SC2086
     "$cuda/bin/nvcc" --ptx -arch="${target:-compute_80}" $options -o "${source%.cu}.ptx" "$source"
+    # Line data names files by where they lie here.
+    sed -i "s#\"$here/#\"#; s#\"$root/#\"#" "${source%.cu}.ptx"
     echo "${source%.cu}.ptx"
 done

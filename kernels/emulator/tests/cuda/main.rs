@@ -3,18 +3,22 @@
 
 mod calls;
 mod control;
+mod dispatch;
 mod doubles;
 mod fast;
 mod functions;
 mod halves;
+mod heap;
 mod histogram;
 mod hopper;
 mod integers;
+mod machine;
 mod matmul;
 mod pipeline;
 mod reduce;
 mod scan;
 mod spaces;
+mod stack;
 mod tensor;
 mod transpose;
 mod warp;

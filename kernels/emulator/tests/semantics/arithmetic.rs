@@ -80,6 +80,39 @@ fn carries() {
         Case("sub.cc.u32 %r0, %a, %b; subc.u32 %r, %c, 0;", [0, 1, 7], 6),
         Case("sub.cc.u64 %l0, %la, %lb; subc.u64 %l, %lc, 0;", [0, 1, 7], 6),
         Case("mad.lo.cc.u32 %r0, %a, %b, %c; madc.hi.u32 %r, %a, %b, 0;", [0xffff_ffff, 2, 2], 2),
+        Case("mad.lo.cc.u64 %l0, %la, %lb, %lc; madc.hi.u64 %l, %la, %lb, 0;", [u64::MAX, 2, 2], 2),
+        Case("mad.hi.cc.s32 %r0, %a, %b, %c; addc.u32 %r, 0, 0;", [n32(-1), 1, 1], 1),
+        // 128 bits, three words wide, as compilers write it.
+        Case("sub.cc.u32 %r0, %a, 1; subc.cc.u32 %r1, %b, 0; subc.u32 %r, %c, 0;", [0, 0, 9], 8),
+    ]);
+}
+
+/// The flag after a subtraction is the adder's carry: 1 where no borrow is. These are the constants that ptxas 13.5 puts for
+/// the same instructions.
+#[test]
+fn a_subtraction_leaves_the_carry_that_an_addition_takes() {
+    check(&[
+        Case("sub.cc.u32 %r0, %a, %b; addc.u32 %r, %c, 0;", [0, 1, 7], 7),
+        Case("sub.cc.u32 %r0, %a, %b; addc.u32 %r, %c, 0;", [1, 0, 7], 8),
+        Case("add.cc.u32 %r0, %a, %b; subc.u32 %r, %c, 0;", [1, 0xffff_ffff, 7], 7),
+        Case("add.cc.u32 %r0, %a, %b; subc.u32 %r, %c, 0;", [1, 1, 7], 6),
+        Case("sub.cc.u32 %r0, %a, %b; madc.lo.u32 %r, %c, 3, 1;", [5, 5, 7], 23),
+        Case("sub.cc.u64 %l0, %la, %lb; addc.u64 %l, %lc, 0;", [0, 1, 7], 7),
+        Case("sub.cc.u64 %l0, %la, %lb; subc.cc.u64 %l1, %lb, %la; addc.u64 %l, %lc, 0;", [1, 0, 7], 7),
+    ]);
+}
+
+#[test]
+fn clamped_integers() {
+    check(&[
+        Case("min.relu.s32 %r, %a, %b;", [n32(-7), 2, 0], 0),
+        Case("min.relu.s32 %r, %a, %b;", [7, 2, 0], 2),
+        Case("max.relu.s32 %r, %a, %b;", [n32(-7), n32(-2), 0], 0),
+        Case("max.relu.s16x2 %r, %a, %b;", [0xffff_0001, 0xfffe_0002, 0], 2),
+        Case("min.relu.s16x2 %r, %a, %b;", [0x0005_ffff, 0x0007_0002, 0], 0x0005_0000),
+        Case("mad24.hi.sat.s32 %r, %a, %b, %c;", [0x7f_ffff, 0x7f_ffff, 0x7fff_ffff], 0x7fff_ffff),
+        Case("mad24.hi.sat.s32 %r, %a, %b, %c;", [0x80_0000, 0x7f_ffff, 0x8000_0000], 0x8000_0000),
+        Case("mad24.hi.s32 %r, %a, %b, %c;", [0x7f_ffff, 4, 1], 0x200),
     ]);
 }
 
@@ -117,10 +150,38 @@ fn comparisons() {
         Case("setp.lt.and.s32 %s|%p, %a, %b, %q;", [3, 2, 1], 1),
         Case("set.lt.u32.s32 %r, %a, %b;", [1, 2, 0], 0xffff_ffff),
         Case("set.lt.f32.s32 %r, %a, %b;", [1, 2, 0], one),
+        Case("set.lt.s32.f64 %r, %la, %lb;", [super::d(1.0), super::d(2.0), 0], 0xffff_ffff),
+        Case("set.lt.and.f32.u64 %r, %la, %lb, %q;", [1, 2, 1], one),
+        Case("set.lt.xor.f32.u64 %r, %la, %lb, %q;", [1, 2, 1], 0),
+        Case("set.lt.or.u32.s32 %r, %a, %b, !%q;", [3, 2, 0], 0xffff_ffff),
+        Case("set.eq.u32.b16 %r, %ha, %hb;", [0x10001, 0x20001, 0], 0xffff_ffff),
+        Case("set.lt.f16.s32 %h, %a, %b;", [n32(-1), 2, 0], 0x3c00),
+        Case("set.lt.bf16.f32 %h, %a, %b;", [0, one, 0], 0x3f80),
+        Case("set.lt.u16.f16 %h, %ha, %hb;", [0, 0x3c00, 0], 0xffff),
+        Case("set.lt.s32.bf16 %r, %ha, %hb;", [0, 0x3f80, 0], 0xffff_ffff),
+        Case("set.eq.ftz.u32.f16 %r, %ha, %hb;", [1, 0, 0], 0xffff_ffff),
         Case("set.gt.f16x2.f16x2 %r, %a, %b;", [0x3c00_0000, 0x0000_3c00, 0], 0x3c00_0000),
+        Case("set.gt.bf16x2.bf16x2 %r, %a, %b;", [0x3f80_0000, 0x0000_3f80, 0], 0x3f80_0000),
+        Case("set.gt.u32.f16x2 %r, %a, %b;", [0x3c00_0000, 0x0000_3c00, 0], 0xffff_0000),
+        Case("set.le.s32.f16x2 %r, %a, %b;", [0x3c00_0000, 0x0000_3c00, 0], 0x0000_ffff),
+        Case("set.nan.u32.bf16x2 %r, %a, %b;", [0x7fff_0000, 0x0000_7fff, 0], 0xffff_ffff),
+        Case("set.gt.and.s32.f16x2 %r, %a, %b, %q;", [0x3c00_3c00, 0, 0], 0),
+        Case("set.gt.xor.f16x2.f16x2 %r, %a, %b, !%q;", [0x3c00_0000, 0x0000_3c00, 0], 0x0000_3c00),
         Case("selp.b32 %r, %a, %b, %q;", [1, 2, 1], 1),
         Case("selp.b64 %l, %la, %lb, !%q;", [1, 2, 1], 2),
         Case("selp.b16 %h, %ha, 7, %q;", [1, 2, 0], 7),
+        Case("selp.b32 %r, %a, %b, 1;", [1, 2, 0], 1),
+        Case("selp.b32 %r, %a, %b, 0;", [1, 2, 0], 2),
+        Case("selp.f64 %l, %la, 1.5, %q;", [1, 2, 0], super::d(1.5)),
+        Case("setp.lt.and.s32 %p, %a, %b, 0;", [1, 2, 0], 0),
+        Case("setp.lt.or.s32 %p, %a, %b, 1;", [3, 2, 0], 1),
+        Case("setp.lt.xor.ftz.f32 %p|_, %a, %b, !%q;", [0, one, 1], 1),
+        Case("setp.geu.xor.bf16x2 %p|%s, %a, %b, !%q;", [0x3f80, 0x3f80_3f80, 1], 1),
+        Case("setp.lt.f16x2 %s|%p, %a, %b;", [0, 0x3c00_0000, 0], 1),
+        Case("slct.b16.s32 %h, %ha, %hb, %c;", [1, 2, 0], 1),
+        Case("slct.ftz.f32.f32 %r, %a, %b, %c;", [1, 2, 0x8000_0001], 1),
+        Case("slct.f32.f32 %r, %a, %b, %c;", [1, 2, 0x8000_0001], 2),
+        Case("slct.f32.f32 %r, %a, %b, %c;", [1, 2, nan], 2),
         Case("slct.u32.s32 %r, %a, %b, %c;", [1, 2, n32(-1)], 2),
         Case("slct.u64.f32 %l, %la, %lb, %c;", [1, 2, 0x8000_0000], 1),
     ]);

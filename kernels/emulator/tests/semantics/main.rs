@@ -5,10 +5,16 @@
 
 mod arithmetic;
 mod bits;
+mod caches;
 mod convert;
+mod declarations;
 mod floats;
+mod forms;
 mod memory;
+mod mma;
+mod video;
 mod warp;
+mod wmma;
 
 use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
 
@@ -30,7 +36,7 @@ fn store(snippet: &str) -> &'static str {
     let writes = |register: &str| {
         snippet.split(';').any(|part| {
             part.split_whitespace()
-                .any(|word| word.trim_end_matches(',').trim_matches(['{', '}']) == register)
+                .any(|word| word.trim_end_matches(',').trim_matches(['{', '}', '(', ')']) == register)
         })
     };
     if writes("%l") {
@@ -46,6 +52,11 @@ fn store(snippet: &str) -> &'static str {
 
 /// The text of a kernel around a snippet.
 pub fn kernel(snippet: &str) -> String {
+    module("", snippet)
+}
+
+/// [`kernel`], with more declarations before it.
+pub fn module(items: &str, snippet: &str) -> String {
     format!(
         "
 .version 8.0
@@ -62,6 +73,7 @@ pub fn kernel(snippet: &str) -> String {
     st.param.u32 [result], %t;
     ret;
 }}
+{items}
 .visible .entry test(.param .u64 in, .param .u64 out)
 {{
     .shared .align 16 .b8 shared[256];
@@ -89,9 +101,14 @@ pub fn kernel(snippet: &str) -> String {
 
 /// Runs a snippet in one thread.
 pub fn run(snippet: &str, operands: [u64; 3]) -> Result<u64, Error> {
-    let memory = Memory::new(1 << 16);
-    let module = Module::parse("test", &kernel(snippet))?.load(&memory)?;
-    let (input, output) = (memory.alloc(24)?, memory.alloc(8)?);
+    run_text(&kernel(snippet), operands)
+}
+
+/// Runs the kernel `test` of a text in one thread.
+pub fn run_text(text: &str, operands: [u64; 3]) -> Result<u64, Error> {
+    let memory = Memory::new(16 << 20);
+    let module = Module::parse("test", text)?.load(&memory)?;
+    let (input, output) = (memory.alloc(128)?, memory.alloc(8)?);
     let bytes: Vec<u8> = operands.iter().flat_map(|x| x.to_le_bytes()).collect();
     memory.write(input, &bytes)?;
     let geometry = Geometry { grid: [1; 3], block: [1; 3], shared: 0 };

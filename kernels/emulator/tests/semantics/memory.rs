@@ -60,6 +60,13 @@ fn loads_and_stores() {
         Case("cvta.local.u64 %l1, local; st.u32 [%l1+4], %a; ld.local.u32 %r, [local+4];", [7, 0, 0], 7),
         Case("cvta.shared.u64 %l0, shared; isspacep.shared %p, %l0;", [0; 3], 1),
         Case("cvta.shared.u64 %l0, shared; isspacep.global %p, %l0;", [0; 3], 0),
+        Case("isspacep.global %p, %a;", [64, 0, 0], 1),
+        Case("isspacep.shared::cta %p, %a;", [64, 0, 0], 0),
+        Case("cvta.param.u64 %l0, in; isspacep.param %p, %l0;", [0; 3], 1),
+        Case("istypep.texref %p, %la;", [64, 0, 0], 0),
+        Case("ld.mmio.relaxed.sys.global.u32 %r, [%in];", [64, 0, 0], 64),
+        Case("st.mmio.relaxed.sys.global.u32 [%in], %b; ld.global.u32 %r, [%in];", [64, 9, 0], 9),
+        Case("ldu.global.v2.u32 {%r0, %r}, [%in];", [5 << 32, 0, 0], 5),
         Case(
             "cvta.local.u64 %l0, local; cvta.to.local.u64 %l1, %l0; mov.u64 %l2, local; sub.u64 %l, %l1, %l2;",
             [0; 3],
@@ -110,6 +117,21 @@ fn atomics() {
             [0x3e00_3c00, 0x3400_3c00, 0],
             0x3f00_4000,
         ),
+        Case("atom.global.add.noftz.bf16 %h, [%in], %hb;", [0x3f80, 0x3f80, 0], 0x3f80),
+        Case("atom.global.cas.b16 %h0, [%in], %hb, %hc; ld.global.u16 %r, [%in];", [5, 5, 9], 9),
+        Case("atom.global.exch.b64 _, [%in], %lb; ld.global.u64 %l, [%in];", [5, 7, 0], 7),
+        Case(
+            "atom.relaxed.gpu.global.add.L2::cache_hint.u32 %r0, [%in], %b, %lc; ld.global.u32 %r, [%in];",
+            [5, 7, 0],
+            12,
+        ),
+        Case("red.global.max.s64 [%in], %lb; ld.global.u64 %l, [%in];", [u64::MAX, 7, 0], 7),
+        Case("red.global.dec.u32 [%in], %b; ld.global.u32 %r, [%in];", [9, 7, 0], 7),
+        Case(
+            "red.global.add.noftz.bf16x2 [%in], %b; ld.global.u32 %r, [%in];",
+            [0x3f80_0000, 0x3f80_3f80, 0],
+            0x4000_3f80,
+        ),
         Case(
             "st.shared.u32 [shared], %a; atom.shared.or.b32 %r0, [shared], %b; ld.shared.u32 %r, [shared];",
             [1, 2, 0],
@@ -121,6 +143,54 @@ fn atomics() {
             2,
         ),
     ]);
+}
+
+#[test]
+fn atomics_of_vectors() {
+    let two = super::f(1.0) | super::f(2.0) << 32;
+    let sums = super::f(2.0) | super::f(4.0) << 32;
+    check(&[
+        Case(
+            "red.global.add.v2.f32 [%in], {%b, %c}; ld.global.u64 %l, [%in];",
+            [two, super::f(1.0), super::f(2.0)],
+            sums,
+        ),
+        Case("red.global.add.v4.f32 [%in], {%b, %c, %b, %c}; ld.global.u64 %l, [%in+8];", [0, 0, 0], 0),
+        Case(
+            "red.relaxed.gpu.global.add.L2::cache_hint.v2.f32 [%in], {%b, %c}, %la; ld.global.u64 %l, [%in];",
+            [two, super::f(1.0), super::f(2.0)],
+            sums,
+        ),
+        // The old values, which may take the operands' registers.
+        Case(
+            "atom.global.add.v2.f32 {%c, %b}, [%in], {%b, %c}; mov.b64 %l, {%c, %b};",
+            [two, super::f(1.0), super::f(2.0)],
+            two,
+        ),
+        Case(
+            "atom.global.add.noftz.v2.f16 {%h0, %h}, [%in], {%hb, %hc};",
+            [0x4000_3c00, 0x3c00, 0x3c00],
+            0x4000,
+        ),
+        Case(
+            "red.global.add.noftz.v4.bf16 [%in], {%hb, %hc, %hb, %hc}; ld.global.u64 %l, [%in];",
+            [0, 0x3f80, 0x4000],
+            0x4000_3f80_4000_3f80,
+        ),
+        Case(
+            "red.global.max.noftz.v2.f16x2 [%in], {%b, %c}; ld.global.u64 %l, [%in];",
+            [0x3c00_0000, 0x4000, 0x4000_4000],
+            0x4000_4000_3c00_4000,
+        ),
+        Case(
+            "red.global.min.noftz.v8.f16 [%in], {%hc, %hc, %hc, %hc, %hb, %hc, %hc, %hc}; ld.global.u64 %l, [%in+8];",
+            [0, 0x3c00_3c00_3c00_3c00, 0x4000],
+            0x3c00_3c00_3c00_3c00,
+        ),
+    ]);
+    let error =
+        run("red.global.add.v4.f32 [%in+8], {%b, %c, %b, %c};", [0; 3]).expect_err("misaligned").to_string();
+    assert!(error.contains("misaligned") && error.contains("16 bytes"), "{error}");
 }
 
 #[test]
@@ -152,7 +222,7 @@ fn control() {
             42,
         ),
         Case(
-            "nanosleep.u32 100; membar.gl; fence.acq_rel.gpu; prefetch.global.L2 [%in]; mov.u32 %r, 1;",
+            "nanosleep.u32 100; nanosleep.u32 %a; membar.gl; fence.acq_rel.gpu; fence.sc.sys; fence.proxy.alias; membar.proxy.alias; fence.proxy.async.global; fence.mbarrier_init.release.cluster; fence.proxy.tensormap::generic.release.gpu; fence.proxy.tensormap::generic.acquire.gpu [%in], 128; pmevent 3; pmevent.mask 7; griddepcontrol.wait; griddepcontrol.launch_dependents; mov.u32 %r, 1;",
             [0; 3],
             1,
         ),
@@ -171,6 +241,35 @@ fn what_is_not_known_is_an_error_that_names_it() {
         ("bra NOWHERE;", "label NOWHERE stands nowhere"),
         ("mov.u32 %r, 1", "expected ;"),
         ("ld.global.u32 %r, [%a];", "%a has 32 bits; a global or generic address has 64"),
+        ("prefetch.global.L3 [%in];", "unknown instruction `prefetch.global.L3`"),
+        ("prefetch.local.L1 [shared];", "shared does not lie in the state space of this access"),
+        ("discard.global.L2 [%in], 64;", "expected an address and the size 128"),
+        ("fence.proxy.texture;", "unknown instruction `fence.proxy.texture`"),
+        ("ld.global.L1::evict_some.u32 %r, [%in];", "unknown instruction `ld.global.L1::evict_some.u32`"),
+        ("ld.global.L2::cache_hint.u32 %r, [%in];", "a cache policy is missing as the last operand"),
+        ("ld.global.L2::cache_hint.u32 %r, [%in], %a;", "%a has 32 bits; 64 are wanted here"),
+        ("red.global.add.v2.u32 [%in], {%a, %b};", "unknown instruction `red.global.add.v2.u32`"),
+        ("red.shared.add.v2.f32 [shared], {%a, %b};", "unknown instruction `red.shared.add.v2.f32`"),
+        ("atom.global.cas.b32 %r, [%in], %a;", "an atomic operation with 3 operands"),
+        ("createpolicy.fractional.b64 %l;", "unknown instruction `createpolicy.fractional.b64`"),
+        ("lop3.or.b32 %r, %a, %b, %c, 1, %q;", "expected a register and a predicate"),
+        ("set.gt.f16x2.f16 %r, %ha, %hb;", "unknown instruction `set.gt.f16x2.f16`"),
+        ("cvt.pack.u8.s32.b32 %r, %a, %b, %c;", "unknown instruction `cvt.pack.u8.s32.b32`"),
+        ("cvt.pack.sat.u16.s32 %r, %a, %b, %c;", "cvt takes 3 operands here, not 4"),
+        ("cvt.rn.e4m3x2.f32 %h, %a, %b;", "unknown instruction `cvt.rn.e4m3x2.f32`"),
+        ("cvt.rz.satfinite.e4m3x2.f32 %h, %a, %b;", "unknown instruction `cvt.rz.satfinite.e4m3x2.f32`"),
+        ("cvt.rn.satfinite.s32.f32 %r, %a;", "unknown instruction `cvt.rn.satfinite.s32.f32`"),
+        ("selp.f16 %h, %ha, %hb, %q;", "unknown instruction `selp.f16`"),
+        ("setp.lt.f16 %p|%s, %ha, %hb;", "a comparison of one half has one result"),
+        ("ex2.approx.ftz.f16x2 %r, %a;", "unknown instruction `ex2.approx.ftz.f16x2`"),
+        ("ex2.approx.bf16 %h, %ha;", "unknown instruction `ex2.approx.bf16`"),
+        (
+            "atom.global.cas.L2::cache_hint.b32 %r, [%in], %a, %b, %la;",
+            "unknown instruction `atom.global.cas.L2",
+        ),
+        ("ldmatrix.sync.aligned.m8n8.x1.shared.b16 %r, [shared];", "expected registers in braces"),
+        ("szext.s32 %r, %a, %b;", "unknown instruction `szext.s32`"),
+        ("setp.lt.s32 1, %a, %b;", "expected a predicate for the result"),
         ("ld.shared.u32 %r, [table];", "table does not lie in the state space of this access"),
     ];
     for (snippet, message) in cases {

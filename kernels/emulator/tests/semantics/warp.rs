@@ -1,13 +1,18 @@
 //! Instructions in which lanes look at each other: 32 lanes, one value each.
 
-use ssmv_emulator::{Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{Error, Geometry, Memory, Module, Options, launch};
 
 /// Runs a snippet in `threads` threads; `%r` of each.
 fn warp(snippet: &str, threads: u32) -> Vec<u32> {
+    warp_for("sm_90", snippet, threads).unwrap_or_else(|e| panic!("{snippet}: {e}"))
+}
+
+/// Likewise, in a module for another target.
+fn warp_for(target: &str, snippet: &str, threads: u32) -> Result<Vec<u32>, Error> {
     let text = format!(
         "
 .version 8.0
-.target sm_90
+.target {target}
 .address_size 64
 .extern .shared .align 16 .b8 dynamic[];
 .visible .entry test(.param .u64 out)
@@ -26,14 +31,13 @@ fn warp(snippet: &str, threads: u32) -> Vec<u32> {
 "
     );
     let memory = Memory::new(1 << 16);
-    let module = Module::parse("test", &text).and_then(|m| m.load(&memory)).unwrap_or_else(|e| panic!("{e}"));
-    let out = memory.alloc(u64::from(threads) * 4).expect("memory");
+    let module = Module::parse("test", &text)?.load(&memory)?;
+    let out = memory.alloc(u64::from(threads) * 4)?;
     let geometry = Geometry { grid: [1; 3], block: [threads, 1, 1], shared: 4096 };
-    let result = launch(&memory, &module, "test", &geometry, &[&out.to_le_bytes()], &Options::default());
-    result.unwrap_or_else(|e| panic!("{snippet}: {e}"));
+    launch(&memory, &module, "test", &geometry, &[&out.to_le_bytes()], &Options::default())?;
     let mut bytes = vec![0; threads as usize * 4];
-    memory.read(out, &mut bytes).expect("memory");
-    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    memory.read(out, &mut bytes)?;
+    Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 #[track_caller]
@@ -70,6 +74,65 @@ fn votes_matches_and_reductions() {
         "setp.lt.u32 %p, %t, 8; mov.u32 %r, 0; @!%p bra E; shfl.sync.idx.b32 %r, %t, 7, 31, 0xff; activemask.b32 %r1; add.u32 %r, %r, %r1; E:",
         |lane| if lane < 8 { 7 + 0xff } else { 0 },
     );
+}
+
+#[test]
+fn constant_predicates_are_predicates() {
+    lanes("vote.sync.ballot.b32 %r, 1, -1;", |_| u32::MAX);
+    lanes("vote.sync.any.pred %p, 0, -1; selp.u32 %r, 1, 0, %p;", |_| 0);
+    lanes("bar.red.popc.u32 %r, 0, 1;", |_| 32);
+}
+
+#[test]
+fn lanes_that_ended_are_not_waited_for() {
+    // 20 threads, of which those from 12 on end: a full mask means the 12 that are left.
+    let ended =
+        "mov.u32 %r, 99; st.global.u32 [%out], %r; setp.ge.u32 %p, %t, 12; @%p exit; setp.lt.u32 %q, %t, 5;";
+    let some = |snippet: &str| {
+        let found = warp(&format!("{ended} {snippet}"), 20);
+        assert_eq!(found[12..], [99; 8], "{snippet}");
+        found[..12].to_vec()
+    };
+    assert_eq!(some("vote.sync.ballot.b32 %r, 1, -1;"), [0xfff; 12]);
+    assert_eq!(some("vote.sync.all.pred %p, 1, -1; selp.u32 %r, 1, 0, %p;"), [1; 12]);
+    assert_eq!(some("vote.sync.uni.pred %p, %q, -1; selp.u32 %r, 1, 0, %p;"), [0; 12]);
+    assert_eq!(some("bar.warp.sync -1; mov.u32 %r, 7;"), [7; 12]);
+    assert_eq!(some("shfl.sync.idx.b32 %r, %t, 11, 31, -1;"), [11; 12]);
+    assert_eq!(some("mov.u32 %r0, 4; match.all.sync.b32 %r|%p, %r0, -1;"), [0xfff; 12]);
+    assert_eq!(some("redux.sync.add.u32 %r, %t, -1;"), [66; 12]);
+    assert_eq!(some("elect.sync %r|%p, -1;"), [0; 12]);
+}
+
+#[test]
+fn without_sync_the_lanes_that_run_it_take_part() {
+    let old = |snippet: &str| warp_for("sm_60", snippet, 32).unwrap_or_else(|e| panic!("{snippet}: {e}"));
+    let some = "mov.u32 %r, 0; setp.lt.u32 %p, %t, 5; setp.lt.u32 %q, %t, 8; @!%q bra E;";
+    assert_eq!(
+        old(&format!("{some} vote.ballot.b32 %r, !%p; E:"))[..9],
+        [0xe0, 0xe0, 0xe0, 0xe0, 0xe0, 0xe0, 0xe0, 0xe0, 0]
+    );
+    assert_eq!(
+        old(&format!("{some} vote.any.pred %p, %p; selp.u32 %r, 1, 0, %p; E:"))[..9],
+        [1, 1, 1, 1, 1, 1, 1, 1, 0]
+    );
+    assert_eq!(
+        old(&format!("{some} vote.all.pred %p, %p; selp.u32 %r, 1, 2, %p; E:"))[..9],
+        [2, 2, 2, 2, 2, 2, 2, 2, 0]
+    );
+    assert_eq!(
+        old(&format!("{some} vote.uni.pred %p, %q; selp.u32 %r, 1, 2, %p; E:"))[..9],
+        [1, 1, 1, 1, 1, 1, 1, 1, 0]
+    );
+    assert_eq!(old("shfl.down.b32 %r|%p, %t, 3, 31; @!%p mov.u32 %r, 77;")[27..], [30, 31, 77, 77, 77]);
+    // Newer targets have the forms with a mask alone, as ptxas has it.
+    for (snippet, message) in [
+        ("vote.all.pred %p, %p;", "test:15: vote without .sync is for targets below sm_70"),
+        ("shfl.idx.b32 %r, %t, 0, 31;", "test:15: shfl without .sync is for targets below sm_70"),
+        ("shfl.sync.idx.b32 %r, %t, 0, 31;", "test:15: expected 5 operands, not 4"),
+    ] {
+        let error = warp_for("sm_80", snippet, 32).expect_err(snippet).to_string();
+        assert!(error.starts_with(message), "{snippet}: {error}");
+    }
 }
 
 #[test]
@@ -148,6 +211,32 @@ fn tiles() {
         let (column, row) = (lane / 4, lane % 4 * 2);
         8 * row + column + ((8 * (row + 1) + column) << 16)
     });
+    // The same matrix in registers, stored as rows or as columns, and turned in registers.
+    let held = "mul.lo.u32 %r2, %t, 2; add.u32 %r3, %r2, 1; shl.b32 %r3, %r3, 16; or.b32 %r2, %r2, %r3; mov.u32 %r0, dynamic; mad.lo.u32 %r1, %t, 4, %r0; and.b32 %r4, %t, 7; mad.lo.u32 %r4, %r4, 16, %r0;";
+    let turned = |lane: u32| {
+        let (column, row) = (lane / 4, lane % 4 * 2);
+        8 * row + column + ((8 * (row + 1) + column) << 16)
+    };
+    lanes(
+        &format!(
+            "{held} stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"
+        ),
+        |lane| 2 * lane + ((2 * lane + 1) << 16),
+    );
+    lanes(
+        &format!(
+            "{held} stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%r4], {{%r2}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1];"
+        ),
+        turned,
+    );
+    lanes(&format!("{held} movmatrix.sync.aligned.m8n8.trans.b16 %r, %r2;"), turned);
+    // Four matrices, lane i's address that of row i: the third's words lie from 256 on.
+    lanes(
+        &format!(
+            "{held} mad.lo.u32 %r4, %t, 16, %r0; mov.u32 %r5, 5; stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r4], {{%r5, %r5, %r2, %r5}}; bar.warp.sync -1; ld.shared.u32 %r, [%r1+256];"
+        ),
+        |lane| 2 * lane + ((2 * lane + 1) << 16),
+    );
     // Ones times ones: every sum is k.
     let ones = "mov.b32 %r1, 0x3c003c00; mov.b32 %r2, 0;";
     lanes(

@@ -6,16 +6,14 @@ use super::super::call::Formal;
 use super::super::flow;
 use super::super::lanes::{F32, F64};
 use super::super::program::{Inst, Loc, Op, Pred, Routine, Site, Value};
-use super::Build;
-use super::scope::{Class, Register, Scopes, Symbol, labels};
+use super::scope::{Class, Extent, Register, Scopes, Symbol, labels};
 use super::suffix::Suffixes;
+use super::{Build, FRAME_BYTES};
 use crate::syntax::{
     Complaint, Function, Instruction, Kind, Operand, Parsed, Prototype, Registers, Space, Statement, Type,
     Variable,
 };
 
-/// Most bytes of a function's local variables: what CUDA allows a thread.
-const FRAME_BYTES: u64 = 512 << 10;
 /// Most instructions of a function after decoding.
 const CODE: usize = 1 << 26;
 
@@ -28,6 +26,10 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) tables: HashMap<&'a str, usize>,
     pub(super) prototypes: HashMap<&'a str, &'m Prototype<'a>>,
     pub(super) labels: HashMap<(usize, &'a str), usize>,
+    /// The lists of functions that calls go to.
+    pub(super) lists: HashMap<&'a str, &'m [(&'a str, Option<u64>)]>,
+    /// Where the top of the thread's memory was, in a function that moves it.
+    pub(super) top: Option<Value>,
     /// Where each label stands.
     targets: Vec<Option<u32>>,
     guard: Pred,
@@ -47,7 +49,7 @@ pub(super) enum Lanes {
 impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     /// Decodes a function.
     pub fn decode(build: &'b mut Build<'m, 'a>, function: &'m Function<'a>) -> Parsed<Routine> {
-        let routine = Routine { name: function.name.to_owned(), line: function.line, ..Routine::default() };
+        let routine = Routine { line: function.line, ..Routine::default() };
         let mut body = Self {
             build,
             scopes: Scopes::new(),
@@ -56,6 +58,8 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             tables: HashMap::new(),
             prototypes: HashMap::new(),
             labels: HashMap::new(),
+            lists: HashMap::new(),
+            top: None,
             targets: Vec::new(),
             guard: Pred::NONE,
             site: Site { line: function.line, start: 0, end: 0 },
@@ -66,13 +70,14 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             body.labels = labels(statements);
             body.targets = vec![None; body.labels.len()];
             body.find_tables(statements)?;
+            body.keep_top(statements)?;
             for statement in statements {
                 body.statement(statement)?;
             }
             body.routine.defined = true;
         }
         body.guard = Pred::NONE;
-        body.emit(Op::Return);
+        body.leave();
         let targets = std::mem::take(&mut body.targets);
         let mut routine = body.routine;
         flow::resolve(&mut routine, &targets)?;
@@ -90,37 +95,45 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             let mut offset = 0u64;
             for parameter in &function.parameters {
                 offset = offset.next_multiple_of(parameter.align.max(1));
-                self.declare(parameter.name, Symbol::Param(offset), parameter.line)?;
+                self.declare_variable(parameter, Symbol::Param(offset))?;
                 offset += parameter.bytes;
             }
             return Ok(());
         }
         for (list, variables) in [&function.returns, &function.parameters].into_iter().enumerate() {
             for variable in variables {
-                let formal = self.formal(variable)?;
+                let formals = self.formal(variable)?;
                 if list == 0 {
-                    self.routine.returns.push(formal);
+                    self.routine.returns.extend(formals);
                 } else {
-                    self.routine.parameters.push(formal);
+                    self.routine.parameters.extend(formals);
                 }
             }
         }
         Ok(())
     }
 
-    fn formal(&mut self, variable: &'m Variable<'a>) -> Parsed<Formal> {
+    /// Where a parameter or result lies; a vector in as many registers.
+    fn formal(&mut self, variable: &'m Variable<'a>) -> Parsed<Vec<Formal>> {
         if variable.space == Space::Register {
-            let register = self.new_register(variable.ty, variable.name, variable.line)?;
-            self.declare(variable.name, Symbol::Register(register), variable.line)?;
-            let loc = Loc::register(register.index);
-            return match register.class {
-                Class::Predicate => Err(Complaint::new(variable.line, "predicates cannot be parameters")),
-                class => Ok(Formal::Register(Value::new(loc, class == Class::Wide))),
+            let symbol = self.new_registers((variable.ty, variable.lanes), variable.name, variable.line)?;
+            self.declare(variable.name, symbol, variable.line)?;
+            let (first, lanes) = match symbol {
+                Symbol::Vector(first, lanes) => (first, lanes),
+                Symbol::Register(register) => (register, 1),
+                _ => return Ok(Vec::new()),
             };
+            let formal = |index: usize| match first.class {
+                Class::Predicate => Formal::Predicate(Pred { index: index as u32, negated: false }),
+                class => Formal::Register(Value::new(Loc::register(index), class == Class::Wide)),
+            };
+            return Ok((0..usize::from(lanes)).map(|lane| formal(first.index + lane)).collect());
         }
-        let offset = self.frame_room(variable.bytes, variable.align, variable.line)?;
-        self.declare(variable.name, Symbol::Frame(offset), variable.line)?;
-        Ok(Formal::Frame { offset, bytes: variable.bytes })
+        // A parameter without a length is as long as the caller's variable.
+        let bytes = if variable.bytes == 0 { self.build.names.longest_argument } else { variable.bytes };
+        let offset = self.frame_room(bytes, variable.align, variable.line)?;
+        self.declare_variable(variable, Symbol::Frame(offset))?;
+        Ok(vec![Formal::Frame { offset, bytes }])
     }
 
     fn declare(&mut self, name: &'a str, symbol: Symbol, line: u32) -> Parsed<()> {
@@ -130,7 +143,16 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Err(Complaint::new(line, format!("{name} is declared twice")))
     }
 
-    fn frame_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
+    fn declare_variable(&mut self, variable: &Variable<'a>, symbol: Symbol) -> Parsed<()> {
+        let Variable { name, ty, bytes, line, .. } = *variable;
+        let extent = Extent { element: ty.bytes(), bytes };
+        if name == "_" || self.scopes.declare_variable(name, symbol, extent) {
+            return Ok(());
+        }
+        Err(Complaint::new(line, format!("{name} is declared twice")))
+    }
+
+    pub(super) fn frame_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
         let offset = self.routine.frame.next_multiple_of(align.max(1));
         self.routine.frame = offset.saturating_add(bytes);
         if self.routine.frame > FRAME_BYTES {
@@ -143,17 +165,19 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(offset)
     }
 
-    fn new_register(&mut self, ty: Type, name: &str, line: u32) -> Parsed<Register> {
-        match new_register(&mut self.routine, ty, name) {
-            Some(register) => Ok(register),
-            None => Err(Complaint::new(line, format!("{name}: registers of 128 bits are not supported"))),
+    fn new_registers(&mut self, ty: (Type, u8), name: &str, line: u32) -> Parsed<Symbol> {
+        match new_registers(&mut self.routine, ty, name) {
+            Some(symbol) => Ok(symbol),
+            None => Err(Complaint::new(line, format!("{name} has a type that no register has"))),
         }
     }
 
     /// A register that no name stands for.
     pub fn temporary(&mut self, ty: Type) -> Parsed<Register> {
-        let line = self.site.line;
-        self.new_register(ty, "a temporary value", line)
+        match new_register(&mut self.routine, ty, "a temporary value".to_owned()) {
+            Some(register) => Ok(register),
+            None => self.fail("a value of a type that no register has"),
+        }
     }
 
     fn statement(&mut self, statement: &'m Statement<'a>) -> Parsed<()> {
@@ -162,6 +186,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             Statement::Close => self.scopes.close(),
             Statement::Registers(registers) => self.registers(registers)?,
             Statement::Variable(variable) => self.variable(variable)?,
+            Statement::Global(place) => {
+                let unit = self.build.names.unit;
+                self.declare_variable(&unit.variables[*place], Symbol::Global(*place))?;
+            }
             Statement::Label(label) => {
                 let here = self.routine.code.len() as u32;
                 let scope = self.scopes.numbers().next().unwrap_or(0);
@@ -188,16 +216,12 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 Statement::Open => scopes.open(),
                 Statement::Close => scopes.close(),
                 Statement::Targets(label, names) => {
-                    let mut targets = Vec::new();
-                    for name in names {
-                        // A list of call targets names functions, and is looked up when it is called through.
-                        if let Some(index) = scopes.numbers().find_map(|s| self.labels.get(&(s, *name))) {
-                            targets.push(*index as u32);
-                        }
-                    }
-                    if targets.len() == names.len() {
+                    if let Some(targets) = self.targets(&scopes, names) {
                         self.tables.insert(label.name, self.routine.tables.len());
                         self.routine.tables.push(targets);
+                    } else {
+                        // A list of call targets names functions.
+                        self.lists.insert(label.name, names);
                     }
                 }
                 _ => {}
@@ -206,16 +230,34 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(())
     }
 
-    fn registers(&mut self, registers: &Registers<'a>) -> Parsed<()> {
-        if registers.ty.bits > 64 {
-            return Err(Complaint::new(registers.line, "registers of 128 bits are not supported"));
+    /// The labels that a list names, `name<3>` being name0, name1 and name2; `None` where one is no label.
+    fn targets(&self, scopes: &Scopes<'a>, names: &[(&'a str, Option<u64>)]) -> Option<Vec<u32>> {
+        let find = |name: &str| {
+            scopes.numbers().find_map(|scope| self.labels.get(&(scope, name))).map(|&index| index as u32)
+        };
+        let mut out = Vec::new();
+        for &(name, count) in names {
+            match count {
+                None => out.push(find(name)?),
+                // Each of them must be there, so a vast count ends soon.
+                Some(count) => {
+                    for number in 0..count {
+                        out.push(find(&format!("{name}{number}"))?);
+                    }
+                }
+            }
         }
+        Some(out)
+    }
+
+    fn registers(&mut self, registers: &Registers<'a>) -> Parsed<()> {
+        let ty = (registers.ty, registers.lanes);
         for &(name, count) in &registers.names {
             match count {
-                Some(count) => self.scopes.declare_range(name, count, registers.ty),
+                Some(count) => self.scopes.declare_range(name, count, ty),
                 None => {
-                    let register = self.new_register(registers.ty, name, registers.line)?;
-                    self.declare(name, Symbol::Register(register), registers.line)?;
+                    let symbol = self.new_registers(ty, name, registers.line)?;
+                    self.declare(name, symbol, registers.line)?;
                 }
             }
         }
@@ -232,13 +274,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 Symbol::Frame(self.frame_room(variable.bytes, variable.align, variable.line)?)
             }
             Space::Global | Space::Const | Space::Register => {
-                return Err(Complaint::new(
-                    variable.line,
-                    "global variables within functions are not supported",
-                ));
+                return Err(Complaint::new(variable.line, "a variable of another space is expected here"));
             }
         };
-        self.declare(variable.name, symbol, variable.line)
+        self.declare_variable(variable, symbol)
     }
 
     fn instruction(&mut self, instruction: &'m Instruction<'a>) -> Parsed<()> {
@@ -263,7 +302,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "atom" | "red" => self.atomic(i.name == "red", s),
             "cvta" => self.convert_address(s),
             "isspacep" => self.in_space(s),
-            "prefetch" | "prefetchu" | "applypriority" | "discard" => self.ignored(s),
+            "istypep" => self.of_type(s),
+            "createpolicy" => self.create_policy(s),
+            "prefetch" | "prefetchu" => self.prefetch(i.name == "prefetchu", s),
+            "applypriority" | "discard" => self.line(i.name == "discard", s),
             "mov" => self.mov(s),
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
                 self.arithmetic(i.name, s)
@@ -275,6 +317,9 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             }
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
             | "bfi" | "bfind" | "popc" | "clz" | "brev" | "fns" | "bmsk" | "szext" => self.logic(i.name, s),
+            "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2"
+            | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4"
+            | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => self.video(i.name, s),
             "setp" => self.setp(s),
             "set" => self.set(s),
             "selp" => self.selp(s),
@@ -283,14 +328,17 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "bra" => self.branch(s),
             "brx" => self.branch_table(s),
             "call" => self.call(i, s),
-            "ret" => self.plain(Op::Return, s),
+            "ret" => self.ret(s),
+            "alloca" | "stacksave" | "stackrestore" => self.stack(i.name, s),
             "exit" => self.plain(Op::Exit, s),
             "trap" | "brkpt" => self.plain(Op::Trap, s),
-            "nanosleep" | "pmevent" => self.ignored(s),
+            "nanosleep" | "pmevent" | "griddepcontrol" => self.unseen(i.name, s),
             "membar" | "fence" => self.fence(s),
             "bar" | "barrier" => self.barrier(i.name, s),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.exchange(i.name, s),
-            "cp" | "ldmatrix" | "mma" => self.tile(i.name, s),
+            "cp" | "ldmatrix" | "stmatrix" | "movmatrix" => self.tile(i.name, s),
+            "mma" => self.mma(s),
+            "wmma" => self.wmma(s),
             _ => Err(s.unknown()),
         }
     }
@@ -312,14 +360,27 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     }
 }
 
-pub(super) fn new_register(routine: &mut Routine, ty: Type, name: &str) -> Option<Register> {
+/// A register, or as many as a vector has lanes.
+pub(super) fn new_registers(routine: &mut Routine, (ty, lanes): (Type, u8), name: &str) -> Option<Symbol> {
+    if lanes == 1 {
+        return new_register(routine, ty, name.to_owned()).map(Symbol::Register);
+    }
+    let first = new_register(routine, ty, format!("{name}.x"))?;
+    for element in ["y", "z", "w"].iter().take(usize::from(lanes) - 1) {
+        new_register(routine, ty, format!("{name}.{element}"))?;
+    }
+    Some(Symbol::Vector(first, lanes))
+}
+
+fn new_register(routine: &mut Routine, ty: Type, name: String) -> Option<Register> {
     let class = match (ty.kind, ty.width()) {
         (Kind::Predicate, _) => Class::Predicate,
+        (Kind::Opaque, _) => return None,
         (_, 0..=32) => Class::Narrow,
         (_, 64) => Class::Wide,
         _ => return None,
     };
     let names = &mut routine.names[class as usize];
-    names.push(name.to_owned());
+    names.push(name);
     Some(Register { class, index: names.len() - 1, ty })
 }

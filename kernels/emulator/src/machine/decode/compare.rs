@@ -3,6 +3,7 @@
 use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
 use super::super::program::{Combine, Loc, Op, Outcome, Pred};
 use super::body::Body;
+use super::float::half;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
@@ -191,8 +192,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             (to, a, b, self.predicate(with)?)
         };
         let (first, second) = match to {
-            Operand::Both(first, second) => (self.predicate_to(first)?, self.predicate_to(second)?),
-            to => (self.predicate(to)?, Pred::NONE),
+            Operand::Both(..) if half(ty).is_some() && !ty.pair => {
+                return self.fail("a comparison of one half has one result");
+            }
+            Operand::Both(first, second) => {
+                (self.predicate_to(&Operand::Name(first))?, self.predicate_to(&Operand::Name(second))?)
+            }
+            to => (self.predicate_to(to)?, Pred::NONE),
         };
         self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })
     }
@@ -207,24 +213,33 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             let [to, a, b, with] = s.operands()?;
             (to, a, b, self.predicate(with)?)
         };
-        let ones = match (result.kind, result.bits) {
-            (Kind::Float, 32) => 1f32.to_bits(),
-            (Kind::Unsigned | Kind::Signed, 32) => u32::MAX,
-            (Kind::Float, 16) => 0x3c00,
-            (Kind::Brain, 16) => 0x3f80,
-            (Kind::Unsigned | Kind::Signed, 16) => 0xffff,
+        let ones = match (result.kind, result.bits, result.pair) {
+            (Kind::Float, 32, false) => 1f32.to_bits(),
+            // The halves of a pair are compared one by one, and fill the halves of an integer.
+            (Kind::Unsigned | Kind::Signed, 32, false) => {
+                if ty.pair {
+                    0xffff
+                } else {
+                    u32::MAX
+                }
+            }
+            (Kind::Float, 16, _) => 0x3c00,
+            (Kind::Brain, 16, _) => 0x3f80,
+            (Kind::Unsigned | Kind::Signed, 16, false) => 0xffff,
             _ => return Err(s.unknown()),
         };
-        if ty.pair != result.pair && ty.pair {
+        let fits = match (ty.pair, result.pair) {
+            (true, true) => result == ty,
+            (true, false) => result.integer() && result.bits == 32,
+            (false, true) => false,
+            (false, false) => true,
+        };
+        if !fits {
             return Err(s.unknown());
         }
         let to = self.to(to, result)?;
-        let predicate = Type { kind: Kind::Predicate, bits: 1, pair: false };
-        let first = Pred { index: self.temporary(predicate)?.index as u32, negated: false };
-        let second = match ty.pair {
-            true => Pred { index: self.temporary(predicate)?.index as u32, negated: false },
-            false => Pred::NONE,
-        };
+        let first = self.scratch_predicate()?;
+        let second = if ty.pair { self.scratch_predicate()? } else { Pred::NONE };
         self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })?;
         if ty.pair {
             let low = Loc::register(self.temporary(Type::B32)?.index);
@@ -242,6 +257,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     pub(super) fn selp(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let ty = s.ty()?;
+        if half(ty).is_some() || ty.kind == Kind::Predicate {
+            return Err(s.unknown());
+        }
         let [to, a, b, p] = s.operands()?;
         let from = [self.value(a, ty)?, self.value(b, ty)?];
         let (p, to) = (self.predicate(p)?, self.to(to, ty)?);
@@ -262,8 +280,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let from = [self.value(a, ty)?, self.value(b, ty)?];
         let c = self.value(c, by)?;
         let to = self.to(to, ty)?;
-        let predicate = Type { kind: Kind::Predicate, bits: 1, pair: false };
-        let p = Pred { index: self.temporary(predicate)?.index as u32, negated: false };
+        let p = self.scratch_predicate()?;
         self.emit_compare(
             f,
             [c, Loc::ZERO],

@@ -1,12 +1,10 @@
-//! Branches, calls, barriers and what only orders memory.
+//! Branches, returns, barriers and what only orders memory.
 
 use super::super::barrier::{BarrierKind, BarrierOp};
-use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Address, Join, Loc, Op, Pred, Room, Transfer, Value};
+use super::super::program::{Join, Op};
 use super::body::Body;
-use super::scope::Symbol;
 use super::suffix::Suffixes;
-use crate::syntax::{Call, Instruction, Operand, Parsed, Type, Variable};
+use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn plain(&mut self, op: Op, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -16,19 +14,57 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Instructions that change nothing that a kernel can see here.
-    pub(super) fn ignored(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        s.drop_prefixed("");
+    /// Instructions that change nothing that a kernel can see. Grids do not overlap here, so `griddepcontrol` never waits.
+    pub(super) fn unseen(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        match name {
+            "griddepcontrol" => {
+                if s.take_any(&["launch_dependents", "wait"]).is_none() {
+                    return Err(s.unknown());
+                }
+                let [] = s.operands()?;
+            }
+            "pmevent" => {
+                s.take("mask");
+                let [Operand::Integer(_)] = s.operands()? else { return self.fail("expected a number") };
+            }
+            _ => {
+                if s.ty()? != (Type { kind: Kind::Unsigned, ..Type::B32 }) {
+                    return Err(s.unknown());
+                }
+                let [time] = s.operands()?;
+                self.value(time, Type::B32)?;
+            }
+        }
         self.emit(Op::Nothing);
         Ok(())
     }
 
+    /// `membar`, `fence`: all of them order all accesses of the thread, for all others to see.
     pub(super) fn fence(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        s.take_any(&["sc", "acq_rel", "acquire", "release"]);
-        s.take("proxy");
-        s.take_any(&["alias", "async", "async::generic"]);
-        s.take_any(&["cta", "cluster", "gpu", "sys", "gl"]);
-        s.take_any(&["global", "shared::cta"]);
+        let acquires = s.take("acquire");
+        let orders = acquires || s.take_any(&["sc", "acq_rel", "release"]).is_some();
+        let proxy = s.take("proxy");
+        let one_way = proxy && s.take("tensormap::generic");
+        if proxy && !one_way {
+            if s.take_any(&["alias", "async", "async::generic"]).is_none() {
+                return Err(s.unknown());
+            }
+            s.take_any(&["global", "shared::cta", "shared::cluster"]);
+        }
+        let restricted = s.take("mbarrier_init");
+        s.take_any(&["sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
+        let scope = s.take_any(&["cta", "cluster", "gpu", "sys", "gl"]);
+        if scope.is_none() && (!proxy || one_way) || (restricted || one_way) && !orders {
+            return Err(s.unknown());
+        }
+        match s.all() {
+            [address, Operand::Integer(128)] if one_way && acquires => {
+                self.address(address, None)?;
+            }
+            _ => {
+                let [] = s.operands()?;
+            }
+        }
         self.emit(Op::Fence);
         Ok(())
     }
@@ -57,82 +93,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    pub(super) fn call(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+    pub(super) fn ret(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         s.take("uni");
-        let Some(call) = &i.call else { return Err(s.unknown()) };
-        let unit = self.build.names.unit;
-        let (callee, returns, parameters) = match self.symbol(call.callee)? {
-            Symbol::Function(function) => {
-                let f = &unit.functions[function];
-                if f.entry {
-                    return self.fail(format!("{} is a kernel and cannot be called", f.name));
-                }
-                if f.body.is_none() {
-                    return self.outside(f.name, call);
-                }
-                (Callee::Direct(self.build.place(function)), &f.returns, &f.parameters)
-            }
-            Symbol::Register(_) => {
-                let loc = self.wide_value(&Operand::Name(call.callee))?;
-                let prototype = call.through.and_then(|name| self.prototypes.get(name).copied());
-                let Some(prototype) = prototype else {
-                    return self
-                        .fail("a call through a register needs a .callprototype that stands before it");
-                };
-                (Callee::Indirect(loc), &prototype.returns, &prototype.parameters)
-            }
-            _ => return self.fail(format!("{} is no function", call.callee)),
-        };
-        if returns.len() != call.returns.len() || parameters.len() != call.arguments.len() {
-            return self.fail(format!(
-                "{} takes {} arguments and gives {} results, not {} and {}",
-                call.callee,
-                parameters.len(),
-                returns.len(),
-                call.arguments.len(),
-                call.returns.len()
-            ));
-        }
-        let mut results = Vec::new();
-        for (name, formal) in call.returns.iter().zip(returns) {
-            results.push(self.argument(&Operand::Name(name), formal)?);
-        }
-        let mut arguments = Vec::new();
-        for (operand, formal) in call.arguments.iter().zip(parameters) {
-            arguments.push(self.argument(operand, formal)?);
-        }
-        self.emit(Op::Call(Box::new(CallOp { callee, arguments, returns: results })));
+        let [] = s.operands()?;
+        self.leave();
         Ok(())
-    }
-
-    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing.
-    fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
-        match (name, call.returns.as_slice()) {
-            ("__assertfail", _) => self.emit(Op::Trap),
-            ("vprintf", [to]) => {
-                let Symbol::Frame(offset) = self.symbol(to)? else {
-                    return self.fail("expected a .param variable");
-                };
-                let address =
-                    Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 };
-                let mut store = Transfer::new(address, 4, 1);
-                store.values[0] = Value::ZERO;
-                self.emit(Op::Store(Box::new(store)));
-            }
-            _ => return self.fail(format!("{name} is declared, but defined nowhere")),
-        }
-        Ok(())
-    }
-
-    fn argument(&mut self, operand: &Operand<'a>, formal: &Variable<'a>) -> Parsed<Argument> {
-        if let Operand::Name(name) = operand
-            && let Ok(Symbol::Frame(offset)) = self.symbol(name)
-        {
-            return Ok(Argument::Frame { offset, bytes: formal.bytes });
-        }
-        let wide = formal.ty.width() == 64;
-        let loc = self.value(operand, formal.ty)?;
-        Ok(Argument::Value(Value::new(loc, wide)))
     }
 
     pub(super) fn barrier(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -165,7 +130,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 let from = self.predicate(from)?;
                 match op {
                     "popc" => BarrierKind::Count(self.to(to, ty)?, from),
-                    _ => BarrierKind::Vote { all: op == "and", to: self.predicate(to)?, from },
+                    _ => BarrierKind::Vote { all: op == "and", to: self.predicate_to(to)?, from },
                 }
             }
         };
@@ -184,18 +149,5 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         self.emit(Op::Barrier(Box::new(BarrierOp { kind, id, count, aligned })));
         Ok(())
-    }
-
-    /// A predicate or the constant 1 or 0 that stands for one.
-    pub(super) fn predicate_or_constant(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
-        match operand {
-            Operand::Integer(value) => {
-                if *value != 0 {
-                    return Ok(Pred::NONE);
-                }
-                self.fail("a constant false predicate is not supported here")
-            }
-            operand => self.predicate(operand),
-        }
     }
 }

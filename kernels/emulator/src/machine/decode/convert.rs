@@ -1,14 +1,16 @@
 //! `cvt` (PTX ISA, "cvt" and "cvt.pack").
 
-use super::super::lanes::{Narrow, Widen, lanes};
+use super::super::lanes::{F32 as F32Lanes, Narrow, Widen, lanes};
 use super::super::math::{Math32, Math64};
 use super::super::program::{Loc, Op, Value};
-use super::body::Body;
+use super::body::{Body, Lanes};
 use super::float::{half, rounding};
 use super::memory::B64;
 use super::suffix::Suffixes;
 use crate::numerics::Rounding;
 use crate::numerics::convert::{Conversion, Type as Number};
+use crate::numerics::half::Half;
+use crate::numerics::small::{Eight, Tensor, TensorRounding};
 use crate::syntax::{Kind, Parsed, Type};
 
 fn number(ty: Type) -> Option<Number> {
@@ -20,6 +22,17 @@ fn number(ty: Type) -> Option<Number> {
         (Kind::Brain, 16, _) => Number::Bf16,
         (Kind::Float, 32, _) => Number::F32,
         (Kind::Float, 64, _) => Number::F64,
+        _ => return None,
+    })
+}
+
+const F32: Type = Type { kind: Kind::Float, bits: 32, pair: false };
+
+/// Two 8-bit floats.
+fn eight(name: &str) -> Option<Eight> {
+    Some(match name {
+        "e4m3x2" => Eight::E4m3,
+        "e5m2x2" => Eight::E5m2,
         _ => return None,
     })
 }
@@ -45,33 +58,54 @@ fn integral(name: &str) -> Option<Rounding> {
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn cvt(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        if s.take("pack") {
+            return self.pack_integers(s);
+        }
         let away = s.take("rna");
         let whole = s.take_parsed(integral);
         let round = whole.or(s.take_parsed(rounding));
-        let (ftz, sat, relu) = (s.take("ftz"), s.take("sat"), s.take("relu"));
+        let (ftz, sat, relu, finite) = (s.take("ftz"), s.take("sat"), s.take("relu"), s.take("satfinite"));
+        if let Some(format) = s.take_parsed(eight) {
+            let plain =
+                (away, round, whole, ftz, sat) == (false, Some(Rounding::Nearest), None, false, false);
+            return if plain { self.eight_bits(format, relu, finite, s) } else { Err(s.unknown()) };
+        }
         let (to, from) = (s.ty()?, s.ty()?);
         if to.kind == Kind::Tensor {
-            let nearest = round == Some(Rounding::Nearest);
-            if from != (Type { kind: Kind::Float, bits: 32, pair: false }) || away == nearest || relu || sat {
+            let rounding = match (away, round) {
+                (true, None) => TensorRounding::Away,
+                (false, Some(Rounding::Nearest)) => TensorRounding::Even,
+                (false, Some(Rounding::Zero)) => TensorRounding::Zero,
+                _ => return Err(s.unknown()),
+            };
+            if from != F32 || sat || ftz || whole.is_some() || away && relu {
                 return Err(s.unknown());
             }
+            let tensor = Tensor { rounding, relu, finite };
             let [d, a] = s.operands()?;
             let a = self.value(a, from)?;
             let d = self.to(d, Type::B32)?;
-            self.emit(Op::Math32(Math32::Tensor(away), d, [a, Loc::ZERO, Loc::ZERO]));
+            self.emit(Op::Math32(Math32::Tensor(tensor), d, [a, Loc::ZERO, Loc::ZERO]));
             return Ok(());
         }
         if away {
             return Err(s.unknown());
         }
         if let (true, Some(format)) = (to.pair, half(to)) {
-            if from.kind != Kind::Float || from.bits != 32 || sat || ftz || whole.is_some() {
+            if from != F32 || sat || ftz || whole.is_some() {
                 return Err(s.unknown());
             }
             let [d, a, b] = s.operands()?;
             let sources = [self.value(a, from)?, self.value(b, from)?, Loc::ZERO];
             let d = self.to(d, to)?;
-            self.emit(Op::Math32(Math32::Pack(format, round.unwrap_or(Rounding::Nearest), relu), d, sources));
+            let rounding = round.unwrap_or(Rounding::Nearest);
+            let math = if rounding == Rounding::Nearest && !finite {
+                Math32::Pack(format, relu)
+            } else {
+                let to = if format == Half::F16 { Number::F16 } else { Number::Bf16 };
+                Math32::PackBy(Conversion { rounding, relu, finite, ..Conversion::new(to, Number::F32) })
+            };
+            self.emit(Op::Math32(math, d, sources));
             return Ok(());
         }
         let (Some(target), Some(source)) = (number(to), number(from)) else { return Err(s.unknown()) };
@@ -80,11 +114,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         // nothing that a compiler writes).
         let rounding =
             round.unwrap_or(if integer && !from.integer() { Rounding::Zero } else { Rounding::Nearest });
-        if from.integer() && (ftz || relu || whole.is_some()) || to.integer() && relu {
+        if finite && (half(to).is_none() || from != F32) {
             return Err(s.unknown());
         }
-        let conversion =
-            Conversion { to: target, from: source, rounding, integral: whole.is_some(), ftz, sat, relu };
+        // An integer is no subnormal f32: .ftz is allowed and changes nothing.
+        if from.integer() && (ftz && to != F32 || relu || whole.is_some()) || to.integer() && relu {
+            return Err(s.unknown());
+        }
+        let integral = whole.is_some();
+        let conversion = Conversion { to: target, from: source, rounding, integral, ftz, sat, relu, finite };
         let [d, a] = s.operands()?;
         let a = self.loose_value(a, from)?;
         let d = self.loose_to(d, to)?;
@@ -93,6 +131,78 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Ok(());
         }
         self.convert(conversion, to, d, a)
+    }
+
+    /// `cvt` to and from pairs of 8-bit floats; the format is taken, the other type is not.
+    fn eight_bits(
+        &mut self,
+        format: Eight,
+        relu: bool,
+        finite: bool,
+        s: &mut Suffixes<'m, 'a>,
+    ) -> Parsed<()> {
+        let other = s.ty()?;
+        let b16 = Type { bits: 16, ..Type::B32 };
+        let pair = Type { bits: 16, pair: true, ..F32 };
+        match (finite, other) {
+            (true, F32) => {
+                let [d, a, b] = s.operands()?;
+                let from = [self.value(a, F32)?, self.value(b, F32)?, Loc::ZERO];
+                let d = self.to(d, b16)?;
+                self.emit(Op::Math32(Math32::Narrow(format, relu), d, from));
+            }
+            // Conversions to 8 bits saturate, and are told by it from those back.
+            (_, other) if other == pair => {
+                let [d, a] = s.operands()?;
+                let (to, from) = if finite { (b16, pair) } else { (pair, b16) };
+                let (a, d) = (self.value(a, from)?, self.to(d, to)?);
+                let math =
+                    if finite { Math32::NarrowPair(format, relu) } else { Math32::Widen(format, relu) };
+                self.emit(Op::Math32(math, d, [a, Loc::ZERO, Loc::ZERO]));
+            }
+            _ => return Err(s.unknown()),
+        }
+        Ok(())
+    }
+
+    /// `cvt.pack`: two integers clamped and put side by side, `b` lowest; narrow ones push `c` up by as much.
+    fn pack_integers(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        macro_rules! packed {
+            ($bits:literal, $least:literal, $most:literal) => {
+                lanes!(|a, b, c| {
+                    let one = |x: u32| (x as i32).clamp($least, $most) as u32 & ((1 << $bits) - 1);
+                    (u64::from(c) << (2 * $bits)) as u32 | one(a) << $bits | one(b)
+                })
+            };
+        }
+        let saturates = s.take("sat");
+        let types = ["u16", "s16", "u8", "s8", "u4", "s4", "u2", "s2"];
+        let Some(name) = s.take_any(&types).filter(|_| saturates) else { return Err(s.unknown()) };
+        let f: F32Lanes = match name {
+            "u16" => packed!(16, 0, 0xffff),
+            "s16" => packed!(16, -0x8000, 0x7fff),
+            "u8" => packed!(8, 0, 0xff),
+            "s8" => packed!(8, -0x80, 0x7f),
+            "u4" => packed!(4, 0, 0xf),
+            "s4" => packed!(4, -8, 7),
+            "u2" => packed!(2, 0, 3),
+            _ => packed!(2, -2, 1),
+        };
+        let s32 = Type { kind: Kind::Signed, ..Type::B32 };
+        if s.ty()? != s32 {
+            return Err(s.unknown());
+        }
+        if name.ends_with("16") {
+            let [d, a, b] = s.operands()?;
+            let from = [self.value(a, s32)?, self.value(b, s32)?, Loc::ZERO];
+            let d = self.to(d, Type::B32)?;
+            self.emit(Op::Lane32(f, d, from));
+            return Ok(());
+        }
+        if s.ty()? != Type::B32 {
+            return Err(s.unknown());
+        }
+        self.three(Lanes::Narrow(f), [Type::B32, s32, s32, Type::B32], s)
     }
 
     /// Any conversion, over 64 bits where one side has them.

@@ -182,7 +182,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 Op::Math64(Math64::Double(op, round), to, from)
             }
             (_, 16, true, None) => match (half(ty), function) {
-                (Some(format), Function::Ex2 | Function::Tanh) => {
+                // ex2 flushes in bf16 always and in f16 never, tanh in neither.
+                (Some(format), Function::Ex2 | Function::Tanh)
+                    if ftz == (format == Half::Bf16 && function == Function::Ex2) =>
+                {
                     Op::Math32(Math32::HalfFunction(format, function, ftz, ty.pair), to, from)
                 }
                 _ => return Err(s.unknown()),
@@ -214,7 +217,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let (narrow, wide): (Compare32, Compare64) = (test!(f32), test!(f64));
         let [to, a] = s.operands()?;
-        let (a, first) = (self.value(a, ty)?, self.predicate(to)?);
+        let (a, first) = (self.value(a, ty)?, self.predicate_to(to)?);
         let outcome = Outcome { first, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
         match (ty.kind, ty.bits) {
             (Kind::Float, 32) => self.emit(Op::Compare32(narrow, [a, Loc::ZERO], outcome)),

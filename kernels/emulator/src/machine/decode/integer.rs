@@ -92,8 +92,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if matches!(name, "mul" | "mad") {
             return self.product(name, ty, s);
         }
-        let saturate = s.take("sat");
-        let f = if saturate {
+        let (saturate, relu) = (s.take("sat"), s.take("relu"));
+        let f = if relu {
+            match (name, ty.kind, ty.bits, ty.pair) {
+                ("min", Kind::Signed, 32, false) => {
+                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).min(b as i32).max(0) as u32)))
+                }
+                ("max", Kind::Signed, 32, false) => {
+                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).max(b as i32).max(0) as u32)))
+                }
+                ("min", Kind::Signed, 16, true) => halves!(i16, |a, b| a.min(b).max(0)),
+                ("max", Kind::Signed, 16, true) => halves!(i16, |a, b| a.max(b).max(0)),
+                _ => None,
+            }
+        } else if saturate {
             match (name, ty.kind, ty.bits, ty.pair) {
                 ("add", Kind::Signed, 32, false) => {
                     Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).saturating_add(b as i32) as u32)))
@@ -220,11 +232,19 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 if !high && !s.take("lo") {
                     return Err(s.unknown());
                 }
+                let saturate = s.take("sat");
                 let ty = s.ty()?;
-                if ty.bits != 32 {
+                if ty.bits != 32 || ty.kind == Kind::Bits || ty.kind == Kind::Float {
+                    return Err(s.unknown());
+                }
+                if saturate && (name, high, ty.signed()) != ("mad24", true, true) {
                     return Err(s.unknown());
                 }
                 let f: F32 = match (ty.signed(), high) {
+                    (true, true) if saturate => lanes!(|a, b, c| {
+                        let product = i64::from((a << 8) as i32 >> 8) * i64::from((b << 8) as i32 >> 8);
+                        ((product >> 16) as i32).saturating_add(c as i32) as u32
+                    }),
                     (true, false) => lanes!(|a, b, c| ((a << 8) as i32 >> 8)
                         .wrapping_mul((b << 8) as i32 >> 8)
                         .wrapping_add(c as i32) as u32),

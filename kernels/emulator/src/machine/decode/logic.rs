@@ -1,7 +1,7 @@
 //! Logic, shifts, bit fields and counts (PTX ISA, "Logic and Shift Instructions" and the bit instructions of "Integer").
 
-use super::super::lanes::{F32, Narrow, Shift, lanes};
-use super::super::program::{Loc, Logic, Op, Pred};
+use super::super::lanes::{F32, Narrow, Shift, compare, lanes};
+use super::super::program::{Combine, Loc, Logic, Op, Outcome, Pred};
 use super::body::{Body, Lanes};
 use super::integer::{both, of_width};
 use super::memory::B64;
@@ -44,6 +44,40 @@ fn permute(a: u32, b: u32, c: u32) -> u32 {
         out |= byte << (8 * i);
     }
     out
+}
+
+/// The low `bits` (up to 32) bits.
+#[inline(always)]
+fn low_bits(a: u32, bits: u32) -> u32 {
+    a & u32::MAX.checked_shr(32 - bits).unwrap_or(0)
+}
+
+/// Likewise, extended by their highest.
+#[inline(always)]
+fn low_bits_signed(a: u32, bits: u32) -> u32 {
+    let shift = 32 - bits;
+    if bits == 0 { 0 } else { (((a << shift) as i32) >> shift) as u32 }
+}
+
+/// `fns` (PTX ISA): where in `mask` the `offset`-th set bit from `base` on is, upward or (negative) downward; with 0, `base`
+/// itself if it is set. All ones if there is none.
+#[inline(always)]
+fn nth_set(mask: u32, base: u32, offset: u32) -> u32 {
+    let base = base as i32;
+    let (mut wanted, step) = match offset as i32 {
+        0 => return if base & !31 == 0 && mask >> base & 1 == 1 { base as u32 } else { u32::MAX },
+        n if n > 0 => (n, 1),
+        n => (n.saturating_neg(), -1),
+    };
+    let mut at = base;
+    while at & !31 == 0 {
+        wanted -= (mask >> at & 1) as i32;
+        if wanted == 0 {
+            return at as u32;
+        }
+        at += step;
+    }
+    u32::MAX
 }
 
 /// The pick of `prmt`'s modes, as the default mode's.
@@ -96,8 +130,36 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.emit(Op::Lane32(f, to, from));
                 Ok(())
             }
+            "szext" => self.extend_from(s),
+            "fns" => {
+                s.ty()?;
+                self.three(Lanes::Narrow(lanes!(|a, b, c| nth_set(a, b, c))), [Type::B32; 4], s)
+            }
             _ => Err(s.unknown()),
         }
+    }
+
+    /// `szext`: the low `b` bits of `a`, extended by their sign or by zeros.
+    fn extend_from(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let clamp = s.take("clamp");
+        if !clamp && !s.take("wrap") {
+            return Err(s.unknown());
+        }
+        let ty = s.ty()?;
+        let f: F32 = match (clamp, ty.signed()) {
+            (true, true) => lanes!(|a, b, _| low_bits_signed(a, b.min(32))),
+            (true, false) => lanes!(|a, b, _| low_bits(a, b.min(32))),
+            (false, true) => lanes!(|a, b, _| low_bits_signed(a, b & 31)),
+            (false, false) => lanes!(|a, b, _| low_bits(a, b & 31)),
+        };
+        if !matches!(ty.kind, Kind::Signed | Kind::Unsigned) || ty.bits != 32 {
+            return Err(s.unknown());
+        }
+        let [to, a, b] = s.operands()?;
+        let from = [self.value(a, ty)?, self.value(b, Type::B32)?, Loc::ZERO];
+        let to = self.to(to, ty)?;
+        self.emit(Op::Lane32(f, to, from));
+        Ok(())
     }
 
     /// A lane function of one operand.
@@ -139,7 +201,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     fn predicate_logic(&mut self, name: &str, s: &Suffixes<'m, 'a>) -> Parsed<()> {
         if name == "not" {
             let [to, a] = s.operands()?;
-            let (to, a) = (self.predicate(to)?, self.predicate(a)?);
+            let (to, a) = (self.predicate_to(to)?, self.predicate(a)?);
             self.emit(Op::Predicate(Logic::Not, to, [a, Pred::NONE]));
             return Ok(());
         }
@@ -150,8 +212,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => return Err(s.unknown()),
         };
         let [to, a, b] = s.operands()?;
-        let from = [self.predicate_or_constant(a)?, self.predicate_or_constant(b)?];
-        let to = self.predicate(to)?;
+        let from = [self.predicate(a)?, self.predicate(b)?];
+        let to = self.predicate_to(to)?;
         self.emit(Op::Predicate(logic, to, from));
         Ok(())
     }
@@ -205,16 +267,48 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// Any function of three bits; the common ones have a lane function of their own.
     fn lop3(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let bool_op = s.take_any(&["and", "or"]);
         let ty = s.ty()?;
         if ty.bits != 32 {
             return Err(s.unknown());
         }
-        let [to, a, b, c, table] = s.operands()?;
+        let logic = match bool_op {
+            Some("and") => Some(Logic::And),
+            Some("or") => Some(Logic::Or),
+            _ => None,
+        };
+        // With .and or .or there is a predicate as well: whether the result is not 0, combined with one more operand.
+        let (operands, with): (&[Operand<'a>; 5], _) = match (logic, s.all()) {
+            (Some(_), [head @ .., with]) => match head.try_into() {
+                Ok(operands) => (operands, Some(self.predicate(with)?)),
+                Err(_) => return self.fail(format!("lop3 takes 6 operands here, not {}", s.count())),
+            },
+            _ => (s.operands()?, None),
+        };
+        let [to, a, b, c, table] = operands;
+        let (to, p) = match (logic, to) {
+            (Some(_), Operand::Both(to, p)) => (Operand::Name(to), self.predicate_to(&Operand::Name(p))?),
+            (Some(_), _) => return self.fail("expected a register and a predicate"),
+            (None, to) => (to.clone(), Pred::NONE),
+        };
         let Operand::Integer(table @ 0..=255) = *table else {
             return self.fail("lop3's table is a number below 256");
         };
         let from = [self.value(a, ty)?, self.value(b, ty)?, self.value(c, ty)?];
-        let to = self.to(to, ty)?;
+        let to = self.to(&to, ty)?;
+        self.any_of_three(table, to, from, ty)?;
+        if let (Some(logic), Some(with)) = (logic, with) {
+            let some = self.scratch_predicate()?;
+            let outcome =
+                Outcome { first: some, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
+            self.emit(Op::Compare32(compare!(|a, b| a != b), [to, Loc::ZERO], outcome));
+            self.emit(Op::Predicate(logic, p, [some, with]));
+        }
+        Ok(())
+    }
+
+    /// The function of three bits that a table of 8 says, bit by bit.
+    fn any_of_three(&mut self, table: i64, to: Loc, from: [Loc; 3], ty: Type) -> Parsed<()> {
         // The sum of the products whose bit in the table is set, one product at a time.
         let products: [F32; 8] = [
             lanes!(|a, b, c| !a & !b & !c),

@@ -1,15 +1,34 @@
 //! Loads, stores, atomics and address conversions (PTX ISA, "Data Movement and Conversion Instructions").
 
 use super::super::atomic::{Atomic, AtomicOp};
-use super::super::program::{Address, ConvertAddress, Loc, Op, Pred, Room, Transfer, Value};
+use super::super::lanes::lanes;
+use super::super::program::{Address, ConvertAddress, Loc, Logic, Op, Pred, Room, Transfer, Value, Window};
 use super::body::Body;
 use super::scope::{Class, Symbol};
 use super::suffix::Suffixes;
 use crate::syntax::{Base, Kind, Operand, Parsed, Type};
 
 const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
-const CACHES: [&str; 10] = ["ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "unified", "level"];
-const SPACES: [&str; 12] = [
+const CACHES: [&str; 17] = [
+    "ca",
+    "cg",
+    "cs",
+    "lu",
+    "cv",
+    "wb",
+    "wt",
+    "nc",
+    "unified",
+    "L1::evict_normal",
+    "L1::evict_unchanged",
+    "L1::evict_first",
+    "L1::evict_last",
+    "L1::no_allocate",
+    "L2::64B",
+    "L2::128B",
+    "L2::256B",
+];
+const SPACES: [&str; 11] = [
     "global",
     "shared",
     "shared::cta",
@@ -18,7 +37,6 @@ const SPACES: [&str; 12] = [
     "param::entry",
     "param::func",
     "const",
-    "const[0]",
     "generic",
     "tex",
     "shared::cluster",
@@ -43,7 +61,8 @@ struct Form {
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     fn form(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Form> {
-        let strength = s.take_any(&["volatile", "relaxed", "acquire", "release", "mmio"]);
+        let strength = s.take_any(&["volatile", "relaxed", "acquire", "release"]);
+        s.take("mmio");
         let (strong, orders) = (strength.is_some(), matches!(strength, Some("acquire" | "release")));
         s.take("weak");
         s.take_any(&SCOPES);
@@ -58,21 +77,26 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.kind == Kind::Predicate || ty.width() * count as u32 > 128 {
             return Err(s.unknown());
         }
+        // A register of 128 bits is a vector of two halves.
+        let (ty, count) = if ty.width() == 128 { (B64, 2) } else { (ty, count) };
         Ok(Form { space, strong, orders, count, ty, policy })
     }
 
     /// Takes the cache hints; true if a cache policy is among the operands.
     fn hints(&mut self, s: &mut Suffixes<'m, 'a>) -> bool {
         let policy = s.take("L2::cache_hint");
-        s.drop_prefixed("L1::");
-        s.drop_prefixed("L2::");
         while s.take_any(&CACHES).is_some() {}
         policy
     }
 
     /// The address operand in a state space.
     pub fn address(&mut self, operand: &Operand<'a>, space: Option<&str>) -> Parsed<Address> {
-        let Operand::Address(base, offset) = *operand else { return self.fail("expected an address in [ ]") };
+        let (base, offset) = match *operand {
+            Operand::Address(base, offset) => (base, offset),
+            // `name[index]` is the element itself.
+            Operand::Element(name, index) => (Base::Name(name), self.element(name, index)?.1),
+            _ => return self.fail("expected an address in [ ]"),
+        };
         let entry = self.function.entry;
         let named = match space {
             None => Room::Generic,
@@ -103,11 +127,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 }
                 Ok(Address { room: named, base: Loc::register(register.index), wide, offset })
             }
-            // In a kernel, .param is its own parameters or the arguments of a call that it makes.
-            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param) => constant(Room::Frame, at),
+            // In a kernel, .param is its own parameters or the arguments of a call that it makes. An access that names no space
+            // takes the variable's.
+            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param | Room::Generic) => {
+                constant(Room::Frame, at)
+            }
+            Symbol::Local(at) if matches!(named, Room::Local | Room::Generic) => constant(Room::Local, at),
             Symbol::Param(at) if named == Room::Param => constant(Room::Param, at),
-            Symbol::Shared(at) if named == Room::Shared => constant(Room::Shared, at),
-            Symbol::Dynamic(_) if named == Room::Shared => {
+            Symbol::Shared(at) if matches!(named, Room::Shared | Room::Generic) => constant(Room::Shared, at),
+            Symbol::Dynamic(_) if matches!(named, Room::Shared | Room::Generic) => {
                 let base = self.address_of(symbol, offset, true)?;
                 Ok(Address { room: Room::Shared, base, wide: true, offset: 0 })
             }
@@ -140,14 +168,25 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
     }
 
-    /// The operands before an optional cache policy.
-    fn two(&self, s: &Suffixes<'m, 'a>, policy: bool) -> Parsed<[&'m Operand<'a>; 2]> {
-        if policy && s.count() == 3 {
-            let [a, b, _] = s.operands()?;
-            return Ok([a, b]);
+    /// The operands before a cache policy, which `.L2::cache_hint` promises.
+    fn before_policy(&mut self, s: &Suffixes<'m, 'a>, policy: bool) -> Parsed<&'m [Operand<'a>]> {
+        match s.all() {
+            [.., Operand::Address(..)] if policy => {
+                self.fail("a cache policy is missing as the last operand")
+            }
+            [operands @ .., last] if policy => {
+                self.value(last, B64)?;
+                Ok(operands)
+            }
+            operands => Ok(operands),
         }
-        let [a, b] = s.operands()?;
-        Ok([a, b])
+    }
+
+    fn two(&mut self, s: &Suffixes<'m, 'a>, policy: bool) -> Parsed<[&'m Operand<'a>; 2]> {
+        match self.before_policy(s, policy)? {
+            [a, b] => Ok([a, b]),
+            _ => self.fail(format!("expected {} operands, not {}", 2 + usize::from(policy), s.count())),
+        }
     }
 
     pub(super) fn load(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -187,36 +226,79 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let space = s.take_any(&["global", "shared", "shared::cta", "generic"]).filter(|x| *x != "generic");
         let names = ["add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"];
         let Some(name) = s.take_any(&names) else { return Err(s.unknown()) };
+        let count = match s.take_any(&["v2", "v4", "v8"]) {
+            Some("v2") => 2,
+            Some("v4") => 4,
+            Some(_) => 8,
+            None => 1,
+        };
         let ty = s.ty()?;
         let Some(op) = AtomicOp::named(name, ty) else { return Err(s.unknown()) };
-        let operands = 2 + usize::from(!reduce) + usize::from(name == "cas");
-        let given = s.count();
-        let (to, rest): (Option<&Operand<'a>>, &[Operand<'a>]) = match (given, operands) {
-            (2, 2) => (None, s.operands::<2>()?),
-            (3, 2) if policy => (None, &s.operands::<3>()?[..2]),
-            (3, 3) if !reduce => (Some(&s.operands::<3>()?[0]), &s.operands::<3>()?[1..]),
-            (4, 3) if policy => (Some(&s.operands::<4>()?[0]), &s.operands::<4>()?[1..3]),
-            (4, 4) => (Some(&s.operands::<4>()?[0]), &s.operands::<4>()?[1..]),
-            _ => return self.fail(format!("an atomic operation with {given} operands")),
-        };
-        let to = to.filter(|to| **to != Operand::Name("_"));
-        let address = self.address(&rest[0], space)?;
-        if !matches!(address.room, Room::Global | Room::Shared | Room::Generic) {
+        let vector = count > 1;
+        if policy && name == "cas" {
             return Err(s.unknown());
         }
-        let wide = ty.width() == 64;
-        let mut values = [Value::new(Loc::ZERO, wide); 2];
-        for (value, operand) in values.iter_mut().zip(&rest[1..]) {
-            value.loc = self.value(operand, ty)?;
+        if vector
+            && (ty.integer() || !matches!(name, "add" | "min" | "max") || ty.width() * count as u32 > 128)
+        {
+            return Err(s.unknown());
         }
-        let to = match to {
-            Some(to) => Some(Value::new(self.to(to, ty)?, wide)),
-            None => None,
+        let operands = self.before_policy(s, policy)?;
+        let (to, operands) = match operands {
+            [to, operands @ ..] if !reduce => (Some(to).filter(|to| **to != Operand::Name("_")), operands),
+            operands => (None, operands),
         };
-        let other_blocks = address.room != Room::Shared;
+        let (address, first, second) = match operands {
+            [address, value] if name != "cas" => (address, value, None),
+            [address, expected, value] if name == "cas" => (address, expected, Some(value)),
+            _ => return self.fail(format!("an atomic operation with {} operands", s.count())),
+        };
+        let address = self.address(address, space)?;
+        let rooms = matches!(address.room, Room::Global | Room::Generic);
+        if !rooms && (vector || address.room != Room::Shared) {
+            return Err(s.unknown());
+        }
         let order_shows = to.is_some() || !op.commutes();
-        self.build.ordered |= other_blocks && order_shows;
-        self.emit(Op::Atomic(Box::new(Atomic { op, address, bytes: ty.bytes() as u32, orders, to, values })));
+        self.build.ordered |= rooms && order_shows;
+        let (wide, bytes) = (ty.width() == 64, ty.bytes() as u32);
+        let atomic = Atomic {
+            op,
+            address,
+            bytes,
+            align: bytes * count as u32,
+            orders,
+            to: None,
+            values: [Value::new(Loc::ZERO, wide); 2],
+        };
+        if !vector {
+            let mut atomic = atomic;
+            atomic.values[0].loc = self.value(first, ty)?;
+            if let Some(second) = second {
+                atomic.values[1].loc = self.value(second, ty)?;
+            }
+            if let Some(to) = to {
+                atomic.to = Some(Value::new(self.to(to, ty)?, wide));
+            }
+            self.emit(Op::Atomic(Box::new(atomic)));
+            return Ok(());
+        }
+        // Each element is atomic by itself. The old values wait until all operands are read.
+        let mut results = Vec::new();
+        for (at, element) in self.elements(first, count)?.iter().enumerate() {
+            let mut atomic = atomic;
+            atomic.values[0].loc = self.value(element, ty)?;
+            atomic.address.offset = address.offset.wrapping_add(at as i64 * i64::from(bytes));
+            atomic.align = if at == 0 { atomic.align } else { bytes };
+            if let Some(to) = to {
+                let old = Loc::register(self.temporary(ty)?.index);
+                results.push((self.to(&self.elements(to, count)?[at], ty)?, old));
+                atomic.to = Some(Value::new(old, false));
+            }
+            self.emit(Op::Atomic(Box::new(atomic)));
+        }
+        for (to, old) in results {
+            self.emit(Op::Copy32(to, old));
+        }
         Ok(())
     }
 
@@ -240,17 +322,52 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             Some("global" | "const") => Room::Global,
             Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
             Some("local") => Room::Local,
-            Some("param" | "param::entry") => Room::Param,
+            // A function's parameters lie in its frame.
+            Some("param" | "param::entry") if self.function.entry => Room::Param,
+            Some("param" | "param::entry") => Room::Local,
             _ => return Err(s.unknown()),
         })
     }
 
     pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let room = self.room(s)?;
+        let window = match s.take_any(&SPACES) {
+            Some("global") => Window::Global,
+            Some("const") => Window::Const,
+            Some("shared" | "shared::cta" | "shared::cluster") => Window::Shared,
+            Some("local") => Window::Local,
+            Some("param" | "param::entry") => Window::Param,
+            _ => return Err(s.unknown()),
+        };
         let [to, from] = s.operands()?;
-        let from = Value::new(self.value(from, B64)?, true);
-        let to = self.predicate(to)?;
-        self.emit(Op::InSpace(Pred { negated: false, ..to }, from, room));
+        let from = Value::new(self.generic_value(from)?, true);
+        let to = self.predicate_to(to)?;
+        self.emit(Op::InSpace(to, from, window));
         Ok(())
+    }
+
+    /// `istypep`: false, because textures, samplers and surfaces do not exist here.
+    pub(super) fn of_type(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        if s.take_any(&["texref", "samplerref", "surfref"]).is_none() {
+            return Err(s.unknown());
+        }
+        let [to, from] = s.operands()?;
+        self.value(from, B64)?;
+        let to = self.predicate_to(to)?;
+        self.emit(Op::Predicate(Logic::Copy, to, [Pred::FALSE, Pred::NONE]));
+        Ok(())
+    }
+
+    /// A generic address in a register of 64 bits, or of 32 with zeros above.
+    fn generic_value(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
+        if let Operand::Name(name) = operand
+            && let Symbol::Register(register) = self.symbol(name)?
+            && register.class == Class::Narrow
+        {
+            let from = self.value(operand, Type::B32)?;
+            let wide = Loc::register(self.temporary(B64)?.index);
+            self.emit(Op::Widen(lanes!(|a, _, _| u64::from(a)), wide, [from, Loc::ZERO, Loc::ZERO]));
+            return Ok(wide);
+        }
+        self.value(operand, B64)
     }
 }

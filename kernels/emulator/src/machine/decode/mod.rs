@@ -3,6 +3,8 @@
 //! Every kernel is decoded with the functions that it reaches, so shared memory is laid out for what it uses.
 
 mod body;
+mod cache;
+mod call;
 mod compare;
 mod control;
 mod convert;
@@ -10,24 +12,29 @@ mod float;
 mod integer;
 mod logic;
 mod memory;
+mod mma;
 mod moves;
 mod operands;
 mod scope;
+mod special;
+mod stack;
 mod suffix;
 mod tile;
+mod video;
 mod warp;
+mod wmma;
 
 use std::collections::HashMap;
 
 use super::lanes::{V32, V64};
 use super::program::{Loc, Program, Relocation, Routine};
 use crate::memory::LANES;
-use crate::syntax::{Complaint, Parsed, Space, Unit};
+use crate::syntax::{Complaint, Instruction, Operand, Parsed, Space, Statement, Target, Unit};
 use body::Body;
 
 /// A kernel, decoded.
 #[derive(Debug)]
-pub(crate) struct Kernel {
+pub(super) struct Kernel {
     /// Its code, and that of the functions it calls; the first routine is the kernel's.
     pub program: Program,
     /// Bytes of static shared memory.
@@ -42,8 +49,15 @@ pub(super) struct Names<'m, 'a> {
     pub unit: &'m Unit<'a>,
     /// Functions by name; definitions win over declarations.
     pub functions: HashMap<&'a str, usize>,
-    /// Variables by name.
+    /// Variables outside functions by name.
     pub variables: HashMap<&'a str, usize>,
+    /// Where in a thread's own memory its variables outside functions lie, and how many bytes they have.
+    pub locals: HashMap<usize, u64>,
+    pub local_bytes: u64,
+    /// Bytes of the longest variable that a call could be given.
+    pub longest_argument: u64,
+    /// Functions whose address is taken somewhere in the module.
+    taken: Vec<usize>,
 }
 
 impl<'m, 'a> Names<'m, 'a> {
@@ -61,15 +75,87 @@ impl<'m, 'a> Names<'m, 'a> {
                 }
             }
         }
+        for alias in &unit.aliases {
+            let defined = |name: &str| functions.get(name).map(|&f| (f, unit.functions[f].body.is_some()));
+            match (defined(alias.name), defined(alias.target)) {
+                (Some((_, false)), Some((target, true))) => functions.insert(alias.name, target),
+                (Some((_, false)), _) => {
+                    let message = format!("{} is defined nowhere", alias.target);
+                    return Err(Complaint::new(alias.line, message));
+                }
+                _ => {
+                    let message = format!("{} must be a function that is declared only", alias.name);
+                    return Err(Complaint::new(alias.line, message));
+                }
+            };
+        }
         let mut variables: HashMap<&str, usize> = HashMap::new();
+        let (mut locals, mut local_bytes) = (HashMap::new(), 0u64);
         for (index, variable) in unit.variables.iter().enumerate() {
+            if variable.inner {
+                continue;
+            }
+            if variable.space == Space::Local {
+                let offset = local_bytes.next_multiple_of(variable.align.max(1));
+                locals.insert(index, offset);
+                local_bytes = offset.saturating_add(variable.bytes);
+                if local_bytes > FRAME_BYTES {
+                    let message =
+                        format!("{local_bytes} bytes of local variables; at most {FRAME_BYTES} are possible");
+                    return Err(Complaint::new(variable.line, message));
+                }
+            }
             let before = variables.insert(variable.name, index).map(|i| &unit.variables[i]);
             if before.is_some_and(|b| !b.external && !variable.external) {
                 return Err(Complaint::new(variable.line, format!("{} is defined twice", variable.name)));
             }
         }
-        Ok(Self { unit, functions, variables })
+        let taken = taken(unit, &functions);
+        let bodies = unit.functions.iter().flat_map(|f| &f.body).flatten();
+        let arguments = bodies.filter_map(|s| match s {
+            Statement::Variable(v) if v.space == Space::Param => Some(v.bytes),
+            _ => None,
+        });
+        let longest_argument = arguments.max().unwrap_or(0);
+        let local_bytes = local_bytes.next_multiple_of(16);
+        Ok(Self { unit, functions, variables, locals, local_bytes, longest_argument, taken })
     }
+}
+
+/// The functions with a body whose names stand where addresses do: in operands and initial values.
+fn taken(unit: &Unit<'_>, functions: &HashMap<&str, usize>) -> Vec<usize> {
+    fn names<'a>(operands: &[Operand<'a>], found: &mut impl FnMut(&'a str)) {
+        for operand in operands {
+            match operand {
+                Operand::Name(name) | Operand::Offset(name, _) => found(name),
+                Operand::Vector(elements) => names(elements, found),
+                _ => {}
+            }
+        }
+    }
+    let mut out = Vec::new();
+    let mut found = |name: &str| {
+        if let Some(&function) = functions.get(name)
+            && !unit.functions[function].entry
+            && unit.functions[function].body.is_some()
+        {
+            out.push(function);
+        }
+    };
+    for statement in unit.functions.iter().flat_map(|f| &f.body).flatten() {
+        if let Statement::Instruction(Instruction { operands, call, .. }) = statement {
+            names(operands, &mut found);
+            names(call.as_ref().map_or(&[], |call| &call.arguments), &mut found);
+        }
+    }
+    for patch in unit.variables.iter().flat_map(|v| &v.initial).flat_map(|i| &i.patches) {
+        if let Target::Name(name) = patch.target {
+            found(name);
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
 }
 
 /// What is built for one kernel.
@@ -94,8 +180,12 @@ pub(super) struct Build<'m, 'a> {
     shared_offsets: HashMap<usize, u64>,
     /// See [`Kernel::ordered`].
     pub ordered: bool,
+    /// See [`Program::heap`].
+    pub heap: bool,
 }
 
+/// Most bytes of a function's local variables: what CUDA allows a thread.
+const FRAME_BYTES: u64 = 512 << 10;
 /// Most bytes that a kernel's static shared memory may have at all; launches set the limit that holds.
 const SHARED_BYTES: u64 = 1 << 20;
 
@@ -115,6 +205,7 @@ impl<'m, 'a> Build<'m, 'a> {
             shared: 0,
             shared_offsets: HashMap::new(),
             ordered: false,
+            heap: false,
         };
         build.constant32(0);
         build.constant64(0);
@@ -195,6 +286,14 @@ impl<'m, 'a> Build<'m, 'a> {
         })
     }
 
+    /// Everything whose address is taken: a call through a register may go there.
+    pub fn place_taken(&mut self) {
+        let names = self.names;
+        for &function in &names.taken {
+            self.place(function);
+        }
+    }
+
     /// Decodes the kernel (or function) `root` and all it reaches.
     fn run(mut self, root: usize) -> Parsed<Kernel> {
         self.place(root);
@@ -216,40 +315,30 @@ impl<'m, 'a> Build<'m, 'a> {
             constants32: self.constants32,
             constants64: self.constants64,
             relocations: self.relocations,
+            places: (0..self.names.unit.functions.len()).map(|f| self.places.get(&f).copied()).collect(),
+            heap: self.heap,
+            locals: self.names.local_bytes,
+            constant_ranges: Vec::new(),
         };
         Ok(Kernel { program, static_shared: static_shared as u32, ordered: self.ordered })
     }
 }
 
 /// Decodes every kernel of a module, in the text's order. Functions that no kernel reaches are looked at for errors.
-pub(crate) fn kernels(unit: &Unit<'_>) -> Parsed<Vec<(usize, Kernel)>> {
-    let names = Names::new(unit)?;
-    for variable in &unit.variables {
-        let patches = variable.initial.iter().flat_map(|i| &i.patches);
-        if variable.space == Space::Local {
-            return Err(Complaint::new(variable.line, "local variables outside functions are not supported"));
-        }
-        for patch in patches {
-            let found = names.variables.get(patch.name).map(|&v| unit.variables[v].space);
-            if !matches!(found, Some(Space::Global | Space::Const)) {
-                let message =
-                    format!("{} is no global variable whose address could initialise another", patch.name);
-                return Err(Complaint::new(variable.line, message));
-            }
-        }
-    }
+pub(super) fn kernels(names: &Names<'_, '_>) -> Parsed<Vec<(usize, Kernel)>> {
+    let unit = names.unit;
     let mut seen = vec![false; unit.functions.len()];
     let mut out = Vec::new();
     for (index, function) in unit.functions.iter().enumerate() {
         if function.entry && function.body.is_some() {
-            let build = Build::new(&names);
+            let build = Build::new(names);
             let kernel = build.run_marking(index, &mut seen)?;
             out.push((index, kernel));
         }
     }
     for (index, function) in unit.functions.iter().enumerate() {
         if !seen[index] && function.body.is_some() {
-            Build::new(&names).run_marking(index, &mut seen)?;
+            Build::new(names).run_marking(index, &mut seen)?;
         }
     }
     Ok(out)
@@ -258,12 +347,9 @@ pub(crate) fn kernels(unit: &Unit<'_>) -> Parsed<Vec<(usize, Kernel)>> {
 impl Build<'_, '_> {
     /// [`Build::run`], and which functions were decoded.
     fn run_marking(self, root: usize, seen: &mut [bool]) -> Parsed<Kernel> {
-        let names = self.names;
         let kernel = self.run(root)?;
-        for routine in &kernel.program.routines {
-            if let Some(&function) = names.functions.get(routine.name.as_str()) {
-                seen[function] = true;
-            }
+        for (seen, place) in seen.iter_mut().zip(&kernel.program.places) {
+            *seen |= place.is_some();
         }
         Ok(kernel)
     }

@@ -4,15 +4,25 @@ use super::super::lanes::{F32, lanes};
 use super::super::program::{Loc, Logic, Op, Pred};
 use super::body::Body;
 use super::memory::B64;
-use super::scope::{Class, Symbol};
+use super::scope::Class;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn mov(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let count = match s.take_any(&["v2", "v4"]) {
+            Some("v2") => 2,
+            Some(_) => 4,
+            None => 1,
+        };
         let ty = s.ty()?;
         let [to, from] = s.operands()?;
+        if count > 1 {
+            return self.copy_vector(to, from, (ty, count));
+        }
         match (to, from) {
+            // A register of 128 bits is a vector of two halves.
+            _ if ty.width() == 128 => self.copy_vector(to, from, (B64, 2)),
             (Operand::Vector(parts), whole) => self.unpack(parts, whole, ty),
             (whole, Operand::Vector(parts)) => self.pack(whole, parts, ty),
             _ if ty.kind == Kind::Predicate => self.copy_predicate(to, from),
@@ -27,18 +37,57 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    fn copy_predicate(&mut self, to: &'m Operand<'a>, from: &Operand<'a>) -> Parsed<()> {
-        let to = self.predicate(to)?;
-        match from {
-            Operand::Integer(value) => {
-                let logic = if *value == 0 { Logic::Not } else { Logic::Copy };
-                self.emit(Op::Predicate(logic, to, [Pred::NONE; 2]));
+    /// Copies element by element, as if all at once.
+    fn copy_vector(
+        &mut self,
+        to: &Operand<'a>,
+        from: &Operand<'a>,
+        (ty, count): (Type, usize),
+    ) -> Parsed<()> {
+        let special = match from {
+            Operand::Name(name) if count == 4 => self.special_vector(name, ty)?,
+            _ => None,
+        };
+        let values = match (special, from) {
+            (Some(values), _) => values,
+            (None, Operand::Vector(parts)) => {
+                let mut values = Vec::new();
+                for part in parts {
+                    values.push(self.value(part, ty)?);
+                }
+                values
             }
-            from => {
-                let from = self.predicate(from)?;
-                self.emit(Op::Predicate(Logic::Copy, to, [from, Pred::NONE]));
+            _ => return self.fail(format!("expected a vector of {count} elements")),
+        };
+        let Operand::Vector(parts) = to else {
+            return self.fail(format!("expected a vector of {count} elements"));
+        };
+        if parts.len() != count || values.len() != count {
+            return self.fail(format!("expected {count} elements, not {} and {}", parts.len(), values.len()));
+        }
+        let copy = |to, from| if ty.width() == 64 { Op::Copy64(to, from) } else { Op::Copy32(to, from) };
+        let mut places = Vec::new();
+        for part in parts {
+            places.push(self.to(part, ty)?);
+        }
+        let mut values = values;
+        let overlap = |at: usize, place: &Loc| values[at + 1..].contains(place);
+        if places.iter().enumerate().any(|(at, place)| overlap(at, place)) {
+            for value in &mut values {
+                let between = self.column(ty)?;
+                self.emit(copy(between, *value));
+                *value = between;
             }
         }
+        for (to, from) in places.into_iter().zip(values) {
+            self.emit(copy(to, from));
+        }
+        Ok(())
+    }
+
+    fn copy_predicate(&mut self, to: &'m Operand<'a>, from: &Operand<'a>) -> Parsed<()> {
+        let (to, from) = (self.predicate_to(to)?, self.predicate(from)?);
+        self.emit(Op::Predicate(Logic::Copy, to, [from, Pred::NONE]));
         Ok(())
     }
 
@@ -85,8 +134,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     fn part_value(&mut self, operand: &Operand<'a>, part: Type) -> Parsed<Loc> {
         // Parts may be registers of any type of the right width, and for bytes of 16 bits too.
         if part.bits == 8
-            && let Operand::Name(name) = operand
-            && let Symbol::Register(register) = self.symbol(name)?
+            && !matches!(operand, Operand::Integer(_))
+            && let register = self.register(operand)?
             && register.class == Class::Narrow
         {
             return Ok(Loc::register(register.index));

@@ -1,15 +1,17 @@
 //! Operands: names, registers, constants, addresses.
 
-use super::super::program::{Loc, Op, Pred, Special, Value};
-use super::body::{Body, new_register};
+use super::super::lanes::{F32, F64, lanes};
+use super::super::program::{Loc, Op, Pred, Value};
+use super::body::{Body, new_registers};
 use super::scope::{Class, Register, Symbol};
+use super::special;
 use crate::syntax::{Kind, Operand, Parsed, Space, Type};
 
 impl<'a> Body<'_, '_, 'a> {
     /// What a name stands for.
     pub fn symbol(&mut self, name: &'a str) -> Parsed<Symbol> {
         let routine = &mut self.routine;
-        if let Some(symbol) = self.scopes.find(name, |ty| new_register(routine, ty, name)) {
+        if let Some(symbol) = self.scopes.find(name, |ty, lanes| new_registers(routine, (ty, lanes), name)) {
             return Ok(symbol);
         }
         let names = self.build.names;
@@ -18,6 +20,7 @@ impl<'a> Body<'_, '_, 'a> {
             return match v.space {
                 Space::Shared if v.bytes == 0 => Ok(Symbol::Dynamic(v.align)),
                 Space::Shared => Ok(Symbol::Shared(self.build.shared_offset(variable)?)),
+                Space::Local => Ok(Symbol::Local(names.locals.get(&variable).copied().unwrap_or(0))),
                 _ => Ok(Symbol::Global(variable)),
             };
         }
@@ -25,6 +28,40 @@ impl<'a> Body<'_, '_, 'a> {
             return Ok(Symbol::Function(function));
         }
         self.fail(format!("{name} is not declared"))
+    }
+
+    /// An element of a vector register.
+    pub fn component(&mut self, name: &'a str, lane: u8) -> Parsed<Register> {
+        match self.symbol(name)? {
+            Symbol::Vector(first, lanes) if lane < lanes => {
+                Ok(Register { index: first.index + usize::from(lane), ..first })
+            }
+            _ => self.fail(format!("{name} is no vector register with such an element")),
+        }
+    }
+
+    /// What an operand that is a name stands for.
+    fn named(&mut self, operand: &Operand<'a>) -> Parsed<Option<Symbol>> {
+        Ok(match operand {
+            Operand::Name(name) => Some(self.symbol(name)?),
+            Operand::Component(name, lane) => Some(Symbol::Register(self.component(name, *lane)?)),
+            _ => None,
+        })
+    }
+
+    /// What `name[index]` stands for: a variable, and bytes to add to its address.
+    pub fn element(&mut self, name: &'a str, index: i64) -> Parsed<(Symbol, i64)> {
+        let symbol = self.symbol(name)?;
+        let names = self.build.names;
+        let module = || names.variables.get(name).map(|&v| names.unit.variables[v].ty.bytes());
+        let bytes = match symbol {
+            Symbol::Register(_) | Symbol::Vector(..) | Symbol::Function(_) => None,
+            _ => self.scopes.extent(name).map(|extent| extent.element).or_else(module),
+        };
+        match bytes {
+            Some(bytes) => Ok((symbol, index.wrapping_mul(bytes as i64))),
+            None => self.fail(format!("{name} is no array whose element could be named")),
+        }
     }
 
     /// The label's number, for branches.
@@ -37,22 +74,24 @@ impl<'a> Body<'_, '_, 'a> {
 
     /// The register of an operand.
     pub fn register(&mut self, operand: &Operand<'a>) -> Parsed<Register> {
-        match operand {
-            Operand::Name(name) => match self.symbol(name)? {
-                Symbol::Register(register) => Ok(register),
-                _ => self.fail(format!("expected a register, not {name}")),
-            },
+        match (self.named(operand)?, operand) {
+            (Some(Symbol::Register(register)), _) => Ok(register),
+            (_, Operand::Name(name)) => self.fail(format!("expected a register, not {name}")),
             _ => self.fail("expected a register"),
         }
     }
 
-    /// A predicate that is read: `p` or `!p`.
+    /// A predicate that is read: `p`, `!p`, or an integer, of which 0 alone is false.
     pub fn predicate(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
+            Operand::Integer(value) => return Ok(if *value == 0 { Pred::FALSE } else { Pred::NONE }),
             _ => return self.fail("expected a predicate"),
         };
+        if let Some(special) = self.special_predicate(name)? {
+            return Ok(Pred { negated, ..special });
+        }
         let register = self.register(&Operand::Name(name))?;
         if register.class != Class::Predicate {
             return self.fail(format!("{name} is not a predicate"));
@@ -61,48 +100,89 @@ impl<'a> Body<'_, '_, 'a> {
     }
 
     /// A predicate that is written; `_` is nowhere.
-    pub fn predicate_to(&mut self, name: &'a str) -> Parsed<Pred> {
-        if name == "_" { Ok(Pred::NONE) } else { self.predicate(&Operand::Name(name)) }
+    pub fn predicate_to(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
+        match operand {
+            Operand::Name("_") => Ok(Pred::NONE),
+            Operand::Name(_) => self.predicate(operand),
+            _ => self.fail("expected a predicate for the result"),
+        }
+    }
+
+    /// A predicate that no name stands for.
+    pub fn scratch_predicate(&mut self) -> Parsed<Pred> {
+        let ty = Type { kind: Kind::Predicate, bits: 1, pair: false };
+        Ok(Pred { index: self.temporary(ty)?.index as u32, negated: false })
     }
 
     /// The column of an operand that is read as `ty`.
     pub fn value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         let wide = ty.width() == 64;
         match operand {
-            Operand::Name(name) if name.starts_with('%') && Special::named(name).is_some() => {
-                match Special::named(name) {
-                    Some(special) if !wide => Ok(Loc::special(special)),
-                    _ => self.fail(format!("{name} has 32 bits, not {}", ty.width())),
+            Operand::Name(_) | Operand::Component(..) => {
+                if let Operand::Name(name) = operand
+                    && let Some(reading) = special::named(name)
+                {
+                    return self.special(name, reading, ty);
+                }
+                match self.named(operand)? {
+                    Some(Symbol::Register(register)) => self.sized(operand, register, ty),
+                    Some(symbol) => self.address_of(symbol, 0, wide),
+                    None => self.fail("expected a name"),
                 }
             }
-            Operand::Name(name) if is_clock(name) => {
-                let register = self.temporary(ty)?;
-                let loc = Loc::register(register.index);
-                self.emit(Op::Clock(Value::new(loc, wide)));
-                Ok(loc)
-            }
-            Operand::Name(name) => match self.symbol(name)? {
+            Operand::Offset(name, offset) => match self.symbol(name)? {
                 Symbol::Register(register) => {
-                    if register.class == Class::Predicate || register.ty.width() != ty.width() {
-                        return self.fail(format!(
-                            "{name} has {} bits; {} are wanted here",
-                            register.ty.width(),
-                            ty.width()
-                        ));
-                    }
-                    Ok(Loc::register(register.index))
+                    let base = self.sized(&Operand::Name(name), register, ty)?;
+                    self.plus(base, *offset, ty)
                 }
-                symbol => self.address_of(symbol, 0, wide),
+                symbol => self.address_of(symbol, *offset, wide),
             },
-            Operand::Offset(name, offset) => {
-                let symbol = self.symbol(name)?;
-                self.address_of(symbol, *offset, wide)
+            Operand::Element(name, index) => {
+                let (symbol, offset) = self.element(name, *index)?;
+                self.address_of(symbol, offset, wide)
             }
             _ => {
                 let bits = self.immediate(operand, ty)?;
                 Ok(if wide { self.build.constant64(bits) } else { self.build.constant32(bits as u32) })
             }
         }
+    }
+
+    /// A register's column, if it has the bits that are wanted.
+    fn sized(&self, operand: &Operand<'a>, register: Register, ty: Type) -> Parsed<Loc> {
+        let (bits, wanted) = (register.ty.width(), ty.width());
+        if register.class == Class::Predicate || bits != wanted {
+            let name = match operand {
+                Operand::Name(name) | Operand::Component(name, _) => name,
+                _ => "a register",
+            };
+            return self.fail(format!("{name} has {bits} bits; {wanted} are wanted here"));
+        }
+        Ok(Loc::register(register.index))
+    }
+
+    /// A register with a number added, as `%r+4` reads where no address is meant.
+    fn plus(&mut self, base: Loc, offset: i64, ty: Type) -> Parsed<Loc> {
+        let to = Loc::register(self.temporary(ty)?.index);
+        match ty.width() {
+            64 => {
+                let add: F64 = lanes!(|a, b, _| a.wrapping_add(b));
+                let offset = self.build.constant64(offset as u64);
+                self.emit(Op::Lane64(add, to, [base, offset, Loc::ZERO]));
+            }
+            32 => {
+                let add: F32 = lanes!(|a, b, _| a.wrapping_add(b));
+                let offset = self.build.constant32(offset as u32);
+                self.emit(Op::Lane32(add, to, [base, offset, Loc::ZERO]));
+            }
+            16 => {
+                let add: F32 = lanes!(|a, b, _| a.wrapping_add(b) & 0xffff);
+                let offset = self.build.constant32(offset as u32);
+                self.emit(Op::Lane32(add, to, [base, offset, Loc::ZERO]));
+            }
+            bits => return self.fail(format!("nothing can be added to a register of {bits} bits here")),
+        }
+        Ok(to)
     }
 
     /// The bits of a constant operand of type `ty`.
@@ -124,8 +204,8 @@ impl<'a> Body<'_, '_, 'a> {
     /// The column of a variable's address.
     pub fn address_of(&mut self, symbol: Symbol, offset: i64, wide: bool) -> Parsed<Loc> {
         match symbol {
-            Symbol::Register(_) => self.fail("expected a variable, not a register"),
-            Symbol::Param(at) | Symbol::Shared(at) => {
+            Symbol::Register(_) | Symbol::Vector(..) => self.fail("expected a variable, not a register"),
+            Symbol::Param(at) | Symbol::Shared(at) | Symbol::Local(at) => {
                 let address = at.wrapping_add(offset as u64);
                 Ok(if wide { self.build.constant64(address) } else { self.build.constant32(address as u32) })
             }
@@ -133,8 +213,12 @@ impl<'a> Body<'_, '_, 'a> {
             Symbol::Global(variable) if wide => Ok(self.build.global_address(variable, offset)),
             Symbol::Global(_) => self.fail("a global address has 64 bits"),
             Symbol::Function(function) if wide => {
-                let place = self.build.place(function);
-                Ok(self.build.constant64(super::super::call::address(place)))
+                let found = &self.build.names.unit.functions[function];
+                if found.body.is_none() {
+                    return self.fail(format!("{} is declared, but defined nowhere", found.name));
+                }
+                let address = super::super::call::address(function);
+                Ok(self.build.constant64(address.wrapping_add(offset as u64)))
             }
             Symbol::Function(_) => self.fail("a function's address has 64 bits"),
             Symbol::Frame(at) => {
@@ -164,12 +248,13 @@ impl<'a> Body<'_, '_, 'a> {
 
     /// A register or constant that may be wider than `ty` (loads, stores and conversions allow it).
     pub fn loose_value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
-        if let Operand::Name(name) = operand
-            && Special::named(name).is_none()
-            && !is_clock(name)
-            && let Symbol::Register(register) = self.symbol(name)?
-        {
+        let special = matches!(operand, Operand::Name(name) if special::named(name).is_some());
+        if !special && let Some(Symbol::Register(register)) = self.named(operand)? {
             if register.class == Class::Predicate || register.ty.width() < ty.width() {
+                let name = match operand {
+                    Operand::Name(name) | Operand::Component(name, _) => name,
+                    _ => "a register",
+                };
                 return self.fail(format!("{name} has fewer than {} bits", ty.width()));
             }
             return Ok(Value {
@@ -196,11 +281,4 @@ impl<'a> Body<'_, '_, 'a> {
             sixteen: register.ty.width() <= 16,
         })
     }
-}
-
-fn is_clock(name: &str) -> bool {
-    matches!(
-        name,
-        "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi"
-    )
 }

@@ -31,8 +31,12 @@ pub(super) struct Register {
 pub(super) enum Symbol {
     /// A register.
     Register(Register),
+    /// A vector register: its first element, and how many there are.
+    Vector(Register, u8),
     /// A variable in the function's frame.
     Frame(u64),
+    /// A variable of a thread outside all functions, by its offset.
+    Local(u64),
     /// A kernel's parameter, by its offset.
     Param(u64),
     /// A variable in static shared memory, by its offset.
@@ -51,12 +55,24 @@ struct Range<'a> {
     prefix: &'a str,
     count: u64,
     ty: Type,
+    lanes: u8,
+}
+
+/// How large a variable is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Bytes of an element.
+    pub element: u64,
+    /// All of its bytes.
+    pub bytes: u64,
 }
 
 /// What is declared within one pair of braces.
 #[derive(Debug, Default)]
 struct Scope<'a> {
     symbols: HashMap<&'a str, Symbol>,
+    /// How large each variable is.
+    extents: HashMap<&'a str, Extent>,
     ranges: Vec<Range<'a>>,
     /// Its number, for labels.
     number: usize,
@@ -99,13 +115,24 @@ impl<'a> Scopes<'a> {
         self.innermost().symbols.insert(name, symbol).is_none()
     }
 
-    /// Declares registers by prefix and count.
-    pub fn declare_range(&mut self, prefix: &'a str, count: u64, ty: Type) {
-        self.innermost().ranges.push(Range { prefix, count, ty });
+    /// Declares a variable; false if the name is taken.
+    pub fn declare_variable(&mut self, name: &'a str, symbol: Symbol, extent: Extent) -> bool {
+        self.innermost().extents.insert(name, extent);
+        self.declare(name, symbol)
+    }
+
+    /// How large the variable with this name is, if it is one of the function's.
+    pub fn extent(&self, name: &str) -> Option<Extent> {
+        self.open.iter().rev().find_map(|scope| scope.extents.get(name).copied())
+    }
+
+    /// Declares registers (vectors, of more than one lane) by prefix and count.
+    pub fn declare_range(&mut self, prefix: &'a str, count: u64, (ty, lanes): (Type, u8)) {
+        self.innermost().ranges.push(Range { prefix, count, ty, lanes });
     }
 
     /// What a name stands for; `make` makes the register of a range on its first use.
-    pub fn find(&mut self, name: &'a str, make: impl FnOnce(Type) -> Option<Register>) -> Option<Symbol> {
+    pub fn find(&mut self, name: &'a str, make: impl FnOnce(Type, u8) -> Option<Symbol>) -> Option<Symbol> {
         for scope in self.open.iter_mut().rev() {
             if let Some(symbol) = scope.symbols.get(name) {
                 return Some(*symbol);
@@ -116,7 +143,7 @@ impl<'a> Scopes<'a> {
                 canonical && digits.parse::<u64>().is_ok_and(|n| n < range.count)
             });
             if let Some(range) = range {
-                let symbol = Symbol::Register(make(range.ty)?);
+                let symbol = make(range.ty, range.lanes)?;
                 scope.symbols.insert(name, symbol);
                 return Some(symbol);
             }

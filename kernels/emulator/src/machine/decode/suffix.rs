@@ -36,11 +36,6 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         None
     }
 
-    /// Takes all suffixes that begin with `prefix`.
-    pub fn drop_prefixed(&mut self, prefix: &str) {
-        self.left.retain(|s| !s.starts_with(prefix));
-    }
-
     /// Takes the first suffix that `parse` understands.
     pub fn take_parsed<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let (at, value) = self.left.iter().enumerate().find_map(|(at, s)| parse(s).map(|v| (at, v)))?;

@@ -1,18 +1,28 @@
-//! What moves and multiplies tiles: `cp.async`, `ldmatrix`, `mma`.
+//! What moves tiles: `cp.async`, `ldmatrix`, `stmatrix`, `movmatrix`.
 
-use super::super::program::{Loc, Op, Pred, Room};
-use super::super::tile::{Accumulator, CopyAsync, LoadMatrix, Multiply, Tile};
+use super::super::program::{Op, Pred, Room};
+use super::super::tile::{CopyAsync, LoadMatrix, StoreMatrix, Tile};
 use super::body::Body;
-use super::float::half;
+use super::memory::B64;
 use super::suffix::Suffixes;
-use crate::syntax::{Kind, Operand, Parsed, Type};
+use crate::syntax::{Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn tile(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let tile = match name {
             "cp" => self.copy_async(s)?,
             "ldmatrix" => self.load_matrix(s)?,
-            _ => self.multiply(s)?,
+            "stmatrix" => self.store_matrix(s)?,
+            _ => {
+                let form =
+                    (s.take("sync"), s.take("aligned"), s.take("m8n8"), s.take("trans"), s.take("b16"));
+                if form != (true, true, true, true, true) {
+                    return Err(s.unknown());
+                }
+                let [to, from] = s.operands()?;
+                let from = self.value(from, Type::B32)?;
+                Tile::Transpose(self.to(to, Type::B32)?, from)
+            }
         };
         self.emit(Op::Tile(Box::new(tile)));
         Ok(())
@@ -39,13 +49,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let level = s.take_any(&["ca", "cg"]);
         let policy = s.take("L2::cache_hint");
-        s.drop_prefixed("L2::");
+        s.take_any(&["L2::64B", "L2::128B", "L2::256B"]);
         let spaces = (s.take_any(&["shared", "shared::cta"]).is_some(), s.take("global"));
         if level.is_none() || spaces != (true, true) {
             return Err(s.unknown());
         }
         let mut operands = s.all();
-        if policy && let [rest @ .., _] = operands {
+        if policy && let [rest @ .., last] = operands {
+            self.value(last, B64)?;
             operands = rest;
         }
         let (to, from, bytes, last) = match operands {
@@ -75,7 +86,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Tile::Copy(CopyAsync { to, from, bytes, source_bytes, ignore }))
     }
 
-    fn load_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+    /// Number of matrices, whether they are transposed, and the state space.
+    fn matrices(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<(usize, bool, Option<&'static str>)> {
         let form = (s.take("sync"), s.take("aligned"), s.take("m8n8"));
         let count = match s.take_any(&["x1", "x2", "x4"]) {
             Some("x1") => 1,
@@ -85,12 +97,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let transposed = s.take("trans");
         let space = s.take_any(&["shared", "shared::cta"]);
-        let ty = s.ty()?;
-        if form != (true, true, true) || (ty.kind, ty.bits) != (Kind::Bits, 16) {
+        if form != (true, true, true) || !s.take("b16") {
             return Err(s.unknown());
         }
+        Ok((count, transposed, space))
+    }
+
+    fn load_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+        let (count, transposed, space) = self.matrices(s)?;
         let [to, from] = s.operands()?;
-        let to = self.fragments(to, count)?;
+        let to = self.fragments(to, count, Type::B32)?;
         let address = self.address(from, space)?;
         if !matches!(address.room, Room::Shared | Room::Generic) {
             return Err(s.unknown());
@@ -98,59 +114,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Tile::Load(LoadMatrix { count: count as u32, transposed, to, address }))
     }
 
-    /// The registers that results go to.
-    fn fragments(&mut self, operand: &Operand<'a>, count: usize) -> Parsed<[Loc; 4]> {
-        let mut out = [Loc::ZERO; 4];
-        let elements = match operand {
-            Operand::Vector(elements) => elements.as_slice(),
-            single => std::slice::from_ref(single),
-        };
-        if elements.len() != count {
-            return self.fail(format!("expected {count} registers, not {}", elements.len()));
+    fn store_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+        let (count, transposed, space) = self.matrices(s)?;
+        let [to, from] = s.operands()?;
+        let from = self.sources(from, count, Type::B32)?;
+        let address = self.address(to, space)?;
+        if !matches!(address.room, Room::Shared | Room::Generic) {
+            return Err(s.unknown());
         }
-        for (loc, element) in out.iter_mut().zip(elements) {
-            *loc = self.to(element, Type::B32)?;
-        }
-        Ok(out)
-    }
-
-    /// The registers or constants that are read.
-    fn sources(&mut self, operand: &Operand<'a>, count: usize) -> Parsed<[Loc; 4]> {
-        let mut out = [Loc::ZERO; 4];
-        let elements = match operand {
-            Operand::Vector(elements) => elements.as_slice(),
-            single => std::slice::from_ref(single),
-        };
-        if elements.len() != count {
-            return self.fail(format!("expected {count} registers, not {}", elements.len()));
-        }
-        for (loc, element) in out.iter_mut().zip(elements) {
-            *loc = self.value(element, Type { kind: Kind::Float, bits: 32, pair: false })?;
-        }
-        Ok(out)
-    }
-
-    fn multiply(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
-        let form = (s.take("sync"), s.take("aligned"), s.take("row"), s.take("col"));
-        let k = match s.take_any(&["m16n8k16", "m16n8k8"]) {
-            Some("m16n8k16") => 16,
-            Some(_) => 8,
-            None => return Err(s.unknown()),
-        };
-        let [d, a, b, c] = [s.ty()?, s.ty()?, s.ty()?, s.ty()?];
-        let f32 = Type { kind: Kind::Float, bits: 32, pair: false };
-        let accumulator = match (half(a), d) {
-            _ if form != (true, true, true, true) || a != b || c != d || a.pair => return Err(s.unknown()),
-            (Some(format), d) if d == f32 => Accumulator::Single(format),
-            (Some(crate::numerics::half::Half::F16), d) if d == a => Accumulator::Half,
-            _ => return Err(s.unknown()),
-        };
-        let sums = if matches!(accumulator, Accumulator::Single(_)) { 4 } else { 2 };
-        let [to, left, right, sum] = s.operands()?;
-        let left = self.sources(left, k / 4)?;
-        let right = self.sources(right, k / 8)?;
-        let sum = self.sources(sum, sums)?;
-        let to = self.fragments(to, sums)?;
-        Ok(Tile::Multiply(Multiply { accumulator, k: k as u32, to, left, right, sum }))
+        Ok(Tile::Store(StoreMatrix { count: count as u32, transposed, from, address }))
     }
 }

@@ -1,7 +1,9 @@
-//! Exchange between the lanes of a warp: `shfl`, `vote`, `match`, `redux`, `activemask`.
+//! Exchange between the lanes of a warp: `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`.
+//!
+//! `shfl` and `vote` without `.sync` (PTX ISA: up to targets below sm_70) take the lanes that run them, and wait for none.
 
 use super::super::exchange::{Exchange, Reduce, Shuffle, Vote};
-use super::super::program::{Op, Pred, Value};
+use super::super::program::{Loc, Op, Pred, Value};
 use super::body::Body;
 use super::suffix::Suffixes;
 use crate::syntax::{Kind, Operand, Parsed, Type};
@@ -15,12 +17,18 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             self.emit(Op::Warp(Box::new(Exchange::Active(to))));
             return Ok(());
         }
-        if !s.take("sync") {
+        let sync = s.take("sync");
+        if !sync && !matches!(name, "shfl" | "vote") {
             return Err(s.unknown());
         }
+        if !sync && self.build.names.unit.target.is_none_or(|target| target >= 70) {
+            return self.fail(format!(
+                "{name} without .sync is for targets below sm_70: write {name}.sync with a mask of its lanes"
+            ));
+        }
         let exchange = match name {
-            "shfl" => self.shuffle(s)?,
-            "vote" => self.vote(s)?,
+            "shfl" => self.shuffle(sync, s)?,
+            "vote" => self.vote(sync, s)?,
             "match" => self.matching(s)?,
             "redux" => self.reduce(s)?,
             _ => {
@@ -29,7 +37,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     return self.fail("expected a register and a predicate");
                 };
                 let lane = self.to(&Operand::Name(lane), Type::B32)?;
-                let p = self.predicate_to(p)?;
+                let p = self.predicate_to(&Operand::Name(p))?;
                 Exchange::Elect { lane, p, members: self.value(members, Type::B32)? }
             }
         };
@@ -40,12 +48,33 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// A destination with or without a predicate beside it.
     fn beside<'o>(&mut self, to: &'o Operand<'a>) -> Parsed<(Operand<'a>, Pred)> {
         match to {
-            Operand::Both(to, p) => Ok((Operand::Name(to), self.predicate_to(p)?)),
+            Operand::Both(to, p) => Ok((Operand::Name(to), self.predicate_to(&Operand::Name(p))?)),
             to => Ok((to.clone(), Pred::NONE)),
         }
     }
 
-    fn shuffle(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {
+    /// The operands before the member mask, and the mask; there is none without `.sync`.
+    fn with_members<const N: usize>(
+        &mut self,
+        sync: bool,
+        s: &Suffixes<'m, 'a>,
+    ) -> Parsed<(&'m [Operand<'a>; N], Option<Loc>)> {
+        let all = s.all();
+        let (operands, members) = match (sync, all) {
+            (true, [operands @ .., members]) => (operands, Some(members)),
+            _ => (all, None),
+        };
+        let Ok(operands) = operands.try_into() else {
+            return self.fail(format!("expected {} operands, not {}", N + usize::from(sync), all.len()));
+        };
+        let members = match members {
+            Some(members) => Some(self.value(members, Type::B32)?),
+            None => None,
+        };
+        Ok((operands, members))
+    }
+
+    fn shuffle(&mut self, sync: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {
         let mode = match s.take_any(&["up", "down", "bfly", "idx"]) {
             Some("up") => Shuffle::Up,
             Some("down") => Shuffle::Down,
@@ -56,37 +85,29 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if s.ty()?.bits != 32 {
             return Err(s.unknown());
         }
-        let [to, a, b, c, members] = s.operands()?;
+        let ([to, a, b, c], members) = self.with_members(sync, s)?;
         let (to, p) = self.beside(to)?;
-        let values = [a, b, c, members];
-        let mut locs = [super::super::program::Loc::ZERO; 4];
-        for (loc, operand) in locs.iter_mut().zip(values) {
-            *loc = self.value(operand, Type::B32)?;
-        }
+        let [from, by, limits] =
+            [self.value(a, Type::B32)?, self.value(b, Type::B32)?, self.value(c, Type::B32)?];
         let to = self.to(&to, Type::B32)?;
-        let [from, by, limits, members] = locs;
         Ok(Exchange::Shuffle { mode, to, p, from, by, limits, members })
     }
 
-    fn vote(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {
+    fn vote(&mut self, sync: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {
         let Some(name) = s.take_any(&["all", "any", "uni", "ballot"]) else { return Err(s.unknown()) };
         let ty = s.ty()?;
-        let [to, p, members] = s.operands()?;
-        let (vote, negated, p) = match (name, p) {
-            ("ballot", p) => (Vote::Ballot(self.to(to, Type::B32)?), false, p),
-            ("all", p) => (Vote::All(self.predicate(to)?), false, p),
-            ("any", p) => (Vote::Any(self.predicate(to)?), false, p),
-            (_, p) => (Vote::Uniform(self.predicate(to)?), false, p),
-        };
-        if (ty.kind == Kind::Predicate) == (name == "ballot") {
+        let wanted = if name == "ballot" { (Kind::Bits, 32) } else { (Kind::Predicate, 1) };
+        if (ty.kind, ty.bits) != wanted {
             return Err(s.unknown());
         }
-        let mut p = match p {
-            Operand::Integer(value) => Pred { negated: *value == 0, ..Pred::NONE },
-            p => self.predicate(p)?,
+        let ([to, p], members) = self.with_members(sync, s)?;
+        let vote = match name {
+            "ballot" => Vote::Ballot(self.to(to, Type::B32)?),
+            "all" => Vote::All(self.predicate_to(to)?),
+            "any" => Vote::Any(self.predicate_to(to)?),
+            _ => Vote::Uniform(self.predicate_to(to)?),
         };
-        p.negated ^= negated;
-        Ok(Exchange::Vote { vote, p, members: self.value(members, Type::B32)? })
+        Ok(Exchange::Vote { vote, p: self.predicate(p)?, members })
     }
 
     fn matching(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Exchange> {

@@ -101,7 +101,7 @@ fn every_f16_to_every_float() {
         let nan = x.is_nan();
         let at = |to| Conversion::new(to, Type::F16).apply(h);
         assert_eq!(at(Type::F32), if nan { 0x7fff_ffff } else { u64::from((x as f32).to_bits()) });
-        assert_eq!(at(Type::F64), if nan { 0xfff8_0000_0000_0000 } else { x.to_bits() });
+        assert_eq!(at(Type::F64), if nan { 0x7fff_ffff_e000_0000 } else { x.to_bits() });
         assert_eq!(at(Type::Bf16), Half::Bf16.narrow(x as f32).into());
         for rounding in Rounding::ALL {
             let back = Conversion { rounding, ..Conversion::new(Type::F16, Type::F32) }.apply(at(Type::F32));
@@ -238,7 +238,7 @@ proptest! {
         let types = [Type::Signed(32), Type::Unsigned(32), Type::Signed(16), Type::F16, Type::Bf16, Type::F32];
         let [integral, ftz, sat, relu] = [1, 2, 4, 8].map(|m| modifiers & m != 0);
         for (to, from) in types.into_iter().flat_map(|to| types.map(|from| (to, from))) {
-            let conversion = Conversion { to, from, rounding, integral, ftz, sat, relu };
+            let conversion = Conversion { to, from, rounding, integral, ftz, sat, relu, finite: false };
             let mut found = [0; 32];
             conversion.lanes(&x, &mut found);
             prop_assert_eq!(found, x.map(|x| conversion.apply(x.into()) as u32), "{:?}", conversion);
@@ -296,7 +296,13 @@ fn pairs() {
     assert_eq!(pack_pair(Half::F16, true, f32::NAN.to_bits(), (-0.0f32).to_bits()), 0x7fff_0000);
     let above = (1.0f32 + 2f32.powi(-11) * 1.5).to_bits();
     assert_eq!(pack_pair(Half::F16, false, above, b), 0x3c01_c000);
-    assert_eq!(pack_pair_rounded(Half::F16, Zero, false, above, b), 0x3c00_c000);
+    let zero = Conversion { rounding: Zero, ..Conversion::new(Type::F16, Type::F32) };
+    assert_eq!(pack_pair_by(zero, above, b), 0x3c00_c000);
+    // Past the largest half, and an infinity.
+    let (big, infinite) = (70_000f32.to_bits(), f32::NEG_INFINITY.to_bits());
+    let finite = Conversion { finite: true, ..Conversion::new(Type::F16, Type::F32) };
+    assert_eq!(pack_pair_by(finite, big, infinite), 0x7bff_fbff);
+    assert_eq!(pack_pair_by(Conversion { relu: true, ..finite }, f32::NAN.to_bits(), infinite), 0x7fff_0000);
     let mut lanes = [0; 32];
     pack_pair_lanes(Half::Bf16, true, &[a; 32], &[b; 32], &mut lanes);
     assert_eq!(lanes, [0x3fc0_0000; 32]);

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::TensorCore::{self, Ampere, Hopper};
-use crate::numerics::half::Half::{self, Bf16, F16};
-use crate::numerics::mma::{mma_f16, mma_f32};
+use crate::numerics::half::Half::{Bf16, F16};
+use crate::numerics::mma::{Factor, mma_f16, mma_f32};
 use crate::numerics::{Lanes, fragment};
 
 /// A whole number of any size: 32-bit digits, lowest first, and a sign. Only what the model needs.
@@ -59,13 +59,17 @@ fn split(value: f64, fraction: u32, least: i32) -> (i64, i32) {
 }
 
 /// One fused sum after the published model; the result is exact in f64, before its rounding to the accumulator's type.
-fn fused(core: TensorCore, format: Half, products: &[(f64, f64)], c: f64, c_least: i32) -> f64 {
+fn fused(core: TensorCore, factor: Factor, products: &[(f64, f64)], c: f64, c_least: i32) -> f64 {
     let special: f64 = products.iter().map(|(a, b)| a * b).sum::<f64>() + c;
     if !special.is_finite() {
         return special;
     }
     let f = if core == Ampere { 24 } else { 25 };
-    let (bits, least) = if format == F16 { (10, -14) } else { (7, -126) };
+    let (bits, least) = match factor {
+        Factor::Half(F16) => (10, -14),
+        Factor::Half(Bf16) => (7, -126),
+        Factor::Tf32 => (10, -126),
+    };
     // Terms in units of 2^-(fractional bits), with exponents.
     let mut terms = vec![];
     for &(a, b) in products {
@@ -109,22 +113,26 @@ fn to_f16_nearest(x: f64) -> u32 {
 }
 
 /// D = A·B + C by the model, element by element.
-fn model(core: TensorCore, format: Half, k: usize, case: &Case) -> [[u32; 8]; 16] {
+fn model(core: TensorCore, factor: Factor, k: usize, case: &Case) -> [[u32; 8]; 16] {
     let mut d = case.c;
     for (row, d) in d.iter_mut().enumerate() {
         for (column, d) in d.iter_mut().enumerate() {
-            let group = if core == Ampere { 8 } else { k };
+            let group = match (core, factor) {
+                (Ampere, Factor::Tf32) => 4,
+                (Ampere, _) => 8,
+                (Hopper, _) => k,
+            };
             for from in (0..k).step_by(group) {
                 let products: Vec<(f64, f64)> = (from..from + group)
                     .map(|k| {
                         let (a, b) = (case.a[row][k], case.b[k][column]);
-                        (f64::from(format.widen(a.into())), f64::from(format.widen(b.into())))
+                        (f64::from(value(factor, a)), f64::from(value(factor, b)))
                     })
                     .collect();
                 *d = if case.short {
-                    to_f16_nearest(fused(core, format, &products, F16.widen(*d).into(), -14))
+                    to_f16_nearest(fused(core, factor, &products, F16.widen(*d).into(), -14))
                 } else {
-                    to_f32_zero(fused(core, format, &products, f32::from_bits(*d).into(), -126))
+                    to_f32_zero(fused(core, factor, &products, f32::from_bits(*d).into(), -126))
                 };
             }
         }
@@ -132,11 +140,19 @@ fn model(core: TensorCore, format: Half, k: usize, case: &Case) -> [[u32; 8]; 16
     d
 }
 
+/// What an element's bits stand for.
+fn value(factor: Factor, bits: u32) -> f32 {
+    match factor {
+        Factor::Half(format) => format.widen(bits),
+        Factor::Tf32 => f32::from_bits(bits & !0x1fff),
+    }
+}
+
 /// Operands by element.
 #[derive(Debug, Clone)]
 struct Case {
-    a: [[u16; 16]; 16],
-    b: [[u16; 8]; 16],
+    a: [[u32; 16]; 16],
+    b: [[u32; 8]; 16],
     c: [[u32; 8]; 16],
     /// f16 accumulators.
     short: bool,
@@ -146,26 +162,25 @@ impl Case {
     const ZERO: Self = Self { a: [[0; 16]; 16], b: [[0; 8]; 16], c: [[0; 8]; 16], short: false };
 
     /// Through the registers.
-    fn run(&self, core: TensorCore, format: Half, k: usize) -> [[u32; 8]; 16] {
+    fn run(&self, core: TensorCore, factor: Factor, k: usize) -> [[u32; 8]; 16] {
         let (mut a, mut b) = ([[0; 32]; 4], [[0; 32]; 2]);
+        let per = factor.per();
         for lane in 0..32 {
             for register in 0..4 {
-                let [low, high] = [0, 1].map(|half| {
-                    let (row, column) = fragment::a(lane, register, half);
-                    u32::from(self.a[row][column])
-                });
-                a[register][lane] = low | high << 16;
+                for part in 0..per {
+                    let (row, column) = fragment::a(per, lane, register, part);
+                    a[register][lane] |= self.a[row][column] << (16 * part);
+                }
             }
             for register in 0..2 {
-                let [low, high] = [0, 1].map(|half| {
-                    let (row, column) = fragment::b(lane, register, half);
-                    u32::from(self.b[row][column])
-                });
-                b[register][lane] = low | high << 16;
+                for part in 0..per {
+                    let (row, column) = fragment::b(per, lane, register, part);
+                    b[register][lane] |= self.b[row][column] << (16 * part);
+                }
             }
         }
         let mut d = [[0; 8]; 16];
-        let (a, b) = (&a[..k / 4], &b[..k / 8]);
+        let (a, b) = (&a[..k / per / 2], &b[..k / per / 4]);
         if self.short {
             let mut sums: [Lanes; 2] = [[0; 32]; 2];
             for lane in 0..32 {
@@ -189,7 +204,7 @@ impl Case {
                     sums[register][lane] = self.c[row][column];
                 }
             }
-            mma_f32(core, format, a, b, &mut sums);
+            mma_f32(core, factor, a, b, &mut sums);
             for lane in 0..32 {
                 for register in 0..4 {
                     let (row, column) = fragment::accumulator(lane, register);
@@ -201,21 +216,32 @@ impl Case {
     }
 }
 
-/// Halves: any bits, or numbers whose exponents lie within a few of each other, where truncation shows.
-fn halves(format: Half) -> impl Strategy<Value = u16> {
-    let near = if format == F16 { 0x3000..0x4400u16 } else { 0x3e00..0x4080u16 };
+/// Elements: any bits, or numbers whose exponents lie within a few of each other, where truncation shows.
+fn elements(factor: Factor) -> impl Strategy<Value = u32> {
+    let (near, sign, infinity) = match factor {
+        Factor::Half(F16) => (0x3000..0x4400u32, 15, 0x7c00),
+        Factor::Half(Bf16) => (0x3e00..0x4080u32, 15, 0x7f80),
+        Factor::Tf32 => (0x3e00_0000..0x4080_0000u32, 31, 0x7f80_0000),
+    };
     prop_oneof![
-        8 => (near, any::<bool>()).prop_map(|(h, negative)| h | u16::from(negative) << 15),
-        2 => any::<u16>().prop_map(move |h| if format.widen(h.into()).is_finite() { h } else { h & 0x83ff }),
-        1 => Just(0u16),
+        8 => (near, any::<bool>()).prop_map(move |(x, negative)| x | u32::from(negative) << sign),
+        2 => any::<u32>().prop_map(move |x| {
+            let x = x >> (31 - sign);
+            if value(factor, x).is_finite() { x } else { x & !infinity }
+        }),
+        1 => Just(0),
     ]
 }
 
-fn cases(format: Half, short: bool, special: bool) -> impl Strategy<Value = Case> {
+fn cases(factor: Factor, short: bool, special: bool) -> impl Strategy<Value = Case> {
+    let specials = match factor {
+        Factor::Half(_) => vec![0x7c00, 0xfc00, 0x7f80, 0xff80, 0x7fff, 0],
+        Factor::Tf32 => vec![0x7f80_0000, 0xff80_0000, 0x7fff_ffff, 0],
+    };
     let element = move || {
         prop_oneof![
-            30 => halves(format),
-            u32::from(special) => prop::sample::select(vec![0x7c00u16, 0xfc00, 0x7f80, 0xff80, 0x7fff, 0]),
+            30 => elements(factor),
+            u32::from(special) => prop::sample::select(specials.clone()),
         ]
     };
     let addend = prop_oneof![
@@ -239,10 +265,13 @@ fn cases(format: Half, short: bool, special: bool) -> impl Strategy<Value = Case
         })
 }
 
-fn agree(format: Half, case: &Case) -> Result<(), TestCaseError> {
+const HALF: Factor = Factor::Half(F16);
+const BRAIN: Factor = Factor::Half(Bf16);
+
+fn agree(factor: Factor, case: &Case) -> Result<(), TestCaseError> {
     for core in [Ampere, Hopper] {
-        for k in [8, 16] {
-            let (found, expected) = (case.run(core, format, k), model(core, format, k, case));
+        for k in [4 * factor.per(), 8 * factor.per()] {
+            let (found, expected) = (case.run(core, factor, k), model(core, factor, k, case));
             for row in 0..16 {
                 for column in 0..8 {
                     let (f, e) = (found[row][column], expected[row][column]);
@@ -251,7 +280,7 @@ fn agree(format: Half, case: &Case) -> Result<(), TestCaseError> {
                         e,
                         "{:?} {:?} k={} ({}, {}): {:#x} {:#x}",
                         core,
-                        format,
+                        factor,
                         k,
                         row,
                         column,
@@ -268,31 +297,35 @@ fn agree(format: Half, case: &Case) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn f16_is_the_models(case in cases(F16, false, false)) { agree(F16, &case)?; }
+    fn f16_is_the_models(case in cases(HALF, false, false)) { agree(HALF, &case)?; }
     #[test]
-    fn bf16_is_the_models(case in cases(Bf16, false, false)) { agree(Bf16, &case)?; }
+    fn bf16_is_the_models(case in cases(BRAIN, false, false)) { agree(BRAIN, &case)?; }
     #[test]
-    fn f16_accumulators_are_the_models(case in cases(F16, true, false)) { agree(F16, &case)?; }
+    fn tf32_is_the_models(case in cases(Factor::Tf32, false, false)) { agree(Factor::Tf32, &case)?; }
+    #[test]
+    fn f16_accumulators_are_the_models(case in cases(HALF, true, false)) { agree(HALF, &case)?; }
     #[test]
     fn specials_are_the_models(
-        f16 in cases(F16, false, true), bf16 in cases(Bf16, false, true), short in cases(F16, true, true)
+        f16 in cases(HALF, false, true), bf16 in cases(BRAIN, false, true), short in cases(HALF, true, true),
+        tf32 in cases(Factor::Tf32, false, true)
     ) {
-        agree(F16, &f16)?;
-        agree(Bf16, &bf16)?;
-        agree(F16, &short)?;
+        agree(HALF, &f16)?;
+        agree(BRAIN, &bf16)?;
+        agree(HALF, &short)?;
+        agree(Factor::Tf32, &tf32)?;
     }
     /// |D − exact| < (n + 1)·2^(E − F) + 2^−23·|D| a group, as the module's documentation has it.
     #[test]
-    fn f16_is_within_the_bound(case in cases(F16, false, false)) {
+    fn f16_is_within_the_bound(case in cases(HALF, false, false)) {
         for (core, groups, terms, fraction) in [(Ampere, 2, 9, 24), (Hopper, 1, 17, 25)] {
-            let found = case.run(core, F16, 16);
+            let found = case.run(core, HALF, 16);
             for row in 0..16 {
                 for column in 0..8 {
                     let d = f64::from(f32::from_bits(found[row][column]));
                     let mut sum = f64::from(f32::from_bits(case.c[row][column]));
                     let mut largest = sum.abs();
                     for k in 0..16 {
-                        let [a, b] = [case.a[row][k], case.b[k][column]].map(|h| f64::from(F16.widen(h.into())));
+                        let [a, b] = [case.a[row][k], case.b[k][column]].map(|h| f64::from(F16.widen(h)));
                         sum += a * b;
                         largest = largest.max((a * b).abs()).max(sum.abs());
                     }
@@ -310,11 +343,11 @@ proptest! {
 fn dot(core: TensorCore, a: &[f32], b: &[f32], c: f32) -> f32 {
     let mut case = Case::ZERO;
     for k in 0..a.len() {
-        case.a[0][k] = F16.narrow(a[k]) as u16;
-        case.b[k][0] = F16.narrow(b[k]) as u16;
+        case.a[0][k] = F16.narrow(a[k]);
+        case.b[k][0] = F16.narrow(b[k]);
     }
     case.c[0][0] = c.to_bits();
-    f32::from_bits(case.run(core, F16, 16)[0][0])
+    f32::from_bits(case.run(core, HALF, 16)[0][0])
 }
 
 /// The same in f32, one fused multiply-add after the other.
@@ -390,6 +423,6 @@ fn bf16_overflows_to_infinity() {
     let mut case = Case::ZERO;
     (case.a[0][0], case.b[0][0]) = (0x7f00, 0x4000);
     for core in [Ampere, Hopper] {
-        assert_eq!(case.run(core, Bf16, 16)[0][0], 0x7f80_0000);
+        assert_eq!(case.run(core, BRAIN, 16)[0][0], 0x7f80_0000);
     }
 }

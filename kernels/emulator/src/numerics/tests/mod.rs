@@ -5,6 +5,8 @@ mod convert;
 mod float;
 mod half;
 mod mma;
+mod products;
+mod small;
 
 use super::Rounding;
 

@@ -1,0 +1,60 @@
+//! `alloca`, `stacksave`, `stackrestore`: memory at the top of a thread's own, given back when the function returns.
+
+use super::super::program::{Loc, Op, Value};
+use super::body::Body;
+use super::memory::B64;
+use super::suffix::Suffixes;
+use crate::syntax::{Kind, Operand, Parsed, Statement, Type};
+
+/// What a place is a multiple of where the text says nothing.
+const ALIGN: u64 = 8;
+
+impl<'m, 'a> Body<'_, 'm, 'a> {
+    /// Keeps in mind where the stack's top was, for a function that moves it.
+    pub(super) fn keep_top(&mut self, statements: &[Statement<'a>]) -> Parsed<()> {
+        let takes = |s: &Statement<'_>| matches!(s, Statement::Instruction(i) if i.name == "alloca");
+        if statements.iter().any(takes) {
+            let top = Value::new(Loc::register(self.temporary(B64)?.index), true);
+            self.emit(Op::Top(top));
+            self.top = Some(top);
+        }
+        Ok(())
+    }
+
+    /// The end of the function: what it took is free again.
+    pub(super) fn leave(&mut self) {
+        if let Some(top) = self.top {
+            self.emit(Op::SetTop(top));
+        }
+        self.emit(Op::Return);
+    }
+
+    pub(super) fn stack(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let ty = s.ty()?;
+        if ty.kind != Kind::Unsigned || !matches!(ty.bits, 32 | 64) {
+            return Err(s.unknown());
+        }
+        let wide = ty.bits == 64;
+        let op = match (name, s.all()) {
+            ("stacksave", [to]) => Op::Top(Value::new(self.to(to, ty)?, wide)),
+            ("stackrestore", [from]) => Op::SetTop(Value::new(self.value(from, ty)?, wide)),
+            ("alloca", [to, bytes, align @ ..]) => {
+                let align = match align {
+                    [] => ALIGN,
+                    [Operand::Integer(align @ (8 | 16 | 32 | 64 | 128))] => *align as u64,
+                    _ => return self.fail("alloca aligns to 8, 16, 32, 64 or 128 bytes"),
+                };
+                let bytes = Value::new(self.value(bytes, ty)?, wide);
+                Op::Take(Value::new(self.to(to, ty)?, wide), bytes, align)
+            }
+            _ => return self.fail(format!("{name} with other operands than it takes")),
+        };
+        self.emit(op);
+        Ok(())
+    }
+
+    /// A register of a type that no name stands for, as a column.
+    pub(super) fn column(&mut self, ty: Type) -> Parsed<Loc> {
+        Ok(Loc::register(self.temporary(ty)?.index))
+    }
+}
