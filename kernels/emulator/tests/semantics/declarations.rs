@@ -255,7 +255,7 @@ fn calls() {
         ),
         Text(
             pick,
-            "{ .param .align 4 .b8 x[12]; st.param.b32 [x], 1; st.param.b32 [x+4], %a; st.param.b32 [x+8], 3; call (%r), sum, (x); }",
+            "{ .param .align 4 .b8 x[12]; .param .b32 y; st.param.b32 [x], 1; st.param.b32 [x+4], %a; st.param.b32 [x+8], 3; call (y), sum, (x); ld.param.b32 %r, [y]; }",
             [4, 0, 0],
             7,
         ),
