@@ -6,7 +6,7 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::{Kernel, Target, Work, pointwise::unary::SILU, ptx::F32};
 
-use crate::{SAXPY, drivers, refused};
+use crate::{SAXPY, refused, with_every_driver};
 
 /// The kernel as the kernel crate gives it.
 fn kernel(n: u32) -> Kernel {
@@ -25,12 +25,12 @@ fn kernel(n: u32) -> Kernel {
 }
 
 fn on_every_device(case: impl Fn(&Cuda)) {
-    for driver in drivers() {
+    with_every_driver(|driver| {
         let cuda = Cuda::over(driver).unwrap();
         case(&cuda);
         cuda.synchronize().unwrap();
         assert_eq!(cuda.memory_report().in_use, 0, "every buffer is given back");
-    }
+    });
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_feed_brings_every_batch_whole() {
 #[test]
 fn marks_measure_on_the_device() {
     on_every_device(|cuda| {
-        let (start, end) = (cuda.mark().unwrap(), cuda.mark().unwrap());
+        let (start, end) = (cuda.timed_mark().unwrap(), cuda.timed_mark().unwrap());
         start.set().unwrap();
         drop(cuda.zeros::<u8>(1 << 20).unwrap());
         end.set().unwrap();

@@ -111,7 +111,7 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (heard, device) = (Arc::clone(&ends), cuda.clone());
     run.trainer.listen(Arc::new(move |phase| {
-        let mark = device.mark()?;
+        let mark = device.timed_mark()?;
         mark.set()?;
         let ended = Ended { phase, mark, launched: device.take_launched() };
         heard.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
@@ -125,7 +125,7 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     run.take()?;
     let mut busy = Busy::new(cuda, rates, start.elapsed().as_secs_f64())?;
     let (mut by_phase, mut last) = (Vec::new(), Vec::new());
-    let first = cuda.mark()?;
+    let first = cuda.timed_mark()?;
     for _ in 0..steps {
         cuda.synchronize()?;
         take_ends();

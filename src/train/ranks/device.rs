@@ -9,7 +9,7 @@ use std::{
 
 use ssmv_autograd::{
     ArenaLayout,
-    cuda::{Cuda, DeviceMemory, Mark, Nccl, Stream},
+    cuda::{Cuda, DeviceMemory, Mark, Nccl, Priority, Stream},
 };
 
 use super::{Buckets, Ranks};
@@ -75,7 +75,7 @@ impl DeviceSharing {
         let mark = || cuda.mark().map(Arc::new);
         let whole = (0..=buckets.ranges().len()).map(|_| mark()).collect::<Result<_, _>>()?;
         Ok(Self {
-            stream: cuda.driver().create_stream()?,
+            stream: cuda.driver().create_stream(Priority::High)?,
             back: mark()?,
             settled: cuda.mark()?,
             way: Arc::new(Mutex::new(way)),
