@@ -46,6 +46,8 @@ pub struct Status {
 
 /// Whoever watches a training: the command line, a test, another program.
 pub trait Observer {
+    /// Before the first step on a device: so many of its kernels are compiled.
+    fn compiling(&mut self, _done: usize, _total: usize) {}
     /// After each step.
     fn status(&mut self, _status: &Status) {}
     /// Something worth a line.

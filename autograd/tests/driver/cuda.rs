@@ -112,6 +112,26 @@ fn kernels_are_compiled_once() {
 }
 
 #[test]
+fn kernels_are_compiled_side_by_side() {
+    on_every_device(|cuda| {
+        let texts = (0..24).map(|i| Kernel { ptx: format!("{SAXPY}\n// {}", i % 12), ..kernel(100) });
+        let texts: Vec<Kernel> = texts.collect();
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let count = || {
+            done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        cuda.load_all(&texts, count).unwrap();
+        assert_eq!((done.into_inner(), cuda.kernels().len()), (24, 12));
+        let y = cuda.zeros::<f32>(4).unwrap();
+        let arguments = [(&y).into(), (&y).into(), 1.0f32.into(), 4u32.into()];
+        texts.iter().for_each(|kernel| cuda.run(kernel, &arguments).unwrap());
+        let bad = Kernel { name: "bad".to_owned(), ptx: ".version".to_owned(), ..kernel(1) };
+        refused(cuda.load_all(&[kernel(1), bad], || ()), &["bad"]);
+        assert_eq!(cuda.kernels().len(), 13, "what was refused is no kernel");
+    });
+}
+
+#[test]
 fn kernels_of_the_kernel_crate_run() {
     on_every_device(|cuda| {
         let values: Vec<f32> = (0..1000).map(|i| (i as f32 - 500.0) / 50.0).collect();

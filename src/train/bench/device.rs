@@ -13,7 +13,13 @@ use crate::{
     Result,
     config::TrainConfig,
     data::Batch,
-    train::{StepFigures, device::DeviceTrainer, engine::Engine, phase::Phase, step_memory},
+    train::{
+        StepFigures,
+        device::{DeviceTrainer, compile},
+        engine::Engine,
+        phase::Phase,
+        step_memory,
+    },
 };
 
 /// Steps before the first that is timed: those before the capture, the capture, and one more.
@@ -50,6 +56,7 @@ pub(super) fn measure(
 ) -> Result<Measured> {
     let free = cuda.driver().memory()?.free;
     let source = source(config);
+    compile(config, source, cuda, &mut |_, _| {})?;
     let trainer = DeviceTrainer::new(config, source, cuda)?;
     let mut run = Steps { trainer, batches: batches(source), taken: 0 };
     for step in 0..MOST_WARM_UP {

@@ -7,13 +7,14 @@
 //! | forward, loss, backward from the loss scale, norm, AdamW, running statistics | compute stream | yes |
 //! | loss, norm, scale, counters to pinned memory | compute stream; read by the host one step later | no |
 //!
-//! The first two steps run launch by launch: they compile the kernels, and fill the pool with the memory that the graph then
+//! The kernels are compiled before the first step (`compile.rs`). The first two steps run launch by launch: they fill the pool with the memory that the graph then
 //! takes over. Replayed or not, the launches are the same, and so are the bits.
 //!
 //! With several ranks the step is captured in parts that end where a bucket of gradients is whole: between them the bucket is
 //! given to the stream that adds up all ranks', while the next part goes on with the backward pass. The update waits for
 //! the sums and is a graph of its own. See [`ranks`](super::ranks).
 
+mod compile;
 mod footprint;
 mod inputs;
 mod readback;
@@ -29,6 +30,7 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
+pub(super) use self::compile::compile;
 pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 use self::{
     inputs::Inputs,

@@ -82,6 +82,22 @@ fn a_graph_and_single_launches_give_the_same_bits() {
 }
 
 #[test]
+fn all_kernels_of_a_training_are_compiled_before_its_first_step() {
+    let config = TrainConfig { eval_sequences: 1, ..config(false) };
+    let mut trainer = trainer(&config);
+    let cuda = trainer.cuda.clone();
+    let mut told = Vec::new();
+    compile(&config, trainer.source, &cuda, &mut |done, total| told.push((done, total))).unwrap();
+    let names = |cuda: &Cuda| cuda.kernels().into_iter().map(|kernel| kernel.name).collect::<Vec<_>>();
+    let compiled = names(&cuda);
+    assert_eq!(told, (1..=compiled.len()).map(|done| (done, compiled.len())).collect::<Vec<_>>());
+    run(&mut trainer, 5);
+    let frames = Tensor::zeros([1, 3, 32, 32, 3], DType::F32).unwrap();
+    trainer.with_final_weights(&mut |model| model.predict(&frames).map(drop)).unwrap();
+    assert_eq!(names(&cuda), compiled);
+}
+
+#[test]
 fn memory_may_be_given_back_at_any_step() {
     let mut whole = trainer(&config(false));
     let figures = run(&mut whole, 5);
