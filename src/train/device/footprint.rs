@@ -70,6 +70,8 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
         before = driver.counts();
         trainer.queue_black()?;
     }
+    // What trains launch by launch alone does not fit.
+    trainer.uncaptured.take().map_or(Ok(()), Err)?;
     let (report, after) = (cuda.memory_report(), driver.counts());
     let mut parts = trainer.parts()?;
     let known: u64 = parts.iter().map(|part| part.bytes).sum();

@@ -98,6 +98,23 @@ fn all_kernels_of_a_training_are_compiled_before_its_first_step() {
 }
 
 #[test]
+fn a_step_that_cannot_be_captured_is_launched_to_the_same_bits() {
+    let mut whole = trainer(&config(false));
+    let figures = run(&mut whole, 6);
+    let mut failing = trainer(&config(false));
+    let mut found = run(&mut failing, 2);
+    // Without the memory that the steps before left, none can be captured.
+    failing.cuda.trim().unwrap();
+    found.extend(run(&mut failing, 4));
+    assert!(matches!(failing.graph, Graph::Off) && matches!(whole.graph, Graph::Ready(_)));
+    assert_eq!(found, figures);
+    assert!(bits(&mut failing) == bits(&mut whole));
+    let warnings = failing.take_warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("launch by launch"), "{warnings:?}");
+    assert!(failing.take_warnings().is_empty() && whole.take_warnings().is_empty());
+}
+
+#[test]
 fn memory_may_be_given_back_at_any_step() {
     let mut whole = trainer(&config(false));
     let figures = run(&mut whole, 5);
