@@ -327,3 +327,28 @@ impl From<device::Error> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::TrainConfig,
+        model::{Predictor, Preset},
+        train::{interrupt::Interrupt, ranks::tests},
+    };
+
+    #[test]
+    fn gradients_go_before_what_the_device_computes() {
+        tests::among(2, |member| {
+            let config = TrainConfig { ranks: 2, ..TrainConfig::preset("nano").unwrap() };
+            let cuda = Cuda::over(tests::device(&member)).unwrap();
+            let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
+            let model = Predictor::zeros(Preset::find("nano").unwrap(), ssmv_autograd::DType::F32).unwrap();
+            let sharing = DeviceSharing::connect(ranks, &cuda, model.arena.layout(), config.comm).unwrap();
+            let priority = |stream| cuda.driver().priority(stream).unwrap();
+            assert_eq!(priority(sharing.stream), Priority::High);
+            assert_eq!(priority(cuda.compute_stream()), Priority::Normal);
+            sharing.close().unwrap();
+        });
+    }
+}

@@ -20,7 +20,10 @@ use super::{
 use crate::{Result, comm::tcp, config::TrainConfig, data::Batch};
 
 /// Runs `body` on `size` ranks; what each came to.
-fn among<R: Send + 'static>(size: usize, body: impl Fn(Member) -> R + Send + Sync + 'static) -> Vec<R> {
+pub(super) fn among<R: Send + 'static>(
+    size: usize,
+    body: impl Fn(Member) -> R + Send + Sync + 'static,
+) -> Vec<R> {
     let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Arc<Vec<_>> = Arc::new(listeners.iter().map(|l| l.local_addr().unwrap()).collect());
     let body = Arc::new(body);
@@ -191,7 +194,7 @@ fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
 }
 
 /// A rank's device: they reach each other's memory.
-fn device(member: &Member) -> Arc<Emulated> {
+pub(super) fn device(member: &Member) -> Arc<Emulated> {
     // What the kernels do to memory is checked by their own tests.
     let ordinal = member.local.rank as u8 + 1;
     Arc::new(Emulated::new(&EmulatorOptions { checks: Checks::NONE, ordinal, ..EmulatorOptions::default() }))
