@@ -180,8 +180,9 @@ impl Cuda {
 
     /// All kernels that were compiled so far, by name.
     pub fn kernels(&self) -> Vec<Kernel> {
-        let texts = lock(&self.shared().kernels.texts);
-        let compiled = texts.values().flatten().filter(|text| lock(&text.code).is_some());
+        // The map is let go first: a text that is being compiled is waited for.
+        let texts: Vec<_> = lock(&self.shared().kernels.texts).values().flatten().cloned().collect();
+        let compiled = texts.iter().filter(|text| lock(&text.code).is_some());
         let mut all: Vec<Kernel> = compiled.map(|text| text.kernel.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all

@@ -170,7 +170,7 @@ pub(super) fn open() -> Result<()> {
             Err(error) => {
                 let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 // One that is there and cannot be opened is worth more words than one that is not there.
-                if !(words.starts_with(name) && words.contains("No such file")) {
+                if !(words.contains(name) && words.contains("No such file")) {
                     broken.get_or_insert(words);
                 }
             }
