@@ -57,6 +57,6 @@ mod syntax;
 
 pub use error::{Error, Fault, FaultKind, Result};
 pub use machine::{KernelInfo, LoadedModule, Module, Parameter, launch};
-pub use memory::Memory;
+pub use memory::{Memory, Region};
 pub use options::{Checks, Geometry, Options, TensorCore};
 pub use report::Report;

@@ -2,8 +2,10 @@
 //!
 //! Bytes live in relaxed 64-bit atomics: blocks run at the same time, and neighbours in a word must not be lost.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
+use super::region::{Region, Words};
 use super::{groups, low_bytes};
 
 /// One allocation. Offsets are from its base and were checked against [`Allocation::offset`].
@@ -15,9 +17,9 @@ pub(super) struct Allocation {
     pub bytes: u64,
     /// Whether the host freed it; views made before may still hold it.
     pub freed: AtomicBool,
-    words: Box<[AtomicU64]>,
+    words: Words,
     /// A bit a byte.
-    written: Box<[AtomicU64]>,
+    written: Words,
 }
 
 impl Allocation {
@@ -28,9 +30,17 @@ impl Allocation {
             base,
             bytes,
             freed: AtomicBool::new(false),
-            words: bytemuck::allocation::try_zeroed_slice_box(words).ok()?,
-            written: bytemuck::allocation::try_zeroed_slice_box(words.div_ceil(8)).ok()?,
+            words: Words::zeroed(words)?,
+            written: Words::zeroed(words.div_ceil(8))?,
         })
+    }
+
+    /// Over bytes of the caller's; nothing when the region is too short.
+    pub fn over(base: u64, bytes: u64, region: &Arc<dyn Region>) -> Option<Self> {
+        let needed = usize::try_from(bytes.div_ceil(8)).ok()?;
+        let (words, written) = Words::of_region(region);
+        let fits = words.len() >= needed && written.len() >= needed.div_ceil(8);
+        fits.then(|| Self { base, bytes, freed: AtomicBool::new(false), words, written })
     }
 
     /// The offset of `bytes` bytes at `address` if all of them are inside.

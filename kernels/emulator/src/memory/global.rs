@@ -1,10 +1,11 @@
 //! A device's global memory as the host sees it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allocation::Allocation;
+use super::region::Region;
 use crate::error::{Error, Result};
 
 /// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
@@ -45,11 +46,18 @@ pub struct Memory {
     table: Mutex<Table>,
 }
 
+/// What a mapped allocation was made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mapped {
+    OtherMemory,
+    Region,
+}
+
 #[derive(Debug)]
 struct Table {
     live: BTreeMap<u64, Arc<Allocation>>,
-    /// The live allocations that are another memory's.
-    mapped: BTreeSet<u64>,
+    /// The live allocations that are mapped, and from where.
+    mapped: BTreeMap<u64, Mapped>,
     /// Base and bytes, the newest last.
     freed: VecDeque<(u64, u64)>,
     next: u64,
@@ -66,11 +74,17 @@ impl Memory {
 
     /// The memory of one of several devices, whose addresses differ: what one maps has the same address on both.
     pub fn of_device(device: u8, limit_bytes: u64) -> Self {
+        Self::starting_at(FIRST + (u64::from(device) << DEVICE_BITS), limit_bytes)
+    }
+
+    /// An empty memory whose first allocation gets the address `first`, rounded up to a multiple of 256; for callers
+    /// that place regions of their own beside what is allocated here.
+    pub fn starting_at(first: u64, limit_bytes: u64) -> Self {
         let table = Table {
             live: BTreeMap::new(),
-            mapped: BTreeSet::new(),
+            mapped: BTreeMap::new(),
             freed: VecDeque::new(),
-            next: FIRST + (u64::from(device) << DEVICE_BITS),
+            next: first.next_multiple_of(ALIGN),
             used: 0,
             sorted: None,
         };
@@ -125,7 +139,7 @@ impl Memory {
     /// are not given out again.
     pub fn free(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
-        if table.mapped.contains(&address) {
+        if table.mapped.contains_key(&address) {
             return Err(Error::Usage(format!(
                 "free of {address:#x}: it is another memory's, and only mapped"
             )));
@@ -140,10 +154,31 @@ impl Memory {
         allocation.freed.store(true, Relaxed);
         table.used -= allocation.bytes.next_multiple_of(ALIGN);
         table.sorted = None;
-        if table.freed.len() == REMEMBERED {
-            table.freed.pop_front();
+        table.remember_freed(address, allocation.bytes);
+        Ok(())
+    }
+
+    /// Makes the first `bytes` bytes of a region an allocation at `address`, a multiple of 16. It counts nothing towards
+    /// the limit, and [`unmap`](Self::unmap) ends it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where something is there already, the region is too short, or the address is misaligned.
+    pub fn map_region(&self, address: u64, bytes: u64, region: &Arc<dyn Region>) -> Result<()> {
+        let refuse = |why: &str| Err(Error::Usage(format!("map of {bytes} bytes at {address:#x}: {why}")));
+        if bytes == 0 || !address.is_multiple_of(16) || address.checked_add(bytes).is_none() {
+            return refuse("at least a byte, at a multiple of 16, is possible");
         }
-        table.freed.push_back((address, allocation.bytes));
+        let Some(allocation) = Allocation::over(address, bytes, region) else {
+            return refuse("the region is too short");
+        };
+        let mut table = self.lock();
+        if table.overlaps(address, bytes) {
+            return refuse("this memory has something there");
+        }
+        table.freed.retain(|&(base, size)| base + size <= address || address + bytes <= base);
+        table.live.insert(address, Arc::new(allocation));
+        table.mapped.insert(address, Mapped::Region);
+        table.sorted = None;
         Ok(())
     }
 
@@ -156,27 +191,38 @@ impl Memory {
             Error::Usage(format!("map of {address:#x}: no allocation of the other memory starts there"))
         })?;
         let mut table = self.lock();
-        let end = address.saturating_add(allocation.bytes);
-        if table.live.range(..end).next_back().is_some_and(|(_, other)| other.base + other.bytes > address) {
+        if table.overlaps(address, allocation.bytes) {
             return Err(Error::Usage(format!(
                 "map of {address:#x}: this memory has something there; give the devices different numbers"
             )));
         }
         table.live.insert(address, allocation);
-        table.mapped.insert(address);
+        table.mapped.insert(address, Mapped::OtherMemory);
         table.sorted = None;
         Ok(())
     }
 
-    /// Undoes a [`map`](Self::map); the other memory keeps the allocation.
+    /// Undoes a [`map`](Self::map) or [`map_region`](Self::map_region); the other memory, or the region's owner, keeps the
+    /// bytes. A region's addresses are faults on use from now on, in launches under way too.
     pub fn unmap(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
-        if !table.mapped.remove(&address) {
+        let Some(mapped) = table.mapped.remove(&address) else {
             return Err(Error::Usage(format!("unmap of {address:#x}: nothing is mapped there")));
+        };
+        if let Some(allocation) = table.live.remove(&address)
+            && mapped == Mapped::Region
+        {
+            allocation.freed.store(true, Relaxed);
+            table.remember_freed(address, allocation.bytes);
         }
-        table.live.remove(&address);
         table.sorted = None;
         Ok(())
+    }
+
+    /// The first byte of a range that nothing wrote, as its offset in the range; a range outside an allocation is an error.
+    pub fn unwritten(&self, address: u64, bytes: u64) -> Result<Option<u64>> {
+        let Some((allocation, offset)) = self.range("read", address, bytes)? else { return Ok(None) };
+        Ok(allocation.unwritten(offset, bytes as usize).map(|at| (at - offset) as u64))
     }
 
     /// Copies `data` to `address` on, and marks it as written.
@@ -266,6 +312,18 @@ impl Memory {
 }
 
 impl Table {
+    fn overlaps(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        self.live.range(..end).next_back().is_some_and(|(_, other)| other.base + other.bytes > address)
+    }
+
+    fn remember_freed(&mut self, address: u64, bytes: u64) {
+        if self.freed.len() == REMEMBERED {
+            self.freed.pop_front();
+        }
+        self.freed.push_back((address, bytes));
+    }
+
     fn whereabouts(&self, address: u64, bytes: u64) -> String {
         if let Some(&(base, size)) =
             self.freed.iter().rev().find(|(base, size)| address.wrapping_sub(*base) < *size)

@@ -5,6 +5,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `global.rs`, `allocation.rs` | the host's side: allocations, copies, what was written |
+//! | `region.rs` | where an allocation's bytes are: its own, or the caller's |
 //! | `view.rs` | a warp's loads, stores and atomics of global memory |
 //! | `shared.rs`, `bytes.rs` | a block's shared memory |
 //! | `runs.rs`, `scatter.rs` | an access cut where its addresses jump, or taken whole |
@@ -22,6 +23,7 @@ mod faults;
 mod global;
 mod local;
 mod races;
+mod region;
 mod runs;
 mod scatter;
 mod shared;
@@ -34,6 +36,7 @@ mod tests;
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
 pub(crate) use local::Local;
+pub use region::Region;
 pub(crate) use shared::Shared;
 pub(crate) use view::{View, fence};
 

@@ -369,3 +369,47 @@ proptest! {
         }
     }
 }
+
+/// Words and marks of a test's own, as shared memory would be.
+struct Lent {
+    words: Vec<std::sync::atomic::AtomicU64>,
+    written: Vec<std::sync::atomic::AtomicU64>,
+}
+
+// SAFETY: the vectors are never changed, so their slices stay where they are.
+unsafe impl crate::Region for Lent {
+    fn words(&self) -> &[std::sync::atomic::AtomicU64] {
+        &self.words
+    }
+    fn written(&self) -> &[std::sync::atomic::AtomicU64] {
+        &self.written
+    }
+}
+
+#[test]
+fn a_region_is_memory_at_the_callers_address() {
+    let zeroed = |len: usize| (0..len).map(|_| Default::default()).collect();
+    let region: std::sync::Arc<dyn crate::Region> =
+        std::sync::Arc::new(Lent { words: zeroed(8), written: zeroed(1) });
+    let (memory, other) = (Memory::starting_at(1 << 40, 1 << 20), Memory::new(1 << 20));
+    memory.map_region(0x1000, 60, &region).unwrap();
+    other.map_region(0x2000, 60, &region).unwrap();
+    assert_eq!(memory.unwritten(0x1000, 60).unwrap(), Some(0));
+
+    memory.write(0x1000 + 4, &[1, 2, 3]).unwrap();
+    let mut seen = [0; 3];
+    other.read(0x2000 + 4, &mut seen).unwrap();
+    assert_eq!(seen, [1, 2, 3]);
+    assert_eq!(other.unwritten(0x2000 + 4, 4).unwrap(), Some(3));
+    assert!(memory.write(0x1000 + 58, &[0; 3]).is_err());
+
+    for (address, bytes) in [(0x1010, 8), (0xff0, 32), (0x3008, 8), (0x3000, 0), (0x3000, 65)] {
+        assert!(memory.map_region(address, bytes, &region).is_err(), "{bytes} bytes at {address:#x}");
+    }
+    memory.unmap(0x1000).unwrap();
+    let error = memory.write(0x1000, &[1]).unwrap_err().to_string();
+    assert!(error.contains("that was freed"), "{error}");
+    other.read(0x2000 + 4, &mut seen).unwrap();
+    memory.map_region(0x1000, 60, &region).unwrap();
+    memory.read(0x1000 + 4, &mut seen).unwrap();
+}

@@ -1,0 +1,273 @@
+//! Graphs: work with its dependencies, written down by hand or by a capture, and launched as a whole.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::{
+    code::{Outcome, fail},
+    handle::Handle,
+    host,
+    schedule::WorkId,
+    state::State,
+    work::{Side, Work},
+};
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// Work for the device, or nothing.
+    Work(Work),
+    /// Records an event.
+    Record(Handle),
+    /// Waits for an event.
+    Wait(Handle),
+    /// Another graph, whole.
+    Child(Graph),
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work(Work::Launch(launch)) => write!(f, "the launch of {launch}"),
+            Self::Work(Work::Copy(copy)) => write!(f, "{}", copy.call),
+            Self::Work(Work::Fill(_)) => f.write_str("a fill"),
+            Self::Work(Work::Host(_)) => f.write_str("a host function"),
+            Self::Work(_) => f.write_str("an empty node"),
+            Self::Record(_) => f.write_str("an event's record"),
+            Self::Wait(_) => f.write_str("a wait for an event"),
+            Self::Child(_) => f.write_str("a graph"),
+        }
+    }
+}
+
+/// A node's name: programs name nodes of a graph to change them in what was made of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NodeName;
+
+/// A graph.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// In the order in which they were added.
+    pub nodes: Vec<Node>,
+    /// What each comes after.
+    after: Vec<Vec<usize>>,
+    /// The handle of each.
+    pub names: Vec<Handle>,
+}
+
+/// A graph that can be launched.
+#[derive(Debug)]
+pub struct GraphExec {
+    graph: Graph,
+    /// An order that keeps all dependencies.
+    order: Vec<usize>,
+    /// The last piece of work of its last launch: it does not run beside itself.
+    last: Option<WorkId>,
+}
+
+impl Graph {
+    /// Adds a node after others; returns its index.
+    pub fn add(&mut self, name: Handle, node: Node, after: Vec<usize>) -> usize {
+        self.nodes.push(node);
+        self.after.push(after);
+        self.names.push(name);
+        self.nodes.len() - 1
+    }
+
+    /// The index of a node's handle.
+    pub fn index(&self, name: Handle) -> Outcome<usize> {
+        match self.names.iter().position(|&own| own == name) {
+            Some(index) => Ok(index),
+            None => fail!(INVALID_VALUE, "the node {name:#x} is not one of this graph"),
+        }
+    }
+
+    /// Makes a node come after another one.
+    pub fn depend(&mut self, from: Handle, to: Handle) -> Outcome {
+        let (from, to) = (self.index(from)?, self.index(to)?);
+        if from == to || self.after[to].contains(&from) {
+            return fail!(
+                INVALID_VALUE,
+                "a node that depends on itself, or a dependency that is there already"
+            );
+        }
+        self.after[to].push(from);
+        Ok(())
+    }
+
+    /// Nodes, and all that they come after.
+    pub fn ancestors(&self, nodes: &[usize]) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut left: Vec<usize> = nodes.to_vec();
+        while let Some(node) = left.pop() {
+            if found.insert(node) {
+                left.extend(&self.after[node]);
+            }
+        }
+        found
+    }
+
+    /// An order that keeps all dependencies.
+    fn order(&self) -> Outcome<Vec<usize>> {
+        let mut waits: Vec<usize> = self.after.iter().map(Vec::len).collect();
+        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (node, after) in self.after.iter().enumerate() {
+            after.iter().for_each(|&before| followers[before].push(node));
+        }
+        let mut ready: BTreeSet<usize> = (0..waits.len()).filter(|&node| waits[node] == 0).collect();
+        let mut order = Vec::new();
+        while let Some(node) = ready.pop_first() {
+            order.push(node);
+            for &next in &followers[node] {
+                waits[next] -= 1;
+                if waits[next] == 0 {
+                    ready.insert(next);
+                }
+            }
+        }
+        match order.len() == self.nodes.len() {
+            true => Ok(order),
+            false => fail!(INVALID_VALUE, "the graph has a circle of dependencies"),
+        }
+    }
+}
+
+impl GraphExec {
+    /// Makes a graph ready to be launched; it does not need the graph any more.
+    pub fn new(graph: &Graph) -> Outcome<Self> {
+        let order = graph.order()?;
+        Ok(Self { graph: graph.clone(), order, last: None })
+    }
+
+    /// Replaces what a node does.
+    pub fn set(&mut self, name: Handle, node: Node) -> Outcome {
+        let index = self.graph.index(name)?;
+        let same = std::mem::discriminant(&self.graph.nodes[index]) == std::mem::discriminant(&node);
+        match (&self.graph.nodes[index], &node) {
+            (Node::Work(old), Node::Work(new))
+                if std::mem::discriminant(old) != std::mem::discriminant(new) =>
+            {
+                fail!(INVALID_VALUE, "the node does something else and cannot become this")
+            }
+            _ if !same => fail!(INVALID_VALUE, "the node does something else and cannot become this"),
+            _ => {
+                self.graph.nodes[index] = node;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what all nodes do from a graph of the same shape.
+    pub fn update(&mut self, graph: &Graph) -> Outcome {
+        let kinds = |graph: &Graph| graph.nodes.iter().map(std::mem::discriminant).collect::<Vec<_>>();
+        if graph.after != self.graph.after || kinds(graph) != kinds(&self.graph) {
+            return fail!(GRAPH_EXEC_UPDATE_FAILURE, "the graph has another shape");
+        }
+        self.graph = graph.clone();
+        Ok(())
+    }
+}
+
+impl State {
+    /// Launches a graph in a stream.
+    pub fn launch_graph(&mut self, exec: Handle, stream: Handle) -> Outcome {
+        let found = self.graph_execs.get(exec)?;
+        let graph = found.graph.clone();
+        if let Some(capture) = self.streams.get(stream)?.capture {
+            return self.record_node(capture, stream, Node::Child(graph));
+        }
+        let (order, last) = (found.order.clone(), found.last);
+        let begin = self.submit(stream, Work::Nothing)?;
+        let begin: Vec<WorkId> = begin.into_iter().chain(last).collect();
+        let context = self.streams.get(stream)?.context;
+        let ends = self.queue_nodes(context, &graph, &order, &begin)?;
+        let end = self.queue(stream, Work::Nothing, ends)?;
+        self.graph_execs.get_mut(exec)?.last = Some(end);
+        Ok(())
+    }
+
+    /// Queues the nodes of a graph behind other work; gives what nothing of the graph comes after.
+    fn queue_nodes(
+        &mut self,
+        context: Handle,
+        graph: &Graph,
+        order: &[usize],
+        begin: &[WorkId],
+    ) -> Outcome<Vec<WorkId>> {
+        let mut ids: BTreeMap<usize, Vec<WorkId>> = BTreeMap::new();
+        for &node in order {
+            let after = &graph.after[node];
+            let mut before: Vec<WorkId> =
+                after.iter().filter_map(|node| ids.get(node)).flatten().copied().collect();
+            if after.is_empty() {
+                before.extend(begin);
+            }
+            let queued = match &graph.nodes[node] {
+                Node::Work(work) => vec![self.schedule.submit(context, fresh(work), before, Vec::new())],
+                Node::Record(event) => vec![self.queue_record(context, *event, before)?],
+                Node::Wait(event) => {
+                    if let crate::event::At::Work { work, .. } = &self.events.get(*event)?.at {
+                        before.push(*work);
+                    }
+                    vec![self.schedule.submit(context, Work::Nothing, before, Vec::new())]
+                }
+                Node::Child(child) => {
+                    let order = child.order()?;
+                    match child.nodes.is_empty() {
+                        true => before,
+                        false => self.queue_nodes(context, child, &order, &before)?,
+                    }
+                }
+            };
+            ids.insert(node, queued);
+        }
+        let followed: BTreeSet<usize> = graph.after.iter().flatten().copied().collect();
+        let ends = ids
+            .iter()
+            .filter(|(node, _)| !followed.contains(node))
+            .flat_map(|(_, ids)| ids.clone())
+            .collect();
+        Ok(if graph.nodes.is_empty() { begin.to_vec() } else { ends })
+    }
+
+    fn queue_record(&mut self, context: Handle, event: Handle, before: Vec<WorkId>) -> Outcome<WorkId> {
+        let record = std::sync::Arc::new(crate::work::Record::default());
+        let id = self.schedule.submit(context, Work::Record(record.clone()), before, Vec::new());
+        self.events.get_mut(event)?.at = crate::event::At::Work { work: id, record };
+        Ok(id)
+    }
+}
+
+/// Work as it is queued now: a copy from the host reads what is there from now on.
+fn fresh(work: &Work) -> Work {
+    let mut work = work.clone();
+    if let Work::Copy(copy) = &mut work {
+        let length = copy.reach()[1] as usize;
+        if let Side::Host(address, Some(digest)) = &mut copy.from {
+            *digest = host::digest(*address, length).unwrap_or(*digest);
+        }
+    }
+    work
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_keep_dependencies_and_circles_are_refused() {
+        let mut graph = Graph::default();
+        for name in 1..=4 {
+            graph.add(name, Node::Work(Work::Nothing), Vec::new());
+        }
+        graph.depend(4, 1).unwrap();
+        graph.depend(1, 2).unwrap();
+        assert_eq!(graph.order().unwrap(), [2, 3, 0, 1]);
+        assert_eq!(graph.ancestors(&[1]), BTreeSet::from([0, 1, 3]));
+        assert!(graph.depend(9, 1).is_err() && graph.depend(1, 1).is_err() && graph.depend(1, 2).is_err());
+        graph.depend(2, 4).unwrap();
+        assert!(graph.order().unwrap_err().message.contains("circle"));
+    }
+}

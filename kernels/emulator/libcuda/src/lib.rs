@@ -1,0 +1,36 @@
+//! `libcuda.so.1` over the PTX emulator: a program that speaks the CUDA driver API runs unchanged on a machine without a
+//! GPU, its kernels on the CPU under the emulator's checks, its calls under the driver API's own rules.
+//!
+//! ```text
+//! cargo build --release -p ssmv-libcuda
+//! ln -sf libcuda.so target/release/libcuda.so.1
+//! LD_LIBRARY_PATH=target/release program
+//! ```
+//!
+//! It is as strict as a driver, or stricter: work that was queued runs late, in any order that streams and events allow
+//! ([`settings`] has the seed); handles are checked; capture, IPC and context rules are enforced. A call that breaks a
+//! rule returns the driver's code, and a line on standard error says what is wrong.
+//!
+//! A call's way: [`api`] takes it from C, checks the thread's context and locks the [`state`]; memory, modules, streams and
+//! graphs have a module each; work for the device goes to the [`schedule`], and the [`executor`] runs it.
+
+pub mod api;
+mod capture;
+pub mod code;
+mod context;
+mod event;
+mod executor;
+mod ffi;
+mod graph;
+mod handle;
+mod host;
+mod ipc;
+mod log;
+mod memory;
+mod module;
+mod schedule;
+pub mod settings;
+mod shared;
+mod state;
+mod stream;
+mod work;
