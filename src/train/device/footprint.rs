@@ -122,7 +122,7 @@ fn trainer(config: &TrainConfig, cuda: &Cuda) -> Result<DeviceTrainer> {
 
 /// A model that is all zero: nothing is computed from it.
 fn black(config: &TrainConfig) -> Result<Predictor> {
-    Ok(Predictor::zeros(preset(config)?, DType::F32)?)
+    Predictor::zeros(preset(config)?, DType::F32)
 }
 
 /// The largest batch, below that of `config`, whose training fits a device like `device`; `None` where not even one

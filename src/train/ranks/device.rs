@@ -159,8 +159,7 @@ impl DeviceSharing {
             let failed = |source| device::Error::Device { rank, operation: "order streams", source };
             whole.wait_in(stream).map_err(failed)?;
             let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
-            let way =
-                way.as_mut().ok_or_else(|| device::Error::Aborted { rank, operation: "a collective" })?;
+            let way = way.as_mut().ok_or(device::Error::Aborted { rank, operation: "a collective" })?;
             let region = Region { memory: &memory, range, stream };
             match what {
                 Collective::Sum => way.all_reduce_sum(control, &region)?,

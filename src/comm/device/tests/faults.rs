@@ -115,9 +115,11 @@ impl DeviceLink for Stopping {
         incoming: &[usize],
         stream: Stream,
     ) -> Result<()> {
-        while self.stops && turn.index == 1 {
-            control.check()?;
-            std::thread::sleep(Duration::from_millis(5));
+        if self.stops && turn.index == 1 {
+            loop {
+                control.check()?;
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         self.link.turn(control, turn, incoming, stream)
     }
