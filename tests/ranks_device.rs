@@ -79,16 +79,45 @@ fn every_way_of_the_gradients_gives_the_same_bits() {
 }
 
 #[test]
+fn ranks_end_nccl_in_good_order_and_abort_it_where_one_failed() {
+    let library = built::standin();
+    let library = library.to_str().expect("a path in UTF-8");
+    let folder = tempfile::tempdir().expect("a folder");
+    // How the communicators ended, in the order of the ranks.
+    let ends = |name: &str, options: &[&str], order: (&str, &str)| {
+        let log = folder.path().join(format!("{name}.log"));
+        let log_path = log.to_str().expect("a path in UTF-8");
+        let environment = [("SSMV_NCCL", library), ("STANDIN_LOG", log_path), order];
+        let output = train(&folder.path().join(name), options, &environment);
+        let log = fs::read_to_string(log).expect("both ranks ended a communicator");
+        let mut lines: Vec<_> = log.lines().map(str::to_owned).collect();
+        lines.sort();
+        (output, lines)
+    };
+    for comm in ["ring", "nccl"] {
+        let (output, ends) = ends(comm, &["--comm", comm], ("STANDIN_FAIL", ""));
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(ends, ["destroy 0", "destroy 1", "finalize 0", "finalize 1"], "{comm}");
+    }
+    // The rank that does not fail itself would leave work behind that spins.
+    let options = ["--comm", "nccl", "--comm-timeout", "4"];
+    let (output, ends) = ends("failed", &options, ("STANDIN_FAIL", "allreduce:9@1"));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(ends, ["abort 0", "abort 1"], "{}", said(&output));
+}
+
+#[test]
 fn failures_of_nccl_end_all_ranks() {
     let library = built::standin();
     let library = library.to_str().expect("a path in UTF-8");
     let folder = tempfile::tempdir().expect("a folder");
     let cases = [
-        // Two all-reduces a step: the gradients and the loss. Two rounds of a send each for one of the ring's.
-        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:7@1"), "ncclSystemError"),
-        ("hang", "nccl", ("STANDIN_HANG", "allreduce:7@1"), "all-reduce"),
-        ("hang-ring", "ring", ("STANDIN_HANG", "send:4@0"), "send"),
-        ("lose", "nccl", ("STANDIN_LOSE", "allreduce:3@1"), "all-reduce"),
+        // Two all-reduces in the trial, two a step: the gradients and the loss. Two rounds of a send each for one of the ring's.
+        ("fail", "nccl", ("STANDIN_FAIL", "allreduce:9@1"), "ncclSystemError"),
+        ("hang", "nccl", ("STANDIN_HANG", "allreduce:9@1"), "all-reduce"),
+        ("hang-trial", "nccl", ("STANDIN_HANG", "allreduce:2@1"), "all-reduce"),
+        ("hang-ring", "ring", ("STANDIN_HANG", "send:8@0"), "send"),
+        ("lose", "nccl", ("STANDIN_LOSE", "allreduce:5@1"), "all-reduce"),
     ];
     for (name, comm, order, words) in cases {
         let start = Instant::now();

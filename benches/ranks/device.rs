@@ -92,7 +92,7 @@ fn copy(cuda: &Cuda, bytes: usize) -> f64 {
 }
 
 fn timed(cuda: &Cuda, work: impl FnOnce()) -> f64 {
-    let mark = || cuda.mark().expect("the device has an event");
+    let mark = || cuda.timed_mark().expect("the device has an event");
     let (start, end): (Mark, Mark) = (mark(), mark());
     start.set().expect("an event is set");
     work();

@@ -112,9 +112,8 @@ fn of_step(preset: &str, batch_size: Option<u32>, targets: Targets) -> Result<Ve
             Target::Sm80 => (8, 0),
             Target::Sm90a => (9, 0),
         };
-        // What is counted for has room for any batch.
-        let device = DeviceInfo { capability, memory: u64::MAX / 4, ..Counting::describe() };
-        kernels.extend(step_kernels(&config, device)?);
+        let device = DeviceInfo { capability, ..Counting::describe() };
+        kernels.extend(step_kernels(&config, &device)?);
     }
     Ok(kernels)
 }

@@ -183,7 +183,7 @@ fn train(
         }
         return Err(error);
     }
-    let mut screen = Screen { ui, progress: ui.progress(plan.config.total_steps()) };
+    let mut screen = Screen { ui, compiling: None, progress: ui.progress(plan.config.total_steps()) };
     let result = train::run_among(member, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
     screen.progress.finish();
     let summary = result?;
@@ -213,10 +213,25 @@ fn told(preset: &str, summary: &Summary) -> String {
 /// Shows a training on the terminal.
 struct Screen<'a> {
     ui: &'a Ui,
+    /// While a device's kernels are compiled.
+    compiling: Option<Progress>,
     progress: Progress,
 }
 
 impl Observer for Screen<'_> {
+    fn compiling(&mut self, done: usize, total: usize) {
+        // A matter of seconds: a bar for those who watch, and nothing for a log.
+        if !self.ui.is_terminal() {
+            return;
+        }
+        let (done, total) = (done as u64, total as u64);
+        let bar = self.compiling.get_or_insert_with(|| self.ui.progress(total));
+        bar.set(done, &format!("{done} of {total} kernels compiled"));
+        if done == total {
+            self.compiling = None;
+        }
+    }
+
     fn status(&mut self, status: &Status) {
         self.progress.training(status);
     }

@@ -71,7 +71,7 @@ pub(super) enum Outcome {
     Failed(Failure),
     /// The same, and a signal came to the launcher too: whatever failed, nobody wants it again.
     Ended(Failure),
-    /// This signal came to the launcher.
+    /// This signal came to the launcher, and no rank failed by itself before another one followed it.
     Interrupted(i32),
 }
 
@@ -150,6 +150,8 @@ impl Ranks {
     pub fn watch(&mut self, events: &Events, grace: Duration, voice: &dyn Voice) -> Outcome {
         let mut first = None::<Failure>;
         let mut asked = None;
+        let mut asked_again = false;
+        let mut by_itself = false;
         // Ranks that ended as they were asked to.
         let mut answered = 0;
         let mut killed = false;
@@ -167,6 +169,7 @@ impl Ranks {
                 if first.is_none() {
                     voice.warn(&said(&failure, self.running.len(), grace));
                     first = Some(failure);
+                    by_itself = !asked_again && !failure.answers_signal();
                     pressure.get_or_insert((Instant::now() + grace, Signal::TERM));
                 }
             }
@@ -177,7 +180,9 @@ impl Ranks {
                 Some(Event::Signal(number)) => {
                     self.pass_on(number, voice);
                     if asked.is_some() {
-                        // At the second signal ranks end at once; one that does not is stuck.
+                        // At the second signal ranks end at once; one that does not is stuck. Others may notice such an end
+                        // before their own signal, and report that.
+                        asked_again = true;
                         pressure = Some((Instant::now() + TO_OBEY, Signal::KILL));
                     }
                     asked.get_or_insert(number);
@@ -196,7 +201,7 @@ impl Ranks {
         let asked = self.drain(events).or(asked);
         match (asked, first) {
             // What failed by itself is not saved, whoever asked for an end meanwhile.
-            (Some(_), Some(failure)) if !failure.answers_signal() && !killed => Outcome::Ended(failure),
+            (Some(_), Some(failure)) if by_itself && !killed => Outcome::Ended(failure),
             (Some(_), _) if all_done => Outcome::Done,
             (Some(signal), _) => Outcome::Interrupted(signal),
             (None, Some(failure)) => Outcome::Failed(failure),

@@ -77,6 +77,7 @@ pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&
     }
     figures.extend(engine.settle()?);
     engine.gather_state(true)?;
+    engine.close()?;
     let trainer = engine.host()?;
     let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
     Ok(Course {

@@ -75,6 +75,22 @@ pub(super) trait Engine {
     /// come here.
     fn gather_state(&mut self, moments: bool) -> Result<()>;
 
+    /// What went wrong on this rank and did not end the training, since the last call.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Ends what is shared with other ranks, in good order: every rank must come here, and takes no further step.
+    ///
+    /// # Errors
+    /// A rank or a device that failed.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends what waits for other ranks, in no order: this rank has failed, or another.
+    fn abort(&mut self) {}
+
     /// Whether what this engine has queued waits for other ranks: then nothing of it is known once one of them is gone.
     fn waits_for_ranks(&self) -> bool {
         false

@@ -46,6 +46,8 @@ pub struct Status {
 
 /// Whoever watches a training: the command line, a test, another program.
 pub trait Observer {
+    /// Before the first step on a device: so many of its kernels are compiled.
+    fn compiling(&mut self, _done: usize, _total: usize) {}
     /// After each step.
     fn status(&mut self, _status: &Status) {}
     /// Something worth a line.
@@ -118,9 +120,10 @@ fn attempt(
 ) -> Result<Summary> {
     let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
     let result = finish(&mut run, observer);
-    let ended = matches!(result, Ok(_) | Err(Error::Interrupted(_)));
-    if !ended && run.trainer.waits_for_ranks() {
-        // What a device still has queued may wait for a rank that is gone: nothing that would wait for the device is dropped.
+    if run.trainer.waits_for_ranks() {
+        // A training that ended well has closed what it shared. What a device still has queued otherwise may wait for a rank
+        // that is gone: kernels that spin are ended, and nothing that would wait for the device is dropped.
+        run.trainer.abort();
         std::mem::forget(run);
     }
     result
@@ -133,6 +136,8 @@ fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
             // What the last step came to matters less than that it is saved.
             let _ = run.settle(observer);
             let saved = run.save()?;
+            // All ranks are here. What is saved is saved, however this goes.
+            let _ = run.trainer.close();
             if run.leads() {
                 let again = match run.config.ranks {
                     1 => String::new(),
@@ -240,6 +245,8 @@ impl Run<'_> {
         self.check_signals()?;
         let evaluation = self.evaluate(observer)?;
         let checkpoint = self.save()?;
+        // What follows is rank 0's alone.
+        self.trainer.close()?;
         let preview = self.out.join("preview.gif");
         let Self { trainer, dataset, config, recorder, .. } = self;
         if let Some(recorder) = recorder {
@@ -299,6 +306,13 @@ impl Run<'_> {
         };
         known.iter().try_for_each(|figures| self.told(figures, pace, observer))?;
         self.pace = pace;
+        for line in self.trainer.take_warnings() {
+            match &self.recorder {
+                Some(_) => self.warn(self.trainer.steps(), &line, observer)?,
+                // It is this rank's alone.
+                None => observer.warn(&line),
+            }
+        }
         let slow = self.ranks.as_ref().and_then(|ranks| ranks.take_line());
         slow.map_or(Ok(()), |line| self.warn(self.trainer.steps(), &line, observer))
     }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use super::{
     Trainer,
     collapse::Watcher,
-    device::DeviceTrainer,
+    device::{DeviceTrainer, compile},
     engine::{Engine, Host, Source},
     interrupt::Interrupt,
     memory,
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
             )));
         }
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
-        let mut trainer = engine(&config, source(&config, &dataset), local)?;
+        let mut trainer = engine(&config, source(&config, &dataset), local, observer)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
@@ -164,13 +164,21 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> Load
 }
 
 /// Whatever computes the steps on the device of the configuration, of several GPUs on the one of this rank.
-fn engine(config: &TrainConfig, source: Source, local_rank: usize) -> Result<Box<dyn Engine>> {
+fn engine(
+    config: &TrainConfig,
+    source: Source,
+    local_rank: usize,
+    observer: &mut dyn Observer,
+) -> Result<Box<dyn Engine>> {
     let (device, precision) = (config.device, config.precision);
     match device::open_for(device, local_rank)? {
         Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
             "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
         ))),
-        Some(cuda) => Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?)),
+        Some(cuda) => {
+            compile(config, source, &cuda, &mut |done, total| observer.compiling(done, total))?;
+            Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?))
+        }
         None if precision == Precision::F16 => Err(Error::Usage(
             "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
         )),

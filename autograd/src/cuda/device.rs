@@ -70,7 +70,8 @@ impl Cuda {
 
     /// A device that a driver has opened.
     pub fn over(driver: Arc<dyn Driver>) -> Result<Self> {
-        let (compute, copy) = (driver.create_stream()?, driver.create_stream()?);
+        let stream = || driver.create_stream(Priority::Normal);
+        let (compute, copy) = (stream()?, stream()?);
         let pool = Mutex::new(Pool::new(driver.clone(), compute));
         Ok(Self(Arc::new(Shared { driver, pool, compute, copy, kernels: Kernels::default() })))
     }
@@ -134,9 +135,18 @@ impl Cuda {
         lock(&self.0.pool).trim()
     }
 
-    /// A new mark, for measuring and for waiting.
+    /// A new mark, for waiting.
     pub fn mark(&self) -> Result<Mark> {
-        let event = self.0.driver.create_event()?;
+        self.mark_of(false)
+    }
+
+    /// A new mark, for measuring as well.
+    pub fn timed_mark(&self) -> Result<Mark> {
+        self.mark_of(true)
+    }
+
+    fn mark_of(&self, timed: bool) -> Result<Mark> {
+        let event = self.0.driver.create_event(timed)?;
         Ok(Mark { cuda: self.clone(), event })
     }
 }
@@ -186,7 +196,8 @@ impl Mark {
         self.cuda.0.driver.synchronize_event(self.event)
     }
 
-    /// Milliseconds since another mark, once both have been reached. From the emulator, the host's time.
+    /// Milliseconds since another mark, once both have been reached; both are [timed](Cuda::timed_mark). From the emulator,
+    /// the host's time.
     pub fn since_ms(&self, start: &Self) -> Result<f32> {
         self.cuda.0.driver.elapsed_ms(start.event, self.event)
     }

@@ -91,6 +91,15 @@ pub struct DeviceInfo {
     pub pci: String,
 }
 
+/// Whose work goes first where a device has work of several streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// What a device computes.
+    Normal,
+    /// What others wait for.
+    High,
+}
+
 /// A device's memory at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
@@ -246,7 +255,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
     ) -> Result<()>;
 
     /// A new stream, which waits for no other.
-    fn create_stream(&self) -> Result<Stream>;
+    fn create_stream(&self, priority: Priority) -> Result<Stream>;
+    /// The priority of a stream, as far as the device has several.
+    fn priority(&self, stream: Stream) -> Result<Priority>;
     /// Takes a stream back; what is in it still runs.
     fn destroy_stream(&self, stream: Stream) -> Result<()>;
     /// Returns when all work of a stream is done, with the error of whatever failed in it.
@@ -259,8 +270,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What comes later in `stream` waits for what came before `event`, which must have been recorded.
     fn wait(&self, stream: Stream, event: Event) -> Result<()>;
 
-    /// A new event, not recorded.
-    fn create_event(&self) -> Result<Event>;
+    /// A new event, not recorded. [`elapsed_ms`](Self::elapsed_ms) takes those that are `timed`; others only order, which
+    /// costs a GPU less.
+    fn create_event(&self, timed: bool) -> Result<Event>;
     /// Takes an event back.
     fn destroy_event(&self, event: Event) -> Result<()>;
     /// Puts an event at the end of a stream; an earlier record of it is forgotten.
@@ -271,7 +283,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn has_come(&self, event: Event) -> Result<bool> {
         self.synchronize_event(event).map(|()| true)
     }
-    /// Milliseconds between two recorded events, once both have come. From the emulator it is the host's time, which says
+    /// Milliseconds between two recorded events that are timed, once both have come. From the emulator it is the host's time, which says
     /// nothing of any GPU.
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32>;
 

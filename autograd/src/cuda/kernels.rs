@@ -1,4 +1,7 @@
 //! Kernels on a device: compiled once, found again, launched.
+//!
+//! Several threads may compile at once, each a text of its own: the map is locked only to look a text up, and a text that
+//! another thread compiles is waited for.
 
 use std::{
     any::{Any, TypeId},
@@ -7,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rayon::prelude::*;
 use ssmv_kernels::{Kernel, Work};
 
 use super::{
@@ -21,17 +25,25 @@ use crate::Result;
 #[derive(Debug, Default)]
 pub(super) struct Kernels {
     /// By name; texts of one name stand side by side.
-    compiled: Mutex<HashMap<String, Vec<Arc<Compiled>>>>,
+    texts: Mutex<HashMap<String, Vec<Arc<Text>>>>,
     /// For each type of specification, a map from specifications to [`Plan`].
     specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// What was launched, where that is kept.
     launched: Mutex<Option<Vec<LoadedKernel>>>,
 }
 
+/// A text, and what became of it.
 #[derive(Debug)]
-struct Compiled {
+struct Text {
     /// With the launch of whoever asked first.
     kernel: Kernel,
+    /// Locked while a thread compiles it; empty before, and where the compiler refused it.
+    code: Mutex<Option<Arc<Compiled>>>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    name: String,
     module: Module,
     function: Function,
     attributes: FunctionAttributes,
@@ -50,7 +62,7 @@ pub struct LoadedKernel {
 impl LoadedKernel {
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.code.kernel.name
+        &self.code.name
     }
 
     /// The shape of its launches.
@@ -82,23 +94,29 @@ impl LoadedKernel {
 }
 
 impl Kernels {
-    fn compiled(&self, driver: &dyn Driver, kernel: &Kernel) -> Result<Arc<Compiled>> {
-        let mut compiled = lock(&self.compiled);
-        let same_name = compiled.entry(kernel.name.clone()).or_default();
-        if let Some(found) = same_name.iter().find(|found| found.kernel.ptx == kernel.ptx) {
-            return Ok(found.clone());
+    /// A kernel's code, which `compile` makes where no thread has.
+    fn compiled(
+        &self,
+        kernel: &Kernel,
+        compile: impl FnOnce(&Kernel) -> Result<Compiled>,
+    ) -> Result<Arc<Compiled>> {
+        let text = self.text(kernel);
+        let mut code = lock(&text.code);
+        if let Some(code) = &*code {
+            return Ok(code.clone());
         }
-        let module = driver.load_module(&kernel.name, &kernel.ptx)?;
-        let function = driver.function(module, &kernel.name)?;
-        let new = Arc::new(Compiled {
-            kernel: kernel.clone(),
-            module,
-            function,
-            attributes: driver.attributes(function)?,
-            allowed_shared: Mutex::new(0),
-        });
+        Ok(code.insert(Arc::new(compile(kernel)?)).clone())
+    }
+
+    fn text(&self, kernel: &Kernel) -> Arc<Text> {
+        let mut texts = lock(&self.texts);
+        let same_name = texts.entry(kernel.name.clone()).or_default();
+        if let Some(found) = same_name.iter().find(|found| found.kernel.ptx == kernel.ptx) {
+            return found.clone();
+        }
+        let new = Arc::new(Text { kernel: kernel.clone(), code: Mutex::default() });
         same_name.push(new.clone());
-        Ok(new)
+        new
     }
 
     fn specified<S: Eq + Hash + Send + 'static, R: Default>(
@@ -113,10 +131,20 @@ impl Kernels {
 
     /// Forgets all of it.
     pub fn unload(&self, driver: &dyn Driver) {
-        for code in lock(&self.compiled).drain().flat_map(|(_, same_name)| same_name) {
-            let _ = driver.unload_module(code.module);
+        for text in lock(&self.texts).drain().flat_map(|(_, same_name)| same_name) {
+            if let Some(code) = lock(&text.code).take() {
+                let _ = driver.unload_module(code.module);
+            }
         }
     }
+}
+
+/// Gives a kernel to the device's compiler.
+fn compile(driver: &dyn Driver, kernel: &Kernel) -> Result<Compiled> {
+    let module = driver.load_module(&kernel.name, &kernel.ptx)?;
+    let function = driver.function(module, &kernel.name)?;
+    let attributes = driver.attributes(function)?;
+    Ok(Compiled { name: kernel.name.clone(), module, function, attributes, allowed_shared: Mutex::new(0) })
 }
 
 impl Cuda {
@@ -126,7 +154,7 @@ impl Cuda {
     /// [`Error::Ptx`](crate::Error::Ptx) with the compiler's log when the text is refused.
     pub fn load(&self, kernel: &Kernel) -> Result<LoadedKernel> {
         let shared = self.shared();
-        let code = shared.kernels.compiled(&*shared.driver, kernel)?;
+        let code = shared.kernels.compiled(kernel, |kernel| compile(&*shared.driver, kernel))?;
         let mut allowed = lock(&code.allowed_shared);
         // The driver takes the last word for it, so the word only ever grows.
         if kernel.shared > *allowed {
@@ -138,10 +166,24 @@ impl Cuda {
         Ok(LoadedKernel { code, geometry, work: kernel.work })
     }
 
+    /// Compiles kernels on all threads that there are for computing; `each` hears of every one that is done.
+    ///
+    /// # Errors
+    /// That of a kernel that is refused; others may not have been compiled then.
+    pub fn load_all(&self, kernels: &[Kernel], each: impl Fn() + Sync) -> Result<()> {
+        kernels.par_iter().try_for_each(|kernel| {
+            self.load(kernel)?;
+            each();
+            Ok(())
+        })
+    }
+
     /// All kernels that were compiled so far, by name.
     pub fn kernels(&self) -> Vec<Kernel> {
-        let compiled = lock(&self.shared().kernels.compiled);
-        let mut all: Vec<Kernel> = compiled.values().flatten().map(|code| code.kernel.clone()).collect();
+        // The map is let go first: a text that is being compiled is waited for.
+        let texts: Vec<_> = lock(&self.shared().kernels.texts).values().flatten().cloned().collect();
+        let compiled = texts.iter().filter(|text| lock(&text.code).is_some());
+        let mut all: Vec<Kernel> = compiled.map(|text| text.kernel.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -187,5 +229,92 @@ impl Cuda {
     /// [`Cuda::load`] and [`Cuda::launch`].
     pub fn run(&self, kernel: &Kernel, arguments: &[Argument]) -> Result<()> {
         self.launch(&self.load(kernel)?, arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        thread,
+        time::Duration,
+    };
+
+    use ssmv_kernels::Target;
+
+    use super::*;
+    use crate::Error;
+
+    fn kernel(name: &str) -> Kernel {
+        Kernel {
+            name: name.to_owned(),
+            family: "test",
+            target: Target::Sm80,
+            ptx: format!("// {name}"),
+            grid: [1; 3],
+            block: [1; 3],
+            shared: 0,
+            static_shared: 0,
+            parameters: Vec::new(),
+            work: Work::default(),
+        }
+    }
+
+    fn made(kernel: &Kernel) -> Compiled {
+        let attributes = FunctionAttributes::default();
+        let (module, function) = (Module(1), Function(1));
+        Compiled { name: kernel.name.clone(), module, function, attributes, allowed_shared: Mutex::new(0) }
+    }
+
+    #[test]
+    fn two_texts_are_compiled_at_once() {
+        let kernels = &Kernels::default();
+        let (begun, other_begun) = mpsc::channel();
+        let met = thread::scope(|scope| {
+            // The first is done once the second has begun.
+            let first = scope.spawn(move || {
+                let code = kernels.compiled(&kernel("first"), |kernel| {
+                    other_begun
+                        .recv_timeout(Duration::from_secs(20))
+                        .map_err(|e| Error::misuse("wait", e.to_string()))?;
+                    Ok(made(kernel))
+                });
+                code.map(drop)
+            });
+            scope.spawn(move || {
+                kernels.compiled(&kernel("second"), |kernel| {
+                    begun.send(()).unwrap();
+                    Ok(made(kernel))
+                })
+            });
+            first.join().unwrap()
+        });
+        assert_eq!(met, Ok(()));
+    }
+
+    #[test]
+    fn one_text_is_compiled_once_however_many_ask() {
+        let (kernels, compiled) = (Kernels::default(), AtomicUsize::new(0));
+        let slowly = |kernel: &Kernel| {
+            thread::sleep(Duration::from_millis(50));
+            compiled.fetch_add(1, Ordering::SeqCst);
+            Ok(made(kernel))
+        };
+        thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(|| kernels.compiled(&kernel("same"), slowly).unwrap())));
+        });
+        assert_eq!(compiled.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_text_that_is_refused_is_refused_again() {
+        let kernels = Kernels::default();
+        let refuse = |_: &Kernel| Err(Error::misuse("compile", "no"));
+        assert!(kernels.compiled(&kernel("bad"), refuse).is_err());
+        assert!(kernels.compiled(&kernel("bad"), refuse).is_err());
+        assert!(kernels.compiled(&kernel("bad"), |kernel| Ok(made(kernel))).is_ok());
     }
 }

@@ -38,7 +38,7 @@ pub use counting::{Counting, Counts};
 pub use device::{Cuda, Mark, devices};
 pub use driver::{
     Address, Argument, Backend, DeviceInfo, Driver, Event, EventHandle, Function, FunctionAttributes,
-    Geometry, Graph, HANDLE_BYTES, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Stream,
+    Geometry, Graph, HANDLE_BYTES, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Priority, Stream,
 };
 pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;

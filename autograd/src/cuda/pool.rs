@@ -226,11 +226,11 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::{Emulated, EmulatorOptions};
+    use crate::cuda::{Emulated, EmulatorOptions, Priority};
 
     fn pool(memory: u64) -> Pool {
         let driver = Arc::new(Emulated::new(&EmulatorOptions { memory, ..Default::default() }));
-        let stream = driver.create_stream().unwrap();
+        let stream = driver.create_stream(Priority::Normal).unwrap();
         Pool::new(driver, stream)
     }
 

@@ -17,6 +17,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An error for an event that measures no time.
+pub(super) fn check_timed(timed: bool) -> Result<()> {
+    match timed {
+        true => Ok(()),
+        false => Err(Error::misuse("measure between events", "the event only orders and measures no time")),
+    }
+}
+
 /// Objects by handle. Handles are never used again, so a stale one is found out.
 #[derive(Debug)]
 pub(super) struct Table<T: ?Sized> {

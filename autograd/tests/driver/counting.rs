@@ -1,6 +1,6 @@
 //! The driver that counts: it refuses what the others refuse, and runs nothing.
 
-use ssmv_autograd::cuda::{Address, Backend, Counting, Cuda, DeviceInfo, Driver, Geometry};
+use ssmv_autograd::cuda::{Address, Backend, Counting, Cuda, DeviceInfo, Driver, Geometry, Priority};
 
 use super::{refused, saxpy};
 
@@ -11,7 +11,7 @@ fn counting(memory: u64) -> Counting {
 #[test]
 fn memory_is_counted_up_to_the_limit() {
     let driver = counting(16 << 20);
-    let stream = driver.create_stream().unwrap();
+    let stream = driver.create_stream(Priority::Normal).unwrap();
     let block = driver.allocate(5 << 20).unwrap();
     assert!(block.0.is_multiple_of(256) && driver.counts().used == 6 << 20);
     refused(driver.allocate(11 << 20), &["out of memory", "10485760 of 16777216 free", "smaller batch"]);
@@ -25,7 +25,7 @@ fn memory_is_counted_up_to_the_limit() {
 #[test]
 fn launches_are_checked_and_counted_and_so_are_a_graphs() {
     let driver = counting(1 << 20);
-    let stream = driver.create_stream().unwrap();
+    let stream = driver.create_stream(Priority::Normal).unwrap();
     let function = saxpy(&driver);
     let geometry = Geometry { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
     let arguments = [Address(256).into(), Address(512).into(), 1.0f32.into(), 4u32.into()];

@@ -6,7 +6,7 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::{Kernel, Target, Work, pointwise::unary::SILU, ptx::F32};
 
-use crate::{SAXPY, drivers, refused};
+use crate::{SAXPY, refused, with_every_driver};
 
 /// The kernel as the kernel crate gives it.
 fn kernel(n: u32) -> Kernel {
@@ -25,12 +25,12 @@ fn kernel(n: u32) -> Kernel {
 }
 
 fn on_every_device(case: impl Fn(&Cuda)) {
-    for driver in drivers() {
+    with_every_driver(|driver| {
         let cuda = Cuda::over(driver).unwrap();
         case(&cuda);
         cuda.synchronize().unwrap();
         assert_eq!(cuda.memory_report().in_use, 0, "every buffer is given back");
-    }
+    });
 }
 
 #[test]
@@ -108,6 +108,26 @@ fn kernels_are_compiled_once() {
             cuda.load(&Kernel { name: "nothing".to_owned(), ptx: ".version".to_owned(), ..kernel(1) }),
             &["nothing"],
         );
+    });
+}
+
+#[test]
+fn kernels_are_compiled_side_by_side() {
+    on_every_device(|cuda| {
+        let texts = (0..24).map(|i| Kernel { ptx: format!("{SAXPY}\n// {}", i % 12), ..kernel(100) });
+        let texts: Vec<Kernel> = texts.collect();
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let count = || {
+            done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        cuda.load_all(&texts, count).unwrap();
+        assert_eq!((done.into_inner(), cuda.kernels().len()), (24, 12));
+        let y = cuda.zeros::<f32>(4).unwrap();
+        let arguments = [(&y).into(), (&y).into(), 1.0f32.into(), 4u32.into()];
+        texts.iter().for_each(|kernel| cuda.run(kernel, &arguments).unwrap());
+        let bad = Kernel { name: "bad".to_owned(), ptx: ".version".to_owned(), ..kernel(1) };
+        refused(cuda.load_all(&[kernel(1), bad], || ()), &["bad"]);
+        assert_eq!(cuda.kernels().len(), 13, "what was refused is no kernel");
     });
 }
 
@@ -200,7 +220,7 @@ fn a_feed_brings_every_batch_whole() {
 #[test]
 fn marks_measure_on_the_device() {
     on_every_device(|cuda| {
-        let (start, end) = (cuda.mark().unwrap(), cuda.mark().unwrap());
+        let (start, end) = (cuda.timed_mark().unwrap(), cuda.timed_mark().unwrap());
         start.set().unwrap();
         drop(cuda.zeros::<u8>(1 << 20).unwrap());
         end.set().unwrap();

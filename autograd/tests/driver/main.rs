@@ -8,9 +8,11 @@ mod modules;
 mod peers;
 mod streams;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ssmv_autograd::cuda::{Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Real, Stream};
+use ssmv_autograd::cuda::{
+    Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Priority, Real, Stream,
+};
 
 /// Bytes of the emulated device.
 const MEMORY: u64 = 64 << 20;
@@ -20,23 +22,28 @@ fn emulated() -> Arc<dyn Driver> {
     Arc::new(Emulated::new(&EmulatorOptions { memory: MEMORY, ..Default::default() }))
 }
 
-/// Every device that is to be tested.
-fn drivers() -> Vec<Arc<dyn Driver>> {
-    let mut drivers = vec![emulated()];
+/// Held while a test uses this machine's GPU. All tests of a process share its context there, and one that waits for the
+/// context would spoil what another captures.
+static GPU: Mutex<()> = Mutex::new(());
+
+/// Runs a case on every device that is to be tested.
+fn with_every_driver(case: impl Fn(Arc<dyn Driver>)) {
+    case(emulated());
     if std::env::var("SSMV_TEST_DEVICE").is_ok_and(|device| device == "cuda") {
-        drivers.push(Arc::new(Real::open(0).expect("SSMV_TEST_DEVICE is cuda")));
+        // A test that failed says so itself.
+        let _alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
+        case(Arc::new(Real::open(0).expect("SSMV_TEST_DEVICE is cuda")));
     }
-    drivers
 }
 
-/// Runs a case on every device, with a stream of its own.
+/// The same, with a stream of its own.
 fn on_every_driver(case: impl Fn(&dyn Driver, Stream)) {
-    for driver in drivers() {
-        let stream = driver.create_stream().unwrap();
+    with_every_driver(|driver| {
+        let stream = driver.create_stream(Priority::Normal).unwrap();
         case(&*driver, stream);
         driver.synchronize(stream).unwrap();
         driver.destroy_stream(stream).unwrap();
-    }
+    });
 }
 
 /// Checks that an error has all of `parts` in it.
@@ -100,13 +107,13 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 #[test]
 fn a_device_says_what_it_is() {
-    for driver in drivers() {
+    with_every_driver(|driver| {
         let device = driver.device();
         assert!(!device.name.is_empty() && device.capability >= (8, 0) && device.multiprocessors > 0);
         assert!(device.shared_per_block >= 48 << 10);
         let memory = driver.memory().unwrap();
         assert!(memory.free <= memory.total && memory.total > 0);
-    }
+    });
     assert_eq!(emulated().backend(), Backend::Emulated);
 }
 
@@ -119,7 +126,7 @@ fn a_machine_without_a_driver_says_so_in_a_line() {
             let line = error.to_string();
             assert!(line.lines().count() == 1 && line.contains("driver"), "{line}");
             if line.contains("not found") {
-                let expected = "no NVIDIA driver on this machine (libcuda.so was not found); use --device cpu or --device emulator";
+                let expected = "no NVIDIA driver on this machine (libcuda.so.1 was not found); use --device cpu or --device emulator";
                 assert_eq!(line, expected);
             }
             assert_eq!(Real::open(0).unwrap_err(), error);

@@ -1,6 +1,9 @@
 //! Memory and copies.
 
-use ssmv_autograd::{Error, cuda::Address};
+use ssmv_autograd::{
+    Error,
+    cuda::{Address, Priority},
+};
 
 use crate::{emulated, on_every_driver, refused};
 
@@ -26,7 +29,7 @@ fn bytes_go_there_and_back() {
 #[test]
 fn pinned_memory_waits_for_its_copies() {
     on_every_driver(|driver, stream| {
-        let other = driver.create_stream().unwrap();
+        let other = driver.create_stream(Priority::Normal).unwrap();
         let pinned = driver.allocate_pinned(4096).unwrap();
         let device = driver.allocate(4096).unwrap();
         for round in 0..4u8 {
@@ -38,7 +41,7 @@ fn pinned_memory_waits_for_its_copies() {
                 .unwrap();
             driver.upload_pinned(device, pinned, 4096, stream).unwrap();
             driver.fill(device, 0xEE, 16, stream).unwrap();
-            let event = driver.create_event().unwrap();
+            let event = driver.create_event(false).unwrap();
             driver.record(event, stream).unwrap();
             driver.wait(other, event).unwrap();
             driver.download_pinned(pinned, device, 32, other).unwrap();
@@ -57,6 +60,33 @@ fn pinned_memory_waits_for_its_copies() {
         refused(driver.with_pinned(pinned, &mut |_| ()), &["pinned memory"]);
         driver.free(device).unwrap();
         driver.destroy_stream(other).unwrap();
+    });
+}
+
+#[test]
+fn copies_of_no_bytes_do_nothing_wherever_they_lie_within_an_allocation() {
+    on_every_driver(|driver, stream| {
+        let (device, pinned) = (driver.allocate(64).unwrap(), driver.allocate_pinned(64).unwrap());
+        driver.fill(device, 7, 64, stream).unwrap();
+        for at in [device, device.offset(64)] {
+            driver.upload(at, &[], stream).unwrap();
+            driver.download(&mut [], at, stream).unwrap();
+            driver.upload_pinned(at, pinned, 0, stream).unwrap();
+            driver.download_pinned(pinned, at, 0, stream).unwrap();
+            driver.copy(at, device, 0, stream).unwrap();
+            driver.fill(at, 0, 0, stream).unwrap();
+            driver.spoil(at, 0, stream).unwrap();
+        }
+        let mut back = [0; 64];
+        driver.download(&mut back, device, stream).unwrap();
+        assert_eq!(back, [7; 64]);
+        refused(driver.fill(device.offset(65), 0, 0, stream), &["fill"]);
+        // No bytes come to no bytes: a buffer of none has an address too.
+        let none = driver.allocate(0).unwrap();
+        driver.upload(none, &[], stream).unwrap();
+        driver.free(none).unwrap();
+        driver.free_pinned(pinned).unwrap();
+        driver.free(device).unwrap();
     });
 }
 

@@ -3,7 +3,7 @@
 use half::f16;
 use ssmv_autograd::{
     Error,
-    cuda::{Argument, Driver, Emulated, EmulatorOptions, Geometry, Stream},
+    cuda::{Argument, Driver, Emulated, EmulatorOptions, Geometry, Priority, Stream},
 };
 
 use crate::{SAXPY, bytes, emulated, floats, on_every_driver, refused, saxpy};
@@ -152,7 +152,7 @@ fn what_was_taken_back_is_gone() {
 #[test]
 fn the_emulator_counts_launches_and_names_faults() {
     let driver = emulated();
-    let stream = driver.create_stream().unwrap();
+    let stream = driver.create_stream(Priority::Normal).unwrap();
     check_saxpy(&*driver, stream, 256);
     let reports = driver.take_reports();
     assert_eq!(reports.len(), 1);

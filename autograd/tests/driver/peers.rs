@@ -3,6 +3,7 @@
 
 use ssmv_autograd::cuda::{
     Address, Counting, Driver, Emulated, EmulatorOptions, EventHandle, Geometry, HANDLE_BYTES, MemoryHandle,
+    Priority,
 };
 
 use crate::{MEMORY, bytes, floats, on_every_driver, refused, saxpy};
@@ -14,7 +15,8 @@ fn device(ordinal: u8) -> Emulated {
 #[test]
 fn a_kernel_writes_another_devices_memory() {
     let (owner, other) = (device(1), device(2));
-    let (stream, theirs) = (owner.create_stream().unwrap(), other.create_stream().unwrap());
+    let (stream, theirs) =
+        (owner.create_stream(Priority::Normal).unwrap(), other.create_stream(Priority::Normal).unwrap());
     let memory = owner.allocate(400).unwrap();
     owner.upload(memory, &bytes(&[1.0; 100]), stream).unwrap();
     let handle = owner.export_memory(memory).unwrap();
@@ -76,7 +78,8 @@ fn handles_that_lead_nowhere_are_refused() {
 #[test]
 fn an_event_is_waited_for_by_whoever_opened_it() {
     let (owner, other) = (device(1), device(2));
-    let (stream, theirs) = (owner.create_stream().unwrap(), other.create_stream().unwrap());
+    let (stream, theirs) =
+        (owner.create_stream(Priority::Normal).unwrap(), other.create_stream(Priority::Normal).unwrap());
     let event = owner.create_shared_event().unwrap();
     let there = other.open_event(&owner.export_event(event).unwrap()).unwrap();
     refused(other.wait(theirs, there), &["never recorded"]);

@@ -1,6 +1,6 @@
 //! Streams, events, and captured work.
 
-use ssmv_autograd::cuda::{Argument, Backend, Driver, Geometry, Stream};
+use ssmv_autograd::cuda::{Argument, Backend, Driver, Geometry, Priority, Stream};
 
 use crate::{bytes, floats, on_every_driver, refused, saxpy};
 
@@ -13,10 +13,39 @@ fn only_a_gpus_streams_have_handles_of_their_own() {
 }
 
 #[test]
+fn a_stream_has_the_priority_that_was_asked_for() {
+    on_every_driver(|driver, stream| {
+        assert_eq!(driver.priority(stream).unwrap(), Priority::Normal);
+        let high = driver.create_stream(Priority::High).unwrap();
+        assert_eq!(driver.priority(high).unwrap(), Priority::High);
+        driver.destroy_stream(high).unwrap();
+        refused(driver.priority(high), &["stream", "destroyed"]);
+    });
+}
+
+#[test]
+fn an_event_that_only_orders_measures_no_time() {
+    on_every_driver(|driver, stream| {
+        let (timed, plain) = (driver.create_event(true).unwrap(), driver.create_event(false).unwrap());
+        let shared = driver.create_shared_event().unwrap();
+        for event in [timed, plain, shared] {
+            driver.record(event, stream).unwrap();
+            driver.synchronize_event(event).unwrap();
+        }
+        assert!(driver.elapsed_ms(timed, timed).unwrap() >= 0.0);
+        for event in [plain, shared] {
+            refused(driver.elapsed_ms(timed, event), &["measures no time"]);
+            refused(driver.elapsed_ms(event, timed), &["measures no time"]);
+        }
+        [timed, plain, shared].iter().for_each(|event| driver.destroy_event(*event).unwrap());
+    });
+}
+
+#[test]
 fn events_order_streams_and_measure() {
     on_every_driver(|driver, stream| {
-        let other = driver.create_stream().unwrap();
-        let (start, end) = (driver.create_event().unwrap(), driver.create_event().unwrap());
+        let other = driver.create_stream(Priority::Normal).unwrap();
+        let (start, end) = (driver.create_event(true).unwrap(), driver.create_event(true).unwrap());
         refused(driver.wait(other, start), &["never recorded"]);
         refused(driver.synchronize_event(start), &["never recorded"]);
         refused(driver.has_come(start), &["never recorded"]);
@@ -100,10 +129,10 @@ fn a_captured_step_gives_the_same_bits() {
 #[test]
 fn what_cannot_be_captured_is_refused_in_words() {
     on_every_driver(|driver, stream| {
-        let other = driver.create_stream().unwrap();
+        let other = driver.create_stream(Priority::Normal).unwrap();
         let memory = driver.allocate(64).unwrap();
         let pinned = driver.allocate_pinned(64).unwrap();
-        let event = driver.create_event().unwrap();
+        let event = driver.create_event(false).unwrap();
         driver.record(event, stream).unwrap();
         refused(driver.end_capture(stream), &["not captured"]);
         driver.begin_capture(stream).unwrap();
@@ -117,6 +146,7 @@ fn what_cannot_be_captured_is_refused_in_words() {
         refused(driver.download_pinned(pinned, memory, 64, stream), &["copy to the host", "captured"]);
         refused(driver.synchronize(stream), &["wait for a stream"]);
         refused(driver.synchronize(other), &["wait for a stream"]);
+        refused(driver.has_come(event), &["an event", "before its capture"]);
         refused(driver.record(event, stream), &["record an event", "captured"]);
         refused(driver.wait(stream, event), &["wait for an event", "captured"]);
         refused(driver.load_module("saxpy", crate::SAXPY), &["load a module"]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ssmv_autograd::{
     DType, Result,
-    cuda::{Backend, Cuda, DeviceMemory, Nccl, Reduction},
+    cuda::{Backend, Cuda, DeviceMemory, Nccl, Priority, Reduction},
 };
 
 use super::{LONG, device, library, on_ranks};
@@ -32,7 +32,7 @@ fn what_is_wrong_here_is_refused_and_the_communicator_lives() {
             refused(c.share(0..7).map(drop), "7 elements are not a multiple of 2 ranks");
             refused(c.send(&memory, 0..8, 2), "no rank 2 among 2");
             refused(c.broadcast(&memory, 0..8, 2), "no rank 2 among 2");
-            let stream = cuda.driver().create_stream().unwrap();
+            let stream = cuda.driver().create_stream(Priority::Normal).unwrap();
             cuda.driver().begin_capture(stream).unwrap();
             refused(
                 c.group(stream, |group| group.all_reduce(&memory, 0..8, Reduction::Sum)),

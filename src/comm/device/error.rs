@@ -28,6 +28,31 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The left neighbour came to no turn of a collective for all of the patience.
+    #[error("rank {rank}: {operation} over device memory: rank {left} sends nothing for {seconds:.1} s")]
+    Stalled {
+        /// This rank.
+        rank: usize,
+        /// What it was doing.
+        operation: &'static str,
+        /// The left neighbour.
+        left: usize,
+        /// How long this rank waited.
+        seconds: f64,
+    },
+    /// This rank ended the collective itself.
+    #[error("rank {rank}: {operation} over device memory: given up by this rank")]
+    Aborted {
+        /// This rank.
+        rank: usize,
+        /// What it was doing.
+        operation: &'static str,
+    },
+    /// Sums came out wrong. All ranks get this error at once and the control ring goes on: take [`Staged`] instead.
+    ///
+    /// [`Staged`]: super::Staged
+    #[error("all-reduces of known numbers come out wrong: {0}")]
+    Wrong(String),
     /// The devices cannot reach each other. All ranks get this error at once and the control ring goes on: take [`Staged`]
     /// instead.
     ///

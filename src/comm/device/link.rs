@@ -1,5 +1,7 @@
 //! What the ring over device memory needs of a transport.
 
+use std::sync::Arc;
+
 use ssmv_autograd::cuda::{Address, Stream};
 
 use super::super::Communicator;
@@ -67,6 +69,9 @@ impl std::fmt::Display for Turn {
     }
 }
 
+/// Ends what waits for other ranks, from any thread.
+pub type Aborter = Arc<dyn Fn() + Send + Sync>;
+
 /// A rank's way to its neighbours in the ring for device memory.
 ///
 /// The ring turns again and again: each rank writes up to [`width`](Self::width) pieces for its right neighbour
@@ -99,7 +104,7 @@ pub trait DeviceLink: Send {
     /// What the device says.
     fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()>;
 
-    /// Turns the ring: what was sent is on its way, and what the left neighbour sent, `incoming` bytes a piece, can be
+    /// Turns the ring, in a collective's first turn once the ranks have compared it: what was sent is on its way, and what the left neighbour sent, `incoming` bytes a piece, can be
     /// received.
     ///
     /// # Errors
@@ -125,8 +130,8 @@ pub trait DeviceLink: Send {
     /// What the device says.
     fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()>;
 
-    /// Ends what is queued and waits for a rank that is gone.
-    fn abort(&mut self) {}
+    /// As [`DeviceCollectives::aborter`](super::DeviceCollectives::aborter).
+    fn aborter(&self) -> Aborter;
 
     /// Ends the link, once all ranks have come here and all work is done.
     ///

@@ -12,7 +12,8 @@
 //! | [`Staged`] | through pinned memory and the ring over TCP: where there is no better way |
 //!
 //! All of them are [`DeviceCollectives`]. Each takes the control ring as an argument, so that a training step uses it for
-//! collectives of its own between them; all ranks must come to all of them in the same order.
+//! collectives of its own between them; all ranks must come to all of them in the same order. A collective takes one turn of
+//! the control ring, in which the ranks compare what they are about to do; [`tried`] finds out whether a way gives right sums.
 //!
 //! **Faults.** A rank whose device fails abandons the control ring, and every other rank learns of it there. Then the
 //! collective ends with an error on all ranks, and what memory it worked on is unspecified. A process that dies shows in the
@@ -28,13 +29,16 @@ mod ring;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod word;
 
 pub use error::{Error, Result};
-pub use link::{DeviceLink, Turn};
+pub use link::{Aborter, DeviceLink, Turn};
 pub use nccl::{NcclCollectives, NcclLink, connect as connect_nccl};
 pub use peer::{PeerLink, PeerOptions};
 pub use ring::DeviceRing;
 pub use staged::Staged;
+pub use trial::tried;
 
 use std::ops::Range;
 
@@ -82,8 +86,9 @@ pub trait DeviceCollectives: Send {
     /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is no rank.
     fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()>;
 
-    /// Ends what is queued and waits for a rank that is gone, so that the stream can be waited for.
-    fn abort(&mut self) {}
+    /// What ends, from any thread, all that waits for a rank that is gone: a call that is under way on another thread, and
+    /// what is queued as far as the device's driver lets it be ended.
+    fn aborter(&self) -> Aborter;
 
     /// Ends it, once all ranks have come here and all queued work is done. Dropped without it, what other ranks may still
     /// write stays allocated until the process ends.

@@ -1,7 +1,7 @@
 //! NCCL between machines: the ring's schedule over its sends and receives, and its own all-reduce.
 //!
 //! Its calls are queued in the stream and return; a rank that is gone shows in the control ring, and whoever waits for the
-//! stream ends the communicator with [`DeviceCollectives::abort`].
+//! stream ends the communicator with [`DeviceCollectives::aborter`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ssmv_autograd::{
 
 use super::super::{self as comm, Communicator, segment, segment_of};
 use super::ring::{abandon, check};
-use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
+use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 
 /// Bytes of a unique id.
 const ID: usize = 128;
@@ -172,8 +172,8 @@ impl DeviceLink for NcclLink {
         Ok(())
     }
 
-    fn abort(&mut self) {
-        self.nccl.abort();
+    fn aborter(&self) -> Aborter {
+        aborter(&self.nccl)
     }
 
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
@@ -274,8 +274,8 @@ impl DeviceCollectives for NcclCollectives {
         })
     }
 
-    fn abort(&mut self) {
-        self.nccl.abort();
+    fn aborter(&self) -> Aborter {
+        aborter(&self.nccl)
     }
 
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
@@ -283,10 +283,21 @@ impl DeviceCollectives for NcclCollectives {
     }
 }
 
+fn aborter(nccl: &Arc<NcclCommunicator>) -> Aborter {
+    // A communicator that is closed needs no abort.
+    let nccl = Arc::downgrade(nccl);
+    Arc::new(move || {
+        if let Some(nccl) = nccl.upgrade() {
+            nccl.abort();
+        }
+    })
+}
+
 /// Ends the communicator in good order, once all ranks have come here.
 fn close(nccl: Arc<NcclCommunicator>, control: &mut Communicator) -> Result<()> {
     control.barrier()?;
     let rank = nccl.rank();
+    // Nothing else holds it but an abort that is under way.
     let closed = Arc::into_inner(nccl).map_or(Ok(()), NcclCommunicator::close);
     closed.map_err(|source| Error::Device { rank, operation: "close", source })
 }

@@ -7,20 +7,39 @@
 //! - **consumed**, one a slot: the reader records it behind the work that reads the slot, the writer's stream waits for it
 //!   before it writes there again.
 //!
-//! A wait may only be queued once the event has been recorded, so each rank says over the control ring that it has recorded
-//! all of message k: word k. **Why as many slots as ranks are enough:** a rank that has word k − 1 of its left neighbour
+//! A wait may only be queued once the event has been recorded, so each rank says that it has recorded all of message k: word
+//! k, in memory that it shares with its neighbours' processes ([`Word`]). Over the control ring the ranks only compare, once a
+//! collective, what they are about to do. **Why as many slots as ranks are enough:** a rank that has word k − 1 of its left neighbour
 //! knows that this one had word k − 2 of its own, and so on round the ring to the right neighbour, which sent word
 //! k − n + 1. Before that word it recorded that it consumed message k − n, which is the one whose slot message k takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ssmv_autograd::cuda::{
     Address, Cuda, EventHandle, HANDLE_BYTES, MemoryHandle, PeerMemory, SharedEvent, SharedMemory, Stream,
 };
 
-use super::super::Communicator;
-use super::{DeviceLink, Error, Result, Turn};
+use super::super::{Communicator, say};
+use super::word::{Name, Word};
+use super::{Aborter, DeviceLink, Error, Result, Turn};
 
 /// Words of a handle.
 const HANDLE: usize = HANDLE_BYTES / 4;
+
+/// Words of a card before its handles: the machine, the inbox's bytes, the name of the rank's [`Word`].
+const HEAD: usize = 3 + size_of::<Name>() / 4;
+
+/// Looks at a neighbour's word without a pause: its host is rarely far behind.
+const EAGER: u32 = 200;
+
+/// The first pause between two later looks, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(10), Duration::from_micros(500));
+
+/// Between two looks at the control ring, while a neighbour is waited for.
+const RING: Duration = Duration::from_millis(5);
 
 /// How pieces travel; the same on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +48,14 @@ pub struct PeerOptions {
     pub most: usize,
     /// Pieces a turn: while one is reduced, the next is on the way.
     pub width: usize,
+    /// How long a neighbour is waited for.
+    pub timeout: Duration,
 }
 
 impl Default for PeerOptions {
-    /// Pieces of 1 MiB, four a turn: an inbox of 4 MiB a rank.
+    /// Pieces of 1 MiB, four a turn: an inbox of 4 MiB a rank. Five minutes.
     fn default() -> Self {
-        Self { most: 1 << 20, width: 4 }
+        Self { most: 1 << 20, width: 4, timeout: Duration::from_secs(300) }
     }
 }
 
@@ -46,14 +67,19 @@ struct Offer {
     filled: Vec<SharedEvent>,
     /// By slot.
     consumed: Vec<SharedEvent>,
+    /// Twice the messages that this rank has sent, all of whose events are recorded; and one more where it waits for its left
+    /// neighbour for long.
+    sent: Word,
+    name: Name,
 }
 
 impl Offer {
     fn new(cuda: &Cuda, slots: usize, options: PeerOptions) -> ssmv_autograd::Result<Self> {
         let pieces = slots * options.width;
         let events = |count: usize| (0..count).map(|_| cuda.share_event()).collect::<Result<Vec<_>, _>>();
+        let (sent, name) = Word::create().map_err(elsewhere("share memory between processes"))?;
         let (filled, consumed) = (events(pieces)?, events(slots)?);
-        Ok(Self { inbox: cuda.share((pieces * stride(options)) as u64)?, filled, consumed })
+        Ok(Self { inbox: cuda.share((pieces * stride(options)) as u64)?, filled, consumed, sent, name })
     }
 
     /// An offer with its card.
@@ -66,10 +92,11 @@ impl Offer {
         }
     }
 
-    /// What the neighbours need to know: bytes of the inbox, its handle, those of the events.
+    /// What the neighbours need to know: bytes of the inbox, the word's name, the inbox's handle, those of the events.
     fn card(&self) -> ssmv_autograd::Result<Vec<u32>> {
         let bytes = self.inbox.bytes();
         let mut card = vec![machine(), bytes as u32, (bytes >> 32) as u32];
+        card.extend(self.name);
         card.extend(words(&self.inbox.handle()?.0));
         for event in self.filled.iter().chain(&self.consumed) {
             card.extend(words(&event.handle()?.0));
@@ -90,6 +117,7 @@ struct Opened {
     right_inbox: PeerMemory,
     right_consumed: Vec<SharedEvent>,
     left_filled: Vec<SharedEvent>,
+    left_sent: Word,
 }
 
 impl Opened {
@@ -99,13 +127,15 @@ impl Opened {
             let open = |words| cuda.open_peer_event(&EventHandle(bytes_of(words)));
             handles.chunks_exact(HANDLE).map(open).collect::<Result<Vec<_>, _>>()
         };
-        let (left, right) = (&left[3..], &right[3..]);
+        let name: Name = std::array::from_fn(|i| left[HEAD - 4 + i]);
+        let left_sent = Word::open(name).map_err(elsewhere("open memory of another process"))?;
+        let (left, right) = (&left[HEAD..], &right[HEAD..]);
         let consumed = right.len() - slots * HANDLE;
         let right_consumed = events(&right[consumed..])?;
         let left_filled = events(&left[HANDLE..left.len() - slots * HANDLE])?;
         // The memory last, so that it is not left open where something fails.
         let right_inbox = cuda.open_peer(&MemoryHandle(bytes_of(&right[..HANDLE])), bytes)?;
-        Ok(Self { right_inbox, right_consumed, left_filled })
+        Ok(Self { right_inbox, right_consumed, left_filled, left_sent })
     }
 
     /// Lets go of it, once the work that is queued is done.
@@ -127,6 +157,7 @@ pub struct PeerLink {
     turns: u64,
     /// Whether the stream waits already until that message's slot is free.
     free: bool,
+    aborted: Arc<AtomicBool>,
 }
 
 impl PeerLink {
@@ -141,7 +172,7 @@ impl PeerLink {
                 format!("{ranks} ranks and {options:?}: two ranks, a piece of 16 bytes are the least");
             return Err(Error::Argument { rank, operation: "connect", message });
         }
-        let len = 3 + HANDLE * (1 + ranks * options.width + ranks);
+        let len = HEAD + HANDLE * (1 + ranks * options.width + ranks);
         let offered = Offer::with_card(cuda, ranks, options);
         let mut cards = vec![0u32; len * ranks];
         if let Ok((_, card)) = &offered {
@@ -165,8 +196,10 @@ impl PeerLink {
         control.all_gather(&mut able)?;
         let unable = able.iter().position(|&able| able == 0);
         match (offered, opened, unable) {
-            (Ok((offer, _)), Ok(opened), None) => {
-                Ok(Self { rank, ranks, options, offer, opened, turns: 0, free: false })
+            (Ok((mut offer, _)), Ok(opened), None) => {
+                offer.sent.hide();
+                let aborted = Arc::default();
+                Ok(Self { rank, ranks, options, offer, opened, turns: 0, free: false, aborted })
             }
             (offered, opened, unable) => {
                 let other = format!("rank {} cannot, and says why", unable.unwrap_or(rank));
@@ -197,6 +230,68 @@ impl PeerLink {
     fn read(&self) -> u64 {
         self.turns.saturating_sub(1)
     }
+
+    fn left(&self) -> usize {
+        (self.rank + self.ranks - 1) % self.ranks
+    }
+
+    /// Compares a collective with the left neighbour's.
+    fn compare(&self, control: &mut Communicator, turn: Turn) -> Result<()> {
+        let mut words = turn.words();
+        control.shift(&mut words)?;
+        let theirs = Turn::from_words(words);
+        if theirs == turn {
+            return Ok(());
+        }
+        let message = format!(
+            "rank {} is in {theirs}, this rank in {turn}: all must call the same collectives in the same order",
+            self.left()
+        );
+        Err(Error::Argument { rank: self.rank, operation: turn.name(), message })
+    }
+
+    /// Waits until the left neighbour has sent as many messages as this rank.
+    fn meet(&self, control: &mut Communicator, turn: Turn) -> Result<()> {
+        let (rank, operation, left, timeout) = (self.rank, turn.name(), self.left(), self.options.timeout);
+        let (start, mut looks, mut pause) = (Instant::now(), 0, PAUSES.0);
+        let (mut looked, mut warned) = (start, false);
+        while self.opened.left_sent.get() / 2 < self.turns {
+            if self.aborted.load(Ordering::Relaxed) {
+                return Err(Error::Aborted { rank, operation });
+            }
+            looks += 1;
+            if looks < EAGER {
+                std::hint::spin_loop();
+                continue;
+            }
+            if looked.elapsed() >= RING {
+                control.check()?;
+                looked = Instant::now();
+            }
+            let (waited, seconds) = (start.elapsed(), start.elapsed().as_secs_f64());
+            // A neighbour that waits itself is not behind it: the rank that waits for that one gives up first, and says so.
+            let patience = if self.opened.left_sent.get() % 2 == 1 { 2 * timeout } else { timeout };
+            if waited >= patience {
+                return Err(Error::Stalled { rank, operation, left, seconds });
+            }
+            if waited >= timeout / 4 && !std::mem::replace(&mut warned, true) {
+                self.offer.sent.set(2 * self.turns + 1);
+                let limit = timeout.as_secs_f64();
+                say(&format!(
+                    "rank {rank}: {operation} over device memory: waiting {seconds:.1} s for rank {left} to send; giving up \
+                     after {limit:.1} s"
+                ));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        Ok(())
+    }
+}
+
+/// The system's words as an error of the device's part of this program.
+fn elsewhere(operation: &'static str) -> impl Fn(std::io::Error) -> ssmv_autograd::Error {
+    move |error| ssmv_autograd::Error::Elsewhere(format!("{operation}: {error}"))
 }
 
 /// Bytes from piece to piece: with room to place it as its elements lie.
@@ -250,19 +345,13 @@ impl DeviceLink for PeerLink {
     }
 
     fn turn(&mut self, control: &mut Communicator, turn: Turn, _: &[usize], _: Stream) -> Result<()> {
-        let mut words = turn.words();
-        control.shift(&mut words)?;
-        let theirs = Turn::from_words(words);
-        if theirs != turn {
-            let left = (self.rank + self.ranks - 1) % self.ranks;
-            let message = format!(
-                "rank {left} is in {theirs}, this rank in {turn}: all must call the same collectives in the same order"
-            );
-            return Err(Error::Argument { rank: self.rank, operation: turn.name(), message });
+        if turn.index == 0 {
+            self.compare(control, turn)?;
         }
         self.turns += 1;
         self.free = false;
-        Ok(())
+        self.offer.sent.set(2 * self.turns);
+        self.meet(control, turn)
     }
 
     fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
@@ -272,6 +361,11 @@ impl DeviceLink for PeerLink {
 
     fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()> {
         self.offer.consumed[self.slot(self.read())].record(stream)
+    }
+
+    fn aborter(&self) -> Aborter {
+        let aborted = Arc::clone(&self.aborted);
+        Arc::new(move || aborted.store(true, Ordering::Relaxed))
     }
 
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {

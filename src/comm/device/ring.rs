@@ -12,7 +12,7 @@ use ssmv_kernels::{
 };
 
 use super::super::{Communicator, Reduction, ring::Pass, segment_of};
-use super::{DeviceCollectives, DeviceLink, Error, Region, Result, Turn, cut::Cut};
+use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn, cut::Cut};
 
 /// Collectives by the ring's schedule over a link. What comes from the left is added to this rank's elements and written for
 /// the right in one kernel; nothing waits for the device.
@@ -277,8 +277,8 @@ impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
         self.collective(control, region, (3, root), |this, control, run| this.chain(control, run, root))
     }
 
-    fn abort(&mut self) {
-        self.link.abort();
+    fn aborter(&self) -> Aborter {
+        self.link.aborter()
     }
 
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {

@@ -5,12 +5,13 @@
 //! whole at once. Unlike the ring over device memory, the host waits for each chunk.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Mark, PinnedBuffer};
 
 use super::super::{Communicator, Reduction, Result as CommResult, segment_of};
 use super::ring::{abandon, check};
-use super::{DeviceCollectives, Error, Region, Result};
+use super::{Aborter, DeviceCollectives, Error, Region, Result};
 
 /// A chunk's memory, on both sides.
 #[derive(Debug)]
@@ -214,6 +215,11 @@ impl DeviceCollectives for Staged {
         let (out, back) = if control.rank() == root { (0..1, 0..0) } else { (0..0, 0..1) };
         let plan = Plan { name: "broadcast", sums: false, segments: 1, out, back };
         self.collective(control, region, root, plan, |control, words| control.broadcast(words, root))
+    }
+
+    /// Nothing waits for other ranks but the control ring, which has its own patience.
+    fn aborter(&self) -> Aborter {
+        Arc::new(|| ())
     }
 
     fn close(self: Box<Self>, _: &mut Communicator) -> Result<()> {

@@ -16,12 +16,12 @@ use super::frame::{HEADER, Header, MOST_TEXT, Operation, Tag};
 use super::link::{Block, Link};
 use super::say;
 use patience::Patience;
-use sender::Sender;
+use sender::{HEARSAY, Sender};
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A frame that has not come or gone within a quarter of the timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +109,8 @@ pub struct TcpLink {
     options: Options,
     /// The rank that the left neighbour said it waits for.
     blamed: Option<usize>,
+    /// Since when a [`check`](Link::check) found the right neighbour gone.
+    gone: Option<Instant>,
 }
 
 impl TcpLink {
@@ -133,7 +135,7 @@ impl TcpLink {
             stream.set_write_timeout(Some(look))?;
         }
         let sender = Sender::start(place, right, options.clone())?;
-        Ok(Self { place, left, sender, options, blamed: None })
+        Ok(Self { place, left, sender, options, blamed: None, gone: None })
     }
 
     /// Fills `buffer` from the left neighbour.
@@ -223,16 +225,29 @@ impl Link for TcpLink {
     }
 
     fn check(&mut self) -> Result<(), Fault> {
-        let mut header = [0; HEADER];
         // The left one first: a failure that goes round the ring comes from there, before the connections close.
-        let (peer, seen) = (self.place.left(), look(&self.left, self.place.left(), &mut header)?);
-        if seen == HEADER && Header::decode(&header, peer)?.tag.operation == Operation::Failed {
-            let tag = Header::decode(&header, peer)?.tag;
-            let mut patience = Patience::new(self.place, false, tag);
-            self.read(&mut header, &mut patience)?;
-            return Err(self.told(&Header::decode(&header, peer)?, &mut patience)?);
+        let (peer, mut bytes) = (self.place.left(), [0; HEADER]);
+        while look(&self.left, peer, &mut bytes)? == HEADER {
+            let header = Header::decode(&bytes, peer)?;
+            let mut patience = Patience::new(self.place, false, header.tag);
+            match header.tag.operation {
+                Operation::Failed => {
+                    self.read(&mut bytes, &mut patience)?;
+                    return Err(self.told(&header, &mut patience)?);
+                }
+                Operation::Waiting => {
+                    self.read(&mut bytes, &mut patience)?;
+                    self.note_waiting(header.tag.count);
+                }
+                _ => break,
+            }
         }
-        look(self.sender.stream(), self.place.right(), &mut [0]).map(drop)
+        match look(self.sender.stream(), self.place.right(), &mut [0]) {
+            Ok(_) => Ok(()),
+            // Why it is gone comes from the left, round the ring.
+            Err(_) if self.gone.get_or_insert_with(Instant::now).elapsed() < HEARSAY => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn block(&mut self, bytes: usize) -> Block {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long a rank whose right neighbour is gone listens to its left for the reason, which goes round the other way.
-const HEARSAY: Duration = Duration::from_secs(1);
+pub const HEARSAY: Duration = Duration::from_secs(1);
 
 /// The thread, its queue, and the blocks that it is done with.
 #[derive(Debug)]

@@ -13,7 +13,13 @@ use crate::{
     Result,
     config::TrainConfig,
     data::Batch,
-    train::{StepFigures, device::DeviceTrainer, engine::Engine, phase::Phase, step_memory},
+    train::{
+        StepFigures,
+        device::{DeviceTrainer, compile},
+        engine::Engine,
+        phase::Phase,
+        step_memory,
+    },
 };
 
 /// Steps before the first that is timed: those before the capture, the capture, and one more.
@@ -50,6 +56,7 @@ pub(super) fn measure(
 ) -> Result<Measured> {
     let free = cuda.driver().memory()?.free;
     let source = source(config);
+    compile(config, source, cuda, &mut |_, _| {})?;
     let trainer = DeviceTrainer::new(config, source, cuda)?;
     let mut run = Steps { trainer, batches: batches(source), taken: 0 };
     for step in 0..MOST_WARM_UP {
@@ -111,7 +118,7 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (heard, device) = (Arc::clone(&ends), cuda.clone());
     run.trainer.listen(Arc::new(move |phase| {
-        let mark = device.mark()?;
+        let mark = device.timed_mark()?;
         mark.set()?;
         let ended = Ended { phase, mark, launched: device.take_launched() };
         heard.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
@@ -125,7 +132,7 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     run.take()?;
     let mut busy = Busy::new(cuda, rates, start.elapsed().as_secs_f64())?;
     let (mut by_phase, mut last) = (Vec::new(), Vec::new());
-    let first = cuda.mark()?;
+    let first = cuda.timed_mark()?;
     for _ in 0..steps {
         cuda.synchronize()?;
         take_ends();

@@ -77,7 +77,7 @@ fn product_rate(cuda: &Cuda, side: u32) -> Result<f64> {
 
 /// The median of a launch, by marks.
 fn seconds(cuda: &Cuda, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (start, end) = (cuda.mark()?, cuda.mark()?);
+    let (start, end) = (cuda.timed_mark()?, cuda.timed_mark()?);
     let mut times = Vec::new();
     for run in 0..WARM_UP + RUNS {
         start.set()?;

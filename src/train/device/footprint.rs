@@ -70,6 +70,8 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
         before = driver.counts();
         trainer.queue_black()?;
     }
+    // What trains launch by launch alone does not fit.
+    trainer.uncaptured.take().map_or(Ok(()), Err)?;
     let (report, after) = (cuda.memory_report(), driver.counts());
     let mut parts = trainer.parts()?;
     let known: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -94,21 +96,33 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
     })
 }
 
-/// The kernels of a training step as `config` says, and of an evaluation's batch, on a device like `device`.
+/// The kernels of a training step as `config` says, and of an evaluation's batch, on a device like `device` with memory
+/// without end.
 ///
 /// # Errors
-/// As [`step_memory`].
-pub fn step_kernels(config: &TrainConfig, device: DeviceInfo) -> Result<Vec<Kernel>> {
-    let cuda = Cuda::over(Arc::new(Counting::new(device)))?;
-    let mut trainer = trainer(config, &cuda)?;
+/// What stops a training for another reason than memory.
+pub fn step_kernels(config: &TrainConfig, device: &DeviceInfo) -> Result<Vec<Kernel>> {
+    kernels_on(config, source(config), device)
+}
+
+/// The same for batches from `source`.
+pub(super) fn kernels_on(config: &TrainConfig, source: Source, device: &DeviceInfo) -> Result<Vec<Kernel>> {
+    let endless = DeviceInfo { memory: u64::MAX / 4, ..device.clone() };
+    let cuda = Cuda::over(Arc::new(Counting::new(endless)))?;
+    let mut trainer = DeviceTrainer::of(black(config)?, config, source, &cuda)?;
     trainer.queue_black()?;
     trainer.evaluate_once(config.batch_size.min(config.eval_sequences))?;
     Ok(cuda.kernels())
 }
 
-/// A trainer of a model that is all zero: nothing is computed from it.
+/// A trainer of batches of made digits.
 fn trainer(config: &TrainConfig, cuda: &Cuda) -> Result<DeviceTrainer> {
-    DeviceTrainer::of(Predictor::zeros(preset(config)?, DType::F32)?, config, source(config), cuda)
+    DeviceTrainer::of(black(config)?, config, source(config), cuda)
+}
+
+/// A model that is all zero: nothing is computed from it.
+fn black(config: &TrainConfig) -> Result<Predictor> {
+    Predictor::zeros(preset(config)?, DType::F32)
 }
 
 /// The largest batch, below that of `config`, whose training fits a device like `device`; `None` where not even one

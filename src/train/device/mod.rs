@@ -7,13 +7,14 @@
 //! | forward, loss, backward from the loss scale, norm, AdamW, running statistics | compute stream | yes |
 //! | loss, norm, scale, counters to pinned memory | compute stream; read by the host one step later | no |
 //!
-//! The first two steps run launch by launch: they compile the kernels, and fill the pool with the memory that the graph then
+//! The kernels are compiled before the first step (`compile.rs`). The first two steps run launch by launch: they fill the pool with the memory that the graph then
 //! takes over. Replayed or not, the launches are the same, and so are the bits.
 //!
 //! With several ranks the step is captured in parts that end where a bucket of gradients is whole: between them the bucket is
 //! given to the stream that adds up all ranks', while the next part goes on with the backward pass. The update waits for
 //! the sums and is a graph of its own. See [`ranks`](super::ranks).
 
+mod compile;
 mod footprint;
 mod inputs;
 mod readback;
@@ -29,6 +30,7 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
+pub(super) use self::compile::compile;
 pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 use self::{
     inputs::Inputs,
@@ -45,7 +47,7 @@ use super::{
     trainer::preset,
 };
 use crate::{
-    Result,
+    Error, Result,
     config::{Loss, TrainConfig},
     model::{DevicePredictor, Predictor},
     optim::DeviceOptimiser,
@@ -75,6 +77,9 @@ pub(super) struct DeviceTrainer {
     cut: Option<Cut>,
     /// Hears when a phase of a step ends.
     on_phase: Option<OnPhase>,
+    /// Why the step could not be captured, and what else went wrong and did not end the training, until it is taken.
+    uncaptured: Option<Error>,
+    warnings: Vec<String>,
     /// Steps launched, skipped ones included.
     step: u64,
 }
@@ -138,6 +143,8 @@ impl DeviceTrainer {
             sharing: None,
             cut: None,
             on_phase: None,
+            uncaptured: None,
+            warnings: Vec::new(),
             step: host.step,
             host,
             cuda: cuda.clone(),
@@ -174,17 +181,23 @@ impl DeviceTrainer {
         self.compare_ranks()
     }
 
-    /// Captures a step, and runs it.
+    /// Captures a step, and runs it. One that cannot be captured is launched kernel by kernel, and so are all after it: to the
+    /// same bits, so other ranks may do otherwise.
     fn capture(&mut self) -> Result<()> {
         let cuda = self.cuda.clone();
-        if self.sharing.is_none() {
-            let (graph, ()) = cuda.capture(|| self.launches())?;
-            graph.launch()?;
-            self.graph = Graph::Ready(graph);
-            return Ok(());
+        let captured = match self.sharing {
+            None => cuda.capture(|| self.launches()).map(|(graph, ())| Graph::Ready(graph)),
+            Some(_) => self.capture_shared().map(Graph::Shared),
+        };
+        self.graph = captured.unwrap_or_else(|error| {
+            self.uncaptured = Some(error);
+            Graph::Off
+        });
+        match &self.graph {
+            Graph::Ready(graph) => Ok(graph.launch()?),
+            Graph::Shared(_) => self.replay_shared(),
+            Graph::Off | Graph::WarmingUp(_) => self.launches(),
         }
-        self.graph = Graph::Shared(self.capture_shared()?);
-        self.replay_shared()
     }
 
     /// All that a step computes from its input on, into memory that stays where it is.

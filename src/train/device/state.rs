@@ -125,6 +125,7 @@ impl Engine for DeviceTrainer {
             sharing.share = Some(Arc::new(share));
         }
         let line = format!("gradients travel between GPUs by {}", sharing.name);
+        self.warnings.extend(sharing.warning.take());
         self.cut = Some(Cut {
             buckets: sharing.buckets.clone(),
             ranks: sharing.ranks.size(),
@@ -154,6 +155,29 @@ impl Engine for DeviceTrainer {
         self.write_back()?;
         ranks.share_statistics(&mut self.host.model.norms)?;
         self.model.norms.upload_again(&self.host.model.norms)
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        if let Some(error) = self.uncaptured.take() {
+            let rank = self.sharing.as_ref().map(|sharing| format!("rank {}: ", sharing.ranks.rank()));
+            warnings.push(format!(
+                "{}the training step could not be captured as a CUDA graph ({error}); training goes on launch by launch, to \
+                 the same bits",
+                rank.unwrap_or_default()
+            ));
+        }
+        warnings
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.sharing.take().map_or(Ok(()), DeviceSharing::close)
+    }
+
+    fn abort(&mut self) {
+        if let Some(sharing) = &self.sharing {
+            sharing.abort();
+        }
     }
 
     fn waits_for_ranks(&self) -> bool {

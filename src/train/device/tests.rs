@@ -82,6 +82,39 @@ fn a_graph_and_single_launches_give_the_same_bits() {
 }
 
 #[test]
+fn all_kernels_of_a_training_are_compiled_before_its_first_step() {
+    let config = TrainConfig { eval_sequences: 1, ..config(false) };
+    let mut trainer = trainer(&config);
+    let cuda = trainer.cuda.clone();
+    let mut told = Vec::new();
+    compile(&config, trainer.source, &cuda, &mut |done, total| told.push((done, total))).unwrap();
+    let names = |cuda: &Cuda| cuda.kernels().into_iter().map(|kernel| kernel.name).collect::<Vec<_>>();
+    let compiled = names(&cuda);
+    assert_eq!(told, (1..=compiled.len()).map(|done| (done, compiled.len())).collect::<Vec<_>>());
+    run(&mut trainer, 5);
+    let frames = Tensor::zeros([1, 3, 32, 32, 3], DType::F32).unwrap();
+    trainer.with_final_weights(&mut |model| model.predict(&frames).map(drop)).unwrap();
+    assert_eq!(names(&cuda), compiled);
+}
+
+#[test]
+fn a_step_that_cannot_be_captured_is_launched_to_the_same_bits() {
+    let mut whole = trainer(&config(false));
+    let figures = run(&mut whole, 6);
+    let mut failing = trainer(&config(false));
+    let mut found = run(&mut failing, 2);
+    // Without the memory that the steps before left, none can be captured.
+    failing.cuda.trim().unwrap();
+    found.extend(run(&mut failing, 4));
+    assert!(matches!(failing.graph, Graph::Off) && matches!(whole.graph, Graph::Ready(_)));
+    assert_eq!(found, figures);
+    assert!(bits(&mut failing) == bits(&mut whole));
+    let warnings = failing.take_warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("launch by launch"), "{warnings:?}");
+    assert!(failing.take_warnings().is_empty() && whole.take_warnings().is_empty());
+}
+
+#[test]
 fn memory_may_be_given_back_at_any_step() {
     let mut whole = trainer(&config(false));
     let figures = run(&mut whole, 5);

@@ -9,7 +9,7 @@ use std::{
 
 use ssmv_autograd::{
     ArenaLayout,
-    cuda::{Cuda, DeviceMemory, Mark, Nccl, Stream},
+    cuda::{Cuda, DeviceMemory, Mark, Nccl, Priority, Stream},
 };
 
 use super::{Buckets, Ranks};
@@ -18,8 +18,8 @@ use crate::{
     comm::{
         Communicator, Pending,
         device::{
-            self, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions, Region,
-            Staged, connect_nccl,
+            self, Aborter, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions,
+            Region, Staged, connect_nccl, tried,
         },
     },
     config::Comm,
@@ -35,8 +35,11 @@ const LOOK: Duration = Duration::from_micros(20);
 /// Between two looks at the ring, while a device is waited for.
 const RING: Duration = Duration::from_millis(200);
 
-/// What moves gradients between devices, used by the courier's thread alone once it is connected.
-type Way = Arc<Mutex<Box<dyn DeviceCollectives>>>;
+/// What moves gradients between devices, used by the courier's thread alone once it is connected; none once it is closed.
+type Way = Arc<Mutex<Option<Box<dyn DeviceCollectives>>>>;
+
+/// A way with its name.
+type Named = (Box<dyn DeviceCollectives>, &'static str);
 
 /// The ranks that a device trainer shares its steps with.
 pub struct DeviceSharing {
@@ -46,10 +49,13 @@ pub struct DeviceSharing {
     pub buckets: Buckets,
     /// How gradients travel, in words.
     pub name: &'static str,
+    /// What speaks against the best way, where another had to be taken.
+    pub warning: Option<String>,
     /// With `--zero 1`, the optimiser of this rank's share.
     pub share: Option<Arc<ShareOptimiser>>,
     cuda: Cuda,
     way: Way,
+    aborter: Aborter,
     stream: Stream,
     /// After the work that makes each bucket whole; the last is for the loss.
     whole: Vec<Arc<Mark>>,
@@ -70,15 +76,17 @@ impl DeviceSharing {
         let buckets = Buckets::new(layout, ranks.bucket_bytes, multiple);
         let (device, local, timeout) = (cuda.clone(), ranks.is_local(), ranks.timeout);
         let room = if ranks.zero { buckets.ranges().iter().map(Range::len).max().unwrap_or(0) } else { 0 };
-        let (way, name) =
+        let ((way, name), warning) =
             ranks.call(move |control| connect(&device, control, comm, local, (timeout, room)))?;
         let mark = || cuda.mark().map(Arc::new);
         let whole = (0..=buckets.ranges().len()).map(|_| mark()).collect::<Result<_, _>>()?;
         Ok(Self {
-            stream: cuda.driver().create_stream()?,
+            stream: cuda.driver().create_stream(Priority::High)?,
             back: mark()?,
             settled: cuda.mark()?,
-            way: Arc::new(Mutex::new(way)),
+            aborter: way.aborter(),
+            way: Arc::new(Mutex::new(Some(way))),
+            warning,
             cuda: cuda.clone(),
             pending: Vec::new(),
             whole,
@@ -151,6 +159,7 @@ impl DeviceSharing {
             let failed = |source| device::Error::Device { rank, operation: "order streams", source };
             whole.wait_in(stream).map_err(failed)?;
             let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
+            let way = way.as_mut().ok_or(device::Error::Aborted { rank, operation: "a collective" })?;
             let region = Region { memory: &memory, range, stream };
             match what {
                 Collective::Sum => way.all_reduce_sum(control, &region)?,
@@ -196,7 +205,7 @@ impl DeviceSharing {
             }
             if start.elapsed() > self.ranks.timeout {
                 self.ranks.fail();
-                self.abort();
+                (self.aborter)();
                 return Err(Error::Failure(format!(
                     "rank {}: the device has not come to the end of a step for {:.1} s: a device among the ranks hangs",
                     self.ranks.rank(),
@@ -217,8 +226,24 @@ impl DeviceSharing {
         self.watch(|| Ok(self.settled.has_come()?))
     }
 
-    fn abort(&self) {
-        self.way.lock().unwrap_or_else(PoisonError::into_inner).abort();
+    /// Ends what waits for other ranks, on the device as far as that can be and on this process's threads: so that a rank that
+    /// fails does not leave work behind that spins for ever.
+    pub fn abort(&self) {
+        (self.aborter)();
+    }
+
+    /// Ends it in good order, once all ranks have come here and all devices are done: only then may memory that a neighbour
+    /// has open be freed.
+    ///
+    /// # Errors
+    /// A rank that failed, a device that did.
+    pub fn close(self) -> Result<()> {
+        self.settle()?;
+        let way = Arc::clone(&self.way);
+        self.ranks.call(move |control| {
+            let way = way.lock().unwrap_or_else(PoisonError::into_inner).take();
+            way.map_or(Ok(()), |way| way.close(control))
+        })
     }
 }
 
@@ -226,7 +251,7 @@ impl Drop for DeviceSharing {
     fn drop(&mut self) {
         if self.ranks.has_failed() {
             // What is queued may wait for a rank that is gone; what the driver holds of it ends with the process.
-            self.abort();
+            (self.aborter)();
             return;
         }
         let _ = self.cuda.driver().synchronize(self.stream);
@@ -234,41 +259,63 @@ impl Drop for DeviceSharing {
     }
 }
 
-/// The best way between the devices: every rank comes to the same.
+/// The best way between the devices whose sums are right, and what speaks against a better one: every rank comes to the same.
 fn connect(
     cuda: &Cuda,
     control: &mut Communicator,
     comm: Comm,
     local: bool,
     (timeout, room): (Duration, usize),
-) -> device::Result<(Box<dyn DeviceCollectives>, &'static str)> {
+) -> device::Result<(Named, Option<String>)> {
     let rank = control.rank();
-    // A rank that waits for NCCL says nothing on the ring: it must be back before the others lose patience there.
-    let timeout = timeout / 4;
     let failed = |source| device::Error::Device { rank, operation: "connect", source };
+    // A rank that waits for NCCL says nothing on the ring: it must be back before the others lose patience there.
+    let patience = timeout / 4;
     if comm == Comm::Nccl {
-        let nccl = connect_nccl(cuda, control, Nccl::open(), timeout)?;
+        let nccl = connect_nccl(cuda, control, Nccl::open(), patience)?;
         let way = NcclCollectives::new(nccl, room).map_err(failed)?;
-        return Ok((Box::new(way), "NCCL's all-reduce"));
+        return Ok(((tried(Box::new(way), cuda, control, timeout)?, "NCCL's all-reduce"), None));
     }
     if local {
-        match PeerLink::connect(cuda, control, PeerOptions::default()) {
-            Ok(link) => return Ok((Box::new(DeviceRing::new(cuda, link).map_err(failed)?), "peer memory")),
+        let options = PeerOptions { timeout, ..PeerOptions::default() };
+        match peer_memory(cuda, control, options) {
+            Ok(way) => return Ok((way, None)),
             Err(device::Error::Unreachable(_)) => {}
+            // NCCL would write the same memory.
+            Err(device::Error::Wrong(why)) => {
+                let warning = format!(
+                    "GPUs that write each other's memory get it wrong ({why}): an IOMMU or the access control (ACS) of PCI \
+                     Express switches diverts them; gradients travel through the host, which is slower"
+                );
+                return Ok((through_the_host(cuda, control, timeout)?, Some(warning)));
+            }
             Err(error) => return Err(error),
         }
     }
-    match connect_nccl(cuda, control, Nccl::open(), timeout) {
+    match connect_nccl(cuda, control, Nccl::open(), patience) {
         Ok(nccl) => {
             let link = NcclLink::new(nccl, NcclLink::MOST).map_err(failed)?;
-            Ok((Box::new(DeviceRing::new(cuda, link).map_err(failed)?), "NCCL's sends and receives"))
+            let way = Box::new(DeviceRing::new(cuda, link).map_err(failed)?);
+            Ok(((tried(way, cuda, control, timeout)?, "NCCL's sends and receives"), None))
         }
-        Err(device::Error::Unreachable(_)) => {
-            let staged = Staged::new(cuda, Staged::CHUNK).map_err(failed)?;
-            Ok((Box::new(staged), "pinned memory and TCP"))
-        }
+        Err(device::Error::Unreachable(_)) => Ok((through_the_host(cuda, control, timeout)?, None)),
         Err(error) => Err(error),
     }
+}
+
+fn peer_memory(cuda: &Cuda, control: &mut Communicator, options: PeerOptions) -> device::Result<Named> {
+    let rank = control.rank();
+    let link = PeerLink::connect(cuda, control, options)?;
+    let way = DeviceRing::new(cuda, link);
+    let way = way.map_err(|source| device::Error::Device { rank, operation: "connect", source })?;
+    Ok((tried(Box::new(way), cuda, control, options.timeout)?, "peer memory"))
+}
+
+fn through_the_host(cuda: &Cuda, control: &mut Communicator, timeout: Duration) -> device::Result<Named> {
+    let rank = control.rank();
+    let way = Staged::new(cuda, Staged::CHUNK);
+    let way = way.map_err(|source| device::Error::Device { rank, operation: "connect", source })?;
+    Ok((tried(Box::new(way), cuda, control, timeout)?, "pinned memory and TCP"))
 }
 
 impl From<device::Error> for Error {
@@ -277,5 +324,30 @@ impl From<device::Error> for Error {
             device::Error::Control(error) => Self::Ranks(error),
             other => Self::Failure(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::TrainConfig,
+        model::{Predictor, Preset},
+        train::{interrupt::Interrupt, ranks::tests},
+    };
+
+    #[test]
+    fn gradients_go_before_what_the_device_computes() {
+        tests::among(2, |member| {
+            let config = TrainConfig { ranks: 2, ..TrainConfig::preset("nano").unwrap() };
+            let cuda = Cuda::over(tests::device(&member)).unwrap();
+            let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
+            let model = Predictor::zeros(Preset::find("nano").unwrap(), ssmv_autograd::DType::F32).unwrap();
+            let sharing = DeviceSharing::connect(ranks, &cuda, model.arena.layout(), config.comm).unwrap();
+            let priority = |stream| cuda.driver().priority(stream).unwrap();
+            assert_eq!(priority(sharing.stream), Priority::High);
+            assert_eq!(priority(cuda.compute_stream()), Priority::Normal);
+            sharing.close().unwrap();
+        });
     }
 }

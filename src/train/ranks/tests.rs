@@ -4,18 +4,26 @@ use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
 use ssmv_autograd::{
     Tensor,
-    cuda::{Cuda, Emulated, EmulatorOptions},
+    cuda::{Cuda, Driver, Emulated, EmulatorOptions, MemoryInfo},
 };
 use ssmv_emulator::Checks;
 
 use super::{
-    super::{Course, Trainer, course, course_among, interrupt::Interrupt},
+    super::{
+        Course, Trainer, course, course_among,
+        device::DeviceTrainer,
+        engine::{Engine, Source},
+        interrupt::Interrupt,
+    },
     Local, Member, Ranks,
 };
-use crate::{Result, comm::tcp, config::TrainConfig};
+use crate::{Result, comm::tcp, config::TrainConfig, data::Batch};
 
 /// Runs `body` on `size` ranks; what each came to.
-fn among<R: Send + 'static>(size: usize, body: impl Fn(Member) -> R + Send + Sync + 'static) -> Vec<R> {
+pub(super) fn among<R: Send + 'static>(
+    size: usize,
+    body: impl Fn(Member) -> R + Send + Sync + 'static,
+) -> Vec<R> {
     let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Arc<Vec<_>> = Arc::new(listeners.iter().map(|l| l.local_addr().unwrap()).collect());
     let body = Arc::new(body);
@@ -185,14 +193,82 @@ fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
     }
 }
 
-/// A device of the emulator's for each rank of a process: they reach each other's memory.
+/// A rank's device: they reach each other's memory.
+pub(super) fn device(member: &Member) -> Arc<Emulated> {
+    // What the kernels do to memory is checked by their own tests.
+    let ordinal = member.local.rank as u8 + 1;
+    Arc::new(Emulated::new(&EmulatorOptions { checks: Checks::NONE, ordinal, ..EmulatorOptions::default() }))
+}
+
 fn on_devices(config: TrainConfig) -> Vec<Course> {
     among(config.ranks, move |member| {
-        // What the kernels do to memory is checked by their own tests.
-        let options = EmulatorOptions { checks: Checks::NONE, ..EmulatorOptions::default() };
-        let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
+        let cuda = Cuda::over(device(&member)).unwrap();
         course_among(Some(member), &config, Some(&cuda)).unwrap()
     })
+}
+
+#[test]
+fn what_devices_share_is_given_back_at_the_end() {
+    for zero in [0, 1] {
+        let short = TrainConfig { frames_in: 3, steps: Some(4), zero, ..config(2, 1) };
+        let left = among(2, move |member| {
+            let driver = device(&member);
+            let cuda = Cuda::over(driver.clone()).unwrap();
+            course_among(Some(member), &short, Some(&cuda)).unwrap();
+            drop(cuda);
+            let MemoryInfo { free, total } = driver.memory().unwrap();
+            total - free
+        });
+        assert_eq!(left, [0, 0], "bytes that are still allocated");
+    }
+}
+
+/// A training of several devices on frames that follow from the step: `before` each step, and what came of it on each rank.
+fn steps_on_devices(
+    config: TrainConfig,
+    before: impl Fn(&Ranks, u64, &Cuda) + Send + Sync + 'static,
+) -> Vec<(Option<String>, Vec<f32>, Vec<String>)> {
+    among(config.ranks, move |member| {
+        let cuda = Cuda::over(device(&member)).unwrap();
+        let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
+        let source = Source { batch: 1, accumulate: 1, seen: 3, steps: 5, side: 32, channels: 1 };
+        let mut trainer = DeviceTrainer::new(&config, source, &cuda).unwrap();
+        let line = trainer.share(Arc::clone(&ranks), config.comm).unwrap();
+        while trainer.steps() < config.total_steps() {
+            let step = trainer.steps();
+            before(&ranks, step, &cuda);
+            let frames = (0..source.batch_bytes()).map(|i| (i as u64 * 31 + step * 7) as u8).collect();
+            let batch = Batch { epoch: 0, index: 0, batch: 1, frames };
+            trainer.step(&mut |read| read(&batch)).unwrap();
+        }
+        trainer.settle().unwrap();
+        let warnings = trainer.take_warnings();
+        trainer.gather_state(true).unwrap();
+        trainer.close().unwrap();
+        let parameters = trainer.host().unwrap().model.arena.values::<f32>().unwrap().to_vec();
+        (line, parameters, warnings)
+    })
+}
+
+#[test]
+fn a_rank_whose_step_cannot_be_captured_keeps_up_with_the_others() {
+    for zero in [0, 1] {
+        let config = TrainConfig { frames_in: 3, zero, ..config(2, 1) };
+        let captured = steps_on_devices(config.clone(), |_, _, _| ());
+        // Without the memory that the steps before left, rank 1 cannot capture one.
+        let mixed = steps_on_devices(config, |ranks, step, cuda| {
+            if ranks.rank() == 1 && step == 2 {
+                cuda.trim().unwrap();
+            }
+        });
+        for (line, parameters, _) in captured.iter().chain(&mixed) {
+            assert!(line.as_ref().unwrap().contains("peer memory"), "{line:?}");
+            assert!(*parameters == captured[0].1);
+        }
+        assert!(captured[0].2.is_empty() && captured[1].2.is_empty() && mixed[0].2.is_empty());
+        let warnings = &mixed[1].2;
+        assert!(warnings.len() == 1 && warnings[0].starts_with("rank 1: "), "{warnings:?}");
+    }
 }
 
 #[test]

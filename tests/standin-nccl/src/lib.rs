@@ -19,6 +19,9 @@
 //! `send`, `recv`, `allreduce`, `reducescatter`, `allgather` or `broadcast`, N counts its calls from 1, and without `@RANK`
 //! it is every rank's. They stand in the environment as `STANDIN_FAIL=OPERATION:N@RANK,…`, and so on, or in the bytes of the
 //! unique id after the address, each after a `;`.
+//!
+//! How communicators end stands in the file that `STANDIN_LOG` names, a line each: `finalize`, `destroy` or `abort`, and the
+//! rank.
 
 #![allow(non_snake_case, non_camel_case_types)]
 
@@ -121,9 +124,19 @@ pub unsafe extern "C" fn ssmv_standin_memory(
 }
 
 /// Nothing is kept back, so there is nothing to flush.
+///
+/// # Safety
+/// `comm` is null or live.
 #[unsafe(no_mangle)]
-pub extern "C" fn ncclCommFinalize(comm: *const Communicator) -> Code {
-    if comm.is_null() { INVALID_ARGUMENT } else { SUCCESS }
+pub unsafe extern "C" fn ncclCommFinalize(comm: *const Communicator) -> Code {
+    // SAFETY: as the caller promises.
+    match unsafe { comm.as_ref() } {
+        Some(comm) => {
+            comm.shared().log("finalize");
+            SUCCESS
+        }
+        None => INVALID_ARGUMENT,
+    }
 }
 
 /// Ends a communicator whose work is done.
@@ -133,7 +146,7 @@ pub extern "C" fn ncclCommFinalize(comm: *const Communicator) -> Code {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommDestroy(comm: *mut Communicator) -> Code {
     // SAFETY: as the caller promises.
-    unsafe { ncclCommAbort(comm) }
+    unsafe { end(comm, "destroy") }
 }
 
 /// Ends a communicator, whatever it does.
@@ -142,11 +155,20 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: *mut Communicator) -> Code {
 /// `comm` is live, and used no more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommAbort(comm: *mut Communicator) -> Code {
+    // SAFETY: as the caller promises.
+    unsafe { end(comm, "abort") }
+}
+
+/// # Safety
+/// `comm` is null, or live and used no more.
+unsafe fn end(comm: *mut Communicator, how: &str) -> Code {
     if comm.is_null() {
         return INVALID_ARGUMENT;
     }
     // SAFETY: it was made by `into_raw`, and the caller gives it up.
-    unsafe { Box::from_raw(comm) }.end();
+    let comm = unsafe { Box::from_raw(comm) };
+    comm.shared().log(how);
+    comm.end();
     SUCCESS
 }
 

@@ -13,7 +13,7 @@ use super::{
     driver::*,
     entry::Entry,
     header::Header,
-    table::{Captures, Table, lock},
+    table::{Captures, Table, check_timed, lock},
 };
 use crate::{Error, Result};
 
@@ -44,12 +44,19 @@ pub struct Counting {
     pinned: Table<Mutex<Vec<u64>>>,
     modules: Table<Header>,
     functions: Table<Entry<()>>,
-    streams: Table<()>,
-    events: Table<AtomicBool>,
+    streams: Table<Priority>,
+    events: Table<Counted>,
     graphs: Table<u64>,
     loaded: AtomicU64,
     ptx_bytes: AtomicU64,
     launches: AtomicU64,
+}
+
+/// An event.
+#[derive(Debug)]
+struct Counted {
+    timed: bool,
+    recorded: AtomicBool,
 }
 
 impl Counting {
@@ -127,7 +134,7 @@ impl Counting {
     }
 
     fn recorded(&self, event: Event, operation: &str) -> Result<()> {
-        match self.events.get(event.0)?.load(Ordering::Acquire) {
+        match self.events.get(event.0)?.recorded.load(Ordering::Acquire) {
             true => Ok(()),
             false => Err(Error::misuse(operation, "the event was never recorded")),
         }
@@ -271,8 +278,12 @@ impl Driver for Counting {
         Ok(())
     }
 
-    fn create_stream(&self) -> Result<Stream> {
-        Ok(Stream(self.streams.insert(())))
+    fn create_stream(&self, priority: Priority) -> Result<Stream> {
+        Ok(Stream(self.streams.insert(priority)))
+    }
+
+    fn priority(&self, stream: Stream) -> Result<Priority> {
+        Ok(*self.streams.get(stream.0)?)
     }
 
     fn destroy_stream(&self, stream: Stream) -> Result<()> {
@@ -292,8 +303,8 @@ impl Driver for Counting {
         self.streams.get(stream.0).map(drop)
     }
 
-    fn create_event(&self) -> Result<Event> {
-        Ok(Event(self.events.insert(AtomicBool::new(false))))
+    fn create_event(&self, timed: bool) -> Result<Event> {
+        Ok(Event(self.events.insert(Counted { timed, recorded: AtomicBool::new(false) })))
     }
 
     fn destroy_event(&self, event: Event) -> Result<()> {
@@ -303,7 +314,7 @@ impl Driver for Counting {
     fn record(&self, event: Event, stream: Stream) -> Result<()> {
         self.captures.refuse_on("record an event", stream)?;
         self.streams.get(stream.0)?;
-        self.events.get(event.0)?.store(true, Ordering::Release);
+        self.events.get(event.0)?.recorded.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -315,7 +326,10 @@ impl Driver for Counting {
     /// No time goes by.
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
         self.captures.refuse_here("wait for an event")?;
-        [start, end].into_iter().try_for_each(|event| self.recorded(event, "measure between events"))?;
+        for event in [start, end] {
+            check_timed(self.events.get(event.0)?.timed)?;
+            self.recorded(event, "measure between events")?;
+        }
         Ok(0.0)
     }
 

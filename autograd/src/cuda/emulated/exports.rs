@@ -23,10 +23,11 @@ use crate::{
 /// What a handle begins with; its number and that of its process follow: in another process the same number is another's.
 const MAGIC: &[u8; 8] = b"emulator";
 
-/// An event: when it was recorded last, and whether other devices may know of it.
+/// An event: when it was recorded last, whether times are measured with it, and whether other devices may know of it.
 #[derive(Debug, Default)]
 pub(super) struct Moment {
     pub at: Mutex<Option<Instant>>,
+    pub timed: bool,
     pub shared: bool,
 }
 

@@ -20,7 +20,7 @@ use super::{
     driver::*,
     entry::Entry,
     header::Header,
-    table::{Captures, Ranges, Table, lock},
+    table::{Captures, Ranges, Table, check_timed, lock},
 };
 use crate::{Error, Result};
 
@@ -44,7 +44,7 @@ pub struct Emulated {
     pinned: Table<Mutex<PinnedBlock>>,
     modules: Table<LoadedModule>,
     functions: Table<Kernel>,
-    streams: Table<Mutex<()>>,
+    streams: Table<Ordered>,
     events: Table<Moment>,
     graphs: Table<Vec<Work>>,
     keep_reports: usize,
@@ -76,6 +76,13 @@ impl PinnedBlock {
         let range = usize::try_from(bytes).ok().and_then(|bytes| self.all().get_mut(..bytes));
         range.ok_or_else(|| Error::misuse(operation, format!("{bytes} bytes of {pinned} that are pinned")))
     }
+}
+
+/// A stream: whoever holds the lock runs its work.
+#[derive(Debug)]
+struct Ordered {
+    order: Mutex<()>,
+    priority: Priority,
 }
 
 /// A piece of work in a stream.
@@ -138,7 +145,7 @@ impl Emulated {
         let mut work = Some(work);
         self.captures.with(stream, |recorded| recorded.extend(work.take()));
         let Some(work) = work else { return Ok(()) };
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         self.run(&work)
     }
 
@@ -259,7 +266,7 @@ impl Driver for Emulated {
         self.captures.refuse_on("copy from the host", stream)?;
         self.blocks.check("copy from the host", to.0, from.len() as u64)?;
         let order = self.streams.get(stream.0)?;
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         self.memory.write(to.0, from).map_err(fault)
     }
 
@@ -268,7 +275,7 @@ impl Driver for Emulated {
         self.captures.refuse_on("copy to the host", stream)?;
         self.blocks.check("copy to the host", from.0, to.len() as u64)?;
         let order = self.streams.get(stream.0)?;
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         self.memory.read(from.0, to).map_err(fault)
     }
 
@@ -276,7 +283,7 @@ impl Driver for Emulated {
         self.captures.refuse_on("copy from the host", stream)?;
         self.blocks.check("copy from the host", to.0, bytes)?;
         let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(from.0)?);
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         let mut memory = lock(&memory);
         self.memory.write(to.0, memory.first(bytes, "copy from the host")?).map_err(fault)
     }
@@ -285,7 +292,7 @@ impl Driver for Emulated {
         self.captures.refuse_on("copy to the host", stream)?;
         self.blocks.check("copy to the host", from.0, bytes)?;
         let (order, memory) = (self.streams.get(stream.0)?, self.pinned.get(to.0)?);
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         let mut memory = lock(&memory);
         self.memory.read(from.0, memory.first(bytes, "copy to the host")?).map_err(fault)
     }
@@ -367,8 +374,12 @@ impl Driver for Emulated {
         self.submit(stream, Work::Launch { kernel, geometry: *geometry, arguments: arguments.to_vec() })
     }
 
-    fn create_stream(&self) -> Result<Stream> {
-        Ok(Stream(self.streams.insert(Mutex::new(()))))
+    fn create_stream(&self, priority: Priority) -> Result<Stream> {
+        Ok(Stream(self.streams.insert(Ordered { order: Mutex::default(), priority })))
+    }
+
+    fn priority(&self, stream: Stream) -> Result<Priority> {
+        Ok(self.streams.get(stream.0)?.priority)
     }
 
     fn destroy_stream(&self, stream: Stream) -> Result<()> {
@@ -380,7 +391,7 @@ impl Driver for Emulated {
         self.captures.refuse_here("wait for a stream")?;
         self.captures.refuse_on("wait for a stream", stream)?;
         let order = self.streams.get(stream.0)?;
-        drop(lock(&order));
+        drop(lock(&order.order));
         Ok(())
     }
 
@@ -390,8 +401,8 @@ impl Driver for Emulated {
         self.streams.get(stream.0).map(drop)
     }
 
-    fn create_event(&self) -> Result<Event> {
-        Ok(Event(self.events.insert(Moment::default())))
+    fn create_event(&self, timed: bool) -> Result<Event> {
+        Ok(Event(self.events.insert(Moment { timed, ..Moment::default() })))
     }
 
     fn destroy_event(&self, event: Event) -> Result<()> {
@@ -402,7 +413,7 @@ impl Driver for Emulated {
         self.captures.refuse_on("record an event", stream)?;
         let event = self.events.get(event.0)?;
         let order = self.streams.get(stream.0)?;
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         *lock(&event.at) = Some(Instant::now());
         Ok(())
     }
@@ -415,9 +426,7 @@ impl Driver for Emulated {
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
         self.captures.refuse_here("wait for an event")?;
         for event in [start, end] {
-            if self.events.get(event.0)?.shared {
-                return Err(Error::misuse("measure between events", "a shared event measures no time"));
-            }
+            check_timed(self.events.get(event.0)?.timed)?;
         }
         let start = self.recorded(start, "measure between events")?;
         let end = self.recorded(end, "measure between events")?;
@@ -463,7 +472,7 @@ impl Driver for Emulated {
     fn launch_graph(&self, graph: Graph, stream: Stream) -> Result<()> {
         self.captures.refuse_on("launch a graph", stream)?;
         let (order, graph) = (self.streams.get(stream.0)?, self.graphs.get(graph.0)?);
-        let _in_order = lock(&order);
+        let _in_order = lock(&order.order);
         graph.iter().try_for_each(|work| self.run(work))
     }
 

@@ -176,7 +176,7 @@ impl NcclCommunicator {
     /// [`Error::Nccl`] at the timeout, or when an operation has failed; it names the latest operations.
     pub fn wait(&self, stream: Stream, timeout: Duration) -> Result<()> {
         let driver = self.cuda.driver();
-        let event = driver.create_event()?;
+        let event = driver.create_event(false)?;
         let waited = driver.record(event, stream).and_then(|()| self.wait_event(event, timeout));
         // An event that never came is the driver's to forget.
         waited.and(driver.destroy_event(event))

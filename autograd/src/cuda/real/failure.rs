@@ -1,21 +1,26 @@
 //! The driver's error codes as errors that say what to do.
 
-use cudarc::driver::sys::CUresult;
-
-use super::api;
+use super::api::{self, *};
 use crate::{Error, Result};
 
 /// Said where there is no driver at all.
-pub(super) const NO_DRIVER: &str = "no NVIDIA driver on this machine (libcuda.so was not found); \
+pub(super) const NO_DRIVER: &str = "no NVIDIA driver on this machine (libcuda.so.1 was not found); \
                                     use --device cpu or --device emulator";
 
 /// The CUDA version that the calls need, as the driver writes it.
 pub(super) const OLDEST: u32 = 11_040;
 
+/// Said where its library is there and cannot be opened; `words` are the system's.
+pub(super) fn broken(words: &str) -> String {
+    format!(
+        "the NVIDIA driver's library cannot be opened ({words}); reinstall the driver, or use --device cpu"
+    )
+}
+
 /// Said where the library lacks a function.
 pub(super) fn too_old(function: &str) -> String {
     format!(
-        "the NVIDIA driver is too old or broken: libcuda.so has no {function}; install one for CUDA 12.0 or later"
+        "the NVIDIA driver is too old or broken: libcuda.so.1 has no {function}; install one for CUDA 12.0 or later"
     )
 }
 
@@ -25,8 +30,8 @@ pub(super) fn version(number: u32) -> (u32, u32) {
 }
 
 /// An error unless the call succeeded.
-pub(super) fn check(code: CUresult, operation: impl FnOnce() -> String) -> Result<()> {
-    if code == CUresult::CUDA_SUCCESS {
+pub(super) fn check(code: Code, operation: impl FnOnce() -> String) -> Result<()> {
+    if code == CUDA_SUCCESS {
         return Ok(());
     }
     let (name, meaning) = api::words(code);
@@ -34,15 +39,14 @@ pub(super) fn check(code: CUresult, operation: impl FnOnce() -> String) -> Resul
 }
 
 /// PTX that was not taken, with whatever the compiler said.
-pub(super) fn refused(kernel: &str, code: CUresult, logs: [String; 2]) -> Error {
+pub(super) fn refused(kernel: &str, code: Code, logs: [String; 2]) -> Error {
     let (name, _) = api::words(code);
     let logs: Vec<String> = logs.into_iter().filter(|log| !log.is_empty()).collect();
     let log = if logs.is_empty() { "the compiler says nothing".to_owned() } else { logs.join("\n") };
     Error::Ptx { kernel: kernel.to_owned(), code: name, advice: advice(code), log }
 }
 
-fn advice(code: CUresult) -> &'static str {
-    use CUresult::*;
+fn advice(code: Code) -> &'static str {
     match code {
         CUDA_ERROR_NO_DEVICE => "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES",
         CUDA_ERROR_INVALID_DEVICE => "there is no such device: see ssmv-raw doctor",

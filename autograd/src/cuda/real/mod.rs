@@ -8,13 +8,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cudarc::driver::sys::CUresult;
-
 use super::{
     driver::*,
     entry::Entry,
     header::Header,
-    table::{Captures, Ranges, Table},
+    table::{Captures, Ranges, Table, check_timed},
 };
 use crate::{Error, Result};
 
@@ -75,7 +73,15 @@ type Kernel = Entry<api::Function>;
 #[derive(Debug)]
 struct MarkedEvent {
     object: api::Event,
+    /// Whether times can be measured with it.
+    timed: bool,
     recorded: AtomicBool,
+}
+
+impl MarkedEvent {
+    fn new(object: api::Event, timed: bool) -> Self {
+        Self { object, timed, recorded: AtomicBool::new(false) }
+    }
 }
 
 impl Real {
@@ -162,7 +168,7 @@ impl Driver for Real {
         self.captures.refuse_here("allocate device memory")?;
         let block = match api::Block::allocate(&self.context, bytes.max(1))? {
             Ok(block) => block,
-            Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
+            Err(api::CUDA_ERROR_OUT_OF_MEMORY) => {
                 let MemoryInfo { free, total } = self.memory()?;
                 return Err(Error::out_of_memory(&self.device.name, bytes, free, total));
             }
@@ -206,35 +212,38 @@ impl Driver for Real {
         self.captures.refuse_here("copy from the host")?;
         self.captures.refuse_on("copy from the host", stream)?;
         self.check("copy from the host", to.0, from.len() as u64)?;
-        self.streams.get(stream.0)?.upload(to.0, from)
+        let stream = self.streams.get(stream.0)?;
+        if from.is_empty() { Ok(()) } else { stream.upload(to.0, from) }
     }
 
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
         self.captures.refuse_here("copy to the host")?;
         self.captures.refuse_on("copy to the host", stream)?;
         self.check("copy to the host", from.0, to.len() as u64)?;
-        self.streams.get(stream.0)?.download(to, from.0)
+        let stream = self.streams.get(stream.0)?;
+        if to.is_empty() { Ok(()) } else { stream.download(to, from.0) }
     }
 
     fn upload_pinned(&self, to: Address, from: Pinned, bytes: u64, stream: Stream) -> Result<()> {
         self.captures.refuse_on("copy from the host", stream)?;
         self.check("copy from the host", to.0, bytes)?;
         let (block, bytes) = self.pinned(from, bytes, "copy from the host")?;
-        self.streams.get(stream.0)?.upload_pinned(to.0, &block, bytes)
+        let stream = self.streams.get(stream.0)?;
+        if bytes == 0 { Ok(()) } else { stream.upload_pinned(to.0, &block, bytes) }
     }
 
     fn download_pinned(&self, to: Pinned, from: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.captures.refuse_on("copy to the host", stream)?;
         self.check("copy to the host", from.0, bytes)?;
         let (block, bytes) = self.pinned(to, bytes, "copy to the host")?;
-        self.streams.get(stream.0)?.download_pinned(&block, from.0, bytes)
+        let stream = self.streams.get(stream.0)?;
+        if bytes == 0 { Ok(()) } else { stream.download_pinned(&block, from.0, bytes) }
     }
 
     fn copy(&self, to: Address, from: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.check("copy within the device", from.0, bytes)?;
         self.check("copy within the device", to.0, bytes)?;
         let stream = self.streams.get(stream.0)?;
-        // The driver refuses empty work.
         if bytes == 0 { Ok(()) } else { stream.copy(to.0, from.0, bytes as usize) }
     }
 
@@ -291,8 +300,12 @@ impl Driver for Real {
         kernel.object.launch(geometry, arguments, &*self.streams.get(stream.0)?)
     }
 
-    fn create_stream(&self) -> Result<Stream> {
-        Ok(Stream(self.streams.insert(api::Stream::create(&self.context)?)))
+    fn create_stream(&self, priority: Priority) -> Result<Stream> {
+        Ok(Stream(self.streams.insert(api::Stream::create(&self.context, priority)?)))
+    }
+
+    fn priority(&self, stream: Stream) -> Result<Priority> {
+        self.streams.get(stream.0)?.priority()
     }
 
     fn destroy_stream(&self, stream: Stream) -> Result<()> {
@@ -316,9 +329,9 @@ impl Driver for Real {
         self.streams.get(stream.0)?.wait(&event.object)
     }
 
-    fn create_event(&self) -> Result<Event> {
-        let object = api::Event::create(&self.context)?;
-        Ok(Event(self.events.insert(MarkedEvent { object, recorded: AtomicBool::new(false) })))
+    fn create_event(&self, timed: bool) -> Result<Event> {
+        let object = api::Event::create(&self.context, timed)?;
+        Ok(Event(self.events.insert(MarkedEvent::new(object, timed))))
     }
 
     fn destroy_event(&self, event: Event) -> Result<()> {
@@ -339,10 +352,14 @@ impl Driver for Real {
     }
 
     fn has_come(&self, event: Event) -> Result<bool> {
+        self.captures.refuse_here("look for an event")?;
         self.recorded(event, "look for an event")?.object.has_come()
     }
 
     fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+        for event in [start, end] {
+            check_timed(self.events.get(event.0)?.timed)?;
+        }
         self.synchronize_event(start)?;
         self.synchronize_event(end)?;
         let start = self.recorded(start, "measure between events")?;
@@ -371,7 +388,7 @@ impl Driver for Real {
 
     fn create_shared_event(&self) -> Result<Event> {
         let object = api::Event::create_shared(&self.context)?;
-        Ok(Event(self.events.insert(MarkedEvent { object, recorded: AtomicBool::new(false) })))
+        Ok(Event(self.events.insert(MarkedEvent::new(object, false))))
     }
 
     fn export_event(&self, event: Event) -> Result<EventHandle> {
@@ -381,7 +398,10 @@ impl Driver for Real {
     fn open_event(&self, handle: &EventHandle) -> Result<Event> {
         // Whether it was recorded is known to its process alone.
         let object = api::Event::open(&self.context, handle)?;
-        Ok(Event(self.events.insert(MarkedEvent { object, recorded: AtomicBool::new(true) })))
+        Ok(Event(
+            self.events
+                .insert(MarkedEvent { recorded: AtomicBool::new(true), ..MarkedEvent::new(object, false) }),
+        ))
     }
 
     fn begin_capture(&self, stream: Stream) -> Result<()> {

@@ -6,10 +6,11 @@ use ssmv_autograd::cuda::{Address, Counting, Stream};
 
 use super::*;
 
-/// A link that fails before a turn.
+/// A link that fails before a turn, or whose writes to the right neighbour are lost from a turn on.
 struct Failing {
     link: PeerLink,
     at: u32,
+    loses: Option<Cuda>,
 }
 
 impl DeviceLink for Failing {
@@ -30,14 +31,22 @@ impl DeviceLink for Failing {
     }
 
     fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
-        self.at = self.at.checked_sub(1).ok_or_else(|| ssmv_autograd::Error::Misuse {
-            operation: "place".into(),
-            message: "the device fell off the bus".into(),
-        })?;
+        let left = self.at.checked_sub(1);
+        if self.loses.is_none() && left.is_none() {
+            return Err(ssmv_autograd::Error::Misuse {
+                operation: "place".into(),
+                message: "the device fell off the bus".into(),
+            });
+        }
+        self.at = left.unwrap_or(0);
         self.link.place(piece, stream)
     }
 
     fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()> {
+        if let (Some(cuda), 0) = (&self.loses, self.at) {
+            let place = self.link.place(piece, stream)?;
+            cuda.driver().fill(place, 0, bytes as u64, stream)?;
+        }
         self.link.send(piece, bytes, stream)
     }
 
@@ -59,9 +68,163 @@ impl DeviceLink for Failing {
         self.link.release(stream)
     }
 
+    fn aborter(&self) -> Aborter {
+        self.link.aborter()
+    }
+
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
         Box::new(self.link).close(control)
     }
+}
+
+/// A link whose rank stops after its first turn, until the others are gone.
+struct Stopping {
+    link: PeerLink,
+    stops: bool,
+}
+
+impl DeviceLink for Stopping {
+    fn rank(&self) -> usize {
+        self.link.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.link.ranks()
+    }
+
+    fn width(&self) -> usize {
+        self.link.width()
+    }
+
+    fn most(&self) -> usize {
+        self.link.most()
+    }
+
+    fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
+        self.link.place(piece, stream)
+    }
+
+    fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()> {
+        self.link.send(piece, bytes, stream)
+    }
+
+    fn turn(
+        &mut self,
+        control: &mut Communicator,
+        turn: Turn,
+        incoming: &[usize],
+        stream: Stream,
+    ) -> Result<()> {
+        if self.stops && turn.index == 1 {
+            loop {
+                control.check()?;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.link.turn(control, turn, incoming, stream)
+    }
+
+    fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
+        self.link.receive(piece, stream)
+    }
+
+    fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()> {
+        self.link.release(stream)
+    }
+
+    fn aborter(&self) -> Aborter {
+        self.link.aborter()
+    }
+
+    fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
+        Box::new(self.link).close(control)
+    }
+}
+
+#[test]
+fn memory_that_lies_is_found_on_all_ranks_and_they_go_on_another_way() {
+    // From the first message on, and only later.
+    for at in [0, 9] {
+        on_ranks(3, |control| {
+            let cuda = emulated(control.rank() + 1);
+            let before = cuda.driver().memory().unwrap().free;
+            let link = PeerLink::connect(&cuda, control, OPTIONS).unwrap();
+            let loses = Some(cuda.clone()).filter(|_| control.rank() == 1);
+            let at = if control.rank() == 1 { at } else { u32::MAX };
+            let ring = DeviceRing::new(&cuda, Failing { link, at, loses }).unwrap();
+            let tried = super::super::tried(Box::new(ring), &cuda, control, OPTIONS.timeout);
+            let error = tried.err().expect("wrong sums are found");
+            assert!(matches!(error, Error::Wrong(_)), "{error}");
+            cuda.trim().unwrap();
+            assert_eq!(cuda.driver().memory().unwrap().free, before, "what was shared is given back");
+            let staged = Staged::new(&cuda, 1024).unwrap();
+            let mut staged = super::super::tried(Box::new(staged), &cuda, control, OPTIONS.timeout).unwrap();
+            let values = memory(&cuda, DType::F32, &[1.0, 2.0]);
+            let region = Region { memory: &values, range: 0..2, stream: cuda.compute_stream() };
+            staged.all_reduce_sum(control, &region).unwrap();
+            assert_eq!(values.download(0..2).unwrap(), [3.0, 6.0]);
+        });
+    }
+}
+
+#[test]
+fn a_collective_takes_one_turn_of_the_control_ring() {
+    on_ranks(3, |control| {
+        let cuda = emulated(control.rank() + 1);
+        let mut device = ring(&cuda, control);
+        let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
+        let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
+        let before = control.sequence();
+        device.all_reduce_sum(control, &region).unwrap();
+        device.broadcast(control, &region, 1).unwrap();
+        assert_eq!(control.sequence() - before, 2);
+        device.close(control).unwrap();
+    });
+}
+
+#[test]
+fn a_rank_that_stops_in_a_collective_is_given_up_and_named() {
+    let options = PeerOptions { timeout: Duration::from_millis(400), ..OPTIONS };
+    let errors = on_ranks(3, |control| {
+        let cuda = emulated(control.rank() + 1);
+        let rank = control.rank();
+        let link = PeerLink::connect(&cuda, control, options).unwrap();
+        let mut ring = DeviceRing::new(&cuda, Stopping { link, stops: rank == 1 }).unwrap();
+        let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
+        let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
+        ring.all_reduce_sum(control, &region).unwrap_err().to_string()
+    });
+    // Its right neighbour gives up first, and the others hear of that.
+    for error in [&errors[0], &errors[2]] {
+        assert!(
+            error.contains("rank 2: all-reduce over device memory: rank 1 sends nothing for 0."),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_wait_for_a_neighbour_ends_when_another_thread_says_so() {
+    on_ranks(2, |control| {
+        let cuda = emulated(control.rank() + 1);
+        let rank = control.rank();
+        let link = PeerLink::connect(&cuda, control, OPTIONS).unwrap();
+        let mut ring = DeviceRing::new(&cuda, Stopping { link, stops: rank == 1 }).unwrap();
+        let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
+        let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
+        let (abort, started) = (ring.aborter(), Instant::now());
+        let error = std::thread::scope(|scope| {
+            if rank == 0 {
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(100));
+                    abort();
+                });
+            }
+            ring.all_reduce_sum(control, &region).unwrap_err().to_string()
+        });
+        assert!(rank == 1 || error.contains("given up by this rank"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    });
 }
 
 #[test]
@@ -72,7 +235,7 @@ fn a_device_that_fails_in_the_middle_stops_all_ranks_with_its_words() {
             let cuda = emulated(control.rank() + 1);
             let link = PeerLink::connect(&cuda, control, OPTIONS).unwrap();
             let at = if control.rank() == 2 { at } else { u32::MAX };
-            let mut ring = DeviceRing::new(&cuda, Failing { link, at }).unwrap();
+            let mut ring = DeviceRing::new(&cuda, Failing { link, at, loses: None }).unwrap();
             let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
             let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
             let error = ring.all_reduce_sum(control, &region).unwrap_err();

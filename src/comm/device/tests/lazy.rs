@@ -13,7 +13,8 @@ use ssmv_autograd::{
     Error, Result,
     cuda::{
         Address, Argument, Backend, DeviceInfo, Driver, Emulated, EmulatorOptions, Event, EventHandle,
-        Function, FunctionAttributes, Geometry, Graph, MemoryHandle, MemoryInfo, Module, Pinned, Stream,
+        Function, FunctionAttributes, Geometry, Graph, MemoryHandle, MemoryInfo, Module, Pinned, Priority,
+        Stream,
     },
 };
 
@@ -251,8 +252,12 @@ impl Driver for Lazy {
         self.work(stream, move |inner| inner.launch(function, &geometry, &arguments, stream))
     }
 
-    fn create_stream(&self) -> Result<Stream> {
-        self.inner.create_stream()
+    fn create_stream(&self, priority: Priority) -> Result<Stream> {
+        self.inner.create_stream(priority)
+    }
+
+    fn priority(&self, stream: Stream) -> Result<Priority> {
+        self.inner.priority(stream)
     }
 
     fn destroy_stream(&self, stream: Stream) -> Result<()> {
@@ -276,8 +281,8 @@ impl Driver for Lazy {
         self.queue(stream, Queued::Wait(key, number))
     }
 
-    fn create_event(&self) -> Result<Event> {
-        self.inner.create_event()
+    fn create_event(&self, timed: bool) -> Result<Event> {
+        self.inner.create_event(timed)
     }
 
     fn destroy_event(&self, event: Event) -> Result<()> {

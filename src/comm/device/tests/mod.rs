@@ -5,7 +5,7 @@ mod faults;
 mod lazy;
 mod order;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ssmv_autograd::{
     DType,
@@ -16,7 +16,7 @@ use super::super::{Communicator, tests::on_ranks};
 use super::*;
 
 /// Small pieces, so that a few thousand elements are many.
-const OPTIONS: PeerOptions = PeerOptions { most: 1024, width: 3 };
+const OPTIONS: PeerOptions = PeerOptions { most: 1024, width: 3, timeout: Duration::from_secs(60) };
 
 /// An emulated device, one of several.
 fn emulated(ordinal: usize) -> Cuda {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ssmv_autograd::cuda::Stream;
+use ssmv_autograd::cuda::{Priority, Stream};
 
 use super::super::super::Reduction;
 use super::lazy::World;
@@ -15,7 +15,7 @@ fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
     let right = on_ranks(ranks, |control| {
         let rank = control.rank();
         let cuda = over(world.device(rank as u8 + 1));
-        let stream: Stream = cuda.driver().create_stream().unwrap();
+        let stream: Stream = cuda.driver().create_stream(Priority::Normal).unwrap();
         let mut device = ring(&cuda, control);
         let counts = [9000, 10, 20_001];
         let values: Vec<_> = counts.iter().map(|&count| numbers(rank, count)).collect();

@@ -8,7 +8,9 @@ use std::{
 
 use cudarc::driver::sys;
 
-use super::{Context, Event, Stream, check, cuMemAlloc_v2, cuMemFreeHost, cuMemHostAlloc};
+use super::{
+    CUDA_SUCCESS, Code, Context, Event, Stream, check, cuMemAlloc_v2, cuMemFreeHost, cuMemHostAlloc,
+};
 use crate::{Result, cuda::table::lock};
 
 object! {
@@ -18,13 +20,13 @@ object! {
 
 impl Block {
     /// The error code is kept apart, so that the caller can tell a full device.
-    pub fn allocate(context: &Arc<Context>, bytes: u64) -> Result<Result<Self, sys::CUresult>> {
+    pub fn allocate(context: &Arc<Context>, bytes: u64) -> Result<Result<Self, Code>> {
         context.enter()?;
         let mut raw = 0;
         let length = usize::try_from(bytes).unwrap_or(usize::MAX);
         // SAFETY: writes one address to a live variable.
         match unsafe { cuMemAlloc_v2(&mut raw, length) } {
-            sys::CUresult::CUDA_SUCCESS => Ok(Ok(Self { context: context.clone(), raw })),
+            CUDA_SUCCESS => Ok(Ok(Self { context: context.clone(), raw })),
             code => Ok(Err(code)),
         }
     }
@@ -52,7 +54,7 @@ unsafe impl Sync for PinnedBlock {}
 impl PinnedBlock {
     /// Zeroed memory of at least one byte.
     pub fn allocate(context: &Arc<Context>, bytes: usize) -> Result<Self> {
-        let copied = Event::create(context)?;
+        let copied = Event::create(context, false)?;
         let mut address: *mut c_void = ptr::null_mut();
         // SAFETY: writes one pointer to a live variable; the context is current, `Event::create` entered it.
         check(unsafe { cuMemHostAlloc(&mut address, bytes, 0) }, || {

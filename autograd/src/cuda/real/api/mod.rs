@@ -3,23 +3,28 @@
 
 #[macro_use]
 mod object;
+mod code;
+mod library;
 mod memory;
 mod module;
 mod peer;
 mod stream;
 
 use std::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{c_char, c_int},
     ptr,
     sync::Arc,
 };
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
+pub(super) use code::*;
 pub(super) use memory::{Block, PinnedBlock};
 pub(super) use module::{Function, Module};
 pub(super) use peer::PeerBlock;
 pub(super) use stream::{Event, Graph, Stream};
+
+use library::*;
 
 use super::failure::{self, check};
 use crate::{
@@ -27,39 +32,10 @@ use crate::{
     cuda::driver::{DeviceInfo, MemoryInfo},
 };
 
-/// Brings the driver's functions in, for this folder to take from here alone, and keeps their names: the bindings panic
-/// where one is missing, so all are looked up before the first call. All are in CUDA 11.4.
-macro_rules! functions {
-    ($($name:ident)*) => {
-        use cudarc::driver::sys::{$($name),*};
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-    };
-}
-functions! {
-    cuCtxSetCurrent cuCtxSynchronize cuDeviceGet cuDeviceGetAttribute cuDeviceGetCount cuDeviceGetName cuDeviceGetPCIBusId
-    cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxRetain cuDeviceTotalMem_v2 cuDriverGetVersion cuEventCreate
-    cuEventDestroy_v2 cuEventElapsedTime cuEventQuery cuEventRecord cuEventSynchronize cuFuncGetAttribute cuFuncSetAttribute
-    cuGetErrorName cuGetErrorString cuGraphDestroy cuGraphExecDestroy cuGraphInstantiateWithFlags cuGraphLaunch cuInit
-    cuIpcCloseMemHandle cuIpcGetEventHandle cuIpcGetMemHandle cuIpcOpenEventHandle cuIpcOpenMemHandle_v2 cuLaunchKernel cuMemAlloc_v2 cuMemFreeHost cuMemFree_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemcpyDtoDAsync_v2
-    cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2 cuMemsetD8Async cuModuleGetFunction cuModuleLoadDataEx cuModuleUnload
-    cuStreamBeginCapture_v2 cuStreamCreate cuStreamDestroy_v2 cuStreamEndCapture cuStreamSynchronize cuStreamWaitEvent
-}
-
 /// Opens the driver's library and initialises it; gives the CUDA version that it speaks, as the driver writes it:
 /// 12040 for 12.4.
 pub(super) fn initialise() -> Result<u32> {
-    // SAFETY: opening a library runs its initialisers; the only names tried are those of NVIDIA's driver.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Error::NoDevice(failure::NO_DRIVER.into()));
-    }
-    // SAFETY: the library was found just now, so this opens it and does not panic.
-    let library = unsafe { sys::culib() };
-    for name in NAMES {
-        // SAFETY: the symbol is only looked up, never called through this type.
-        if unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err() {
-            return Err(Error::NoDevice(failure::too_old(name)));
-        }
-    }
+    library::open()?;
     // SAFETY: takes no pointer; may be called any number of times from any thread.
     check(unsafe { cuInit(0) }, || "start the CUDA driver".into())?;
     let mut version: c_int = 0;
@@ -174,17 +150,4 @@ impl Drop for Context {
         // SAFETY: undoes the one retain of `open`; all objects of the context hold it and are gone.
         unsafe { cuDevicePrimaryCtxRelease_v2(self.device) };
     }
-}
-
-/// The driver's name for an error and its own words for it. The driver's library is open: the code came from it.
-pub(super) fn words(code: sys::CUresult) -> (String, String) {
-    let text = |get: unsafe fn(sys::CUresult, *mut *const c_char) -> sys::CUresult| {
-        let mut text: *const c_char = ptr::null();
-        // SAFETY: writes one pointer to a live variable: to a constant string of the library, or null.
-        let known = unsafe { get(code, &mut text) } == sys::CUresult::CUDA_SUCCESS && !text.is_null();
-        // SAFETY: the string ends with a zero and lives as long as the library, which is never closed.
-        known.then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
-    };
-    let name = text(cuGetErrorName).unwrap_or_else(|| format!("error {}", code as u32));
-    (name, text(cuGetErrorString).unwrap_or_else(|| "no description".into()))
 }

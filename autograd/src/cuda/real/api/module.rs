@@ -9,8 +9,8 @@ use std::{
 use cudarc::driver::sys::{self, CUfunction_attribute as FunctionAttribute, CUjit_option as Jit};
 
 use super::{
-    Context, Stream, check, cuFuncGetAttribute, cuFuncSetAttribute, cuLaunchKernel, cuModuleGetFunction,
-    cuModuleLoadDataEx, failure,
+    CUDA_SUCCESS, Context, Stream, check, cuFuncGetAttribute, cuFuncSetAttribute, cuLaunchKernel,
+    cuModuleGetFunction, cuModuleLoadDataEx, failure,
 };
 use crate::{
     Error, Result,
@@ -64,7 +64,7 @@ impl Module {
             let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
             String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
         };
-        if code != sys::CUresult::CUDA_SUCCESS {
+        if code != CUDA_SUCCESS {
             return Err(failure::refused(name, code, [log(&errors), log(&info)]));
         }
         Ok((Self { context: context.clone(), raw }, log(&info)))

@@ -1,16 +1,17 @@
 //! Streams with the work that goes to them, events, graphs.
 
-use std::{ptr, sync::Arc};
+use std::{ffi::c_int, ptr, sync::Arc};
 
-use cudarc::driver::sys;
+use cudarc::driver::sys::{self, CUevent_flags as Flags};
 
 use super::{
-    Context, PinnedBlock, check, cuEventCreate, cuEventElapsedTime, cuEventQuery, cuEventRecord,
-    cuEventSynchronize, cuGraphDestroy, cuGraphInstantiateWithFlags, cuGraphLaunch, cuMemcpyDtoDAsync_v2,
-    cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2, cuMemsetD8Async, cuStreamBeginCapture_v2, cuStreamCreate,
-    cuStreamEndCapture, cuStreamSynchronize, cuStreamWaitEvent,
+    CUDA_ERROR_NOT_READY, Context, PinnedBlock, check, cuCtxGetStreamPriorityRange, cuEventCreate,
+    cuEventElapsedTime, cuEventQuery, cuEventRecord, cuEventSynchronize, cuGraphDestroy,
+    cuGraphInstantiateWithFlags, cuGraphLaunch, cuMemcpyDtoDAsync_v2, cuMemcpyDtoHAsync_v2,
+    cuMemcpyHtoDAsync_v2, cuMemsetD8Async, cuStreamBeginCapture_v2, cuStreamCreateWithPriority,
+    cuStreamEndCapture, cuStreamGetPriority, cuStreamSynchronize, cuStreamWaitEvent,
 };
-use crate::Result;
+use crate::{Result, cuda::driver::Priority};
 
 object! {
     /// A stream that does not wait for the default stream.
@@ -26,13 +27,25 @@ object! {
 }
 
 impl Stream {
-    pub fn create(context: &Arc<Context>) -> Result<Self> {
-        context.enter()?;
+    pub fn create(context: &Arc<Context>, priority: Priority) -> Result<Self> {
+        let number = context.priorities()?[priority as usize];
         let mut raw = ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
-        // SAFETY: writes one handle to a live variable.
-        check(unsafe { cuStreamCreate(&mut raw, flags) }, || "create a stream".into())?;
+        // SAFETY: writes one handle to a live variable; the context is current, `priorities` entered it.
+        let code = unsafe { cuStreamCreateWithPriority(&mut raw, flags, number) };
+        check(code, || "create a stream".into())?;
         Ok(Self { context: context.clone(), raw })
+    }
+
+    /// What the driver made of the priority that was asked for.
+    pub fn priority(&self) -> Result<Priority> {
+        let [normal, _] = self.context.priorities()?;
+        let mut number: c_int = 0;
+        // SAFETY: the stream is live; writes one integer to a live variable.
+        check(unsafe { cuStreamGetPriority(self.raw, &mut number) }, || {
+            "ask for a stream's priority".into()
+        })?;
+        Ok(if number < normal { Priority::High } else { Priority::Normal })
     }
 
     pub fn synchronize(&self) -> Result<()> {
@@ -135,12 +148,26 @@ impl Stream {
     }
 }
 
+impl Context {
+    /// The driver's numbers for a normal and a high priority; lower ones go first.
+    fn priorities(&self) -> Result<[c_int; 2]> {
+        self.enter()?;
+        let (mut least, mut greatest): (c_int, c_int) = (0, 0);
+        // SAFETY: writes two integers to live variables.
+        let code = unsafe { cuCtxGetStreamPriorityRange(&mut least, &mut greatest) };
+        check(code, || "ask for the priorities of streams".into())?;
+        Ok([least, greatest])
+    }
+}
+
 impl Event {
-    pub fn create(context: &Arc<Context>) -> Result<Self> {
+    /// An event; one that is not `timed` only orders, which costs the device less.
+    pub fn create(context: &Arc<Context>, timed: bool) -> Result<Self> {
         context.enter()?;
         let mut raw = ptr::null_mut();
+        let flags = if timed { Flags::CU_EVENT_DEFAULT } else { Flags::CU_EVENT_DISABLE_TIMING };
         // SAFETY: writes one handle to a live variable.
-        check(unsafe { cuEventCreate(&mut raw, 0) }, || "create an event".into())?;
+        check(unsafe { cuEventCreate(&mut raw, flags as u32) }, || "create an event".into())?;
         Ok(Self { context: context.clone(), raw })
     }
 
@@ -160,7 +187,7 @@ impl Event {
         self.context.enter()?;
         // SAFETY: the event is live.
         match unsafe { cuEventQuery(self.raw) } {
-            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            CUDA_ERROR_NOT_READY => Ok(false),
             code => check(code, || "look for an event".into()).map(|()| true),
         }
     }
