@@ -5,6 +5,7 @@ mod convert;
 mod float;
 mod half;
 mod mma;
+mod worst;
 
 use super::Rounding;
 
