@@ -58,6 +58,12 @@ pub fn at_best_and_worst(test: impl Fn()) {
     APPROXIMATION.set(None);
 }
 
+/// How much larger the error of an approximate instruction may be than with results to nearest: 2 ulp instead of half a
+/// unit. The factor of a bound that sums of such results are held to.
+pub fn slack() -> f64 {
+    if APPROXIMATION.get() == Some(Approximation::Worst) { 4.0 } else { 1.0 }
+}
+
 /// The device under test, opened once. No device is a failure, not a reason to skip.
 fn device() -> &'static Cuda {
     static DEVICE: OnceLock<Cuda> = OnceLock::new();

@@ -74,18 +74,24 @@ impl Asm {
         (self.exp(-x) + 1.0).reciprocal_approx()
     }
 
-    /// ln(1 + y) for y in [0, 1], within 6 ulp: 2·artanh(s) = 2s·(1 + s²/3 + s⁴/5 + …) with s = y/(2 + y) ≤ ⅓. The first
-    /// term left out is s¹⁴/15 < 2⁻²⁶. No logarithm: the error of `lg2.approx` is bounded absolutely near 1, and of ln(1 + y)
-    /// for a small y it could be all.
+    /// σ(−|x|) and σ(|x|), one of which is σ(x) and the other 1 − σ(x), each within 8 ulp: with e = e^−|x|, e/(1 + e) and
+    /// 1/(1 + e).
+    pub fn sigmoids<'k>(&'k self, x: Reg<'k, F32>) -> [Reg<'k, F32>; 2] {
+        let e = self.exp(-x.abs());
+        let larger = (e + 1.0).reciprocal_approx();
+        [e * larger, larger]
+    }
+
+    /// ln(1 + y) for y in [0, 1], within 5 ulp: 2·artanh(t/2) = t·(1 + t²/12 + t⁴/80 + …) with t = y/(1 + y/2) ≤ ⅔. The
+    /// first term left out is (t/2)¹⁴/15 < 2⁻²⁶. No logarithm: `lg2.approx` is bounded absolutely near 1, and of ln(1 + y)
+    /// for a small y its error could be all.
     pub fn ln_1p<'k>(&'k self, y: Reg<'k, F32>) -> Reg<'k, F32> {
-        let s = y.div_approx(y + 2.0);
-        let square = s * s;
-        let series = [11, 9, 7, 5, 3]
-            .into_iter()
-            .fold(self.value(1.0 / 13.0), |sum, odd| sum.mad(square, 1.0 / odd as f32));
-        // The 1 of the series is added last, with the rounding of one sum.
-        let twice = s + s;
-        twice.mad(square * series, twice)
+        let t = y * y.mad(0.5, 1.0).reciprocal_approx();
+        let square = t * t;
+        // Of (t/2)^(2k) the power of 4 is in the coefficient, 1/(4^k·(2k + 1)); k = 0 is added last, with one rounding.
+        let coefficient = |k: i32| 1.0 / (4f32.powi(k) * (2 * k + 1) as f32);
+        let sum = (1..6).rev().fold(self.value(coefficient(6)), |sum, k| sum.mad(square, coefficient(k)));
+        (t * square).mad(sum, t)
     }
 
     /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that cancels,
