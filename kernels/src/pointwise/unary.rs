@@ -38,7 +38,8 @@ pub const RELU: Activation = Activation {
 pub const SILU: Activation = Activation {
     name: "silu",
     from_output: false,
-    value: |k, x| x * k.sigmoid(x),
+    // A unit above 1 would take the largest numbers to infinity. NaN stays: x is one.
+    value: |k, x| x * k.sigmoid(x).min(1.0),
     derivative: |k, x| {
         // 1 − σ(x) would leave the error of σ(x) alone, and a large x would multiply it.
         let [smaller, larger] = k.sigmoids(x);
