@@ -9,7 +9,7 @@ use ssmv_kernels::{
     tile::Major,
 };
 
-use crate::harness::{Arg, run_all, targets};
+use crate::harness::{Arg, at_best_and_worst, run_all, targets};
 
 /// Numbers that binary16 holds, of mixed sizes and signs, from a generator of its own.
 struct Draw(u64);
@@ -144,25 +144,27 @@ fn awkward_sizes_in_all_layouts() {
 
 #[test]
 fn drawn_sizes_and_epilogues() {
-    let mut draw = Draw(7);
-    for seed in 0..24 {
-        let size = [draw.below(150), draw.below(150), draw.below(300)];
-        let [bias, residual, activation, output, layout] =
-            [3, 2, 5, 2, 4].map(|n| draw.below(n) as usize - 1);
-        let epilogue = Epilogue {
-            bias: [None, Some(Dtype::F16), Some(Dtype::F32)][bias],
-            residual: residual == 1,
-            activation: [
-                Activation::Identity,
-                Activation::Relu,
-                Activation::Silu,
-                Activation::Sigmoid,
-                Activation::Softplus,
-            ][activation],
-            output: [Dtype::F16, Dtype::F32][output],
-        };
-        check(Gemm { epilogue, ..plain(size, LAYOUTS[layout]) }, seed);
-    }
+    at_best_and_worst(|| {
+        let mut draw = Draw(7);
+        for seed in 0..24 {
+            let size = [draw.below(150), draw.below(150), draw.below(300)];
+            let [bias, residual, activation, output, layout] =
+                [3, 2, 5, 2, 4].map(|n| draw.below(n) as usize - 1);
+            let epilogue = Epilogue {
+                bias: [None, Some(Dtype::F16), Some(Dtype::F32)][bias],
+                residual: residual == 1,
+                activation: [
+                    Activation::Identity,
+                    Activation::Relu,
+                    Activation::Silu,
+                    Activation::Sigmoid,
+                    Activation::Softplus,
+                ][activation],
+                output: [Dtype::F16, Dtype::F32][output],
+            };
+            check(Gemm { epilogue, ..plain(size, LAYOUTS[layout]) }, seed);
+        }
+    });
 }
 
 /// Every tile that the planner can choose, k split and whole, without bank conflicts and with whole sectors.

@@ -1,13 +1,17 @@
 //! Runs kernels on fresh buffers: on the emulator, under all checks, or on a GPU where `SSMV_TEST_DEVICE` is `cuda`. Then
 //! the emulator runs them too: it counts, and what differs to the bit is appended to the file that `SSMV_BITS` names.
+//!
+//! A test that launches kernels with approximate instructions runs twice on the emulator: with results to nearest, and with
+//! all the error that the PTX ISA allows ([`at_best_and_worst`]).
 
 use std::{
+    cell::Cell,
     io::Write,
     sync::{Arc, Mutex, OnceLock},
 };
 
 use ssmv_autograd::cuda::{Argument, Backend, Cuda, DeviceBuffer, Emulated, EmulatorOptions};
-use ssmv_emulator::Report;
+use ssmv_emulator::{Approximation, Report};
 use ssmv_kernels::{Kernel, Target};
 
 /// An argument of a launch.
@@ -35,6 +39,31 @@ pub enum Arg<'a> {
 /// What [`Arg::Out`] buffers hold before, so that a byte which no kernel writes shows.
 pub const POISON: u8 = 0xA5;
 
+thread_local! {
+    /// How approximate instructions err in the test of this thread; `None`: the test has not said that it allows for it.
+    static APPROXIMATION: Cell<Option<Approximation>> = const { Cell::new(None) };
+}
+
+/// Runs a test with both errors of approximate instructions; once on a GPU, which has its own.
+pub fn at_best_and_worst(test: impl Fn()) {
+    let modes: &[Approximation] = match device().driver().backend() {
+        Backend::Real => &[Approximation::Nearest],
+        Backend::Emulated | Backend::Counting => &[Approximation::Nearest, Approximation::Worst],
+    };
+    for &mode in modes {
+        APPROXIMATION.set(Some(mode));
+        println!("approximations: {mode:?}");
+        test();
+    }
+    APPROXIMATION.set(None);
+}
+
+/// How much larger the error of an approximate instruction may be than with results to nearest: 2 ulp instead of half a
+/// unit. The factor of a bound that sums of such results are held to.
+pub fn slack() -> f64 {
+    if APPROXIMATION.get() == Some(Approximation::Worst) { 4.0 } else { 1.0 }
+}
+
 /// The device under test, opened once. No device is a failure, not a reason to skip.
 fn device() -> &'static Cuda {
     static DEVICE: OnceLock<Cuda> = OnceLock::new();
@@ -43,6 +72,27 @@ fn device() -> &'static Cuda {
         Ok("emulator") | Err(_) => Cuda::open(Backend::Emulated, 0).unwrap(),
         Ok(other) => panic!("SSMV_TEST_DEVICE is `{other}`, and must be emulator or cuda"),
     })
+}
+
+/// An emulator that computes as the device under test does, with approximate instructions at their worst.
+fn worst() -> &'static Cuda {
+    static DEVICE: OnceLock<Cuda> = OnceLock::new();
+    DEVICE.get_or_init(|| {
+        let options = EmulatorOptions::from_environment().unwrap();
+        let options = EmulatorOptions { approximation: Approximation::Worst, ..options };
+        Cuda::over(Arc::new(Emulated::new(&options))).unwrap()
+    })
+}
+
+/// The device for some kernels of a test.
+fn device_for(kernels: &[Kernel]) -> &'static Cuda {
+    let approximate =
+        kernels.iter().find(|kernel| [".approx", ".full"].iter().any(|word| kernel.ptx.contains(word)));
+    match (APPROXIMATION.get(), approximate) {
+        (None, Some(kernel)) => panic!("{} approximates: test it in `at_best_and_worst`", kernel.name),
+        (Some(Approximation::Worst), _) => worst(),
+        _ => device(),
+    }
 }
 
 /// An emulator that computes as the device under test does.
@@ -65,7 +115,7 @@ pub fn run(kernel: &Kernel, args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
 /// Launches the kernels in order, all with the same arguments. The contents of the `Out` and `InOut` buffers in order, as
 /// the device under test left them, and the emulator's counts added up. Panics with the device's error.
 pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
-    let device = device();
+    let device = device_for(kernels);
     let (outputs, report) = launch(device, kernels, args);
     match device.driver().backend() {
         Backend::Emulated | Backend::Counting => (outputs, report),

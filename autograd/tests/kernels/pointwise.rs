@@ -15,7 +15,7 @@ use ssmv_kernels::{
 
 use crate::{
     elements::{Half, Host, Random, Single, Tolerance, assert_coalesced, compare},
-    harness::{Arg, run},
+    harness::{Arg, at_best_and_worst, run},
 };
 
 /// None, one, less and more than a vector, a warp, a block, and tails of each.
@@ -103,12 +103,38 @@ fn activations_agree<H: Host>() {
 
 #[test]
 fn activations_agree_in_f16() {
-    activations_agree::<Half>();
+    at_best_and_worst(|| {
+        activations_agree::<Half>();
+    });
 }
 
 #[test]
 fn activations_agree_in_f32() {
-    activations_agree::<Single>();
+    at_best_and_worst(|| {
+        activations_agree::<Single>();
+    });
+}
+
+/// Softplus to the last bits of f32 where Mamba's step sizes are, far below 0: ln(1 + eˣ) is nearly eˣ there.
+#[test]
+fn softplus_is_accurate_where_its_result_is_small() {
+    at_best_and_worst(|| {
+        let n = 1 << 16;
+        let x: Vec<f32> = (0..n).map(|i| -90.0 + 120.0 * i as f32 / n as f32).collect();
+        let kernel = unary::SOFTPLUS.forward::<ptx::F32>(n as u32, TARGET);
+        let y = output::<Single>(&kernel, n, &[&Single::encode(&x)], None);
+        for (x, y) in x.into_iter().zip(y) {
+            let exact = f64::from(x).exp().ln_1p();
+            // 12 ulp; below the normal numbers a few of the last bits there are.
+            let bound = exact * 2f64.powi(-20) + 4.0 * 2f64.powi(-149);
+            let error = f64::from(y) - exact;
+            assert!(
+                error.abs() <= bound,
+                "softplus({x:e}) is {y:e}, not {exact:e}: off by {:e}",
+                error / exact
+            );
+        }
+    });
 }
 
 #[test]
@@ -292,15 +318,17 @@ fn frames_agree_in_f32() {
 
 #[test]
 fn kernels_work_in_place() {
-    let n = 1003;
-    let (x, dy) = (Random(7).plain::<Half>(n), Random(8).plain::<Half>(n));
-    let (x, dy) = (Half::encode(&x), Half::encode(&dy));
-    let forward = unary::SILU.forward::<ptx::F16>(n as u32, TARGET);
-    let backward = unary::SILU.backward::<ptx::F16>(n as u32, TARGET);
-    let apart = run(&forward, &[Arg::In(&x), Arg::Out(x.len())]).0;
-    let in_place = run(&forward, &[Arg::InOut(&x), Arg::Same(0)]).0;
-    assert_eq!(in_place, apart);
-    let apart = run(&backward, &[Arg::In(&dy), Arg::In(&x), Arg::Out(x.len())]).0;
-    let in_place = run(&backward, &[Arg::InOut(&dy), Arg::In(&x), Arg::Same(0)]).0;
-    assert_eq!(in_place, apart);
+    at_best_and_worst(|| {
+        let n = 1003;
+        let (x, dy) = (Random(7).plain::<Half>(n), Random(8).plain::<Half>(n));
+        let (x, dy) = (Half::encode(&x), Half::encode(&dy));
+        let forward = unary::SILU.forward::<ptx::F16>(n as u32, TARGET);
+        let backward = unary::SILU.backward::<ptx::F16>(n as u32, TARGET);
+        let apart = run(&forward, &[Arg::In(&x), Arg::Out(x.len())]).0;
+        let in_place = run(&forward, &[Arg::InOut(&x), Arg::Same(0)]).0;
+        assert_eq!(in_place, apart);
+        let apart = run(&backward, &[Arg::In(&dy), Arg::In(&x), Arg::Out(x.len())]).0;
+        let in_place = run(&backward, &[Arg::InOut(&dy), Arg::In(&x), Arg::Same(0)]).0;
+        assert_eq!(in_place, apart);
+    });
 }

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use ssmv_emulator::{Checks, Geometry, Memory, Module, Options, TensorCore, launch};
+use ssmv_emulator::{Approximation, Checks, Geometry, Memory, Module, Options, TensorCore, launch};
 
 const USAGE: &str = "\
 usage: ptx-emulator run FILE.ptx [options]
@@ -27,6 +27,7 @@ usage: ptx-emulator run FILE.ptx [options]
   --budget N             instructions of a warp before the run is given up
   --threads N            cores (default all)
   --ampere               tensor cores as the A100's
+  --worst                approximate instructions with all the error that the PTX ISA allows
   --no-checks            bounds and alignment only";
 
 /// An argument as it will be passed, with its buffer if it has one.
@@ -93,6 +94,7 @@ fn run(file: &str, options: &[String]) -> Result<(), String> {
             "--budget" => settings.budget = number(value()?)?,
             "--threads" => settings.threads = number(value()?)?,
             "--ampere" => settings.tensor_core = TensorCore::Ampere,
+            "--worst" => settings.approximation = Approximation::Worst,
             "--no-checks" => settings.checks = Checks::NONE,
             _ => return Err(format!("unknown option {option}\n\n{USAGE}")),
         }

@@ -58,5 +58,5 @@ mod syntax;
 pub use error::{Error, Fault, FaultKind, Result};
 pub use machine::{KernelInfo, LoadedModule, Module, Parameter, launch};
 pub use memory::{Memory, Region};
-pub use options::{Checks, Geometry, Options, TensorCore};
+pub use options::{Approximation, Checks, Geometry, Options, TensorCore};
 pub use report::Report;

@@ -55,6 +55,17 @@ pub enum TensorCore {
     Hopper,
 }
 
+/// How far the approximate instructions (`ex2.approx` and its kind, `div.full`) are from the exact result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Approximation {
+    /// Rounded to nearest, but for one case in thousands: better than any chip.
+    #[default]
+    Nearest,
+    /// As far off as the PTX ISA allows, up or down by the operands' bits. A kernel that passes its tests in this mode
+    /// depends on no more than the ISA promises. Special values stay exact.
+    Worst,
+}
+
 /// How a launch runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -62,6 +73,8 @@ pub struct Options {
     pub checks: Checks,
     /// The tensor cores' arithmetic.
     pub tensor_core: TensorCore,
+    /// The error of approximate instructions.
+    pub approximation: Approximation,
     /// Instructions of a warp that the whole launch may take before it ends with an error; no kernel runs for ever.
     pub budget: u64,
     /// Blocks that run at once; 0 for one a core. The results do not depend on it.
@@ -69,8 +82,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// All checks, Hopper, 2³⁶ instructions, all cores.
+    /// All checks, Hopper, approximations to nearest, 2³⁶ instructions, all cores.
     fn default() -> Self {
-        Self { checks: Checks::ALL, tensor_core: TensorCore::default(), budget: 1 << 36, threads: 0 }
+        Self {
+            checks: Checks::ALL,
+            tensor_core: TensorCore::default(),
+            approximation: Approximation::default(),
+            budget: 1 << 36,
+            threads: 0,
+        }
     }
 }

@@ -34,14 +34,16 @@ pub const RELU: Activation = Activation {
     derivative: |k, y| k.select(y.gt(0.0), 1.0, 0.0),
 };
 
-/// y = x·σ(x) (SiLU; Elfwing et al. 2017).  dy/dx = σ(x)·(1 + x·(1 − σ(x))).
+/// y = x·σ(x) (SiLU; Elfwing et al. 2017).  dy/dx = σ(x) + x·σ(x)·σ(−x).
 pub const SILU: Activation = Activation {
     name: "silu",
     from_output: false,
-    value: |k, x| x * k.sigmoid(x),
+    // A unit above 1 would take the largest numbers to infinity. NaN stays: x is one.
+    value: |k, x| x * k.sigmoid(x).min(1.0),
     derivative: |k, x| {
-        let s = k.sigmoid(x);
-        s * (x * (-s + 1.0) + 1.0)
+        // 1 − σ(x) would leave the error of σ(x) alone, and a large x would multiply it.
+        let [smaller, larger] = k.sigmoids(x);
+        (x * smaller).mad(larger, k.select(x.lt(0.0), smaller, larger))
     },
 };
 

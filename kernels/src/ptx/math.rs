@@ -1,9 +1,7 @@
 //! Functions of f32. The plain ones are the hardware's approximations; [`Asm::exp`] and what is built on it keep the
 //! error near a unit in the last place by splitting the argument, as a library would.
 
-use super::{Asm, F16x2, F32, F64, Operand, Reg};
-
-const LN_2: f32 = std::f32::consts::LN_2;
+use super::{Asm, F16x2, F32, F64, Operand, Reg, S32};
 
 macro_rules! unary {
     ($($(#[$doc:meta])* $tag:ident $name:ident $mnemonic:literal;)*) => {$(
@@ -25,17 +23,17 @@ unary! {
     F32 exp2_approx "ex2.approx.f32";
     /// 2ˣ within 2 ulp, 0 below 2⁻¹²⁶ (`ex2.approx.ftz`): one instruction, where the one that keeps subnormals is four.
     F32 exp2_flushed "ex2.approx.ftz.f32";
-    /// log₂ x within 2⁻²² (`lg2.approx`).
+    /// log₂ x within 2⁻²² (`lg2.approx`): absolutely in (½, 2), so that near 1 all of it may be wrong; relative outside.
     F32 log2_approx "lg2.approx.f32";
     /// 1/x within 1 ulp (`rcp.approx`).
     F32 reciprocal_approx "rcp.approx.f32";
-    /// 1/√x within 2⁻²² relative (`rsqrt.approx`).
+    /// 1/√x within 2⁻²²·⁹ relative (`rsqrt.approx`).
     F32 rsqrt_approx "rsqrt.approx.f32";
-    /// √x within 2⁻²² relative (`sqrt.approx`).
+    /// √x within 2⁻²³ relative (`sqrt.approx`).
     F32 sqrt_approx "sqrt.approx.f32";
-    /// sin x within 2⁻²¹ for |x| ≤ π (`sin.approx`).
+    /// sin x within 2⁻²⁰·⁵ for |x| ≤ 2π (`sin.approx`).
     F32 sin_approx "sin.approx.f32";
-    /// cos x within 2⁻²¹ for |x| ≤ π (`cos.approx`).
+    /// cos x within 2⁻²⁰·⁵ for |x| ≤ 2π (`cos.approx`).
     F32 cos_approx "cos.approx.f32";
     /// tanh x within 2⁻¹¹ relative (`tanh.approx`).
     F32 tanh_approx "tanh.approx.f32";
@@ -66,7 +64,9 @@ impl Asm {
         let n = (x * std::f32::consts::LOG2_E).max(-126.0).min(126.0).round();
         let r = (-n).mad(LN_2_LOW, (-n).mad(LN_2_HIGH, x));
         let fraction = (r * std::f32::consts::LOG2_E).exp2_approx();
-        fraction * n.exp2_approx()
+        // 2ⁿ by its exponent: ex2 may miss even a power of two by 2 ulp.
+        let power = ((n.to::<S32>() << 23) + 0x3f80_0000).bits_as::<F32>();
+        fraction * power
     }
 
     /// σ(x) = 1/(1 + e⁻ˣ).
@@ -74,26 +74,39 @@ impl Asm {
         (self.exp(-x) + 1.0).reciprocal_approx()
     }
 
-    /// ln(1 + y) for y ≥ 0: with u = fl(1 + y), ln u · y/(u − 1), which cancels the rounding of u (Goldberg 1991,
-    /// theorem 4); y where u is 1.
-    pub fn ln_1p<'k>(&'k self, y: Reg<'k, F32>) -> Reg<'k, F32> {
-        let u = y + 1.0;
-        let ln = u.log2_approx() * LN_2;
-        let corrected = ln * (y / (u - 1.0));
-        self.select(u.eq(1.0), y, corrected)
+    /// σ(−|x|) and σ(|x|), one of which is σ(x) and the other 1 − σ(x), each within 8 ulp: with e = e^−|x|, e/(1 + e) and
+    /// 1/(1 + e).
+    pub fn sigmoids<'k>(&'k self, x: Reg<'k, F32>) -> [Reg<'k, F32>; 2] {
+        let e = self.exp(-x.abs());
+        let larger = (e + 1.0).reciprocal_approx();
+        [e * larger, larger]
     }
 
-    /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below 0.1, where that cancels, x − x³/3 + 2x⁵/15 − 17x⁷/315.
+    /// ln(1 + y) for y in [0, 1], within 5 ulp: 2·artanh(t/2) = t·(1 + t²/12 + t⁴/80 + …) with t = y/(1 + y/2) ≤ ⅔. The
+    /// first term left out is (t/2)¹⁴/15 < 2⁻²⁶. No logarithm: `lg2.approx` is bounded absolutely near 1, and of ln(1 + y)
+    /// for a small y its error could be all.
+    pub fn ln_1p<'k>(&'k self, y: Reg<'k, F32>) -> Reg<'k, F32> {
+        let t = y * y.mad(0.5, 1.0).reciprocal_approx();
+        let square = t * t;
+        // Of (t/2)^(2k) the power of 4 is in the coefficient, 1/(4^k·(2k + 1)); k = 0 is added last, with one rounding.
+        let coefficient = |k: i32| 1.0 / (4f32.powi(k) * (2 * k + 1) as f32);
+        let sum = (1..6).rev().fold(self.value(coefficient(6)), |sum, k| sum.mad(square, coefficient(k)));
+        (t * square).mad(sum, t)
+    }
+
+    /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that cancels,
+    /// x − x³/3 + 2x⁵/15 − 17x⁷/315 + 62x⁹/2835. Within 12 ulp.
     pub fn tanh<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
         let e = self.exp(x.abs() * -2.0);
         let big = (-e + 1.0).div_approx(e + 1.0);
         let big = self.copy_sign(big, x);
         let s = x * x;
-        let p = s.mad(s.mad(s.mad(-17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0);
-        self.select(x.abs().lt(0.1), x * p, big)
+        let p = s.mad(s.mad(s.mad(s.mad(62.0 / 2835.0, -17.0 / 315.0), 2.0 / 15.0), -1.0 / 3.0), 1.0);
+        self.select(x.abs().lt(0.25), x * p, big)
     }
 
-    /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as PyTorch has it.
+    /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as PyTorch has it. Within 12 ulp, 2⁻²⁰ relative, down to
+    /// x = −87, where e^x leaves the normal numbers.
     pub fn softplus<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
         let positive = x.max_nan(0.0);
         let curved = positive + self.ln_1p(self.exp(-x.abs()));

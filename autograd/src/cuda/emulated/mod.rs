@@ -122,6 +122,7 @@ impl Emulated {
             run: ssmv_emulator::Options {
                 checks: options.checks,
                 tensor_core,
+                approximation: options.approximation,
                 budget: options.budget,
                 ..Default::default()
             },

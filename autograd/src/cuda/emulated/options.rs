@@ -15,6 +15,8 @@ pub struct EmulatorOptions {
     pub capability: (u32, u32),
     /// What is looked for.
     pub checks: ssmv_emulator::Checks,
+    /// The error of approximate instructions: as small as it can be, or all that the PTX ISA allows.
+    pub approximation: ssmv_emulator::Approximation,
     /// Instructions of a warp that one launch may take.
     pub budget: u64,
     /// Its number among several in one process that share memory: their addresses differ.
@@ -24,13 +26,14 @@ pub struct EmulatorOptions {
 }
 
 impl Default for EmulatorOptions {
-    /// Half of the host's free memory, an H100, all checks.
+    /// Half of the host's free memory, an H100, all checks, approximations to nearest.
     fn default() -> Self {
         let options = ssmv_emulator::Options::default();
         Self {
             memory: host_memory().map_or(MEMORY_OTHERWISE, |memory| memory.available / 2),
             capability: (9, 0),
             checks: options.checks,
+            approximation: options.approximation,
             budget: options.budget,
             ordinal: 0,
             reports: 1024,
@@ -40,7 +43,7 @@ impl Default for EmulatorOptions {
 
 impl EmulatorOptions {
     /// The defaults, changed by the environment: `SSMV_EMULATOR_MEMORY` (MiB), `SSMV_EMULATOR_DEVICE` (`sm_80` or `sm_90`),
-    /// `SSMV_EMULATOR_CHECKS` (`all` or `none`).
+    /// `SSMV_EMULATOR_CHECKS` (`all` or `none`), `SSMV_EMULATOR_APPROXIMATION` (`nearest` or `worst`).
     ///
     /// # Errors
     /// [`Error::NoDevice`] for a value that is none of these.
@@ -75,6 +78,13 @@ impl EmulatorOptions {
                 _ => return wrong(name, &value, "all or none"),
             };
         }
+        if let Some((name, value)) = set("SSMV_EMULATOR_APPROXIMATION") {
+            options.approximation = match value.as_str() {
+                "nearest" => ssmv_emulator::Approximation::Nearest,
+                "worst" => ssmv_emulator::Approximation::Worst,
+                _ => return wrong(name, &value, "nearest or worst"),
+            };
+        }
         Ok(options)
     }
 }
@@ -92,12 +102,15 @@ mod tests {
         assert_eq!(with("SSMV_EMULATOR_DEVICE", "sm_80").unwrap().capability, (8, 0));
         assert_eq!(with("SSMV_EMULATOR_CHECKS", "none").unwrap().checks, ssmv_emulator::Checks::NONE);
         assert_eq!(with("SSMV_EMULATOR_CHECKS", "").unwrap().checks, ssmv_emulator::Checks::ALL);
+        let worst = with("SSMV_EMULATOR_APPROXIMATION", "worst").unwrap();
+        assert_eq!(worst.approximation, ssmv_emulator::Approximation::Worst);
         for (name, value) in [
             ("SSMV_EMULATOR_MEMORY", "0"),
             ("SSMV_EMULATOR_MEMORY", "-1"),
             ("SSMV_EMULATOR_MEMORY", "18446744073709551615"),
             ("SSMV_EMULATOR_DEVICE", "sm_70"),
             ("SSMV_EMULATOR_CHECKS", "some"),
+            ("SSMV_EMULATOR_APPROXIMATION", "best"),
         ] {
             let error = with(name, value).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo build --release -p ssmv-libcuda
-//! ln -sf libcuda.so target/release/libcuda.so.1
-//! LD_LIBRARY_PATH=target/release program
+//! mkdir -p target/libcuda && cp target/release/libssmv_cuda.so target/libcuda/libcuda.so.1
+//! LD_LIBRARY_PATH=target/libcuda program
 //! ```
 //!
 //! It is as strict as a driver, or stricter: work that was queued runs late, in any order that streams and events allow

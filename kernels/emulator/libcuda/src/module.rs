@@ -199,6 +199,7 @@ mod tests {
             seed: 1,
             late: std::time::Duration::ZERO,
             checks: ssmv_emulator::Checks::ALL,
+            approximation: ssmv_emulator::Approximation::Nearest,
         };
         let text = |version: &str, target: &str| {
             format!("// a comment\n.version {version}\n.target {target}, debug\n")

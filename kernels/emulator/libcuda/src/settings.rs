@@ -9,12 +9,13 @@
 //! | `SSMV_CUDA_SEED` | chooses the order of work that streams and events leave open; 0 keeps the order of the calls | 1 |
 //! | `SSMV_CUDA_LATE` | milliseconds that queued work waits while no thread waits for it | 2 |
 //! | `SSMV_CUDA_CHECKS` | `all`, or `none` for bounds and alignment only (faster) | `all` |
+//! | `SSMV_CUDA_APPROXIMATION` | `nearest`, or `worst` for all the error that the ISA allows approximate instructions | `nearest` |
 //! | `SSMV_CUDA_LOG` | a file for messages, or `off` | standard error |
 //! | `SSMV_CUDA_TRACE` | `1` writes every call with its result | off |
 
 use std::time::Duration;
 
-use ssmv_emulator::{Checks, TensorCore};
+use ssmv_emulator::{Approximation, Checks, TensorCore};
 
 use crate::code::{Outcome, fail};
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub late: Duration,
     /// The emulator's checks.
     pub checks: Checks,
+    /// The error of approximate instructions.
+    pub approximation: Approximation,
 }
 
 impl Settings {
@@ -55,6 +58,13 @@ impl Settings {
             "all" => Checks { traffic: false, ..Checks::ALL },
             "none" => Checks::NONE,
             other => return fail!(INVALID_VALUE, "SSMV_CUDA_CHECKS={other}: all or none is expected"),
+        };
+        let approximation = match variable("SSMV_CUDA_APPROXIMATION").as_deref().unwrap_or("nearest") {
+            "nearest" => Approximation::Nearest,
+            "worst" => Approximation::Worst,
+            other => {
+                return fail!(INVALID_VALUE, "SSMV_CUDA_APPROXIMATION={other}: nearest or worst is expected");
+            }
         };
         let text = |name: &str, default: &str| variable(name).unwrap_or_else(|| default.to_owned());
         let arch = text("SSMV_CUDA_ARCH", "sm_90");
@@ -79,6 +89,7 @@ impl Settings {
             seed: number("SSMV_CUDA_SEED", &text("SSMV_CUDA_SEED", "1"), 0, u64::MAX)?,
             late: Duration::from_millis(number("SSMV_CUDA_LATE", &text("SSMV_CUDA_LATE", "2"), 0, 60_000)?),
             checks,
+            approximation,
         })
     }
 
@@ -168,6 +179,7 @@ mod tests {
             ("SSMV_CUDA_ARCH", "sm_70"),
             ("SSMV_CUDA_SEED", "-1"),
             ("SSMV_CUDA_CHECKS", "some"),
+            ("SSMV_CUDA_APPROXIMATION", "best"),
         ] {
             let failure = read(name, value).unwrap_err();
             assert!(failure.message.starts_with(&format!("{name}={value}: ")), "{}", failure.message);

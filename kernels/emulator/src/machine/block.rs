@@ -121,6 +121,7 @@ impl<'a> Block<'a> {
                 executed: 0,
                 base: [0; 3],
                 checked: checks.uninitialised_registers,
+                approximation: options.approximation,
             });
         }
         let cx = Context {

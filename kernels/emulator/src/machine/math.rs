@@ -7,7 +7,8 @@ use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
 use crate::numerics::small::{Eight, Tensor};
 use crate::numerics::video::Video;
-use crate::numerics::{Rounding, wide};
+use crate::numerics::{Rounding, wide, worst};
+use crate::options::Approximation;
 
 /// 32-bit operands, 32-bit result.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,10 @@ pub(super) enum Math32 {
 
 impl Math32 {
     /// Computes a column.
-    pub fn run(self, a: &V32, b: &V32, c: &V32, d: &mut V32) {
+    pub fn run(self, approximation: Approximation, [a, b, c]: [&V32; 3], d: &mut V32) {
+        if approximation == Approximation::Worst && self.run_worst(a, b, d) {
+            return;
+        }
         match self {
             Self::Single(op, rounding, flags) => float::f32_lanes(op, rounding, flags, [a, b, c], d),
             Self::Half(format, op, flags, pair) => half::apply_lanes(format, op, flags, pair, [a, b, c], d),
@@ -99,6 +103,20 @@ impl Math32 {
             }
         }
     }
+
+    /// Computes a column of an approximate function with all the error that it may have; of others, nothing: false.
+    fn run_worst(self, a: &V32, b: &V32, d: &mut V32) -> bool {
+        match self {
+            Self::Function(function, ftz) => worst::lanes(function, ftz, a, d),
+            Self::HalfFunction(format, function, ftz, pair) => {
+                worst::half_lanes(format, function, ftz, pair, a, d);
+            }
+            Self::Divide(ftz) => worst::quotients(approx::div, ftz, a, b, d),
+            Self::DivideFull(ftz) => worst::quotients(approx::div_full, ftz, a, b, d),
+            _ => return false,
+        }
+        true
+    }
 }
 
 /// 64-bit operands, 64-bit result.
@@ -116,14 +134,18 @@ pub(super) enum Math64 {
 
 impl Math64 {
     /// Computes a column.
-    pub fn run(self, a: &V64, b: &V64, c: &V64, d: &mut V64) {
+    pub fn run(self, approximation: Approximation, [a, b, c]: [&V64; 3], d: &mut V64) {
         match self {
             Self::Double(op, rounding) => wide!(for i in 0..32 {
                 d[i] = float::f64(op, rounding, a[i], b[i], c[i]);
             }),
             Self::Function(function, ftz) => {
+                let apply = match approximation {
+                    Approximation::Nearest => approx::apply_f64,
+                    Approximation::Worst => worst::apply_f64,
+                };
                 for i in 0..32 {
-                    d[i] = approx::apply_f64(function, ftz, a[i]);
+                    d[i] = apply(function, ftz, a[i]);
                 }
             }
             Self::Convert(conversion) => {

@@ -157,14 +157,16 @@ impl Warp {
                 check!(self.need(program, 0, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
-                math.run(self.v32(program, a), self.v32(program, b), self.v32(program, c), &mut out);
+                let from = [a, b, c].map(|loc| self.v32(program, loc));
+                math.run(self.approximation, from, &mut out);
                 self.set32(*to, &out, mask);
             }
             Op::Math64(math, to, from) => {
                 check!(self.need(program, 1, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
-                math.run(self.v64(program, a), self.v64(program, b), self.v64(program, c), &mut out);
+                let from = [a, b, c].map(|loc| self.v64(program, loc));
+                math.run(self.approximation, from, &mut out);
                 self.set64(*to, &out, mask);
             }
             Op::Widen(f, to, [a, b, c]) => {

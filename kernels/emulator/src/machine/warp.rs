@@ -4,6 +4,7 @@ use super::lanes::{FULL, V32, V64, blend, each};
 use super::program::{Join, Loc, Place, Pred, Program, Routine, SPECIALS, Value};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{LANES, Local};
+use crate::options::Approximation;
 
 /// Lanes that run together.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,8 @@ pub(super) struct Warp {
     pub base: [usize; 3],
     /// Reads of undefined registers are looked for.
     pub checked: bool,
+    /// The error of approximate instructions.
+    pub approximation: Approximation,
 }
 
 impl Warp {

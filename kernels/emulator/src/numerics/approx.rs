@@ -2,7 +2,8 @@
 //!
 //! PTX bounds their errors and leaves the bits to the chip. Here each is computed in f64, with an error of a few 2⁻⁴⁵
 //! relative (`sin` and `cos`: absolute), and rounded to the result's type: to nearest but for one case in thousands, and
-//! far within PTX's bounds. A chip's last bits differ. Special values are those of the PTX ISA's tables.
+//! far within PTX's bounds. A chip's last bits differ. Special values are those of the PTX ISA's tables. The module
+//! [`worst`](super::worst) has the same functions at the edge of those bounds.
 //!
 //! `.ftz` makes subnormal inputs and results zeros of their sign. No function branches on data, so that lanes vectorise;
 //! there is no library call, so that the bits are the same everywhere.
@@ -126,46 +127,61 @@ pub(crate) enum Function {
     Tanh,
 }
 
-/// One function of one f32, by bits.
+/// The function in f64, for finite arguments; special values are the callers'.
 #[inline(always)]
-pub(crate) fn apply(function: Function, ftz: bool, bits: u32) -> u32 {
-    let bits = if ftz { flush(bits) } else { bits };
-    let value = f32::from_bits(bits);
-    let x = f64::from(value);
-    let result = match function {
-        Function::Ex2 => exp2(x.clamp(-200.0, 200.0)) as f32,
-        Function::Lg2 => {
-            let finite = log2(x) as f32;
-            let finite = if value == f32::INFINITY { f32::INFINITY } else { finite };
-            let positive = if value == 0.0 { f32::NEG_INFINITY } else { finite };
-            if value < 0.0 { f32::NAN } else { positive }
+pub(super) fn real(function: Function, x: f64) -> f64 {
+    const TURNS: f64 = 0.5 * std::f64::consts::FRAC_1_PI;
+    match function {
+        Function::Ex2 => exp2(x.clamp(-200.0, 200.0)),
+        Function::Lg2 => log2(x),
+        Function::Sin => sin_turns(x * TURNS),
+        Function::Cos => {
+            // cos x = 1 − 2 sin²(x/2).
+            let half = sin_turns(x * TURNS * 0.5);
+            1.0 - 2.0 * half * half
         }
-        Function::Sin | Function::Cos => {
-            let turns = x * (0.5 * std::f64::consts::FRAC_1_PI);
-            let sine = if function == Function::Sin {
-                let sine = sin_turns(turns) as f32;
-                // The folding loses the sign of −0.
-                if value == 0.0 { value } else { sine }
-            } else {
-                // cos x = 1 − 2 sin²(x/2).
-                let half = sin_turns(turns * 0.5);
-                (1.0 - 2.0 * half * half) as f32
-            };
-            if value.is_finite() { sine } else { f32::NAN }
-        }
-        Function::Rcp => 1.0 / value,
-        Function::Rsqrt => {
-            let root = (1.0 / x.sqrt()) as f32;
-            if value == 0.0 { f32::INFINITY.copysign(value) } else { root }
-        }
-        Function::Sqrt => value.sqrt(),
+        Function::Rcp => 1.0 / x,
+        Function::Rsqrt => 1.0 / x.sqrt(),
+        Function::Sqrt => x.sqrt(),
         Function::Tanh => {
             let power = exp2((x * (2.0 * std::f64::consts::LOG2_E)).clamp(-200.0, 200.0));
             let far = (power - 1.0) / (power + 1.0);
             // Near 0 the difference would cancel: tanh x = x − x³/3 + ….
             let near = x - x * x * x * (1.0 / 3.0);
-            let tanh = if x.abs() < 0.000_244_140_625 { near } else { far } as f32;
-            if value == 0.0 { value } else { tanh }
+            if x.abs() < 0.000_244_140_625 { near } else { far }
+        }
+    }
+}
+
+/// One function of one f32, by bits.
+#[inline(always)]
+pub(crate) fn apply(function: Function, ftz: bool, bits: u32) -> u32 {
+    let bits = if ftz { flush(bits) } else { bits };
+    let value = f32::from_bits(bits);
+    let rounded = real(function, f64::from(value)) as f32;
+    let result = match function {
+        Function::Ex2 => rounded,
+        Function::Lg2 => {
+            let finite = if value == f32::INFINITY { f32::INFINITY } else { rounded };
+            let positive = if value == 0.0 { f32::NEG_INFINITY } else { finite };
+            if value < 0.0 { f32::NAN } else { positive }
+        }
+        Function::Sin | Function::Cos => {
+            // The folding loses the sign of −0.
+            let zero = function == Function::Sin && value == 0.0;
+            let finite = if zero { value } else { rounded };
+            if value.is_finite() { finite } else { f32::NAN }
+        }
+        Function::Rcp => 1.0 / value,
+        Function::Rsqrt if value == 0.0 => f32::INFINITY.copysign(value),
+        Function::Rsqrt => rounded,
+        Function::Sqrt => value.sqrt(),
+        Function::Tanh => {
+            if value == 0.0 {
+                value
+            } else {
+                rounded
+            }
         }
     };
     let result = if value.is_nan() { NAN_F32 } else { canonical(result) };

@@ -23,6 +23,7 @@ pub(crate) mod soft;
 #[cfg(test)]
 mod tests;
 pub(crate) mod video;
+pub(crate) mod worst;
 
 /// One 32-bit register of a warp.
 pub(crate) type Lanes = [u32; 32];

@@ -7,7 +7,7 @@ use crate::numerics::half::Half;
 
 const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;
-const ALL: [Function; 8] = {
+pub(super) const ALL: [Function; 8] = {
     use Function::*;
     [Ex2, Lg2, Sin, Cos, Rcp, Rsqrt, Sqrt, Tanh]
 };
@@ -26,7 +26,7 @@ fn apply_half(format: Half, function: Function, ftz: bool, bits: u32) -> u32 {
 }
 
 /// The function by the C library, in f64.
-fn library(function: Function, x: f64) -> f64 {
+pub(super) fn library(function: Function, x: f64) -> f64 {
     match function {
         Function::Ex2 => x.exp2(),
         Function::Lg2 => x.log2(),

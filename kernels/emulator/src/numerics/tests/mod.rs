@@ -7,6 +7,7 @@ mod half;
 mod mma;
 mod products;
 mod small;
+mod worst;
 
 use super::Rounding;
 
