@@ -139,11 +139,12 @@ pub fn load(state: &mut State, context: Handle, text: &str, settings: &Settings)
     let memory = state.devices[state.contexts.get(context)?.device].memory.clone();
     let loaded = match ssmv_emulator::Module::parse("line", text).and_then(|module| module.load(&memory)) {
         Ok(loaded) => loaded,
-        Err(error @ ssmv_emulator::Error::Parse { .. }) => {
+        Err(ssmv_emulator::Error::Parse { line, message, .. }) => {
             // The text that a driver would read on into, had it no closing zero.
             let ends = text.trim_end().ends_with(['}', ';', '\n']) || text.trim_end().ends_with("*/");
             let hint = if ends { "" } else { " (does the text end with a zero byte?)" };
-            return fail!(INVALID_PTX, "{error}{hint}");
+            // As the driver's compiler writes it, for programs that look for the line.
+            return fail!(INVALID_PTX, "ptxas application ptx input, line {line}; error   : {message}{hint}");
         }
         Err(error) => return fail!(OUT_OF_MEMORY, "{error}"),
     };

@@ -83,8 +83,12 @@ pub fn initialise() -> Outcome {
         schedule: Schedule::new(settings.seed),
         event_pages: Pages::default(),
     };
-    let options =
-        Options { checks: settings.checks, tensor_core: settings.tensor_core(), ..Options::default() };
+    let options = Options {
+        checks: settings.checks,
+        approximation: settings.approximation,
+        tensor_core: settings.tensor_core(),
+        ..Options::default()
+    };
     let driver = Driver {
         settings,
         options: Arc::new(options),
