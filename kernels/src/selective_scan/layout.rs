@@ -82,11 +82,12 @@ impl Chunks {
     }
 
     /// For the backward pass, which holds all states of a chunk in registers: 96 of them where that is the whole
-    /// sequence, otherwise 64, since what is carried over takes registers too.
+    /// sequence, of at most 16 steps (with 20, `ptxas` spills), otherwise 64, since what is carried over takes registers
+    /// too.
     pub fn backward(length: u32, layout: Layout) -> Self {
-        let most = |registers: u32| (registers / layout.held()).min(24);
-        let whole = length <= most(96);
-        Self::new(length, most(if whole { 96 } else { 64 }), layout.lanes)
+        let most = |registers: u32, steps: u32| (registers / layout.held()).min(steps);
+        let whole = length <= most(96, 16);
+        Self::new(length, if whole { most(96, 16) } else { most(64, 24) }, layout.lanes)
     }
 }
 
