@@ -93,7 +93,7 @@ api! {
     }
 
     cuCtxPushCurrent_v2 since 4000 (handle: Handle) {
-        context::checked(&*driver()?.lock(), handle)?;
+        context::checked(&driver()?.lock(), handle)?;
         context::push(handle);
         Ok(())
     }

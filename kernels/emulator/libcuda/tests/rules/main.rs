@@ -37,7 +37,7 @@ macro_rules! functions {
             unsafe extern "C" { $(pub fn $name($($argument: $type),*) -> u32;)* }
         }
         $(
-            #[allow(non_snake_case)]
+            #[allow(non_snake_case, clippy::too_many_arguments)]
             pub(crate) fn $name($($argument: $type),*) -> u32 {
                 // SAFETY: pointers are those of live variables of the tests, of the types that cuda.h has.
                 unsafe { raw::$name($($argument),*) }
@@ -79,7 +79,6 @@ functions! {
     cuStreamBeginCapture_v2(stream: Handle, mode: u32);
     cuStreamEndCapture(stream: Handle, graph: *mut Handle);
     cuEventCreate(event: *mut Handle, flags: u32);
-    cuEventDestroy_v2(event: Handle);
     cuEventRecord(event: Handle, stream: Handle);
     cuEventQuery(event: Handle);
     cuEventSynchronize(event: Handle);
