@@ -22,7 +22,7 @@ impl<T: Copy> Out<T> {
         if self.0.is_null() || !self.0.is_aligned() {
             return fail!(INVALID_VALUE, "the pointer for the result is null or misaligned");
         }
-        // SAFETY: a C caller gives a pointer to a live variable of this type, which nobody else uses during the call.
+        // SAFETY: a C caller gives a pointer to a live variable of this type, and uses it for nothing else during the call.
         unsafe { self.0.write(value) };
         Ok(())
     }
@@ -72,7 +72,7 @@ impl<T: Copy> In<T> {
         if self.0.is_null() || !self.0.is_aligned() {
             return fail!(INVALID_VALUE, "a pointer to an argument is null or misaligned");
         }
-        // SAFETY: a C caller gives a pointer to a live value of this type, which nobody writes during the call.
+        // SAFETY: a C caller gives a pointer to a live value of this type, and does not write it during the call.
         Ok(unsafe { self.0.read() })
     }
 
@@ -104,7 +104,7 @@ pub fn string(what: &str, text: In<c_char>) -> Outcome<String> {
 /// Writes a text with its closing zero, cut to fit.
 pub fn write_text(what: &str, to: Out<c_char>, room: usize, text: &str) -> Outcome {
     if room == 0 || to.is_null() {
-        return fail!(INVALID_VALUE, "there is no room for {what}");
+        return fail!(INVALID_VALUE, "the buffer for {what} is null or has no bytes");
     }
     let mut bytes = text.as_bytes()[..text.len().min(room - 1)].to_vec();
     bytes.push(0);

@@ -88,10 +88,7 @@ impl Graph {
     pub fn depend(&mut self, from: Handle, to: Handle) -> Outcome {
         let (from, to) = (self.index(from)?, self.index(to)?);
         if from == to || self.after[to].contains(&from) {
-            return fail!(
-                INVALID_VALUE,
-                "a node that depends on itself, or a dependency that is there already"
-            );
+            return fail!(INVALID_VALUE, "a node cannot depend on itself, nor twice on another");
         }
         self.after[to].push(from);
         Ok(())

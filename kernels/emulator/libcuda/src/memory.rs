@@ -85,6 +85,8 @@ pub struct Allocation {
     pub kind: Kind,
     /// A number that no other allocation has.
     pub number: u64,
+    /// Whether a stream is to free it.
+    pub freed_in_stream: bool,
 }
 
 impl Device {
@@ -168,7 +170,11 @@ impl State {
         device.used += cost;
         let (address, window) = (device.base + offset, device.arena.window(offset, bytes));
         let kind = if small { Kind::Small { offset } } else { Kind::Large { offset } };
-        self.insert(address, Allocation { context, device: ordinal, bytes, kind, number: 0 }, &window)?;
+        self.insert(
+            address,
+            Allocation { context, device: ordinal, bytes, kind, number: 0, freed_in_stream: false },
+            &window,
+        )?;
         Ok(address)
     }
 
@@ -194,7 +200,11 @@ impl State {
         let (address, bytes) = (memory.address() as u64, memory.length() as u64);
         let region: Arc<dyn Region> = memory.clone();
         let kind = Kind::Host { memory, managed, flags };
-        self.insert(address, Allocation { context, device, bytes, kind, number: 0 }, &region)?;
+        self.insert(
+            address,
+            Allocation { context, device, bytes, kind, number: 0, freed_in_stream: false },
+            &region,
+        )?;
         Ok(address)
     }
 
@@ -212,7 +222,11 @@ impl State {
         device.next_peer += bytes + BLOCK;
         let window = blocks.window();
         let kind = Kind::Opened { blocks, handle, times: 1 };
-        self.insert(address, Allocation { context, device: ordinal, bytes, kind, number: 0 }, &window)?;
+        self.insert(
+            address,
+            Allocation { context, device: ordinal, bytes, kind, number: 0, freed_in_stream: false },
+            &window,
+        )?;
         Ok(address)
     }
 

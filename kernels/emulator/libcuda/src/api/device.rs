@@ -32,6 +32,13 @@ fn bus(ordinal: usize) -> String {
     format!("0000:{:02X}:00.0", ordinal + 1)
 }
 
+/// The 16 bytes that name a device.
+fn unique_id(ordinal: usize) -> Uuid {
+    let mut bytes = *b"ssmv emulated  0";
+    bytes[15] += ordinal as u8;
+    bytes
+}
+
 /// A device's attribute (cuda.h, `CUdevice_attribute`), with an H100's or A100's sizes.
 fn attribute(number: u32, ordinal: usize, settings: &Settings) -> Outcome<c_int> {
     let hopper = settings.capability >= (9, 0);
@@ -101,17 +108,11 @@ api! {
     }
 
     cuDeviceGetUuid since 9020 (uuid: Out<Uuid>, number: c_int) {
-        let (_, ordinal) = device(number)?;
-        let mut bytes = *b"ssmv emulated  0";
-        bytes[15] += ordinal as u8;
-        uuid.set(bytes)
+        uuid.set(unique_id(device(number)?.1))
     }
 
     cuDeviceGetUuid_v2 since 11040 (uuid: Out<Uuid>, number: c_int) {
-        let (_, ordinal) = device(number)?;
-        let mut bytes = *b"ssmv emulated  0";
-        bytes[15] += ordinal as u8;
-        uuid.set(bytes)
+        uuid.set(unique_id(device(number)?.1))
     }
 
     cuDeviceTotalMem_v2 since 3020 (bytes: Out<usize>, number: c_int) {

@@ -110,6 +110,11 @@ api! {
         }
         let ends = |kind: &Kind| matches!(kind, Kind::Large { .. } | Kind::Small { .. });
         entered.state.starting_at("cuMemFreeAsync", address, ends)?;
+        if let Some(allocation) = entered.state.allocations.get_mut(&address)
+            && std::mem::replace(&mut allocation.freed_in_stream, true)
+        {
+            return fail!(INVALID_VALUE, "cuMemFreeAsync of {address:#x}: a stream frees it already");
+        }
         entered.state.submit(stream, Work::Free(address)).map(drop)
     }
 

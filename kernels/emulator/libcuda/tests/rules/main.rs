@@ -55,6 +55,8 @@ functions! {
     cuCtxGetDevice(device: *mut i32);
     cuMemAlloc_v2(address: *mut u64, bytes: usize);
     cuMemFree_v2(address: u64);
+    cuMemAllocAsync(address: *mut u64, bytes: usize, stream: Handle);
+    cuMemFreeAsync(address: u64, stream: Handle);
     cuMemHostAlloc(pointer: *mut usize, bytes: usize, flags: u32);
     cuMemFreeHost(pointer: usize);
     cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize);

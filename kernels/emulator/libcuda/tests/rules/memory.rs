@@ -50,6 +50,23 @@ fn copies_keep_to_an_allocation_and_to_their_way() {
 }
 
 #[test]
+fn a_stream_frees_memory_once_and_after_its_work() {
+    let name = "memory::a_stream_frees_memory_once_and_after_its_work";
+    rule(name, &["a stream frees it already", "was it freed before?"], || {
+        start();
+        let (stream, mut address) = (stream(), 0);
+        assert_eq!(cuMemAllocAsync(&mut address, 4, stream), SUCCESS);
+        assert_eq!(cuMemsetD8Async(address, 1, 4, stream), SUCCESS);
+        assert_eq!(
+            (cuMemFreeAsync(address, stream), cuMemFreeAsync(address, stream)),
+            (SUCCESS, INVALID_VALUE)
+        );
+        assert_eq!(cuStreamSynchronize(stream), SUCCESS);
+        assert_eq!(cuMemFreeAsync(address, stream), INVALID_VALUE);
+    });
+}
+
+#[test]
 fn a_full_device_says_so() {
     let small = [("SSMV_CUDA_MEMORY", "16M")];
     rule_with(
