@@ -126,6 +126,7 @@ fn wrong_usage_is_one_line_and_code_2() {
         ("kernels --force", &["--dump"]),
         ("kernels --dump x --json", &["--dump", "--json"]),
         ("kernels --ptxas x --update --filter silu", &["--update", "--filter"]),
+        ("kernels --ptxas x --update --one-per-family", &["--update", "--one-per-family"]),
         ("completions tcsh", &["tcsh", "bash"]),
         ("tarin", &["tarin", "'train'"]),
     ] {

@@ -1,8 +1,11 @@
 //! `ssmv-raw kernels`: the list, the PTX that it writes, and what it says of an assembler. A script stands in for ptxas
 //! here; `.ci/run` has the real one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use ssmv_kernels::tour;
 
 fn run(folder: &Path, arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
@@ -30,6 +33,25 @@ fn kernels_are_listed_with_what_they_use_and_do() {
     for row in &rows {
         let (name, registers) = (&row["name"], row["registers"].as_u64());
         assert!(registers.is_some_and(|n| (1..=255).contains(&n)), "{name}: {registers:?}: renew the table");
+    }
+}
+
+#[test]
+fn one_kernel_of_each_family_and_the_whole_tour_are_kept() {
+    let rows = |options: &str| {
+        let output = run(Path::new("."), &format!("kernels --target all --json {options}"));
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let mut groups = BTreeMap::<_, usize>::new();
+        for row in rows {
+            *groups.entry((row["family"].to_string(), row["target"].to_string())).or_default() += 1;
+        }
+        groups
+    };
+    let (all, kept) = (rows(""), rows("--one-per-family"));
+    assert!(all.keys().eq(kept.keys()), "{kept:?}");
+    for (group, count) in kept {
+        let wanted = if group.0.contains(tour::FAMILY) { all[&group] } else { 1 };
+        assert_eq!(count, wanted, "{group:?}");
     }
 }
 

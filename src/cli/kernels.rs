@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde::Serialize;
 use ssmv_autograd::cuda::{Counting, DeviceInfo};
-use ssmv_kernels::{Kernel, Target, catalogue};
+use ssmv_kernels::{Kernel, Target, catalogue, tour};
 
 use super::{Table, Ui, files, thousands};
 use crate::config::{TrainConfig, limits};
@@ -23,6 +23,9 @@ pub struct KernelsArgs {
     /// Only kernels whose family or name has TEXT in it
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Of each family only the kernel with the longest text, and the whole tour of instructions
+    #[arg(long, conflicts_with_all = ["preset", "check", "update"])]
+    pub one_per_family: bool,
     /// The kernels of a preset's training step instead of the catalogue, as a training on a GPU loads them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["check", "update"])]
     pub preset: Option<String>,
@@ -84,7 +87,8 @@ Examples:
   ssmv-raw kernels --filter silu --target sm_90a --json
   ssmv-raw kernels --preset base --batch-size 16 --target sm_90a
   ssmv-raw kernels --target all --dump ptx
-  ssmv-raw kernels --target all --ptxas /usr/local/cuda/bin/ptxas --check";
+  ssmv-raw kernels --target all --ptxas /usr/local/cuda/bin/ptxas --check
+  ssmv-raw kernels --target all --one-per-family --ptxas /usr/local/cuda-12.8/bin/ptxas";
 
 /// Lists, writes or checks the kernels.
 pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
@@ -93,7 +97,10 @@ pub fn run(args: &KernelsArgs, ui: &Ui) -> Result<()> {
         Some(preset) => of_step(preset, args.batch_size, targets)?,
         None => targets.list().iter().flat_map(|&target| catalogue(target)).collect(),
     };
-    let kernels = select(kernels, args.filter.as_deref())?;
+    let mut kernels = select(kernels, args.filter.as_deref())?;
+    if args.one_per_family {
+        keep_longest(&mut kernels);
+    }
     match (&args.dump, &args.ptxas) {
         (Some(folder), _) => dump(&kernels, folder, args.force, ui),
         (None, Some(path)) => assemble(&kernels, &Ptxas::open(path)?, args, ui),
@@ -135,6 +142,26 @@ fn select(mut all: Vec<Kernel>, filter: Option<&str>) -> Result<Vec<Kernel>> {
         )));
     }
     Ok(found)
+}
+
+/// Keeps the kernel with the longest text of each family and target, and the tour whole: each of its kernels has other
+/// instructions. The kernels must be sorted by them.
+fn keep_longest(kernels: &mut Vec<Kernel>) {
+    let mut kept: Vec<Kernel> = Vec::new();
+    for kernel in kernels.drain(..) {
+        match kept.last_mut() {
+            Some(last)
+                if kernel.family != tour::FAMILY
+                    && (last.family, last.target) == (kernel.family, kernel.target) =>
+            {
+                if kernel.ptx.len() > last.ptx.len() {
+                    *last = kernel;
+                }
+            }
+            _ => kept.push(kernel),
+        }
+    }
+    *kernels = kept;
 }
 
 fn is_asked_for(kernel: &Kernel, filter: &str) -> bool {

@@ -33,6 +33,9 @@ use crate::{
     ptx::{Asm, Global, Launch, Pred, Reg, U32, U64},
 };
 
+/// The family of the tours' kernels.
+pub const FAMILY: &str = "tour";
+
 /// Threads of every tour: one warp.
 pub const LANES: u32 = 32;
 
@@ -178,7 +181,7 @@ impl<'k> Guide<'k> {
 /// A tour: its name, its numbers, and what is passed.
 fn tour(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'k> Fn(&Guide<'k>)) -> Tour {
     let notes = RefCell::new(Notes::default());
-    let launch = Launch::new("tour", format!("tour_{name}"), target).block([LANES, 1, 1]);
+    let launch = Launch::new(FAMILY, format!("tour_{name}"), target).block([LANES, 1, 1]);
     let kernel = Asm::kernel(launch, Work::default(), &format!("{name}, each with its result"), |k| {
         let (input, output, lane) = (k.pointer::<U64>("x"), k.pointer::<U64>("y"), k.thread(0));
         body(&Guide { k, input: input.at(lane), output: output.at(lane), lane, notes: &notes });
