@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use ssmv_autograd::{
     DType,
-    cuda::{Backend, Cuda},
+    cuda::{Cuda, Emulated, EmulatorOptions},
 };
+use ssmv_emulator::Approximation;
 use ssmv_raw::verify::{self, Place, Report};
 
 fn golden(name: &str) -> PathBuf {
@@ -36,10 +38,14 @@ fn all_cases_pass_in_f32() {
     assert_passes(&Place::Cpu(DType::F32));
 }
 
-/// The kernels of a GPU, under all of the emulator's checks.
+/// The kernels of a GPU, under all of the emulator's checks: with approximate instructions to nearest, and with all the
+/// error that the PTX ISA allows them.
 #[test]
 fn all_cases_pass_in_f16_on_the_emulator() {
-    assert_passes(&Place::Device(Cuda::open(Backend::Emulated, 0).unwrap()));
+    for approximation in [Approximation::Nearest, Approximation::Worst] {
+        let options = EmulatorOptions { approximation, ..EmulatorOptions::default() };
+        assert_passes(&Place::Device(Cuda::over(Arc::new(Emulated::new(&options))).unwrap()));
+    }
 }
 
 /// A tensor as safetensors has it: dtype, shape, bytes.

@@ -39,9 +39,9 @@ fn the_emulator_passes_and_every_kind_of_kernel_has_run() {
     let checks = ssmv_emulator::Checks::NONE;
     let emulator = EmulatorOptions { reports: 1 << 20, checks, ..EmulatorOptions::default() };
     let cuda = Cuda::over(Arc::new(Emulated::new(&emulator))).unwrap();
-    assert_eq!(Extent::of(&cuda), Extent::Emulator);
+    assert_eq!(Extent::of(&cuda), Extent::Small);
     let mut notes = Vec::new();
-    let options = Options { extent: Extent::Emulator, ..Options::default() };
+    let options = Options { extent: Extent::Small, ..Options::default() };
     let report = selftest::run(&cuda, &options, &mut |note| notes.push(note.to_owned())).unwrap();
     let failures: Vec<_> = report.failures().collect();
     assert!(report.passed() && failures.is_empty(), "{failures:?}");
@@ -59,6 +59,18 @@ fn the_emulator_passes_and_every_kind_of_kernel_has_run() {
         .filter(|kind| !launched.contains(kind) && !ELSEWHERE.contains(&kind.as_str()))
         .collect();
     assert!(missed.is_empty(), "no case launches {missed:?}");
+}
+
+#[test]
+fn the_emulator_passes_with_the_worst_approximations() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    command.args(["selftest", "--device", "emulator", "--quiet"]);
+    let output = command
+        .env("SSMV_EMULATOR_CHECKS", "none")
+        .env("SSMV_EMULATOR_APPROXIMATION", "worst")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 fn program(arguments: &[&str]) -> Output {

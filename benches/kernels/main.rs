@@ -104,15 +104,16 @@ fn measured(options: &Options) -> Result<String, Error> {
         format!("{:.0} TFLOP/s as the maker declares it (dense, f16, f32 sums)", peak / 1e12)
     });
     let mut table = format!(
-        "Kernels on {}, driver for CUDA {}.{}; sm_80 code. Median of {runs} runs by CUDA events, L2 flushed, random data.\n\
+        "Kernels on {}, driver for CUDA {}.{}; {} code. Median of {runs} runs by CUDA events, L2 flushed, random data.\n\
          Roofline: {:.0} GB/s, a copy of 1 GiB in this run (bytes read and written); tensor cores: {said}.\n\n\
          | kernel | shape | time, µs | GB/s | TFLOP/s | of the roofline |\n| --- | --- | --- | --- | --- | --- |\n",
         device.name,
         device.driver.0,
         device.driver.1,
+        cuda.target(),
         bandwidth / 1e9
     );
-    for case in chosen(options, Size::Full, Target::Sm80) {
+    for case in chosen(options, Size::Full, cuda.target()) {
         let seconds = Ready::new(&cuda, &case)?.seconds(&cuda, &mut flush, runs)?;
         // The next case's buffers are of other sizes.
         cuda.trim()?;

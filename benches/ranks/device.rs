@@ -43,6 +43,9 @@ pub fn rank(mut control: Communicator) {
             Err(why) => format!("no {why}"),
         }
     });
+    for way in ways.into_iter().flatten() {
+        way.close(&mut control).expect("the other rank closes too");
+    }
 }
 
 /// A way to add up; why there is none.

@@ -39,6 +39,9 @@ pub struct BenchArgs {
     /// Steps of a round [default: 20 on a GPU, 5 on the processor, 1 on the emulator]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("steps"))]
     pub steps: Option<u32>,
+    /// One round of one step, and the device's rates by small sizes: to see that all of it runs
+    #[arg(long)]
+    pub small: bool,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
     pub threads: Option<u32>,
@@ -67,6 +70,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         batch_sizes,
         frames_in: args.frames_in as usize,
         steps: args.steps.map(|n| n as usize),
+        small: args.small,
     };
     bench(&spec, &mut |measured| {
         if measured.driver == "emulator" {

@@ -17,6 +17,9 @@ pub struct SelftestArgs {
     /// Device to check
     #[arg(long, default_value_t)]
     pub device: Device,
+    /// Small sizes and a training of nano, as on the emulator
+    #[arg(long)]
+    pub small: bool,
     /// Only cases whose name has TEXT in it
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
@@ -44,8 +47,8 @@ Examples:
 pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let cuda = open(args.device)?;
-    let options =
-        Options { extent: Extent::of(&cuda), filter: args.filter.clone(), fault: args.fault.clone() };
+    let extent = if args.small { Extent::Small } else { Extent::of(&cuda) };
+    let options = Options { extent, filter: args.filter.clone(), fault: args.fault.clone() };
     ui.note(&format!("selftest of {}", cuda.device().name));
     let report = selftest::run(&cuda, &options, &mut |line| ui.note(line))?;
     if args.json {

@@ -27,17 +27,17 @@ use crate::{Error, Result, verify::Verdict};
 pub enum Extent {
     /// Everything, with the sizes of `base` among the operators, and ten steps of `tiny`.
     #[default]
-    Gpu,
+    Full,
     /// Small sizes, and a few steps of `nano`.
-    Emulator,
+    Small,
 }
 
 impl Extent {
     /// What a device has the time for.
     pub fn of(cuda: &Cuda) -> Self {
         match cuda.driver().backend() {
-            Backend::Real => Self::Gpu,
-            Backend::Emulated | Backend::Counting => Self::Emulator,
+            Backend::Real => Self::Full,
+            Backend::Emulated | Backend::Counting => Self::Small,
         }
     }
 }

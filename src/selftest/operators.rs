@@ -81,7 +81,7 @@ pub(super) struct Line {
 /// Runs the table.
 pub(super) fn run(cuda: &Cuda, sheet: &mut Sheet) {
     for Line { name, large, make } in TABLE {
-        let within = !large || sheet.options().extent == Extent::Gpu;
+        let within = !large || sheet.options().extent == Extent::Full;
         if within
             && sheet.wants(name)
             && let Err(error) = compare(cuda, sheet, name, *make)

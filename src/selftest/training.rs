@@ -18,9 +18,9 @@ const LAUNCH_BY_LAUNCH: &str = "training with and without a graph";
 /// What is trained.
 fn config(extent: Extent) -> Result<TrainConfig> {
     let (preset, batch_size, frames_in, steps) = match extent {
-        Extent::Gpu => ("tiny", 4, 10, 10),
+        Extent::Full => ("tiny", 4, 10, 10),
         // More steps than run before one is captured.
-        Extent::Emulator => ("nano", 1, 3, 5),
+        Extent::Small => ("nano", 1, 3, 5),
     };
     let accumulate = 2;
     Ok(TrainConfig {

@@ -46,14 +46,18 @@ impl Steps {
     }
 }
 
-/// Measures `rounds` rounds of `steps` captured steps, then as many steps as a round has, phase by phase.
-pub(super) fn measure(
-    config: &TrainConfig,
-    cuda: &Cuda,
-    rates: Rates,
-    steps: usize,
-    rounds: usize,
-) -> Result<Measured> {
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    pub steps: usize,
+    pub rounds: usize,
+    /// On a device so slow that it need not be kept busy while the host launches.
+    pub small: bool,
+}
+
+/// Measures rounds of captured steps, then as many steps as a round has, phase by phase.
+pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<Measured> {
+    let Extent { steps, rounds, .. } = extent;
     let free = cuda.driver().memory()?.free;
     let source = source(config);
     compile(config, source, cuda, &mut |_, _| {})?;
@@ -80,7 +84,7 @@ pub(super) fn measure(
     let seconds = median(times);
     let peak_bytes = cuda.memory_report().peak_held;
     let device_bytes = free.saturating_sub(cuda.driver().memory()?.free);
-    let phases = phases(&mut run, cuda, rates, steps)?;
+    let phases = phases(&mut run, cuda, rates, extent)?;
     let device = cuda.device();
     let driver = match cuda.driver().backend() {
         Backend::Real => format!("CUDA {}.{}", device.driver.0, device.driver.1),
@@ -114,7 +118,7 @@ struct Ended {
 }
 
 /// The phases of `steps` steps without a graph.
-fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Vec<PhaseTime>> {
+fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<Vec<PhaseTime>> {
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (heard, device) = (Arc::clone(&ends), cuda.clone());
     run.trainer.listen(Arc::new(move |phase| {
@@ -130,10 +134,11 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
     cuda.synchronize()?;
     let start = Instant::now();
     run.take()?;
-    let mut busy = Busy::new(cuda, rates, start.elapsed().as_secs_f64())?;
+    let mut busy =
+        if extent.small { Busy(None) } else { Busy::new(cuda, rates, start.elapsed().as_secs_f64())? };
     let (mut by_phase, mut last) = (Vec::new(), Vec::new());
     let first = cuda.timed_mark()?;
-    for _ in 0..steps {
+    for _ in 0..extent.steps {
         cuda.synchronize()?;
         take_ends();
         cuda.take_launched();
@@ -171,11 +176,8 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, steps: usize) -> Result<Ve
 struct Busy(Option<(DeviceBuffer<u8>, DeviceBuffer<u8>, usize)>);
 
 impl Busy {
-    /// For a step that the host launches in `seconds`. Nothing on the emulator, which runs a launch when it is made.
+    /// For a step that the host launches in `seconds`.
     fn new(cuda: &Cuda, rates: Rates, seconds: f64) -> Result<Self> {
-        if cuda.driver().backend() != Backend::Real {
-            return Ok(Self(None));
-        }
         let room = usize::try_from(cuda.driver().memory()?.free / 4).unwrap_or(usize::MAX);
         let bytes = BUSY.min(room).max(1);
         let copies = 2.0 * seconds * rates.bytes_per_second / (2 * bytes) as f64;

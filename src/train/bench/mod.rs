@@ -11,7 +11,7 @@ mod rates;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use ssmv_autograd::cuda::Backend;
+use ssmv_autograd::cuda::{Backend, Cuda};
 
 use super::{engine::Source, phase::Phase};
 use crate::{
@@ -37,8 +37,10 @@ pub struct BenchSpec {
     pub batch_sizes: Vec<usize>,
     /// Frames that the model sees.
     pub frames_in: usize,
-    /// Steps of a round; `None`: 20 on a GPU, 5 on the CPU, 1 on the emulator.
+    /// Steps of a round; `None`: 20 on a GPU, 5 on the CPU, 1 where it is small.
     pub steps: Option<usize>,
+    /// One round, and small sizes for the device's rates: to see that all of it runs. The emulator always measures so.
+    pub small: bool,
 }
 
 /// A step, measured.
@@ -115,17 +117,19 @@ pub struct PhaseTime {
 /// # Errors
 /// A device that is not there, a batch that does not fit, and all that a training refuses.
 pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) -> Result<()> {
-    let rates = devices::open(spec.device)?.map(|cuda| rates::measure(&cuda)).transpose()?;
+    let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Real;
+    let rates = devices::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
     for &batch_size in &spec.batch_sizes {
         let config = config(spec, batch_size)?;
         // A device of its own each, so that the pool holds nothing of another batch.
         let measured = match (devices::open(spec.device)?, rates) {
             (Some(cuda), Some(rates)) => {
-                let real = cuda.driver().backend() == Backend::Real;
-                let (steps, rounds) = if real { (20, 5) } else { (1, 1) };
-                device::measure(&config, &cuda, rates, spec.steps.unwrap_or(steps), rounds)?
+                let small = is_small(&cuda);
+                let (steps, rounds) = if small { (1, 1) } else { (20, 5) };
+                let extent = device::Extent { steps: spec.steps.unwrap_or(steps), rounds, small };
+                device::measure(&config, &cuda, rates, extent)?
             }
-            _ => host::measure(&config, spec.steps.unwrap_or(5))?,
+            _ => host::measure(&config, spec.steps.unwrap_or(if spec.small { 1 } else { 5 }))?,
         };
         each(&measured)?;
     }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use ssmv_autograd::{
     DType,
-    cuda::{Backend, Cuda, DeviceBuffer, DeviceMemory},
+    cuda::{Cuda, DeviceBuffer, DeviceMemory},
 };
 use ssmv_kernels::{
     Work,
@@ -16,9 +16,9 @@ use ssmv_kernels::{
 use super::median;
 use crate::Result;
 
-/// Bytes of the copy on a GPU, and on the emulator.
+/// Bytes of the copy in earnest, and where it is small.
 const COPY: [usize; 2] = [1 << 30, 1 << 20];
-/// Rows, columns and depth of the product on a GPU, and on the emulator.
+/// Rows, columns and depth of the product in earnest, and where it is small.
 const SIDE: [u32; 2] = [4096, 64];
 /// Runs that are timed, after some that are not.
 const RUNS: usize = 20;
@@ -41,8 +41,8 @@ impl Rates {
 }
 
 /// Measures both.
-pub(super) fn measure(cuda: &Cuda) -> Result<Rates> {
-    let small = usize::from(cuda.driver().backend() != Backend::Real);
+pub(super) fn measure(cuda: &Cuda, small: bool) -> Result<Rates> {
+    let small = usize::from(small);
     Ok(Rates {
         bytes_per_second: copy_rate(cuda, COPY[small])?,
         operations_per_second: product_rate(cuda, SIDE[small])?,
