@@ -6,7 +6,7 @@
 # preprocess. A source is compiled for compute_80, or for what its first line says: "// target: compute_90".
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../../../.." && pwd)
+root=$(cd "$here/../../.." && pwd)
 
 nvcc=$("$root/.ci/wheel" "nvidia-cuda-nvcc==13.5.37 nvidia-nvvm==13.5.37 nvidia-cuda-crt==13.5.37 \
 nvidia-cuda-runtime==13.5.37 nvidia-cuda-cccl==13.3.5.0.6" .venv/nvcc-13.5 bin/nvcc)

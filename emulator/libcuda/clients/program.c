@@ -1,6 +1,6 @@
 /* An ordinary C program of the driver API, linked with -lcuda: y = a*x + y over a vector, then a product of two matrices.
 
-       cc -o program program.c -L../../../../target/libcuda -lcuda -lm
+       cc -o program program.c -L../../../target/libcuda -lcuda -lm
        LD_LIBRARY_PATH=target/libcuda ./program saxpy.ptx matrix_product.ptx
 */
 #include <math.h>
