@@ -36,7 +36,7 @@ pub enum Error {
     Tensor(#[from] ssmv_autograd::Error),
     /// A collective of all ranks that failed.
     #[error(transparent)]
-    Ranks(#[from] crate::comm::Error),
+    Ranks(#[from] ssmv_comm::Error),
 }
 
 /// `Result` with [`Error`].

@@ -3,7 +3,6 @@
 
 pub mod checkpoint;
 pub mod cli;
-pub mod comm;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -1,7 +1,7 @@
 //! Trainings of several ranks on emulated devices as processes: every way that gradients travel gives the same bits, and
-//! NCCL's failures end all ranks. NCCL is the stand-in of `tests/standin-nccl`.
+//! NCCL's failures end all ranks. NCCL is the stand-in of `comm/standin-nccl`.
 
-#[path = "standin-nccl/built.rs"]
+#[path = "../comm/standin-nccl/built.rs"]
 mod built;
 
 use std::{

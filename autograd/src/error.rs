@@ -45,18 +45,6 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// NCCL that is not there, a call of it that failed, or other ranks that it waited for in vain.
-    #[error("{operation}: {code} ({meaning}); {advice}")]
-    Nccl {
-        /// What was asked for: the operations with their sizes and ranks.
-        operation: String,
-        /// NCCL's name for the error, such as `ncclRemoteError`, or what happened.
-        code: String,
-        /// NCCL's own words for it.
-        meaning: String,
-        /// What to do.
-        advice: &'static str,
-    },
     /// PTX that the driver (or the emulator) refuses.
     #[error("{kernel}: the PTX is refused: {code}; {advice}\n{log}")]
     Ptx {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_raw::comm::rendezvous::{Card, Place, Security, join};
-use ssmv_raw::comm::{Communicator, Reduction, tcp};
+use ssmv_comm::rendezvous::{Card, Place, Security, join};
+use ssmv_comm::{Communicator, Reduction, tcp};
 
 use crate::team::{Team, obey};
 use crate::{median, option};

@@ -5,11 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use ssmv_autograd::DType;
-use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, Mark, Nccl};
-use ssmv_raw::comm::Communicator;
-use ssmv_raw::comm::device::{
+use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, Mark};
+use ssmv_comm::Communicator;
+use ssmv_comm::gpu::{
     self, DeviceCollectives, DeviceRing, NcclCollectives, PeerLink, PeerOptions, Region, Staged, connect_nccl,
 };
+use ssmv_comm::nccl::Nccl;
 
 use crate::team::{Team, obey};
 use crate::{median, option};
@@ -53,9 +54,9 @@ fn connect(
     way: &str,
     cuda: &Cuda,
     control: &mut Communicator,
-) -> Result<Box<dyn DeviceCollectives>, device::Error> {
+) -> Result<Box<dyn DeviceCollectives>, gpu::Error> {
     let rank = control.rank();
-    let failed = |source| device::Error::Device { rank, operation: "connect", source };
+    let failed = |source| gpu::Error::Device { rank, operation: "connect", source };
     Ok(match way {
         "peer" => {
             let link = PeerLink::connect(cuda, control, PeerOptions::default())?;

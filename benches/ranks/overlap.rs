@@ -7,7 +7,7 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssmv_autograd::Tensor;
-use ssmv_raw::comm::Communicator;
+use ssmv_comm::Communicator;
 use ssmv_raw::config::TrainConfig;
 use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Preset};
 use ssmv_raw::train::{

@@ -133,7 +133,7 @@ fn look() -> Findings {
             .map(|memory| Memory { total_bytes: memory.total, available_bytes: memory.available }),
         driver,
         devices,
-        nccl: cuda::nccl().map(|found| Nccl {
+        nccl: ssmv_comm::nccl::find().map(|found| Nccl {
             library: found.library,
             version: found.version.map(|(major, minor, patch)| format!("{major}.{minor}.{patch}")),
         }),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ssmv_autograd::cuda::{self, Backend};
 
-use crate::comm::rendezvous::{Card, Place, Security, join};
-use crate::comm::tcp;
 use crate::config::{Device, TrainConfig};
 use crate::data::DataSource;
-use crate::launch::environment;
 use crate::train::ranks::{Local, Member};
 use crate::{Error, Result};
+use ssmv_comm::environment;
+use ssmv_comm::rendezvous::{Card, Place, Security, join};
+use ssmv_comm::tcp;
 
 /// Keys of the configuration in which ranks may differ.
 const OWN: [&str; 3] = ["out", "threads", "data"];

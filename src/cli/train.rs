@@ -8,13 +8,13 @@ use super::eval::comparison_table;
 use super::progress::clock;
 use super::threads::use_threads;
 use super::{Progress, Table, Ui, files, ranks};
-use crate::comm::rendezvous::Place;
 use crate::config::{
     CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
     presets, resolve_over,
 };
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result};
+use ssmv_comm::rendezvous::Place;
 
 /// Arguments of `train`.
 #[derive(Args, Clone, Debug, Default)]

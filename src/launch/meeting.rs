@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use crate::comm::rendezvous::Token;
 use crate::{Error, Result};
+use ssmv_comm::rendezvous::Token;
 
 /// The secret of a job. Its own text is never printed, nor put on a command line.
 #[derive(Clone)]

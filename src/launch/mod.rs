@@ -4,7 +4,6 @@
 //! alone and is passed on once. The first rank that fails ends the job: the others notice a broken ring by themselves
 //! and get time for it, then SIGTERM, then SIGKILL. No rank survives the launcher ([`watch_parent`]).
 
-pub mod environment;
 mod events;
 mod job;
 mod meeting;

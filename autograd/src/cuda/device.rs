@@ -80,6 +80,11 @@ impl Cuda {
         &self.0
     }
 
+    /// Whether both are handles of one opened device.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The device.
     pub fn device(&self) -> &DeviceInfo {
         self.0.driver.device()

@@ -11,7 +11,6 @@
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
 //! | `peer.rs` | memory and events that processes of one machine share |
-//! | `nccl/` | NCCL, for work across GPUs |
 
 mod buffer;
 mod capture;
@@ -25,7 +24,6 @@ mod header;
 mod kernels;
 mod limits;
 mod memory;
-mod nccl;
 mod peer;
 pub(crate) mod plan;
 mod pool;
@@ -44,7 +42,6 @@ pub use emulated::{Emulated, EmulatorOptions};
 pub use feed::Feed;
 pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
-pub use nccl::{Nccl, NcclCommunicator, NcclFound, NcclGroup, Reduction, UniqueId, nccl};
 pub use peer::{PeerMemory, SharedEvent, SharedMemory};
 pub use plan::Plan;
 pub use pool::PoolReport;

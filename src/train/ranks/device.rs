@@ -9,22 +9,19 @@ use std::{
 
 use ssmv_autograd::{
     ArenaLayout,
-    cuda::{Cuda, DeviceMemory, Mark, Nccl, Priority, Stream},
+    cuda::{Cuda, DeviceMemory, Mark, Priority, Stream},
+};
+use ssmv_comm::{
+    Communicator, Pending,
+    gpu::{
+        self, Aborter, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions,
+        Region, Staged, connect_nccl, tried,
+    },
+    nccl::Nccl,
 };
 
 use super::{Buckets, Ranks};
-use crate::{
-    Error, Result,
-    comm::{
-        Communicator, Pending,
-        device::{
-            self, Aborter, DeviceCollectives, DeviceRing, NcclCollectives, NcclLink, PeerLink, PeerOptions,
-            Region, Staged, connect_nccl, tried,
-        },
-    },
-    config::Comm,
-    optim::ShareOptimiser,
-};
+use crate::{Error, Result, config::Comm, optim::ShareOptimiser};
 
 /// Elements that a share starts at multiples of.
 const GROUP: usize = 64;
@@ -62,7 +59,7 @@ pub struct DeviceSharing {
     /// After the last collective of a step.
     back: Arc<Mark>,
     settled: Mark,
-    pending: Vec<Pending<(), device::Error>>,
+    pending: Vec<Pending<(), gpu::Error>>,
 }
 
 impl DeviceSharing {
@@ -156,10 +153,10 @@ impl DeviceSharing {
         whole.set()?;
         self.pending.push(self.ranks.courier.queue(move |control| {
             let rank = control.rank();
-            let failed = |source| device::Error::Device { rank, operation: "order streams", source };
+            let failed = |source| gpu::Error::Device { rank, operation: "order streams", source };
             whole.wait_in(stream).map_err(failed)?;
             let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
-            let way = way.as_mut().ok_or(device::Error::Aborted { rank, operation: "a collective" })?;
+            let way = way.as_mut().ok_or(gpu::Error::Aborted { rank, operation: "a collective" })?;
             let region = Region { memory: &memory, range, stream };
             match what {
                 Collective::Sum => way.all_reduce_sum(control, &region)?,
@@ -266,9 +263,9 @@ fn connect(
     comm: Comm,
     local: bool,
     (timeout, room): (Duration, usize),
-) -> device::Result<(Named, Option<String>)> {
+) -> gpu::Result<(Named, Option<String>)> {
     let rank = control.rank();
-    let failed = |source| device::Error::Device { rank, operation: "connect", source };
+    let failed = |source| gpu::Error::Device { rank, operation: "connect", source };
     // A rank that waits for NCCL says nothing on the ring: it must be back before the others lose patience there.
     let patience = timeout / 4;
     if comm == Comm::Nccl {
@@ -280,9 +277,9 @@ fn connect(
         let options = PeerOptions { timeout, ..PeerOptions::default() };
         match peer_memory(cuda, control, options) {
             Ok(way) => return Ok((way, None)),
-            Err(device::Error::Unreachable(_)) => {}
+            Err(gpu::Error::Unreachable(_)) => {}
             // NCCL would write the same memory.
-            Err(device::Error::Wrong(why)) => {
+            Err(gpu::Error::Wrong(why)) => {
                 let warning = format!(
                     "GPUs that write each other's memory get it wrong ({why}): an IOMMU or the access control (ACS) of PCI \
                      Express switches diverts them; gradients travel through the host, which is slower"
@@ -298,30 +295,30 @@ fn connect(
             let way = Box::new(DeviceRing::new(cuda, link).map_err(failed)?);
             Ok(((tried(way, cuda, control, timeout)?, "NCCL's sends and receives"), None))
         }
-        Err(device::Error::Unreachable(_)) => Ok((through_the_host(cuda, control, timeout)?, None)),
+        Err(gpu::Error::Unreachable(_)) => Ok((through_the_host(cuda, control, timeout)?, None)),
         Err(error) => Err(error),
     }
 }
 
-fn peer_memory(cuda: &Cuda, control: &mut Communicator, options: PeerOptions) -> device::Result<Named> {
+fn peer_memory(cuda: &Cuda, control: &mut Communicator, options: PeerOptions) -> gpu::Result<Named> {
     let rank = control.rank();
     let link = PeerLink::connect(cuda, control, options)?;
     let way = DeviceRing::new(cuda, link);
-    let way = way.map_err(|source| device::Error::Device { rank, operation: "connect", source })?;
+    let way = way.map_err(|source| gpu::Error::Device { rank, operation: "connect", source })?;
     Ok((tried(Box::new(way), cuda, control, options.timeout)?, "peer memory"))
 }
 
-fn through_the_host(cuda: &Cuda, control: &mut Communicator, timeout: Duration) -> device::Result<Named> {
+fn through_the_host(cuda: &Cuda, control: &mut Communicator, timeout: Duration) -> gpu::Result<Named> {
     let rank = control.rank();
     let way = Staged::new(cuda, Staged::CHUNK);
-    let way = way.map_err(|source| device::Error::Device { rank, operation: "connect", source })?;
+    let way = way.map_err(|source| gpu::Error::Device { rank, operation: "connect", source })?;
     Ok((tried(Box::new(way), cuda, control, timeout)?, "pinned memory and TCP"))
 }
 
-impl From<device::Error> for Error {
-    fn from(error: device::Error) -> Self {
+impl From<gpu::Error> for Error {
+    fn from(error: gpu::Error) -> Self {
         match error {
-            device::Error::Control(error) => Self::Ranks(error),
+            gpu::Error::Control(error) => Self::Ranks(error),
             other => Self::Failure(other.to_string()),
         }
     }

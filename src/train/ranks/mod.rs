@@ -37,14 +37,10 @@ pub use self::{
     reduction::{Reduction, Sharing},
     report::{Agreement, Report},
 };
+use ssmv_comm::{Communicator, Courier, Pending, Reduction as Fold};
+
 use super::interrupt::Interrupt;
-use crate::{
-    Error, Result,
-    comm::{self, Communicator, Courier, Pending, Reduction as Fold},
-    config::TrainConfig,
-    eval::Share,
-    model::RunningStatistics,
-};
+use crate::{Error, Result, config::TrainConfig, eval::Share, model::RunningStatistics};
 
 /// A rank before training begins.
 #[derive(Debug)]
@@ -147,7 +143,7 @@ impl Ranks {
     }
 
     /// Waits for a queued collective.
-    fn wait<R, E: From<comm::Error>>(&self, pending: Pending<R, E>) -> Result<R, E> {
+    fn wait<R, E: From<ssmv_comm::Error>>(&self, pending: Pending<R, E>) -> Result<R, E> {
         pending.wait().inspect_err(|_| self.fail())
     }
 
@@ -161,7 +157,7 @@ impl Ranks {
     }
 
     /// Runs a collective and counts the time as waiting.
-    fn call<R: Send + 'static, E: From<comm::Error> + Send + 'static>(
+    fn call<R: Send + 'static, E: From<ssmv_comm::Error> + Send + 'static>(
         &self,
         work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
     ) -> Result<R>
@@ -204,7 +200,7 @@ impl Ranks {
         // A ring that failed has told them already.
         let _ = self.courier.call(move |communicator| {
             communicator.abandon(&why);
-            Ok::<(), comm::Error>(())
+            Ok::<(), ssmv_comm::Error>(())
         });
     }
 
@@ -221,7 +217,7 @@ impl Ranks {
             c.all_reduce(&mut sum, Fold::Sum)?;
             c.all_reduce(&mut most, Fold::Max)?;
             c.broadcast(&mut root, size - 1)?;
-            Ok::<_, comm::Error>((sum, most, root))
+            Ok::<_, ssmv_comm::Error>((sum, most, root))
         })?;
         let (whole, largest) = (0..size).fold((0, 0), |(s, m), r| (s + weight(r), m.max(weight(r))));
         for i in 0..count {
@@ -246,7 +242,7 @@ impl Ranks {
             let mut all = vec![0.0; own.len() * size];
             all[rank * own.len()..][..own.len()].copy_from_slice(&own);
             c.all_gather(&mut all)?;
-            Ok::<_, comm::Error>(all)
+            Ok::<_, ssmv_comm::Error>(all)
         })?;
         let agreement = Agreement::of(&Report::all(&gathered));
         self.heard(agreement.signal);
@@ -268,7 +264,7 @@ impl Ranks {
         let signal = self.call(move |c| {
             let mut signal = [own];
             c.all_reduce(&mut signal, Fold::Max)?;
-            Ok::<_, comm::Error>(signal[0])
+            Ok::<_, ssmv_comm::Error>(signal[0])
         })?;
         self.heard(signal as i32);
         Ok(())
@@ -320,7 +316,7 @@ impl Ranks {
             let mut all = vec![0; size];
             all[rank] = own;
             c.all_gather(&mut all)?;
-            Ok::<_, comm::Error>(all)
+            Ok::<_, ssmv_comm::Error>(all)
         })?;
         let Some(other) = all.iter().position(|&digest| digest != all[0]) else { return Ok(()) };
         self.sound.store(false, Ordering::SeqCst);
@@ -346,7 +342,7 @@ impl Ranks {
         let flat = self.call(move |c| {
             let mut flat = flat;
             c.broadcast(&mut flat, 0)?;
-            Ok::<_, comm::Error>(flat)
+            Ok::<_, ssmv_comm::Error>(flat)
         })?;
         let mut rest = flat.into_iter();
         for norm in norms {
@@ -380,7 +376,7 @@ impl Share for Ranks {
         let mut own = values.to_vec();
         let sums = self.call(move |c| {
             c.all_reduce(&mut own, Fold::Sum)?;
-            Ok::<_, comm::Error>(own)
+            Ok::<_, ssmv_comm::Error>(own)
         })?;
         values.copy_from_slice(&sums);
         Ok(())

@@ -3,12 +3,10 @@
 use std::{ops::Range, sync::Arc};
 
 use ssmv_autograd::Gradients;
+use ssmv_comm::{Error as Failed, Pending, Reduction as Fold, segment_of};
 
 use super::{Buckets, Ranks, buckets::Progress};
-use crate::{
-    Result,
-    comm::{Error as Failed, Pending, Reduction as Fold, segment_of},
-};
+use crate::Result;
 
 /// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
 /// 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.

@@ -6,6 +6,10 @@ use ssmv_autograd::{
     Tensor,
     cuda::{Cuda, Driver, Emulated, EmulatorOptions, MemoryInfo},
 };
+use ssmv_comm::{
+    rendezvous::{Card, Place, Security, join},
+    tcp,
+};
 use ssmv_emulator::Checks;
 
 use super::{
@@ -17,22 +21,25 @@ use super::{
     },
     Local, Member, Ranks,
 };
-use crate::{Result, comm::tcp, config::TrainConfig, data::Batch};
+use crate::{Result, config::TrainConfig, data::Batch};
 
 /// Runs `body` on `size` ranks; what each came to.
 pub(super) fn among<R: Send + 'static>(
     size: usize,
     body: impl Fn(Member) -> R + Send + Sync + 'static,
 ) -> Vec<R> {
-    let listeners: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let addresses: Arc<Vec<_>> = Arc::new(listeners.iter().map(|l| l.local_addr().unwrap()).collect());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
     let body = Arc::new(body);
-    let threads = listeners.into_iter().enumerate().map(|(rank, listener)| {
-        let (addresses, body) = (Arc::clone(&addresses), Arc::clone(&body));
+    let threads = (0..size).map(|rank| {
+        let body = Arc::clone(&body);
         thread::spawn(move || {
+            let master = "127.0.0.1".to_owned();
+            let place = Place { rank, size, local_rank: rank, local_size: size, master, port };
             let options = tcp::Options { timeout: Duration::from_secs(60), ..tcp::Options::default() };
-            let communicator = tcp::join(rank, &listener, &addresses, options).unwrap();
-            body(Member { communicator, local: Local { rank, size: addresses.len() } })
+            let communicator = join(&place, &Card::new(), &Security::default(), options).unwrap();
+            body(Member { communicator, local: Local { rank, size } })
         })
     });
     let threads: Vec<_> = threads.collect();

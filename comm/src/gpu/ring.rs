@@ -1,0 +1,301 @@
+//! The ring's schedule over device memory.
+
+use std::ops::Range;
+
+use ssmv_autograd::{
+    DType,
+    cuda::{Address, Argument, Cuda, LoadedKernel},
+};
+use ssmv_kernels::{
+    ptx::{F16, F32},
+    reduce_copy::ReduceCopy,
+};
+
+use super::{Aborter, Collective, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
+use crate::cut::{Cut, Pieces};
+use crate::{Communicator, Reduction, ring::Pass, segment_of};
+
+/// Below this many bytes a segment travels as one piece: cutting it would only add launches.
+const WHOLE: usize = 256 << 10;
+
+/// Collectives by the ring's schedule over a link. What comes from the left is added to this rank's elements and written for
+/// the right in one kernel; nothing waits for the device.
+#[derive(Debug)]
+pub struct DeviceRing<L> {
+    cuda: Cuda,
+    link: L,
+    kernels: Vec<(Step, LoadedKernel)>,
+}
+
+/// A kernel: what it does, to elements of how many bytes.
+type Step = (ReduceCopy, usize);
+
+/// A collective in progress: where, what the ranks must agree on, and the number of the turn.
+struct Run<'a> {
+    region: &'a Region<'a>,
+    turn: Turn,
+}
+
+impl Run<'_> {
+    fn bytes(&self) -> usize {
+        self.turn.bytes as usize
+    }
+
+    fn address(&self, piece: &Range<usize>) -> Address {
+        self.region.memory.address_of(piece.start)
+    }
+
+    /// Where a piece lies at a link's address: as far behind a multiple of 16 as its elements, so that accesses are wide.
+    fn beside(&self, address: Address, piece: &Range<usize>) -> Address {
+        address.offset((piece.start * self.bytes() % 16) as u64)
+    }
+
+    /// Bytes of a piece behind a link's address.
+    fn extent(&self, piece: &Range<usize>) -> usize {
+        piece.start * self.bytes() % 16 + piece.len() * self.bytes()
+    }
+}
+
+impl<L: DeviceLink> DeviceRing<L> {
+    /// A ring over a link between devices, of which `cuda` is this rank's.
+    ///
+    /// # Errors
+    /// A device that does not take the kernels.
+    pub fn new(cuda: &Cuda, link: L) -> ssmv_autograd::Result<Self> {
+        let target = cuda.target();
+        let sums = ReduceCopy::ALL.map(|step| ((step, 4), step.kernel::<F32>(target)));
+        let halves = ((ReduceCopy::Copy, 2), ReduceCopy::Copy.kernel::<F16>(target));
+        let load = |(step, kernel)| Ok((step, cuda.load(&kernel)?));
+        let kernels = sums.into_iter().chain([halves]).map(load).collect::<ssmv_autograd::Result<_>>()?;
+        Ok(Self { cuda: cuda.clone(), link, kernels })
+    }
+
+    fn pieces(&self) -> Pieces {
+        Pieces { width: self.link.width(), most: self.link.most(), whole: WHOLE }
+    }
+
+    /// A collective in which every rank does the same.
+    fn pass(&mut self, control: &mut Communicator, run: &mut Run, pass: Pass) -> Result<()> {
+        let cut = Cut::new(&run.region.range, pass.ranks, run.bytes(), self.pieces());
+        let steps = pass.steps();
+        self.start(run, &cut, pass.starts(), 0)?;
+        for wave in 0..cut.waves {
+            for step in 0..steps {
+                let pieces = self.turn(control, run, &cut, pass.receives(step), wave)?;
+                let last = step + 1 == steps;
+                let what = match step + 1 {
+                    step if step < pass.reducing_steps() => Some(ReduceCopy::SumForward),
+                    step if step > pass.reducing_steps() => (!last).then_some(ReduceCopy::Copy),
+                    _ if last => Some(ReduceCopy::Sum),
+                    _ => Some(ReduceCopy::SumBoth),
+                };
+                self.take(run, what, &pieces)?;
+                if last && wave + 1 < cut.waves {
+                    self.start(run, &cut, pass.starts(), wave + 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A broadcast: wave after wave goes right from the root, a rank a turn, up to the root's left neighbour.
+    fn chain(&mut self, control: &mut Communicator, run: &mut Run, root: usize) -> Result<()> {
+        let (rank, ranks) = (self.link.rank(), self.link.ranks());
+        let cut = Cut::new(&run.region.range, 1, run.bytes(), self.pieces());
+        let distance = (rank + ranks - root) % ranks;
+        for index in 0..cut.waves + ranks - 2 {
+            if distance == 0 && index < cut.waves {
+                self.start(run, &cut, 0, index)?;
+            }
+            let wave = (index + 1).checked_sub(distance).filter(|&wave| distance > 0 && wave < cut.waves);
+            let Some(wave) = wave else {
+                self.link.turn(control, next(run), &[], run.region.stream)?;
+                self.at(run, |this| this.link.release(run.region.stream))?;
+                continue;
+            };
+            let pieces = self.turn(control, run, &cut, 0, wave)?;
+            self.take(run, (distance + 1 < ranks).then_some(ReduceCopy::Copy), &pieces)?;
+        }
+        Ok(())
+    }
+
+    /// Turns the ring. Returns the pieces that then come.
+    fn turn(
+        &mut self,
+        control: &mut Communicator,
+        run: &mut Run,
+        cut: &Cut,
+        segment: usize,
+        wave: usize,
+    ) -> Result<Vec<Range<usize>>> {
+        let pieces: Vec<_> = (0..cut.width).map(|i| cut.piece(segment, wave, i)).collect();
+        let extent = |piece: &Range<usize>| if piece.is_empty() { 0 } else { run.extent(piece) };
+        let incoming: Vec<_> = pieces.iter().map(extent).collect();
+        self.link.turn(control, next(run), &incoming, run.region.stream)?;
+        Ok(pieces)
+    }
+
+    /// Writes copies of a wave's pieces of this rank's elements for the right neighbour.
+    fn start(&mut self, run: &Run, cut: &Cut, segment: usize, wave: usize) -> Result<()> {
+        let stream = run.region.stream;
+        self.at(run, |this| {
+            for i in 0..cut.width {
+                let own = cut.piece(segment, wave, i);
+                if own.is_empty() {
+                    continue;
+                }
+                let to = run.beside(this.link.place(i, stream)?, &own);
+                let bytes = (own.len() * run.bytes()) as u64;
+                this.cuda.driver().copy(to, run.address(&own), bytes, stream)?;
+                this.link.send(i, run.extent(&own), stream)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does `what` with the pieces that came, which belong at these elements; nothing is for copying them there alone.
+    fn take(&mut self, run: &Run, what: Option<ReduceCopy>, pieces: &[Range<usize>]) -> Result<()> {
+        let stream = run.region.stream;
+        self.at(run, |this| {
+            for (i, own) in pieces.iter().enumerate().filter(|(_, own)| !own.is_empty()) {
+                let came = run.beside(this.link.receive(i, stream)?, own);
+                let at = run.address(own);
+                let Some(what) = what else {
+                    let bytes = (own.len() * run.bytes()) as u64;
+                    this.cuda.driver().copy(at, came, bytes, stream)?;
+                    continue;
+                };
+                let mut arguments: Vec<Argument> = vec![came.into(), at.into()];
+                if what.forwards() {
+                    arguments.push(run.beside(this.link.place(i, stream)?, own).into());
+                }
+                this.launch(run, what, own.len(), arguments)?;
+                if what.forwards() {
+                    this.link.send(i, run.extent(own), stream)?;
+                }
+            }
+            this.link.release(stream)
+        })
+    }
+
+    fn launch(
+        &self,
+        run: &Run,
+        what: ReduceCopy,
+        count: usize,
+        mut arguments: Vec<Argument>,
+    ) -> ssmv_autograd::Result<()> {
+        // A piece has a few MiB at most.
+        let count = count as u32;
+        arguments.push(count.into());
+        let step = (what, run.bytes());
+        let known = self.kernels.iter().find(|(known, _)| *known == step);
+        let (_, kernel) = known.ok_or_else(|| ssmv_autograd::Error::Misuse {
+            operation: "ring".into(),
+            message: format!("no kernel does {what:?} to elements of {} bytes", run.bytes()),
+        })?;
+        let blocks = if run.bytes() == 2 {
+            ReduceCopy::blocks::<F16>(count)
+        } else {
+            ReduceCopy::blocks::<F32>(count)
+        };
+        self.cuda.launch_in(&kernel.with_blocks(blocks), &arguments, run.region.stream)
+    }
+
+    /// Gives the device's errors a name.
+    fn at<R>(&mut self, run: &Run, body: impl FnOnce(&mut Self) -> ssmv_autograd::Result<R>) -> Result<R> {
+        let (rank, operation) = (self.link.rank(), run.turn.name());
+        body(self).map_err(|source| Error::Device { rank, operation, source })
+    }
+
+    /// Runs a collective, and tells the other ranks where it fails.
+    fn collective(
+        &mut self,
+        control: &mut Communicator,
+        region: &Region,
+        (collective, root): (Collective, usize),
+        body: impl FnOnce(&mut Self, &mut Communicator, &mut Run) -> Result<()>,
+    ) -> Result<()> {
+        let turn = Turn::first(collective, root, region);
+        let ranks = self.link.ranks();
+        let result = check(region, collective.adds(), root, ranks).map_err(|message| Error::Argument {
+            rank: self.link.rank(),
+            operation: turn.name(),
+            message,
+        });
+        let result = result.and_then(|()| body(self, control, &mut Run { region, turn }));
+        result.inspect_err(|error| abandon(control, error))
+    }
+
+    fn everyone(&self, reduce: bool, gather: bool) -> Pass {
+        let reduce = reduce.then_some(Reduction::Sum);
+        Pass { rank: self.link.rank(), ranks: self.link.ranks(), reduce, gather }
+    }
+}
+
+/// The run's turn; the next one has the next number.
+fn next(run: &mut Run) -> Turn {
+    let turn = run.turn;
+    run.turn.index = turn.index.wrapping_add(1);
+    turn
+}
+
+/// What is wrong with the arguments of a collective, if anything is.
+pub(super) fn check(region: &Region, sums: bool, root: usize, ranks: usize) -> Result<(), String> {
+    let Region { memory, range, .. } = region;
+    if range.start > range.end || range.end > memory.len() {
+        return Err(format!("elements {}..{} of a memory of {}", range.start, range.end, memory.len()));
+    }
+    if sums && memory.dtype() != DType::F32 {
+        return Err(format!("sums are of f32, and the memory is of {}", memory.dtype()));
+    }
+    if root >= ranks {
+        return Err(format!("rank {root} cannot be the root among {ranks}"));
+    }
+    Ok(())
+}
+
+/// Ends the control ring with an error that it does not know of yet.
+pub(super) fn abandon(control: &mut Communicator, error: &Error) {
+    if !matches!(error, Error::Control(_)) {
+        control.abandon(&error.to_string());
+    }
+}
+
+impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
+    fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
+        let pass = self.everyone(true, true);
+        self.collective(control, region, (Collective::AllReduce, 0), |this, control, run| {
+            this.pass(control, run, pass)
+        })
+    }
+
+    fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
+        let pass = self.everyone(true, false);
+        self.collective(control, region, (Collective::ReduceScatter, 0), |this, control, run| {
+            this.pass(control, run, pass)
+        })?;
+        Ok(segment_of(&region.range, pass.ranks, pass.rank))
+    }
+
+    fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
+        let pass = self.everyone(false, true);
+        self.collective(control, region, (Collective::AllGather, 0), |this, control, run| {
+            this.pass(control, run, pass)
+        })
+    }
+
+    fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
+        self.collective(control, region, (Collective::Broadcast, root), |this, control, run| {
+            this.chain(control, run, root)
+        })
+    }
+
+    fn aborter(&self) -> Aborter {
+        self.link.aborter()
+    }
+
+    fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
+        Box::new(self.link).close(control)
+    }
+}

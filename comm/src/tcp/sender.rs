@@ -1,0 +1,171 @@
+//! The thread that sends to the right neighbour.
+
+use super::patience::Patience;
+use super::{Options, Place};
+use crate::error::Fault;
+use crate::frame::{Header, MOST_TEXT, Operation, Tag};
+use crate::link::Block;
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a failing rank tries to tell the right neighbour why.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long a rank whose right neighbour is gone listens to its left for the reason, which goes round the other way.
+pub const HEARSAY: Duration = Duration::from_secs(1);
+
+/// The thread, its queue, and the blocks that it is done with.
+#[derive(Debug)]
+pub struct Sender {
+    right: TcpStream,
+    place: Place,
+    queue: Option<mpsc::Sender<(Tag, Block)>>,
+    /// Ends when the thread does.
+    done: Receiver<Block>,
+    spare: Vec<Block>,
+    fault: Arc<Mutex<Option<(Fault, Instant)>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sender {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// A stream that cannot be shared with the thread, a thread that does not start.
+    pub fn start(place: Place, right: TcpStream, options: Options) -> io::Result<Self> {
+        let (queue, frames) = mpsc::channel();
+        let (back, done) = mpsc::channel();
+        let fault = Arc::new(Mutex::new(None));
+        let mut line = Line { stream: right.try_clone()?, place, options };
+        let seen = Arc::clone(&fault);
+        let run = move || {
+            for (tag, block) in frames {
+                if let Err(fault) = line.write(tag, &block) {
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
+                    return;
+                }
+                // Nobody takes it back while the link closes.
+                let _ = back.send(block);
+            }
+        };
+        let thread = Some(thread::Builder::new().name(format!("send {}", place.rank)).spawn(run)?);
+        Ok(Self { right, place, queue: Some(queue), done, spare: Vec::new(), fault, thread })
+    }
+
+    /// The connection.
+    pub fn stream(&self) -> &TcpStream {
+        &self.right
+    }
+
+    /// Queues a frame. What is queued shortly after the thread failed is lost, see [`overdue`](Self::overdue).
+    ///
+    /// # Errors
+    /// The thread failed, or the link is closed.
+    pub fn send(&mut self, tag: Tag, block: Block) -> Result<(), Fault> {
+        if self.queue.as_ref().is_some_and(|queue| queue.send((tag, block)).is_ok()) {
+            return Ok(());
+        }
+        match self.fault() {
+            Some(_) => self.overdue().map_or(Ok(()), Err),
+            None => Err(Fault::Closed { peer: self.place.right() }),
+        }
+    }
+
+    /// Queues the word that this rank waits for `rank`; if the thread failed, the next frame says so.
+    pub fn waiting(&mut self, rank: usize) {
+        let _ = self.send(control(Operation::Waiting, rank), Block::default());
+    }
+
+    /// What the thread failed with.
+    pub fn fault(&self) -> Option<Fault> {
+        Some(self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.0.clone())
+    }
+
+    /// What the thread failed with, once the left neighbour had its time to say what is behind it.
+    pub fn overdue(&self) -> Option<Fault> {
+        let seen = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fault, since) = seen.as_ref()?;
+        (since.elapsed() >= HEARSAY).then(|| fault.clone())
+    }
+
+    /// A block of `bytes`, a used one if there is any.
+    pub fn block(&mut self, bytes: usize) -> Block {
+        let mut block = self.spare.pop().or_else(|| self.done.try_recv().ok()).unwrap_or_default();
+        block.resize(bytes);
+        block
+    }
+
+    /// Keeps a block for [`block`](Self::block).
+    pub fn recycle(&mut self, block: Block) {
+        self.spare.push(block);
+    }
+
+    /// Sends `why` after what is queued, if the neighbour takes it soon, and closes the connection.
+    pub fn close(&mut self, why: &str) {
+        let why = &why.as_bytes()[..why.len().min(MOST_TEXT)];
+        let mut text = self.block(why.len());
+        text.bytes_mut().copy_from_slice(why);
+        // A thread that failed has nobody to tell.
+        let _ = self.send(control(Operation::Failed, self.place.rank), text);
+        self.queue = None;
+        let deadline = Instant::now() + FAREWELL;
+        while self.done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        let _ = self.right.shutdown(Shutdown::Both);
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and if it did the connection is closed all the same.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn control(operation: Operation, rank: usize) -> Tag {
+    Tag { operation, element: 0, root: 0, sequence: 0, count: rank as u64, index: 0 }
+}
+
+/// The writing end of the connection.
+struct Line {
+    stream: TcpStream,
+    place: Place,
+    options: Options,
+}
+
+impl Line {
+    /// Writes a whole frame.
+    fn write(&mut self, tag: Tag, block: &Block) -> Result<(), Fault> {
+        let payload = block.bytes();
+        // The ring's pieces are far below the limit of `MOST_PAYLOAD`.
+        let header = Header { tag, bytes: payload.len() as u32, crc: block.crc() }.encode();
+        let mut patience = Patience::new(self.place, true, tag);
+        let (mut head, mut body) = (&header[..], payload);
+        while !head.is_empty() || !body.is_empty() {
+            match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(0) => return Err(Fault::Closed { peer: self.place.right() }),
+                Ok(bytes) => {
+                    let of_head = bytes.min(head.len());
+                    head = &head[of_head..];
+                    body = &body[bytes - of_head..];
+                    patience.moved();
+                }
+                Err(e) => {
+                    patience.judge(&e, None, &self.options)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
