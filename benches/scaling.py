@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The tables of docs/scaling.md: a training step's time on several GPUs, by arithmetic. Nothing here was measured.
+"""Estimates a training step's time on several GPUs, by arithmetic. Nothing here was measured.
 
-    python3 benches/scaling.py                                   # print them
+    python3 benches/scaling.py                                   # print the tables for every number of ranks
     python3 benches/scaling.py --step 16=6.1 --optimiser 2.9     # with a measured step and its optimiser's part, ms
     python3 benches/scaling.py --link nvlink=330,4               # with a measured rate, GB/s, and latency, µs
-    python3 benches/scaling.py --update docs/scaling.md          # write them there; --check compares
+    python3 benches/scaling.py --update docs/scaling.md          # write the summary there; --check compares
 """
 
 import argparse
@@ -118,6 +118,26 @@ def table(step: Step, links: dict[str, Link]) -> str:
     return "\n".join(lines)
 
 
+WAYS = {"after": "after", "during": "during", "zero after": "ZeRO-1 after", "zero during": "ZeRO-1 during"}
+
+
+def summary(steps: list[Step], links: dict[str, Link]) -> str:
+    """The fastest way for the most ranks of each link: its name, its time, and its share of W times one GPU."""
+    lines = [
+        "| link | W | " + " | ".join(f"batch {s.batch}: fastest | ms | share" for s in steps) + " |",
+        "| --- | --- |" + " --- | --- | --- |" * len(steps),
+    ]
+    for link in links.values():
+        ranks = max(link.ranks)
+        cells = []
+        for step in steps:
+            times = variants(step, link, ranks)
+            best = min(times, key=times.get)
+            cells += [WAYS[best], f"{times[best] * 1e3:.1f}", f"{100 * step.total / times[best]:.0f} %"]
+        lines.append(f"| {link.name} | {ranks} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -131,8 +151,8 @@ def main() -> int:
     parser.add_argument("--optimiser", type=float, default=2.6, metavar="MS", help="norm and AdamW on one GPU")
     parser.add_argument("--link", type=pair, action="append", default=[], metavar="NAME=GB/S[,US]", help=", ".join(LINKS))
     parser.add_argument("--efficiency", type=float, default=0.8, help="the part of a published rate that is reached")
-    parser.add_argument("--update", type=Path, metavar="FILE", help="write the tables between FILE's markers")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="fail unless FILE has these tables")
+    parser.add_argument("--update", type=Path, metavar="FILE", help="write the summary between FILE's markers")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="fail unless FILE has this summary")
     given = parser.parse_args()
 
     links = {name: replace(link, gigabytes=link.gigabytes * given.efficiency) for name, link in LINKS.items()}
@@ -147,11 +167,11 @@ def main() -> int:
     if any(step.passes <= 0 for step in steps) or any(link.gigabytes <= 0 for link in links.values()):
         parser.error("a step must be longer than its optimiser, and a rate above 0")
 
-    text = "\n\n".join(table(step, links) for step in steps)
     file = given.update or given.check
     if file is None:
-        print(text)
+        print("\n\n".join(table(step, links) for step in steps))
         return 0
+    text = summary(steps, links)
     before, _, rest = file.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
