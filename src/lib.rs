@@ -8,7 +8,6 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod eval;
-pub mod kernels;
 pub mod launch;
 pub mod media;
 pub mod model;

@@ -412,12 +412,12 @@ impl Tensor {
 
     /// The same from any tensor, with `cotangent` as the gradient that arrives at it.
     pub fn backward_from(&self, cotangent: Tensor, gradients: &mut Gradients) -> Result<()> {
-        self.backward_heard(cotangent, gradients, None::<&mut OnWhole<Error>>)
+        self.backward_with_hook(cotangent, gradients, None::<&mut OnWhole<Error>>)
     }
 
     /// The same, where `whole` hears of each parameter once all of the pass that adds to its gradient is done (on a device:
     /// queued), while the pass goes on with the others: what is whole can be sent to other machines meanwhile.
-    pub fn backward_heard<E: From<Error>>(
+    pub fn backward_with_hook<E: From<Error>>(
         &self,
         cotangent: Tensor,
         gradients: &mut Gradients,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_comm::rendezvous::{Card, Place, Security, join};
+use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::{Communicator, Reduction, tcp};
 
 use crate::team::{Team, obey};
@@ -17,7 +17,7 @@ const ENOUGH: usize = 256 << 20;
 /// Joins the job's other ranks on this machine.
 pub fn meet(rank: usize, size: usize, port: u16) -> Communicator {
     let place = Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
-    join(&place, &Card::new(), &Security::default(), tcp::Options::default()).expect("the ranks meet")
+    join(&place, &Fingerprint::new(), &Security::default(), tcp::Options::default()).expect("the ranks meet")
 }
 
 /// One of our ranks.

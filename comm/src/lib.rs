@@ -18,8 +18,8 @@
 //! goes round the ring within milliseconds, in the words of the rank that saw it first. Nobody waits longer than the
 //! timeout. A rank that is not in a collective notices at its next one. A communicator that failed stays closed.
 
+mod comm_thread;
 mod communicator;
-mod courier;
 mod cut;
 mod element;
 pub mod environment;
@@ -34,8 +34,8 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use comm_thread::{CommThread, Pending};
 pub use communicator::Communicator;
-pub use courier::{Courier, Pending};
 pub use cut::{segment, segment_of};
 pub use element::{Element, Reduction};
 #[cfg(test)]

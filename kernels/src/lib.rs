@@ -28,6 +28,10 @@ pub mod tile;
 pub mod tour;
 pub mod upsample;
 
+/// What `ptxas` makes of every kernel of the catalogue: its version, then a row a kernel and target, with registers a thread and
+/// bytes of static shared memory a block, between tabs. `ssmv-raw kernels --ptxas PATH --update` writes it.
+pub const RESOURCES: &str = include_str!("../ptx/resources.tsv");
+
 pub use catalogue::catalogue;
 pub use error::{Error, Result};
 pub use kernel::{Kernel, Parameter, Target, Work};

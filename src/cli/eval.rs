@@ -13,7 +13,7 @@ use crate::config::{Device, Layout, Rule, TrainConfig, limits};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
 use crate::model::Preset;
-use crate::train::collapse::{Figures, Watcher};
+use crate::train::divergence::{DivergenceMonitor, Figures};
 use crate::{Error, Result, device};
 
 /// Arguments of `eval`. What is left out is as the checkpoint was trained.
@@ -153,7 +153,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         ..Figures::default()
     };
     let step = loaded.step.unwrap_or_default();
-    Watcher::new().observe(step, &figures).iter().for_each(|line| ui.warn(line));
+    DivergenceMonitor::new().observe(step, &figures).iter().for_each(|line| ui.warn(line));
     let report = Report {
         checkpoint: &loaded.path,
         preset: preset.name,

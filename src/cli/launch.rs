@@ -10,7 +10,7 @@ use ssmv_autograd::cuda::{self, Backend};
 
 use super::{Cli, Command, Ui, usage};
 use crate::launch::restart::{has, value_of};
-use crate::launch::{self, Job, Layout, Outputs, Restarts, Secret, Voice};
+use crate::launch::{self, Job, Layout, Outputs, Reporter, Restarts, Secret};
 use crate::{Error, Result};
 
 /// Ranks on one machine, at most.
@@ -98,7 +98,7 @@ pub fn run(args: &LaunchArgs, ui: &Ui) -> Result<()> {
     launch::run(&job(args)?, &Outputs::standard(), ui)
 }
 
-impl Voice for Ui {
+impl Reporter for Ui {
     fn note(&self, line: &str) {
         Ui::note(self, line);
     }

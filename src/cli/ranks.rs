@@ -12,7 +12,7 @@ use crate::data::DataSource;
 use crate::train::ranks::{Local, Member};
 use crate::{Error, Result};
 use ssmv_comm::environment;
-use ssmv_comm::rendezvous::{Card, Place, Security, join};
+use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::tcp;
 
 /// Keys of the configuration in which ranks may differ.
@@ -38,20 +38,21 @@ pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Membe
     let security = Security::from_environment(insecure).map_err(|e| Error::Usage(e.to_string()))?;
     let timeout = Duration::from_secs_f64(config.comm_timeout);
     let options = tcp::Options { timeout, ..tcp::Options::default() };
-    let communicator = join(place, &card(config)?, &security, options);
+    let communicator = join(place, &fingerprint(config)?, &security, options);
     let communicator = communicator.map_err(|e| Error::Failure(e.to_string()))?;
     Ok(Member { communicator, local: Local { rank: place.local_rank, size: place.local_size } })
 }
 
 /// What all ranks must have alike.
-fn card(config: &TrainConfig) -> Result<Card> {
-    let mut card = Card::new().with("version", env!("CARGO_PKG_VERSION")).with("binary", binary());
+fn fingerprint(config: &TrainConfig) -> Result<Fingerprint> {
+    let mut fingerprint =
+        Fingerprint::new().with("version", env!("CARGO_PKG_VERSION")).with("binary", binary());
     let keys =
         toml::Table::try_from(config).map_err(|e| Error::Failure(format!("the configuration: {e}")))?;
     for (key, value) in keys.iter().filter(|(key, _)| !OWN.contains(&key.as_str())) {
-        card = card.with(key, value);
+        fingerprint = fingerprint.with(key, value);
     }
-    Ok(card.with("data", data(config)).with("computes on", computes_on(config.device)))
+    Ok(fingerprint.with("data", data(config)).with("computes on", computes_on(config.device)))
 }
 
 /// What `device` comes to on this machine: a rank without a GPU would fall out of step with those that have one.
@@ -124,14 +125,17 @@ mod tests {
     #[test]
     fn a_card_tells_what_must_be_alike_and_nothing_else() {
         let config = TrainConfig::preset("nano").unwrap();
-        let card = super::card(&config).unwrap();
-        assert_eq!(card.get("data"), Some("digits"));
-        assert_eq!(card.get("batch-size"), Some(config.batch_size.to_string().as_str()));
-        assert!(card.get("binary").is_some_and(|binary| binary.contains(" bytes ")));
+        let fingerprint = super::fingerprint(&config).unwrap();
+        assert_eq!(fingerprint.get("data"), Some("digits"));
+        assert_eq!(fingerprint.get("batch-size"), Some(config.batch_size.to_string().as_str()));
+        assert!(fingerprint.get("binary").is_some_and(|binary| binary.contains(" bytes ")));
         let other = TrainConfig { out: Some("elsewhere".into()), threads: Some(3), ..config.clone() };
-        assert_eq!(super::card(&other).unwrap(), card);
-        assert_ne!(super::card(&TrainConfig { seed: 9, ..config.clone() }).unwrap(), card);
-        assert_ne!(super::card(&TrainConfig { device: Device::Emulator, ..config }).unwrap(), card);
+        assert_eq!(super::fingerprint(&other).unwrap(), fingerprint);
+        assert_ne!(super::fingerprint(&TrainConfig { seed: 9, ..config.clone() }).unwrap(), fingerprint);
+        assert_ne!(
+            super::fingerprint(&TrainConfig { device: Device::Emulator, ..config }).unwrap(),
+            fingerprint
+        );
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn train(
         return Err(error);
     }
     let mut screen = Screen { ui, compiling: None, progress: ui.progress(plan.config.total_steps()) };
-    let result = train::run_among(member, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
+    let result = train::run_with_ranks(member, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
     screen.progress.finish();
     let summary = result?;
     match json {

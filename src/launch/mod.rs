@@ -18,4 +18,4 @@ pub use meeting::Secret;
 pub use parent::watch_parent;
 pub use ranks::Failure;
 pub use relay::{Outputs, Sink};
-pub use run::{Voice, run};
+pub use run::{Reporter, run};

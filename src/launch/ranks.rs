@@ -11,15 +11,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::events::{Event, Events};
 use super::meeting::Meeting;
-use super::{Job, Outputs, Voice, relay};
+use super::{Job, Outputs, Reporter, relay};
 use crate::{Error, Result};
 
 /// The time that a rank has to end after SIGTERM, or after a second signal from outside, before SIGKILL.
-const TO_OBEY: Duration = Duration::from_secs(5);
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a rank that was killed may take to end after one that noticed: its connections close while the system still
 /// takes it apart.
-const HINDSIGHT: Duration = Duration::from_millis(500);
+const LATE_EXITS: Duration = Duration::from_millis(500);
 
 /// A rank that did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Ranks {
     }
 
     /// Waits until all ranks have ended and their output is out. Passes signals on; ends the others when one failed.
-    pub fn watch(&mut self, events: &Events, grace: Duration, voice: &dyn Voice) -> Outcome {
+    pub fn watch(&mut self, events: &Events, grace: Duration, reporter: &dyn Reporter) -> Outcome {
         let mut first = None::<Failure>;
         let mut asked = None;
         let mut asked_again = false;
@@ -167,7 +167,7 @@ impl Ranks {
                     continue;
                 }
                 if first.is_none() {
-                    voice.warn(&said(&failure, self.running.len(), grace));
+                    reporter.warn(&said(&failure, self.running.len(), grace));
                     first = Some(failure);
                     by_itself = !asked_again && !failure.answers_signal();
                     pressure.get_or_insert((Instant::now() + grace, Signal::TERM));
@@ -178,12 +178,12 @@ impl Ranks {
             }
             match events.wait(pressure.map(|(at, _)| at)) {
                 Some(Event::Signal(number)) => {
-                    self.pass_on(number, voice);
+                    self.pass_on(number, reporter);
                     if asked.is_some() {
                         // At the second signal ranks end at once; one that does not is stuck. Others may notice such an end
                         // before their own signal, and report that.
                         asked_again = true;
-                        pressure = Some((Instant::now() + TO_OBEY, Signal::KILL));
+                        pressure = Some((Instant::now() + SIGNAL_TIMEOUT, Signal::KILL));
                     }
                     asked.get_or_insert(number);
                 }
@@ -192,7 +192,7 @@ impl Ranks {
                 None => {
                     // Until then what ended by SIGKILL was somebody else's doing.
                     killed |= first.is_none() && matches!(pressure, Some((_, Signal::KILL)));
-                    pressure = self.press(pressure, voice);
+                    pressure = self.press(pressure, reporter);
                 }
             }
         }
@@ -213,11 +213,11 @@ impl Ranks {
     /// one that was killed took the others with it.
     fn first_failures(&mut self) -> Vec<Failure> {
         let mut failures = self.reap();
-        let until = Instant::now() + HINDSIGHT;
+        let until = Instant::now() + LATE_EXITS;
         let was_killed = |failure: &Failure| failure.status.signal().is_some();
         let is_open = |failures: &[Failure]| !failures.is_empty() && !failures.iter().any(was_killed);
         while is_open(&failures) && !self.running.is_empty() && Instant::now() < until {
-            std::thread::sleep(HINDSIGHT / 50);
+            std::thread::sleep(LATE_EXITS / 50);
             failures.extend(self.reap());
         }
         failures.sort_by_key(|failure| !was_killed(failure));
@@ -239,20 +239,20 @@ impl Ranks {
         failures
     }
 
-    fn pass_on(&self, number: i32, voice: &dyn Voice) {
+    fn pass_on(&self, number: i32, reporter: &dyn Reporter) {
         if let Some(signal) = Signal::from_named_raw(number) {
-            voice.note(&format!("signal {number} passed on to {}", self.names()));
+            reporter.note(&format!("signal {number} passed on to {}", self.names()));
             self.running.iter().for_each(|running| running.signal(signal));
         }
     }
 
     /// Sends the signal that is due, and gives the next one and its time.
-    fn press(&self, due: Option<(Instant, Signal)>, voice: &dyn Voice) -> Option<(Instant, Signal)> {
+    fn press(&self, due: Option<(Instant, Signal)>, reporter: &dyn Reporter) -> Option<(Instant, Signal)> {
         let (_, signal) = due?;
         let name = if signal == Signal::KILL { "SIGKILL" } else { "SIGTERM" };
-        voice.warn(&format!("{name} to {}, still running", self.names()));
+        reporter.warn(&format!("{name} to {}, still running", self.names()));
         self.running.iter().for_each(|running| running.signal(signal));
-        (signal != Signal::KILL).then(|| (Instant::now() + TO_OBEY, Signal::KILL))
+        (signal != Signal::KILL).then(|| (Instant::now() + SIGNAL_TIMEOUT, Signal::KILL))
     }
 
     /// Waits until what the ranks wrote before they ended has been passed on. Somebody who reads it slowly may; a

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Voice;
+use super::Reporter;
 use crate::checkpoint::CHECKPOINTS_FOLDER;
 use crate::config::check_run_folder;
 use crate::{Error, Result};
@@ -37,7 +37,12 @@ impl<'a> Folder<'a> {
     ///
     /// # Errors
     /// A folder that cannot be read or moved.
-    pub fn arguments(&self, first: &[OsString], may_move: bool, voice: &dyn Voice) -> Result<Vec<OsString>> {
+    pub fn arguments(
+        &self,
+        first: &[OsString],
+        may_move: bool,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<OsString>> {
         if has_checkpoint(self.out) {
             let mut arguments = without_resume(first);
             arguments.extend([RESUME.into(), self.out.into()]);
@@ -45,7 +50,7 @@ impl<'a> Folder<'a> {
         }
         if may_move && self.was_empty && !is_empty(self.out)? {
             let aside = set_aside(self.out)?;
-            voice.note(&format!("no checkpoint yet: {} is now {}", self.out.display(), aside.display()));
+            reporter.note(&format!("no checkpoint yet: {} is now {}", self.out.display(), aside.display()));
         }
         Ok(first.to_vec())
     }

@@ -6,7 +6,7 @@ use super::{Failure, Job, Outputs, restart};
 use crate::{Error, Result};
 
 /// What the launcher has to say.
-pub trait Voice {
+pub trait Reporter {
     /// What a person may like to know.
     fn note(&self, line: &str);
     /// What went wrong.
@@ -19,7 +19,7 @@ pub trait Voice {
 /// # Errors
 /// The first failure of a rank as [`Error::Rank`]; [`Error::Interrupted`] after a signal to this process; ranks that
 /// cannot be started.
-pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
+pub fn run(job: &Job, outputs: &Outputs, reporter: &dyn Reporter) -> Result<()> {
     let events = Events::listen()?;
     let begins = job.layout.node == 0;
     let folder = job.restarts.as_ref().map(|more| restart::Folder::of(&job.arguments, &more.out, begins));
@@ -28,9 +28,9 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
     let mut restarts = 0;
     loop {
         let meeting = job.next_meeting()?;
-        voice.note(&started(job, meeting.port, restarts));
+        reporter.note(&started(job, meeting.port, restarts));
         let mut ranks = Ranks::start(job, (&arguments, restarts), &meeting, outputs, &events)?;
-        match ranks.watch(&events, job.grace, voice) {
+        match ranks.watch(&events, job.grace, reporter) {
             Outcome::Done => return Ok(()),
             Outcome::Interrupted(signal) => return Err(Error::Interrupted(signal)),
             Outcome::Ended(failure) => return Err(failed(&failure)),
@@ -38,8 +38,8 @@ pub fn run(job: &Job, outputs: &Outputs, voice: &dyn Voice) -> Result<()> {
                 let more = job.restarts.as_ref().filter(|more| restarts < more.most && may_restart(&failure));
                 let (Some(more), Some(folder)) = (more, &folder) else { return Err(failed(&failure)) };
                 restarts += 1;
-                voice.warn(&format!("restart {restarts} of {}", more.most));
-                arguments = folder.arguments(&job.arguments, begins, voice)?;
+                reporter.warn(&format!("restart {restarts} of {}", more.most));
+                arguments = folder.arguments(&job.arguments, begins, reporter)?;
             }
         }
     }

@@ -148,11 +148,11 @@ impl DevicePredictor {
     /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,2,S,S,3], recorded for a backward pass. The batch's
     /// statistics go into the pending ones.
     pub fn train(&self, frames: &Tensor) -> Result<Tensor> {
-        self.train_heard(frames, None)
+        self.train_with_hook(frames, None)
     }
 
     /// The same with a listener at the outputs of the parts.
-    pub fn train_heard(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
+    pub fn train_with_hook(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
         let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).heard_by(listener);
         self.network.forward(&cx, self.preset, frames)
     }

@@ -124,11 +124,11 @@ impl Predictor {
     /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
     /// normalisations use the batch's statistics and carry them into the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
-        self.train_heard(frames, None)
+        self.train_with_hook(frames, None)
     }
 
     /// The same with a listener at the outputs of the parts.
-    pub fn train_heard(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
+    pub fn train_with_hook(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
         self.train_among(frames, listener, None)
     }
 

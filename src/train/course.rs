@@ -45,14 +45,18 @@ impl Course {
 /// # Errors
 /// As [`run`](super::run()).
 pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
-    course_among(None, config, cuda)
+    course_with_ranks(None, config, cuda)
 }
 
 /// [`course`] as one of several ranks.
 ///
 /// # Errors
-/// As [`run_among`](super::run_among()).
-pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
+/// As [`run_with_ranks`](super::run_with_ranks()).
+pub fn course_with_ranks(
+    member: Option<Member>,
+    config: &TrainConfig,
+    cuda: Option<&Cuda>,
+) -> Result<Course> {
     let ranks =
         member.map(|member| Ranks::start(member, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;

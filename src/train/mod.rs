@@ -1,9 +1,9 @@
 //! Training: the step, the run around it, and what both are made of.
 
 pub mod bench;
-pub mod collapse;
 mod course;
 mod device;
+pub mod divergence;
 mod engine;
 pub mod interrupt;
 pub mod loss_scale;
@@ -17,9 +17,9 @@ mod setup;
 mod state;
 mod trainer;
 
-pub use course::{Course, course, course_among};
+pub use course::{Course, course, course_with_ranks};
 pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
-pub use run::{Observer, Status, Summary, run, run_among};
+pub use run::{Observer, Status, Summary, run, run_with_ranks};
 pub(crate) use state::EMA;
 pub use state::TrainState;
 pub use trainer::{StepFigures, Trainer};

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     StepFigures,
-    collapse::{Figures, Watcher},
+    divergence::{DivergenceMonitor, Figures},
     engine::Engine,
     interrupt::Interrupt,
     memory, preview,
@@ -88,12 +88,12 @@ pub fn run(
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    run_among(None, config, resume, interrupt, observer)
+    run_with_ranks(None, config, resume, interrupt, observer)
 }
 
 /// [`run`] as one of several ranks, each of which calls this with the same configuration, whose `ranks` is their number.
 /// Rank 0 writes the run folder. Whatever fails on one ends all.
-pub fn run_among(
+pub fn run_with_ranks(
     member: Option<Member>,
     config: &TrainConfig,
     resume: Option<&Path>,
@@ -181,7 +181,7 @@ pub(super) struct Run<'a> {
     pub loader: Loader,
     /// Rank 0's.
     pub recorder: Option<Recorder>,
-    pub watcher: Watcher,
+    pub divergence_monitor: DivergenceMonitor,
     pub total: u64,
     /// The step of the last checkpoint.
     pub saved: u64,
@@ -418,7 +418,7 @@ impl Run<'_> {
 
     /// Says and records what is going wrong.
     fn watch(&mut self, step: u64, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
-        let warnings = self.watcher.observe(step, &figures);
+        let warnings = self.divergence_monitor.observe(step, &figures);
         warnings.iter().try_for_each(|warning| self.warn(step, warning, observer))
     }
 

@@ -4,8 +4,8 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::{
     Trainer,
-    collapse::Watcher,
     device::{DeviceTrainer, compile},
+    divergence::DivergenceMonitor,
     engine::{Engine, Host, Source},
     interrupt::Interrupt,
     memory,
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
             dataset,
             loader,
             recorder,
-            watcher: Watcher::new(),
+            divergence_monitor: DivergenceMonitor::new(),
             seconds,
             seconds_before: seconds,
             samples: 0,

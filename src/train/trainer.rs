@@ -280,7 +280,7 @@ impl Trainer {
             match &mut among {
                 Some((_, reduction)) if i + 1 == count => {
                     let one = Tensor::scalar(1.0, scaled.dtype())?;
-                    scaled.backward_heard(
+                    scaled.backward_with_hook(
                         one,
                         &mut self.gradients,
                         Some(&mut |parameter, gradients| reduction.whole(parameter, gradients)),

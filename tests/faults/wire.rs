@@ -81,7 +81,7 @@ fn go_between(master: SocketAddr, tampering: Tampering) -> SocketAddr {
                 copy_behind(host.try_clone().unwrap(), caller.try_clone().unwrap());
             }
         }
-        // Its length, then: Here { card, address }.
+        // Its length, then: Here { fingerprint, address }.
         let mut length = [0; 4];
         caller.read_exact(&mut length).unwrap();
         let mut message = vec![0; u32::from_le_bytes(length) as usize];

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ssmv_raw::Result;
-use ssmv_raw::launch::{Job, Layout, Outputs, Voice, run};
+use ssmv_raw::launch::{Job, Layout, Outputs, Reporter, run};
 
 /// Runs for twenty seconds, ready for signals: ranks of a test that fails end as well.
 pub const LONG: &str = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done";
@@ -29,7 +29,7 @@ pub fn job(ranks: u32, script: &str) -> Job {
 #[derive(Debug, Default)]
 pub struct Heard(Mutex<Vec<String>>);
 
-impl Voice for Heard {
+impl Reporter for Heard {
     fn note(&self, line: &str) {
         self.0.lock().unwrap().push(line.to_owned());
     }

@@ -1,7 +1,7 @@
 //! Collectives over device memory, in the order of a stream.
 //!
 //! The schedule is the ring's ([`super`]): the same segments and the same order of summation, so the bits are those of
-//! [`Communicator`](super::Communicator)'s collectives. What differs is who moves the bytes:
+//! [`Communicator`]'s collectives. What differs is who moves the bytes:
 //!
 //! | what | way of the bytes |
 //! | --- | --- |

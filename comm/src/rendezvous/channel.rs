@@ -1,6 +1,6 @@
 //! What a rank and the master say to each other once they know each other: a length and JSON.
 
-use super::card::Card;
+use super::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,8 +22,8 @@ const TAKE: Duration = Duration::from_secs(5);
 pub enum Message {
     /// A rank: what must be the same on all, and where it listens for its left neighbour.
     Here {
-        /// Its card.
-        card: Card,
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
         /// Its address in the ring.
         address: SocketAddr,
     },

@@ -21,9 +21,9 @@ pub enum Reason {
     /// Numbers that do not fit each other.
     #[error("{0}")]
     Place(String),
-    /// A card with too much on it.
+    /// A fingerprint with too much on it.
     #[error("{0}")]
-    Card(String),
+    Fingerprint(String),
     /// The master's name leads nowhere.
     #[error("the master {name} cannot be found: {why}")]
     Resolve {

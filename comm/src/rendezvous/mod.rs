@@ -1,9 +1,9 @@
 //! How the ranks of a job find each other, make sure of each other, and connect.
 //!
 //! 1. Rank 0, the master, listens at an address that all know ([`Place`]). The others call until it answers.
-//! 2. Both ends of every connection prove that they have the job's [`Token`] (`challenge.rs`). Until then a stranger
-//!    gets 256 bytes, a few seconds and one of a few places (`gate.rs`); it is dropped, logged, and the join goes on.
-//! 3. Each rank shows its [`Card`]. Ranks that come twice, count differently or differ in a field are all refused, with
+//! 2. Both ends of every connection prove that they have the job's [`Token`] (`handshake.rs`). Until then a stranger
+//!    gets 256 bytes, a few seconds and one of a few places (`acceptor.rs`); it is dropped, logged, and the join goes on.
+//! 3. Each rank shows its [`Fingerprint`]. Ranks that come twice, count differently or differ in a field are all refused, with
 //!    the same words.
 //! 4. The master sends the addresses of all, and each rank connects to its right neighbour, with the same proof.
 //! 5. When all neighbours are connected the master says go, and every listener closes.
@@ -11,27 +11,24 @@
 //! One thread a rank does it all, without blocking and with one time limit for the whole. What follows the proof is neither
 //! encrypted nor authenticated: whoever is on the way can read and change it.
 
-mod call;
-mod card;
-mod challenge;
+mod acceptor;
 mod channel;
+mod client;
+mod dialer;
 mod error;
-mod gate;
-mod journal;
-mod master;
+mod fingerprint;
+mod handshake;
+mod neighbours;
 mod place;
-mod rank;
-mod ring;
 mod security;
+mod server;
 #[cfg(test)]
 mod tests;
-mod token;
 
-pub use card::Card;
 pub use error::{JoinError, Reason};
+pub use fingerprint::Fingerprint;
 pub use place::Place;
-pub use security::{Security, SecurityError};
-pub use token::{Token, TokenError};
+pub use security::{Security, SecurityError, Token, TokenError};
 
 use super::communicator::Communicator;
 use super::say;
@@ -58,10 +55,10 @@ pub struct Settings {
     /// How long connecting the neighbours may take after that.
     pub ring: Duration,
     /// How long a connection may take to prove who it is.
-    pub patience: Duration,
+    pub handshake_timeout: Duration,
     /// How many connections may be doing so at once; further ones are dropped.
     pub pending: usize,
-    /// How long ranks that do not belong together wait for those who have not heard it.
+    /// How long ranks that do not belong together wait for those who have not received it.
     pub grace: Duration,
     /// How long a rank waits for the master, or the master for ranks, before it says so.
     pub quiet: Duration,
@@ -77,7 +74,7 @@ impl Default for Settings {
         Self {
             timeout: Duration::from_secs(300),
             ring: Duration::from_secs(30),
-            patience: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
             pending: 64,
             grace: Duration::from_secs(5),
             quiet: Duration::from_secs(3),
@@ -97,17 +94,17 @@ impl fmt::Debug for Settings {
 /// read before they come.
 ///
 /// # Errors
-/// A rank that is missing, does not have the token or has another card, an address that cannot be used. All ranks that
+/// A rank that is missing, does not have the token or has another fingerprint, an address that cannot be used. All ranks that
 /// have reached the master report the same.
 pub fn join(
     place: &Place,
-    card: &Card,
+    fingerprint: &Fingerprint,
     security: &Security,
     options: tcp::Options,
 ) -> Result<Communicator, JoinError> {
     let settings = Settings::default();
     let settings = Settings { timeout: settings.timeout.max(options.timeout), ..settings };
-    join_with(place, card, security, options, &settings)
+    join_with(place, fingerprint, security, options, &settings)
 }
 
 /// As [`join`], with limits of your own.
@@ -116,20 +113,20 @@ pub fn join(
 /// As [`join`].
 pub fn join_with(
     place: &Place,
-    card: &Card,
+    fingerprint: &Fingerprint,
     security: &Security,
     options: tcp::Options,
     settings: &Settings,
 ) -> Result<Communicator, JoinError> {
     let Place { rank, size, .. } = *place;
     let fail = |reason| JoinError { rank, size, reason };
-    place.check().and_then(|()| card.check()).map_err(fail)?;
+    place.check().and_then(|()| fingerprint.check()).map_err(fail)?;
     if size == 1 {
         return Ok(Communicator::alone());
     }
     let streams = match rank {
-        0 => master::gather(place, card, security, settings),
-        _ => rank::come(place, card, security, settings),
+        0 => server::gather(place, fingerprint, security, settings),
+        _ => client::join(place, fingerprint, security, settings),
     };
     let (left, right) = streams.map_err(fail)?;
     let link = TcpLink::new(rank, size, left, right, options);

@@ -1,8 +1,12 @@
-//! Whom a rank trusts.
+//! Whom a rank trusts, and the secret that the ranks of a job share.
 
 use super::error::Reason;
 use super::place::is_loopback;
-use super::token::{Token, TokenError};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use std::fmt::{self, Write};
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -64,4 +68,122 @@ pub struct SecurityError {
     pub variable: &'static str,
     /// What is wrong with it.
     pub error: TokenError,
+}
+
+/// 256 bits that only the ranks of one job know. It never shows in messages.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+/// A token that cannot be had. The message never quotes one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TokenError {
+    /// Text that is no token.
+    #[error("a token is 64 hexadecimal digits, but {0}")]
+    Digits(String),
+    /// A file that cannot be used.
+    #[error("the token file {path}: {why}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What is wrong with it and what to do.
+        why: String,
+    },
+    /// The operating system has no random numbers.
+    #[error("the operating system gives no random numbers for a token: {0}")]
+    Random(String),
+}
+
+impl Token {
+    /// A new one from the operating system's random numbers.
+    ///
+    /// # Errors
+    /// The system has none.
+    pub fn random() -> Result<Self, TokenError> {
+        random_bytes().map(Self)
+    }
+
+    /// From 64 hexadecimal digits; space around them does not matter.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn from_hex(text: &str) -> Result<Self, TokenError> {
+        let digits = text.trim().as_bytes();
+        if digits.len() != 64 {
+            return Err(TokenError::Digits(format!("these are {} characters", digits.len())));
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            for digit in pair {
+                let value = char::from(*digit)
+                    .to_digit(16)
+                    .ok_or_else(|| TokenError::Digits("one of these characters is no such digit".into()))?;
+                *byte = *byte << 4 | value as u8;
+            }
+        }
+        Ok(Self(bytes))
+    }
+
+    /// From a file of 64 hexadecimal digits that nobody but its owner can read or write.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that others can use, or that holds something else.
+    pub fn from_file(path: &Path) -> Result<Self, TokenError> {
+        let fail = |why: String| TokenError::File { path: path.display().to_string(), why };
+        let system = |e: std::io::Error| fail(e.to_string());
+        // A pipe would block when it is opened.
+        if !fs::metadata(path).map_err(system)?.is_file() {
+            return Err(fail("it is no regular file".into()));
+        }
+        let file = File::open(path).map_err(system)?;
+        check_mode(&file.metadata().map_err(system)?).map_err(&fail)?;
+        let mut text = String::new();
+        file.take(256).read_to_string(&mut text).map_err(system)?;
+        Self::from_hex(&text).map_err(|e| fail(e.to_string()))
+    }
+
+    /// The 64 digits, for the environment of another rank.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// What ranks without a token have in common.
+    pub(super) fn none() -> Self {
+        Self([0; 32])
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// 32 bytes of the operating system's random numbers.
+pub fn random_bytes() -> Result<[u8; 32], TokenError> {
+    let mut bytes = [0; 32];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|e| TokenError::Random(e.to_string()))?;
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn check_mode(metadata: &fs::Metadata) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    match metadata.permissions().mode() & 0o777 {
+        0o400 | 0o600 => Ok(()),
+        mode => Err(format!("its mode is {mode:04o}, but only its owner may read it: chmod 600")),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &fs::Metadata) -> Result<(), String> {
+    Ok(())
 }

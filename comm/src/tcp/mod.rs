@@ -3,10 +3,10 @@
 //! A rank has one connection a neighbour. This thread receives; a thread of its own sends, so that both directions move
 //! at the same time. Whoever connects the ranks hands over the two streams ([`rendezvous`](super::rendezvous)).
 
-mod patience;
 mod sender;
 #[cfg(test)]
 mod setup;
+mod wait;
 
 #[cfg(test)]
 pub use setup::{join, pair};
@@ -15,13 +15,13 @@ use super::error::Fault;
 use super::frame::{HEADER, Header, MOST_TEXT, Operation, Tag};
 use super::link::{Block, Link};
 use super::say;
-use patience::Patience;
-use sender::{HEARSAY, Sender};
+use sender::{RELAYED_FAULT_TIMEOUT, Sender};
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wait::Wait;
 
 /// A frame that has not come or gone within a quarter of the timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,7 +129,7 @@ impl TcpLink {
         for stream in [&left, &right] {
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
-            // Waits end often enough to look at the clock and at the other direction; the limits are `Patience`'s.
+            // Waits end often enough to look at the clock and at the other direction; the limits are `Wait`'s.
             let look = (options.timeout / 16).clamp(Duration::from_millis(1), LOOK);
             stream.set_read_timeout(Some(look))?;
             stream.set_write_timeout(Some(look))?;
@@ -139,7 +139,7 @@ impl TcpLink {
     }
 
     /// Fills `buffer` from the left neighbour.
-    fn read(&mut self, buffer: &mut [u8], patience: &mut Patience) -> Result<(), Fault> {
+    fn read(&mut self, buffer: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
         let peer = self.place.left();
         let mut done = 0;
         while done < buffer.len() {
@@ -147,13 +147,13 @@ impl TcpLink {
                 Ok(0) => return Err(Fault::Closed { peer }),
                 Ok(bytes) => {
                     done += bytes;
-                    patience.moved();
+                    wait.moved();
                 }
                 Err(e) => {
                     if let Some(fault) = self.sender.overdue() {
                         return Err(fault);
                     }
-                    if patience.judge(&e, self.blamed, &self.options)? {
+                    if wait.judge(&e, self.blamed, &self.options)? {
                         self.sender.waiting(self.blamed.unwrap_or(peer));
                     }
                 }
@@ -172,22 +172,17 @@ impl TcpLink {
     }
 
     /// Fills `payload` with that of `header`, and checks it.
-    fn read_payload(
-        &mut self,
-        header: &Header,
-        payload: &mut [u8],
-        patience: &mut Patience,
-    ) -> Result<(), Fault> {
-        self.read(payload, patience)?;
+    fn read_payload(&mut self, header: &Header, payload: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
+        self.read(payload, wait)?;
         let (peer, sent, found) = (self.place.left(), header.crc, crc32c::crc32c(payload));
         if sent == found { Ok(()) } else { Err(Fault::Checksum { peer, part: "payload", sent, found }) }
     }
 
     /// The failure that the left neighbour tells, without anything that a terminal would obey.
-    fn told(&mut self, header: &Header, patience: &mut Patience) -> Result<Fault, Fault> {
+    fn told(&mut self, header: &Header, wait: &mut Wait) -> Result<Fault, Fault> {
         let mut text = [0; MOST_TEXT];
         let text = &mut text[..(header.bytes as usize).min(MOST_TEXT)];
-        self.read_payload(header, text, patience)?;
+        self.read_payload(header, text, wait)?;
         Ok(Fault::Told { text: String::from_utf8_lossy(text).replace(char::is_control, " ") })
     }
 }
@@ -199,14 +194,14 @@ impl Link for TcpLink {
 
     fn receive(&mut self, tag: Tag, payload: &mut [u8]) -> Result<u32, Fault> {
         let (peer, bytes) = (self.place.left(), payload.len());
-        let mut patience = Patience::new(self.place, false, tag);
+        let mut wait = Wait::new(self.place, false, tag);
         loop {
             let mut header = [0; HEADER];
-            self.read(&mut header, &mut patience)?;
+            self.read(&mut header, &mut wait)?;
             let header = Header::decode(&header, peer)?;
             match header.tag.operation {
                 Operation::Waiting => self.note_waiting(header.tag.count),
-                Operation::Failed => return Err(self.told(&header, &mut patience)?),
+                Operation::Failed => return Err(self.told(&header, &mut wait)?),
                 _ if header.tag != tag => {
                     return Err(Fault::Mismatch { peer, theirs: header.tag, ours: tag });
                 }
@@ -216,7 +211,7 @@ impl Link for TcpLink {
                     return Err(Fault::Frame { peer, message });
                 }
                 _ => {
-                    self.read_payload(&header, payload, &mut patience)?;
+                    self.read_payload(&header, payload, &mut wait)?;
                     self.blamed = None;
                     return Ok(header.crc);
                 }
@@ -229,14 +224,14 @@ impl Link for TcpLink {
         let (peer, mut bytes) = (self.place.left(), [0; HEADER]);
         while look(&self.left, peer, &mut bytes)? == HEADER {
             let header = Header::decode(&bytes, peer)?;
-            let mut patience = Patience::new(self.place, false, header.tag);
+            let mut wait = Wait::new(self.place, false, header.tag);
             match header.tag.operation {
                 Operation::Failed => {
-                    self.read(&mut bytes, &mut patience)?;
-                    return Err(self.told(&header, &mut patience)?);
+                    self.read(&mut bytes, &mut wait)?;
+                    return Err(self.told(&header, &mut wait)?);
                 }
                 Operation::Waiting => {
-                    self.read(&mut bytes, &mut patience)?;
+                    self.read(&mut bytes, &mut wait)?;
                     self.note_waiting(header.tag.count);
                 }
                 _ => break,
@@ -245,7 +240,7 @@ impl Link for TcpLink {
         match look(self.sender.stream(), self.place.right(), &mut [0]) {
             Ok(_) => Ok(()),
             // Why it is gone comes from the left, round the ring.
-            Err(_) if self.gone.get_or_insert_with(Instant::now).elapsed() < HEARSAY => Ok(()),
+            Err(_) if self.gone.get_or_insert_with(Instant::now).elapsed() < RELAYED_FAULT_TIMEOUT => Ok(()),
             Err(fault) => Err(fault),
         }
     }

@@ -1,6 +1,6 @@
 //! The thread that sends to the right neighbour.
 
-use super::patience::Patience;
+use super::wait::Wait;
 use super::{Options, Place};
 use crate::error::Fault;
 use crate::frame::{Header, MOST_TEXT, Operation, Tag};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long a rank whose right neighbour is gone listens to its left for the reason, which goes round the other way.
-pub const HEARSAY: Duration = Duration::from_secs(1);
+pub const RELAYED_FAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The thread, its queue, and the blocks that it is done with.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Sender {
     pub fn overdue(&self) -> Option<Fault> {
         let seen = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let (fault, since) = seen.as_ref()?;
-        (since.elapsed() >= HEARSAY).then(|| fault.clone())
+        (since.elapsed() >= RELAYED_FAULT_TIMEOUT).then(|| fault.clone())
     }
 
     /// A block of `bytes`, a used one if there is any.
@@ -150,7 +150,7 @@ impl Line {
         let payload = block.bytes();
         // The ring's pieces are far below the limit of `MOST_PAYLOAD`.
         let header = Header { tag, bytes: payload.len() as u32, crc: block.crc() }.encode();
-        let mut patience = Patience::new(self.place, true, tag);
+        let mut wait = Wait::new(self.place, true, tag);
         let (mut head, mut body) = (&header[..], payload);
         while !head.is_empty() || !body.is_empty() {
             match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
@@ -159,10 +159,10 @@ impl Line {
                     let of_head = bytes.min(head.len());
                     head = &head[of_head..];
                     body = &body[bytes - of_head..];
-                    patience.moved();
+                    wait.moved();
                 }
                 Err(e) => {
-                    patience.judge(&e, None, &self.options)?;
+                    wait.judge(&e, None, &self.options)?;
                 }
             }
         }

@@ -11,8 +11,8 @@
 //! ([`settings`] has the seed); handles are checked; capture, IPC and context rules are enforced. A call that breaks a
 //! rule returns the driver's code, and a line on standard error says what is wrong.
 //!
-//! A call's way: [`api`] takes it from C, checks the thread's context and locks the [`state`]; memory, modules, streams and
-//! graphs have a module each; work for the device goes to the [`schedule`], and the [`executor`] runs it.
+//! A call's way: [`api`] takes it from C, checks the thread's context and locks the `state`; memory, modules, streams and
+//! graphs have a module each; work for the device goes to the `schedule`, and the `executor` runs it.
 
 pub mod api;
 mod capture;

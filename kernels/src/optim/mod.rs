@@ -16,14 +16,14 @@
 
 mod adamw;
 mod digest;
-mod follow;
+mod ema;
 mod norm;
 mod state;
 mod step;
 
 pub use adamw::{RangeError, adamw, decay_bitmap};
 pub use digest::{DIGESTS, digest};
-pub use follow::{average, keep_unless_skipped};
+pub use ema::{average, keep_unless_skipped};
 pub use norm::{grad_norm, partial_sums};
 pub use state::StepState;
 pub use step::optimiser_step;

@@ -15,10 +15,10 @@
 //! the sums and is a graph of its own. See [`ranks`](super::ranks).
 
 mod compile;
+mod data_parallel;
 mod footprint;
 mod inputs;
 mod readback;
-mod shared;
 mod state;
 
 use std::ops::Range;
@@ -33,9 +33,9 @@ use ssmv_kernels::optim::StepState;
 pub(super) use self::compile::compile;
 pub use self::footprint::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 use self::{
+    data_parallel::{Cut, SharedStep},
     inputs::Inputs,
     readback::Readback,
-    shared::{Cut, SharedStep},
 };
 use super::{
     StepFigures, Trainer,
@@ -228,7 +228,7 @@ impl DeviceTrainer {
         let share = 1.0 / batches as f64;
         let mut progress = self.cut.as_ref().map(|cut| cut.buckets.progress());
         for (i, (frames, target)) in self.inputs.batches().enumerate() {
-            let y = self.model.train_heard(frames, of_parts(&self.on_phase))?;
+            let y = self.model.train_with_hook(frames, of_parts(&self.on_phase))?;
             let loss = loss(self.loss, &y, target)?;
             drop(y);
             loss.flag_non_finite(self.optimiser.field("overflow")?)?;
@@ -241,7 +241,7 @@ impl DeviceTrainer {
                         let buckets = progress.whole(parameter);
                         if buckets.is_empty() { Ok(()) } else { on_buckets(buckets, gradients) }
                     };
-                    shared.backward_heard(scale.clone(), &mut self.gradients, Some(&mut whole))?;
+                    shared.backward_with_hook(scale.clone(), &mut self.gradients, Some(&mut whole))?;
                 }
                 _ => shared.backward_from(scale.clone(), &mut self.gradients)?,
             }

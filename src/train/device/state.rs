@@ -8,7 +8,7 @@ use std::{
 use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
-use super::{DeviceTrainer, Graph, shared::Cut};
+use super::{DeviceTrainer, Graph, data_parallel::Cut};
 use crate::{
     Error, Result,
     checkpoint::Checkpoint,

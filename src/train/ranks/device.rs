@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_micros(20);
 /// Between two looks at the ring, while a device is waited for.
 const RING: Duration = Duration::from_millis(200);
 
-/// What moves gradients between devices, used by the courier's thread alone once it is connected; none once it is closed.
+/// What moves gradients between devices, used by the communication thread alone once it is connected; none once it is closed.
 type Way = Arc<Mutex<Option<Box<dyn DeviceCollectives>>>>;
 
 /// A way with its name.
@@ -151,7 +151,7 @@ impl DeviceSharing {
             (Arc::clone(&self.way), Arc::clone(&self.whole[mark]), Arc::clone(&self.back));
         let (memory, stream) = (memory.clone(), self.stream);
         whole.set()?;
-        self.pending.push(self.ranks.courier.queue(move |control| {
+        self.pending.push(self.ranks.comm_thread.queue(move |control| {
             let rank = control.rank();
             let failed = |source| gpu::Error::Device { rank, operation: "order streams", source };
             whole.wait_in(stream).map_err(failed)?;

@@ -10,7 +10,7 @@
 //! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
 //! | `straggler.rs` | the rank that all wait for; on the CPU |
 //!
-//! All collectives go through one [`Courier`] in the order of the program, which is the same on every rank.
+//! All collectives go through one [`CommThread`] in the order of the program, which is the same on every rank.
 
 mod buckets;
 mod device;
@@ -37,7 +37,7 @@ pub use self::{
     reduction::{Reduction, Sharing},
     report::{Agreement, Report},
 };
-use ssmv_comm::{Communicator, Courier, Pending, Reduction as Fold};
+use ssmv_comm::{CommThread, Communicator, Pending, Reduction as Fold};
 
 use super::interrupt::Interrupt;
 use crate::{Error, Result, config::TrainConfig, eval::Share, model::RunningStatistics};
@@ -62,7 +62,7 @@ pub struct Local {
 
 /// The other ranks, as one of them sees them.
 pub struct Ranks {
-    courier: Courier,
+    comm_thread: CommThread,
     local: Local,
     interrupt: Interrupt,
     /// The signal that all ranks know of; 0: none.
@@ -98,7 +98,7 @@ impl Ranks {
         let size = communicator.size();
         let failed = |e| Error::Failure(format!("cannot start a thread for the ranks: {e}"));
         let ranks = Self {
-            courier: Courier::start(communicator).map_err(failed)?,
+            comm_thread: CommThread::start(communicator).map_err(failed)?,
             local,
             interrupt: interrupt.clone(),
             agreed: AtomicI32::new(0),
@@ -119,12 +119,12 @@ impl Ranks {
 
     /// This rank.
     pub fn rank(&self) -> usize {
-        self.courier.rank()
+        self.comm_thread.rank()
     }
 
     /// The number of ranks.
     pub fn size(&self) -> usize {
-        self.courier.size()
+        self.comm_thread.size()
     }
 
     /// Where this rank is among those of its machine.
@@ -165,7 +165,7 @@ impl Ranks {
         Error: From<E>,
     {
         let start = Instant::now();
-        let result = self.courier.call(work);
+        let result = self.comm_thread.call(work);
         self.waited.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         if result.is_err() {
             self.fail();
@@ -198,7 +198,7 @@ impl Ranks {
         self.fail();
         let why = why.to_owned();
         // A ring that failed has told them already.
-        let _ = self.courier.call(move |communicator| {
+        let _ = self.comm_thread.call(move |communicator| {
             communicator.abandon(&why);
             Ok::<(), ssmv_comm::Error>(())
         });
@@ -365,11 +365,11 @@ impl AcrossRanks for Ranks {
 
 impl Share for Ranks {
     fn rank(&self) -> usize {
-        self.courier.rank()
+        self.comm_thread.rank()
     }
 
     fn size(&self) -> usize {
-        self.courier.size()
+        self.comm_thread.size()
     }
 
     fn sum(&self, values: &mut [f64]) -> Result<()> {

@@ -39,7 +39,7 @@ impl<'a> Reduction<'a> {
             let mut copy = self.spare.pop().unwrap_or_default();
             copy.clear();
             copy.extend(gradients.part_mut::<f32>(range.clone())?.iter().map(|g| g * share));
-            self.pending.push(self.ranks.courier.queue(move |communicator| {
+            self.pending.push(self.ranks.comm_thread.queue(move |communicator| {
                 match zero {
                     true => communicator.reduce_scatter(&mut copy, Fold::Sum).map(|_| ())?,
                     false => communicator.all_reduce(&mut copy, Fold::Sum)?,
@@ -83,7 +83,7 @@ impl Ranks {
             .iter()
             .map(|range| {
                 let mut copy = arena[range.clone()].to_vec();
-                self.courier.queue(move |communicator| {
+                self.comm_thread.queue(move |communicator| {
                     communicator.all_gather(&mut copy)?;
                     Ok::<_, Failed>(copy)
                 })

@@ -7,14 +7,14 @@ use ssmv_autograd::{
     cuda::{Cuda, Driver, Emulated, EmulatorOptions, MemoryInfo},
 };
 use ssmv_comm::{
-    rendezvous::{Card, Place, Security, join},
+    rendezvous::{Fingerprint, Place, Security, join},
     tcp,
 };
 use ssmv_emulator::Checks;
 
 use super::{
     super::{
-        Course, Trainer, course, course_among,
+        Course, Trainer, course, course_with_ranks,
         device::DeviceTrainer,
         engine::{Engine, Source},
         interrupt::Interrupt,
@@ -38,7 +38,7 @@ pub(super) fn among<R: Send + 'static>(
             let master = "127.0.0.1".to_owned();
             let place = Place { rank, size, local_rank: rank, local_size: size, master, port };
             let options = tcp::Options { timeout: Duration::from_secs(60), ..tcp::Options::default() };
-            let communicator = join(&place, &Card::new(), &Security::default(), options).unwrap();
+            let communicator = join(&place, &Fingerprint::new(), &Security::default(), options).unwrap();
             body(Member { communicator, local: Local { rank, size } })
         })
     });
@@ -61,7 +61,7 @@ fn config(ranks: usize, batch_size: usize) -> TrainConfig {
 }
 
 fn train(config: TrainConfig) -> Vec<Course> {
-    among(config.ranks, move |member| course_among(Some(member), &config, None).unwrap())
+    among(config.ranks, move |member| course_with_ranks(Some(member), &config, None).unwrap())
 }
 
 fn assert_same_bits(courses: &[Course]) {
@@ -210,7 +210,7 @@ pub(super) fn device(member: &Member) -> Arc<Emulated> {
 fn on_devices(config: TrainConfig) -> Vec<Course> {
     among(config.ranks, move |member| {
         let cuda = Cuda::over(device(&member)).unwrap();
-        course_among(Some(member), &config, Some(&cuda)).unwrap()
+        course_with_ranks(Some(member), &config, Some(&cuda)).unwrap()
     })
 }
 
@@ -221,7 +221,7 @@ fn what_devices_share_is_given_back_at_the_end() {
         let left = among(2, move |member| {
             let driver = device(&member);
             let cuda = Cuda::over(driver.clone()).unwrap();
-            course_among(Some(member), &short, Some(&cuda)).unwrap();
+            course_with_ranks(Some(member), &short, Some(&cuda)).unwrap();
             drop(cuda);
             let MemoryInfo { free, total } = driver.memory().unwrap();
             total - free

@@ -29,7 +29,7 @@ fn names_and_version_six_lead_to_the_master() {
 #[test]
 fn loopback_needs_no_token() {
     let job = Job::new(2);
-    let ranks = (0..2).map(|rank| (job.place(rank), card("a"), Security::default())).collect();
+    let ranks = (0..2).map(|rank| (job.place(rank), fingerprint("a"), Security::default())).collect();
     assert_works(job.run(ranks));
 }
 
@@ -38,9 +38,9 @@ fn a_rank_waits_for_the_master_and_says_so_once() {
     let mut job = Job::new(2);
     job.settings.quiet = Duration::from_millis(100);
     thread::scope(|scope| {
-        let early = scope.spawn(|| job.join(&job.place(1), &card("a"), &trusted()));
+        let early = scope.spawn(|| job.join(&job.place(1), &fingerprint("a"), &trusted()));
         thread::sleep(Duration::from_millis(400));
-        let late = job.join(&job.place(0), &card("a"), &trusted());
+        let late = job.join(&job.place(0), &fingerprint("a"), &trusted());
         assert_works(vec![late, early.join().unwrap()]);
     });
     let expected = format!("rank 1 waits for rank 0, the master at 127.0.0.1:{}, to answer: ", job.port);

@@ -34,7 +34,7 @@ impl Job {
         let list = Arc::clone(&lines);
         let settings = Settings {
             timeout: Duration::from_secs(10),
-            patience: Duration::from_millis(500),
+            handshake_timeout: Duration::from_millis(500),
             grace: Duration::from_millis(500),
             log: Arc::new(move |line| list.lock().unwrap().push(line.into())),
             ..Settings::default()
@@ -52,25 +52,32 @@ impl Job {
         self.place(0).resolve().unwrap()[0]
     }
 
-    fn join(&self, place: &Place, card: &Card, security: &Security) -> Result<Communicator, JoinError> {
+    fn join(
+        &self,
+        place: &Place,
+        fingerprint: &Fingerprint,
+        security: &Security,
+    ) -> Result<Communicator, JoinError> {
         let options = Options { timeout: Duration::from_secs(10), on_stall: Arc::new(|_| {}) };
-        join_with(place, card, security, options, &self.settings)
+        join_with(place, fingerprint, security, options, &self.settings)
     }
 
-    /// What comes of the ranks that `places` says, each with its card.
-    fn run(&self, ranks: Vec<(Place, Card, Security)>) -> Vec<Result<Communicator, JoinError>> {
+    /// What comes of the ranks that `places` says, each with its fingerprint.
+    fn run(&self, ranks: Vec<(Place, Fingerprint, Security)>) -> Vec<Result<Communicator, JoinError>> {
         thread::scope(|scope| {
             let threads: Vec<_> = ranks
                 .into_iter()
-                .map(|(place, card, security)| scope.spawn(move || self.join(&place, &card, &security)))
+                .map(|(place, fingerprint, security)| {
+                    scope.spawn(move || self.join(&place, &fingerprint, &security))
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
 
-    /// All ranks with the same card and the token.
-    fn ranks(&self) -> Vec<(Place, Card, Security)> {
-        (0..self.size).map(|rank| (self.place(rank), card("a"), trusted())).collect()
+    /// All ranks with the same fingerprint and the token.
+    fn ranks(&self) -> Vec<(Place, Fingerprint, Security)> {
+        (0..self.size).map(|rank| (self.place(rank), fingerprint("a"), trusted())).collect()
     }
 
     fn said(&self) -> String {
@@ -78,8 +85,8 @@ impl Job {
     }
 }
 
-fn card(data: &str) -> Card {
-    Card::new().with("program", "0.1.0").with("data", data)
+fn fingerprint(data: &str) -> Fingerprint {
+    Fingerprint::new().with("program", "0.1.0").with("data", data)
 }
 
 fn trusted() -> Security {

@@ -1,6 +1,6 @@
-//! Tokens, where they come from, and cards.
+//! Tokens, where they come from, and fingerprints.
 
-use super::super::challenge::{Hello, PROOF, Purpose, Side};
+use super::super::handshake::{Hello, PROOF, Purpose, Side};
 use super::*;
 use std::fs;
 
@@ -70,14 +70,14 @@ fn variables_give_the_token_or_name_themselves() {
 
 #[test]
 fn differences_of_many_ranks_stay_short() {
-    let cards: Vec<_> = (0..1000).map(|rank| card(&"x".repeat(rank % 500))).collect();
-    let cards: Vec<_> = cards.iter().enumerate().collect();
-    let text = Card::differences(&cards).unwrap();
+    let fingerprints: Vec<_> = (0..1000).map(|rank| fingerprint(&"x".repeat(rank % 500))).collect();
+    let fingerprints: Vec<_> = fingerprints.iter().enumerate().collect();
+    let text = Fingerprint::differences(&fingerprints).unwrap();
     assert!(text.starts_with("the ranks do not agree: data is \"\" on ranks 0 and 500, \"x\" on"), "{text}");
     assert!(text.contains("496 more values") && text.len() < 300, "{text}");
-    assert_eq!(Card::differences(&cards[..1]), None);
-    let long = [card(&"y".repeat(400)), card("\u{1b}[31m")];
-    let text = Card::differences(&[(0, &long[0]), (1, &long[1])]).unwrap();
+    assert_eq!(Fingerprint::differences(&fingerprints[..1]), None);
+    let long = [fingerprint(&"y".repeat(400)), fingerprint("\u{1b}[31m")];
+    let text = Fingerprint::differences(&[(0, &long[0]), (1, &long[1])]).unwrap();
     assert!(text.len() < 250 && !text.contains('\u{1b}'), "{text}");
     let many: Vec<_> = (0..30).collect();
     assert_eq!(super::super::error::ranks_text(&many), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 22 more");
@@ -85,9 +85,9 @@ fn differences_of_many_ranks_stay_short() {
 
 #[test]
 fn a_field_of_the_same_name_takes_the_place_of_the_first() {
-    let card = card("a").with("data", "b");
-    assert_eq!((card.get("data"), card.get("none")), (Some("b"), None));
-    assert_eq!(Card::differences(&[(0, &card), (1, &card)]), None);
+    let fingerprint = fingerprint("a").with("data", "b");
+    assert_eq!((fingerprint.get("data"), fingerprint.get("none")), (Some("b"), None));
+    assert_eq!(Fingerprint::differences(&[(0, &fingerprint), (1, &fingerprint)]), None);
 }
 
 #[test]

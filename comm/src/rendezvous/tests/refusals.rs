@@ -1,7 +1,7 @@
 //! Joins that must fail, and what the ranks say.
 
-use super::super::challenge::Purpose;
-use super::super::gate::Gate;
+use super::super::acceptor::Acceptor;
+use super::super::handshake::Purpose;
 use super::*;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 fn cards_that_differ_are_refused_by_all_with_field_values_and_ranks() {
     let job = Job::new(4);
     let mut ranks = job.ranks();
-    ranks[2].1 = card("b").with("extra", 1);
+    ranks[2].1 = fingerprint("b").with("extra", 1);
     for (rank, error) in errors(job.run(ranks)).iter().enumerate() {
         assert_eq!(
             *error,
@@ -68,7 +68,7 @@ fn missing_ranks_are_named_by_all_who_came() {
 fn a_missing_master_is_named() {
     let mut job = Job::new(2);
     job.settings.timeout = Duration::from_millis(300);
-    let error = job.join(&job.place(1), &card("a"), &trusted()).unwrap_err().to_string();
+    let error = job.join(&job.place(1), &fingerprint("a"), &trusted()).unwrap_err().to_string();
     let expected = format!("rank 0, the master at 127.0.0.1:{}, cannot be reached for 0.3 s", job.port);
     assert!(error.contains(&expected) && error.contains("refused"), "{error}");
 }
@@ -96,7 +96,7 @@ fn without_a_token_other_addresses_are_refused_at_once() {
         // An address for documentation: nobody has it.
         let place = Place { master: "203.0.113.77".into(), ..job.place(rank) };
         let start = Instant::now();
-        let error = job.join(&place, &card("a"), &Security::default()).unwrap_err().to_string();
+        let error = job.join(&place, &fingerprint("a"), &Security::default()).unwrap_err().to_string();
         for part in ["203.0.113.77", "no token", "SSMV_TOKEN", "--insecure"] {
             assert!(error.contains(part), "{error}");
         }
@@ -104,7 +104,7 @@ fn without_a_token_other_addresses_are_refused_at_once() {
     }
     let security = Security { token: None, insecure: true };
     let place = Place { master: "203.0.113.77".into(), ..job.place(0) };
-    let error = job.join(&place, &card("a"), &security).unwrap_err().to_string();
+    let error = job.join(&place, &fingerprint("a"), &security).unwrap_err().to_string();
     assert!(error.contains("203.0.113.77") && error.contains("not this machine's"), "{error}");
 }
 
@@ -113,7 +113,7 @@ fn a_port_in_use_is_named_within_a_second() {
     let job = Job::new(2);
     let _taken = TcpListener::bind(job.address()).unwrap();
     let start = Instant::now();
-    let error = job.join(&job.place(0), &card("a"), &trusted()).unwrap_err().to_string();
+    let error = job.join(&job.place(0), &fingerprint("a"), &trusted()).unwrap_err().to_string();
     assert!(start.elapsed() < Duration::from_secs(1));
     assert!(error.contains(&format!("127.0.0.1:{}: the port is in use", job.port)), "{error}");
 }
@@ -128,7 +128,7 @@ fn addresses_that_cannot_be_a_masters_are_refused() {
     ] {
         let job = Job::new(2);
         let place = Place { master: master.into(), ..job.place(0) };
-        let error = job.join(&place, &card("a"), &trusted()).unwrap_err().to_string();
+        let error = job.join(&place, &fingerprint("a"), &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{master}: {error}");
     }
 }
@@ -144,14 +144,14 @@ fn impossible_places_and_cards_are_refused() {
         (Place { local_size: 3, ..place.clone() }, "local rank 1 of 3"),
         (Place { port: 0, ..place.clone() }, "port 0"),
     ] {
-        let error = job.join(&place, &card("a"), &trusted()).unwrap_err().to_string();
+        let error = job.join(&place, &fingerprint("a"), &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
-    let many = (0..65).fold(Card::new(), |card, i| card.with(&i.to_string(), i));
-    for (card, text) in
-        [(many, "65 fields"), (card(&"x".repeat(513)), "field \"data\" is too long: 513 bytes")]
+    let many = (0..65).fold(Fingerprint::new(), |fingerprint, i| fingerprint.with(&i.to_string(), i));
+    for (fingerprint, text) in
+        [(many, "65 fields"), (fingerprint(&"x".repeat(513)), "field \"data\" is too long: 513 bytes")]
     {
-        let error = job.join(&place, &card, &trusted()).unwrap_err().to_string();
+        let error = job.join(&place, &fingerprint, &trusted()).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
 }
@@ -161,10 +161,10 @@ fn a_master_that_dies_is_named() {
     let job = Job::new(2);
     let listener = TcpListener::bind(job.address()).unwrap();
     let token = Token::from_hex(TOKEN).unwrap();
-    let mut gate = Gate::new(listener, Purpose::Join, 0, token, &job.settings).unwrap();
+    let mut acceptor = Acceptor::new(listener, Purpose::Join, 0, token, &job.settings).unwrap();
     thread::scope(|scope| {
-        let rank = scope.spawn(|| job.join(&job.place(1), &card("a"), &trusted()));
-        while gate.poll().is_empty() {
+        let rank = scope.spawn(|| job.join(&job.place(1), &fingerprint("a"), &trusted()));
+        while acceptor.poll().is_empty() {
             thread::sleep(LOOK);
         }
         let error = rank.join().unwrap().unwrap_err().to_string();

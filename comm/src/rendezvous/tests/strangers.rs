@@ -1,7 +1,7 @@
 //! Connections of others while the ranks join, and hosts that are no ranks.
 
-use super::super::challenge::{HELLO, Hello, PROOF, Purpose, Side};
 use super::super::channel::{Channel, Message, TO_RANK};
+use super::super::handshake::{HELLO, Hello, PROOF, Purpose, Side};
 use super::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use std::time::Instant;
 /// Runs rank 0 of two, then `stranger`, then rank 1, and checks that the join succeeds; returns what was logged.
 fn among(job: &Job, stranger: impl FnOnce()) -> String {
     thread::scope(|scope| {
-        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
+        let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
         while TcpStream::connect(job.address()).is_err() {
             thread::sleep(LOOK);
         }
         stranger();
-        let rank = job.join(&job.place(1), &card("a"), &trusted());
+        let rank = job.join(&job.place(1), &fingerprint("a"), &trusted());
         assert_works(vec![master.join().unwrap(), rank]);
     });
     job.said()
@@ -56,20 +56,20 @@ fn those_who_speak_otherwise_are_dropped_at_once() {
 #[test]
 fn the_silent_and_the_slow_lose_their_place_and_block_nobody() {
     let mut job = Job::new(2);
-    job.settings.patience = Duration::from_secs(5);
+    job.settings.handshake_timeout = Duration::from_secs(5);
     let start = Instant::now();
     let mut strangers = Vec::new();
     among(&job, || {
         strangers = (0..8).map(|_| connect(&job)).collect();
         strangers[0].write_all(&hello(2).encode()[..HELLO - 1]).unwrap();
     });
-    assert!(start.elapsed() < job.settings.patience, "{:?}", start.elapsed());
+    assert!(start.elapsed() < job.settings.handshake_timeout, "{:?}", start.elapsed());
 
     let job = Job::new(2);
     let log = among(&job, || {
         let start = Instant::now();
         assert_eq!(read_all(&mut connect(&job)), 0);
-        assert!(start.elapsed() >= job.settings.patience);
+        assert!(start.elapsed() >= job.settings.handshake_timeout);
     });
     assert!(log.contains("it did not say who it is within 0.5 s"), "{log}");
 }
@@ -148,7 +148,7 @@ fn a_rank_leaves_a_host_that_has_no_token() {
             stream.write_all(&[&greeting[HELLO - 32..], &[1; PROOF]].concat()).unwrap();
             assert_eq!(read_all(&mut stream), 0);
         });
-        let error = job.join(&job.place(1), &card("a"), &trusted()).unwrap_err();
+        let error = job.join(&job.place(1), &fingerprint("a"), &trusted()).unwrap_err();
         assert_eq!(error.reason, Reason::Untrusted { address: job.address() });
     });
 }
@@ -157,10 +157,10 @@ fn a_rank_leaves_a_host_that_has_no_token() {
 fn a_rank_that_dies_while_the_ranks_meet_ends_the_join() {
     let job = Job::new(3);
     thread::scope(|scope| {
-        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
-        let other = scope.spawn(|| job.join(&job.place(2), &card("a"), &trusted()));
+        let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
+        let other = scope.spawn(|| job.join(&job.place(2), &fingerprint("a"), &trusted()));
         // Rank 1 proves who it is and goes.
-        drop(rank::reach(&job.place(1), &trusted(), &job.settings).unwrap());
+        drop(client::reach(&job.place(1), &trusted(), &job.settings).unwrap());
         for thread in [master, other] {
             let error = thread.join().unwrap().unwrap_err().to_string();
             assert!(error.contains("rank 1 left while the ranks met"), "{error}");
@@ -178,8 +178,8 @@ fn messages_that_are_too_long_or_none_end_the_join() {
     ] {
         let job = Job::new(2);
         thread::scope(|scope| {
-            let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
-            let mut stream = rank::reach(&job.place(1), &trusted(), &job.settings).unwrap();
+            let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
+            let mut stream = client::reach(&job.place(1), &trusted(), &job.settings).unwrap();
             stream.write_all(said).unwrap();
             let error = master.join().unwrap().unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
@@ -189,10 +189,10 @@ fn messages_that_are_too_long_or_none_end_the_join() {
 
 /// Rank 1 as far as the addresses of all, with its own at a port where nobody listens.
 fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
-    let stream = rank::reach(&job.place(1), &trusted(), &job.settings).unwrap();
+    let stream = client::reach(&job.place(1), &trusted(), &job.settings).unwrap();
     let mut channel = Channel::new(stream, TO_RANK);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    channel.send(&Message::Here { card: card("a"), address }).unwrap();
+    channel.send(&Message::Here { fingerprint: fingerprint("a"), address }).unwrap();
     loop {
         match channel.poll().unwrap() {
             Some(Message::Table(addresses)) => return (channel, addresses),
@@ -206,7 +206,7 @@ fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
 fn strangers_in_the_ring_are_dropped_as_well() {
     let job = Job::new(2);
     thread::scope(|scope| {
-        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
+        let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
         let (channel, addresses) = arrive(&job);
         for (hello, token) in [
             (hello(2), Token::from_hex(TOKEN).unwrap()),
@@ -236,7 +236,7 @@ fn a_neighbour_that_cannot_be_reached_is_named_by_all() {
     let mut job = Job::new(2);
     job.settings.ring = Duration::from_millis(300);
     thread::scope(|scope| {
-        let master = scope.spawn(|| job.join(&job.place(0), &card("a"), &trusted()));
+        let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
         let (mut channel, addresses) = arrive(&job);
         let error = master.join().unwrap().unwrap_err().reason.to_string();
         let expected = format!("rank 1 at {} cannot be reached for 0.3 s: ", addresses[1]);

@@ -1,5 +1,5 @@
 //! The functions that programs call, by subject. Each takes its arguments from C, and its code goes back; the sentence of
-//! a failure goes to the [`log`](crate::log).
+//! a failure goes to the `log`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -14,12 +14,12 @@ const SHOWN: usize = 80;
 
 /// Named texts that must be the same on all ranks: the program, the configuration, the data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Card {
+pub struct Fingerprint {
     fields: Vec<(String, String)>,
 }
 
-impl Card {
-    /// A card with nothing on it.
+impl Fingerprint {
+    /// A fingerprint with nothing on it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -44,44 +44,44 @@ impl Card {
     /// Whether it keeps the limits.
     pub(super) fn check(&self) -> Result<(), Reason> {
         if self.fields.len() > MOST_FIELDS {
-            return Err(Reason::Card(format!(
-                "a card has {} fields, more than {MOST_FIELDS}",
+            return Err(Reason::Fingerprint(format!(
+                "a fingerprint has {} fields, more than {MOST_FIELDS}",
                 self.fields.len()
             )));
         }
         match self.fields.iter().find(|(name, value)| name.len() > MOST_NAME || value.len() > MOST_VALUE) {
             None => Ok(()),
-            Some((name, value)) => Err(Reason::Card(format!(
-                "the card's field {} is too long: {} bytes, where {MOST_VALUE} fit",
+            Some((name, value)) => Err(Reason::Fingerprint(format!(
+                "the fingerprint's field {} is too long: {} bytes, where {MOST_VALUE} fit",
                 quote(name),
                 value.len()
             ))),
         }
     }
 
-    /// What the ranks' cards do not have in common, with values and ranks; none if they agree.
-    pub(super) fn differences(cards: &[(usize, &Card)]) -> Option<String> {
-        let (_, first) = cards.first()?;
-        if cards.iter().all(|(_, card)| card == first) {
+    /// What the ranks' fingerprints do not have in common, with values and ranks; none if they agree.
+    pub(super) fn differences(fingerprints: &[(usize, &Fingerprint)]) -> Option<String> {
+        let (_, first) = fingerprints.first()?;
+        if fingerprints.iter().all(|(_, fingerprint)| fingerprint == first) {
             return None;
         }
         let mut names: Vec<&str> = Vec::new();
-        for (name, _) in cards.iter().flat_map(|(_, card)| &card.fields) {
-            // No more names than one card may have; the rest is cut off anyway.
+        for (name, _) in fingerprints.iter().flat_map(|(_, fingerprint)| &fingerprint.fields) {
+            // No more names than one fingerprint may have; the rest is cut off anyway.
             if names.len() < MOST_FIELDS && !names.contains(&name.as_str()) {
                 names.push(name);
             }
         }
-        let fields: Vec<_> = names.into_iter().filter_map(|name| difference(name, cards)).collect();
+        let fields: Vec<_> = names.into_iter().filter_map(|name| difference(name, fingerprints)).collect();
         (!fields.is_empty()).then(|| format!("the ranks do not agree: {}", fields.join("; ")))
     }
 }
 
-fn difference(name: &str, cards: &[(usize, &Card)]) -> Option<String> {
+fn difference(name: &str, fingerprints: &[(usize, &Fingerprint)]) -> Option<String> {
     const MOST: usize = 4;
     let mut values: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
-    for (rank, card) in cards {
-        values.entry(card.get(name)).or_default().push(*rank);
+    for (rank, fingerprint) in fingerprints {
+        values.entry(fingerprint.get(name)).or_default().push(*rank);
     }
     if values.len() < 2 {
         return None;

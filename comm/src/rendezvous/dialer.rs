@@ -1,9 +1,9 @@
 //! The calling end: tries until the host answers and both have proved who they are.
 
-use super::challenge::{ANSWER, Hello, PROOF, Purpose, Side, WELCOME};
 use super::error::Reason;
+use super::handshake::{ANSWER, Hello, PROOF, Purpose, Side, WELCOME};
 use super::security::Security;
-use super::token::{Token, random_bytes};
+use super::security::{Token, random_bytes};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const REACH: Duration = Duration::from_secs(2);
 
 /// Who calls whom for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Errand {
+pub struct Request {
     /// What for.
     pub purpose: Purpose,
     /// This rank.
@@ -28,10 +28,10 @@ pub struct Errand {
 }
 
 /// Attempts to reach a rank, one after another.
-pub struct Call<'a> {
-    errand: Errand,
+pub struct Dialer<'a> {
+    request: Request,
     security: &'a Security,
-    patience: Duration,
+    handshake_timeout: Duration,
     /// Where to look for the addresses, before each round.
     resolve: Box<dyn Fn() -> Result<Vec<SocketAddr>, Reason> + 'a>,
     untried: Vec<SocketAddr>,
@@ -42,17 +42,17 @@ pub struct Call<'a> {
     pub last: String,
 }
 
-impl<'a> Call<'a> {
-    /// To the rank behind any of the addresses that `resolve` gives; an attempt may take `patience`.
+impl<'a> Dialer<'a> {
+    /// To the rank behind any of the addresses that `resolve` gives; an attempt may take `handshake_timeout`.
     pub fn new(
-        errand: Errand,
+        request: Request,
         security: &'a Security,
-        patience: Duration,
+        handshake_timeout: Duration,
         resolve: impl Fn() -> Result<Vec<SocketAddr>, Reason> + 'a,
     ) -> Self {
         let (untried, last) = (Vec::new(), "no attempt yet".into());
         let (resolve, next, pause) = (Box::new(resolve), Instant::now(), PAUSES[0]);
-        Self { errand, security, patience, resolve, untried, current: None, next, pause, last }
+        Self { request, security, handshake_timeout, resolve, untried, current: None, next, pause, last }
     }
 
     /// The connection once it stands. Blocks for no longer than it takes to reach an address.
@@ -61,7 +61,7 @@ impl<'a> Call<'a> {
     /// What another attempt would not change: an address that needs a token, a host that does not have it.
     pub fn poll(&mut self) -> Result<Option<TcpStream>, Reason> {
         if let Some(attempt) = self.current.take() {
-            match attempt.advance(&self.security.key(), self.patience) {
+            match attempt.advance(&self.security.key(), self.handshake_timeout) {
                 Progress::Wait(attempt) => self.current = Some(attempt),
                 Progress::Done(stream) => return Ok(Some(stream)),
                 Progress::Untrusted(address) => return Err(Reason::Untrusted { address }),
@@ -69,7 +69,7 @@ impl<'a> Call<'a> {
             }
         } else if let Some(address) = self.untried.pop() {
             self.security.allows(address)?;
-            match Attempt::new(self.errand, address) {
+            match Attempt::new(self.request, address) {
                 Ok(attempt) => self.current = Some(attempt),
                 Err(e) => self.last = format!("{address}: {e}"),
             }
@@ -92,7 +92,7 @@ struct Attempt {
     since: Instant,
     hello: Hello,
     bytes: [u8; ANSWER + 1],
-    heard: usize,
+    received: usize,
     proved: bool,
 }
 
@@ -104,7 +104,7 @@ enum Progress {
 }
 
 impl Attempt {
-    fn new(errand: Errand, address: SocketAddr) -> io::Result<Self> {
+    fn new(request: Request, address: SocketAddr) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, REACH)?;
         // A port that nobody listens at may be the one that the system chose for this end.
         if stream.local_addr()? == stream.peer_addr()? {
@@ -113,17 +113,17 @@ impl Attempt {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let nonce = random_bytes().map_err(io::Error::other)?;
-        let Errand { purpose, from, to, size } = errand;
+        let Request { purpose, from, to, size } = request;
         // Ranks are no more than 65,535.
         let hello = Hello { purpose, from: from as u16, to: to as u16, size: size as u16, nonce };
         stream.write_all(&hello.encode())?;
         let since = Instant::now();
-        Ok(Self { stream, address, since, hello, bytes: [0; ANSWER + 1], heard: 0, proved: false })
+        Ok(Self { stream, address, since, hello, bytes: [0; ANSWER + 1], received: 0, proved: false })
     }
 
-    fn advance(mut self, token: &Token, patience: Duration) -> Progress {
+    fn advance(mut self, token: &Token, handshake_timeout: Duration) -> Progress {
         loop {
-            match self.hear() {
+            match self.receive() {
                 Ok(true) if self.proved && self.bytes[ANSWER] == WELCOME => {
                     return Progress::Done(self.stream);
                 }
@@ -133,7 +133,7 @@ impl Attempt {
                     Ok(false) => return Progress::Untrusted(self.address),
                     Err(e) => return Progress::Failed(format!("{}: {e}", self.address)),
                 },
-                Ok(false) if self.since.elapsed() < patience => return Progress::Wait(self),
+                Ok(false) if self.since.elapsed() < handshake_timeout => return Progress::Wait(self),
                 Ok(false) => return Progress::Failed(format!("{} accepts and says nothing", self.address)),
                 Err(e) => return Progress::Failed(format!("{}: {e}", self.address)),
             }
@@ -141,12 +141,12 @@ impl Attempt {
     }
 
     /// Whether the answer, or after it the welcome, is all there. Reads no byte more.
-    fn hear(&mut self) -> io::Result<bool> {
+    fn receive(&mut self) -> io::Result<bool> {
         let end = if self.proved { ANSWER + 1 } else { ANSWER };
-        while self.heard < end {
-            match self.stream.read(&mut self.bytes[self.heard..end]) {
+        while self.received < end {
+            match self.stream.read(&mut self.bytes[self.received..end]) {
                 Ok(0) => return Err(io::Error::other("it closed the connection")),
-                Ok(bytes) => self.heard += bytes,
+                Ok(bytes) => self.received += bytes,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

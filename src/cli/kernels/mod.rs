@@ -1,5 +1,8 @@
 //! `kernels`: the GPU kernels, what they use and do, their text, and what `ptxas` makes of it.
 
+mod ptxas;
+mod resources;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -8,9 +11,10 @@ use serde::Serialize;
 use ssmv_autograd::cuda::{Counting, DeviceInfo};
 use ssmv_kernels::{Kernel, Target, catalogue, tour};
 
+use self::ptxas::{Ptxas, Usage};
+use self::resources::{Resources, TABLE_PATH};
 use super::{Table, Ui, files, thousands};
 use crate::config::{TrainConfig, limits};
-use crate::kernels::{Ptxas, Resources, TABLE_PATH, Usage};
 use crate::train::step_kernels;
 use crate::{Error, Result};
 

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use ssmv_kernels::Target;
+use ssmv_kernels::{RESOURCES, Target};
 
-use super::Usage;
+use super::ptxas::Usage;
 
 /// The table, in the repository.
 pub const TABLE_PATH: &str = "kernels/ptx/resources.tsv";
-
-/// The table as it was when the program was built.
-const BUILT_IN: &str = include_str!("../../kernels/ptx/resources.tsv");
 
 const VERSION: &str = "# ptxas ";
 const HEADINGS: &str = "kernel\ttarget\tregisters\tshared";
@@ -43,7 +40,7 @@ impl Resources {
 
     /// The table that comes with the program. Lines that make no sense count as missing.
     pub fn built_in() -> Self {
-        Self::parse(BUILT_IN)
+        Self::parse(RESOURCES)
     }
 
     fn parse(text: &str) -> Self {
@@ -124,7 +121,7 @@ mod tests {
         assert_eq!(Resources::parse(&text), table);
         assert_eq!(table.registers("a", Target::Sm80), Some(8));
         assert_eq!(table.registers("a", Target::Sm90a), None);
-        assert_eq!(Resources::built_in().to_string(), BUILT_IN);
+        assert_eq!(Resources::built_in().to_string(), RESOURCES);
     }
 
     #[test]

@@ -11,7 +11,7 @@ type Job = Box<dyn FnOnce(&mut Communicator) + Send>;
 /// Takes a communicator and runs what is queued in the order of queueing: ranks that queue the same collectives in the
 /// same order meet, whatever each computes meanwhile.
 #[derive(Debug)]
-pub struct Courier {
+pub struct CommThread {
     rank: usize,
     size: usize,
     jobs: Option<mpsc::Sender<Job>>,
@@ -25,7 +25,7 @@ pub struct Pending<R, E = Error> {
     result: mpsc::Receiver<Result<R, E>>,
 }
 
-impl Courier {
+impl CommThread {
     /// Starts the thread.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Courier {
     }
 }
 
-impl Drop for Courier {
+impl Drop for CommThread {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn jobs_run_in_order_beside_their_caller() {
-        let courier = Courier::start(Communicator::alone()).unwrap();
+        let comm_thread = CommThread::start(Communicator::alone()).unwrap();
         let pending: Vec<_> =
-            (0..5u64).map(|i| courier.queue(move |c| c.barrier().map(|()| (i, c.sequence())))).collect();
+            (0..5u64).map(|i| comm_thread.queue(move |c| c.barrier().map(|()| (i, c.sequence())))).collect();
         let results: Vec<_> = pending.into_iter().map(|p| p.wait().unwrap()).collect();
         assert_eq!(results, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]);
-        assert_eq!((courier.rank(), courier.size()), (0, 1));
+        assert_eq!((comm_thread.rank(), comm_thread.size()), (0, 1));
     }
 
     #[test]
     fn a_job_that_panics_is_an_error_for_whoever_waits() {
-        let courier = Courier::start(Communicator::alone()).unwrap();
-        let bad = courier.queue(|_| -> Result<()> { std::panic::resume_unwind(Box::new("no")) });
-        let after = courier.queue(|c| c.barrier());
-        assert!(bad.wait().is_err() && after.wait().is_err() && courier.call(|c| c.barrier()).is_err());
+        let comm_thread = CommThread::start(Communicator::alone()).unwrap();
+        let bad = comm_thread.queue(|_| -> Result<()> { std::panic::resume_unwind(Box::new("no")) });
+        let after = comm_thread.queue(|c| c.barrier());
+        assert!(bad.wait().is_err() && after.wait().is_err() && comm_thread.call(|c| c.barrier()).is_err());
     }
 }

@@ -11,7 +11,7 @@
 //! worth nothing as the other's, nor on another connection. It proves who is there; what follows is
 //! neither encrypted nor authenticated.
 
-use super::token::Token;
+use super::security::Token;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 

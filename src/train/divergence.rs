@@ -20,7 +20,7 @@ pub struct Figures {
 
 /// Remembers what it has said, and speaks only when that changes.
 #[derive(Debug, Clone, Default)]
-pub struct Watcher {
+pub struct DivergenceMonitor {
     black: bool,
     not_a_number: bool,
     /// The scale's peak since it last grew, and its last value.
@@ -37,8 +37,8 @@ const NEAR_BLACK: f64 = 0.02;
 /// A fall that is more than a scale's search for its level.
 const FALL: f32 = 1.0 / 256.0;
 
-impl Watcher {
-    /// A watcher that has said nothing yet.
+impl DivergenceMonitor {
+    /// A divergence_monitor that has said nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -138,21 +138,21 @@ mod tests {
 
     #[test]
     fn says_black_once_and_that_it_ended() {
-        let mut watcher = Watcher::new();
-        assert!(watcher.observe(1, &evaluation(0.04, 0.03)).is_empty());
-        let line = watcher.observe(2, &evaluation(0.001, 0.0496)).join("\n");
+        let mut divergence_monitor = DivergenceMonitor::new();
+        assert!(divergence_monitor.observe(1, &evaluation(0.04, 0.03)).is_empty());
+        let line = divergence_monitor.observe(2, &evaluation(0.001, 0.0496)).join("\n");
         assert!(
             line.contains("step 2") && line.contains("collapsed to black") && line.contains("0.0497"),
             "{line}"
         );
-        assert!(watcher.observe(3, &evaluation(0.001, 0.0496)).is_empty());
-        assert!(watcher.observe(4, &Figures { loss: Some(0.1), ..Figures::default() }).is_empty());
-        assert!(watcher.observe(5, &evaluation(0.04, 0.03))[0].contains("left black"));
+        assert!(divergence_monitor.observe(3, &evaluation(0.001, 0.0496)).is_empty());
+        assert!(divergence_monitor.observe(4, &Figures { loss: Some(0.1), ..Figures::default() }).is_empty());
+        assert!(divergence_monitor.observe(5, &evaluation(0.04, 0.03))[0].contains("left black"));
     }
 
     #[test]
     fn black_is_known_by_its_mean_or_by_its_error() {
-        let black = |figures| !Watcher::new().observe(0, &figures).is_empty();
+        let black = |figures| !DivergenceMonitor::new().observe(0, &figures).is_empty();
         assert!(black(evaluation(0.004, 0.04)), "dark");
         assert!(black(evaluation(0.01, 0.0490)), "near black's error");
         assert!(!black(evaluation(0.045, 0.0490)), "as near, but bright");
@@ -166,8 +166,9 @@ mod tests {
 
     #[test]
     fn says_nan_once() {
-        let mut watcher = Watcher::new();
-        let mut lines = |loss| watcher.observe(7, &Figures { loss: Some(loss), ..Figures::default() });
+        let mut divergence_monitor = DivergenceMonitor::new();
+        let mut lines =
+            |loss| divergence_monitor.observe(7, &Figures { loss: Some(loss), ..Figures::default() });
         assert!(lines(0.3).is_empty());
         assert!(lines(f64::NAN)[0].contains("the loss is NaN"));
         assert!(lines(f64::INFINITY).is_empty());
@@ -176,11 +177,13 @@ mod tests {
 
     #[test]
     fn says_when_the_scale_keeps_falling() {
-        let mut watcher = Watcher::new();
+        let mut divergence_monitor = DivergenceMonitor::new();
         let mut scale = 65536.0;
         let mut said = Vec::new();
         let mut see = |scale, said: &mut Vec<String>| {
-            said.extend(watcher.observe(0, &Figures { loss_scale: Some(scale), ..Figures::default() }));
+            said.extend(
+                divergence_monitor.observe(0, &Figures { loss_scale: Some(scale), ..Figures::default() }),
+            );
         };
         for _ in 0..7 {
             see(scale, &mut said);

@@ -1,12 +1,12 @@
-//! Every rank but 0: finds the master, shows its card, and goes where the master says.
+//! Every rank but 0: finds the master, shows its fingerprint, and goes where the master says.
 
-use super::call::{Call, Errand};
-use super::card::Card;
-use super::challenge::Purpose;
+use super::acceptor::Acceptor;
 use super::channel::{Channel, Message, TO_RANK};
+use super::dialer::{Dialer, Request};
 use super::error::Reason;
-use super::gate::Gate;
-use super::ring::Ring;
+use super::fingerprint::Fingerprint;
+use super::handshake::Purpose;
+use super::neighbours::Ring;
 use super::security::Security;
 use super::{FAREWELL, LOOK, Place, Settings, Streams, listener};
 use std::net::{SocketAddr, TcpStream};
@@ -20,20 +20,25 @@ const SLACK: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What keeps this rank or, as the master tells, any other from joining.
-pub fn come(place: &Place, card: &Card, security: &Security, settings: &Settings) -> Result<Streams, Reason> {
-    let mut visit = Visit {
+pub fn join(
+    place: &Place,
+    fingerprint: &Fingerprint,
+    security: &Security,
+    settings: &Settings,
+) -> Result<Streams, Reason> {
+    let mut client = Client {
         place,
         security,
         settings,
         channel: Channel::new(reach(place, security, settings)?, TO_RANK),
         deadline: Instant::now() + settings.timeout + SLACK,
     };
-    let result = visit.run(card);
+    let result = client.run(fingerprint);
     match &result {
         Ok(_) | Err(Reason::Refused(_)) => {}
         Err(reason) => {
-            visit.channel.refuse(&reason.to_string());
-            visit.channel.drain(Instant::now() + FAREWELL);
+            client.channel.refuse(&reason.to_string());
+            client.channel.drain(Instant::now() + FAREWELL);
         }
     }
     result
@@ -42,8 +47,8 @@ pub fn come(place: &Place, card: &Card, security: &Security, settings: &Settings
 /// Tries until the master answers.
 pub(super) fn reach(place: &Place, security: &Security, settings: &Settings) -> Result<TcpStream, Reason> {
     let Place { rank, size, .. } = *place;
-    let errand = Errand { purpose: Purpose::Join, from: rank, to: 0, size };
-    let mut call = Call::new(errand, security, settings.patience, || place.resolve());
+    let request = Request { purpose: Purpose::Join, from: rank, to: 0, size };
+    let mut call = Dialer::new(request, security, settings.handshake_timeout, || place.resolve());
     let (since, mut said) = (Instant::now(), false);
     let who = format!("rank 0, the master at {},", place.name());
     loop {
@@ -63,7 +68,7 @@ pub(super) fn reach(place: &Place, security: &Security, settings: &Settings) -> 
 }
 
 /// A rank that the master knows.
-struct Visit<'a> {
+struct Client<'a> {
     place: &'a Place,
     security: &'a Security,
     settings: &'a Settings,
@@ -71,18 +76,18 @@ struct Visit<'a> {
     deadline: Instant,
 }
 
-impl Visit<'_> {
-    fn run(&mut self, card: &Card) -> Result<Streams, Reason> {
+impl Client<'_> {
+    fn run(&mut self, fingerprint: &Fingerprint) -> Result<Streams, Reason> {
         let rank = self.place.rank;
         let system = |e: std::io::Error| Reason::System(e.to_string());
         let (listener, address) =
             listener(self.channel.local_address().map_err(system)?.ip(), self.security)?;
-        let gate =
-            Gate::new(listener, Purpose::Ring, rank, self.security.key(), self.settings).map_err(system)?;
-        self.send(&Message::Here { card: card.clone(), address })?;
-        let mut ring = Ring::new(rank, gate, &self.table()?, self.security, self.settings)?;
+        let acceptor = Acceptor::new(listener, Purpose::Ring, rank, self.security.key(), self.settings)
+            .map_err(system)?;
+        self.send(&Message::Here { fingerprint: fingerprint.clone(), address })?;
+        let mut ring = Ring::new(rank, acceptor, &self.table()?, self.security, self.settings)?;
         while !ring.poll()? {
-            if self.hear()?.is_some() {
+            if self.receive()?.is_some() {
                 return Err(Reason::Lost("the master speaks out of turn".into()));
             }
             thread::sleep(LOOK);
@@ -106,7 +111,7 @@ impl Visit<'_> {
 
     fn wait(&mut self) -> Result<Message, Reason> {
         loop {
-            if let Some(message) = self.hear()? {
+            if let Some(message) = self.receive()? {
                 return Ok(message);
             }
             if Instant::now() >= self.deadline {
@@ -116,7 +121,7 @@ impl Visit<'_> {
         }
     }
 
-    fn hear(&mut self) -> Result<Option<Message>, Reason> {
+    fn receive(&mut self) -> Result<Option<Message>, Reason> {
         match self.channel.poll() {
             Ok(Some(Message::Refused(why))) => Err(Reason::Refused(why)),
             Ok(message) => Ok(message),

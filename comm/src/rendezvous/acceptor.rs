@@ -1,9 +1,9 @@
 //! The listening end: many strangers at once, few bytes and seconds for each, until the ranks are among them.
 
 use super::Settings;
-use super::challenge::{HELLO, Hello, Nonce, PROOF, Purpose, Side, WELCOME};
-use super::journal::Journal;
-use super::token::{Token, random_bytes};
+use super::handshake::{HELLO, Hello, Nonce, PROOF, Purpose, Side, WELCOME};
+use super::security::{Token, random_bytes};
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 const TURN: usize = 1024;
 
 /// A listener with those who have not proved yet who they are. Nothing here blocks.
-pub struct Gate {
+pub struct Acceptor {
     listener: TcpListener,
     purpose: Purpose,
     rank: usize,
     token: Token,
     settings: Settings,
-    journal: Journal,
+    drop_log: DropLog,
     callers: Vec<Caller>,
 }
 
 /// A caller who knows the token.
 #[derive(Debug)]
-pub struct Entrant {
+pub struct Accepted {
     /// The connection, which does not block.
     pub stream: TcpStream,
     /// The caller's rank, as it says.
@@ -33,7 +33,7 @@ pub struct Entrant {
     pub size: usize,
 }
 
-impl Gate {
+impl Acceptor {
     /// For callers that come to `rank` for `purpose`.
     ///
     /// # Errors
@@ -46,26 +46,26 @@ impl Gate {
         settings: &Settings,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let (journal, settings) = (Journal::new(settings), settings.clone());
-        Ok(Self { listener, purpose, rank, token, settings, journal, callers: Vec::new() })
+        let (drop_log, settings) = (DropLog::new(settings), settings.clone());
+        Ok(Self { listener, purpose, rank, token, settings, drop_log, callers: Vec::new() })
     }
 
     /// Takes what has come; returns those who got through.
-    pub fn poll(&mut self) -> Vec<Entrant> {
-        self.journal.turn();
+    pub fn poll(&mut self) -> Vec<Accepted> {
+        self.drop_log.turn();
         self.accept();
-        let mut entrants = Vec::new();
+        let mut accepted = Vec::new();
         for mut caller in std::mem::take(&mut self.callers) {
-            match caller.advance(&self.token, self.purpose, self.rank, self.settings.patience) {
+            match caller.advance(&self.token, self.purpose, self.rank, self.settings.handshake_timeout) {
                 Ok(None) => self.callers.push(caller),
                 Ok(Some(hello)) => {
                     let (rank, size) = (hello.from.into(), hello.size.into());
-                    entrants.push(Entrant { stream: caller.stream, rank, size });
+                    accepted.push(Accepted { stream: caller.stream, rank, size });
                 }
-                Err(why) => self.journal.dropped(caller.address, &why),
+                Err(why) => self.drop_log.dropped(caller.address, &why),
             }
         }
-        entrants
+        accepted
     }
 
     /// A turn takes a bounded number, so that a flood does not stop the rest.
@@ -82,17 +82,17 @@ impl Gate {
                         let why = format!(
                             "it has not said yet who it is, and {others} others are before it or wait"
                         );
-                        self.journal.dropped(caller.address, &why);
+                        self.drop_log.dropped(caller.address, &why);
                     }
                     match Caller::new(stream, address) {
                         Ok(caller) => self.callers.push(caller),
-                        Err(why) => self.journal.dropped(address, &why.to_string()),
+                        Err(why) => self.drop_log.dropped(address, &why.to_string()),
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // What is wrong with one connection, or with too many open files, passes; the join has a deadline.
-                Err(e) => return self.journal.dropped("an unknown address", &e.to_string()),
+                Err(e) => return self.drop_log.dropped("an unknown address", &e.to_string()),
             }
         }
     }
@@ -104,7 +104,7 @@ struct Caller {
     address: SocketAddr,
     since: Instant,
     bytes: [u8; HELLO + PROOF],
-    heard: usize,
+    received: usize,
     greeted: Option<(Hello, Nonce)>,
 }
 
@@ -117,7 +117,7 @@ impl Caller {
             address,
             since: Instant::now(),
             bytes: [0; HELLO + PROOF],
-            heard: 0,
+            received: 0,
             greeted: None,
         })
     }
@@ -128,9 +128,9 @@ impl Caller {
         token: &Token,
         purpose: Purpose,
         rank: usize,
-        patience: Duration,
+        handshake_timeout: Duration,
     ) -> Result<Option<Hello>, String> {
-        while self.hear()? {
+        while self.receive()? {
             let Some((hello, nonce)) = self.greeted else {
                 self.greet(token, purpose, rank)?;
                 continue;
@@ -143,19 +143,19 @@ impl Caller {
             self.stream.write_all(&[WELCOME]).map_err(|e| e.to_string())?;
             return Ok(Some(hello));
         }
-        match self.since.elapsed() >= patience {
-            true => Err(format!("it did not say who it is within {:.1} s", patience.as_secs_f64())),
+        match self.since.elapsed() >= handshake_timeout {
+            true => Err(format!("it did not say who it is within {:.1} s", handshake_timeout.as_secs_f64())),
             false => Ok(None),
         }
     }
 
     /// Whether the greeting, or after it the proof, is all there. Reads no byte more.
-    fn hear(&mut self) -> Result<bool, String> {
+    fn receive(&mut self) -> Result<bool, String> {
         let end = if self.greeted.is_some() { HELLO + PROOF } else { HELLO };
-        while self.heard < end {
-            match self.stream.read(&mut self.bytes[self.heard..end]) {
+        while self.received < end {
+            match self.stream.read(&mut self.bytes[self.received..end]) {
                 Ok(0) => return Err("it went before it said who it is".into()),
-                Ok(bytes) => self.heard += bytes,
+                Ok(bytes) => self.received += bytes,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.to_string()),
@@ -177,5 +177,52 @@ impl Caller {
         self.stream.write_all(&[nonce, proof].concat()).map_err(|e| e.to_string())?;
         self.greeted = Some((hello, nonce));
         Ok(())
+    }
+}
+
+/// Says at most some lines a second and counts the others.
+struct DropLog {
+    settings: Settings,
+    since: Instant,
+    lines: usize,
+    withheld: usize,
+}
+
+impl DropLog {
+    /// With the lines a second and the place for them of these settings.
+    fn new(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), since: Instant::now(), lines: 0, withheld: 0 }
+    }
+
+    /// Somebody was dropped.
+    fn dropped(&mut self, who: impl Display, why: &str) {
+        self.turn();
+        if self.lines < self.settings.lines {
+            self.lines += 1;
+            (self.settings.log)(&format!("dropped a connection from {who}: {why}"));
+        } else {
+            self.withheld += 1;
+        }
+    }
+
+    /// Begins a new second if the last is over.
+    fn turn(&mut self) {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            self.report();
+            (self.since, self.lines) = (Instant::now(), 0);
+        }
+    }
+
+    fn report(&mut self) {
+        if self.withheld > 0 {
+            (self.settings.log)(&format!("dropped {} more connections", self.withheld));
+            self.withheld = 0;
+        }
+    }
+}
+
+impl Drop for DropLog {
+    fn drop(&mut self) {
+        self.report();
     }
 }

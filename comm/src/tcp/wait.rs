@@ -11,7 +11,7 @@ use std::time::Instant;
 ///
 /// The word that the neighbour waits itself is bytes that move. So the first rank behind a stall gives up
 /// first, and the others hear from it which rank it was.
-pub struct Patience {
+pub struct Wait {
     place: Place,
     sending: bool,
     tag: Tag,
@@ -21,7 +21,7 @@ pub struct Patience {
     warned: Option<Option<usize>>,
 }
 
-impl Patience {
+impl Wait {
     /// Starts to wait for the right neighbour if `sending`, otherwise for the left.
     pub fn new(place: Place, sending: bool, tag: Tag) -> Self {
         let now = Instant::now();

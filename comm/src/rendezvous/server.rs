@@ -1,11 +1,11 @@
-//! Rank 0: waits for all others, compares their cards, tells everybody where everybody is.
+//! Rank 0: waits for all others, compares their fingerprints, tells everybody where everybody is.
 
-use super::card::Card;
-use super::challenge::Purpose;
+use super::acceptor::Acceptor;
 use super::channel::{Channel, Message, TO_MASTER};
 use super::error::{Reason, ranks_text};
-use super::gate::Gate;
-use super::ring::Ring;
+use super::fingerprint::Fingerprint;
+use super::handshake::Purpose;
+use super::neighbours::Ring;
 use super::security::Security;
 use super::{FAREWELL, LOOK, Place, Settings, Streams, listener};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,19 +20,26 @@ use std::time::{Duration, Instant};
 /// Whatever keeps any rank from joining; those who came are told.
 pub fn gather(
     place: &Place,
-    card: &Card,
+    fingerprint: &Fingerprint,
     security: &Security,
     settings: &Settings,
 ) -> Result<Streams, Reason> {
     let (door, address) = bind(place, security)?;
     let system = |e: std::io::Error| Reason::System(format!("the listener on {address} fails: {e}"));
-    let mut door = Gate::new(door, Purpose::Join, 0, security.key(), settings).map_err(system)?;
+    let mut door = Acceptor::new(door, Purpose::Join, 0, security.key(), settings).map_err(system)?;
     let (listener, address) = listener(address.ip(), security)?;
-    let gate = Gate::new(listener, Purpose::Ring, 0, security.key(), settings).map_err(system)?;
-    let mut hall = Hall { place, card, settings, since: Instant::now(), guests: Vec::new(), trouble: None };
-    let result = hall.run(&mut door, gate, address, security);
+    let acceptor = Acceptor::new(listener, Purpose::Ring, 0, security.key(), settings).map_err(system)?;
+    let mut server = Server {
+        place,
+        fingerprint,
+        settings,
+        since: Instant::now(),
+        peers: Vec::new(),
+        conflict_since: None,
+    };
+    let result = server.run(&mut door, acceptor, address, security);
     if let Err(reason) = &result {
-        hall.refuse(&reason.to_string());
+        server.refuse(&reason.to_string());
     }
     result
 }
@@ -61,43 +68,43 @@ fn bind(place: &Place, security: &Security) -> Result<(TcpListener, SocketAddr),
 }
 
 /// A rank that has proved who it is.
-struct Guest {
+struct Peer {
     rank: usize,
     size: usize,
     channel: Channel,
-    card: Option<(Card, SocketAddr)>,
+    fingerprint: Option<(Fingerprint, SocketAddr)>,
     connected: bool,
 }
 
 /// Those who have come.
-struct Hall<'a> {
+struct Server<'a> {
     place: &'a Place,
-    card: &'a Card,
+    fingerprint: &'a Fingerprint,
     settings: &'a Settings,
     since: Instant,
-    guests: Vec<Guest>,
+    peers: Vec<Peer>,
     /// Since when it is known that they do not belong together.
-    trouble: Option<Instant>,
+    conflict_since: Option<Instant>,
 }
 
-impl Hall<'_> {
+impl Server<'_> {
     fn run(
         &mut self,
-        door: &mut Gate,
-        gate: Gate,
+        door: &mut Acceptor,
+        acceptor: Acceptor,
         address: SocketAddr,
         security: &Security,
     ) -> Result<Streams, Reason> {
         self.assemble(door)?;
         let table = self.table(address);
         self.tell(&Message::Table(table.clone()))?;
-        let mut ring = Ring::new(0, gate, &table, security, self.settings)?;
+        let mut ring = Ring::new(0, acceptor, &table, security, self.settings)?;
         // The others notice first what is wrong between them.
         let deadline = Instant::now() + self.settings.ring + Duration::from_secs(1);
         loop {
             self.listen()?;
             let connected = ring.poll()?;
-            let late: Vec<_> = self.guests.iter().filter(|g| !g.connected).map(|g| g.rank).collect();
+            let late: Vec<_> = self.peers.iter().filter(|g| !g.connected).map(|g| g.rank).collect();
             if connected && late.is_empty() {
                 break;
             }
@@ -111,24 +118,24 @@ impl Hall<'_> {
     }
 
     /// Waits until all ranks are here and agree.
-    fn assemble(&mut self, door: &mut Gate) -> Result<(), Reason> {
+    fn assemble(&mut self, door: &mut Acceptor) -> Result<(), Reason> {
         let mut said = false;
         loop {
-            for entrant in door.poll() {
-                let channel = Channel::new(entrant.stream, TO_MASTER);
-                let (rank, size) = (entrant.rank, entrant.size);
-                self.guests.push(Guest { rank, size, channel, card: None, connected: false });
+            for accepted in door.poll() {
+                let channel = Channel::new(accepted.stream, TO_MASTER);
+                let (rank, size) = (accepted.rank, accepted.size);
+                self.peers.push(Peer { rank, size, channel, fingerprint: None, connected: false });
             }
-            self.guests.sort_by_key(|guest| guest.rank);
+            self.peers.sort_by_key(|peer| peer.rank);
             let news = self.listen()?;
-            let here = 1 + self.guests.iter().filter(|guest| guest.card.is_some()).count();
-            let size = self.guests.iter().map(|guest| guest.size).max().unwrap_or(0).max(self.place.size);
-            let patient = self.trouble.is_none_or(|since| since.elapsed() < self.settings.grace);
+            let here = 1 + self.peers.iter().filter(|peer| peer.fingerprint.is_some()).count();
+            let size = self.peers.iter().map(|peer| peer.size).max().unwrap_or(0).max(self.place.size);
+            let patient = self.conflict_since.is_none_or(|since| since.elapsed() < self.settings.grace);
             if news || !patient {
-                match self.complaint() {
+                match self.conflict() {
                     // Those who are still on their way shall hear it as well.
                     Some(why) if here >= size || !patient => return Err(Reason::Refused(why)),
-                    Some(_) => self.trouble = self.trouble.or(Some(Instant::now())),
+                    Some(_) => self.conflict_since = self.conflict_since.or(Some(Instant::now())),
                     None if here == size => return Ok(()),
                     None => {}
                 }
@@ -140,31 +147,34 @@ impl Hall<'_> {
             }
             if waited >= self.settings.timeout {
                 let missing = Reason::Missing { ranks: self.missing(), waited };
-                return Err(self.complaint().map_or(missing, Reason::Refused));
+                return Err(self.conflict().map_or(missing, Reason::Refused));
             }
             thread::sleep(LOOK);
         }
     }
 
-    /// The ranks that have not shown their card.
+    /// The ranks that have not shown their fingerprint.
     fn missing(&self) -> Vec<usize> {
-        let here: BTreeSet<_> = self.guests.iter().filter(|g| g.card.is_some()).map(|g| g.rank).collect();
+        let here: BTreeSet<_> =
+            self.peers.iter().filter(|g| g.fingerprint.is_some()).map(|g| g.rank).collect();
         (1..self.place.size).filter(|rank| !here.contains(rank)).collect()
     }
 
-    /// Takes what the guests say; whether there was anything.
+    /// Takes what the peers say; whether there was anything.
     fn listen(&mut self) -> Result<bool, Reason> {
         let mut news = false;
-        for guest in &mut self.guests {
-            let rank = guest.rank;
-            let message = guest.channel.poll();
+        for peer in &mut self.peers {
+            let rank = peer.rank;
+            let message = peer.channel.poll();
             match message.map_err(|e| Reason::Lost(format!("rank {rank} left while the ranks met: {e}")))? {
                 None => continue,
-                Some(Message::Here { card, address }) if guest.card.is_none() => {
-                    card.check().map_err(|reason| Reason::Refused(format!("rank {rank}: {reason}")))?;
-                    guest.card = Some((card, address));
+                Some(Message::Here { fingerprint, address }) if peer.fingerprint.is_none() => {
+                    fingerprint
+                        .check()
+                        .map_err(|reason| Reason::Refused(format!("rank {rank}: {reason}")))?;
+                    peer.fingerprint = Some((fingerprint, address));
                 }
-                Some(Message::Connected) if guest.card.is_some() => guest.connected = true,
+                Some(Message::Connected) if peer.fingerprint.is_some() => peer.connected = true,
                 Some(Message::Refused(why)) => return Err(Reason::Refused(format!("rank {rank}: {why}"))),
                 Some(_) => return Err(Reason::Lost(format!("rank {rank} speaks out of turn"))),
             }
@@ -174,11 +184,11 @@ impl Hall<'_> {
     }
 
     /// Why those who are here do not belong together.
-    fn complaint(&self) -> Option<String> {
+    fn conflict(&self) -> Option<String> {
         let size = self.place.size;
         let mut others: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for guest in self.guests.iter().filter(|guest| guest.size != size) {
-            others.entry(guest.size).or_default().push(guest.rank);
+        for peer in self.peers.iter().filter(|peer| peer.size != size) {
+            others.entry(peer.size).or_default().push(peer.rank);
         }
         if !others.is_empty() {
             let others: Vec<_> =
@@ -186,36 +196,37 @@ impl Hall<'_> {
             return Some(format!("the number of ranks is {size} on rank 0, {}", others.join(", ")));
         }
         let mut seen = BTreeSet::from([0]);
-        if let Some(twice) = self.guests.iter().find(|guest| guest.rank >= size || !seen.insert(guest.rank)) {
+        if let Some(twice) = self.peers.iter().find(|peer| peer.rank >= size || !seen.insert(peer.rank)) {
             return Some(match twice.rank {
                 rank if rank >= size => format!("rank {rank} is none of {size} ranks"),
                 rank => format!("there is more than one rank {rank}: each process needs a rank of its own"),
             });
         }
-        let mut cards = vec![(0, self.card)];
-        cards.extend(self.guests.iter().filter_map(|guest| Some((guest.rank, &guest.card.as_ref()?.0))));
-        Card::differences(&cards)
+        let mut fingerprints = vec![(0, self.fingerprint)];
+        fingerprints
+            .extend(self.peers.iter().filter_map(|peer| Some((peer.rank, &peer.fingerprint.as_ref()?.0))));
+        Fingerprint::differences(&fingerprints)
     }
 
     /// Where all ranks listen, in order.
     fn table(&self, own: SocketAddr) -> Vec<SocketAddr> {
-        let others = self.guests.iter().filter_map(|guest| Some((guest.rank, guest.card.as_ref()?.1)));
+        let others = self.peers.iter().filter_map(|peer| Some((peer.rank, peer.fingerprint.as_ref()?.1)));
         let all: BTreeMap<_, _> = others.chain([(0, own)]).collect();
         all.into_values().collect()
     }
 
     fn tell(&mut self, message: &Message) -> Result<(), Reason> {
-        for guest in &mut self.guests {
-            let lost = |e| Reason::Lost(format!("rank {} left while the ranks met: {e}", guest.rank));
-            guest.channel.send(message).map_err(lost)?;
+        for peer in &mut self.peers {
+            let lost = |e| Reason::Lost(format!("rank {} left while the ranks met: {e}", peer.rank));
+            peer.channel.send(message).map_err(lost)?;
         }
         Ok(())
     }
 
     /// Tells all why it ends here.
     fn refuse(&mut self, why: &str) {
-        self.guests.iter_mut().for_each(|guest| guest.channel.refuse(why));
+        self.peers.iter_mut().for_each(|peer| peer.channel.refuse(why));
         let deadline = Instant::now() + FAREWELL;
-        self.guests.iter_mut().for_each(|guest| guest.channel.drain(deadline));
+        self.peers.iter_mut().for_each(|peer| peer.channel.drain(deadline));
     }
 }

@@ -1,10 +1,10 @@
 //! Connecting a rank with its neighbours in the ring, once the master knows all addresses.
 
 use super::Settings;
-use super::call::{Call, Errand};
-use super::challenge::Purpose;
+use super::acceptor::Acceptor;
+use super::dialer::{Dialer, Request};
 use super::error::Reason;
-use super::gate::Gate;
+use super::handshake::Purpose;
 use super::security::Security;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -13,8 +13,8 @@ use std::time::Instant;
 pub struct Ring<'a> {
     rank: usize,
     size: usize,
-    gate: Gate,
-    call: Call<'a>,
+    acceptor: Acceptor,
+    call: Dialer<'a>,
     address: SocketAddr,
     since: Instant,
     settings: &'a Settings,
@@ -23,13 +23,13 @@ pub struct Ring<'a> {
 }
 
 impl<'a> Ring<'a> {
-    /// Begins: the left neighbour comes through `gate`, the right one listens at its place in `addresses`.
+    /// Begins: the left neighbour comes through `acceptor`, the right one listens at its place in `addresses`.
     ///
     /// # Errors
     /// Addresses that are not those of all ranks.
     pub fn new(
         rank: usize,
-        gate: Gate,
+        acceptor: Acceptor,
         addresses: &[SocketAddr],
         security: &'a Security,
         settings: &'a Settings,
@@ -39,10 +39,10 @@ impl<'a> Ring<'a> {
         let Some(&address) = addresses.get(to) else {
             return Err(Reason::Lost("the master sent no addresses".into()));
         };
-        let errand = Errand { purpose: Purpose::Ring, from: rank, to, size };
-        let call = Call::new(errand, security, settings.patience, move || Ok(vec![address]));
+        let request = Request { purpose: Purpose::Ring, from: rank, to, size };
+        let call = Dialer::new(request, security, settings.handshake_timeout, move || Ok(vec![address]));
         let since = Instant::now();
-        Ok(Self { rank, size, gate, call, address, since, settings, left: None, right: None })
+        Ok(Self { rank, size, acceptor, call, address, since, settings, left: None, right: None })
     }
 
     /// Whether both neighbours are connected.
@@ -52,11 +52,11 @@ impl<'a> Ring<'a> {
     pub fn poll(&mut self) -> Result<bool, Reason> {
         let left = (self.rank + self.size - 1) % self.size;
         if self.left.is_none() {
-            let entrants = self.gate.poll();
-            self.left = entrants
+            let accepted = self.acceptor.poll();
+            self.left = accepted
                 .into_iter()
-                .find(|entrant| entrant.rank == left && entrant.size == self.size)
-                .map(|entrant| entrant.stream);
+                .find(|accepted| accepted.rank == left && accepted.size == self.size)
+                .map(|accepted| accepted.stream);
         }
         if self.right.is_none() {
             self.right = self.call.poll()?;
