@@ -3,7 +3,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,7 +34,11 @@ impl Word {
         let name: Name =
             std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|byte| name[4 * i + byte])));
         let path = path(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
         let word = |file: &File| {
             file.set_len(size_of::<u64>() as u64)?;
             MmapRaw::map_raw(file)
