@@ -94,6 +94,15 @@ impl Graph {
         Ok(())
     }
 
+    /// Whether all launches have blocks, those of child graphs too.
+    fn check_grids(&self) -> Outcome {
+        self.nodes.iter().try_for_each(|node| match node {
+            Node::Work(Work::Launch(launch)) => launch.check_grid(),
+            Node::Child(graph) => graph.check_grids(),
+            _ => Ok(()),
+        })
+    }
+
     /// Nodes, and all that they come after.
     pub fn ancestors(&self, nodes: &[usize]) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
@@ -176,6 +185,7 @@ impl State {
             return self.record_node(capture, stream, Node::Child(graph));
         }
         let (order, last) = (found.order.clone(), found.last);
+        graph.check_grids()?;
         let begin = self.submit(stream, Work::Nothing)?;
         let begin: Vec<WorkId> = begin.into_iter().chain(last).collect();
         let context = self.streams.get(stream)?.context;

@@ -8,7 +8,7 @@
 //! | `SSMV_CUDA_MEMORY` | bytes of each device: `512M`, `8G` | `8G` |
 //! | `SSMV_CUDA_SEED` | chooses the order of work that streams and events leave open; 0 keeps the order of the calls | 1 |
 //! | `SSMV_CUDA_LATE` | milliseconds that queued work waits while no thread waits for it | 2 |
-//! | `SSMV_CUDA_CHECKS` | `all`, or `none` for bounds and alignment only (faster) | `all` |
+//! | `SSMV_CUDA_CHECKS` | `all`; `written` for all but reads of memory that nothing wrote, which a GPU does not notice; or `none` for bounds and alignment only (faster) | `all` |
 //! | `SSMV_CUDA_APPROXIMATION` | `nearest`, or `worst` for all the error that the ISA allows approximate instructions | `nearest` |
 //! | `SSMV_CUDA_LOG` | a file for messages, or `off` | standard error |
 //! | `SSMV_CUDA_TRACE` | `1` writes every call with its result | off |
@@ -56,8 +56,11 @@ impl Settings {
         let checks = match variable("SSMV_CUDA_CHECKS").as_deref().unwrap_or("all") {
             // The counts of traffic are for reports, which nothing here asks for.
             "all" => Checks { traffic: false, ..Checks::ALL },
+            "written" => Checks { uninitialised_memory: false, traffic: false, ..Checks::ALL },
             "none" => Checks::NONE,
-            other => return fail!(INVALID_VALUE, "SSMV_CUDA_CHECKS={other}: all or none is expected"),
+            other => {
+                return fail!(INVALID_VALUE, "SSMV_CUDA_CHECKS={other}: all, written or none is expected");
+            }
         };
         let approximation = match variable("SSMV_CUDA_APPROXIMATION").as_deref().unwrap_or("nearest") {
             "nearest" => Approximation::Nearest,

@@ -141,15 +141,17 @@ pub fn enter() -> Outcome<Entered> {
     Ok(Entered { driver, state, context })
 }
 
+impl State {
+    /// The memory of a context's device.
+    pub fn memory_of(&self, context: Handle) -> Outcome<Arc<Memory>> {
+        Ok(self.devices[self.contexts.get(context)?.device].memory.clone())
+    }
+}
+
 impl Entered {
     /// The ordinal of the context's device.
     pub fn device(&self) -> Outcome<usize> {
         Ok(self.state.contexts.get(self.context)?.device)
-    }
-
-    /// The memory of the context's device.
-    pub fn memory(&self) -> Outcome<Arc<Memory>> {
-        Ok(self.state.devices[self.device()?].memory.clone())
     }
 
     /// The stream of a raw handle, 0 to 2 among them.

@@ -144,6 +144,17 @@ impl Work {
 }
 
 impl Launch {
+    /// Whether the grid has blocks.
+    pub fn check_grid(&self) -> Outcome {
+        match self.geometry.grid.into_iter().position(|blocks| blocks == 0) {
+            None => Ok(()),
+            Some(axis) => {
+                let name = &self.kernel;
+                fail!(INVALID_VALUE, "{name}: 0 blocks along axis {axis}; a launch needs 1 at least")
+            }
+        }
+    }
+
     fn run(&self) -> Outcome {
         let arguments: Vec<&[u8]> = self.arguments.iter().map(Vec::as_slice).collect();
         let run = ssmv_emulator::launch(

@@ -103,16 +103,14 @@ fn extra_pairs(extra: In<usize>) -> Outcome<Vec<(usize, usize)>> {
     fail!(INVALID_VALUE, "extra does not end with CU_LAUNCH_PARAM_END")
 }
 
-/// The launch that a structure describes, under the driver's limits.
+/// The launch that a structure describes, under the driver's limits. It runs in the context of its module, which in a graph
+/// need not be the thread's. A grid of no blocks is refused when it is launched: until then a graph may have one.
 pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Launch> {
     let found = function(&entered.state, p.function)?;
     let (info, name) = (&found.info, &found.info.name);
     let module = entered.state.modules.get(found.module)?;
-    if module.context != entered.context {
-        return fail!(INVALID_HANDLE, "{name} was loaded in another context than the thread's current one");
-    }
     for (axis, (grid, most)) in p.grid.into_iter().zip([i32::MAX as u32, 65535, 65535]).enumerate() {
-        if grid == 0 || grid > most {
+        if grid > most {
             return fail!(INVALID_VALUE, "{name}: {grid} blocks along axis {axis}; 1 to {most} are possible");
         }
     }
@@ -154,7 +152,7 @@ pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Laun
     }
     Ok(Launch {
         module: module.loaded.clone(),
-        memory: entered.memory()?,
+        memory: entered.state.memory_of(module.context)?,
         kernel: name.clone(),
         geometry: Geometry { grid: p.grid, block: p.block, shared: p.shared },
         arguments: arguments(&info.parameters, p.parameters, p.extra)?,
@@ -168,8 +166,14 @@ fn launch(parameters: &KernelNodeParams, stream: Handle) -> Outcome {
     if entered.state.streams.get(stream)?.context != entered.context {
         return fail!(INVALID_HANDLE, "the stream belongs to another context than the thread's current one");
     }
-    let work = Work::Launch(launch_of(&entered, parameters)?);
-    entered.state.submit(stream, work).map(drop)
+    let work = launch_of(&entered, parameters)?;
+    let found = function(&entered.state, parameters.function)?;
+    if entered.state.modules.get(found.module)?.context != entered.context {
+        let name = &found.info.name;
+        return fail!(INVALID_HANDLE, "{name} was loaded in another context than the thread's current one");
+    }
+    work.check_grid()?;
+    entered.state.submit(stream, Work::Launch(work)).map(drop)
 }
 
 fn check_attributes(attributes: In<LaunchAttribute>, count: u32) -> Outcome {

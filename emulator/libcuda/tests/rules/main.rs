@@ -3,6 +3,7 @@
 
 mod capture;
 mod driver;
+mod graphs;
 mod memory;
 mod order;
 mod processes;
@@ -85,6 +86,11 @@ functions! {
     cuEventQuery(event: Handle);
     cuEventSynchronize(event: Handle);
     cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle);
+    cuGraphCreate(graph: *mut Handle, flags: u32);
+    cuGraphAddKernelNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, parameters: *const KernelNode
+    );
+    cuGraphExecKernelNodeSetParams(exec: Handle, node: Handle, parameters: *const KernelNode);
     cuGraphInstantiateWithFlags(exec: *mut Handle, graph: Handle, flags: u64);
     cuGraphLaunch(exec: Handle, stream: Handle);
     cuIpcGetMemHandle(handle: *mut IpcHandle, address: u64);
@@ -92,6 +98,17 @@ functions! {
     cuIpcCloseMemHandle(address: u64);
     cuIpcGetEventHandle(handle: *mut IpcHandle, event: Handle);
     cuIpcOpenEventHandle(event: *mut Handle, handle: IpcHandle);
+}
+
+/// `CUDA_KERNEL_NODE_PARAMS`.
+#[repr(C)]
+pub(crate) struct KernelNode {
+    pub function: Handle,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub parameters: *mut *mut c_void,
+    pub extra: *mut *mut c_void,
 }
 
 #[derive(Clone, Copy)]
