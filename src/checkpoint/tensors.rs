@@ -2,6 +2,7 @@
 
 use super::header::{self, Dtype, Header, LENGTH_BYTES, MAX_HEADER, TensorInfo};
 use crate::{Error, Result};
+use half::{bf16, f16};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -79,9 +80,9 @@ impl TensorFile {
         let values: Vec<f32> = match info.dtype {
             Dtype::F32 => self.read(info)?,
             Dtype::F64 => self.read::<f64>(info)?.iter().map(|&v| v as f32).collect(),
-            Dtype::F16 => self.read::<u16>(info)?.iter().map(|&bits| f32_from_f16(bits)).collect(),
+            Dtype::F16 => self.read::<u16>(info)?.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect(),
             Dtype::BF16 => {
-                self.read::<u16>(info)?.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect()
+                self.read::<u16>(info)?.iter().map(|&bits| bf16::from_bits(bits).to_f32()).collect()
             }
             other => return Err(self.fail(format!("tensor {name:?} is {other:?}, a float was expected"))),
         };
@@ -140,41 +141,4 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     Ok((file, size))
-}
-
-/// The value of an IEEE binary16: exact, every half is a single.
-fn f32_from_f16(bits: u16) -> f32 {
-    let sign = u32::from(bits & 0x8000) << 16;
-    let (exponent, fraction) = (u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
-    match exponent {
-        // 2⁻²⁴ is the smallest subnormal half; the product is exact.
-        0 => f32::from_bits(sign | (fraction as f32 * (1.0 / 16_777_216.0)).to_bits()),
-        31 => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::f32_from_f16;
-
-    #[test]
-    fn halves_convert_exactly() {
-        let cases = [
-            (0x0000, 0.0),
-            (0x8000, -0.0),
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x3555, 0.333_251_95),
-            (0x7bff, 65504.0),
-            (0x0400, 6.103_515_6e-5),
-            (0x0001, 5.960_464_5e-8),
-            (0x83ff, -6.097_555e-5),
-            (0x7c00, f32::INFINITY),
-        ];
-        for (bits, value) in cases {
-            assert_eq!(f32_from_f16(bits).to_bits(), f32::to_bits(value), "{bits:#06x}");
-        }
-        assert!(f32_from_f16(0x7e01).is_nan());
-    }
 }

@@ -58,7 +58,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   ssmv-raw predict --checkpoint runs/tiny --input mnist_test_seq.npy --index 7 --output next.gif
   ssmv-raw predict --checkpoint runs/tiny --input frames/ --output next/ --frames 10
-  ssmv-raw predict --checkpoint runs/tiny --input clip.gif --output next.npy --force";
+  ssmv-raw data make --out clips.npy --split test --sequences 8
+  ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy --force";
 
 /// What a prediction is written as, by the name of the output.
 #[derive(Clone, Copy)]

@@ -33,6 +33,12 @@ impl Progress {
         Self { ui, total, bar, start: None, last_line: None }
     }
 
+    /// Without the line that a log would get at once: for work that is most often over in seconds.
+    pub fn without_first_line(mut self) -> Self {
+        self.last_line = Some(Instant::now());
+        self
+    }
+
     /// `step` of the total are done: sets the bar, and the text beside it to `message` and the time left.
     pub fn set(&mut self, step: u64, message: &str) {
         self.show(step, || message.to_owned());

@@ -55,37 +55,24 @@ What the presets set:
 
 /// The examples, and the presets' defaults from their own table.
 pub fn after_help() -> String {
-    let headings = [
-        "preset",
-        "canvas",
-        "sequences",
-        "epochs",
-        "batch-size",
-        "lr",
-        "warmup",
-        "schedule",
-        "loss",
-        "weight-decay",
-        "clip-norm",
-        "save-every",
-    ];
-    let mut table = Table::new(headings);
-    for p in presets::PRESETS {
-        let whole = |number: i64| number.to_string();
-        let (schedule, loss) = (p.schedule.to_string(), p.loss.to_string());
-        let size =
-            [p.name.to_owned(), whole(p.canvas), whole(p.sequences), whole(p.epochs), whole(p.batch_size)];
-        let rest = [
-            format!("{:e}", p.lr),
-            whole(p.warmup),
-            schedule,
-            loss,
-            format!("{:e}", p.weight_decay),
-            p.clip_norm.to_string(),
-            whole(p.save_every),
-        ];
-        table.row(size.into_iter().chain(rest));
-    }
+    let whole = |number: i64| number.to_string();
+    let float = |number: f64| format!("{number:e}");
+    // A column a preset: a row a preset would be wider than a terminal.
+    let mut table = Table::new(std::iter::once("option").chain(presets::names()));
+    let mut row = |option: &str, value: &dyn Fn(&presets::Preset) -> String| {
+        table.row(std::iter::once(option.to_owned()).chain(presets::PRESETS.iter().map(value)));
+    };
+    row("canvas", &|p| whole(p.canvas));
+    row("sequences", &|p| whole(p.sequences));
+    row("epochs", &|p| whole(p.epochs));
+    row("batch-size", &|p| whole(p.batch_size));
+    row("lr", &|p| float(p.lr));
+    row("warmup", &|p| whole(p.warmup));
+    row("schedule", &|p| p.schedule.to_string());
+    row("loss", &|p| p.loss.to_string());
+    row("weight-decay", &|p| float(p.weight_decay));
+    row("clip-norm", &|p| p.clip_norm.to_string());
+    row("save-every", &|p| whole(p.save_every));
     table
         .to_string()
         .lines()
@@ -183,7 +170,7 @@ fn train(
         }
         return Err(error);
     }
-    let mut screen = Screen { ui, compiling: None, progress: ui.progress(plan.config.total_steps()) };
+    let mut screen = Screen { ui, stage: None, progress: ui.progress(plan.config.total_steps()) };
     let result = train::run_with_ranks(member, &plan.config, plan.resume.as_deref(), &interrupt, &mut screen);
     screen.progress.finish();
     let summary = result?;
@@ -213,23 +200,30 @@ fn told(preset: &str, summary: &Summary) -> String {
 /// Shows a training on the terminal.
 struct Screen<'a> {
     ui: &'a Ui,
-    /// While a device's kernels are compiled.
-    compiling: Option<Progress>,
+    /// While a device's kernels are compiled, or test sequences evaluated.
+    stage: Option<Progress>,
     progress: Progress,
+}
+
+impl Screen<'_> {
+    /// A bar on a terminal; in a log, a line every ten seconds.
+    fn stage(&mut self, done: u64, total: u64, what: &str) {
+        let bar = self.stage.get_or_insert_with(|| self.ui.progress(total).without_first_line());
+        if done == total {
+            self.stage = None;
+        } else {
+            bar.set(done, &format!("{done} of {total} {what}"));
+        }
+    }
 }
 
 impl Observer for Screen<'_> {
     fn compiling(&mut self, done: usize, total: usize) {
-        // A matter of seconds: a bar for those who watch, and nothing for a log.
-        if !self.ui.is_terminal() {
-            return;
-        }
-        let (done, total) = (done as u64, total as u64);
-        let bar = self.compiling.get_or_insert_with(|| self.ui.progress(total));
-        bar.set(done, &format!("{done} of {total} kernels compiled"));
-        if done == total {
-            self.compiling = None;
-        }
+        self.stage(done as u64, total as u64, "kernels compiled");
+    }
+
+    fn evaluating(&mut self, done: u64, total: u64) {
+        self.stage(done, total, "test sequences evaluated");
     }
 
     fn status(&mut self, status: &Status) {

@@ -116,7 +116,7 @@ pub struct TrainOptions {
     /// Epochs between evaluations; 0: only at the end [default: 1]
     #[arg(long, value_name = "EPOCHS", help_heading = "Checkpoints and evaluation")]
     pub eval_every: Option<i64>,
-    /// Test sequences in an evaluation [default: 500]
+    /// Test sequences in an evaluation [default: 500; 16 on the emulator]
     #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
     pub eval_sequences: Option<i64>,
 

@@ -12,6 +12,9 @@ pub fn resolve(command_line: &TrainOptions, file: Option<&ConfigFile>) -> Result
     resolve_over(command_line, file.as_slice())
 }
 
+/// Test sequences of an evaluation on the emulator, where a preset's would take minutes.
+const ON_THE_EMULATOR: i64 = 16;
+
 /// [`resolve`] with any number of files, each over those before it: a resumed run's own configuration, then
 /// the user's file.
 pub fn resolve_over(command_line: &TrainOptions, files: &[&ConfigFile]) -> Result<TrainConfig> {
@@ -21,7 +24,11 @@ pub fn resolve_over(command_line: &TrainOptions, files: &[&ConfigFile]) -> Resul
             .push(Layer { table: table(&file.options, &file.path.display().to_string())?, file: Some(file) });
     }
     let preset = preset(&layers)?;
-    layers.push(Layer { table: table(&preset.options(), "the preset")?, file: None });
+    let mut defaults = preset.options();
+    if layers.iter().find_map(|layer| layer.table.get("device")?.as_str()) == Some("emulator") {
+        defaults.eval_sequences = Some(ON_THE_EMULATOR);
+    }
+    layers.push(Layer { table: table(&defaults, "the preset")?, file: None });
 
     let mut given = Given { values: Table::new(), layers };
     given.merge()?;

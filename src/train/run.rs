@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, Result,
     config::TrainConfig,
-    data::{Dataset, Loader},
+    data::{Dataset, Loader, Split},
     eval::{EvalSpec, Evaluation, Share, evaluate_among},
     record::{EvalRecord, Recorder, StepRecord},
 };
@@ -48,6 +48,8 @@ pub struct Status {
 pub trait Observer {
     /// Before the first step on a device: so many of its kernels are compiled.
     fn compiling(&mut self, _done: usize, _total: usize) {}
+    /// During an evaluation: `done` of `total` test sequences are evaluated.
+    fn evaluating(&mut self, _done: u64, _total: u64) {}
     /// After each step.
     fn status(&mut self, _status: &Status) {}
     /// Something worth a line.
@@ -381,7 +383,11 @@ impl Run<'_> {
         self.trainer.gather_state(false)?;
         let Self { dataset, interrupt, ranks, trainer, .. } = self;
         let share = ranks.as_deref().map(|ranks| ranks as &dyn Share);
-        let mut tick = |_| ranks.as_ref().map_or_else(|| interrupt.check(), |ranks| ranks.agree_on_signals());
+        let total = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
+        let mut tick = |done| {
+            observer.evaluating(done, total);
+            ranks.as_ref().map_or_else(|| interrupt.check(), |ranks| ranks.agree_on_signals())
+        };
         let mut evaluated = Evaluation::default();
         trainer.with_final_weights(&mut |model| {
             evaluated = evaluate_among(share, model, dataset, &spec, &mut tick)?;
