@@ -82,20 +82,20 @@ pub struct Buffer<T: Pod> {
 
 impl<T: Pod> Buffer<T> {
     /// `len` elements of unspecified (but initialised) values, for a kernel that writes them all.
-    pub fn stale(len: usize) -> Self {
+    pub fn uninit(len: usize) -> Self {
         Self { block: take((len * size_of::<T>()).div_ceil(LINE)), len, element: PhantomData }
     }
 
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        let mut buffer = Self::stale(len);
+        let mut buffer = Self::uninit(len);
         buffer.fill(T::zeroed());
         buffer
     }
 
     /// A copy of `values`.
     pub fn copy_of(values: &[T]) -> Self {
-        let mut buffer = Self::stale(values.len());
+        let mut buffer = Self::uninit(values.len());
         buffer.copy_from_slice(values);
         buffer
     }

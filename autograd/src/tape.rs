@@ -22,7 +22,7 @@ use crate::{
 
 /// An operator: a small struct with its attributes.
 ///
-/// `forward` and `backward` see tensors of one device and one dtype, but for [`Op::stays_f32`] ([`apply`] checks); what
+/// `forward` and `backward` see tensors of one device and one dtype, but for [`Op::keep_f32`] ([`apply`] checks); what
 /// they save is dropped as soon as `backward` returns.
 pub trait Op: Send + Sync + 'static {
     /// The name that errors and listings use.
@@ -30,7 +30,7 @@ pub trait Op: Send + Sync + 'static {
 
     /// Whether input `i` stays in f32 where the first one is f16: statistics, states, biases and what is exponential. What
     /// stays and why is in `docs/precision.md`.
-    fn stays_f32(&self, _i: usize) -> bool {
+    fn keep_f32(&self, _i: usize) -> bool {
         false
     }
 
@@ -49,7 +49,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = op.name();
     let first = inputs[0].dtype();
     for (i, input) in inputs.iter().enumerate() {
-        let expected = if first == DType::F16 && op.stays_f32(i) { DType::F32 } else { first };
+        let expected = if first == DType::F16 && op.keep_f32(i) { DType::F32 } else { first };
         if input.dtype() != expected {
             return Err(Error::Dtype { op: name, found: input.dtype().name(), expected: expected.name() });
         }
@@ -225,7 +225,7 @@ impl Backward<'_> {
 
     /// Takes out the bytes that forward saved.
     pub fn saved_bytes(&mut self) -> Buffer<u8> {
-        self.saved.bytes.take().unwrap_or_else(|| Buffer::stale(0))
+        self.saved.bytes.take().unwrap_or_else(|| Buffer::uninit(0))
     }
 
     /// Takes out the bytes that forward saved in device memory.
@@ -333,7 +333,7 @@ impl Backward<'_> {
             return Ok(());
         }
         let shape = &self.node.inputs[i].0;
-        let mut fresh = Buffer::<T>::stale(shape.numel());
+        let mut fresh = Buffer::<T>::uninit(shape.numel());
         write(&mut fresh, false);
         self.give(i, Tensor::from_buffer(shape.clone(), fresh))
     }

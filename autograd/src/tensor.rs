@@ -172,7 +172,7 @@ impl Tensor {
         }
         let values = self.to_f64()?;
         crate::dispatch!(dtype, T => {
-            let mut out = Buffer::<T>::stale(values.len());
+            let mut out = Buffer::<T>::uninit(values.len());
             out.iter_mut().zip(&values).for_each(|(o, &v)| *o = <T as Element>::from_f64(v));
             Ok(Self::from_buffer(self.shape.clone(), out))
         })

@@ -77,7 +77,7 @@ pub struct Flush(DeviceBuffer<u8>);
 impl Flush {
     /// Twice the cache, and 256 MiB at least.
     pub fn new(cuda: &Cuda) -> Result<Self> {
-        Ok(Self(cuda.stale((2 * cuda.device().l2_bytes).max(FLUSH) as usize)?))
+        Ok(Self(cuda.uninit((2 * cuda.device().l2_bytes).max(FLUSH) as usize)?))
     }
 }
 
@@ -104,7 +104,7 @@ fn median(cuda: &Cuda, flush: &mut Flush, runs: usize, body: impl Fn() -> Result
 pub fn copy_bandwidth(cuda: &Cuda, flush: &mut Flush, runs: usize) -> Result<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let from = fill(cuda, &Content::Bytes(COPY as u64), &mut rng)?;
-    let to: DeviceBuffer<u8> = cuda.stale(COPY)?;
+    let to: DeviceBuffer<u8> = cuda.uninit(COPY)?;
     let (driver, stream) = (cuda.driver(), cuda.compute_stream());
     let seconds =
         median(cuda, flush, runs, || driver.copy(to.address(), from.address(), COPY as u64, stream))?;
@@ -119,7 +119,7 @@ fn fill(cuda: &Cuda, content: &Content, rng: &mut ChaCha8Rng) -> Result<DeviceBu
         Content::Bytes(n) | Content::Stale(n) => *n,
         Content::Exactly(bytes) => return cuda.copy_of(bytes),
     } as usize;
-    let buffer: DeviceBuffer<u8> = cuda.stale(bytes)?;
+    let buffer: DeviceBuffer<u8> = cuda.uninit(bytes)?;
     if matches!(content, Content::Stale(_)) {
         return Ok(buffer);
     }

@@ -152,7 +152,7 @@ fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Ro
 
 /// The frames that follow, [count, S, S].
 fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
-    let mut colours = Buffer::<f32>::stale(input.values.len() * CHANNELS);
+    let mut colours = Buffer::<f32>::uninit(input.values.len() * CHANNELS);
     for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
         pixel.fill(value.clamp(0.0, 1.0));
     }

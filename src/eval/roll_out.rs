@@ -39,7 +39,7 @@ fn feed_back<T: Element>(
     [batch, steps, side]: [usize; 3],
 ) -> Result<Tensor> {
     let frame = side * side * CHANNELS;
-    let mut out = Buffer::<T>::stale(batch * count * frame);
+    let mut out = Buffer::<T>::uninit(batch * count * frame);
     let mut window = frames.detach();
     for first in (0..count).step_by(NEXT_FRAMES) {
         let next = model.predict(&window)?;
@@ -49,7 +49,7 @@ fn feed_back<T: Element>(
             to[first * frame..][..take].copy_from_slice(&from[..take]);
         }
         if first + NEXT_FRAMES < count {
-            let mut moved = Buffer::<T>::stale(window.numel());
+            let mut moved = Buffer::<T>::uninit(window.numel());
             let sequences =
                 moved.chunks_exact_mut(steps * frame).zip(window.values::<T>()?.chunks_exact(steps * frame));
             for ((to, old), new) in sequences.zip(next.chunks_exact(NEXT_FRAMES * frame)) {

@@ -28,7 +28,7 @@ pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>)
         let message = format!("{} bytes and frames {range:?} do not fit {shape:?}", bytes.len());
         return Err(Error::Failure(message));
     }
-    let mut out = Buffer::<f32>::stale(batch * range.len() * side * side * CHANNELS);
+    let mut out = Buffer::<f32>::uninit(batch * range.len() * side * side * CHANNELS);
     let table: [f32; 256] = std::array::from_fn(|i| i as f32 / 255.0);
     let per_sequence = range.len() * side * side * CHANNELS;
     for (i, out) in out.chunks_exact_mut(per_sequence.max(1)).enumerate() {

@@ -70,7 +70,7 @@ impl DeviceOptimiser {
         };
         let record = DeviceMemory::new(cuda, DType::F32, RECORD)?;
         record.clear(0..RECORD)?;
-        let partials = cuda.stale(partial_sums(n) as usize)?;
+        let partials = cuda.uninit(partial_sums(n) as usize)?;
         let decaying = cuda.copy_of(&bits)?;
         let optimiser =
             Self { cuda: cuda.clone(), moments: [zeros()?, zeros()?], record, decaying, partials, len: n };
@@ -122,7 +122,7 @@ impl DeviceOptimiser {
     /// A digest of memory laid out as the arena: equal for equal bits. Waits for the device.
     pub fn digest(&self, memory: &DeviceMemory) -> Result<u32> {
         let words = (memory.len() * memory.dtype().bytes() / 4) as u32;
-        let sums = self.cuda.stale::<u32>(DIGESTS as usize)?;
+        let sums = self.cuda.uninit::<u32>(DIGESTS as usize)?;
         let arguments = [memory.argument(), Argument::from(&sums)];
         self.cuda.launch_one(&("digest", words), &arguments, |_, target| Ok(digest(words, target)))?;
         Ok(crc32c::crc32c(bytemuck::cast_slice(&sums.download()?)))

@@ -12,7 +12,7 @@ const GRAIN: usize = 16 * 1024;
 
 /// out[i] = f(x[i]).
 pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Buffer<T> {
-    let mut out = Buffer::stale(x.len());
+    let mut out = Buffer::uninit(x.len());
     out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
         wide!(for (o, &x) in out.iter_mut().zip(x) {
             *o = f(x);
@@ -23,7 +23,7 @@ pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Buffer<T> {
 
 /// out[i] = f(x[i], y[i]).
 pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> Buffer<T> {
-    let mut out = Buffer::stale(x.len());
+    let mut out = Buffer::uninit(x.len());
     out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN).zip(y.par_chunks(GRAIN))).for_each(|(out, (x, y))| {
         wide!(for (o, (&x, &y)) in out.iter_mut().zip(x.iter().zip(y)) {
             *o = f(x, y);

@@ -107,20 +107,20 @@ impl Cuda {
     }
 
     /// `len` elements of unspecified content, for a kernel that writes them all.
-    pub fn stale<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
+    pub fn uninit<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
         DeviceBuffer::new(self, len, Purpose::General)
     }
 
     /// `len` elements whose bits are all zero.
     pub fn zeros<T: Pod>(&self, len: usize) -> Result<DeviceBuffer<T>> {
-        let mut buffer = self.stale(len)?;
+        let mut buffer = self.uninit(len)?;
         buffer.clear()?;
         Ok(buffer)
     }
 
     /// A copy of the host's values.
     pub fn copy_of<T: Pod>(&self, values: &[T]) -> Result<DeviceBuffer<T>> {
-        let mut buffer = self.stale(values.len())?;
+        let mut buffer = self.uninit(values.len())?;
         buffer.upload(values)?;
         Ok(buffer)
     }

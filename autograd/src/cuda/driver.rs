@@ -211,7 +211,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn free(&self, address: Address) -> Result<()>;
     /// Spoils a range, in the order of the stream, so that whoever reads it notices: the emulator takes the bytes for
     /// never written, a GPU's are filled with 0xFF, which is NaN in every float.
-    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()>;
+    fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()>;
 
     /// Host memory for asynchronous copies, zeroed.
     fn allocate_pinned(&self, bytes: u64) -> Result<Pinned>;

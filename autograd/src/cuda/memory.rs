@@ -27,7 +27,7 @@ impl DeviceMemory {
         if dtype == DType::F64 {
             return Err(Error::Dtype { op: "cuda", found: "f64", expected: "f16 or f32" });
         }
-        Ok(Self { bytes: Arc::new(cuda.stale(len * dtype.bytes())?), dtype })
+        Ok(Self { bytes: Arc::new(cuda.uninit(len * dtype.bytes())?), dtype })
     }
 
     /// A copy of values from the host, rounded to the nearest.
@@ -157,7 +157,7 @@ impl Tensor {
     }
 
     /// A tensor of this one's dtype on this one's device, of unspecified content.
-    pub(crate) fn beside(&self, shape: impl Into<Shape>) -> Result<Self> {
+    pub(crate) fn empty_like(&self, shape: impl Into<Shape>) -> Result<Self> {
         Self::on_cuda(self.cuda()?, shape, self.dtype(), None)
     }
 

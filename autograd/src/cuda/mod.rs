@@ -8,7 +8,7 @@
 //! | `counting/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
 //! | `header.rs`, `limits.rs`, `entry.rs`, `table.rs` | what they check and keep |
 //! | `pool.rs` | device memory that is used again, deterministically |
-//! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `feed.rs` | [`Cuda`], the handle that all above uses |
+//! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
 //! | `peer.rs` | memory and events that processes of one machine share |
 
@@ -19,7 +19,6 @@ mod device;
 mod driver;
 mod emulated;
 mod entry;
-mod feed;
 mod header;
 mod kernels;
 mod limits;
@@ -29,6 +28,7 @@ pub(crate) mod plan;
 mod pool;
 mod real;
 mod table;
+mod upload_buffer;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use capture::{Captured, Cutter};
@@ -39,10 +39,10 @@ pub use driver::{
     Geometry, Graph, HANDLE_BYTES, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Priority, Stream,
 };
 pub use emulated::{Emulated, EmulatorOptions};
-pub use feed::Feed;
 pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
 pub use peer::{PeerMemory, SharedEvent, SharedMemory};
 pub use plan::Plan;
 pub use pool::PoolReport;
 pub use real::{Real, is_usable};
+pub use upload_buffer::UploadBuffer;

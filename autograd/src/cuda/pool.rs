@@ -147,7 +147,7 @@ impl Pool {
         }
         if self.poison {
             // Poison finds bugs; without it all is as before, so a device that refuses is not worth an error.
-            let _ = self.driver.spoil(address, class, self.stream);
+            let _ = self.driver.poison(address, class, self.stream);
         }
         if let Some(owner) = self.capture {
             self.owned.entry(address).or_insert(owner);

@@ -2,7 +2,7 @@
 
 use ssmv_autograd::{
     Result,
-    cuda::{Backend, Cuda, Feed},
+    cuda::{Backend, Cuda, UploadBuffer},
 };
 use ssmv_kernels::{Kernel, Target, Work, pointwise::unary::SILU, ptx::F32};
 
@@ -48,7 +48,7 @@ fn buffers_hold_what_they_are_given() {
         refused(a.download_into(&mut [0.0; 4]), &["download"]);
         refused(a.copy_from(&cuda.zeros(4).unwrap()), &["copy"]);
         assert!(cuda.copy_of::<u8>(&[]).unwrap().download().unwrap().is_empty());
-        refused(cuda.stale::<u64>(usize::MAX), &["allocate"]);
+        refused(cuda.uninit::<u64>(usize::MAX), &["allocate"]);
         assert!(cuda.memory_report().peak_in_use >= 24);
     });
 }
@@ -60,7 +60,7 @@ fn memory_that_comes_back_is_used_again_and_spoilt() {
         let address = first.address();
         drop(first);
         let held = cuda.memory_report().held;
-        let second = cuda.stale::<f32>(100).unwrap();
+        let second = cuda.uninit::<f32>(100).unwrap();
         assert_eq!(second.address(), address);
         assert_eq!(cuda.memory_report().held, held);
         // What a kernel would read there is not the old value: the emulator refuses, a GPU's build with debug has NaN.
@@ -136,7 +136,7 @@ fn kernels_of_the_kernel_crate_run() {
     on_every_device(|cuda| {
         let values: Vec<f32> = (0..1000).map(|i| (i as f32 - 500.0) / 50.0).collect();
         let x = cuda.copy_of(&values).unwrap();
-        let y = cuda.stale::<f32>(values.len()).unwrap();
+        let y = cuda.uninit::<f32>(values.len()).unwrap();
         cuda.launch_one(&("silu", values.len()), &[(&x).into(), (&y).into()], |_, target| {
             Ok(SILU.forward::<F32>(values.len() as u32, target))
         })
@@ -160,7 +160,7 @@ fn step(
     let loaded = cuda.load(&kernel(n))?;
     let mut temporary = cuda.zeros::<f32>(x.len())?;
     cuda.launch(&loaded, &[x.into(), (&mut temporary).into(), 0.5f32.into(), n.into()])?;
-    let mut y = cuda.stale::<f32>(x.len())?;
+    let mut y = cuda.uninit::<f32>(x.len())?;
     y.copy_from(&temporary)?;
     cuda.launch(&loaded, &[x.into(), (&mut y).into(), 0.5f32.into(), n.into()])?;
     Ok(y)
@@ -198,7 +198,7 @@ fn a_captured_step_keeps_its_memory() {
 fn a_feed_brings_every_batch_whole() {
     on_every_device(|cuda| {
         let (n, batches) = (1000usize, 7u32);
-        let mut places = [Feed::<f32>::new(cuda, n).unwrap(), Feed::new(cuda, n).unwrap()];
+        let mut places = [UploadBuffer::<f32>::new(cuda, n).unwrap(), UploadBuffer::new(cuda, n).unwrap()];
         let sum = cuda.zeros::<f32>(n).unwrap();
         let loaded = cuda.load(&kernel(n as u32)).unwrap();
         refused(places[0].receive(), &["never recorded"]);

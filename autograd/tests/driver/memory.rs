@@ -75,7 +75,7 @@ fn copies_of_no_bytes_do_nothing_wherever_they_lie_within_an_allocation() {
             driver.download_pinned(pinned, at, 0, stream).unwrap();
             driver.copy(at, device, 0, stream).unwrap();
             driver.fill(at, 0, 0, stream).unwrap();
-            driver.spoil(at, 0, stream).unwrap();
+            driver.poison(at, 0, stream).unwrap();
         }
         let mut back = [0; 64];
         driver.download(&mut back, device, stream).unwrap();
@@ -106,7 +106,7 @@ fn ranges_outside_of_what_lives_are_refused() {
         refused(driver.free(a), &["freed already"]);
         refused(driver.free(a.offset(1)), &["free"]);
         refused(driver.fill(a, 0, 1, stream), &["alive"]);
-        refused(driver.spoil(a, 1, stream), &["alive"]);
+        refused(driver.poison(a, 1, stream), &["alive"]);
         let mut host = [0; 1];
         refused(driver.download(&mut host, a, stream), &["alive"]);
     });

@@ -173,6 +173,6 @@ fn the_emulator_counts_launches_and_names_faults() {
     driver.fill(x, 0, 400, stream).unwrap();
     launch(100).unwrap();
     refused(launch(101), &["out of bounds", "thread (100, 0, 0)"]);
-    driver.spoil(x, 400, stream).unwrap();
+    driver.poison(x, 400, stream).unwrap();
     refused(launch(100), &["uninitialised memory"]);
 }

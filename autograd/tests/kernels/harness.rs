@@ -163,7 +163,7 @@ fn launch(device: &Cuda, kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Rep
                 // The emulator then reports a read of it. On a GPU that would overwrite the poison.
                 if device.driver().backend() == Backend::Emulated {
                     let stream = device.compute_stream();
-                    device.driver().spoil(buffer.address(), buffer.bytes(), stream).unwrap();
+                    device.driver().poison(buffer.address(), buffer.bytes(), stream).unwrap();
                 }
                 (buffer, true)
             }

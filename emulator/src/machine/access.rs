@@ -3,7 +3,7 @@
 use super::atomic::Atomic;
 use super::block::Context;
 use super::lanes::{V32, V64, each, wide};
-use super::program::{Address, ConvertAddress, Pred, Program, Room, Transfer, Value, Window};
+use super::program::{Address, ConvertAddress, Pred, Program, StateSpace, Transfer, Value, Window};
 use super::warp::{Warp, fault};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Access, LANES, LOCAL_WINDOW, SHARED_WINDOW, Site, Space, Words, generic, traffic};
@@ -15,7 +15,7 @@ impl Warp {
     /// The addresses of an access.
     pub(super) fn addresses(&self, program: &Program, address: &Address, mask: u32) -> Result<V64, Fault> {
         let mut offset = address.offset as u64;
-        if address.room == Room::Frame {
+        if address.room == StateSpace::Frame {
             offset = offset.wrapping_add(self.frames.last().map_or(0, |f| f.local));
         }
         let mut out = [0; LANES];
@@ -49,7 +49,7 @@ impl Warp {
     fn by_space(
         addresses: &V64,
         mask: u32,
-        mut each_space: impl FnMut(Room, u32, &V64) -> Result<(), Fault>,
+        mut each_space: impl FnMut(StateSpace, u32, &V64) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let mut masks = [0u32; 4];
         let mut within = *addresses;
@@ -64,7 +64,10 @@ impl Warp {
             masks[room] |= 1 << lane;
             within[lane] = if room == 3 { address - PARAM_WINDOW } else { address };
         }
-        for (room, mask) in [Room::Global, Room::Shared, Room::Local, Room::Param].into_iter().zip(masks) {
+        for (room, mask) in [StateSpace::Global, StateSpace::Shared, StateSpace::Local, StateSpace::Param]
+            .into_iter()
+            .zip(masks)
+        {
             if mask != 0 {
                 each_space(room, mask, &within)?;
             }
@@ -75,28 +78,28 @@ impl Warp {
     pub(super) fn load_room(
         &mut self,
         cx: &mut Context<'_>,
-        (room, site): (Room, Site),
+        (room, site): (StateSpace, Site),
         access: Access<'_>,
         words: &mut Words,
     ) -> Result<(), Fault> {
         match room {
-            Room::Global => {
+            StateSpace::Global => {
                 cx.view.load(access, words)?;
                 if cx.checks.traffic {
                     traffic::global(access, &mut cx.report);
                 }
                 Ok(())
             }
-            Room::Shared => {
+            StateSpace::Shared => {
                 cx.shared.load(site, access, words)?;
                 if cx.checks.traffic {
                     traffic::shared(access, &mut cx.report);
                 }
                 Ok(())
             }
-            Room::Local | Room::Frame => self.local.load(access, words),
-            Room::Param => parameters(cx.parameters, access, words),
-            Room::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
+            StateSpace::Local | StateSpace::Frame => self.local.load(access, words),
+            StateSpace::Param => parameters(cx.parameters, access, words),
+            StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
                 self.load_room(cx, (room, site), Access { mask, addresses, ..access }, words)
             }),
         }
@@ -105,12 +108,12 @@ impl Warp {
     pub(super) fn store_room(
         &mut self,
         cx: &mut Context<'_>,
-        (room, site): (Room, Site),
+        (room, site): (StateSpace, Site),
         access: Access<'_>,
         words: &Words,
     ) -> Result<(), Fault> {
         match room {
-            Room::Global => {
+            StateSpace::Global => {
                 if cx.checks.pending_copies {
                     cx.shared.check_global_store(access)?;
                 }
@@ -120,21 +123,21 @@ impl Warp {
                 }
                 Ok(())
             }
-            Room::Shared => {
+            StateSpace::Shared => {
                 cx.shared.store(site, access, words)?;
                 if cx.checks.traffic {
                     traffic::shared(access, &mut cx.report);
                 }
                 Ok(())
             }
-            Room::Local | Room::Frame => self.local.store(access, words),
-            Room::Param => {
+            StateSpace::Local | StateSpace::Frame => self.local.store(access, words),
+            StateSpace::Param => {
                 let message = "a store to the kernel's parameters".to_owned();
                 let lane = access.mask.trailing_zeros().min(31);
                 let address = access.addresses.get(lane as usize).copied();
                 Err(Fault { kind: FaultKind::OutOfBounds, lane, address, message })
             }
-            Room::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
+            StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
                 self.store_room(cx, (room, site), Access { mask, addresses, ..access }, words)
             }),
         }
@@ -260,16 +263,16 @@ impl Warp {
         let site = Site { warp: self.index, line, strong: true };
         let mut words: Words = [[0; LANES]; 4];
         let new = |lane: usize, old: u64| op.op.apply(old, b[lane], c[lane]);
-        let mut run = |room: Room, mask: u32, addresses: &V64| -> Result<(), Fault> {
+        let mut run = |room: StateSpace, mask: u32, addresses: &V64| -> Result<(), Fault> {
             let access = Access { mask, addresses, bytes: op.bytes };
             match room {
-                Room::Shared => {
+                StateSpace::Shared => {
                     cx.shared.atomic(site, access, &mut words, new)?;
                     if cx.checks.traffic {
                         traffic::shared(access, &mut cx.report);
                     }
                 }
-                Room::Global => {
+                StateSpace::Global => {
                     if cx.checks.pending_copies {
                         cx.shared.check_global_store(access)?;
                     }
@@ -288,7 +291,7 @@ impl Warp {
             }
             Ok(())
         };
-        if op.address.room == Room::Generic {
+        if op.address.room == StateSpace::Generic {
             Self::by_space(&addresses, mask, run)?;
         } else {
             run(op.address.room, mask, &addresses)?;
@@ -357,12 +360,12 @@ impl Warp {
 }
 
 /// Where a space lies among generic addresses.
-fn window(room: Room) -> u64 {
+fn window(room: StateSpace) -> u64 {
     match room {
-        Room::Shared => SHARED_WINDOW,
-        Room::Local | Room::Frame => LOCAL_WINDOW,
-        Room::Param => PARAM_WINDOW,
-        Room::Global | Room::Generic => 0,
+        StateSpace::Shared => SHARED_WINDOW,
+        StateSpace::Local | StateSpace::Frame => LOCAL_WINDOW,
+        StateSpace::Param => PARAM_WINDOW,
+        StateSpace::Global | StateSpace::Generic => 0,
     }
 }
 

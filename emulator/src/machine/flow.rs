@@ -4,7 +4,7 @@
 //! are edges to one virtual exit.
 
 use super::program::{Join, Op, Routine};
-use crate::syntax::{Complaint, Parsed};
+use crate::syntax::{ParseError, Parsed};
 
 /// Puts instruction numbers for label numbers, and finds where the lanes of each branch meet.
 pub(super) fn resolve(routine: &mut Routine, targets: &[Option<u32>]) -> Parsed<()> {
@@ -13,7 +13,7 @@ pub(super) fn resolve(routine: &mut Routine, targets: &[Option<u32>]) -> Parsed<
             .get(label as usize)
             .copied()
             .flatten()
-            .ok_or_else(|| Complaint::new(line, "a jump to nowhere"))
+            .ok_or_else(|| ParseError::new(line, "a jump to nowhere"))
     };
     for (inst, site) in routine.code.iter_mut().zip(&routine.sites) {
         if let Op::Branch(target, _) = &mut inst.op {

@@ -7,7 +7,7 @@ use super::decode;
 use super::program::Program;
 use crate::error::{Error, Result};
 use crate::memory::{HEAP_BYTES, Heap, Memory};
-use crate::syntax::{self, Complaint, Space, Variable};
+use crate::syntax::{self, ParseError, Space, Variable};
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Module {
     /// # Errors
     /// [`Error::Parse`] names the line and what was not understood there.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let inner = parse(name, text).map_err(|Complaint { line, message }| Error::Parse {
+        let inner = parse(name, text).map_err(|ParseError { line, message }| Error::Parse {
             module: name.to_owned(),
             line,
             message,
@@ -249,7 +249,7 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
             if total > 32764 {
                 let message =
                     format!("{} has {total} bytes of parameters; at most 32764 are possible", function.name);
-                return Err(Complaint::new(parameter.line, message));
+                return Err(ParseError::new(parameter.line, message));
             }
             parameters.push(Parameter {
                 name: parameter.name.to_owned(),
@@ -303,12 +303,12 @@ fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMa
         let Some(&place) = global_of.get(&index) else { continue };
         if variable.external && globals[place].bytes == 0 {
             let message = format!("{} is declared, but defined nowhere", variable.name);
-            return Err(Complaint::new(variable.line, message));
+            return Err(ParseError::new(variable.line, message));
         }
         for patch in variable.initial.iter().flat_map(|initial| &initial.patches) {
             let of = match target(names, &global_of, patch.target) {
                 Ok(of) => of,
-                Err(message) => return Err(Complaint::new(variable.line, message)),
+                Err(message) => return Err(ParseError::new(variable.line, message)),
             };
             let syntax::Patch { at, bytes, offset, shift, .. } = *patch;
             globals[place].patches.push(Patch { at, bytes, of, offset, shift });

@@ -126,7 +126,7 @@ pub(super) enum Window {
 
 /// Where an access goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum StateSpace {
     /// Global and constant memory.
     Global,
     /// Shared memory of the block.
@@ -145,7 +145,7 @@ pub(super) enum Room {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Address {
     /// Where it goes.
-    pub room: Room,
+    pub room: StateSpace,
     /// The base's column.
     pub base: Loc,
     /// The base is 64 bits wide.
@@ -355,7 +355,7 @@ pub(super) struct ConvertAddress {
     /// Operand.
     pub from: Value,
     /// The space.
-    pub room: Room,
+    pub room: StateSpace,
     /// To the generic address, not from it.
     pub generic: bool,
 }

@@ -4,7 +4,7 @@
 use super::block::Context;
 use super::lanes::{FULL, V32, each};
 use super::multiply::Multiply;
-use super::program::{Address, Loc, Pred, Room};
+use super::program::{Address, Loc, Pred, StateSpace};
 use super::warp::Warp;
 use super::wmma::Fragment;
 use crate::error::Fault;
@@ -139,7 +139,7 @@ impl Warp {
         let rows = 8 * load.count;
         let mask = FULL >> (LANES as u32 - rows);
         let mut addresses = self.addresses(cx.program, &load.address, mask)?;
-        if load.address.room == Room::Generic {
+        if load.address.room == StateSpace::Generic {
             addresses = addresses.map(|a| a.wrapping_sub(crate::memory::SHARED_WINDOW));
         }
         let mut words: Words = [[0; LANES]; 4];
@@ -170,7 +170,7 @@ impl Warp {
         let count = store.count as usize;
         let mask = FULL >> (LANES - 8 * count);
         let mut addresses = self.addresses(cx.program, &store.address, mask)?;
-        if store.address.room == Room::Generic {
+        if store.address.room == StateSpace::Generic {
             addresses = addresses.map(|a| a.wrapping_sub(crate::memory::SHARED_WINDOW));
         }
         self.need(cx.program, 0, &store.from[..count], FULL)?;

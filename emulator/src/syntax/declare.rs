@@ -2,7 +2,7 @@
 
 use super::lexer::Lexeme;
 use super::parser::Parser;
-use super::{Complaint, Kind, Parsed, Space, Type, Variable};
+use super::{Kind, ParseError, Parsed, Space, Type, Variable};
 
 /// Most bytes of one variable: more than any GPU's memory.
 const VARIABLE_BYTES: u64 = 1 << 40;
@@ -67,7 +67,7 @@ impl<'a> Parser<'a> {
                 "texref" | "samplerref" | "surfref" if ty.is_none() => ty = Some(Type::OPAQUE),
                 _ => match Type::named(name) {
                     Some(named) if ty.is_none() => ty = Some(named),
-                    _ => return Err(Complaint::new(self.token().line, format!("unknown type .{name}"))),
+                    _ => return Err(ParseError::new(self.token().line, format!("unknown type .{name}"))),
                 },
             }
         }
@@ -107,7 +107,7 @@ impl<'a> Parser<'a> {
         let mut bytes = known(&lengths);
         if bytes > VARIABLE_BYTES {
             let message = format!("{name} has {bytes} bytes; at most {VARIABLE_BYTES} are possible");
-            return Err(Complaint::new(line, message));
+            return Err(ParseError::new(line, message));
         }
         let initial = if !self.eat('=') {
             None

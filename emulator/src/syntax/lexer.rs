@@ -1,6 +1,6 @@
 //! Text → tokens.
 
-use super::{Complaint, Parsed};
+use super::{ParseError, Parsed};
 
 /// A token and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,7 +65,7 @@ fn refuse_non_ascii(text: &str) -> Parsed<()> {
         Some((line, c)) => {
             let message =
                 format!("non-ASCII character {c:?}: drivers r570 to r580 refuse it, even in a comment");
-            Err(Complaint::new(line, message))
+            Err(ParseError::new(line, message))
         }
     }
 }
@@ -87,7 +87,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
-        Err(Complaint::new(self.line, message))
+        Err(ParseError::new(self.line, message))
     }
 
     /// Skips blanks, comments, and lines of preprocessor or debug marks (`#…`, `@@…`).
@@ -110,7 +110,7 @@ impl<'a> Lexer<'a> {
                     self.at += 2;
                     while (self.peek(0), self.peek(1)) != (b'*', b'/') {
                         if self.at >= self.bytes.len() {
-                            return Err(Complaint::new(first, "a comment that does not end"));
+                            return Err(ParseError::new(first, "a comment that does not end"));
                         }
                         self.line += u32::from(self.peek(0) == b'\n');
                         self.at += 1;

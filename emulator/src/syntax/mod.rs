@@ -23,14 +23,14 @@ pub(crate) use types::{Kind, Type};
 
 /// A sentence about a place in the text.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Complaint {
+pub(crate) struct ParseError {
     /// Line, from 1.
     pub line: u32,
     /// What was found and what was expected.
     pub message: String,
 }
 
-impl Complaint {
+impl ParseError {
     /// A sentence about `line`.
     pub fn new(line: u32, message: impl Into<String>) -> Self {
         Self { line, message: message.into() }
@@ -38,4 +38,4 @@ impl Complaint {
 }
 
 /// `Result` with a complaint.
-pub(crate) type Parsed<T> = std::result::Result<T, Complaint>;
+pub(crate) type Parsed<T> = std::result::Result<T, ParseError>;

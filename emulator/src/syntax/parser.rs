@@ -2,7 +2,7 @@
 
 use super::lexer::{Lexeme, Token, tokens};
 use super::names::Names;
-use super::{Alias, Complaint, Parsed, Unit, Variable};
+use super::{Alias, ParseError, Parsed, Unit, Variable};
 
 /// Reads a module.
 pub(crate) fn parse(text: &str) -> Parsed<Unit<'_>> {
@@ -64,7 +64,7 @@ impl<'a> Parser<'a> {
             Some("") | None => "the end of the text".to_owned(),
             Some(found) => format!("`{found}`"),
         };
-        Err(Complaint::new(token.line, format!("{}, found {found}", message.into())))
+        Err(ParseError::new(token.line, format!("{}, found {found}", message.into())))
     }
 
     pub(super) fn word(&mut self) -> Parsed<&'a str> {

@@ -181,7 +181,7 @@ impl Busy {
         let room = usize::try_from(cuda.driver().memory()?.free / 4).unwrap_or(usize::MAX);
         let bytes = BUSY.min(room).max(1);
         let copies = 2.0 * seconds * rates.bytes_per_second / (2 * bytes) as f64;
-        Ok(Self(Some((cuda.zeros(bytes)?, cuda.stale(bytes)?, (copies.ceil() as usize).min(MOST_COPIES)))))
+        Ok(Self(Some((cuda.zeros(bytes)?, cuda.uninit(bytes)?, (copies.ceil() as usize).min(MOST_COPIES)))))
     }
 
     fn keep(&mut self) -> Result<()> {

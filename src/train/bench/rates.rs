@@ -52,7 +52,7 @@ pub(super) fn measure(cuda: &Cuda, small: bool) -> Result<Rates> {
 fn copy_rate(cuda: &Cuda, bytes: usize) -> Result<f64> {
     let room = usize::try_from(cuda.driver().memory()?.free / 4).unwrap_or(usize::MAX);
     let bytes = bytes.min(room).max(1);
-    let (from, mut to): (DeviceBuffer<u8>, DeviceBuffer<u8>) = (cuda.zeros(bytes)?, cuda.stale(bytes)?);
+    let (from, mut to): (DeviceBuffer<u8>, DeviceBuffer<u8>) = (cuda.zeros(bytes)?, cuda.uninit(bytes)?);
     let seconds = seconds(cuda, || Ok(to.copy_from(&from)?))?;
     Ok(2.0 * bytes as f64 / seconds)
 }

@@ -2,7 +2,7 @@
 
 use ssmv_autograd::{
     DType, Tensor,
-    cuda::{Address, Cuda, Feed},
+    cuda::{Address, Cuda, UploadBuffer},
 };
 use ssmv_kernels::{pointwise::Frames, ptx::F16};
 
@@ -14,7 +14,7 @@ const HEADER: usize = 256;
 
 /// Two places that are filled and sent by turns, and the tensors that a step reads.
 pub(super) struct Inputs {
-    feeds: [Feed<u8>; 2],
+    feeds: [UploadBuffer<u8>; 2],
     /// Frames that the model sees and those that it is to predict, a pair each batch of the step.
     batches: Vec<(Tensor, Tensor)>,
     source: Source,
@@ -37,7 +37,7 @@ impl Inputs {
         };
         let batches = (0..source.accumulate).map(|_| Ok((tensor(source.seen)?, tensor(FRAMES_OUT)?)));
         Ok(Self {
-            feeds: [Feed::new(cuda, bytes)?, Feed::new(cuda, bytes)?],
+            feeds: [UploadBuffer::new(cuda, bytes)?, UploadBuffer::new(cuda, bytes)?],
             batches: batches.collect::<Result<_>>()?,
             source,
             cuda: cuda.clone(),

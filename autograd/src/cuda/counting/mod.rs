@@ -174,7 +174,7 @@ impl Driver for Counting {
         lock(&self.blocks).give(address)
     }
 
-    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
+    fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.touch("fill", &[(address, bytes)], stream)
     }
 

@@ -91,7 +91,7 @@ enum Work {
     Launch { kernel: Arc<Kernel>, geometry: Geometry, arguments: Vec<Argument> },
     Copy { to: Address, from: Address, bytes: u64 },
     Fill { address: Address, value: u8, bytes: u64 },
-    Spoil { address: Address, bytes: u64 },
+    Poison { address: Address, bytes: u64 },
 }
 
 impl Emulated {
@@ -162,7 +162,7 @@ impl Emulated {
                 self.blocks.check("fill", address.0, *bytes)?;
                 self.memory.fill(address.0, *value, *bytes).map_err(fault)
             }
-            Work::Spoil { address, bytes } => {
+            Work::Poison { address, bytes } => {
                 self.blocks.check("fill", address.0, *bytes)?;
                 self.memory.forget(address.0, *bytes).map_err(fault)
             }
@@ -235,9 +235,9 @@ impl Driver for Emulated {
         self.memory.free(address.0).map_err(fault)
     }
 
-    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
+    fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.blocks.check("fill", address.0, bytes)?;
-        self.submit(stream, Work::Spoil { address, bytes })
+        self.submit(stream, Work::Poison { address, bytes })
     }
 
     fn allocate_pinned(&self, bytes: u64) -> Result<Pinned> {

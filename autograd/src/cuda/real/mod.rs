@@ -187,7 +187,7 @@ impl Driver for Real {
         self.blocks.remove(address.0).map(drop)
     }
 
-    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
+    fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
         self.fill(address, 0xFF, bytes, stream)
     }
 

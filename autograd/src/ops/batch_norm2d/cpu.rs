@@ -81,7 +81,7 @@ pub(super) fn normalise<T: Element>(
     let (rows, piece) = spans(mean.len());
     let (mean, scale, beta) = (repeat(mean, rows), repeat(scale, rows), repeat(beta, rows));
     let clip = |v: T| if relu && v < T::ZERO { T::ZERO } else { v };
-    let mut y = Buffer::stale(x.len());
+    let mut y = Buffer::uninit(x.len());
     y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
         let from = i * piece;
         let x = &x[from..from + y.len()];

@@ -63,7 +63,7 @@ impl BatchNorm2d {
         let (x, gamma, beta, residual) = (inputs[0], inputs[1], inputs[2], inputs.get(3));
         let [rows, cols] = matrix(x)?;
         let [mean, spread] = self.moments(x, [rows, cols])?;
-        let y = x.beside(x.shape().clone())?;
+        let y = x.empty_like(x.shape().clone())?;
         let apply = Apply { rows, cols, mode: self.mode(), relu: self.relu, residual: residual.is_some() };
         let mut arguments =
             [x, gamma, beta, &mean, &spread].iter().map(|t| t.argument()).collect::<Result<Vec<_>>>()?;

@@ -62,7 +62,7 @@ impl Op for BatchNorm2d {
         "batch_norm2d"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i == 1 || i == 2
     }
 

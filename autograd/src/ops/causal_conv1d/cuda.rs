@@ -55,7 +55,7 @@ pub(crate) fn launch_backward(
 pub(super) fn forward(x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let dims = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
     let spec = specification(dims, w.shape()[0], false, dims[2])?;
-    let y = x.beside(x.shape().clone())?;
+    let y = x.empty_like(x.shape().clone())?;
     if y.numel() == 0 {
         return Ok(y);
     }
@@ -67,7 +67,7 @@ pub(super) fn backward(cx: &mut Backward, dy: &Tensor, x: &Tensor, w: &Tensor, b
     let dims = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
     let spec = specification(dims, w.shape()[0], false, dims[2])?;
     let inputs = [x.argument()?, w.argument()?, bias.argument()?];
-    let dx = x.beside(x.shape().clone())?;
+    let dx = x.empty_like(x.shape().clone())?;
     cx.fill_together([1, 2], |[dw, db]| {
         if dx.numel() == 0 {
             return [dw, db].iter().try_for_each(|g| g.clear());

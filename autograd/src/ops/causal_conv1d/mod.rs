@@ -20,7 +20,7 @@ impl Op for CausalConv1d {
         "causal_conv1d"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i > 0
     }
 
@@ -43,7 +43,7 @@ impl Op for CausalConv1d {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let (xs, w, bias) = (x.values::<T>()?, w.values::<T>()?, bias.values::<T>()?);
-                let mut y = Buffer::stale(xs.len());
+                let mut y = Buffer::uninit(xs.len());
                 if !y.is_empty() {
                     let taps = w.len() / d;
                     y.par_chunks_mut(l * d).zip(xs.par_chunks(l * d)).for_each(|(y, x)| wide!({

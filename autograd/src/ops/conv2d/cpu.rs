@@ -24,7 +24,7 @@ const WGRAD_TASKS: usize = 16;
 /// y = conv(x, w) + bias.
 pub(crate) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     crate::dispatch!(x.dtype(), T => {
-        let mut y = Buffer::<T>::stale(g.n * g.output[0] * g.output[1] * g.cout);
+        let mut y = Buffer::<T>::uninit(g.n * g.output[0] * g.output[1] * g.cout);
         let bias = bias.map(|b| b.values::<T>()).transpose()?;
         fprop(g, x.values()?, w.values()?, bias, &mut y, false);
         Ok(Tensor::from_buffer([g.n, g.output[0], g.output[1], g.cout], y))
@@ -52,7 +52,7 @@ impl Bordered {
             return Scratch::Source(source);
         }
         let [h, w] = self.size;
-        let mut out = Buffer::stale(images * self.elements());
+        let mut out = Buffer::uninit(images * self.elements());
         // Nothing is read where no output has a tap, as in dgrad of a 1×1 kernel whose stride passes every pixel by.
         if out.is_empty() {
             return Scratch::Copy(out);
@@ -318,7 +318,7 @@ pub(crate) fn wgrad<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], a
             .into_par_iter()
             .map(|task| {
                 let (from, to) = (task * per_task, ((task + 1) * per_task).min(g.n));
-                let mut sum = Buffer::stale(patch * stride);
+                let mut sum = Buffer::uninit(patch * stride);
                 for first in (from..to).step_by(chunk) {
                     let (x, dy) = pass.images(x, dy, first, (first + chunk).min(to));
                     pass.rows(&x, &dy, 0..patch, &mut sum, first > from);
@@ -329,7 +329,7 @@ pub(crate) fn wgrad<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], a
         return pass.gather(&sums, dw, add);
     }
     // One sum for all images; the cores share its rows.
-    let mut sum = Buffer::stale(patch * stride);
+    let mut sum = Buffer::uninit(patch * stride);
     let rows = patch.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(12);
     let chunk = (4 * chunk).min(g.n.max(1));
     for first in (0..g.n).step_by(chunk) {

@@ -71,7 +71,7 @@ fn widened(x: &Tensor, channels: usize) -> Result<Tensor> {
     if cols == channels {
         return Ok(x.detach());
     }
-    let wide = x.beside(x.shape().with_last(channels))?;
+    let wide = x.empty_like(x.shape().with_last(channels))?;
     layout::cuda::slice(
         layout::cuda::Move::Pad,
         Slice { outer: size("conv2d", rows)?, from: channels as u32, start: 0, len: cols as u32, inner: 1 },
@@ -88,7 +88,7 @@ fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
         return Ok(w);
     }
     let [kh, kw] = g.kernel;
-    let more = w.beside([even.cout, kh, kw, even.cin])?;
+    let more = w.empty_like([even.cout, kh, kw, even.cin])?;
     let slice = Slice {
         outer: 1,
         from: even.cout as u32,
@@ -102,7 +102,7 @@ fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
 
 /// y = conv(x, w) + bias, a new tensor.
 pub(crate) fn fprop(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = x.beside([g.n, g.output[0], g.output[1], g.cout])?;
+    let y = x.empty_like([g.n, g.output[0], g.output[1], g.cout])?;
     fprop_into(g, x, w, bias, &y)?;
     Ok(y)
 }
@@ -149,7 +149,7 @@ pub(crate) fn wgrad(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Resul
     if (even.cin, even.cout) == (g.cin, g.cout) {
         return launch(Pass::Wgrad, g, epilogue, &[dy.argument()?, x.argument()?, dw.argument()?], dw);
     }
-    let wide = dw.beside([even.cout, even.kernel[0], even.kernel[1], even.cin])?;
+    let wide = dw.empty_like([even.cout, even.kernel[0], even.kernel[1], even.cin])?;
     launch(Pass::Wgrad, &even, epilogue, &[dy.argument()?, x.argument()?, wide.argument()?], dw)?;
     // The filters that are new are the last ones; of the others the channels that are new are left out.
     let rows = size("conv2d", g.cout * g.kernel[0] * g.kernel[1])?;

@@ -84,7 +84,7 @@ impl Op for Conv2d {
         "conv2d"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i == 2
     }
 

@@ -69,7 +69,7 @@ impl Op for ConvTranspose2d {
         "conv_transpose2d"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i == 2
     }
 
@@ -91,13 +91,13 @@ impl Op for ConvTranspose2d {
         cx.save(w);
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let mut y = Buffer::<T>::stale(g.n * g.input[0] * g.input[1] * g.cin);
+                let mut y = Buffer::<T>::uninit(g.n * g.input[0] * g.input[1] * g.cin);
                 let bias = inputs.get(2).map(|b| b.values::<T>()).transpose()?;
                 cpu::dgrad(&g, x.values()?, w.values()?, bias, &mut y, false);
                 Ok(Tensor::from_buffer([g.n, g.input[0], g.input[1], g.cin], y))
             }),
             Device::Cuda => {
-                let y = x.beside([g.n, g.input[0], g.input[1], g.cin])?;
+                let y = x.empty_like([g.n, g.input[0], g.input[1], g.cin])?;
                 cuda::dgrad(&g, x, w, inputs.get(2).copied(), &y)?;
                 Ok(y)
             }

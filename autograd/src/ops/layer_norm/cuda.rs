@@ -16,7 +16,7 @@ fn kernels(x: &Tensor) -> Result<Kernels> {
 
 impl LayerNorm {
     pub(super) fn forward_cuda(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
-        let (y, dtype, spec) = (x.beside(x.shape().clone())?, x.dtype(), kernels(x)?);
+        let (y, dtype, spec) = (x.empty_like(x.shape().clone())?, x.dtype(), kernels(x)?);
         let arguments =
             [x.argument()?, gamma.argument()?, beta.argument()?, y.argument()?, (self.eps as f32).into()];
         if x.numel() > 0 {

@@ -27,7 +27,7 @@ impl Op for LayerNorm {
         "layer_norm"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i > 0
     }
 
@@ -52,7 +52,7 @@ impl Op for LayerNorm {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let (xs, gamma, beta) = (x.values::<T>()?, gamma.values::<T>()?, beta.values::<T>()?);
-                let mut y = Buffer::stale(xs.len());
+                let mut y = Buffer::uninit(xs.len());
                 y.par_chunks_mut(n).with_min_len(rows_per_piece(n)).zip(xs.par_chunks(n)).for_each(|(y, x)| {
                     let (mean, inverse) = moments(x, self.eps);
                     y.iter_mut().zip(x.iter().zip(gamma.iter().zip(beta))).for_each(|(y, (&x, (&g, &b)))| {
@@ -77,7 +77,7 @@ impl Op for LayerNorm {
         crate::dispatch!(dtype, T => {
                 let (xs, d, gamma) = (x.values::<T>()?, d.values::<T>()?, gamma.values::<T>()?);
                 let piece = rows_per_piece(n) * n;
-                let mut dx = Buffer::stale(xs.len());
+                let mut dx = Buffer::uninit(xs.len());
                 let rows = dx.par_chunks_mut(piece).zip(xs.par_chunks(piece).zip(d.par_chunks(piece)));
                 let parts: Vec<_> = rows.map(|(dx, (x, dy))| gradient(x, dy, gamma, self.eps, dx)).collect();
                 let (mut dgamma, mut dbeta) = (vec![T::ZERO; n], vec![T::ZERO; n]);

@@ -39,7 +39,7 @@ impl Op for Concat {
         let (_, total, inner) = shape.around(self.axis);
         match inputs[0].device() {
             Device::Cpu => crate::dispatch!(inputs[0].dtype(), T => {
-                let mut y = Buffer::<T>::stale(shape.numel());
+                let mut y = Buffer::<T>::uninit(shape.numel());
                 let mut start = 0;
                 for (t, size) in inputs.iter().zip(&self.sizes) {
                     let x = t.values::<T>()?;
@@ -54,7 +54,7 @@ impl Op for Concat {
                 Ok(Tensor::from_buffer(shape, y))
             }),
             Device::Cuda => {
-                let y = inputs[0].beside(shape)?;
+                let y = inputs[0].empty_like(shape)?;
                 let mut start = 0;
                 for (t, &size) in inputs.iter().zip(&self.sizes) {
                     cuda::slice(cuda::Move::Place, cuda::along(y.shape(), self.axis, start, size)?, t, &y)?;

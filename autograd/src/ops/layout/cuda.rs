@@ -50,7 +50,7 @@ pub(crate) fn along(from: &Shape, axis: usize, start: usize, len: usize) -> Resu
 /// x with its axes in another order.
 pub(super) fn permute(x: &Tensor, order: &[usize], shape: Shape) -> Result<Tensor> {
     let (cuda, dtype) = (x.cuda()?, x.dtype());
-    let y = x.beside(shape)?;
+    let y = x.empty_like(shape)?;
     if y.numel() == 0 {
         return Ok(y);
     }

@@ -48,7 +48,7 @@ fn permuted(x: &Tensor, order: &[usize]) -> Result<Tensor> {
 
 /// The elements of a row-major array of `shape` with its axes in another order.
 pub fn permute<T: Element>(x: &[T], shape: &[usize], order: &[usize]) -> Buffer<T> {
-    let mut out = Buffer::stale(x.len());
+    let mut out = Buffer::uninit(x.len());
     if x.is_empty() {
         return out;
     }

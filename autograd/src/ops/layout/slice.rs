@@ -71,7 +71,7 @@ impl Slice {
         let (_, size, inner) = x.shape().around(self.axis);
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let mut y = Buffer::<T>::stale(shape.numel());
+                let mut y = Buffer::<T>::uninit(shape.numel());
                 if !y.is_empty() {
                     let x = x.values::<T>()?;
                     y.par_chunks_mut(self.len * inner).with_min_len(64).enumerate().for_each(|(i, y)| {
@@ -82,7 +82,7 @@ impl Slice {
                 Ok(Tensor::from_buffer(shape, y))
             }),
             Device::Cuda => {
-                let y = x.beside(shape)?;
+                let y = x.empty_like(shape)?;
                 cuda::slice(
                     cuda::Move::Take,
                     cuda::along(x.shape(), self.axis, self.start, self.len)?,

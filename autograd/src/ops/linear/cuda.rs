@@ -70,7 +70,7 @@ pub(crate) fn product(
 /// x·wᵀ + bias: x [.., in], w [out, in].
 pub(crate) fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
-    let y = x.beside(x.shape().with_last(out))?;
+    let y = x.empty_like(x.shape().with_last(out))?;
     let factors = [Factor { tensor: x, major: Major::K }, Factor { tensor: w, major: Major::K }];
     product("linear", [rows, out, cin], factors, bias, &y, false)?;
     Ok(y)
@@ -93,7 +93,7 @@ pub(crate) fn weight_gradient(dy: &Tensor, x: &Tensor, dw: &Tensor) -> Result<()
 /// a·b: a [M, K], b [K, N].
 pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (m, k, n) = (a.shape()[0], a.shape()[1], b.shape()[1]);
-    let y = a.beside([m, n])?;
+    let y = a.empty_like([m, n])?;
     let factors = [Factor { tensor: a, major: Major::K }, Factor { tensor: b, major: Major::Outer }];
     product("matmul", [m, n, k], factors, None, &y, false)?;
     Ok(y)

@@ -17,7 +17,7 @@ impl Op for Linear {
         "linear"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i == 2
     }
 
@@ -42,7 +42,7 @@ impl Op for Linear {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
-                let mut y = Buffer::<T>::stale(rows * out);
+                let mut y = Buffer::<T>::uninit(rows * out);
                 if let Some(bias) = inputs.get(2) {
                     let bias = bias.values::<T>()?;
                     y.chunks_exact_mut(out.max(1)).for_each(|row| row.copy_from_slice(bias));
@@ -106,7 +106,7 @@ impl Op for Matmul {
         cx.save(b);
         match a.device() {
             Device::Cpu => crate::dispatch!(a.dtype(), T => {
-                let mut y = Buffer::<T>::stale(a.shape()[0] * b.shape()[1]);
+                let mut y = Buffer::<T>::uninit(a.shape()[0] * b.shape()[1]);
                 multiply(matrix(a)?, matrix::<T>(b)?, &mut y, false);
                 Ok(Tensor::from_buffer([a.shape()[0], b.shape()[1]], y))
             }),

@@ -37,7 +37,7 @@ pub(super) fn backward(cx: &mut Backward, kind: LossKind, p: &Tensor, t: &Tensor
     cx.fill(0, launch)?;
     if cx.needs(1) {
         // dt = −dp, where a target is trained too.
-        let dp = p.beside(p.shape().clone())?;
+        let dp = p.empty_like(p.shape().clone())?;
         launch(&dp)?;
         cx.give(1, crate::ops::pointwise::cuda::forward(&Function::Scale(-1.0), &dp)?)?;
     }

@@ -70,7 +70,7 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
         return Err(Error::shape("mamba_inner", "takes eight inputs"));
     };
     let (b, l, d) = (s.batch, s.length, s.channels);
-    let u = uz.beside([b, l, d])?;
+    let u = uz.empty_like([b, l, d])?;
     conv::launch_forward(
         s.conv()?,
         uz.dtype(),
@@ -78,7 +78,7 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
         [uz.argument()?, conv_weight.argument()?, conv_bias.argument()?],
     )?;
     let projected = linear::forward(&u, x_proj, None)?;
-    let dt = uz.beside([b, l, s.rank])?;
+    let dt = uz.empty_like([b, l, s.rank])?;
     layout::cuda::slice(
         layout::cuda::Move::Take,
         layout::cuda::along(projected.shape(), 2, 0, s.rank)?,
@@ -86,7 +86,7 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
         &dt,
     )?;
     let delta = linear::forward(&dt, dt_proj, None)?;
-    let y = uz.beside([b, l, d])?;
+    let y = uz.empty_like([b, l, d])?;
     scan::launch_forward(s.scan()?, uz.dtype(), &y, &scan_inputs(s, inputs, &u, &delta, &projected)?)?;
     inputs.iter().for_each(|t| cx.save(t));
     [&u, &projected, &dt, &delta].iter().for_each(|t| cx.save(t));
@@ -106,9 +106,9 @@ pub(super) fn backward(
     };
     let Kept { u, projected, dt, delta } = kept;
     let dtype = uz.dtype();
-    let duz = uz.beside(uz.shape().clone())?;
-    let dprojected = uz.beside(projected.shape().clone())?;
-    let (du, ddelta) = (uz.beside(u.shape().clone())?, uz.beside(delta.shape().clone())?);
+    let duz = uz.empty_like(uz.shape().clone())?;
+    let dprojected = uz.empty_like(projected.shape().clone())?;
+    let (du, ddelta) = (uz.empty_like(u.shape().clone())?, uz.empty_like(delta.shape().clone())?);
 
     let given = scan_inputs(s, &inputs, u, delta, projected)?;
     cx.fill_together([5, 6, 7], |[dbias, da, dd]| {
@@ -126,7 +126,7 @@ pub(super) fn backward(
     })?;
 
     // δ's gradient takes its columns beside those of B and C.
-    let ddt = uz.beside(dt.shape().clone())?;
+    let ddt = uz.empty_like(dt.shape().clone())?;
     linear::input_gradient(&ddelta, dt_proj, &ddt, false)?;
     layout::cuda::slice(
         layout::cuda::Move::Place,

@@ -73,7 +73,7 @@ impl Op for Inner {
         "mamba_inner"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         !matches!(i, 0 | 3 | 4)
     }
 

@@ -24,8 +24,8 @@ impl MaxPool2d {
 
     pub(super) fn forward_cuda(&self, cx: &mut Forward, x: &Tensor, shape: Shape) -> Result<Tensor> {
         let (cuda, pool, dtype) = (x.cuda()?, self.kernels()?, x.dtype());
-        let winners = cuda.stale::<u8>(shape.numel())?;
-        let y = x.beside(shape)?;
+        let winners = cuda.uninit::<u8>(shape.numel())?;
+        let y = x.empty_like(shape)?;
         cuda.launch_one(
             &("forward", pool, dtype),
             &[x.argument()?, y.argument()?, (&winners).into()],

@@ -66,8 +66,8 @@ impl Op for MaxPool2d {
         let shape = self.shape(&[x.shape()])?;
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let mut y = Buffer::<T>::stale(shape.numel());
-                let mut winners = Buffer::<u8>::stale(shape.numel());
+                let mut y = Buffer::<T>::uninit(shape.numel());
+                let mut winners = Buffer::<u8>::uninit(shape.numel());
                 self.pool(x.values()?, &mut y, &mut winners);
                 cx.save_bytes(winners);
                 Ok(Tensor::from_buffer(shape, y))

@@ -106,7 +106,7 @@ impl Op for Bias {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let (values, bias) = (x.values::<T>()?, b.values::<T>()?);
-                let mut y = Buffer::stale(values.len());
+                let mut y = Buffer::uninit(values.len());
                 let piece = (cpu::rows_per_piece(bias.len()) * bias.len()).max(1);
                 y.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(y, x)| wide!({
                     for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {

@@ -24,7 +24,7 @@ pub(crate) fn forward(function: &Function, x: &Tensor) -> Result<Tensor> {
         Function::Scale(k) => scale(x, *k),
         Function::Activation(f) => {
             let (cuda, n, dtype) = (x.cuda()?, size(f.name, x.numel())?, x.dtype());
-            let y = x.beside(x.shape().clone())?;
+            let y = x.empty_like(x.shape().clone())?;
             if n > 0 {
                 cuda.launch_one(
                     &(f.name, "forward", dtype, n),
@@ -43,7 +43,7 @@ pub(super) fn backward(function: &Function, dy: &Tensor, at: &Tensor) -> Result<
         Function::Scale(k) => scale(dy, *k),
         Function::Activation(f) => {
             let (cuda, n, dtype) = (dy.cuda()?, size(f.name, dy.numel())?, dy.dtype());
-            let dx = dy.beside(dy.shape().clone())?;
+            let dx = dy.empty_like(dy.shape().clone())?;
             if n > 0 {
                 let arguments = [dy.argument()?, at.argument()?, dx.argument()?];
                 cuda.launch_one(&(f.name, "backward", dtype, n), &arguments, |_, target| {
@@ -57,7 +57,7 @@ pub(super) fn backward(function: &Function, dy: &Tensor, at: &Tensor) -> Result<
 
 fn scale(x: &Tensor, k: f64) -> Result<Tensor> {
     let (cuda, n, dtype) = (x.cuda()?, size("scale", x.numel())?, x.dtype());
-    let y = x.beside(x.shape().clone())?;
+    let y = x.empty_like(x.shape().clone())?;
     if n > 0 {
         let arguments = [x.argument()?, y.argument()?, (k as f32).into()];
         cuda.launch_one(&("scale", dtype, n), &arguments, |_, target| {
@@ -86,7 +86,7 @@ enum Binary {
 
 fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (cuda, n, dtype) = (a.cuda()?, size("pointwise", a.numel())?, a.dtype());
-    let y = a.beside(a.shape().clone())?;
+    let y = a.empty_like(a.shape().clone())?;
     if n > 0 {
         let arguments = [a.argument()?, b.argument()?, y.argument()?];
         cuda.launch_one(&(op, dtype, n), &arguments, |_, target| {
@@ -105,7 +105,7 @@ pub(super) fn bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (rows, cols) = x.shape().rows_cols();
     let (cuda, dtype) = (x.cuda()?, x.dtype());
     let (_, rows, cols) = (size("bias", x.numel())?, size("bias", rows)?, size("bias", cols)?);
-    let y = x.beside(x.shape().clone())?;
+    let y = x.empty_like(x.shape().clone())?;
     if rows * cols > 0 {
         let arguments = [x.argument()?, b.argument()?, y.argument()?];
         cuda.launch_one(&("bias", dtype, rows, cols), &arguments, |_, target| {

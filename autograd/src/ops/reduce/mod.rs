@@ -47,7 +47,7 @@ impl Reduce {
             let target = self.targets();
             x.iter().enumerate().for_each(|(i, v)| sums[target(i)] += v.to_f64());
         }
-        let mut y = Buffer::stale(out);
+        let mut y = Buffer::uninit(out);
         y.iter_mut().zip(sums).for_each(|(y, s)| *y = T::from_f64(s * self.factor()));
         y
     }
@@ -85,7 +85,7 @@ impl Op for Reduce {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let dy = dy.values::<T>()?;
                 let factor = <T as Element>::from_f64(factor);
-                let mut dx = Buffer::stale(self.from.numel());
+                let mut dx = Buffer::uninit(self.from.numel());
                 dx.par_iter_mut().with_min_len(4096).enumerate().for_each(|(i, d)| *d = dy[target(i)] * factor);
                 cx.give(0, Tensor::from_buffer(self.from.clone(), dx))
             }),

@@ -92,7 +92,7 @@ fn blocks<T: Element>(s: Sizes, a: &[T]) -> Vec<Block<T>> {
 }
 
 pub(super) fn forward<T: Element>(s: Sizes, x: &Inputs<T>) -> Buffer<T> {
-    let mut y = Buffer::stale(x.u.len());
+    let mut y = Buffer::uninit(x.u.len());
     let blocks = blocks(s, x.a);
     y.par_chunks_mut(s.length * s.channels).enumerate().for_each(|(i, y)| {
         let x = x.sequence(s, i);
@@ -121,10 +121,10 @@ pub(super) fn forward<T: Element>(s: Sizes, x: &Inputs<T>) -> Buffer<T> {
 /// Gradients of u, Δ, A, B, C, D.
 pub(super) fn backward<T: Element>(s: Sizes, x: &Inputs<T>, dy: &[T]) -> [Buffer<T>; 6] {
     let (wide_len, narrow_len) = (s.length * s.channels, s.length * s.states);
-    let mut du = Buffer::stale(x.u.len());
-    let mut ddelta = Buffer::stale(x.u.len());
-    let mut db = Buffer::stale(x.b.len());
-    let mut dc = Buffer::stale(x.c.len());
+    let mut du = Buffer::uninit(x.u.len());
+    let mut ddelta = Buffer::uninit(x.u.len());
+    let mut db = Buffer::uninit(x.b.len());
+    let mut dc = Buffer::uninit(x.c.len());
     let blocks = blocks(s, x.a);
     let outputs = du.par_chunks_mut(wide_len).zip(ddelta.par_chunks_mut(wide_len));
     let outputs = outputs.zip(db.par_chunks_mut(narrow_len).zip(dc.par_chunks_mut(narrow_len)));

@@ -50,7 +50,7 @@ fn arguments(tensors: &[&Tensor]) -> Result<Vec<Argument>> {
 
 pub(super) fn forward(s: Sizes, inputs: &[&Tensor]) -> Result<Tensor> {
     let u = inputs[0];
-    let y = u.beside(u.shape().clone())?;
+    let y = u.empty_like(u.shape().clone())?;
     launch_forward(specification(s, u)?, u.dtype(), &y, &arguments(inputs)?)?;
     Ok(y)
 }

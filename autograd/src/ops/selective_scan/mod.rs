@@ -50,7 +50,7 @@ impl Op for SelectiveScan {
         "selective_scan"
     }
 
-    fn stays_f32(&self, i: usize) -> bool {
+    fn keep_f32(&self, i: usize) -> bool {
         i == 2 || i == 5
     }
 

@@ -38,7 +38,7 @@ impl Op for UpsampleNearest2d {
         let shape = self.shape(&[x.shape()])?;
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let mut y = Buffer::<T>::stale(shape.numel());
+                let mut y = Buffer::<T>::uninit(shape.numel());
                 self.repeat(x.values()?, &mut y);
                 Ok(Tensor::from_buffer(shape, y))
             }),

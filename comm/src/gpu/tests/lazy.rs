@@ -177,8 +177,8 @@ impl Driver for Lazy {
         self.all()?.free(address)
     }
 
-    fn spoil(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
-        self.work(stream, move |inner| inner.spoil(address, bytes, stream))
+    fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()> {
+        self.work(stream, move |inner| inner.poison(address, bytes, stream))
     }
 
     fn allocate_pinned(&self, bytes: u64) -> Result<Pinned> {

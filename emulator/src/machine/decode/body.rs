@@ -10,7 +10,7 @@ use super::scope::{Class, Extent, Register, Scopes, Symbol, labels};
 use super::suffix::Suffixes;
 use super::{Build, FRAME_BYTES};
 use crate::syntax::{
-    Complaint, Function, Instruction, Kind, Operand, Parsed, Prototype, Registers, Space, Statement, Type,
+    Function, Instruction, Kind, Operand, ParseError, Parsed, Prototype, Registers, Space, Statement, Type,
     Variable,
 };
 
@@ -86,7 +86,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
 
     /// A complaint about the instruction in hand.
     pub fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
-        Err(Complaint::new(self.site.line, message))
+        Err(ParseError::new(self.site.line, message))
     }
 
     fn formals(&mut self) -> Parsed<()> {
@@ -140,7 +140,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         if name == "_" || self.scopes.declare(name, symbol) {
             return Ok(());
         }
-        Err(Complaint::new(line, format!("{name} is declared twice")))
+        Err(ParseError::new(line, format!("{name} is declared twice")))
     }
 
     fn declare_variable(&mut self, variable: &Variable<'a>, symbol: Symbol) -> Parsed<()> {
@@ -149,7 +149,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         if name == "_" || self.scopes.declare_variable(name, symbol, extent) {
             return Ok(());
         }
-        Err(Complaint::new(line, format!("{name} is declared twice")))
+        Err(ParseError::new(line, format!("{name} is declared twice")))
     }
 
     pub(super) fn frame_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
@@ -160,7 +160,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 "{} bytes of local variables; at most {FRAME_BYTES} are possible",
                 self.routine.frame
             );
-            return Err(Complaint::new(line, message));
+            return Err(ParseError::new(line, message));
         }
         Ok(offset)
     }
@@ -168,7 +168,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     fn new_registers(&mut self, ty: (Type, u8), name: &str, line: u32) -> Parsed<Symbol> {
         match new_registers(&mut self.routine, ty, name) {
             Some(symbol) => Ok(symbol),
-            None => Err(Complaint::new(line, format!("{name} has a type that no register has"))),
+            None => Err(ParseError::new(line, format!("{name} has a type that no register has"))),
         }
     }
 
@@ -196,7 +196,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 if let Some(&index) = self.labels.get(&(scope, label.name))
                     && self.targets[index].replace(here).is_some()
                 {
-                    return Err(Complaint::new(label.line, format!("label {} stands twice", label.name)));
+                    return Err(ParseError::new(label.line, format!("label {} stands twice", label.name)));
                 }
             }
             Statement::Targets(..) => {}
@@ -274,7 +274,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 Symbol::Frame(self.frame_room(variable.bytes, variable.align, variable.line)?)
             }
             Space::Global | Space::Const | Space::Register => {
-                return Err(Complaint::new(variable.line, "a variable of another space is expected here"));
+                return Err(ParseError::new(variable.line, "a variable of another space is expected here"));
             }
         };
         self.declare_variable(variable, symbol)

@@ -5,7 +5,7 @@
 //! computes for sm_80.
 
 use super::super::lanes::{F64, Shift, Widen, lanes};
-use super::super::program::{Loc, Op, Room};
+use super::super::program::{Loc, Op, StateSpace};
 use super::body::Body;
 use super::memory::B64;
 use super::suffix::Suffixes;
@@ -88,7 +88,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// A global or generic address as a column.
     fn global_line(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
         let address = self.address(operand, None)?;
-        if !matches!(address.room, Room::Global | Room::Generic) {
+        if !matches!(address.room, StateSpace::Global | StateSpace::Generic) {
             return self.fail("expected a global address");
         }
         let to = Loc::register(self.temporary(B64)?.index);
@@ -125,7 +125,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return self.fail(format!("expected an address and the size {LINE}"));
         };
         let address = self.address(address, None)?;
-        if !matches!(address.room, Room::Global | Room::Generic) {
+        if !matches!(address.room, StateSpace::Global | StateSpace::Generic) {
             return self.fail("expected a global address");
         }
         self.emit(if discard { Op::Discard(Box::new(address)) } else { Op::Nothing });

@@ -1,7 +1,7 @@
 //! Calls: by name, through a register, and to functions of CUDA's runtime that have no text.
 
 use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Address, Loc, Op, Room, Transfer, Value};
+use super::super::program::{Address, Loc, Op, StateSpace, Transfer, Value};
 use super::body::Body;
 use super::memory::B64;
 use super::scope::Symbol;
@@ -197,7 +197,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         Ok(match self.symbol(name)? {
             Symbol::Frame(offset) => {
-                Some(Address { room: Room::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 })
+                Some(Address { room: StateSpace::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 })
             }
             _ => None,
         })

@@ -2,7 +2,9 @@
 
 use super::super::atomic::{Atomic, AtomicOp};
 use super::super::lanes::lanes;
-use super::super::program::{Address, ConvertAddress, Loc, Logic, Op, Pred, Room, Transfer, Value, Window};
+use super::super::program::{
+    Address, ConvertAddress, Loc, Logic, Op, Pred, StateSpace, Transfer, Value, Window,
+};
 use super::body::Body;
 use super::scope::{Class, Symbol};
 use super::suffix::Suffixes;
@@ -99,12 +101,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let entry = self.function.entry;
         let named = match space {
-            None => Room::Generic,
-            Some("global" | "const") => Room::Global,
-            Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
-            Some("local") => Room::Local,
-            Some("param" | "param::entry" | "param::func") if entry => Room::Param,
-            Some("param" | "param::entry" | "param::func") => Room::Local,
+            None => StateSpace::Generic,
+            Some("global" | "const") => StateSpace::Global,
+            Some("shared" | "shared::cta" | "shared::cluster") => StateSpace::Shared,
+            Some("local") => StateSpace::Local,
+            Some("param" | "param::entry" | "param::func") if entry => StateSpace::Param,
+            Some("param" | "param::entry" | "param::func") => StateSpace::Local,
             Some(_) => return self.fail("this state space is not supported"),
         };
         let name = match base {
@@ -122,26 +124,32 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             }
             Symbol::Register(register) => {
                 let wide = register.class == Class::Wide;
-                if !wide && matches!(named, Room::Global | Room::Generic) {
+                if !wide && matches!(named, StateSpace::Global | StateSpace::Generic) {
                     return self.fail(format!("{name} has 32 bits; a global or generic address has 64"));
                 }
                 Ok(Address { room: named, base: Loc::register(register.index), wide, offset })
             }
             // In a kernel, .param is its own parameters or the arguments of a call that it makes. An access that names no space
             // takes the variable's.
-            Symbol::Frame(at) if matches!(named, Room::Local | Room::Param | Room::Generic) => {
-                constant(Room::Frame, at)
+            Symbol::Frame(at)
+                if matches!(named, StateSpace::Local | StateSpace::Param | StateSpace::Generic) =>
+            {
+                constant(StateSpace::Frame, at)
             }
-            Symbol::Local(at) if matches!(named, Room::Local | Room::Generic) => constant(Room::Local, at),
-            Symbol::Param(at) if named == Room::Param => constant(Room::Param, at),
-            Symbol::Shared(at) if matches!(named, Room::Shared | Room::Generic) => constant(Room::Shared, at),
-            Symbol::Dynamic(_) if matches!(named, Room::Shared | Room::Generic) => {
-                let base = self.address_of(symbol, offset, true)?;
-                Ok(Address { room: Room::Shared, base, wide: true, offset: 0 })
+            Symbol::Local(at) if matches!(named, StateSpace::Local | StateSpace::Generic) => {
+                constant(StateSpace::Local, at)
             }
-            Symbol::Global(_) if matches!(named, Room::Global | Room::Generic) => {
+            Symbol::Param(at) if named == StateSpace::Param => constant(StateSpace::Param, at),
+            Symbol::Shared(at) if matches!(named, StateSpace::Shared | StateSpace::Generic) => {
+                constant(StateSpace::Shared, at)
+            }
+            Symbol::Dynamic(_) if matches!(named, StateSpace::Shared | StateSpace::Generic) => {
                 let base = self.address_of(symbol, offset, true)?;
-                Ok(Address { room: Room::Global, base, wide: true, offset: 0 })
+                Ok(Address { room: StateSpace::Shared, base, wide: true, offset: 0 })
+            }
+            Symbol::Global(_) if matches!(named, StateSpace::Global | StateSpace::Generic) => {
+                let base = self.address_of(symbol, offset, true)?;
+                Ok(Address { room: StateSpace::Global, base, wide: true, offset: 0 })
             }
             _ => wrong(self),
         }
@@ -193,7 +201,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let form = self.form(s)?;
         let [to, address] = self.two(s, form.policy)?;
         let address = self.address(address, form.space)?;
-        self.build.ordered |= form.strong && matches!(address.room, Room::Global | Room::Generic);
+        self.build.ordered |= form.strong && matches!(address.room, StateSpace::Global | StateSpace::Generic);
         let mut transfer = self.transfer(&form, address);
         for (value, operand) in transfer.values.iter_mut().zip(self.elements(to, form.count)?) {
             *value = self.loose_to(operand, form.ty)?;
@@ -206,7 +214,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let form = self.form(s)?;
         let [address, from] = self.two(s, form.policy)?;
         let address = self.address(address, form.space)?;
-        if address.room == Room::Param {
+        if address.room == StateSpace::Param {
             return self.fail("a kernel's parameters cannot be written");
         }
         let mut transfer = self.transfer(&form, address);
@@ -254,8 +262,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => return self.fail(format!("an atomic operation with {} operands", s.count())),
         };
         let address = self.address(address, space)?;
-        let rooms = matches!(address.room, Room::Global | Room::Generic);
-        if !rooms && (vector || address.room != Room::Shared) {
+        let rooms = matches!(address.room, StateSpace::Global | StateSpace::Generic);
+        if !rooms && (vector || address.room != StateSpace::Shared) {
             return Err(s.unknown());
         }
         let order_shows = to.is_some() || !op.commutes();
@@ -317,14 +325,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    fn room(&self, s: &mut Suffixes<'m, 'a>) -> Parsed<Room> {
+    fn room(&self, s: &mut Suffixes<'m, 'a>) -> Parsed<StateSpace> {
         Ok(match s.take_any(&SPACES) {
-            Some("global" | "const") => Room::Global,
-            Some("shared" | "shared::cta" | "shared::cluster") => Room::Shared,
-            Some("local") => Room::Local,
+            Some("global" | "const") => StateSpace::Global,
+            Some("shared" | "shared::cta" | "shared::cluster") => StateSpace::Shared,
+            Some("local") => StateSpace::Local,
             // A function's parameters lie in its frame.
-            Some("param" | "param::entry") if self.function.entry => Room::Param,
-            Some("param" | "param::entry") => Room::Local,
+            Some("param" | "param::entry") if self.function.entry => StateSpace::Param,
+            Some("param" | "param::entry") => StateSpace::Local,
             _ => return Err(s.unknown()),
         })
     }

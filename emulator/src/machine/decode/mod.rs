@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use super::lanes::{V32, V64};
 use super::program::{Loc, Program, Relocation, Routine};
 use crate::memory::LANES;
-use crate::syntax::{Complaint, Instruction, Operand, Parsed, Space, Statement, Target, Unit};
+use crate::syntax::{Instruction, Operand, ParseError, Parsed, Space, Statement, Target, Unit};
 use body::Body;
 
 /// A kernel, decoded.
@@ -67,7 +67,10 @@ impl<'m, 'a> Names<'m, 'a> {
         for (index, function) in unit.functions.iter().enumerate() {
             match functions.get(function.name).map(|&i| &unit.functions[i]) {
                 Some(other) if other.body.is_some() && function.body.is_some() => {
-                    return Err(Complaint::new(function.line, format!("{} is defined twice", function.name)));
+                    return Err(ParseError::new(
+                        function.line,
+                        format!("{} is defined twice", function.name),
+                    ));
                 }
                 Some(other) if other.body.is_some() => {}
                 _ => {
@@ -81,11 +84,11 @@ impl<'m, 'a> Names<'m, 'a> {
                 (Some((_, false)), Some((target, true))) => functions.insert(alias.name, target),
                 (Some((_, false)), _) => {
                     let message = format!("{} is defined nowhere", alias.target);
-                    return Err(Complaint::new(alias.line, message));
+                    return Err(ParseError::new(alias.line, message));
                 }
                 _ => {
                     let message = format!("{} must be a function that is declared only", alias.name);
-                    return Err(Complaint::new(alias.line, message));
+                    return Err(ParseError::new(alias.line, message));
                 }
             };
         }
@@ -102,12 +105,12 @@ impl<'m, 'a> Names<'m, 'a> {
                 if local_bytes > FRAME_BYTES {
                     let message =
                         format!("{local_bytes} bytes of local variables; at most {FRAME_BYTES} are possible");
-                    return Err(Complaint::new(variable.line, message));
+                    return Err(ParseError::new(variable.line, message));
                 }
             }
             let before = variables.insert(variable.name, index).map(|i| &unit.variables[i]);
             if before.is_some_and(|b| !b.external && !variable.external) {
-                return Err(Complaint::new(variable.line, format!("{} is defined twice", variable.name)));
+                return Err(ParseError::new(variable.line, format!("{} is defined twice", variable.name)));
             }
         }
         let taken = taken(unit, &functions);
@@ -257,7 +260,7 @@ impl<'m, 'a> Build<'m, 'a> {
         let offset = self.shared.next_multiple_of(align.max(1));
         self.shared = offset.saturating_add(bytes);
         if self.shared > SHARED_BYTES {
-            return Err(Complaint::new(
+            return Err(ParseError::new(
                 line,
                 format!("{} bytes of static shared memory are too many", self.shared),
             ));

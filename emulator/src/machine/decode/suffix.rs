@@ -1,6 +1,6 @@
 //! An instruction's suffixes, taken one by one; what nobody takes makes the instruction unknown.
 
-use crate::syntax::{Complaint, Instruction, Operand, Parsed, Type};
+use crate::syntax::{Instruction, Operand, ParseError, Parsed, Type};
 
 /// The suffixes that are left.
 pub(super) struct Suffixes<'i, 'a> {
@@ -49,14 +49,14 @@ impl<'i, 'a> Suffixes<'i, 'a> {
     }
 
     /// The complaint about an instruction that is not known.
-    pub fn unknown(&self) -> Complaint {
+    pub fn unknown(&self) -> ParseError {
         let instruction = self.instruction;
         let mut name = instruction.name.to_owned();
         for suffix in &instruction.suffixes {
             name.push('.');
             name.push_str(suffix);
         }
-        Complaint::new(instruction.line, format!("unknown instruction `{name}`"))
+        ParseError::new(instruction.line, format!("unknown instruction `{name}`"))
     }
 
     /// An error unless all suffixes were taken.
@@ -70,7 +70,7 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         operands.try_into().map_err(|_| {
             let message =
                 format!("{} takes {N} operands here, not {}", self.instruction.name, operands.len());
-            Complaint::new(self.instruction.line, message)
+            ParseError::new(self.instruction.line, message)
         })
     }
 

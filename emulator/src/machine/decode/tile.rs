@@ -1,6 +1,6 @@
 //! What moves tiles: `cp.async`, `ldmatrix`, `stmatrix`, `movmatrix`.
 
-use super::super::program::{Op, Pred, Room};
+use super::super::program::{Op, Pred, StateSpace};
 use super::super::tile::{CopyAsync, LoadMatrix, StoreMatrix, Tile};
 use super::body::Body;
 use super::memory::B64;
@@ -108,7 +108,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, from] = s.operands()?;
         let to = self.fragments(to, count, Type::B32)?;
         let address = self.address(from, space)?;
-        if !matches!(address.room, Room::Shared | Room::Generic) {
+        if !matches!(address.room, StateSpace::Shared | StateSpace::Generic) {
             return Err(s.unknown());
         }
         Ok(Tile::Load(LoadMatrix { count: count as u32, transposed, to, address }))
@@ -119,7 +119,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, from] = s.operands()?;
         let from = self.sources(from, count, Type::B32)?;
         let address = self.address(to, space)?;
-        if !matches!(address.room, Room::Shared | Room::Generic) {
+        if !matches!(address.room, StateSpace::Shared | StateSpace::Generic) {
             return Err(s.unknown());
         }
         Ok(Tile::Store(StoreMatrix { count: count as u32, transposed, from, address }))

@@ -7,7 +7,7 @@
 use super::super::lanes::{F32, lanes};
 use super::super::math::Math32;
 use super::super::multiply::{Multiply, Product};
-use super::super::program::{Loc, Op, Room, Value};
+use super::super::program::{Loc, Op, StateSpace, Value};
 use super::super::tile::Tile;
 use super::super::wmma::Fragment;
 use super::body::Body;
@@ -157,7 +157,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => return self.fail("expected the registers, an address and perhaps a stride"),
         };
         let address = self.address(address, space)?;
-        if !matches!(address.room, Room::Global | Room::Shared | Room::Generic) {
+        if !matches!(address.room, StateSpace::Global | StateSpace::Shared | StateSpace::Generic) {
             return Err(s.unknown());
         }
         let [rows, columns] = match role {

@@ -11,7 +11,7 @@ use crate::Result;
 /// A place for one batch, on the host and on the device. With two of them, one is filled and sent while the device works
 /// on the other: fill, [`send`](Self::send), [`receive`](Self::receive), compute, [`done`](Self::done).
 #[derive(Debug)]
-pub struct Feed<T: Pod> {
+pub struct UploadBuffer<T: Pod> {
     cuda: Cuda,
     host: PinnedBuffer<T>,
     device: DeviceBuffer<T>,
@@ -19,10 +19,10 @@ pub struct Feed<T: Pod> {
     used: Mark,
 }
 
-impl<T: Pod> Feed<T> {
+impl<T: Pod> UploadBuffer<T> {
     /// A place for `len` elements.
     pub fn new(cuda: &Cuda, len: usize) -> Result<Self> {
-        let (host, device) = (cuda.pinned(len)?, cuda.stale(len)?);
+        let (host, device) = (cuda.pinned(len)?, cuda.uninit(len)?);
         let feed = Self { cuda: cuda.clone(), host, device, sent: cuda.mark()?, used: cuda.mark()? };
         // The memory may have been someone else's, whose work is queued before this.
         feed.used.set()?;
@@ -61,7 +61,7 @@ impl<T: Pod> Feed<T> {
     }
 }
 
-impl<T: Pod> Drop for Feed<T> {
+impl<T: Pod> Drop for UploadBuffer<T> {
     fn drop(&mut self) {
         // The device's part goes back to the pool in the order of the compute stream, so a copy still under way must come first.
         let _ = self.receive().map(drop);
