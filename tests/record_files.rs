@@ -150,21 +150,36 @@ fn event_files_never_overwrite_each_other() {
     assert!(files.iter().all(|file| events(file.path()).len() == 1));
 }
 
-/// Leaves a log where the environment says, for TensorBoard itself to open.
 #[test]
-fn leaves_a_log_for_tensorboard() {
-    let Some(run) = std::env::var_os("SSMV_TEST_TENSORBOARD").map(PathBuf::from) else { return };
+fn images_and_later_values_are_events_too() {
+    let run = tempfile::tempdir().unwrap();
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, 4, 3);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.write_header().unwrap().write_image_data(&[128; 12]).unwrap();
-    let mut recorder = Recorder::create(&run).unwrap();
+    let mut recorder = Recorder::create(run.path()).unwrap();
     (1..=10).for_each(|n| recorder.log_step(&step(n)).unwrap());
     recorder.log_image(10, "preview", &png).unwrap();
     drop(recorder);
-    let mut recorder = Recorder::append(&run, 6).unwrap();
+    let mut recorder = Recorder::append(run.path(), 6).unwrap();
     (7..=8).for_each(|n| recorder.log_step(&StepRecord { loss: 0.125, ..step(n) }).unwrap());
     let record = EvalRecord { step: 8, epoch: 1.0, kind: "eval", figures: &0, scalars: &[("mse", 80.5)] };
     recorder.log_eval(&record).unwrap();
     recorder.log_image(8, "preview", &png).unwrap();
+
+    let mut files = event_files(run.path()).iter().map(|file| events(file)).collect::<Vec<_>>();
+    // The second file has fewer events: the version, the start at step 7, two steps, the evaluation, the image.
+    files.sort_by_key(Vec::len);
+    let [second, first] = &files[..] else { panic!("{} files", files.len()) };
+    assert_eq!((first.len(), second.len()), (12, 6));
+    for (event, step) in [(&first[11], 10), (&second[5], 8)] {
+        assert_eq!(event[9..11], [0x10, step]);
+        // Height 3, width 4, one channel, then the picture itself.
+        assert!(contains(event, b"\x08\x03\x10\x04\x18\x01\x22") && contains(event, &png));
+        assert!(contains(event, b"preview"));
+    }
+    // 0.125 in the second file alone.
+    assert!(contains(&second[3], b"train/loss\x15\x00\x00\x00\x3e"));
+    assert!(!first.iter().any(|event| contains(event, b"train/loss\x15\x00\x00\x00\x3e")));
+    assert!(contains(&second[4], b"eval/mse\x15\x00\x00\xa1\x42"));
 }
