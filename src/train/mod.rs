@@ -2,7 +2,6 @@
 
 pub mod bench;
 pub mod collapse;
-mod course;
 mod device;
 mod engine;
 pub mod interrupt;
@@ -14,12 +13,13 @@ pub mod ranks;
 mod run;
 pub mod schedule;
 mod setup;
+mod short_run;
 mod state;
 mod trainer;
 
-pub use course::{Course, course, course_among};
 pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 pub use run::{Observer, Status, Summary, run, run_among};
+pub use short_run::{ShortRun, short_run, short_run_among};
 pub(crate) use state::EMA;
 pub use state::TrainState;
 pub use trainer::{StepFigures, Trainer};

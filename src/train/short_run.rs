@@ -21,7 +21,7 @@ use crate::{
 
 /// What a training left behind.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct ShortRun {
     /// Each step's figures.
     pub figures: Vec<StepFigures>,
     /// The parameters, as the arena holds them.
@@ -32,7 +32,7 @@ pub struct Course {
     pub statistics: Vec<f64>,
 }
 
-impl Course {
+impl ShortRun {
     /// Each step's loss.
     pub fn losses(&self) -> Vec<f64> {
         self.figures.iter().map(|figures| figures.loss).collect()
@@ -44,15 +44,19 @@ impl Course {
 ///
 /// # Errors
 /// As [`run`](super::run()).
-pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
-    course_among(None, config, cuda)
+pub fn short_run(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<ShortRun> {
+    short_run_among(None, config, cuda)
 }
 
-/// [`course`] as one of several ranks.
+/// [`short_run`] as one of several ranks.
 ///
 /// # Errors
 /// As [`run_among`](super::run_among()).
-pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
+pub fn short_run_among(
+    member: Option<Member>,
+    config: &TrainConfig,
+    cuda: Option<&Cuda>,
+) -> Result<ShortRun> {
     let ranks =
         member.map(|member| Ranks::start(member, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;
@@ -80,7 +84,7 @@ pub fn course_among(member: Option<Member>, config: &TrainConfig, cuda: Option<&
     engine.close()?;
     let trainer = engine.host()?;
     let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
-    Ok(Course {
+    Ok(ShortRun {
         figures,
         parameters: trainer.model.arena.values::<f32>()?.to_vec(),
         moments: trainer.moments.clone(),

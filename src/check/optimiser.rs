@@ -8,12 +8,11 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
-use super::{Part, draw::Draw, sheet::Sheet};
+use super::{compare::bound, draw::Draw, operators::SINGLE, results::Results, selftest::Part};
 use crate::{
     Result,
     optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
     train::loss_scale::LossScale,
-    verify::bound,
 };
 
 const NAME: &str = "adamw, clipping, loss scale";
@@ -31,23 +30,23 @@ const OVERFLOW: usize = 2;
 const SHARE: f32 = 0.1;
 
 /// Runs a few steps on both sides.
-pub(super) fn run(cuda: &Cuda, sheet: &mut Sheet) {
-    if sheet.wants(NAME)
-        && let Err(error) = compare(cuda, sheet)
+pub(super) fn run(cuda: &Cuda, results: &mut Results) {
+    if results.wants(NAME)
+        && let Err(error) = compare(cuda, results)
     {
-        sheet.failed(Part::Operators, NAME, &error.to_string());
+        results.failed(Part::Operators, NAME, &error.to_string());
     }
 }
 
 /// What the steps left behind, by name.
 type State = Vec<(&'static str, Vec<f64>)>;
 
-fn compare(cuda: &Cuda, sheet: &mut Sheet) -> Result<()> {
+fn compare(cuda: &Cuda, results: &mut Results) -> Result<()> {
     let inputs = Inputs::draw();
     let (made, wanted) = (inputs.on_device(cuda)?, inputs.on_cpu()?);
     for ((tensor, got), (_, want)) in made.iter().zip(&wanted) {
         let dtype = if *tensor == "f16 parameters" { DType::F16 } else { DType::F32 };
-        sheet.near(Part::Operators, NAME, tensor, got, want, bound("adamw", tensor, dtype));
+        results.near(Part::Operators, NAME, tensor, got, want, bound(SINGLE, tensor, dtype));
     }
     Ok(())
 }
@@ -66,8 +65,8 @@ struct Inputs {
 
 impl Inputs {
     fn draw() -> Self {
-        let mut draw = Draw::new(NAME);
-        let mut values = |most: f64| draw.values(LEN, -most, most).into_iter().map(|v| v as f32);
+        let mut draw = Draw::new(NAME, 0);
+        let mut values = |most: f64| draw.list(LEN, -most, most).into_iter().map(|v| v as f32);
         let parameters = values(1.0).collect();
         let scale = LossScale::default().scale();
         let mut gradients: Vec<Vec<f32>> =
