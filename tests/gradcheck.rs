@@ -31,7 +31,7 @@ fn check_all<T: Sync>(table: &[T], check: fn(&T) -> Result<(), String>) {
 
 #[test]
 fn operators() {
-    let all = check::operators().flat_map(|row| row.checks.iter().map(move |check| (row, check)));
+    let all = check::operators().flat_map(|row| row.drawn.iter().map(move |check| (row, check)));
     let checks: Vec<_> = all.filter(|(_, check)| matches!(check.by, By::Gradients(_))).collect();
     check_all(&checks, gradients::row);
 }

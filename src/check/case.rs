@@ -42,7 +42,7 @@ impl Array {
     }
 }
 
-/// What an operator is applied to.
+/// The inputs and attributes of an operator.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The values of its inputs, in their order.
@@ -86,7 +86,7 @@ impl Attributes {
         self.0.contains_key(name)
     }
 
-    /// What `read` makes of an attribute's value.
+    /// An attribute's value as `read` converts it; `expected` names it in the error.
     fn get<'a, T>(
         &'a self,
         name: &str,

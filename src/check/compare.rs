@@ -107,7 +107,7 @@ fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     if size == 0.0 { difference.sqrt() } else { (difference / size).sqrt() }
 }
 
-/// Every reference of the case against what was made, in the references' order.
+/// Compares the outputs with every reference of the case, in the order of the references.
 pub(super) fn compare(case: &GoldenCase, outputs: &Outputs, bounds: Bounds, dtype: DType) -> Vec<Comparison> {
     let mut values: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
     let mut rows = Vec::new();

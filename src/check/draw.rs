@@ -59,7 +59,7 @@ impl Draw {
     }
 
     /// `n` values from `low` to `high` that f16 holds exactly, so that every device and dtype is given the same numbers:
-    /// multiples of 2⁻¹¹ of the power of two that no magnitude passes.
+    /// multiples of 2⁻¹¹ times the power of two at or above the largest magnitude.
     pub fn list(&mut self, n: usize, low: f64, high: f64) -> Vec<f64> {
         let step = 2f64.powi(low.abs().max(high.abs()).log2().ceil() as i32 - 11);
         let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);

@@ -48,7 +48,7 @@ impl TargetDevice {
         }
     }
 
-    /// The dtype of what stays in f32 on a device: parameters, statistics, the optimiser.
+    /// The dtype of parameters, statistics and the optimiser, which stay in f32 on a device.
     pub(super) fn master_dtype(&self) -> DType {
         match self {
             Self::Cpu(dtype) => *dtype,
@@ -65,11 +65,11 @@ impl TargetDevice {
     }
 }
 
-/// What an operator made of a case.
+/// The result of one evaluation.
 pub(super) struct Evaluation {
     /// The outputs by name, the one that is differentiated first.
     pub outputs: Vec<(&'static str, Array)>,
-    /// The gradients by the names of the inputs; `None` where there came none.
+    /// The gradients by the names of the inputs; `None` if the backward pass gave none.
     pub gradients: Vec<(&'static str, Option<Array>)>,
 }
 

@@ -38,13 +38,26 @@ pub(super) fn run(cuda: &Cuda, results: &mut Results) {
     }
 }
 
-/// What the steps left behind, by name.
-type State = Vec<(&'static str, Vec<f64>)>;
+/// The tensors that are compared after the last step.
+const TENSORS: [&str; 9] = [
+    "parameters",
+    "f16 parameters",
+    "first moment",
+    "second moment",
+    "running mean",
+    "kept unless skipped",
+    "norm",
+    "scale",
+    "updates",
+];
+
+/// The values of each of [`TENSORS`].
+type State = [Vec<f64>; 9];
 
 fn compare(cuda: &Cuda, results: &mut Results) -> Result<()> {
     let inputs = Inputs::draw();
     let (made, wanted) = (inputs.on_device(cuda)?, inputs.on_cpu()?);
-    for ((tensor, got), (_, want)) in made.iter().zip(&wanted) {
+    for ((tensor, got), want) in TENSORS.iter().zip(&made).zip(&wanted) {
         let dtype = if *tensor == "f16 parameters" { DType::F16 } else { DType::F32 };
         results.near(Part::Operators, NAME, tensor, got, want, bound(SINGLE, tensor, dtype));
     }
@@ -55,7 +68,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// What both sides are given.
+/// The inputs of both sides.
 struct Inputs {
     parameters: Vec<f32>,
     /// Each step's, multiplied by the first loss scale.
@@ -103,16 +116,16 @@ impl Inputs {
         }
         let state = optimiser.record()?.state;
         let whole = |memory: &DeviceMemory| -> Result<Vec<f64>> { Ok(widened(&memory.download(0..LEN)?)) };
-        Ok(vec![
-            ("parameters", whole(&masters)?),
-            ("f16 parameters", whole(&halves)?),
-            ("first moment", whole(&optimiser.moments[0])?),
-            ("second moment", whole(&optimiser.moments[1])?),
-            ("running mean", whole(&mean)?),
-            ("kept unless skipped", whole(&kept)?),
-            ("norm", vec![state.norm]),
-            ("scale", vec![f64::from(state.scale)]),
-            ("updates", vec![state.updates as f64]),
+        Ok([
+            whole(&masters)?,
+            whole(&halves)?,
+            whole(&optimiser.moments[0])?,
+            whole(&optimiser.moments[1])?,
+            whole(&mean)?,
+            whole(&kept)?,
+            vec![state.norm],
+            vec![f64::from(state.scale)],
+            vec![state.updates as f64],
         ])
     }
 
@@ -136,16 +149,16 @@ impl Inputs {
             }
             scale.update(step as u64, skipped)?;
         }
-        Ok(vec![
-            ("parameters", widened(&p)),
-            ("f16 parameters", widened(&p)),
-            ("first moment", widened(&moments.m)),
-            ("second moment", widened(&moments.v)),
-            ("running mean", widened(&mean)),
-            ("kept unless skipped", widened(&kept)),
-            ("norm", vec![norm]),
-            ("scale", vec![f64::from(scale.scale())]),
-            ("updates", vec![f64::from(updates)]),
+        Ok([
+            widened(&p),
+            widened(&p),
+            widened(&moments.m),
+            widened(&moments.v),
+            widened(&mean),
+            widened(&kept),
+            vec![norm],
+            vec![f64::from(scale.scale())],
+            vec![f64::from(updates)],
         ])
     }
 }

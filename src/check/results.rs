@@ -20,7 +20,7 @@ impl<'a> Results<'a> {
         Self { options, checks: Vec::new(), fault_met: false }
     }
 
-    /// What is run.
+    /// The options of the selftest.
     pub fn options(&self) -> &'a Options {
         self.options
     }

@@ -1,4 +1,4 @@
-//! `ssmv-raw selftest`: whether a device computes what the CPU does.
+//! `ssmv-raw selftest`: compares a device with the CPU.
 //!
 //! | part | what runs on the device | what it is compared with |
 //! | --- | --- | --- |
@@ -19,17 +19,17 @@ use super::{
     compare::{Comparison, Verdict, bound},
     draw::Draw,
     evaluate::evaluate,
-    operators::{By, Check as Row, Operator, operators},
+    operators::{By, DrawnCases, Operator, operators},
     optimiser,
     results::Results,
     short_trainings, verify,
 };
 use crate::{Error, Result};
 
-/// What a scalar's gradient starts from: gradients of a mean over a large tensor stay far from f16's smallest numbers.
+/// The cotangent of a scalar. It is large, so that gradients of a mean over a large tensor are not rounded to 0 in f16.
 const SCALAR_COTANGENT: f64 = 1024.0;
 
-/// How much is run: what a device has the time for.
+/// How much is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Extent {
@@ -41,7 +41,7 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// What a device has the time for.
+    /// Everything on a GPU; small sizes on the emulator, which is slow.
     pub fn of(cuda: &Cuda) -> Self {
         match cuda.driver().backend() {
             Backend::Real => Self::Full,
@@ -50,7 +50,7 @@ impl Extent {
     }
 }
 
-/// What is run.
+/// Options of a selftest.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How much.
@@ -61,7 +61,7 @@ pub struct Options {
     pub fault: Option<String>,
 }
 
-/// What a comparison belongs to.
+/// The part of the selftest that made a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
@@ -89,9 +89,9 @@ impl std::fmt::Display for Part {
 /// One comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What it belongs to.
+    /// The part that made it.
     pub part: Part,
-    /// What was compared, and what it came to.
+    /// The comparison and its result.
     #[serde(flatten)]
     pub comparison: Comparison,
 }
@@ -119,7 +119,7 @@ impl Report {
     }
 }
 
-/// Runs the cases on a device; says through `note` what it is about.
+/// Runs the cases on a device; calls `note` before each part.
 ///
 /// A case that cannot be run is a failing row, never an error of the whole.
 ///
@@ -154,15 +154,15 @@ pub fn run(cuda: &Cuda, options: &Options, note: &mut dyn FnMut(&str)) -> Result
 }
 
 /// The rows' checks on a device.
-fn checks(extent: Extent) -> impl Iterator<Item = (&'static Operator, &'static Row)> {
+fn checks(extent: Extent) -> impl Iterator<Item = (&'static Operator, &'static DrawnCases)> {
     let within = move |by| by == By::Device || (by == By::Gpu && extent == Extent::Full);
     operators()
-        .flat_map(|operator| operator.checks.iter().map(move |check| (operator, check)))
+        .flat_map(|operator| operator.drawn.iter().map(move |check| (operator, check)))
         .filter(move |(_, check)| within(check.by))
 }
 
 /// Outputs and gradients of a case on the device and on the CPU.
-fn compare(cuda: &Cuda, results: &mut Results, operator: &Operator, check: &Row) -> Result<()> {
+fn compare(cuda: &Cuda, results: &mut Results, operator: &Operator, check: &DrawnCases) -> Result<()> {
     let [want, got] =
         evaluate_on(operator, check, [TargetDevice::Cpu(DType::F32), TargetDevice::Cuda(cuda.clone())])?;
     let bound = bound(operator.bounds, "", DType::F16);
@@ -178,7 +178,7 @@ type Named = Vec<(String, Vec<f64>)>;
 /// Outputs and gradients of one case under one cotangent on several devices.
 fn evaluate_on<const N: usize>(
     operator: &Operator,
-    check: &Row,
+    check: &DrawnCases,
     devices: [TargetDevice; N],
 ) -> Result<[Named; N]> {
     let mut draw = Draw::new(check.name, 0);
@@ -204,7 +204,7 @@ fn evaluate_on<const N: usize>(
     Ok(made)
 }
 
-/// The golden cases, which come with the program.
+/// Runs the golden cases that are compiled into the program.
 fn golden_cases(cuda: &Cuda, results: &mut Results) {
     let device = TargetDevice::Cuda(cuda.clone());
     let mut cases: Vec<(&str, &[u8])> = operators().flat_map(|operator| operator.golden).copied().collect();
@@ -244,13 +244,13 @@ mod tests {
     fn names_are_unique() {
         let unique = |names: Vec<&str>| names.iter().collect::<BTreeSet<_>>().len() == names.len();
         let (drawn, fixed): (Vec<_>, Vec<_>) =
-            operators().flat_map(|row| row.checks).partition(|check| matches!(check.by, By::Gradients(_)));
-        let names = |checks: Vec<&Row>| checks.iter().map(|check| check.name).collect();
+            operators().flat_map(|row| row.drawn).partition(|check| matches!(check.by, By::Gradients(_)));
+        let names = |checks: Vec<&DrawnCases>| checks.iter().map(|check| check.name).collect();
         assert!(unique(names(drawn)) && unique(names(fixed)));
         assert!(unique(operators().map(|row| row.name).collect()));
     }
 
-    /// No emulator has the time for them: here their kernels are made, and their memory is counted.
+    /// The emulator is too slow for them. Here their kernels are built and their memory is counted.
     #[test]
     fn cases_of_gpus_can_be_launched() {
         let cuda = Cuda::open(Backend::Counting, 0).unwrap();

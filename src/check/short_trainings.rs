@@ -18,7 +18,7 @@ const BOUND: f64 = 0.02;
 const TWICE: &str = "two trainings";
 const LAUNCH_BY_LAUNCH: &str = "training with and without a graph";
 
-/// What is trained.
+/// The configuration of the trainings.
 fn config(extent: Extent) -> Result<TrainConfig> {
     let (preset, batch_size, frames_in, steps) = match extent {
         Extent::Full => ("tiny", 4, 10, 10),

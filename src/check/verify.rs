@@ -43,7 +43,7 @@ impl Report {
 /// A case that cannot be read or run is a failing row, never an error of the whole.
 ///
 /// # Errors
-/// No path at all.
+/// [`Error::Usage`] if there are no paths.
 pub fn run(paths: &[PathBuf], device: &TargetDevice) -> Result<Report> {
     if paths.is_empty() {
         return Err(Error::Usage("verify needs at least one golden case or folder of them".to_owned()));

@@ -1,4 +1,4 @@
-//! A short training without a run folder: what it came to, step by step and at its end.
+//! A short training without a run folder, for tests and `selftest`: each step's figures and the final state.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     optim::Moments,
 };
 
-/// What a training left behind.
+/// The results of a short training.
 #[derive(Clone, Debug)]
 pub struct ShortRun {
     /// Each step's figures.

@@ -6,18 +6,18 @@ use ssmv_raw::{
     Error, Result,
     check::{
         Draw, Operator,
-        operators::{By, Check, Function},
+        operators::{By, DrawnCases, Function},
     },
 };
 
 /// A function, what it is applied to, and its attributes in words.
-pub struct Subject {
+pub struct TensorFunction {
     pub attributes: String,
     pub inputs: Vec<Tensor>,
     pub function: Function,
 }
 
-impl Subject {
+impl TensorFunction {
     pub fn new(
         attributes: String,
         inputs: Vec<Tensor>,
@@ -43,22 +43,20 @@ const COORDINATES: usize = 8;
 const DIRECTIONS: usize = 2;
 
 /// Draws and checks all cases of a row; the first failure in words.
-pub fn row((operator, check): &(&Operator, &Check)) -> std::result::Result<(), String> {
+pub fn row((operator, check): &(&Operator, &DrawnCases)) -> std::result::Result<(), String> {
     let By::Gradients(cases) = check.by else { return Err(format!("{} is no gradient check", check.name)) };
     for index in 0..cases {
         let mut draw = Draw::new(check.name, index);
         let case = (check.draw)(&mut draw);
         let attributes = case.attributes.to_string();
         let (inputs, function) = operator.function(case).map_err(|e| format!("{}: {e}", check.name))?;
-        let subject = Subject { attributes, inputs, function };
-        let shapes: Vec<_> = subject.inputs.iter().map(Tensor::shape).collect();
+        let case = TensorFunction { attributes, inputs, function };
+        let shapes: Vec<_> = case.inputs.iter().map(Tensor::shape).collect();
         let mut all = || -> std::result::Result<(), String> {
-            gradients(&subject, &mut draw)?;
-            agreements(&subject, &mut draw)
+            gradients(&case, &mut draw)?;
+            agreements(&case, &mut draw)
         };
-        all().map_err(|e| {
-            format!("{} case {index} ({}) of {shapes:?}: {e}", check.name, subject.attributes)
-        })?;
+        all().map_err(|e| format!("{} case {index} ({}) of {shapes:?}: {e}", check.name, case.attributes))?;
     }
     Ok(())
 }
@@ -87,8 +85,8 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn cotangent(subject: &Subject, draw: &mut Draw) -> Result<Tensor> {
-    let y = no_grad(|| (subject.function)(&subject.inputs))?;
+fn cotangent(case: &TensorFunction, draw: &mut Draw) -> Result<Tensor> {
+    let y = no_grad(|| (case.function)(&case.inputs))?;
     Ok(values(draw, y.shape()))
 }
 
@@ -110,19 +108,19 @@ pub fn agree(analytic: f64, numeric: f64, allowed: f64) -> std::result::Result<(
 }
 
 /// Every input's gradient against central differences of Σ w·f(x), along random directions and at single coordinates.
-pub fn gradients(subject: &Subject, draw: &mut Draw) -> std::result::Result<(), String> {
+pub fn gradients(case: &TensorFunction, draw: &mut Draw) -> std::result::Result<(), String> {
     let text = |e: Error| e.to_string();
-    let w = cotangent(subject, draw).map_err(text)?;
-    let analytic = run(&subject.function, &subject.inputs, &w, DType::F64).map_err(text)?;
+    let w = cotangent(case, draw).map_err(text)?;
+    let analytic = run(&case.function, &case.inputs, &w, DType::F64).map_err(text)?;
     let w = w.to_f64().unwrap();
     let noise = ROUNDING / STEP * w.iter().zip(&analytic.y).map(|(w, y)| (w * y).abs()).sum::<f64>();
-    for (i, input) in subject.inputs.iter().enumerate() {
+    for (i, input) in case.inputs.iter().enumerate() {
         let x = input.to_f64().unwrap();
         let objective = |direction: &[f64], h: f64| -> Result<f64> {
             let moved: Vec<f64> = x.iter().zip(direction).map(|(x, d)| x + h * d).collect();
-            let mut inputs = subject.inputs.clone();
+            let mut inputs = case.inputs.clone();
             inputs[i] = Tensor::new(input.shape().clone(), &moved)?;
-            Ok(dot(&no_grad(|| (subject.function)(&inputs))?.to_f64().unwrap(), &w))
+            Ok(dot(&no_grad(|| (case.function)(&inputs))?.to_f64().unwrap(), &w))
         };
         let slope = |direction: &[f64]| slope(STEP, |h| objective(direction, h));
         let gradient = &analytic.gradients[i];
@@ -182,64 +180,64 @@ fn near(what: &str, got: &Run, want: &Run, factor: f64, bound: f64) -> std::resu
 }
 
 /// The same gradients in f32, on other numbers of threads, for one input alone, added up in the graph and in an arena.
-pub fn agreements(subject: &Subject, draw: &mut Draw) -> std::result::Result<(), String> {
+pub fn agreements(case: &TensorFunction, draw: &mut Draw) -> std::result::Result<(), String> {
     let text = |e: Error| e.to_string();
-    let w = cotangent(subject, draw).map_err(text)?;
-    let want = run(&subject.function, &subject.inputs, &w, DType::F64).map_err(text)?;
-    let single = run(&subject.function, &subject.inputs, &w, DType::F32).map_err(text)?;
+    let w = cotangent(case, draw).map_err(text)?;
+    let want = run(&case.function, &case.inputs, &w, DType::F64).map_err(text)?;
+    let single = run(&case.function, &case.inputs, &w, DType::F32).map_err(text)?;
     near("f32 against f64", &single, &want, 1.0, 1e-4)?;
     for (threads, pool) in super::pools() {
-        let other = pool.install(|| run(&subject.function, &subject.inputs, &w, DType::F32)).map_err(text)?;
+        let other = pool.install(|| run(&case.function, &case.inputs, &w, DType::F32)).map_err(text)?;
         if other.y != single.y || other.gradients != single.gradients {
             return Err(format!("other bits on {threads} threads"));
         }
     }
-    for i in 0..subject.inputs.len() {
-        let alone = only(subject, i, &w).map_err(text)?;
+    for i in 0..case.inputs.len() {
+        let alone = only(case, i, &w).map_err(text)?;
         if alone != want.gradients[i] {
             return Err(format!("input {i} gets another gradient when it alone needs one"));
         }
     }
-    near("used twice", &twice(subject, &w).map_err(text)?, &want, 2.0, 1e-12)?;
-    near("two passes into an arena", &arena(subject, &w).map_err(text)?, &want, 2.0, 1e-12)
+    near("used twice", &twice(case, &w).map_err(text)?, &want, 2.0, 1e-12)?;
+    near("two passes into an arena", &arena(case, &w).map_err(text)?, &want, 2.0, 1e-12)
 }
 
 /// The gradient of input `i` when no other one needs one.
-fn only(subject: &Subject, i: usize, w: &Tensor) -> Result<Vec<f64>> {
-    let mut inputs = subject.inputs.clone();
+fn only(case: &TensorFunction, i: usize, w: &Tensor) -> Result<Vec<f64>> {
+    let mut inputs = case.inputs.clone();
     inputs[i] = inputs[i].leaf();
     let mut gradients = Gradients::of_leaves();
-    (subject.function)(&inputs)?.backward_from(w.clone(), &mut gradients)?;
+    (case.function)(&inputs)?.backward_from(w.clone(), &mut gradients)?;
     Ok(gradients.of(&inputs[i]).map(|t| t.to_f64().unwrap()).unwrap_or_default())
 }
 
 /// f(x) + f(x) where x is made by an operator, so that the second gradient is added to the first inside the graph.
-fn twice(subject: &Subject, w: &Tensor) -> Result<Run> {
-    let leaves: Vec<Tensor> = subject.inputs.iter().map(Tensor::leaf).collect();
+fn twice(case: &TensorFunction, w: &Tensor) -> Result<Run> {
+    let leaves: Vec<Tensor> = case.inputs.iter().map(Tensor::leaf).collect();
     let made = leaves.iter().map(|t| Ok(t.scale(1.0)?)).collect::<Result<Vec<_>>>()?;
-    let y = (subject.function)(&made)?;
+    let y = (case.function)(&made)?;
     let mut gradients = Gradients::of_leaves();
-    y.add(&(subject.function)(&made)?)?.backward_from(w.clone(), &mut gradients)?;
+    y.add(&(case.function)(&made)?)?.backward_from(w.clone(), &mut gradients)?;
     let gradients =
         leaves.iter().map(|t| gradients.of(t).map(|t| t.to_f64().unwrap()).unwrap_or_default()).collect();
     Ok(Run { y: y.to_f64().unwrap(), gradients })
 }
 
 /// Two passes over parameters of an arena, whose gradients are added up.
-fn arena(subject: &Subject, w: &Tensor) -> Result<Run> {
-    let layout = ArenaLayout::new(subject.inputs.iter().map(|t| t.shape().clone()))?;
+fn arena(case: &TensorFunction, w: &Tensor) -> Result<Run> {
+    let layout = ArenaLayout::new(case.inputs.iter().map(|t| t.shape().clone()))?;
     let mut arena = Arena::new(layout.clone(), DType::F64).unwrap();
-    for (input, range) in subject.inputs.iter().zip(layout.ranges()) {
+    for (input, range) in case.inputs.iter().zip(layout.ranges()) {
         arena.values_mut::<f64>()?[range.clone()].copy_from_slice(&input.to_f64().unwrap());
     }
     let mut gradients = arena.gradients().unwrap();
     // What an earlier step left behind must not show.
     gradients.values_mut::<f64>()?.fill(f64::NAN);
     gradients.reset();
-    let parameters: Vec<Tensor> = (0..subject.inputs.len()).map(|i| arena.parameter(i)).collect();
+    let parameters: Vec<Tensor> = (0..case.inputs.len()).map(|i| arena.parameter(i)).collect();
     let mut y = Vec::new();
     for _ in 0..2 {
-        let output = (subject.function)(&parameters)?;
+        let output = (case.function)(&parameters)?;
         output.backward_from(w.clone(), &mut gradients)?;
         y = output.to_f64().unwrap();
     }

@@ -7,7 +7,7 @@ use ssmv_autograd::{
 };
 use ssmv_raw::check::Draw;
 
-use super::gradients::{self, Subject, values};
+use super::gradients::{self, TensorFunction, values};
 
 /// y = x², with dx = factor·x·dy where `gives` (2 is right).
 pub struct Square {
@@ -38,10 +38,10 @@ impl Op for Square {
     }
 }
 
-fn square(factor: f64) -> Subject {
+fn square(factor: f64) -> TensorFunction {
     let mut draw = Draw::new("square", 0);
     let x = draw.away(&[3, 5], 0.1).tensor(DType::F64).unwrap();
-    Subject::new(format!("factor {factor}"), vec![x], move |x| {
+    TensorFunction::new(format!("factor {factor}"), vec![x], move |x| {
         Ok(apply(Square { factor, gives: true }, &[&x[0]])?)
     })
 }
@@ -62,7 +62,7 @@ fn a_wrong_gradient_is_caught() {
 #[test]
 fn a_dtype_that_disagrees_is_caught() {
     let mut draw = Draw::new("dtype", 0);
-    let case = Subject::new(String::new(), vec![values(&mut draw, &[4])], |x| {
+    let case = TensorFunction::new(String::new(), vec![values(&mut draw, &[4])], |x| {
         let k = if x[0].dtype() == DType::F32 { 1.001 } else { 1.0 };
         Ok(x[0].scale(k)?)
     });
@@ -75,7 +75,7 @@ fn a_dtype_that_disagrees_is_caught() {
 fn a_function_that_changes_is_caught() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let mut draw = Draw::new("calls", 0);
-    let case = Subject::new(String::new(), vec![values(&mut draw, &[4])], |x| {
+    let case = TensorFunction::new(String::new(), vec![values(&mut draw, &[4])], |x| {
         Ok(x[0].scale(1.0 + CALLS.fetch_add(1, Ordering::Relaxed) as f64)?)
     });
     assert!(gradients::agreements(&case, &mut draw).is_err());

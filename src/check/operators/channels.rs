@@ -25,7 +25,7 @@ const BIAS: Input = Input::new("bias").stays_f32();
 pub(super) const TABLE: &[Operator] = &[
     Operator::new("linear", &[X, WEIGHT, BIAS.optional()], |x, _| only(x[0].linear(&x[1], x.get(2))))
         .shape(|inputs, _| Ok(Linear.shape(inputs)?))
-        .checks(&[
+        .drawn(&[
             gradients("linear", 12, |d| {
                 let shape = last_axis(d, 4, 6);
                 let (bias, out) = (d.flag(), d.channels());
@@ -39,7 +39,7 @@ pub(super) const TABLE: &[Operator] = &[
             gpu("linear to base's latent", |d| linear(d, &[32, 1024], 16384, true)),
         ])
         .golden(golden!["linear_6x20x12", "odd/linear_nobias_1", "odd/linear_nobias_3"]),
-    Operator::new("matmul", &[Input::new("a"), Input::new("b")], |x, _| only(x[0].matmul(&x[1]))).checks(&[
+    Operator::new("matmul", &[Input::new("a"), Input::new("b")], |x, _| only(x[0].matmul(&x[1]))).drawn(&[
         gradients("matmul", 8, |d| {
             let [m, k, n] = [d.channels(), d.channels(), d.channels()];
             matmul(d, m, k, n)
@@ -61,7 +61,7 @@ pub(super) const TABLE: &[Operator] = &[
         batch_norm2d,
     )
     .accepts(|a| a.flag("training").and(a.number("eps")).map(drop))
-    .checks(&[
+    .drawn(&[
         gradients("batch_norm2d, training", 40, |d| any_batch_norm2d(d, Mode::Batch)),
         gradients("batch_norm2d, evaluation", 12, |d| any_batch_norm2d(d, Mode::Running)),
         device("batch_norm2d training", |d| norm(d, &[2, 5, 4, 16], Mode::Batch, false, false)),
@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Operator] = &[
         only(x[0].layer_norm(&x[1], &x[2], a.number("eps")?))
     })
     .accepts(|a| a.number("eps").map(drop))
-    .checks(&[
+    .drawn(&[
         gradients("layer_norm", 12, |d| {
             let shape = last_axis(d, 3, 5);
             layer_norm(d, &shape, 0.1)
@@ -163,7 +163,7 @@ fn batch_norm2d(x: &[Tensor], a: &Attributes) -> Result<Output> {
     Ok(Output { y, others })
 }
 
-/// Where a batch normalisation's statistics come from.
+/// Which statistics a batch normalisation uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// The batch.
@@ -187,7 +187,8 @@ fn any_batch_norm2d(d: &mut Draw, mode: Mode) -> Case {
     batch_norm2d_of(d, &shape, mode, residual_relu, offset, 0.1)
 }
 
-/// Whether a ReLU is open is decided by values of ±6, which no rounding and no small step turns over.
+/// Inputs of a batch normalisation. Before a ReLU the values are about ±6, so that rounding or a small step does not
+/// change their sign.
 fn batch_norm2d_of(
     d: &mut Draw,
     shape: &[usize],

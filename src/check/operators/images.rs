@@ -1,5 +1,6 @@
 //! Operators on images [N,H,W,C]: convolutions, pooling and upsampling.
 
+use serde::Serialize;
 use serde_json::json;
 use ssmv_autograd::{
     Op, Shape, Tensor,
@@ -24,10 +25,11 @@ pub(super) const TABLE: &[Operator] = &[
     })
     .accepts(|a| conv2d(a).map(drop))
     .shape(|inputs, a| Ok(conv2d(a)?.shape(inputs)?))
-    .checks(&[
+    .drawn(&[
         gradients("conv2d", 150, any_conv2d),
         gradients("conv2d, large weight", 2, conv2d_large_weight),
-        gradients("conv2d, large image", 1, conv2d_large_image),
+        // An image too large to share a task's scratch with another one.
+        gradients("conv2d, large image", 1, |d| conv2d_of(d, [2, 64, 65, 33], [3, 3, 3], 2, 1, false)),
         device("conv2d 3x3", |d| conv2d_of(d, [2, 8, 8, 16], [24, 3, 3], 1, 1, true)),
         device("conv2d 3x3 stride 2", |d| conv2d_of(d, [2, 9, 8, 16], [32, 3, 3], 2, 1, false)),
         device("conv2d 3x3 odd channels", |d| conv2d_of(d, [1, 5, 7, 5], [3, 3, 3], 1, 1, true)),
@@ -51,11 +53,13 @@ pub(super) const TABLE: &[Operator] = &[
     })
     .accepts(|a| conv_transpose2d(a).map(drop))
     .shape(|inputs, a| Ok(conv_transpose2d(a)?.shape(inputs)?))
-    .checks(&[
+    .drawn(&[
         gradients("conv_transpose2d", 120, any_conv_transpose2d),
-        device("conv_transpose2d 4x4 stride 2", |d| up_of(d, [2, 4, 4, 16], [4, 4, 8], true)),
-        device("conv_transpose2d 4x4 odd channels", |d| up_of(d, [1, 3, 5, 3], [4, 4, 5], true)),
-        gpu("conv_transpose2d 4x4 of base", |d| up_of(d, [16, 8, 8, 512], [4, 4, 256], false)),
+        device("conv_transpose2d 4x4 stride 2", |d| conv_transpose2d_of(d, [2, 4, 4, 16], [4, 4, 8], true)),
+        device("conv_transpose2d 4x4 odd channels", |d| {
+            conv_transpose2d_of(d, [1, 3, 5, 3], [4, 4, 5], true)
+        }),
+        gpu("conv_transpose2d 4x4 of base", |d| conv_transpose2d_of(d, [16, 8, 8, 512], [4, 4, 256], false)),
     ])
     .golden(golden! {
         "conv_transpose2d_a", "conv_transpose2d_b", "odd/conv_transpose2d_k1", "odd/conv_transpose2d_k1p",
@@ -66,7 +70,7 @@ pub(super) const TABLE: &[Operator] = &[
         only(x[0].max_pool2d(a.square("kernel")?, a.square("stride")?, a.square("padding")?))
     })
     .accepts(|a| a.only_usual(&[("dilation", json!(1)), ("ceil_mode", json!(false))]))
-    .checks(&[
+    .drawn(&[
         gradients("max_pool2d", 40, any_max_pool2d),
         device("max_pool2d 3x3 stride 2", |d| max_pool2d_of(d, [2, 8, 9, 8])),
         device("max_pool2d odd channels", |d| max_pool2d_of(d, [1, 5, 6, 3])),
@@ -82,7 +86,7 @@ pub(super) const TABLE: &[Operator] = &[
                 (inputs[0].dims("upsample_nearest2d", "x [N,H,W,C]")?, a.square("scale")?);
             Ok(Shape::from([n, h.saturating_mul(scale), w.saturating_mul(scale), c]))
         })
-        .checks(&[
+        .drawn(&[
             gradients("upsample_nearest2d", 8, |d| {
                 let (scale, mut shape) = (d.within(1, 4), d.shape(3, 5));
                 shape.push(d.channels());
@@ -121,39 +125,27 @@ fn any_conv2d(d: &mut Draw) -> Case {
         let least = kernel[i].saturating_sub(2 * padding[i]).max(1);
         d.within(least, least + 5)
     });
-    let batch = d.pick(&[1, 1, 2, 3, 19]);
-    let mut inputs = vec![d.values(&[batch, h, w, cin]), d.values(&[cout, kernel[0], kernel[1], cin])];
-    if d.flag() {
-        inputs.push(d.values(&[cout]));
-    }
-    Case::new(inputs).with(json!({ "stride": stride, "padding": padding }))
+    let (batch, bias) = (d.pick(&[1, 1, 2, 3, 19]), d.flag());
+    conv2d_of(d, [batch, h, w, cin], [cout, kernel[0], kernel[1]], stride, padding, bias)
 }
 
 /// A weight too large for a sum of its own in each task of its gradient.
 fn conv2d_large_weight(d: &mut Draw) -> Case {
-    let (cin, cout, batch) = (d.within(70, 75), d.within(110, 115), d.within(1, 3));
-    let inputs = [d.values(&[batch, 4, 3, cin]), d.values(&[cout, 3, 3, cin])];
-    Case::new(inputs).with(json!({ "stride": d.within(1, 2), "padding": 1 }))
-}
-
-/// An image too large to share a task's scratch with another one.
-fn conv2d_large_image(d: &mut Draw) -> Case {
-    let inputs = [d.values(&[2, 64, 65, 33]), d.values(&[3, 3, 3, 33])];
-    Case::new(inputs).with(json!({ "stride": 2, "padding": 1 }))
+    let (cin, cout) = (d.within(70, 75), d.within(110, 115));
+    let (batch, stride) = (d.within(1, 3), d.within(1, 2));
+    conv2d_of(d, [batch, 4, 3, cin], [cout, 3, 3], stride, 1, false)
 }
 
 /// `weight` has the output's channels, rows and columns.
 fn conv2d_of(
     d: &mut Draw,
     x: [usize; 4],
-    weight: [usize; 3],
-    stride: usize,
-    padding: usize,
+    [out, rows, columns]: [usize; 3],
+    stride: impl Serialize,
+    padding: impl Serialize,
     bias: bool,
 ) -> Case {
-    let [out, rows, columns] = weight;
-    let weight = d.weight(&[out, rows, columns, x[3]], rows * columns * x[3]);
-    let mut inputs = vec![d.values(&x), weight];
+    let mut inputs = vec![d.values(&x), d.weight(&[out, rows, columns, x[3]], rows * columns * x[3])];
     if bias {
         inputs.push(d.values(&[out]));
     }
@@ -170,19 +162,15 @@ fn any_conv_transpose2d(d: &mut Draw) -> Case {
         let full = ([h, w][i] - 1) * stride[i] + kernel[i] + output_padding[i];
         d.within(0, ((full - 1) / 2).min(kernel[i]))
     });
-    let batch = d.pick(&[1, 1, 2, 18]);
-    let mut inputs = vec![d.values(&[batch, h, w, cin]), d.values(&[cin, kernel[0], kernel[1], cout])];
-    if d.flag() {
-        inputs.push(d.values(&[cout]));
-    }
-    Case::new(inputs).with(json!({ "stride": stride, "padding": padding, "output_padding": output_padding }))
+    let (batch, bias) = (d.pick(&[1, 1, 2, 18]), d.flag());
+    conv_transpose2d_of(d, [batch, h, w, cin], [kernel[0], kernel[1], cout], bias)
+        .with(json!({ "stride": stride, "padding": padding, "output_padding": output_padding }))
 }
 
 /// `weight` has rows, columns and the output's channels; stride 2, padding 1, as in the decoder.
-fn up_of(d: &mut Draw, x: [usize; 4], weight: [usize; 3], bias: bool) -> Case {
-    let [rows, columns, out] = weight;
-    let weight = d.weight(&[x[3], rows, columns, out], rows * columns * x[3] / 4);
-    let mut inputs = vec![d.values(&x), weight];
+fn conv_transpose2d_of(d: &mut Draw, x: [usize; 4], [rows, columns, out]: [usize; 3], bias: bool) -> Case {
+    let fan_in = (rows * columns * x[3]).div_ceil(4);
+    let mut inputs = vec![d.values(&x), d.weight(&[x[3], rows, columns, out], fan_in)];
     if bias {
         inputs.push(d.values(&[out]));
     }

@@ -13,7 +13,7 @@ use super::{
 const X: &[Input] = &[Input::new("x")];
 
 pub(super) const TABLE: &[Operator] = &[
-    Operator::new("permute", X, |x, a| only(x[0].permute(&a.counts("order")?))).checks(&[
+    Operator::new("permute", X, |x, a| only(x[0].permute(&a.counts("order")?))).drawn(&[
         gradients("permute", 16, |d| {
             let axes = d.within(0, 5);
             let (shape, order) = (d.shape(axes, 5), d.order(axes));
@@ -23,7 +23,7 @@ pub(super) const TABLE: &[Operator] = &[
         device("permute of rows", |d| permute(d, &[3, 4, 2, 8], &[1, 0, 2, 3])),
     ]),
     Operator::new("slice", X, |x, a| only(x[0].slice(a.count("axis")?, a.count("start")?, a.count("len")?)))
-        .checks(&[
+        .drawn(&[
             gradients("slice", 12, |d| {
                 let axes = d.within(1, 4);
                 let (shape, axis) = (d.shape(axes, 7), d.within(0, axes - 1));
@@ -44,7 +44,7 @@ pub(super) const TABLE: &[Operator] = &[
         ],
         |x, a| only(Tensor::concat(&x.iter().collect::<Vec<_>>(), a.count("axis")?)),
     )
-    .checks(&[
+    .drawn(&[
         gradients("concat", 12, |d| {
             let axes = d.within(1, 4);
             let (mut shape, axis) = (d.shape(axes, 4), d.within(0, axes - 1));
@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Operator] = &[
         device("concat", |d| concat(d, &[2, 0, 8], 1, &[3, 1, 4])),
         device("concat of odd columns", |d| concat(d, &[3, 0], 1, &[5, 1, 3])),
     ]),
-    Operator::new("reshape", X, |x, a| only(x[0].reshape(a.counts("to")?))).checks(&[gradients(
+    Operator::new("reshape", X, |x, a| only(x[0].reshape(a.counts("to")?))).drawn(&[gradients(
         "reshape",
         6,
         |d| {
@@ -64,7 +64,7 @@ pub(super) const TABLE: &[Operator] = &[
             Case::new([d.values(&[a, b, c])]).with(json!({ "to": to }))
         },
     )]),
-    Operator::new("probe", X, |x, _| only(x[0].probe(Arc::new(|_| Ok(()))))).checks(&[gradients(
+    Operator::new("probe", X, |x, _| only(x[0].probe(Arc::new(|_| Ok(()))))).drawn(&[gradients(
         "probe",
         2,
         |d| {

@@ -1,4 +1,4 @@
-//! The table of operators: what a row says, and the rows by kind of operator.
+//! The table of operators: the form of a row, and the rows in one file a kind of operator.
 
 mod channels;
 mod images;
@@ -34,7 +34,7 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
     .flatten()
 }
 
-/// The golden cases of a row by name, each with the bytes of its file, which come with the program.
+/// The golden cases of a row: their names, and the bytes of their files, which are compiled into the program.
 macro_rules! golden {
     ($($name:literal),* $(,)?) => {
         &[$((
@@ -54,12 +54,13 @@ pub struct Operator {
     pub(crate) inputs: &'static [Input],
     /// Computes it.
     pub(crate) call: Call,
-    /// Refuses attributes of a golden case that the engine has no equal of, before anything is computed.
+    /// Refuses attributes that a golden case may have and this engine does not support.
     pub(crate) accepts: fn(&Attributes) -> Result<()>,
-    /// The output's shape, where the attributes of a golden case could ask for one that does not fit into memory.
+    /// The output's shape. It is compared with the golden case before anything is computed, because attributes in a file
+    /// can ask for an output that does not fit into memory.
     pub(crate) shape: Option<OutputShape>,
-    /// What it is checked with beside the golden cases.
-    pub checks: &'static [Check],
+    /// Cases with random inputs, for the gradient checks and `selftest`.
+    pub drawn: &'static [DrawnCases],
     /// Its golden cases.
     pub(crate) golden: Golden,
     /// The largest errors that pass.
@@ -90,15 +91,15 @@ pub(crate) enum Call {
     File(File),
 }
 
-/// What a call gives.
+/// The outputs of a call.
 pub(crate) struct Output {
     /// The output, which is differentiated.
     pub y: Tensor,
-    /// What else is compared, by name.
+    /// Further outputs that are compared, by name.
     pub others: Vec<(&'static str, Array)>,
 }
 
-/// The output of an operator that has no other.
+/// Wraps the output of an operator with one output.
 fn only(y: ssmv_autograd::Result<Tensor>) -> Result<Output> {
     Ok(Output { y: y?, others: Vec::new() })
 }
@@ -112,7 +113,7 @@ pub(crate) struct Input {
     pub layout: Layout,
     /// Stays in f32 on a device, where activations and matrices are in f16.
     pub stays_f32: bool,
-    /// Has no gradient.
+    /// Is not differentiated.
     pub constant: bool,
     /// May be missing; so may all that follow it.
     pub optional: bool,
@@ -154,38 +155,38 @@ pub(crate) enum Layout {
     TapsLast,
 }
 
-/// Drawn cases.
+/// Cases with random inputs under one name.
 #[derive(Clone, Copy)]
-pub struct Check {
+pub struct DrawnCases {
     /// The name of the cases.
     pub name: &'static str,
-    /// What compares them.
+    /// The check that runs them.
     pub by: By,
     /// Draws one.
     pub draw: fn(&mut Draw) -> Case,
 }
 
-/// What compares drawn cases.
+/// The check that runs drawn cases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// The gradient checks, which draw so many.
+    /// The gradient checks, with this number of cases.
     Gradients(usize),
-    /// `selftest`.
+    /// `selftest`, one case.
     Device,
     /// `selftest` on a GPU alone: sizes of the preset `base`, for which the emulator is too slow.
     Gpu,
 }
 
-const fn gradients(name: &'static str, cases: usize, draw: fn(&mut Draw) -> Case) -> Check {
-    Check { name, by: By::Gradients(cases), draw }
+const fn gradients(name: &'static str, cases: usize, draw: fn(&mut Draw) -> Case) -> DrawnCases {
+    DrawnCases { name, by: By::Gradients(cases), draw }
 }
 
-const fn device(name: &'static str, draw: fn(&mut Draw) -> Case) -> Check {
-    Check { name, by: By::Device, draw }
+const fn device(name: &'static str, draw: fn(&mut Draw) -> Case) -> DrawnCases {
+    DrawnCases { name, by: By::Device, draw }
 }
 
-const fn gpu(name: &'static str, draw: fn(&mut Draw) -> Case) -> Check {
-    Check { name, by: By::Gpu, draw }
+const fn gpu(name: &'static str, draw: fn(&mut Draw) -> Case) -> DrawnCases {
+    DrawnCases { name, by: By::Gpu, draw }
 }
 
 /// A function of tensors.
@@ -195,13 +196,13 @@ impl Operator {
     /// A row without cases, and with the bounds of an operator.
     const fn new(name: &'static str, inputs: &'static [Input], call: Tensors) -> Self {
         let (accepts, call) = (|_: &Attributes| Ok(()), Call::Tensors(call));
-        Self { name, inputs, call, accepts, shape: None, checks: &[], golden: &[], bounds: SINGLE }
+        Self { name, inputs, call, accepts, shape: None, drawn: &[], golden: &[], bounds: SINGLE }
     }
 
     /// A row that has golden cases alone.
     const fn whole(name: &'static str, call: File, golden: Golden, bounds: Bounds) -> Self {
         let accepts = |_: &Attributes| Ok(());
-        Self { name, inputs: &[], call: Call::File(call), accepts, shape: None, checks: &[], golden, bounds }
+        Self { name, inputs: &[], call: Call::File(call), accepts, shape: None, drawn: &[], golden, bounds }
     }
 
     const fn accepts(self, accepts: fn(&Attributes) -> Result<()>) -> Self {
@@ -212,8 +213,8 @@ impl Operator {
         Self { shape: Some(shape), ..self }
     }
 
-    const fn checks(self, checks: &'static [Check]) -> Self {
-        Self { checks, ..self }
+    const fn drawn(self, drawn: &'static [DrawnCases]) -> Self {
+        Self { drawn, ..self }
     }
 
     const fn golden(self, golden: Golden) -> Self {
@@ -224,8 +225,12 @@ impl Operator {
         Self { bounds, ..self }
     }
 
-    /// Computes outputs.
+    /// Computes the outputs.
     pub(crate) fn apply(&self, inputs: &[Tensor], attributes: &Attributes) -> Result<Output> {
+        let least = self.inputs.iter().take_while(|input| !input.optional).count();
+        if !(least..=self.inputs.len()).contains(&inputs.len()) {
+            return Err(Error::Failure(format!("{} cannot take {} inputs", self.name, inputs.len())));
+        }
         match self.call {
             Call::Tensors(call) => call(inputs, attributes),
             Call::File(_) => {
@@ -240,7 +245,8 @@ impl Operator {
     /// Values that do not fit their shape.
     pub fn function(&self, case: Case) -> Result<(Vec<Tensor>, Function)> {
         let all = case.inputs.iter().map(|array| array.tensor(DType::F64)).collect::<Result<Vec<_>>>()?;
-        let varied: Vec<usize> = (0..all.len()).filter(|&i| !self.inputs[i].constant).collect();
+        let varied: Vec<usize> =
+            (0..all.len()).filter(|&i| !self.inputs.get(i).is_some_and(|input| input.constant)).collect();
         let inputs = varied.iter().map(|&i| all[i].clone()).collect();
         let (operator, attributes) = (*self, case.attributes);
         let function = move |given: &[Tensor]| {

@@ -19,7 +19,7 @@ pub(super) const TABLE: &[Operator] = &[
         |x, _| only(x[0].causal_conv1d(&x[1], &x[2])),
     )
     .accepts(|a| a.only_usual(&[("layout", json!("BLD"))]))
-    .checks(&[
+    .drawn(&[
         gradients("causal_conv1d", 16, |d| {
             let x = [d.within(1, 3), d.pick(&[1, 2, 3, 4, 5, 11]), d.channels()];
             let taps = d.pick(&[1, 2, 4, 7]);
@@ -48,7 +48,7 @@ pub(super) const TABLE: &[Operator] = &[
         ],
         |x, _| only(x[0].selective_scan(&x[1], &x[2], &x[3], &x[4], &x[5])),
     )
-    .checks(&[
+    .drawn(&[
         // Also lengths past the one up to which all states are kept.
         gradients("selective_scan", 30, |d| {
             let length = d.pick(&[1, 2, 7, 12, 64, 65, 81, 100, 131]);
@@ -86,7 +86,7 @@ pub(super) const TABLE: &[Operator] = &[
             }))
         },
     )
-    .checks(&[
+    .drawn(&[
         device("mamba_inner", |d| mamba_inner(d, [2, 5, 32], 4)),
         device("mamba_inner odd channels", |d| mamba_inner(d, [1, 3, 6], 1)),
         gpu("mamba_inner of base", |d| mamba_inner(d, [4, 12, 2048], 64)),

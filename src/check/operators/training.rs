@@ -35,9 +35,9 @@ fn widen<T: Element>(values: &[T]) -> Array {
 
 /// `steps` steps of AdamW over `in.p` with the gradients `in.grad.i`: `out.p.i` after each, and the moments at the end.
 fn adamw(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
-    let (lr, weight_decay) = (case.attributes.number("lr")?, case.attributes.number("weight_decay")?);
-    let (beta1, beta2, eps) =
-        (case.attributes.number("beta1")?, case.attributes.number("beta2")?, case.attributes.number("eps")?);
+    let a = &case.attributes;
+    let (lr, weight_decay) = (a.number("lr")?, a.number("weight_decay")?);
+    let (beta1, beta2, eps) = (a.number("beta1")?, a.number("beta2")?, a.number("eps")?);
     let optimiser = AdamW { beta1, beta2, eps, weight_decay };
     let start = case.tensor("in.p")?;
     let mut outputs = Outputs::new();
@@ -124,7 +124,7 @@ fn whole(memory: &DeviceMemory, shape: &[usize]) -> Result<Array> {
     Ok(Array { shape: shape.to_vec(), values })
 }
 
-/// No loss scale: 1 for ever.
+/// The state of an optimiser without a loss scale.
 fn unscaled() -> StepState {
     LossScale::off().on_device(StepState::default())
 }
