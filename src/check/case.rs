@@ -1,7 +1,5 @@
 //! A case of an operator: the values that go in, and its attributes.
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 use ssmv_autograd::{DType, Tensor};
 
@@ -70,15 +68,6 @@ impl Case {
 /// An operator's attributes by name, as golden cases have them.
 #[derive(Clone, Debug, Default)]
 pub struct Attributes(pub Map<String, Value>);
-
-impl fmt::Display for Attributes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (name, value)) in self.0.iter().enumerate() {
-            write!(f, "{}{name} {value}", if i > 0 { ", " } else { "" })?;
-        }
-        Ok(())
-    }
-}
 
 impl Attributes {
     /// Whether an attribute is given.

@@ -39,16 +39,10 @@ pub(super) fn run(cuda: &Cuda, results: &mut Results) {
 }
 
 /// The tensors that are compared after the last step.
+#[rustfmt::skip]
 const TENSORS: [&str; 9] = [
-    "parameters",
-    "f16 parameters",
-    "first moment",
-    "second moment",
-    "running mean",
-    "kept unless skipped",
-    "norm",
-    "scale",
-    "updates",
+    "parameters", "f16 parameters", "first moment", "second moment", "running mean", "kept unless skipped",
+    "norm", "scale", "updates",
 ];
 
 /// The values of each of [`TENSORS`].

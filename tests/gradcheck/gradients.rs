@@ -48,7 +48,7 @@ pub fn row((operator, check): &(&Operator, &DrawnCases)) -> std::result::Result<
     for index in 0..cases {
         let mut draw = Draw::new(check.name, index);
         let case = (check.draw)(&mut draw);
-        let attributes = case.attributes.to_string();
+        let attributes = serde_json::Value::Object(case.attributes.0.clone()).to_string();
         let (inputs, function) = operator.function(case).map_err(|e| format!("{}: {e}", check.name))?;
         let case = TensorFunction { attributes, inputs, function };
         let shapes: Vec<_> = case.inputs.iter().map(Tensor::shape).collect();

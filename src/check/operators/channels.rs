@@ -1,22 +1,14 @@
 //! Operators over the last axis: matrix products and normalisations.
 
-use serde_json::json;
 use ssmv_autograd::{
-    Device, Op, Tensor,
+    Device, Op,
     ops::{
         batch_norm2d::{BatchNormOptions, Statistics},
         linear::Linear,
     },
 };
 
-use super::{
-    super::{
-        case::{Array, Attributes, Case},
-        draw::Draw,
-    },
-    Input, Layout, Operator, Output, device, golden, gpu, gradients, only,
-};
-use crate::Result;
+use super::*;
 
 const X: Input = Input::new("x");
 const WEIGHT: Input = Input::new("weight");

@@ -1,17 +1,12 @@
 //! Operators on images [N,H,W,C]: convolutions, pooling and upsampling.
 
 use serde::Serialize;
-use serde_json::json;
 use ssmv_autograd::{
-    Op, Shape, Tensor,
+    Op,
     ops::{conv_transpose2d::ConvTranspose2d, conv2d::Conv2d},
 };
 
-use super::{
-    super::{case::Attributes, case::Case, draw::Draw, evaluate::room},
-    Input, Layout, Operator, device, golden, gpu, gradients, only,
-};
-use crate::Result;
+use super::*;
 
 const X: Input = Input::new("x").layout(Layout::ChannelsFirst);
 const WEIGHT: Input = Input::new("weight").layout(Layout::ChannelsFirst);

@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-use ssmv_autograd::Tensor;
-
-use super::{
-    super::{case::Case, draw::Draw},
-    Input, Operator, device, gradients, only,
-};
+use super::*;
 
 const X: &[Input] = &[Input::new("x")];
 

@@ -8,13 +8,14 @@ mod pointwise;
 mod sequences;
 mod training;
 
+use serde_json::json;
 use ssmv_autograd::{DType, Shape, Tensor};
 
 use super::{
     case::{Array, Attributes, Case},
     compare::Outputs,
     draw::Draw,
-    evaluate::TargetDevice,
+    evaluate::{TargetDevice, room},
     golden::GoldenCase,
 };
 use crate::{Error, Result};

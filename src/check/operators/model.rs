@@ -1,25 +1,16 @@
 //! The model's mixer and the model as a whole.
 
-use ssmv_autograd::{Gradients, Tensor};
+use ssmv_autograd::Gradients;
 
 use super::{
-    super::{
-        case::Array,
-        compare::{ALL_GRADIENTS, Outputs},
-        evaluate::{TargetDevice, room},
-        golden::GoldenCase,
-        parameters,
-    },
-    COMPOSITE, Operator, golden,
+    super::{compare::ALL_GRADIENTS, parameters},
+    *,
 };
-use crate::{
-    Error, Result,
-    model::{
-        DevicePredictor, Predict, Predictor, Preset,
-        layers::{Context, Norms},
-        mamba::{Mamba, MixerSizes},
-        parameters::Builder,
-    },
+use crate::model::{
+    DevicePredictor, Predict, Predictor, Preset,
+    layers::{Context, Norms},
+    mamba::{Mamba, MixerSizes},
+    parameters::Builder,
 };
 
 pub(super) const TABLE: &[Operator] = &[

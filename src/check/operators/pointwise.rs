@@ -1,11 +1,6 @@
 //! Operators on single elements, sums over them, and losses.
 
-use serde_json::json;
-
-use super::{
-    super::{case::Case, draw::Draw},
-    Input, Operator, device, golden, gpu, gradients, only,
-};
+use super::*;
 
 const X: &[Input] = &[Input::new("x")];
 const AB: &[Input] = &[Input::new("a"), Input::new("b")];

@@ -1,12 +1,8 @@
 //! Operators on sequences [B,L,D].
 
-use serde_json::json;
 use ssmv_autograd::ops::mamba_inner::MambaInner;
 
-use super::{
-    super::{case::Case, draw::Draw},
-    COMPOSITE, Input, Layout, Operator, device, golden, gpu, gradients, only,
-};
+use super::*;
 
 pub(super) const TABLE: &[Operator] = &[
     Operator::new(

@@ -1,18 +1,14 @@
 //! The training arithmetic: optimiser, clipping, schedule and loss scale.
 
 use ssmv_autograd::{
-    DType, Element,
+    Element,
     cuda::{Cuda, DeviceMemory},
     dispatch,
 };
 use ssmv_kernels::optim::StepState;
 
-use super::{
-    super::{case::Array, compare::Outputs, evaluate::TargetDevice, golden::GoldenCase},
-    Operator, SINGLE, golden,
-};
+use super::*;
 use crate::{
-    Error, Result,
     config::ScheduleKind,
     optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
     train::{loss_scale::LossScale, schedule::Schedule},
