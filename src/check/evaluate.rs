@@ -6,7 +6,7 @@ use super::{
     case::{Array, Case},
     compare::Outputs,
     golden::GoldenCase,
-    operators::{Call, Input, Layout, Operator, Output},
+    operators::{Call, Layout, Operator, Output},
 };
 use crate::{Error, Result};
 
@@ -73,21 +73,55 @@ pub(super) struct Evaluation {
     pub gradients: Vec<(&'static str, Option<Array>)>,
 }
 
-/// Computes the case's outputs and sends a cotangent back, where `cotangent` has one for an output of that shape.
+/// Computes the case's outputs and sends a cotangent back, if `cotangent` returns one for the shape of the output.
+///
+/// The tensors of a golden case are in PyTorch's layout. They are permuted inside the graph, so that the gradients are in
+/// PyTorch's layout as well.
 pub(super) fn evaluate(
     operator: &Operator,
     case: &Case,
     device: &TargetDevice,
+    golden: Option<&GoldenCase>,
     cotangent: impl FnOnce(&[usize]) -> Result<Option<Array>>,
 ) -> Result<Evaluation> {
-    let leaves = leaves(operator, case, device)?;
-    let made = operator.apply(&leaves, &case.attributes)?;
-    finish(operator, &leaves, made, device, cotangent)
+    let (mut leaves, mut inputs) = (Vec::new(), Vec::new());
+    for (input, array) in operator.inputs.iter().zip(&case.inputs) {
+        let dtype = if input.stays_f32 { device.master_dtype() } else { device.dtype() };
+        let tensor = device.tensor(array, dtype)?;
+        let leaf = if input.constant { tensor } else { tensor.leaf() };
+        inputs.push(if golden.is_some() { from_torch(&leaf, input.layout)? } else { leaf.clone() });
+        leaves.push(leaf);
+    }
+    let layout = golden.and(operator.inputs.first()).map_or(Layout::Same, |input| input.layout);
+    if let (Some(file), Some(shape)) = (golden, operator.shape) {
+        let shape = shape(&inputs.iter().map(Tensor::shape).collect::<Vec<_>>(), &case.attributes)?;
+        let (made, want) = (torch_shape(&shape, layout), &file.tensor("out.y")?.shape);
+        if made != *want {
+            return Err(Error::Failure(format!("out.y is {want:?} and the inputs make {made:?}")));
+        }
+    }
+    let Output { mut y, others } = operator.apply(&inputs, &case.attributes)?;
+    if layout == Layout::ChannelsFirst {
+        y = y.permute(&[0, 3, 1, 2])?;
+    }
+    let mut evaluation = Evaluation { outputs: vec![("y", Array::of(&y)?)], gradients: Vec::new() };
+    evaluation.outputs.extend(others);
+    if let Some(cotangent) = cotangent(y.shape())? {
+        let mut gradients = Gradients::of_leaves();
+        y.backward_from(device.tensor(&cotangent, y.dtype())?, &mut gradients)?;
+        for (input, leaf) in operator.inputs.iter().zip(&leaves).filter(|(input, _)| !input.constant) {
+            evaluation.gradients.push((input.name, gradients.of(leaf).map(Array::of).transpose()?));
+        }
+    }
+    Ok(evaluation)
 }
 
-/// Computes a golden case: its tensors are in PyTorch's layout, and go through permutations inside the graph, so that
-/// the gradients come back in PyTorch's layout.
-pub(super) fn golden(operator: &Operator, file: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
+/// Computes the outputs and gradients of a golden case, by their names in it.
+pub(super) fn evaluate_golden(
+    operator: &Operator,
+    file: &GoldenCase,
+    device: &TargetDevice,
+) -> Result<Outputs> {
     if let Call::File(call) = operator.call {
         return call(file, device);
     }
@@ -100,23 +134,8 @@ pub(super) fn golden(operator: &Operator, file: &GoldenCase, device: &TargetDevi
         }
         case.inputs.push(file.tensor(&name)?.clone());
     }
-    let leaves = leaves(operator, &case, device)?;
-    let inputs = operator.inputs.iter().zip(&leaves).map(|(input, leaf)| from_torch(leaf, input.layout));
-    let inputs = inputs.collect::<Result<Vec<Tensor>>>()?;
-    let layout = operator.inputs.first().map_or(Layout::Same, |input| input.layout);
-    if let Some(shape) = operator.shape {
-        let shape = shape(&inputs.iter().map(Tensor::shape).collect::<Vec<_>>(), &case.attributes)?;
-        let (made, want) = (torch_shape(&shape, layout), &file.tensor("out.y")?.shape);
-        if made != *want {
-            return Err(Error::Failure(format!("out.y is {want:?} and the inputs make {made:?}")));
-        }
-    }
-    let mut made = operator.apply(&inputs, &case.attributes)?;
-    if layout == Layout::ChannelsFirst {
-        made.y = made.y.permute(&[0, 3, 1, 2])?;
-    }
     let has_gradients = file.with_prefix("grad_in.").next().is_some();
-    let evaluation = finish(operator, &leaves, made, device, |shape| {
+    let evaluation = evaluate(operator, &case, device, Some(file), |shape| {
         Ok(match file.get("grad_out.y") {
             _ if !has_gradients => None,
             None if shape.iter().product::<usize>() == 1 => {
@@ -129,36 +148,6 @@ pub(super) fn golden(operator: &Operator, file: &GoldenCase, device: &TargetDevi
     let gradients = evaluation.gradients.into_iter();
     let gradients = gradients.filter_map(|(name, array)| Some((format!("grad_in.{name}"), array?)));
     Ok(outputs.chain(gradients).collect())
-}
-
-fn leaves(operator: &Operator, case: &Case, device: &TargetDevice) -> Result<Vec<Tensor>> {
-    let leaf = |(input, array): (&Input, &Array)| {
-        let dtype = if input.stays_f32 { device.master_dtype() } else { device.dtype() };
-        let tensor = device.tensor(array, dtype)?;
-        Ok(if input.constant { tensor } else { tensor.leaf() })
-    };
-    operator.inputs.iter().zip(&case.inputs).map(leaf).collect()
-}
-
-fn finish(
-    operator: &Operator,
-    leaves: &[Tensor],
-    made: Output,
-    device: &TargetDevice,
-    cotangent: impl FnOnce(&[usize]) -> Result<Option<Array>>,
-) -> Result<Evaluation> {
-    let Output { y, others } = made;
-    let mut outputs = vec![("y", Array::of(&y)?)];
-    outputs.extend(others);
-    let Some(cotangent) = cotangent(y.shape())? else {
-        return Ok(Evaluation { outputs, gradients: Vec::new() });
-    };
-    let mut gradients = Gradients::of_leaves();
-    y.backward_from(device.tensor(&cotangent, y.dtype())?, &mut gradients)?;
-    let inputs = operator.inputs.iter().zip(leaves).filter(|(input, _)| !input.constant);
-    let gradients =
-        inputs.map(|(input, leaf)| Ok((input.name, gradients.of(leaf).map(Array::of).transpose()?)));
-    Ok(Evaluation { outputs, gradients: gradients.collect::<Result<_>>()? })
 }
 
 fn from_torch(x: &Tensor, layout: Layout) -> Result<Tensor> {

@@ -186,7 +186,7 @@ fn evaluate_on<const N: usize>(
     let mut cotangent = None;
     let mut made = [const { Vec::new() }; N];
     for (made, device) in made.iter_mut().zip(&devices) {
-        let evaluation = evaluate(operator, &case, device, |shape| {
+        let evaluation = evaluate(operator, &case, device, None, |shape| {
             let drawn = cotangent.get_or_insert_with(|| match shape.iter().product() {
                 1usize => Array { shape: shape.to_vec(), values: vec![SCALAR_COTANGENT] },
                 _ => draw.values(shape),

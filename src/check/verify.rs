@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     TargetDevice,
     compare::{Comparison, Verdict, compare},
-    evaluate::golden,
+    evaluate::evaluate_golden,
     golden::GoldenCase,
     operators::operators,
 };
@@ -96,7 +96,7 @@ fn verify(path: &Path, case: Result<GoldenCase>, device: &TargetDevice) -> Vec<C
         let known = operators().map(|operator| operator.name).collect::<Vec<_>>().join(", ");
         return vec![failure(path, format!("unknown operator {:?}; known are {known}", case.op))];
     };
-    match golden(operator, &case, device) {
+    match evaluate_golden(operator, &case, device) {
         Ok(outputs) => compare(&case, &outputs, operator.bounds, device.dtype()),
         Err(e) => vec![failure(path, e.to_string())],
     }
