@@ -1,6 +1,7 @@
 //! Trains and runs a video predictor (ResNet encoder → Mamba → transposed-convolution decoder) on a tensor
 //! engine written from scratch: [`ssmv_autograd`].
 
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -14,9 +15,7 @@ pub mod model;
 pub mod optim;
 mod output;
 pub mod record;
-pub mod selftest;
 pub mod train;
-pub mod verify;
 
 pub use error::{Error, Result};
 pub use output::OutputFile;

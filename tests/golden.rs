@@ -12,30 +12,33 @@ use ssmv_autograd::{
     cuda::{Cuda, Emulated, EmulatorOptions},
 };
 use ssmv_emulator::Approximation;
-use ssmv_raw::verify::{self, Place, Report};
+use ssmv_raw::check::{
+    TargetDevice,
+    verify::{self, Report},
+};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn report(paths: &[PathBuf], dtype: DType) -> Report {
-    verify::run(paths, &Place::Cpu(dtype)).expect("paths were given")
+    verify::run(paths, &TargetDevice::Cpu(dtype)).expect("paths were given")
 }
 
-fn assert_passes(place: &Place) {
-    let report = verify::run(&[golden(""), golden("odd")], place).expect("paths were given");
+fn assert_passes(device: &TargetDevice) {
+    let report = verify::run(&[golden(""), golden("odd")], device).expect("paths were given");
     let failures: Vec<String> = report.failures().map(|row| format!("{row:?}")).collect();
     assert!(report.passed(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn all_cases_pass_in_f64() {
-    assert_passes(&Place::Cpu(DType::F64));
+    assert_passes(&TargetDevice::Cpu(DType::F64));
 }
 
 #[test]
 fn all_cases_pass_in_f32() {
-    assert_passes(&Place::Cpu(DType::F32));
+    assert_passes(&TargetDevice::Cpu(DType::F32));
 }
 
 /// The kernels of a GPU, under all of the emulator's checks: with approximate instructions to nearest, and with all the
@@ -44,7 +47,7 @@ fn all_cases_pass_in_f32() {
 fn all_cases_pass_in_f16_on_the_emulator() {
     for approximation in [Approximation::Nearest, Approximation::Worst] {
         let options = EmulatorOptions { approximation, ..EmulatorOptions::default() };
-        assert_passes(&Place::Device(Cuda::over(Arc::new(Emulated::new(&options))).unwrap()));
+        assert_passes(&TargetDevice::Cuda(Cuda::over(Arc::new(Emulated::new(&options))).unwrap()));
     }
 }
 
@@ -179,5 +182,5 @@ fn what_cannot_be_run_is_a_failing_row_that_says_why() {
         let said: Vec<&str> = report.rows.iter().filter_map(|row| row.message.as_deref()).collect();
         assert!(!report.passed() && said.iter().any(|m| m.contains(message)), "{}: {said:?}", path.display());
     }
-    assert!(verify::run(&[], &Place::Cpu(DType::F64)).is_err());
+    assert!(verify::run(&[], &TargetDevice::Cpu(DType::F64)).is_err());
 }

@@ -1,19 +1,16 @@
 //! Every operator and composite against central differences in f64, over shapes and attributes drawn at random but the
-//! same in every run. A new operator is one row in `gradcheck/operators.rs`, a
-//! new part of the model one in `gradcheck/composites.rs`.
+//! same in every run. Operators are drawn from the rows of `src/check/operators/`, parts of the model from those of
+//! `gradcheck/composites.rs`.
 
 use std::sync::LazyLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+use ssmv_raw::check::{self, operators::By};
 
-#[path = "gradcheck/check.rs"]
-mod check;
 #[path = "gradcheck/composites.rs"]
 mod composites;
-#[path = "gradcheck/draw.rs"]
-mod draw;
-#[path = "gradcheck/operators.rs"]
-mod operators;
+#[path = "gradcheck/gradients.rs"]
+mod gradients;
 #[path = "gradcheck/refusals.rs"]
 mod refusals;
 #[path = "gradcheck/seeded.rs"]
@@ -34,7 +31,9 @@ fn check_all<T: Sync>(table: &[T], check: fn(&T) -> Result<(), String>) {
 
 #[test]
 fn operators() {
-    check_all(operators::TABLE, check::row);
+    let all = check::operators().flat_map(|row| row.drawn.iter().map(move |check| (row, check)));
+    let checks: Vec<_> = all.filter(|(_, check)| matches!(check.by, By::Gradients(_))).collect();
+    check_all(&checks, gradients::row);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use ssmv_autograd::cuda::{self, Backend, Cuda, Emulated, EmulatorOptions};
 use ssmv_kernels::{Target, catalogue};
-use ssmv_raw::selftest::{self, Extent, Options, Part};
+use ssmv_raw::check::selftest::{self, Extent, Options, Part};
 
 /// Kinds of kernels that neither an operator nor a training step launches. Their own tests have them.
 const ELSEWHERE: [&str; 12] = [

@@ -6,9 +6,11 @@ use clap::Args;
 use ssmv_autograd::cuda::{self, Backend, Cuda};
 
 use super::{Table, Ui, progress::clock};
+use crate::check::{
+    Verdict,
+    selftest::{self, Check, Extent, Options, Report},
+};
 use crate::config::Device;
-use crate::selftest::{self, Check, Extent, Options, Report};
-use crate::verify::Verdict;
 use crate::{Error, Result, device};
 
 /// Arguments of `selftest`.

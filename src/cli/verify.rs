@@ -8,7 +8,11 @@ use ssmv_autograd::DType;
 
 use super::{Table, Ui, files};
 use crate::config::Device;
-use crate::{Error, Result, device, verify};
+use crate::{
+    Error, Result,
+    check::{TargetDevice, verify},
+    device,
+};
 
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
@@ -59,14 +63,14 @@ pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
         Some(DType::F32 | DType::F64) if args.device == Device::Auto => None,
         _ => device::open(args.device)?,
     };
-    let place = verify::place(dtype, device)?;
+    let device = TargetDevice::new(dtype, device)?;
     args.paths.iter().try_for_each(|path| files::must_exist(path))?;
-    verify(args, &place, ui)
+    verify(args, &device, ui)
 }
 
 /// The work itself.
-fn verify(args: &VerifyArgs, place: &verify::Place, ui: &Ui) -> Result<()> {
-    let report = verify::run(&args.paths, place)?;
+fn verify(args: &VerifyArgs, device: &TargetDevice, ui: &Ui) -> Result<()> {
+    let report = verify::run(&args.paths, device)?;
     if args.json {
         ui.json(&report)?;
     } else {

@@ -1,7 +1,6 @@
 //! Training: the step, the run around it, and what both are made of.
 
 pub mod bench;
-mod course;
 mod device;
 pub mod divergence;
 mod engine;
@@ -14,12 +13,13 @@ pub mod ranks;
 mod run;
 pub mod schedule;
 mod setup;
+mod short_run;
 mod state;
 mod trainer;
 
-pub use course::{Course, course, course_with_ranks};
 pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 pub use run::{Observer, Status, Summary, run, run_with_ranks};
+pub use short_run::{ShortRun, short_run, short_run_with_ranks};
 pub(crate) use state::EMA;
 pub use state::TrainState;
 pub use trainer::{StepFigures, Trainer};

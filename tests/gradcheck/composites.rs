@@ -4,6 +4,7 @@
 use ssmv_autograd::{Arena, DType, Tensor, apply, no_grad};
 use ssmv_raw::{
     Error, Result,
+    check::Draw,
     model::{
         Predictor, Preset,
         decoder::Up,
@@ -15,8 +16,7 @@ use ssmv_raw::{
 };
 
 use super::{
-    check::{agree, dot, slope},
-    draw::Draw,
+    gradients::{agree, dot, slope, values},
     seeded::Square,
 };
 
@@ -68,7 +68,7 @@ fn residual(draw: &mut Draw) -> Subject {
     let project = draw.flag() || stride == 2;
     let cout = if project { draw.channels() } else { cin };
     let block = Residual::new(&mut b, [cin, cout], stride, project);
-    let x = draw.values(&[batch, side, side + 1, cin]);
+    let x = values(draw, &[batch, side, side + 1, cin]);
     module(b, vec![x], move |cx, x| block.forward(cx, &x[0]))
 }
 
@@ -78,7 +78,7 @@ fn mixer(draw: &mut Draw) -> Subject {
         MixerSizes { dim: draw.pick(&[1, 8, 17, 33]), states: draw.within(1, 16), taps: 4, expand: 2 };
     let mamba = Mamba::new(&mut b, sizes);
     let (batch, length) = (draw.within(1, 2), draw.pick(&[1, 3, 10, 70]));
-    let x = draw.values(&[batch, length, sizes.dim]);
+    let x = values(draw, &[batch, length, sizes.dim]);
     module(b, vec![x], move |cx, x| mamba.forward(cx, &x[0]))
 }
 
@@ -88,9 +88,9 @@ fn up(draw: &mut Draw) -> Subject {
     let skip = draw.pick(&[0, 3, 24]);
     let block = Up::new(&mut b, [cin, cout], skip);
     // Two future frames a sequence.
-    let mut inputs = vec![draw.values(&[2 * batch, side, side, cin])];
+    let mut inputs = vec![values(draw, &[2 * batch, side, side, cin])];
     if skip > 0 {
-        inputs.push(draw.values(&[batch, 2 * side, 2 * side, skip]));
+        inputs.push(values(draw, &[batch, 2 * side, 2 * side, skip]));
     }
     module(b, inputs, move |cx, x| block.forward(cx, &x[0], x.get(1)))
 }
@@ -99,7 +99,8 @@ fn predictor(draw: &mut Draw) -> Subject {
     let preset = Preset::find("nano").expect("there is a nano");
     let mut model = Predictor::zeros(preset, DType::F64).unwrap();
     let parameters = model.parameters.clone();
-    let inputs = vec![draw.between(&[1, 4, preset.size, preset.size, 3], 0.0, 1.0)];
+    let inputs =
+        vec![draw.between(&[1, 4, preset.size, preset.size, 3], 0.0, 1.0).tensor(DType::F64).unwrap()];
     let function: Function = Box::new(move |arena, x| {
         std::mem::swap(&mut model.arena, arena);
         let y = model.train(&x[0]);
@@ -131,7 +132,7 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
 
     let leaves: Vec<Tensor> = subject.inputs.iter().map(Tensor::leaf).collect();
     let y = (subject.function)(&mut arena, &leaves).map_err(text)?;
-    let w = draw.values(y.shape());
+    let w = values(draw, y.shape());
     let mut gradients = arena.gradients().unwrap();
     y.backward_from(w.clone(), &mut gradients).map_err(engine)?;
     let w = w.to_f64().unwrap();
@@ -146,7 +147,7 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
             let moved: Vec<f64> = x.iter().zip(direction).map(|(x, d)| x + h * d).collect();
             let mut inputs = subject.inputs.clone();
             inputs[i] = Tensor::new(leaf.shape().clone(), &moved)?;
-            let y = no_grad(|| (subject.function)(&mut arena, &inputs)).map_err(unexpected)?;
+            let y = no_grad(|| (subject.function)(&mut arena, &inputs))?;
             Ok(dot(&y.to_f64().unwrap(), &w))
         };
         compare(&format!("input {i}"), &gradient, noise, draw, objective)?;
@@ -157,7 +158,7 @@ fn gradients(subject: &mut Subject, draw: &mut Draw) -> std::result::Result<(), 
         let objective = |direction: &[f64], h: f64| {
             let slots = &mut arena.values_mut::<f64>()?[range.clone()];
             slots.iter_mut().zip(start.iter().zip(direction)).for_each(|(s, (x, d))| *s = x + h * d);
-            let y = no_grad(|| (subject.function)(&mut arena, &subject.inputs)).map_err(unexpected)?;
+            let y = no_grad(|| (subject.function)(&mut arena, &subject.inputs))?;
             arena.values_mut::<f64>()?[range.clone()].copy_from_slice(&start);
             Ok(dot(&y.to_f64().unwrap(), &w))
         };
@@ -170,17 +171,12 @@ fn absolute(y: &Tensor) -> Vec<f64> {
     y.to_f64().unwrap().into_iter().map(f64::abs).collect()
 }
 
-/// The forward pass went well before, so an error here is the check's own.
-fn unexpected(e: Error) -> ssmv_autograd::Error {
-    ssmv_autograd::Error::Busy(e.to_string())
-}
-
 fn compare(
     what: &str,
     gradient: &[f64],
     noise: f64,
     draw: &mut Draw,
-    mut objective: impl FnMut(&[f64], f64) -> ssmv_autograd::Result<f64>,
+    mut objective: impl FnMut(&[f64], f64) -> Result<f64>,
 ) -> std::result::Result<(), String> {
     let length = dot(gradient, gradient).sqrt();
     let typical = length / (gradient.len() as f64).sqrt();

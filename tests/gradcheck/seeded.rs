@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ssmv_autograd::{
     Arena, ArenaLayout, Backward, DType, Forward, Gradients, Op, Result, Shape, Tensor, apply, no_grad,
 };
+use ssmv_raw::check::Draw;
 
-use super::{
-    check::{self, Case},
-    draw::Draw,
-};
+use super::gradients::{self, TensorFunction, values};
 
 /// y = x², with dx = factor·x·dy where `gives` (2 is right).
 pub struct Square {
@@ -40,34 +38,36 @@ impl Op for Square {
     }
 }
 
-fn square(factor: f64) -> Case {
+fn square(factor: f64) -> TensorFunction {
     let mut draw = Draw::new("square", 0);
-    let x = draw.away(&[3, 5], 0.1);
-    Case::new(format!("factor {factor}"), vec![x], move |x| apply(Square { factor, gives: true }, &[&x[0]]))
+    let x = draw.away(&[3, 5], 0.1).tensor(DType::F64).unwrap();
+    TensorFunction::new(format!("factor {factor}"), vec![x], move |x| {
+        Ok(apply(Square { factor, gives: true }, &[&x[0]])?)
+    })
 }
 
 #[test]
 fn a_wrong_gradient_is_caught() {
     for factor in [2.0 + 1e-4, 1.0, -2.0, 0.0, f64::NAN] {
-        let found = check::gradients(&square(factor), &mut Draw::new("wrong", 0));
+        let found = gradients::gradients(&square(factor), &mut Draw::new("wrong", 0));
         let message = found.expect_err("a wrong gradient passed");
         assert!(message.contains("backward gives") && message.contains("index 0"), "{message}");
     }
     let right = square(2.0);
-    check::gradients(&right, &mut Draw::new("right", 0)).unwrap();
-    check::agreements(&right, &mut Draw::new("right", 0)).unwrap();
+    gradients::gradients(&right, &mut Draw::new("right", 0)).unwrap();
+    gradients::agreements(&right, &mut Draw::new("right", 0)).unwrap();
 }
 
 /// Right in f64, off in f32.
 #[test]
 fn a_dtype_that_disagrees_is_caught() {
     let mut draw = Draw::new("dtype", 0);
-    let case = Case::new(String::new(), vec![draw.values(&[4])], |x| {
+    let case = TensorFunction::new(String::new(), vec![values(&mut draw, &[4])], |x| {
         let k = if x[0].dtype() == DType::F32 { 1.001 } else { 1.0 };
-        x[0].scale(k)
+        Ok(x[0].scale(k)?)
     });
-    check::gradients(&case, &mut draw).unwrap();
-    assert!(check::agreements(&case, &mut draw).unwrap_err().contains("f32 against f64"));
+    gradients::gradients(&case, &mut draw).unwrap();
+    assert!(gradients::agreements(&case, &mut draw).unwrap_err().contains("f32 against f64"));
 }
 
 /// A function that is another one at every call is not the sum of its gradients.
@@ -75,10 +75,10 @@ fn a_dtype_that_disagrees_is_caught() {
 fn a_function_that_changes_is_caught() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let mut draw = Draw::new("calls", 0);
-    let case = Case::new(String::new(), vec![draw.values(&[4])], |x| {
-        x[0].scale(1.0 + CALLS.fetch_add(1, Ordering::Relaxed) as f64)
+    let case = TensorFunction::new(String::new(), vec![values(&mut draw, &[4])], |x| {
+        Ok(x[0].scale(1.0 + CALLS.fetch_add(1, Ordering::Relaxed) as f64)?)
     });
-    assert!(check::agreements(&case, &mut draw).is_err());
+    assert!(gradients::agreements(&case, &mut draw).is_err());
 }
 
 #[test]

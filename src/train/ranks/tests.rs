@@ -14,10 +14,11 @@ use ssmv_emulator::Checks;
 
 use super::{
     super::{
-        Course, Trainer, course, course_with_ranks,
+        ShortRun, Trainer,
         device::DeviceTrainer,
         engine::{Engine, Source},
         interrupt::Interrupt,
+        short_run, short_run_with_ranks,
     },
     Local, Member, Ranks,
 };
@@ -60,16 +61,16 @@ fn config(ranks: usize, batch_size: usize) -> TrainConfig {
     }
 }
 
-fn train(config: TrainConfig) -> Vec<Course> {
-    among(config.ranks, move |member| course_with_ranks(Some(member), &config, None).unwrap())
+fn train(config: TrainConfig) -> Vec<ShortRun> {
+    among(config.ranks, move |member| short_run_with_ranks(Some(member), &config, None).unwrap())
 }
 
-fn assert_same_bits(courses: &[Course]) {
+fn assert_same_bits(runs: &[ShortRun]) {
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    for other in &courses[1..] {
-        assert_eq!(bits(&other.parameters), bits(&courses[0].parameters));
-        assert_eq!(other.figures, courses[0].figures);
-        assert_eq!(other.statistics, courses[0].statistics);
+    for other in &runs[1..] {
+        assert_eq!(bits(&other.parameters), bits(&runs[0].parameters));
+        assert_eq!(other.figures, runs[0].figures);
+        assert_eq!(other.statistics, runs[0].statistics);
     }
 }
 
@@ -86,18 +87,18 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn ranks_end_with_the_same_bits() {
     for ranks in [2, 3] {
-        let courses = train(TrainConfig { accumulate: 2, ..config(ranks, 2) });
-        assert_same_bits(&courses);
+        let runs = train(TrainConfig { accumulate: 2, ..config(ranks, 2) });
+        assert_same_bits(&runs);
         let again = train(TrainConfig { accumulate: 2, ..config(ranks, 2) });
-        assert_eq!(again[0].losses(), courses[0].losses());
-        assert_same_bits(&[again[0].clone(), courses[0].clone()]);
-        assert!(courses[0].figures.iter().all(|f| !f.skipped && f.grad_norm > 0.0));
+        assert_eq!(again[0].losses(), runs[0].losses());
+        assert_same_bits(&[again[0].clone(), runs[0].clone()]);
+        assert!(runs[0].figures.iter().all(|f| !f.skipped && f.grad_norm > 0.0));
     }
 }
 
 #[test]
 fn ranks_with_small_batches_train_as_one_with_a_large_one() {
-    let whole = course(&config(1, 4), None).unwrap();
+    let whole = short_run(&config(1, 4), None).unwrap();
     // Each rank's own statistics would make another model of it.
     let apart = train(config(2, 2));
     let together = train(TrainConfig { sync_batchnorm: true, ..config(2, 2) });
@@ -207,10 +208,10 @@ pub(super) fn device(member: &Member) -> Arc<Emulated> {
     Arc::new(Emulated::new(&EmulatorOptions { checks: Checks::NONE, ordinal, ..EmulatorOptions::default() }))
 }
 
-fn on_devices(config: TrainConfig) -> Vec<Course> {
+fn on_devices(config: TrainConfig) -> Vec<ShortRun> {
     among(config.ranks, move |member| {
         let cuda = Cuda::over(device(&member)).unwrap();
-        course_with_ranks(Some(member), &config, Some(&cuda)).unwrap()
+        short_run_with_ranks(Some(member), &config, Some(&cuda)).unwrap()
     })
 }
 
@@ -221,7 +222,7 @@ fn what_devices_share_is_given_back_at_the_end() {
         let left = among(2, move |member| {
             let driver = device(&member);
             let cuda = Cuda::over(driver.clone()).unwrap();
-            course_with_ranks(Some(member), &short, Some(&cuda)).unwrap();
+            short_run_with_ranks(Some(member), &short, Some(&cuda)).unwrap();
             drop(cuda);
             let MemoryInfo { free, total } = driver.memory().unwrap();
             total - free

@@ -2,21 +2,22 @@
 
 use ssmv_autograd::{Arena, ArenaLayout, Element, Gradients, Shape, dispatch};
 
-use super::{
-    Place,
-    case::{Array, Case},
-    compare::Outputs,
-};
-use crate::{Error, Result, model::parameters::Parameter};
+use super::{case::Array, compare::Outputs, evaluate::TargetDevice, golden::GoldenCase};
+use crate::{Result, model::parameters::Parameter};
 
 /// An arena with the tensors `PREFIX.NAME` of the parameters. All shapes are checked before memory is taken.
-pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], place: &Place) -> Result<Arena> {
+pub(super) fn arena(
+    case: &GoldenCase,
+    prefix: &str,
+    parameters: &[Parameter],
+    device: &TargetDevice,
+) -> Result<Arena> {
     let mut values = Vec::with_capacity(parameters.len());
     for Parameter { name, layout, .. } in parameters {
-        values.push(shaped(case, &format!("{prefix}.{name}"), &layout.external)?);
+        values.push(case.shaped(&format!("{prefix}.{name}"), &layout.external)?);
     }
     let shapes = parameters.iter().map(|p| Shape::from(&p.layout.internal));
-    let dtype = place.wide();
+    let dtype = device.master_dtype();
     let mut arena = Arena::new(ArenaLayout::new(shapes)?, dtype)?;
     let layout = arena.layout().clone();
     dispatch!(dtype, T => {
@@ -26,22 +27,13 @@ pub(super) fn arena(case: &Case, prefix: &str, parameters: &[Parameter], place: 
             slots[range.clone()].iter_mut().zip(internal).for_each(|(s, v)| *s = <T as Element>::from_f64(v));
         }
     });
-    match place {
-        Place::Cpu(_) => Ok(arena),
-        Place::Device(cuda) => {
+    match device {
+        TargetDevice::Cpu(_) => Ok(arena),
+        TargetDevice::Cuda(cuda) => {
             let halved: Vec<bool> = parameters.iter().map(|p| p.role.halved()).collect();
             Ok(Arena::on_cuda(cuda, layout, arena.values()?, &halved)?)
         }
     }
-}
-
-/// A tensor that must have a shape.
-pub(super) fn shaped<'a>(case: &'a Case, name: &str, shape: &[usize]) -> Result<&'a Array> {
-    let array = case.tensor(name)?;
-    if array.shape != shape {
-        return Err(Error::Failure(format!("{name} is {:?}; {shape:?} is expected", array.shape)));
-    }
-    Ok(array)
 }
 
 /// The parameters' gradients as `PREFIX.NAME`.

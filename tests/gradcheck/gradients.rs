@@ -1,21 +1,23 @@
 //! One helper that compares a function's gradients with central differences, and its other dtypes, threads and places
 //! where gradients are put with each other.
 
-use ssmv_autograd::{Arena, ArenaLayout, DType, Error, Gradients, Result, Tensor, no_grad};
-
-use super::draw::Draw;
-
-/// A function of tensors.
-pub type Function = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
+use ssmv_autograd::{Arena, ArenaLayout, DType, Error as TensorError, Gradients, Tensor, no_grad};
+use ssmv_raw::{
+    Error, Result,
+    check::{
+        Draw, Operator,
+        operators::{By, DrawnCases, Function},
+    },
+};
 
 /// A function, what it is applied to, and its attributes in words.
-pub struct Case {
+pub struct TensorFunction {
     pub attributes: String,
     pub inputs: Vec<Tensor>,
     pub function: Function,
 }
 
-impl Case {
+impl TensorFunction {
     pub fn new(
         attributes: String,
         inputs: Vec<Tensor>,
@@ -25,12 +27,9 @@ impl Case {
     }
 }
 
-/// A name and how to draw a case of it.
-pub struct Row {
-    pub name: &'static str,
-    /// Cases that are drawn.
-    pub cases: usize,
-    pub draw: fn(&mut Draw) -> Case,
+/// Values from −1 to 1 in f64.
+pub fn values(draw: &mut Draw, shape: &[usize]) -> Tensor {
+    draw.values(shape).tensor(DType::F64).unwrap()
 }
 
 /// Step of the differences, which are off by its fourth power and by rounding over it.
@@ -44,16 +43,20 @@ const COORDINATES: usize = 8;
 const DIRECTIONS: usize = 2;
 
 /// Draws and checks all cases of a row; the first failure in words.
-pub fn row(row: &Row) -> std::result::Result<(), String> {
-    for index in 0..row.cases {
-        let mut draw = Draw::new(row.name, index);
-        let case = (row.draw)(&mut draw);
+pub fn row((operator, check): &(&Operator, &DrawnCases)) -> std::result::Result<(), String> {
+    let By::Gradients(cases) = check.by else { return Err(format!("{} is no gradient check", check.name)) };
+    for index in 0..cases {
+        let mut draw = Draw::new(check.name, index);
+        let case = (check.draw)(&mut draw);
+        let attributes = serde_json::Value::Object(case.attributes.0.clone()).to_string();
+        let (inputs, function) = operator.function(case).map_err(|e| format!("{}: {e}", check.name))?;
+        let case = TensorFunction { attributes, inputs, function };
         let shapes: Vec<_> = case.inputs.iter().map(Tensor::shape).collect();
         let mut all = || -> std::result::Result<(), String> {
             gradients(&case, &mut draw)?;
             agreements(&case, &mut draw)
         };
-        all().map_err(|e| format!("{} case {index} ({}) of {shapes:?}: {e}", row.name, case.attributes))?;
+        all().map_err(|e| format!("{} case {index} ({}) of {shapes:?}: {e}", check.name, case.attributes))?;
     }
     Ok(())
 }
@@ -71,8 +74,8 @@ fn run(function: &Function, inputs: &[Tensor], cotangent: &Tensor, dtype: DType)
     y.backward_from(cotangent.to_dtype(dtype).unwrap(), &mut gradients)?;
     let of = |(i, leaf)| match gradients.of(leaf) {
         Some(g) if g.shape() == leaf.shape() => Ok(g.to_f64().unwrap()),
-        Some(g) => Err(Error::Backward(format!("input {i} {leaf:?} got a gradient {g:?}"))),
-        None => Err(Error::Backward(format!("input {i} got no gradient"))),
+        Some(g) => Err(TensorError::Backward(format!("input {i} {leaf:?} got a gradient {g:?}")).into()),
+        None => Err(TensorError::Backward(format!("input {i} got no gradient")).into()),
     };
     let gradients = leaves.iter().enumerate().map(of).collect::<Result<_>>()?;
     Ok(Run { y: y.to_f64().unwrap(), gradients })
@@ -82,9 +85,9 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn cotangent(case: &Case, draw: &mut Draw) -> Result<Tensor> {
+fn cotangent(case: &TensorFunction, draw: &mut Draw) -> Result<Tensor> {
     let y = no_grad(|| (case.function)(&case.inputs))?;
-    Ok(draw.values(y.shape()))
+    Ok(values(draw, y.shape()))
 }
 
 /// The derivative of `f` at 0, by differences of fourth order: (8(f(h) − f(−h)) − (f(2h) − f(−2h)))/12h.
@@ -105,7 +108,7 @@ pub fn agree(analytic: f64, numeric: f64, allowed: f64) -> std::result::Result<(
 }
 
 /// Every input's gradient against central differences of Σ w·f(x), along random directions and at single coordinates.
-pub fn gradients(case: &Case, draw: &mut Draw) -> std::result::Result<(), String> {
+pub fn gradients(case: &TensorFunction, draw: &mut Draw) -> std::result::Result<(), String> {
     let text = |e: Error| e.to_string();
     let w = cotangent(case, draw).map_err(text)?;
     let analytic = run(&case.function, &case.inputs, &w, DType::F64).map_err(text)?;
@@ -177,7 +180,7 @@ fn near(what: &str, got: &Run, want: &Run, factor: f64, bound: f64) -> std::resu
 }
 
 /// The same gradients in f32, on other numbers of threads, for one input alone, added up in the graph and in an arena.
-pub fn agreements(case: &Case, draw: &mut Draw) -> std::result::Result<(), String> {
+pub fn agreements(case: &TensorFunction, draw: &mut Draw) -> std::result::Result<(), String> {
     let text = |e: Error| e.to_string();
     let w = cotangent(case, draw).map_err(text)?;
     let want = run(&case.function, &case.inputs, &w, DType::F64).map_err(text)?;
@@ -200,7 +203,7 @@ pub fn agreements(case: &Case, draw: &mut Draw) -> std::result::Result<(), Strin
 }
 
 /// The gradient of input `i` when no other one needs one.
-fn only(case: &Case, i: usize, w: &Tensor) -> Result<Vec<f64>> {
+fn only(case: &TensorFunction, i: usize, w: &Tensor) -> Result<Vec<f64>> {
     let mut inputs = case.inputs.clone();
     inputs[i] = inputs[i].leaf();
     let mut gradients = Gradients::of_leaves();
@@ -209,9 +212,9 @@ fn only(case: &Case, i: usize, w: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// f(x) + f(x) where x is made by an operator, so that the second gradient is added to the first inside the graph.
-fn twice(case: &Case, w: &Tensor) -> Result<Run> {
+fn twice(case: &TensorFunction, w: &Tensor) -> Result<Run> {
     let leaves: Vec<Tensor> = case.inputs.iter().map(Tensor::leaf).collect();
-    let made = leaves.iter().map(|t| t.scale(1.0)).collect::<Result<Vec<_>>>()?;
+    let made = leaves.iter().map(|t| Ok(t.scale(1.0)?)).collect::<Result<Vec<_>>>()?;
     let y = (case.function)(&made)?;
     let mut gradients = Gradients::of_leaves();
     y.add(&(case.function)(&made)?)?.backward_from(w.clone(), &mut gradients)?;
@@ -221,7 +224,7 @@ fn twice(case: &Case, w: &Tensor) -> Result<Run> {
 }
 
 /// Two passes over parameters of an arena, whose gradients are added up.
-fn arena(case: &Case, w: &Tensor) -> Result<Run> {
+fn arena(case: &TensorFunction, w: &Tensor) -> Result<Run> {
     let layout = ArenaLayout::new(case.inputs.iter().map(|t| t.shape().clone()))?;
     let mut arena = Arena::new(layout.clone(), DType::F64).unwrap();
     for (input, range) in case.inputs.iter().zip(layout.ranges()) {

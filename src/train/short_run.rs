@@ -1,4 +1,4 @@
-//! A short training without a run folder: what it came to, step by step and at its end.
+//! A short training without a run folder, for tests and `selftest`: each step's figures and the final state.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::{
     optim::Moments,
 };
 
-/// What a training left behind.
+/// The results of a short training.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct ShortRun {
     /// Each step's figures.
     pub figures: Vec<StepFigures>,
     /// The parameters, as the arena holds them.
@@ -32,7 +32,7 @@ pub struct Course {
     pub statistics: Vec<f64>,
 }
 
-impl Course {
+impl ShortRun {
     /// Each step's loss.
     pub fn losses(&self) -> Vec<f64> {
         self.figures.iter().map(|figures| figures.loss).collect()
@@ -44,19 +44,19 @@ impl Course {
 ///
 /// # Errors
 /// As [`run`](super::run()).
-pub fn course(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<Course> {
-    course_with_ranks(None, config, cuda)
+pub fn short_run(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<ShortRun> {
+    short_run_with_ranks(None, config, cuda)
 }
 
-/// [`course`] as one of several ranks.
+/// [`short_run`] as one of several ranks.
 ///
 /// # Errors
 /// As [`run_with_ranks`](super::run_with_ranks()).
-pub fn course_with_ranks(
+pub fn short_run_with_ranks(
     member: Option<Member>,
     config: &TrainConfig,
     cuda: Option<&Cuda>,
-) -> Result<Course> {
+) -> Result<ShortRun> {
     let ranks =
         member.map(|member| Ranks::start(member, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;
@@ -84,7 +84,7 @@ pub fn course_with_ranks(
     engine.close()?;
     let trainer = engine.host()?;
     let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
-    Ok(Course {
+    Ok(ShortRun {
         figures,
         parameters: trainer.model.arena.values::<f32>()?.to_vec(),
         moments: trainer.moments.clone(),

@@ -1,12 +1,15 @@
-//! Short trainings: the same bits every time, and the CPU's course.
+//! Short trainings on a device: the same bits every time, and the losses of the CPU.
 
 use ssmv_autograd::cuda::Cuda;
 
-use super::{Extent, Part, sheet::Sheet};
+use super::{
+    results::Results,
+    selftest::{Extent, Part},
+};
 use crate::{
     Result,
     config::{ScheduleKind, TrainConfig},
-    train::{Course, course},
+    train::{ShortRun, short_run},
 };
 
 /// How far a step's loss may be from that of the CPU in f32, as a share of it.
@@ -15,7 +18,7 @@ const BOUND: f64 = 0.02;
 const TWICE: &str = "two trainings";
 const LAUNCH_BY_LAUNCH: &str = "training with and without a graph";
 
-/// What is trained.
+/// The configuration of the trainings.
 fn config(extent: Extent) -> Result<TrainConfig> {
     let (preset, batch_size, frames_in, steps) = match extent {
         Extent::Full => ("tiny", 4, 10, 10),
@@ -37,44 +40,44 @@ fn config(extent: Extent) -> Result<TrainConfig> {
     })
 }
 
-/// Trains three times on the device and once on the CPU, as far as anything asks for it.
-pub(super) fn run(cuda: &Cuda, sheet: &mut Sheet, note: &mut dyn FnMut(&str)) {
-    let config = match config(sheet.options().extent) {
+/// Trains three times on the device and once on the CPU, as far as the filter asks for it.
+pub(super) fn run(cuda: &Cuda, results: &mut Results, note: &mut dyn FnMut(&str)) {
+    let config = match config(results.options().extent) {
         Ok(config) => config,
-        Err(error) => return sheet.failed(Part::Training, "training", &error.to_string()),
+        Err(error) => return results.failed(Part::Training, "training", &error.to_string()),
     };
     let (preset, steps) = (config.preset.clone(), config.total_steps());
     let against_cpu = format!("training of {preset}, {steps} steps");
-    if ![TWICE, LAUNCH_BY_LAUNCH, &against_cpu].iter().any(|case| sheet.wants(case)) {
+    if ![TWICE, LAUNCH_BY_LAUNCH, &against_cpu].iter().any(|case| results.wants(case)) {
         return;
     }
     note(&format!("training: {steps} steps of {preset}"));
-    let first = match course(&config, Some(cuda)) {
+    let first = match short_run(&config, Some(cuda)) {
         Ok(first) => first,
-        Err(error) => return sheet.failed(Part::Training, &against_cpu, &error.to_string()),
+        Err(error) => return results.failed(Part::Training, &against_cpu, &error.to_string()),
     };
     for (case, what, no_graph) in
         [(TWICE, "the same again", false), (LAUNCH_BY_LAUNCH, "launch by launch", true)]
     {
-        if !sheet.wants(case) {
+        if !results.wants(case) {
             continue;
         }
         note(&format!("training: {what}"));
-        match course(&TrainConfig { no_graph, ..config.clone() }, Some(cuda)) {
-            Ok(second) => same(sheet, case, &second, &first),
-            Err(error) => sheet.failed(Part::Determinism, case, &error.to_string()),
+        match short_run(&TrainConfig { no_graph, ..config.clone() }, Some(cuda)) {
+            Ok(second) => same(results, case, &second, &first),
+            Err(error) => results.failed(Part::Determinism, case, &error.to_string()),
         }
     }
-    if sheet.wants(&against_cpu) {
+    if results.wants(&against_cpu) {
         note("training: the same on the CPU");
-        match course(&config, None) {
-            Ok(want) => follows(sheet, &against_cpu, &first, &want),
-            Err(error) => sheet.failed(Part::Training, &against_cpu, &error.to_string()),
+        match short_run(&config, None) {
+            Ok(want) => follows(results, &against_cpu, &first, &want),
+            Err(error) => results.failed(Part::Training, &against_cpu, &error.to_string()),
         }
     }
 }
 
-fn same(sheet: &mut Sheet, case: &str, got: &Course, want: &Course) {
+fn same(results: &mut Results, case: &str, got: &ShortRun, want: &ShortRun) {
     let widened = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     for (tensor, got, want) in [
         ("losses", got.losses(), want.losses()),
@@ -83,17 +86,17 @@ fn same(sheet: &mut Sheet, case: &str, got: &Course, want: &Course) {
         ("second moments", widened(&got.moments.v), widened(&want.moments.v)),
         ("running statistics", got.statistics.clone(), want.statistics.clone()),
     ] {
-        sheet.same(Part::Determinism, case, tensor, &got, &want);
+        results.same(Part::Determinism, case, tensor, &got, &want);
     }
 }
 
-fn follows(sheet: &mut Sheet, case: &str, got: &Course, want: &Course) {
+fn follows(results: &mut Results, case: &str, got: &ShortRun, want: &ShortRun) {
     let (got, want) = (got.losses(), want.losses());
     if got.len() != want.len() {
         let message = format!("{} steps where {} are expected", got.len(), want.len());
-        return sheet.failed(Part::Training, case, &message);
+        return results.failed(Part::Training, case, &message);
     }
     for (step, (got, want)) in got.iter().zip(&want).enumerate() {
-        sheet.near(Part::Training, case, &format!("loss {}", step + 1), &[*got], &[*want], BOUND);
+        results.near(Part::Training, case, &format!("loss {}", step + 1), &[*got], &[*want], BOUND);
     }
 }

@@ -8,12 +8,11 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::optim::StepState;
 
-use super::{Part, draw::Draw, sheet::Sheet};
+use super::{compare::bound, draw::Draw, operators::SINGLE, results::Results, selftest::Part};
 use crate::{
     Result,
     optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
     train::loss_scale::LossScale,
-    verify::bound,
 };
 
 const NAME: &str = "adamw, clipping, loss scale";
@@ -31,23 +30,30 @@ const OVERFLOW: usize = 2;
 const SHARE: f32 = 0.1;
 
 /// Runs a few steps on both sides.
-pub(super) fn run(cuda: &Cuda, sheet: &mut Sheet) {
-    if sheet.wants(NAME)
-        && let Err(error) = compare(cuda, sheet)
+pub(super) fn run(cuda: &Cuda, results: &mut Results) {
+    if results.wants(NAME)
+        && let Err(error) = compare(cuda, results)
     {
-        sheet.failed(Part::Operators, NAME, &error.to_string());
+        results.failed(Part::Operators, NAME, &error.to_string());
     }
 }
 
-/// What the steps left behind, by name.
-type State = Vec<(&'static str, Vec<f64>)>;
+/// The tensors that are compared after the last step.
+#[rustfmt::skip]
+const TENSORS: [&str; 9] = [
+    "parameters", "f16 parameters", "first moment", "second moment", "running mean", "kept unless skipped",
+    "norm", "scale", "updates",
+];
 
-fn compare(cuda: &Cuda, sheet: &mut Sheet) -> Result<()> {
+/// The values of each of [`TENSORS`].
+type State = [Vec<f64>; 9];
+
+fn compare(cuda: &Cuda, results: &mut Results) -> Result<()> {
     let inputs = Inputs::draw();
     let (made, wanted) = (inputs.on_device(cuda)?, inputs.on_cpu()?);
-    for ((tensor, got), (_, want)) in made.iter().zip(&wanted) {
+    for ((tensor, got), want) in TENSORS.iter().zip(&made).zip(&wanted) {
         let dtype = if *tensor == "f16 parameters" { DType::F16 } else { DType::F32 };
-        sheet.near(Part::Operators, NAME, tensor, got, want, bound("adamw", tensor, dtype));
+        results.near(Part::Operators, NAME, tensor, got, want, bound(SINGLE, tensor, dtype));
     }
     Ok(())
 }
@@ -56,7 +62,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// What both sides are given.
+/// The inputs of both sides.
 struct Inputs {
     parameters: Vec<f32>,
     /// Each step's, multiplied by the first loss scale.
@@ -66,8 +72,8 @@ struct Inputs {
 
 impl Inputs {
     fn draw() -> Self {
-        let mut draw = Draw::new(NAME);
-        let mut values = |most: f64| draw.values(LEN, -most, most).into_iter().map(|v| v as f32);
+        let mut draw = Draw::new(NAME, 0);
+        let mut values = |most: f64| draw.list(LEN, -most, most).into_iter().map(|v| v as f32);
         let parameters = values(1.0).collect();
         let scale = LossScale::default().scale();
         let mut gradients: Vec<Vec<f32>> =
@@ -104,16 +110,16 @@ impl Inputs {
         }
         let state = optimiser.record()?.state;
         let whole = |memory: &DeviceMemory| -> Result<Vec<f64>> { Ok(widened(&memory.download(0..LEN)?)) };
-        Ok(vec![
-            ("parameters", whole(&masters)?),
-            ("f16 parameters", whole(&halves)?),
-            ("first moment", whole(&optimiser.moments[0])?),
-            ("second moment", whole(&optimiser.moments[1])?),
-            ("running mean", whole(&mean)?),
-            ("kept unless skipped", whole(&kept)?),
-            ("norm", vec![state.norm]),
-            ("scale", vec![f64::from(state.scale)]),
-            ("updates", vec![state.updates as f64]),
+        Ok([
+            whole(&masters)?,
+            whole(&halves)?,
+            whole(&optimiser.moments[0])?,
+            whole(&optimiser.moments[1])?,
+            whole(&mean)?,
+            whole(&kept)?,
+            vec![state.norm],
+            vec![f64::from(state.scale)],
+            vec![state.updates as f64],
         ])
     }
 
@@ -137,16 +143,16 @@ impl Inputs {
             }
             scale.update(step as u64, skipped)?;
         }
-        Ok(vec![
-            ("parameters", widened(&p)),
-            ("f16 parameters", widened(&p)),
-            ("first moment", widened(&moments.m)),
-            ("second moment", widened(&moments.v)),
-            ("running mean", widened(&mean)),
-            ("kept unless skipped", widened(&kept)),
-            ("norm", vec![norm]),
-            ("scale", vec![f64::from(scale.scale())]),
-            ("updates", vec![f64::from(updates)]),
+        Ok([
+            widened(&p),
+            widened(&p),
+            widened(&moments.m),
+            widened(&moments.v),
+            widened(&mean),
+            widened(&kept),
+            vec![norm],
+            vec![f64::from(scale.scale())],
+            vec![f64::from(updates)],
         ])
     }
 }

@@ -1,41 +1,46 @@
-//! The model's parts and the model as a whole.
+//! The model's mixer and the model as a whole.
 
-use ssmv_autograd::{Gradients, Tensor};
+use ssmv_autograd::Gradients;
 
 use super::{
-    Place,
-    case::{Array, Case},
-    compare::Outputs,
-    parameters,
+    super::{compare::ALL_GRADIENTS, parameters},
+    *,
 };
-use crate::{
-    Error, Result,
-    model::{
-        DevicePredictor, Predict, Predictor, Preset,
-        layers::{Context, Norms},
-        mamba::{Mamba, MixerSizes},
-        parameters::Builder,
-    },
+use crate::model::{
+    DevicePredictor, Predict, Predictor, Preset,
+    layers::{Context, Norms},
+    mamba::{Mamba, MixerSizes},
+    parameters::Builder,
 };
 
+pub(super) const TABLE: &[Operator] = &[
+    Operator::whole("mamba_mixer", mamba_mixer, golden!["mamba_mixer_16x5"], COMPOSITE),
+    Operator::whole(
+        "predictor",
+        predictor,
+        golden!["predictor_nano"],
+        &[("out.loss", [1e-9, 1e-5, 1e-3]), (ALL_GRADIENTS, [1e-8, 1e-3, 4e-2]), ("", [1e-9, 1e-4, 1e-2])],
+    ),
+];
+
 /// The mixer of the model, its parameters `param.NAME`.
-pub(super) fn mamba_mixer(case: &Case, place: &Place) -> Result<Outputs> {
-    let (dim, states) = (case.count("dim")?, case.count("state")?);
-    let (taps, expand) = (case.count("conv")?, case.count("expand")?);
+fn mamba_mixer(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
+    let (dim, states) = (case.attributes.count("dim")?, case.attributes.count("state")?);
+    let (taps, expand) = (case.attributes.count("conv")?, case.attributes.count("expand")?);
     let input = case.tensor("in.x")?;
     if input.shape.len() != 3 || input.shape[2] != dim || input.shape.contains(&0) {
         return Err(Error::Failure(format!("in.x {:?} is no [B,L,{dim}]", input.shape)));
     }
     let mut builder = Builder::default();
     let mixer = Mamba::new(&mut builder, MixerSizes { dim, states, taps, expand });
-    let arena = parameters::arena(case, "param", &builder.parameters, place)?;
+    let arena = parameters::arena(case, "param", &builder.parameters, device)?;
     let widest = (2 * expand * dim).max(dim.div_ceil(16) + 2 * states);
-    case.room(&[input.shape[0], input.shape[1], widest])?;
-    let x = place.tensor(input)?.leaf();
+    room(&[input.shape[0], input.shape[1], widest])?;
+    let x = device.tensor(input, device.dtype())?.leaf();
     let y = mixer.forward(&Context::new(&arena, Norms::Host(&[]), false), &x)?;
     let mut outputs = Outputs::from([("out.y".to_owned(), Array::of(&y)?)]);
     let mut gradients = arena.gradients()?;
-    y.backward_from(place.tensor(case.tensor("grad_out.y")?)?, &mut gradients)?;
+    y.backward_from(device.tensor(case.tensor("grad_out.y")?, y.dtype())?, &mut gradients)?;
     if let Some(dx) = gradients.of(&x) {
         outputs.insert("grad_in.x".to_owned(), Array::of(dx)?);
     }
@@ -45,30 +50,31 @@ pub(super) fn mamba_mixer(case: &Case, place: &Place) -> Result<Outputs> {
 
 /// One training step's arithmetic of a whole model: its output, L1 loss, gradients and running statistics, and the
 /// output with those statistics.
-pub(super) fn predictor(case: &Case, place: &Place) -> Result<Outputs> {
-    if !case.flag("training")? {
+fn predictor(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
+    if !case.attributes.flag("training")? {
         return Err(Error::Failure("training false is not supported; true is".to_owned()));
     }
-    let name = case.word("preset")?;
+    let name = case.attributes.word("preset")?;
     let preset =
         Preset::find(name).ok_or_else(|| Error::Failure(format!("there is no preset named {name:?}")))?;
-    let frames = to_channels_last(&place.tensor(case.tensor("in.frames")?)?)?;
-    let target = to_channels_last(&place.tensor(case.tensor("in.target")?)?)?;
+    let frames = to_channels_last(&device.tensor(case.tensor("in.frames")?, device.dtype())?)?;
+    let target = to_channels_last(&device.tensor(case.tensor("in.target")?, device.dtype())?)?;
     let [batch, steps, height, width, colours] = frames.shape().dims("predictor", "in.frames [B,T,C,S,S]")?;
     if [height, width, colours] != [preset.size, preset.size, crate::model::CHANNELS] || batch * steps == 0 {
         return Err(Error::Failure(format!("in.frames {} do not fit the preset {name}", frames.shape())));
     }
-    let mut model = Predictor::zeros(preset, place.wide())?;
-    model.arena = parameters::arena(case, "state", &model.parameters, &Place::Cpu(place.wide()))?;
+    let mut model = Predictor::zeros(preset, device.master_dtype())?;
+    model.arena =
+        parameters::arena(case, "state", &model.parameters, &TargetDevice::Cpu(device.master_dtype()))?;
     for norm in &mut model.norms {
         let channels = [norm.mean.len()];
-        let read = |part: &str| parameters::shaped(case, &format!("state.{}.{part}", norm.name), &channels);
+        let read = |part: &str| case.shaped(&format!("state.{}.{part}", norm.name), &channels);
         (norm.mean, norm.variance) =
             (read("running_mean")?.values.clone(), read("running_var")?.values.clone());
     }
     let mut outputs = Outputs::new();
-    match place {
-        Place::Cpu(_) => {
+    match device {
+        TargetDevice::Cpu(_) => {
             let y = model.train(&frames)?;
             let mut gradients = model.arena.gradients()?;
             loss_and_gradients(&mut outputs, &y, &target, &mut gradients)?;
@@ -76,16 +82,24 @@ pub(super) fn predictor(case: &Case, place: &Place) -> Result<Outputs> {
             outputs
                 .insert("out.y_eval".to_owned(), Array::of(&to_channels_first(&model.predict(&frames)?)?)?);
         }
-        Place::Device(cuda) => {
-            let device = DevicePredictor::upload(&model, cuda)?;
-            let y = device.train(&frames)?;
-            let mut gradients = device.arena.gradients()?;
+        TargetDevice::Cuda(cuda) => {
+            let model_there = DevicePredictor::upload(&model, cuda)?;
+            let y = model_there.train(&frames)?;
+            let mut gradients = model_there.arena.gradients()?;
             loss_and_gradients(&mut outputs, &y, &target, &mut gradients)?;
-            parameters::gradients(&mut outputs, "grad", &model.parameters, &device.arena, &mut gradients)?;
-            device.norms.kept_memory().copy_from(device.norms.pending_memory())?;
-            outputs
-                .insert("out.y_eval".to_owned(), Array::of(&to_channels_first(&device.forward(&frames)?)?)?);
-            device.write_back(&mut model)?;
+            parameters::gradients(
+                &mut outputs,
+                "grad",
+                &model.parameters,
+                &model_there.arena,
+                &mut gradients,
+            )?;
+            model_there.norms.kept_memory().copy_from(model_there.norms.pending_memory())?;
+            outputs.insert(
+                "out.y_eval".to_owned(),
+                Array::of(&to_channels_first(&model_there.forward(&frames)?)?)?,
+            );
+            model_there.write_back(&mut model)?;
         }
     }
     for norm in model.norms {
