@@ -70,10 +70,22 @@ fn every_command_has_help_with_examples() {
 #[test]
 fn the_help_of_train_shows_what_the_presets_set() {
     let output = here("train --help");
-    let row = stdout(&output).lines().find(|line| line.trim_start().starts_with("base ")).unwrap();
-    for value in ["10000", "16", "2e-4", "cosine-epoch", "l1"] {
-        assert!(row.split_whitespace().any(|cell| cell == value), "{value}: {row}");
+    let table = stdout(&output).split("What the presets set:\n").nth(1).unwrap();
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["option", "nano", "tiny", "small", "base", "large"]);
+    let wanted = [
+        ("sequences", "10000"),
+        ("batch-size", "16"),
+        ("lr", "2e-4"),
+        ("schedule", "cosine-epoch"),
+        ("loss", "l1"),
+    ];
+    for (option, value) in wanted {
+        let row = rows.iter().find(|row| row[0] == option).unwrap();
+        assert_eq!(row[4], value, "{row:?}");
     }
+    // A line that a terminal of 80 columns would wrap.
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
 }
 
 #[test]
