@@ -321,7 +321,7 @@ impl Gradients {
         }
     }
 
-    /// On a device, the place of a parameter's gradient where none has come yet: whoever asks writes it whole.
+    /// On a device, the place of a parameter's gradient where none was written yet: the caller writes all of it.
     pub(crate) fn place(&mut self, arena_id: u64, index: usize) -> Result<Option<Tensor>> {
         let arena = self.arena_of(arena_id)?;
         Ok(std::mem::replace(&mut arena.fresh[index], false).then(|| arena.view(index)))

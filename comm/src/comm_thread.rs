@@ -55,11 +55,11 @@ impl CommThread {
     ) -> Pending<R, E> {
         let (tell, result) = mpsc::channel();
         let job: Job = Box::new(move |communicator| {
-            // Nobody may wait for it any more.
+            // The caller may not wait for it any more.
             let _ = tell.send(work(communicator));
         });
         if let Some(jobs) = &self.jobs {
-            // Where the thread is gone, the sender of the result is as well, and whoever waits hears of it.
+            // If the thread is gone, so is the sender of the result, and the waiting caller gets an error.
             let _ = jobs.send(job);
         }
         Pending { rank: self.rank, result }

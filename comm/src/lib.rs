@@ -15,7 +15,7 @@
 //! the first frame.
 //!
 //! **Faults.** Whatever fails, the rank tells its right neighbour why and closes both connections, so that the failure
-//! goes round the ring within milliseconds, in the words of the rank that saw it first. Nobody waits longer than the
+//! goes round the ring within milliseconds, with the message of the rank that saw it first. No rank waits longer than the
 //! timeout. A rank that is not in a collective notices at its next one. A communicator that failed stays closed.
 
 mod comm_thread;
@@ -43,7 +43,7 @@ pub use error::SetupError;
 pub use error::{Error, Fault, Result};
 pub use link::{Block, Link};
 
-/// A line to standard error in one piece, since ranks may share it. Nobody is left to tell when that fails.
+/// A line to standard error in one piece, since ranks may share it. An error here cannot be reported anywhere.
 fn say(line: &str) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());

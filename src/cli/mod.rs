@@ -32,7 +32,7 @@ pub use ui::Ui;
 
 use crate::{Error, Result};
 
-/// The signal of a pipe that nobody reads any more.
+/// The signal for a pipe without a reader.
 const SIGPIPE: i32 = 13;
 
 /// Train, evaluate and run a video predictor: the next 2 frames from the last 10
@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
     match run(&cli.command, &ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // Whoever closed the pipe has read all they wanted.
+            // The reader closed the pipe because it has read enough.
             if !matches!(e, Error::Interrupted(SIGPIPE)) {
                 ui.error(&e.to_string());
             }

@@ -101,7 +101,7 @@ impl Ui {
         &self.bars
     }
 
-    /// A line to stderr, in one piece, since ranks may share it. Nobody is left to tell when that fails.
+    /// A line to stderr, in one piece, since ranks may share it. An error here cannot be reported anywhere.
     pub(super) fn stderr(&self, line: &str) {
         self.bars.suspend(|| {
             let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -35,7 +35,7 @@ pub fn check_run_folder(folder: &Path) -> Result<()> {
 }
 
 /// The configuration of the run that `path` belongs to: a run folder, its folder of checkpoints or one of these. A
-/// checkpoint that lies elsewhere has none: a file of that name above it is somebody else's.
+/// checkpoint that lies elsewhere has none: a file of that name above it belongs to something else.
 pub fn find_config(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let is_checkpoints = |folder: &&Path| folder.file_name().is_some_and(|name| name == CHECKPOINTS_FOLDER);

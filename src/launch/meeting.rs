@@ -14,7 +14,7 @@ pub enum Secret {
     Text(String),
     /// The file that ranks read it from.
     File(PathBuf),
-    /// None: whoever connects is let in.
+    /// None: every connection is accepted.
     None,
 }
 

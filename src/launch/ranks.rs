@@ -37,7 +37,7 @@ impl Failure {
         self.status.code().unwrap_or(128 + signal).clamp(1, 255) as u8
     }
 
-    /// Whether the rank ended since somebody asked it to: the answer of a program that saved its work first.
+    /// Whether the rank ended because a signal asked it to: the answer of a program that saved its work first.
     pub fn was_asked(&self) -> bool {
         [SIGINT, SIGTERM].iter().any(|signal| self.status.code() == Some(128 + signal))
     }
@@ -69,7 +69,7 @@ pub(super) enum Outcome {
     Done,
     /// A rank failed, this one first.
     Failed(Failure),
-    /// The same, and a signal came to the launcher too: whatever failed, nobody wants it again.
+    /// The same, and a signal came to the launcher too: whatever failed is not started again.
     Ended(Failure),
     /// This signal came to the launcher, and no rank failed by itself before another one followed it.
     Interrupted(i32),
@@ -93,7 +93,7 @@ struct Running {
 impl Running {
     /// How the rank ended, if it has. Nothing that it started stays behind.
     fn ended(&mut self) -> Option<ExitStatus> {
-        // The group is ended while the unreaped rank still holds its number, which nobody else can have got.
+        // The group is ended while the unreaped rank still holds its number, which no other process can have.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(self.group), look).ok()??;
         self.signal(Signal::KILL);
@@ -190,7 +190,7 @@ impl Ranks {
                 Some(Event::Drained) => self.open_outputs = self.open_outputs.saturating_sub(1),
                 Some(Event::Ended) => {}
                 None => {
-                    // Until then what ended by SIGKILL was somebody else's doing.
+                    // Until then a SIGKILL came from outside the launcher.
                     killed |= first.is_none() && matches!(pressure, Some((_, Signal::KILL)));
                     pressure = self.press(pressure, reporter);
                 }
@@ -200,7 +200,7 @@ impl Ranks {
         // A signal that comes now asks for an end as well.
         let asked = self.drain(events).or(asked);
         match (asked, first) {
-            // What failed by itself is not saved, whoever asked for an end meanwhile.
+            // A rank that failed by itself has not saved, even if an end was requested meanwhile.
             (Some(_), Some(failure)) if by_itself && !killed => Outcome::Ended(failure),
             (Some(_), _) if all_done => Outcome::Done,
             (Some(signal), _) => Outcome::Interrupted(signal),
@@ -255,7 +255,7 @@ impl Ranks {
         (signal != Signal::KILL).then(|| (Instant::now() + SIGNAL_TIMEOUT, Signal::KILL))
     }
 
-    /// Waits until what the ranks wrote before they ended has been passed on. Somebody who reads it slowly may; a
+    /// Waits until what the ranks wrote before they ended has been passed on. A slow reader may; a
     /// signal ends the wait, and is given.
     fn drain(&mut self, events: &Events) -> Option<i32> {
         while self.open_outputs > 0 {

@@ -43,7 +43,7 @@ pub(super) fn spawn(
     done: Sender<Event>,
 ) -> io::Result<()> {
     let work = move || {
-        // When nobody reads the output any more, the rank's end of the pipe breaks as well, and the rank ends as it
+        // When the output has no reader any more, the rank's end of the pipe breaks too, and the rank ends as it
         // would have without a launcher.
         let _ = if prefix.is_empty() { copy(from, &to) } else { lines(from, &prefix, &to) };
         let _ = done.send(Event::Drained);

@@ -23,7 +23,7 @@ impl<'a> Folder<'a> {
     /// The folder as it is before the first start; on the machine with rank 0, which begins it, `begins`.
     ///
     /// # Errors
-    /// One that holds what is not this job's: a restart would go on with somebody else's run.
+    /// One that holds what is not this job's: a restart would continue another run.
     pub fn of(first: &[OsString], out: &'a Path, begins: bool) -> Result<Self> {
         let was_empty = is_empty(out)?;
         if begins && !was_empty && !resumes(first, out) {

@@ -45,7 +45,7 @@ pub fn run(job: &Job, outputs: &Outputs, reporter: &dyn Reporter) -> Result<()> 
     }
 }
 
-/// Wrong usage stays wrong, and whoever ended a rank by a signal that it could answer wanted an end.
+/// Wrong usage stays wrong, and a signal that the rank could handle was a request to end.
 fn may_restart(failure: &Failure) -> bool {
     failure.exit_code() != 2 && !failure.answers_signal()
 }

@@ -213,7 +213,7 @@ impl Linear {
         })
     }
 
-    /// The weight, for whoever computes with it otherwise.
+    /// The weight, for code that does not call the layer.
     pub fn weight(&self, cx: &Context) -> Tensor {
         cx.parameter(self.weight)
     }

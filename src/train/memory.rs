@@ -83,7 +83,7 @@ pub(super) fn advise(config: &TrainConfig, error: Error) -> Error {
     ssmv_autograd::Error::OutOfMemory { device, asked, free, total, pool, advice }.into()
 }
 
-/// The device of the configuration with the memory that nobody has.
+/// The device of the configuration with its free memory.
 fn free_device(config: &TrainConfig) -> Result<Option<DeviceInfo>> {
     let Some(cuda) = device::open(config.device)? else { return Ok(None) };
     let free = cuda.driver().memory()?.free;

@@ -1,4 +1,4 @@
-//! The phases of a step, for whoever measures them.
+//! The phases of a step, for measurements.
 
 use std::sync::Arc;
 

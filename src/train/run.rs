@@ -44,7 +44,7 @@ pub struct Status {
     pub samples_per_second: f64,
 }
 
-/// Whoever watches a training: the command line, a test, another program.
+/// Callbacks of a training, for the command line, a test, or another program.
 pub trait Observer {
     /// Before the first step on a device: so many of its kernels are compiled.
     fn compiling(&mut self, _done: usize, _total: usize) {}

@@ -60,7 +60,7 @@ pub fn launch(ranks: usize, options: &str, training: &[String]) -> Command {
     command
 }
 
-/// Rank `rank` of `size`, as somebody starts it by hand: `command` with rank 0's address in its environment.
+/// Rank `rank` of `size`, as a user starts it by hand: `command` with rank 0's address in its environment.
 pub fn rank_of(mut command: Command, (rank, size): (usize, usize), master: SocketAddr) -> Command {
     let (rank, size) = (rank.to_string(), size.to_string());
     command.envs([
@@ -81,7 +81,7 @@ pub fn rank(place: (usize, usize), master: SocketAddr, training: &[String]) -> P
     Process::start(rank_of(command, place, master))
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine without a listener.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

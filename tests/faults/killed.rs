@@ -1,4 +1,4 @@
-//! kill -9: nobody waits for the dead, and nobody outlives the launcher.
+//! kill -9: no rank waits for a dead one, and none outlives the launcher.
 
 use std::fs;
 use std::thread;

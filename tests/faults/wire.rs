@@ -121,7 +121,7 @@ fn ring_wire(to: SocketAddr, tampering: Tampering) -> SocketAddr {
     address
 }
 
-/// Whoever comes to the door, and the one whom it wanted.
+/// An incoming connection, and the one that it wanted.
 fn meet(door: &TcpListener, to: SocketAddr) -> (TcpStream, TcpStream) {
     let caller = door.accept().unwrap().0;
     (caller, std::iter::repeat_with(|| TcpStream::connect(to)).find_map(Result::ok).unwrap())

@@ -169,7 +169,7 @@ fn a_rank_whose_launcher_has_ended_does_not_start() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "signals::rank", "--nocapture"])
         .env(RANK, "1")
-        // Whoever it is, it is not the parent.
+        // Some other process: not the parent.
         .env("SSMV_LAUNCHER_PID", "1")
         .output()
         .unwrap();

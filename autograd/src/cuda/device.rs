@@ -95,7 +95,7 @@ impl Cuda {
         &*self.0.driver
     }
 
-    /// The stream that all work goes to, for whoever calls the driver directly.
+    /// The stream that all work goes to, for callers that use the driver directly.
     pub fn compute_stream(&self) -> Stream {
         self.0.compute
     }
@@ -158,7 +158,7 @@ impl Cuda {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Errors have nobody left to go to, and the driver frees all of it with the context.
+        // Errors cannot be reported here, and the driver frees all of it with the context.
         let _ = self.driver.synchronize(self.copy);
         let _ = self.driver.synchronize(self.compute);
         let _ = lock(&self.pool).trim();

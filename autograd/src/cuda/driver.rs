@@ -103,7 +103,7 @@ pub enum Priority {
 /// A device's memory at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
-    /// Bytes that nobody has.
+    /// Free bytes.
     pub free: u64,
     /// Bytes in all.
     pub total: u64,
@@ -209,7 +209,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn allocate(&self, bytes: u64) -> Result<Address>;
     /// Gives device memory back, once all work that was queued is done.
     fn free(&self, address: Address) -> Result<()>;
-    /// Spoils a range, in the order of the stream, so that whoever reads it notices: the emulator takes the bytes for
+    /// Poisons a range, in the order of the stream, so that a read of it is noticed: the emulator takes the bytes for
     /// never written, a GPU's are filled with 0xFF, which is NaN in every float.
     fn poison(&self, address: Address, bytes: u64, stream: Stream) -> Result<()>;
 

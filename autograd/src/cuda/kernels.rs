@@ -35,7 +35,7 @@ pub(super) struct Kernels {
 /// A text, and what became of it.
 #[derive(Debug)]
 struct Text {
-    /// With the launch of whoever asked first.
+    /// With the launch of the first request.
     kernel: Kernel,
     /// Locked while a thread compiles it; empty before, and where the compiler refused it.
     code: Mutex<Option<Arc<Compiled>>>,

@@ -182,7 +182,7 @@ impl Tensor {
         Ok(Argument::Pointer(self.memory()?.address_of(self.offset())))
     }
 
-    /// On a device, adds another tensor's elements to this one's place, which is f32; whoever shares it sees them.
+    /// On a device, adds another tensor's elements to this one's place, which is f32; tensors that share it see them.
     pub fn accumulate(&self, other: &Self) -> Result<()> {
         if self.numel() != other.numel() || self.dtype() != DType::F32 {
             return Err(Error::misuse("accumulate", format!("{other:?} onto {self:?}")));
@@ -195,7 +195,7 @@ impl Tensor {
         self.memory()?.clear(self.offset()..self.offset() + self.numel())
     }
 
-    /// On a device, copies another tensor's elements into this one's place, in the order of the compute stream; whoever
+    /// On a device, copies another tensor's elements into this one's place, in the order of the compute stream; a tensor that
     /// shares it sees them.
     pub fn assign(&self, from: &Self) -> Result<()> {
         if (self.numel(), self.dtype()) != (from.numel(), from.dtype()) {

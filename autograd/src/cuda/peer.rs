@@ -1,6 +1,6 @@
 //! Memory and events that processes of one machine share.
 //!
-//! Whoever has them keeps them until all others have let go, and to let go waits for the device. Both can be said by the
+//! The owner keeps them until all others have closed them, and closing waits for the device. Both can be said by the
 //! processes alone, so none of it is in `Drop`: what is dropped stays until the process ends.
 
 use super::{

@@ -1,4 +1,4 @@
-//! A rank's [`Place`] from the environment of whoever started it.
+//! A rank's [`Place`] from the environment of its launcher.
 //!
 //! | who | known by | master and port |
 //! | --- | --- | --- |

@@ -1,6 +1,6 @@
 //! NCCL between machines: the ring's schedule over its sends and receives, and its own all-reduce.
 //!
-//! Its calls are queued in the stream and return; a rank that is gone shows in the control ring, and whoever waits for the
+//! Its calls are queued in the stream and return; a missing rank shows in the control ring, and the caller that waits for the
 //! stream ends the communicator with [`DeviceCollectives::aborter`].
 
 use std::ops::Range;

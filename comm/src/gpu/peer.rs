@@ -87,7 +87,7 @@ impl Offer {
         let offer = Self::new(cuda, slots, options)?;
         match offer.card() {
             Ok(card) => Ok((offer, card)),
-            // Nobody knows of it yet.
+            // No other process knows of it yet.
             Err(error) => offer.free().and(Err(error)),
         }
     }
@@ -371,7 +371,7 @@ impl DeviceLink for PeerLink {
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
         let Self { rank, offer, opened, .. } = *self;
         let failed = |source| Error::Device { rank, operation: "close", source };
-        // Closing waits for the work that is queued; then the barrier says that nobody writes here any more.
+        // Closing waits for the work that is queued; after the barrier no rank writes here any more.
         opened.close().map_err(failed)?;
         control.barrier()?;
         offer.free().map_err(failed)

@@ -64,7 +64,7 @@ impl Word {
         Ok(Self { map: MmapRaw::map_raw(&file)?, path: None })
     }
 
-    /// Takes the file away: from now on nobody can open the word, and those that have keep it.
+    /// Takes the file away: no process can open the word any more; those that have opened it keep it.
     pub fn hide(&mut self) {
         if let Some(path) = self.path.take() {
             // One that is gone is hidden too.

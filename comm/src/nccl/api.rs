@@ -101,7 +101,7 @@ functions! {
         ncclBroadcast(*const c_void, *mut c_void, usize, c_int, c_int, *mut RawComm, *mut c_void) -> Code;
 }
 
-/// Opens a library, for good: NCCL's threads may outlive whoever uses it. An error is the system's words, which name it.
+/// Opens a library, for good: NCCL's threads may outlive its user. The error is the system's message, which names it.
 pub(super) fn open(name: &OsStr) -> Result<ManuallyDrop<Library>, String> {
     // SAFETY: opening a library runs its initialisers; the names are NCCL's, or the user says that it is NCCL.
     let library = unsafe { Library::new(name) };

@@ -150,7 +150,7 @@ impl Handle {
     pub fn destroy(self, what: &dyn Display) -> Result<()> {
         // Not dropped: that would abort what is destroyed. The library is never closed, so its handle may be forgotten.
         let handle = ManuallyDrop::new(self);
-        // SAFETY: the communicator is live, and nobody has it any more.
+        // SAFETY: the communicator is live, and nothing else uses it.
         let code = unsafe { (handle.api.destroy)(handle.raw.as_ptr()) };
         check(&handle.api, ptr::null_mut(), what, code)
     }
@@ -162,7 +162,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: the communicator is live, and nobody has it any more. An error has nobody left to go to.
+        // SAFETY: the communicator is live, and nothing else uses it. An error cannot be reported here.
         unsafe { (self.api.abort)(self.raw.as_ptr()) };
     }
 }

@@ -13,7 +13,7 @@
 //! | `wait.rs` | waiting with a limit |
 //!
 //! All communicators are NCCL's non-blocking ones (NCCL 2.14 and later): no call of the library waits for another rank, so
-//! whoever calls can wait with a limit, and end a communicator whose other ranks have died or hang.
+//! the caller can wait with a limit, and end a communicator whose other ranks have died or hang.
 //!
 //! Real NCCL needs a real GPU. On the emulator only a library will do that also exports `ssmv_standin_memory`, which is no
 //! function of NCCL's: `comm/standin-nccl` has it, and through it the test library reads and writes the emulator's memory.

@@ -74,7 +74,7 @@ impl Acceptor {
             match self.listener.accept() {
                 Ok((stream, address)) => {
                     if self.callers.len() >= self.settings.pending {
-                        // A rank says who it is at once: whoever has kept a place longest is the least likely to be one.
+                        // A rank sends its hello at once, so the oldest silent connection is the least likely to be one.
                         let silent =
                             self.callers.iter().position(|caller| caller.greeted.is_none()).unwrap_or(0);
                         let caller = self.callers.remove(silent);
@@ -98,7 +98,7 @@ impl Acceptor {
     }
 }
 
-/// Somebody who has connected.
+/// An accepted connection without a proof yet.
 struct Caller {
     stream: TcpStream,
     address: SocketAddr,
@@ -194,7 +194,7 @@ impl DropLog {
         Self { settings: settings.clone(), since: Instant::now(), lines: 0, withheld: 0 }
     }
 
-    /// Somebody was dropped.
+    /// Logs a dropped connection.
     fn dropped(&mut self, who: impl Display, why: &str) {
         self.turn();
         if self.lines < self.settings.lines {

@@ -106,7 +106,7 @@ enum Progress {
 impl Attempt {
     fn new(request: Request, address: SocketAddr) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, REACH)?;
-        // A port that nobody listens at may be the one that the system chose for this end.
+        // A port without a listener may be the one that the system chose for this end.
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(ErrorKind::ConnectionRefused.into());
         }

@@ -49,7 +49,7 @@ pub enum Reason {
         /// The address.
         address: SocketAddr,
     },
-    /// Whoever answers does not know the token.
+    /// The process that answers does not know the token.
     #[error(
         "what answers at {address} does not have this job's token: another program listens there, or SSMV_TOKEN is \
          not the same on all ranks"
@@ -58,7 +58,7 @@ pub enum Reason {
         /// The address.
         address: SocketAddr,
     },
-    /// Nobody answers.
+    /// Nothing answers.
     #[error("{who} cannot be reached for {:.1} s: {why}", .waited.as_secs_f64())]
     Unreachable {
         /// The rank and its address.

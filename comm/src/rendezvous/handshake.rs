@@ -24,7 +24,7 @@ pub const ANSWER: usize = 32 + PROOF;
 /// The host's last word.
 pub const WELCOME: u8 = b'+';
 
-/// The most that anybody reads from a stranger.
+/// The most bytes read from an unauthenticated connection.
 pub const MOST_UNKNOWN: usize = 256;
 const _: () = assert!(HELLO + PROOF <= MOST_UNKNOWN && ANSWER < MOST_UNKNOWN);
 

@@ -9,7 +9,7 @@
 //! 5. When all neighbours are connected the master says go, and every listener closes.
 //!
 //! One thread a rank does it all, without blocking and with one time limit for the whole. What follows the proof is neither
-//! encrypted nor authenticated: whoever is on the way can read and change it.
+//! encrypted nor authenticated: an attacker on the network path can read and change it.
 
 mod acceptor;
 mod channel;

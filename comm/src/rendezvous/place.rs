@@ -86,7 +86,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Whether whoever wrote this must know that it means the machine itself.
+/// Whether the name is an explicit name of this machine.
 fn is_plainly_local(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok()
 }

@@ -123,7 +123,7 @@ impl Token {
         Ok(Self(bytes))
     }
 
-    /// From a file of 64 hexadecimal digits that nobody but its owner can read or write.
+    /// From a file of 64 hexadecimal digits that only its owner can read or write.
     ///
     /// # Errors
     /// A file that cannot be read, that others can use, or that holds something else.

@@ -133,7 +133,7 @@ impl Server<'_> {
             let patient = self.conflict_since.is_none_or(|since| since.elapsed() < self.settings.grace);
             if news || !patient {
                 match self.conflict() {
-                    // Those who are still on their way shall hear it as well.
+                    // Ranks that are still connecting must get the refusal too.
                     Some(why) if here >= size || !patient => return Err(Reason::Refused(why)),
                     Some(_) => self.conflict_since = self.conflict_since.or(Some(Instant::now())),
                     None if here == size => return Ok(()),

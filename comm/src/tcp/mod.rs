@@ -1,7 +1,7 @@
 //! The ring over TCP.
 //!
 //! A rank has one connection a neighbour. This thread receives; a thread of its own sends, so that both directions move
-//! at the same time. Whoever connects the ranks hands over the two streams ([`rendezvous`](super::rendezvous)).
+//! at the same time. The code that connects the ranks passes the two streams ([`rendezvous`](super::rendezvous)).
 
 mod sender;
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Sender {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
                     return;
                 }
-                // Nobody takes it back while the link closes.
+                // The link is closing, so it is not taken back.
                 let _ = back.send(block);
             }
         };
@@ -109,7 +109,7 @@ impl Sender {
         let why = &why.as_bytes()[..why.len().min(MOST_TEXT)];
         let mut text = self.block(why.len());
         text.bytes_mut().copy_from_slice(why);
-        // A thread that failed has nobody to tell.
+        // A failed thread cannot report its error.
         let _ = self.send(control(Operation::Failed, self.place.rank), text);
         self.queue = None;
         let deadline = Instant::now() + FAREWELL;

@@ -1,6 +1,6 @@
 //! For tests: connecting ranks whose addresses are known, threads of one process.
 //!
-//! Nothing here authenticates anybody. Whoever does so makes the two streams in its own way and gives them to
+//! Nothing here authenticates a rank. A caller that does makes the two streams itself and passes them to
 //! [`TcpLink::new`].
 
 use super::{Options, Place, TcpLink};

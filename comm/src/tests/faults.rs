@@ -7,7 +7,7 @@ use super::*;
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
-/// A link whose rank is killed at its `left`-th frame: both connections end, and nobody is told.
+/// A link whose rank is killed at its `left`-th frame: both connections end without a message.
 struct Mortal {
     link: TcpLink,
     streams: [TcpStream; 2],

@@ -10,7 +10,7 @@ use std::{
 
 use crate::shared::Shared;
 
-/// Between two looks at whether somebody has come.
+/// Between two checks for a new connection.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Listens, in a thread, for the ranks of one communicator.

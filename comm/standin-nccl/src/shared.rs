@@ -35,7 +35,7 @@ pub struct Memory {
     pub context: *const c_void,
 }
 
-// SAFETY: whoever lends it lets every thread call it.
+// SAFETY: the lender lets every thread call it.
 unsafe impl Send for Memory {}
 
 /// What came from a rank.
@@ -83,7 +83,7 @@ struct State {
 }
 
 impl Shared {
-    /// Notes how the communicator ends, where somebody wants to know.
+    /// Notes how the communicator ends, if a log is wanted.
     pub fn log(&self, how: &str) {
         let Some(path) = std::env::var_os("STANDIN_LOG") else { return };
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
@@ -140,7 +140,7 @@ impl Communicator {
     }
 }
 
-/// A thread a connection, which puts what comes into the mail, so that whoever sends is never held up.
+/// A thread a connection, which puts what comes into the mail, so that a sender never waits.
 fn readers(shared: &Arc<Shared>, streams: &[Option<TcpStream>]) -> io::Result<Vec<JoinHandle<()>>> {
     let mut readers = Vec::new();
     for (rank, stream) in streams.iter().enumerate() {

@@ -30,7 +30,7 @@ fn operation(name: &str, c: &NcclCommunicator, memory: &DeviceMemory) -> Result<
 fn fail(kind: &str, name: &str, rank: usize) -> (Error, Error) {
     let start = Instant::now();
     let order = format!(";{kind}={name}:2@{rank}");
-    // Whoever hangs gives up after a moment; the other rank would wait for long, and finds that one gone.
+    // The rank that hangs gives up after a moment; the other rank would wait for long, and finds that one gone.
     let timeout = |of| if kind == "hang" && of == rank { Duration::from_secs(1) } else { LONG };
     let mut errors = on_ranks(2, &order, timeout, |communicator| {
         let c = communicator.unwrap();

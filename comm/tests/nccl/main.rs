@@ -12,7 +12,7 @@ use std::{sync::Arc, thread, time::Duration};
 use ssmv_autograd::cuda::{Cuda, Emulated, EmulatorOptions};
 use ssmv_comm::nccl::{Nccl, NcclCommunicator, Result, UniqueId};
 
-/// Longer than any of these works takes, and shorter than anybody waits.
+/// Longer than any of these works takes, and shorter than any test's limit.
 const LONG: Duration = Duration::from_secs(60);
 
 fn device() -> Cuda {

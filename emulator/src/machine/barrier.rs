@@ -88,7 +88,7 @@ pub(super) struct Complete {
 }
 
 impl Barriers {
-    /// Nobody waits.
+    /// No warp waits.
     pub fn new() -> Self {
         Self { barriers: vec![Barrier::default(); BARRIERS] }
     }
@@ -191,7 +191,7 @@ impl Barriers {
         None
     }
 
-    /// Where a warp waits, for the error when nobody can go on.
+    /// Where a warp waits, for the error when no warp can go on.
     pub fn describe(&self) -> String {
         let mut parts = Vec::new();
         for (id, barrier) in self.barriers.iter().enumerate().filter(|(_, b)| b.warps != 0) {

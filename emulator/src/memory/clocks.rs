@@ -27,7 +27,7 @@ pub(super) struct Clocks {
     now: u32,
     /// `seen[v][w]`: what of warp `w` happened before all that warp `v` does next; `seen[v][v]` is the last wait of all its lanes.
     seen: [Clock; WARPS],
-    /// `least[v]`: the least of `seen[v]`; whatever is below it happened before, whoever did it.
+    /// `least[v]`: the least of `seen[v]`; whatever is below it happened before.
     least: Clock,
     /// What happened before the arrivals at each barrier.
     arrived: [Clock; BARRIERS],

@@ -1,7 +1,7 @@
 //! Asynchronous copies into shared memory (`cp.async`; PTX ISA, "Data Movement and Conversion Instructions: cp.async").
 //!
 //! The source is read when the copy is issued and lands when the issuing thread waits for its group. Until then its bytes
-//! in shared memory are pending: nobody may read or write them. Nor may the block store to the source.
+//! in shared memory are pending: no thread may read or write them. Nor may the block store to the source.
 //!
 //! Limits: stores to a source by other blocks go unseen, and so does what a block does to a source through the host.
 

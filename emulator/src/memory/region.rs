@@ -6,7 +6,7 @@ use std::{fmt, ops::Deref, ptr::NonNull, sync::Arc, sync::atomic::AtomicU64};
 /// Bytes outside the emulator that an allocation can use: memory shared with another process, or pinned host memory.
 ///
 /// # Safety
-/// As long as the value lives, both methods return the same slices on every call, and nobody else accesses the words
+/// As long as the value lives, both methods return the same slices on every call, and nothing else accesses the words
 /// other than by the host program's own risk (a copy or kernel that races with the host is the host's error).
 pub unsafe trait Region: Send + Sync {
     /// The bytes, little-endian in words.

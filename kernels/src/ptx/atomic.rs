@@ -65,7 +65,7 @@ impl Asm {
         self.make(&format!("atom.{}.cas.b32", S::NAME), &[at.address(), expected.text(), value.text()])
     }
 
-    /// Applies `op` with `value`; nobody asks what stood there.
+    /// Applies `op` with `value`, without returning the old value.
     pub fn reduce<'k, S: Space, T: Integer + InMemory>(
         &'k self,
         op: AtomicOp,

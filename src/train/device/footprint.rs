@@ -55,7 +55,7 @@ pub struct StepMemory {
     pub launches: u64,
 }
 
-/// Counts what a training as `config` says takes on a device like `device`, of whose `memory` nobody else has any.
+/// Counts what a training as `config` says takes on a device like `device`, whose `memory` is all free.
 ///
 /// # Errors
 /// [`ssmv_autograd::Error::OutOfMemory`] where it does not fit, and all that a training refuses.

@@ -147,7 +147,7 @@ impl Ranks {
         pending.wait().inspect_err(|_| self.fail())
     }
 
-    /// Whether the ring's connections stand, as far as can be seen without a word to anybody; collectives that are queued
+    /// Whether the ring's connections stand, as far as can be seen without sending anything; collectives that are queued
     /// run first.
     ///
     /// # Errors

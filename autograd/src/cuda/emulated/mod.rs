@@ -78,7 +78,7 @@ impl PinnedBlock {
     }
 }
 
-/// A stream: whoever holds the lock runs its work.
+/// A stream: the holder of the lock runs its work.
 #[derive(Debug)]
 struct Ordered {
     order: Mutex<()>,

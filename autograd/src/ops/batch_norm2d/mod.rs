@@ -186,7 +186,7 @@ impl Op for BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// Keeps what the statistics over `rows` rows were, for whoever carries them into running ones.
+    /// Keeps what the statistics over `rows` rows were, for the update of the running ones.
     fn keep(&self, mean: &[f64], biased: &[f64], rows: f64) {
         let correction = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
         let variance = biased.iter().map(|v| v * correction).collect();

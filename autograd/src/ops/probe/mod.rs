@@ -1,4 +1,4 @@
-//! A place in the graph that says when each pass comes by: for whoever measures a network part by part.
+//! A place in the graph that reports when each pass reaches it, to measure a network part by part.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use ssmv_autograd::{
     },
 };
 
-/// The device and the handle of whoever created it.
+/// The device that created it, and its handle.
 type Key = (u8, u64);
 
 /// What waits in a stream.

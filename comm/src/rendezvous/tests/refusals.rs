@@ -93,7 +93,7 @@ fn another_token_is_no_way_in() {
 fn without_a_token_other_addresses_are_refused_at_once() {
     let job = Job::new(2);
     for rank in [0, 1] {
-        // An address for documentation: nobody has it.
+        // An address reserved for documentation: no machine has it.
         let place = Place { master: "203.0.113.77".into(), ..job.place(rank) };
         let start = Instant::now();
         let error = job.join(&place, &fingerprint("a"), &Security::default()).unwrap_err().to_string();

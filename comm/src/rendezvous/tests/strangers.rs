@@ -187,7 +187,7 @@ fn messages_that_are_too_long_or_none_end_the_join() {
     }
 }
 
-/// Rank 1 as far as the addresses of all, with its own at a port where nobody listens.
+/// Rank 1 as far as the addresses of all, with its own at a port without a listener.
 fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
     let stream = client::reach(&job.place(1), &trusted(), &job.settings).unwrap();
     let mut channel = Channel::new(stream, TO_RANK);

@@ -36,7 +36,7 @@ fn flat(entered: &Entered, call: &'static str, way: Way, to: u64, from: u64, byt
             state.device_side(call, context, from, length)?,
         ),
         Way::Within => {
-            // Bytes that stay where they are harm nobody, and programs copy so.
+            // A copy onto itself changes nothing, and programs do it.
             if to != from && to.abs_diff(from) < length {
                 return fail!(INVALID_VALUE, "{call}: {bytes} bytes from {from:#x} to {to:#x} overlap");
             }

@@ -230,7 +230,7 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// The column that a result of type `ty` goes to; `_` is a register that nobody reads.
+    /// The column that a result of type `ty` goes to; `_` is a register that is never read.
     pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         if *operand == Operand::Name("_") {
             return Ok(Loc::register(self.temporary(ty)?.index));
@@ -266,7 +266,7 @@ impl<'a> Body<'_, '_, 'a> {
         Ok(Value::new(self.value(operand, ty)?, ty.width() == 64))
     }
 
-    /// A register for a result that it may be wider than; `_` is a register that nobody reads.
+    /// A register for a result that it may be wider than; `_` is a register that is never read.
     pub fn loose_to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
         if *operand == Operand::Name("_") {
             return Ok(Value::new(self.to(operand, ty)?, ty.width() == 64));

@@ -1,4 +1,4 @@
-//! An instruction's suffixes, taken one by one; what nobody takes makes the instruction unknown.
+//! An instruction's suffixes, taken one by one; a suffix that is left over makes the instruction unknown.
 
 use crate::syntax::{Instruction, Operand, ParseError, Parsed, Type};
 

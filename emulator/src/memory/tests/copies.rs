@@ -44,7 +44,7 @@ fn groups_land_when_they_are_waited_for() {
     assert_eq!((fault.kind, fault.lane, fault.address), (FaultKind::PendingCopy, 0, Some(512)));
     assert!(fault.message.contains("that thread 0 issued in line 2 and"), "{}", fault.message);
     assert!(block.load(0, ALL - 1, strided(512, 16), 4).is_ok());
-    // What was not committed is waited for by nobody but `wait_all`.
+    // Only `wait_all` waits for what was not committed.
     issue(&mut block, &mut view, 0, 1536, base).unwrap();
     block.shared.wait_group(0, ALL, 0);
     assert!(block.load(0, ALL, strided(1024, 16), 16).is_ok());

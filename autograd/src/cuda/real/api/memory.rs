@@ -42,7 +42,7 @@ pub(in crate::cuda::real) struct PinnedBlock {
     copied: Event,
     address: *mut u8,
     pub bytes: usize,
-    /// Whether a copy may still be under way. Whoever holds the lock may read and write the memory then.
+    /// Whether a copy may still be under way. The holder of the lock may read and write the memory then.
     pending: Mutex<bool>,
 }
 
@@ -61,7 +61,7 @@ impl PinnedBlock {
             format!("allocate {bytes} bytes of pinned memory")
         })?;
         let address = address.cast::<u8>();
-        // SAFETY: the driver gave `bytes` bytes there, and nobody else knows of them.
+        // SAFETY: the driver gave `bytes` bytes there, and nothing else knows of them.
         unsafe { address.write_bytes(0, bytes) };
         Ok(Self { copied, address, bytes, pending: Mutex::new(false) })
     }

@@ -18,7 +18,7 @@ macro_rules! object {
         impl Drop for $name {
             fn drop(&mut self) {
                 if self.context.enter().is_ok() {
-                    // SAFETY: the handle is live and nobody else has it; the driver lets work that uses it finish.
+                    // SAFETY: the handle is live and has no other owner; the driver lets work that uses it finish.
                     unsafe { super::$destroy(self.raw) };
                 }
             }

@@ -135,7 +135,7 @@ impl Stream {
         let mut raw = ptr::null_mut();
         // SAFETY: the graph is live; writes one handle to a live variable.
         let code = unsafe { cuGraphInstantiateWithFlags(&mut raw, graph, 0) };
-        // SAFETY: the graph is live, nobody else has it, and what was instantiated does not need it.
+        // SAFETY: the graph is live, has no other owner, and what was instantiated does not need it.
         unsafe { cuGraphDestroy(graph) };
         check(code, || "make a graph of captured work".into())?;
         Ok(Graph { context: self.context.clone(), raw })
