@@ -70,7 +70,7 @@ fn connect(
     })
 }
 
-/// Numbers that are no zeros: the rank's own would do, but what is added up must stay finite over many rounds.
+/// Numbers other than zero: the rank's own would do, but what is added up must stay finite over many rounds.
 fn memory(cuda: &Cuda, bytes: usize) -> DeviceMemory {
     let numbers: Vec<f32> = (0..bytes / 4).map(|i| (i as f32 * 0.618).fract() - 0.5).collect();
     DeviceMemory::copy_of(cuda, DType::F32, &numbers).expect("room for the numbers")

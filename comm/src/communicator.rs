@@ -106,7 +106,7 @@ impl Communicator {
     /// Copies `root`'s `data` to all ranks.
     ///
     /// # Errors
-    /// As [`all_reduce`](Self::all_reduce), and a root that is no rank.
+    /// As [`all_reduce`](Self::all_reduce), and a root that is not a rank.
     pub fn broadcast<T: Element>(&mut self, data: &mut [T], root: usize) -> Result<()> {
         let tag = self.next::<T>(Operation::Broadcast, data.len(), root);
         let (rank, ranks) = (self.rank, self.size);

@@ -53,7 +53,7 @@ pub enum Fault {
         /// The checksum of the bytes that came.
         found: u32,
     },
-    /// Bytes that are no frame.
+    /// Bytes that are not a frame.
     #[error("rank {peer} sent what is no frame: {message}")]
     Frame {
         /// The neighbour.

@@ -27,7 +27,7 @@ impl GoldenCase {
     /// Reads a case.
     ///
     /// # Errors
-    /// A file that cannot be read, is no well-formed safetensors file, or lacks `op` or `params`; the message names it.
+    /// A file that cannot be read, is not a well-formed safetensors file, or lacks `op` or `params`; the message names it.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(path, &read_bounded(path)?)
     }

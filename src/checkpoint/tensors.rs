@@ -23,7 +23,7 @@ impl TensorFile {
     /// Opens `path` and checks its header.
     ///
     /// # Errors
-    /// A file that cannot be read or is no well-formed safetensors file; the message names it.
+    /// A file that cannot be read or is not a well-formed safetensors file; the message names it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (mut file, size) = open_regular(path)?;

@@ -70,7 +70,7 @@ enum Form {
     Folder,
 }
 
-/// Values further than this from [0, 1] are no brightness: most likely 0 to 255.
+/// Values further than this from [0, 1] are not brightness: most likely 0 to 255.
 const OVERSHOOT: f32 = 1.0;
 
 /// Predicts.

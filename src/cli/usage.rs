@@ -10,7 +10,7 @@ use super::Ui;
 pub fn report(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // `--help | head` closes the pipe early, and that is no failure.
+            // `--help | head` closes the pipe early, and that is not a failure.
             let _ = error.print();
             ExitCode::SUCCESS
         }

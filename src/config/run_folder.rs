@@ -20,7 +20,7 @@ pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
     folders.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(name))
 }
 
-/// Refuses a run folder that has anything in it, or is no folder: nothing is ever written over. An
+/// Refuses a run folder that has anything in it, or is not a folder: nothing is ever written over. An
 /// [`Error::File`] that says what to do instead.
 pub fn check_run_folder(folder: &Path) -> Result<()> {
     match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {

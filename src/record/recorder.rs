@@ -196,7 +196,7 @@ fn copy_until(path: &Path, copy: &Path, step: u64) -> std::io::Result<()> {
         if !whole && read as u64 == MAX_LINE {
             return Err(std::io::Error::new(ErrorKind::InvalidData, "a line is too long for a record"));
         }
-        // A line that is no record is not ours to delete, unless it is the torn last one.
+        // A line that is not a record is not ours to delete, unless it is the torn last one.
         let later = serde_json::from_slice::<Value>(&line)
             .ok()
             .and_then(|record| record.get("step").and_then(Value::as_u64))

@@ -1,4 +1,4 @@
-//! Says in words when training goes wrong: a predictor that sits at black, a loss that is no number, a loss scale
+//! Says in words when training goes wrong: a predictor that sits at black, a loss that is not a number, a loss scale
 //! that keeps falling.
 
 /// The latest figures of training or of an evaluation; what is not known is `None`.

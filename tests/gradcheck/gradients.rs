@@ -99,7 +99,7 @@ pub fn slope(step: f64, mut f: impl FnMut(f64) -> Result<f64>) -> Result<f64> {
 /// Whether two values of a derivative are within `allowed`; what is wrong in words.
 pub fn agree(analytic: f64, numeric: f64, allowed: f64) -> std::result::Result<(), String> {
     let error = (analytic - numeric).abs();
-    // A NaN is no agreement.
+    // A NaN does not agree.
     if error <= allowed {
         return Ok(());
     }

@@ -147,7 +147,7 @@ fn a_parameter_of_another_arena_is_an_error() {
     assert!(y.backward(&mut other.gradients().unwrap()).is_err());
 }
 
-/// A task that a waiting kernel takes up in between is no part of the no_grad around that kernel.
+/// A task that a waiting kernel takes up in between is not part of the no_grad around that kernel.
 #[test]
 fn no_grad_stays_with_its_own_task() {
     let x = Tensor::new([48, 1024], &[1.0f64; 48 * 1024]).unwrap().leaf();

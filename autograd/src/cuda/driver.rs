@@ -310,7 +310,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn export_event(&self, _event: Event) -> Result<EventHandle> {
         Err(self.shares_nothing())
     }
-    /// Another process's event. To [`wait`](Self::wait) for it before that process has recorded it is no error on a GPU and
+    /// Another process's event. To [`wait`](Self::wait) for it before that process has recorded it is not an error on a GPU and
     /// waits for nothing: it must have said that it has.
     fn open_event(&self, _handle: &EventHandle) -> Result<Event> {
         Err(self.shares_nothing())

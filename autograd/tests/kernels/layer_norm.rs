@@ -220,7 +220,7 @@ fn a_mean_far_from_0_does_not_cancel() {
     }
 }
 
-/// The rounding of a mean is no deviation.
+/// The rounding of a mean is not a deviation.
 #[test]
 fn constant_rows_become_the_bias() {
     for cols in [1, 3, 100, 1500] {

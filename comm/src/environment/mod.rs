@@ -27,7 +27,7 @@ const PORT: u16 = 29600;
 /// The place of this process; none if it is alone.
 ///
 /// # Errors
-/// Variables that are missing, are no numbers or contradict each other.
+/// Variables that are missing, are not numbers or contradict each other.
 pub fn place() -> Result<Option<Place>, EnvironmentError> {
     place_in(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
 }

@@ -68,7 +68,7 @@ fn local_size(variables: &Variables) -> Result<usize, EnvironmentError> {
     }
 }
 
-/// The tasks of a node in a list such as `4(x2),3`: none if it is no such list, none within if the list ends before.
+/// The tasks of a node in a list such as `4(x2),3`: none if it is not such a list, none within if the list ends before.
 pub fn tasks_of(list: &str, node: usize) -> Option<Option<usize>> {
     let (mut found, mut before) = (None, 0usize);
     for entry in list.split(',') {
@@ -85,7 +85,7 @@ pub fn tasks_of(list: &str, node: usize) -> Option<Option<usize>> {
     Some(found)
 }
 
-/// The first name of a list such as `node[01-04,7]` or `gpu-a,gpu-b`; none if it is no such list.
+/// The first name of a list such as `node[01-04,7]` or `gpu-a,gpu-b`; none if it is not such a list.
 pub fn first_host(list: &str) -> Option<String> {
     let (mut name, mut rest) = (String::new(), list);
     loop {

@@ -82,7 +82,7 @@ pub trait DeviceCollectives: Send {
     /// Copies `root`'s elements, f16 or f32, to all ranks.
     ///
     /// # Errors
-    /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is no rank.
+    /// As [`all_reduce_sum`](Self::all_reduce_sum), and a root that is not a rank.
     fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()>;
 
     /// What ends, from any thread, all that waits for a rank that is gone: a call that is under way on another thread, and

@@ -15,7 +15,7 @@ use crate::{Communicator, Reduction};
 /// Elements a rank: more than what travels as one piece, and no round number.
 const SEGMENT: usize = (64 << 10) + 77;
 
-/// With other numbers each, so that what is left of one is no result of the next.
+/// With other numbers each, so that what is left of one is not a result of the next.
 const ROUNDS: usize = 2;
 
 /// Between two looks at the device.

@@ -55,7 +55,7 @@ impl Word {
     /// Another process's word.
     ///
     /// # Errors
-    /// None of this name on this machine, or one that is no word.
+    /// None of this name on this machine, or one that is not a word.
     pub fn open(name: Name) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path(name))?;
         if file.metadata()?.len() != size_of::<u64>() as u64 {

@@ -80,7 +80,7 @@ impl Hello {
         bytes
     }
 
-    /// What the bytes say, unless they are no greeting.
+    /// The greeting in the bytes; `None` if they are not one.
     pub fn decode(bytes: &[u8; HELLO]) -> Option<Self> {
         let purpose = match bytes[8] {
             1 => Purpose::Join,

@@ -77,7 +77,7 @@ pub struct Token([u8; 32]);
 /// A token that cannot be had. The message never quotes one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TokenError {
-    /// Text that is no token.
+    /// Text that is not a token.
     #[error("a token is 64 hexadecimal digits, but {0}")]
     Digits(String),
     /// A file that cannot be used.

@@ -83,7 +83,7 @@ pub fn write(address: SocketAddr) -> [u8; BYTES] {
     id
 }
 
-/// The address and the orders of an id, with those of the environment; `None` where it is no id, or an order is not
+/// The address and the orders of an id, with those of the environment; `None` where it is not an id, or an order is not
 /// understood.
 pub fn read(id: &[u8; BYTES]) -> Option<(SocketAddr, Vec<Order>)> {
     read_with(id, |name| std::env::var(name).ok())

@@ -12,7 +12,7 @@ pub(super) fn fault(kind: FaultKind, lane: usize, address: u64, message: String)
     Fault { kind, lane: lane as u32, address: Some(address), message }
 }
 
-/// The fault of an address that is no multiple of the width.
+/// The fault of an address that is not a multiple of the width.
 #[cold]
 pub(super) fn misaligned(lane: usize, address: u64, bytes: u32) -> Fault {
     let message = format!("{bytes} bytes at {address:#x}: the address must be a multiple of {bytes}");

@@ -58,7 +58,7 @@ const WINDOW_BYTES: u64 = 1 << 32;
 /// The memory that a generic address belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Space {
-    /// Global memory, constants and parameters among it; also all that is no memory, for global memory to refuse.
+    /// Global memory, constants and parameters among it; also addresses outside all memory, which global memory refuses.
     Global,
     /// The block's shared memory.
     Shared,

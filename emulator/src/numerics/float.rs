@@ -3,7 +3,7 @@
 //!
 //! f32 with a directed rounding goes through f64. Products are exact there. A sum is rounded to odd, which leaves the
 //! second rounding right (Boldo and Melquiond 2008); its error comes from TwoSum (Knuth). Quotients and square roots of
-//! f32 that are no f32 lie further from each f32 than f64's error. f64 with a directed rounding takes the exact integers
+//! f32 that are not f32 lie further from each f32 than f64's error. f64 with a directed rounding takes the exact integers
 //! of [`soft`].
 //!
 //! A NaN result of f32 is 0x7fffffff whatever the inputs. f64 keeps the payload of the first NaN among its inputs, made

@@ -84,7 +84,7 @@ impl Parser<'_> {
             let mut marks = op.chars();
             marks.next() == Some(first) && marks.next().is_none_or(|m| second == Lexeme::Mark(m))
         })?;
-        // `<` is no part of `<<`, nor `|` of `||`.
+        // `<` is not part of `<<`, nor `|` of `||`.
         let doubled = found.len() == 1 && second == Lexeme::Mark(first) && "<>|&".contains(first);
         (!doubled).then_some(found)
     }

@@ -45,7 +45,7 @@
 //! use ssmv_kernels::ptx::{B32, Reg};
 //! fn wrong<'k>(a: Reg<'k, B32>, b: Reg<'k, B32>) -> Reg<'k, B32> { a + b }
 //! ```
-//! a number is no condition:
+//! a number is not a condition:
 //! ```compile_fail,E0308
 //! use ssmv_kernels::ptx::{Asm, Reg, U32};
 //! fn wrong<'k>(k: &'k Asm, a: Reg<'k, U32>) { k.if_(a, || {}) }

@@ -107,7 +107,7 @@ impl Ptxas {
     /// Assembles a kernel.
     ///
     /// # Errors
-    /// [`Error::Failure`] with the kernel's name and what `ptxas` has against its text; spills are no error here.
+    /// [`Error::Failure`] with the kernel's name and what `ptxas` has against its text; spills are not an error here.
     pub fn assemble(&self, kernel: &Kernel) -> Result<Usage> {
         let Kernel { name, target, ptx, .. } = kernel;
         let mut command = Command::new(&self.path);

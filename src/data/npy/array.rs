@@ -50,7 +50,7 @@ impl Array {
 /// Reads a whole array of uint8 or float32. Memory grows with the file, not with what its header promises.
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be read, is no such array, or holds NaN or infinity.
+/// [`Error::File`] when the file cannot be read, is not such an array, or holds NaN or infinity.
 pub fn read(path: &Path) -> Result<Array> {
     let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     let mut file = File::open(path).map_err(unreadable)?;

@@ -1,4 +1,4 @@
-//! Connections of others while the ranks join, and hosts that are no ranks.
+//! Connections of others while the ranks join, and hosts that are not ranks.
 
 use super::super::channel::{Channel, Message, TO_RANK};
 use super::super::handshake::{HELLO, Hello, PROOF, Purpose, Side};

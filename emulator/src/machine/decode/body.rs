@@ -230,7 +230,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(())
     }
 
-    /// The labels that a list names, `name<3>` being name0, name1 and name2; `None` where one is no label.
+    /// The labels that a list names, `name<3>` being name0, name1 and name2; `None` where one is not a label.
     fn targets(&self, scopes: &Scopes<'a>, names: &[(&'a str, Option<u64>)]) -> Option<Vec<u32>> {
         let find = |name: &str| {
             scopes.numbers().find_map(|scope| self.labels.get(&(scope, name))).map(|&index| index as u32)

@@ -117,7 +117,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if finite && (half(to).is_none() || from != F32) {
             return Err(s.unknown());
         }
-        // An integer is no subnormal f32: .ftz is allowed and changes nothing.
+        // An integer is not a subnormal f32: .ftz is allowed and changes nothing.
         if from.integer() && (ftz && to != F32 || relu || whole.is_some()) || to.integer() && relu {
             return Err(s.unknown());
         }

@@ -134,7 +134,7 @@ fn lanes_of_one_store() {
     assert_eq!(block.store(0, ALL, [0; LANES], 4, &equal), Ok(()));
     let fault = block.store(1, ALL, strided(128, 0), 4, &pattern(1)).unwrap_err();
     assert_eq!((fault.kind, fault.lane), (FaultKind::Race, 1));
-    // What one of them wrote before is no part of the agreement.
+    // What one of them wrote before is not part of the agreement.
     block.store(2, 1, [512; LANES], 4, &equal).unwrap();
     assert!(is_race(block.store(2, ALL, [512; LANES], 4, &equal)));
     // Halves of a word are different bytes.
