@@ -54,7 +54,7 @@ pub enum Fault {
         found: u32,
     },
     /// Bytes that are not a frame.
-    #[error("rank {peer} sent what is no frame: {message}")]
+    #[error("rank {peer} sent bytes that are not a frame: {message}")]
     Frame {
         /// The neighbour.
         peer: usize,

@@ -214,7 +214,7 @@ fn show(memory: &Memory, arguments: &[Argument], print: &str) -> Result<(), Stri
     let [index, ty, count] = parts.as_slice() else { return Err(format!("--print {print}: not ARG:TYPE:N")) };
     let (index, count): (usize, u64) = (number(index)?, number(count)?);
     let Some((address, bytes)) = arguments.get(index).and_then(|a| a.buffer) else {
-        return Err(format!("--print {print}: argument {index} is no buffer"));
+        return Err(format!("--print {print}: argument {index} is not a buffer"));
     };
     let width = match *ty {
         "u8" => 1,

@@ -48,7 +48,7 @@ impl GoldenCase {
         let op = about("op")?.clone();
         let attributes = serde_json::from_str(about("params")?)
             .map(Attributes)
-            .map_err(|e| fail(format!("\"params\" in the metadata is no JSON object: {e}")))?;
+            .map_err(|e| fail(format!("\"params\" in the metadata is not a JSON object: {e}")))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let values = decode(view.dtype(), view.data())

@@ -80,7 +80,7 @@ fn failure(path: &Path, message: String) -> Comparison {
     Comparison::failure(&case.to_string_lossy(), "", message)
 }
 
-/// Runs one case, the bytes of whose file are at hand under the name `name`.
+/// Runs one case from the bytes of its file. `name` is its name in messages.
 pub(super) fn run_bytes(name: &str, bytes: &[u8], device: &TargetDevice) -> Vec<Comparison> {
     let path = Path::new(name);
     verify(path, GoldenCase::parse(path, bytes), device)

@@ -25,7 +25,7 @@ pub fn must_be_writable(path: &Path) -> Result<()> {
     match parent.metadata() {
         _ if path.is_dir() => Err(Error::file(path, "is a folder; a file's name is wanted")),
         Ok(data) if data.is_dir() => Ok(()),
-        Ok(_) => Err(Error::file(path, "cannot be written: what it is to lie in is no folder")),
+        Ok(_) => Err(Error::file(path, "cannot be written: its parent is not a folder")),
         Err(e) => Err(Error::file(path, format!("cannot be written: {e}"))),
     }
 }

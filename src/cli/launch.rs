@@ -187,7 +187,7 @@ fn token(args: &LaunchArgs) -> Result<Option<Secret>> {
     if let Some(text) = set("SSMV_TOKEN") {
         let text = text.into_string();
         let text =
-            text.map_err(|_| Error::Usage("SSMV_TOKEN is no text of 64 hexadecimal digits".to_owned()));
+            text.map_err(|_| Error::Usage("SSMV_TOKEN is not a text of 64 hexadecimal digits".to_owned()));
         return Ok(Some(Secret::Text(text?)));
     }
     if let Some(file) = set("SSMV_TOKEN_FILE") {

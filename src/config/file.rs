@@ -82,9 +82,10 @@ fn read_text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Error::file(path, "is larger than 1 MiB, so it is no configuration"));
+        return Err(Error::file(path, "is larger than 1 MiB, so it is not a configuration"));
     }
-    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text in UTF-8, so it is no configuration"))
+    String::from_utf8(bytes)
+        .map_err(|_| Error::file(path, "is not text in UTF-8, so it is not a configuration"))
 }
 
 /// The line of a byte offset, counted from 1.

@@ -23,7 +23,7 @@ pub fn watch_parent() -> Result<()> {
     // The launcher may have ended before it was watched.
     if parent_id() != launcher {
         return Err(Error::Failure(format!(
-            "the launcher, process {launcher}, has ended; if this is no rank of a launch, unset {LAUNCHER}"
+            "the launcher, process {launcher}, has ended; if this is not a rank of a launch, unset {LAUNCHER}"
         )));
     }
     Ok(())

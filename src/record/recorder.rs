@@ -136,7 +136,7 @@ impl Recorder {
     /// Writes `{"step": …, "epoch": …, "eval": {…}}` (for kind "eval").
     ///
     /// # Errors
-    /// Figures that are no JSON, a kind named "step" or "epoch", a file that cannot be written.
+    /// Figures that are not JSON, a kind named "step" or "epoch", a file that cannot be written.
     pub fn log_eval<T: Serialize>(&mut self, record: &EvalRecord<T>) -> Result<()> {
         if matches!(record.kind, "step" | "epoch") {
             return Err(Error::Failure(format!("a record cannot be of kind {:?}", record.kind)));

@@ -28,7 +28,7 @@ fn strangers_at_the_masters_port_are_dropped_and_the_job_finishes() {
         let _ = stranger.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{answer:?}");
     }
-    zero.line(&["dropped a connection from 127.0.0.1:", "what it sent is no greeting of a rank"]);
+    zero.line(&["dropped a connection from 127.0.0.1:", "it did not send the greeting of a rank"]);
 
     // A rank of another job.
     let mut other = program();

@@ -44,7 +44,9 @@ const DIRECTIONS: usize = 2;
 
 /// Draws and checks all cases of a row; the first failure in words.
 pub fn row((operator, check): &(&Operator, &DrawnCases)) -> std::result::Result<(), String> {
-    let By::Gradients(cases) = check.by else { return Err(format!("{} is no gradient check", check.name)) };
+    let By::Gradients(cases) = check.by else {
+        return Err(format!("{} is not a gradient check", check.name));
+    };
     for index in 0..cases {
         let mut draw = Draw::new(check.name, index);
         let case = (check.draw)(&mut draw);

@@ -127,7 +127,7 @@ fn kernels_are_compiled_side_by_side() {
         texts.iter().for_each(|kernel| cuda.run(kernel, &arguments).unwrap());
         let bad = Kernel { name: "bad".to_owned(), ptx: ".version".to_owned(), ..kernel(1) };
         refused(cuda.load_all(&[kernel(1), bad], || ()), &["bad"]);
-        assert_eq!(cuda.kernels().len(), 13, "what was refused is no kernel");
+        assert_eq!(cuda.kernels().len(), 13, "a refused kernel is not counted");
     });
 }
 

@@ -104,7 +104,7 @@ fn broken_text_is_refused_with_the_compilers_log() {
         assert!(matches!(&error, Error::Ptx { kernel, .. } if kernel == "broken"), "{error}");
         let text = error.to_string();
         assert!(text.contains(&format!("line {line}")), "{text}");
-        assert!(driver.load_module("prose", "this is no PTX").is_err());
+        assert!(driver.load_module("prose", "this is not PTX").is_err());
         refused(driver.load_module("zero", "\0"), &["zero byte"]);
     });
 }

@@ -12,7 +12,7 @@ pub enum EnvironmentError {
         why: String,
     },
     /// A value that cannot be what it must be.
-    #[error("the environment has {variable}={value:?}, which is no {wanted}")]
+    #[error("the environment has {variable}={value:?}, which is not a {wanted}")]
     Value {
         /// The variable.
         variable: &'static str,

@@ -43,7 +43,7 @@ impl From<Error> for ssmv_autograd::Error {
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Advice where there is no library that fits.
+/// Advice for a missing or unsuitable library.
 pub(super) const OTHER_LIBRARY: &str =
     "install NCCL 2.14 or later (the package libnccl2), or name the library in SSMV_NCCL";
 const LOST: &str = "another rank has ended, hangs or cannot be reached: look at what the others say, and set NCCL_DEBUG=WARN";

@@ -167,7 +167,7 @@ impl Caller {
     fn greet(&mut self, token: &Token, purpose: Purpose, rank: usize) -> Result<(), String> {
         let mut greeting = [0; HELLO];
         greeting.copy_from_slice(&self.bytes[..HELLO]);
-        let hello = Hello::decode(&greeting).ok_or("what it sent is no greeting of a rank")?;
+        let hello = Hello::decode(&greeting).ok_or("it did not send the greeting of a rank")?;
         if hello.purpose != purpose || usize::from(hello.to) != rank {
             return Err(format!("rank {} did not mean to come here", hello.from));
         }

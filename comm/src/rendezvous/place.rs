@@ -35,7 +35,7 @@ impl Place {
             return fail(format!("local rank {local_rank} of {local_size} is impossible among {size} ranks"));
         }
         if size > 1 && (self.master.is_empty() || self.port == 0) {
-            return fail(format!("{:?} port {} is no address of a master", self.master, self.port));
+            return fail(format!("{:?} port {} is not the address of a master", self.master, self.port));
         }
         Ok(())
     }

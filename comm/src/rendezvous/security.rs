@@ -114,9 +114,9 @@ impl Token {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             for digit in pair {
-                let value = char::from(*digit)
-                    .to_digit(16)
-                    .ok_or_else(|| TokenError::Digits("one of these characters is no such digit".into()))?;
+                let value = char::from(*digit).to_digit(16).ok_or_else(|| {
+                    TokenError::Digits("one of these characters is not such a digit".into())
+                })?;
                 *byte = *byte << 4 | value as u8;
             }
         }
@@ -132,7 +132,7 @@ impl Token {
         let system = |e: std::io::Error| fail(e.to_string());
         // A pipe would block when it is opened.
         if !fs::metadata(path).map_err(system)?.is_file() {
-            return Err(fail("it is no regular file".into()));
+            return Err(fail("it is not a regular file".into()));
         }
         let file = File::open(path).map_err(system)?;
         check_mode(&file.metadata().map_err(system)?).map_err(&fail)?;

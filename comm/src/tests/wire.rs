@@ -63,7 +63,7 @@ fn a_length_of_garbage_is_refused_before_anything_is_read() {
 #[test]
 fn other_bytes_than_frames_are_refused() {
     let error = hear(b"GET / HTTP/1.1\r\nHost: localhost:1234\r\n\r\n\r\n\r\n");
-    assert!(error.to_string().contains("rank 1 sent what is no frame"), "{error}");
+    assert!(error.to_string().contains("rank 1 sent bytes that are not a frame"), "{error}");
     let unknown = {
         let mut bytes = header(TAG, 8);
         bytes[4] = 99;

@@ -75,7 +75,7 @@ impl Warp {
         Ok(())
     }
 
-    pub(super) fn load_room(
+    pub(super) fn load_in(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (StateSpace, Site),
@@ -100,12 +100,12 @@ impl Warp {
             StateSpace::Local | StateSpace::Frame => self.local.load(access, words),
             StateSpace::Param => parameters(cx.parameters, access, words),
             StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
-                self.load_room(cx, (room, site), Access { mask, addresses, ..access }, words)
+                self.load_in(cx, (room, site), Access { mask, addresses, ..access }, words)
             }),
         }
     }
 
-    pub(super) fn store_room(
+    pub(super) fn store_in(
         &mut self,
         cx: &mut Context<'_>,
         (room, site): (StateSpace, Site),
@@ -138,7 +138,7 @@ impl Warp {
                 Err(Fault { kind: FaultKind::OutOfBounds, lane, address, message })
             }
             StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
-                self.store_room(cx, (room, site), Access { mask, addresses, ..access }, words)
+                self.store_in(cx, (room, site), Access { mask, addresses, ..access }, words)
             }),
         }
     }
@@ -154,7 +154,7 @@ impl Warp {
         let site = Site { warp: self.index, line, strong: op.strong };
         let mut words: Words = [[0; LANES]; 4];
         let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
-        self.load_room(cx, (op.address.room, site), access, &mut words)?;
+        self.load_in(cx, (op.address.room, site), access, &mut words)?;
         let count = usize::from(op.count);
         for (at, value) in op.values.iter().enumerate().take(count) {
             match op.bytes {
@@ -238,7 +238,7 @@ impl Warp {
             }
         }
         let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
-        self.store_room(cx, (op.address.room, site), access, &words)
+        self.store_in(cx, (op.address.room, site), access, &words)
     }
 
     pub(super) fn atomic(

@@ -115,7 +115,7 @@ impl Warp {
                 match function.and_then(|f| program.places.get(f).copied().flatten()).filter(|&p| p > 0) {
                     Some(place) => place,
                     None => {
-                        let message = format!("{first:#x} is no function's address");
+                        let message = format!("{first:#x} is not a function's address");
                         return Err(fault(FaultKind::Trap, mask, message));
                     }
                 }

@@ -339,7 +339,7 @@ fn target(
         Some(&function) if names.unit.functions[function].body.is_some() => Ok(Of::Function(function)),
         Some(_) => Err(format!("{name} is declared, but defined nowhere")),
         None => {
-            Err(format!("{name} is no global variable or function whose address could initialise another"))
+            Err(format!("{name} is not a global variable or function whose address could initialise another"))
         }
     }
 }

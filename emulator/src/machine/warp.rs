@@ -198,7 +198,7 @@ impl Warp {
         for lane in each(mask) {
             let top = self.lane(program, from, lane);
             if top < self.tops[lane] || top > self.local.bytes() {
-                let message = format!("stackrestore to {top:#x}, which is no top that stacksave gave");
+                let message = format!("stackrestore to {top:#x}, which stacksave did not give");
                 return Err(fault(FaultKind::OutOfBounds, 1 << lane, message));
             }
             self.tops[lane] = top;

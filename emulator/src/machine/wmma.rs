@@ -77,9 +77,9 @@ impl Warp {
                     for (to, from) in words.iter_mut().zip(&run[word..]) {
                         *to = from.map(|x| x >> shift);
                     }
-                    self.store_room(cx, (op.address.room, site), access, &words)?;
+                    self.store_in(cx, (op.address.room, site), access, &words)?;
                 } else {
-                    self.load_room(cx, (op.address.room, site), access, &mut words)?;
+                    self.load_in(cx, (op.address.room, site), access, &mut words)?;
                     for (to, from) in run[word..].iter_mut().zip(&words) {
                         to.iter_mut().zip(from).for_each(|(to, from)| *to |= from << shift);
                     }

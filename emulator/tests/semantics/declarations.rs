@@ -102,8 +102,8 @@ fn addresses_in_initial_values() {
         ),
     ]);
     refused(&[
-        (".shared .u32 x; .global .u64 p = x;", "", "x is no global variable or function"),
-        (".global .u64 p = nowhere;", "", "nowhere is no global variable or function"),
+        (".shared .u32 x; .global .u64 p = x;", "", "x is not a global variable or function"),
+        (".global .u64 p = nowhere;", "", "nowhere is not a global variable or function"),
         (".extern .func g; .global .u64 p = g;", "", "g is declared, but defined nowhere"),
         (".global .u32 x; .global .u8 p = 0xfff(x);", "", "a mask of one byte"),
         (".global .u32 x; .global .u32 p = 0xff(x);", "", "a mask of one byte"),
@@ -297,7 +297,7 @@ fn calls() {
         (
             pick,
             "mov.u64 %l0, half; T: .calltargets nowhere; call (%r), %l0, (1.0), T;",
-            "nowhere is no function",
+            "nowhere is not a function",
         ),
         (
             pick,
@@ -307,7 +307,7 @@ fn calls() {
         (
             pick,
             "mov.u64 %l0, half; add.u64 %l0, %l0, 1; P: .callprototype _; call %l0, P;",
-            "is no function's address",
+            "is not a function's address",
         ),
         (".extern .func far(.param .b32 a);", "call far, (1);", "far is declared, but defined nowhere"),
         (".extern .func far(.param .b32 a);", "mov.u64 %l, far;", "far is declared, but defined nowhere"),
@@ -380,8 +380,8 @@ fn lists_of_jump_targets() {
         assert_eq!(run_text(&text, [1, 0, 0]), Ok(expected), "{list}");
     }
     refused(&[
-        ("", "T: .branchtargets L<3>; brx.idx %a, T; L0: L1:", "T is no list of targets"),
-        ("", "T: .branchtargets L<99999999999>; brx.idx %a, T; L0: L1:", "T is no list of targets"),
+        ("", "T: .branchtargets L<3>; brx.idx %a, T; L0: L1:", "T is not a list of targets"),
+        ("", "T: .branchtargets L<99999999999>; brx.idx %a, T; L0: L1:", "T is not a list of targets"),
     ]);
 }
 

@@ -271,7 +271,7 @@ fn memory_from_the_stacks_top() {
             "uninitialised memory",
         ),
         ("alloca.u64 %l0, 1000000;", "alloca of 1000000 bytes"),
-        ("mov.u64 %l0, 0; alloca.u64 %l1, 8; stackrestore.u64 %l0;", "which is no top that stacksave gave"),
+        ("mov.u64 %l0, 0; alloca.u64 %l1, 8; stackrestore.u64 %l0;", "which stacksave did not give"),
         ("alloca.u64 %l0, 8, 3;", "alloca aligns to 8, 16, 32, 64 or 128 bytes"),
         ("alloca.s64 %l0, 8;", "unknown instruction `alloca.s64`"),
     ] {
@@ -283,8 +283,8 @@ fn memory_from_the_stacks_top() {
 #[test]
 fn wrong_forms_are_errors_that_say_what_is_wrong() {
     for (snippet, message) in [
-        ("mov.u32 %r, %a[1];", "%a is no array whose element could be named"),
-        ("mov.u64 %l, twice[1];", "twice is no array whose element could be named"),
+        ("mov.u32 %r, %a[1];", "%a is not an array whose element could be named"),
+        ("mov.u64 %l, twice[1];", "twice is not an array whose element could be named"),
         ("mov.u64 %l, nowhere[1];", "nowhere is not declared"),
         ("ld.shared.u32 %r, table[1];", "table does not lie in the state space of this access"),
         ("{ .reg .v2 .u32 v; mov.u32 %r, v.w; }", "v has 2 elements and none of this name"),

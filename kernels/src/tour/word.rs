@@ -60,6 +60,6 @@ pub(super) fn half(value: f32) -> u16 {
         return sign;
     }
     let exponent = (bits >> 23 & 0xFF) as i32 - 127 + 15;
-    debug_assert!((1..31).contains(&exponent) && bits & 0x1FFF == 0, "{value} is no normal binary16");
+    debug_assert!((1..31).contains(&exponent) && bits & 0x1FFF == 0, "{value} is not a normal binary16");
     sign | (exponent as u16) << 10 | (bits >> 13 & 0x3FF) as u16
 }

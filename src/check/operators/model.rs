@@ -29,7 +29,7 @@ fn mamba_mixer(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
     let (taps, expand) = (case.attributes.count("conv")?, case.attributes.count("expand")?);
     let input = case.tensor("in.x")?;
     if input.shape.len() != 3 || input.shape[2] != dim || input.shape.contains(&0) {
-        return Err(Error::Failure(format!("in.x {:?} is no [B,L,{dim}]", input.shape)));
+        return Err(Error::Failure(format!("in.x {:?} is not [B,L,{dim}]", input.shape)));
     }
     let mut builder = Builder::default();
     let mixer = Mamba::new(&mut builder, MixerSizes { dim, states, taps, expand });

@@ -95,7 +95,8 @@ impl Ptxas {
             .split_whitespace()
             .find_map(|word| word.strip_prefix('V'))
             .filter(|_| said.contains("ptxas"));
-        let version = version.ok_or_else(|| Error::file(path, "is no ptxas: --version does not name one"))?;
+        let version =
+            version.ok_or_else(|| Error::file(path, "is not ptxas: --version does not name one"))?;
         Ok(Self { path: path.to_owned(), version: version.to_owned() })
     }
 

@@ -6,6 +6,43 @@ use ssmv_autograd::cuda::{Address, Counting, Stream};
 
 use super::*;
 
+/// The methods of a [`DeviceLink`] that a test leaves to the link under it.
+macro_rules! as_the_link {
+    () => {
+        fn rank(&self) -> usize {
+            self.link.rank()
+        }
+
+        fn ranks(&self) -> usize {
+            self.link.ranks()
+        }
+
+        fn width(&self) -> usize {
+            self.link.width()
+        }
+
+        fn most(&self) -> usize {
+            self.link.most()
+        }
+
+        fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
+            self.link.receive(piece, stream)
+        }
+
+        fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()> {
+            self.link.release(stream)
+        }
+
+        fn aborter(&self) -> Aborter {
+            self.link.aborter()
+        }
+
+        fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
+            Box::new(self.link).close(control)
+        }
+    };
+}
+
 /// A link that fails before a turn, or whose writes to the right neighbour are lost from a turn on.
 struct Failing {
     link: PeerLink,
@@ -14,21 +51,7 @@ struct Failing {
 }
 
 impl DeviceLink for Failing {
-    fn rank(&self) -> usize {
-        self.link.rank()
-    }
-
-    fn ranks(&self) -> usize {
-        self.link.ranks()
-    }
-
-    fn width(&self) -> usize {
-        self.link.width()
-    }
-
-    fn most(&self) -> usize {
-        self.link.most()
-    }
+    as_the_link!();
 
     fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
         let left = self.at.checked_sub(1);
@@ -59,22 +82,6 @@ impl DeviceLink for Failing {
     ) -> Result<()> {
         self.link.turn(control, turn, incoming, stream)
     }
-
-    fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
-        self.link.receive(piece, stream)
-    }
-
-    fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()> {
-        self.link.release(stream)
-    }
-
-    fn aborter(&self) -> Aborter {
-        self.link.aborter()
-    }
-
-    fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
-        Box::new(self.link).close(control)
-    }
 }
 
 /// A link whose rank stops after its first turn, until the others are gone.
@@ -84,21 +91,7 @@ struct Stopping {
 }
 
 impl DeviceLink for Stopping {
-    fn rank(&self) -> usize {
-        self.link.rank()
-    }
-
-    fn ranks(&self) -> usize {
-        self.link.ranks()
-    }
-
-    fn width(&self) -> usize {
-        self.link.width()
-    }
-
-    fn most(&self) -> usize {
-        self.link.most()
-    }
+    as_the_link!();
 
     fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
         self.link.place(piece, stream)
@@ -122,22 +115,6 @@ impl DeviceLink for Stopping {
             }
         }
         self.link.turn(control, turn, incoming, stream)
-    }
-
-    fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
-        self.link.receive(piece, stream)
-    }
-
-    fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()> {
-        self.link.release(stream)
-    }
-
-    fn aborter(&self) -> Aborter {
-        self.link.aborter()
-    }
-
-    fn close(self: Box<Self>, control: &mut Communicator) -> Result<()> {
-        Box::new(self.link).close(control)
     }
 }
 

@@ -49,7 +49,7 @@ fn those_who_speak_otherwise_are_dropped_at_once() {
             let _ = stream.write_all(said);
             assert_eq!(read_all(&mut stream), 0);
         });
-        assert!(log.contains("what it sent is no greeting of a rank"), "{log}");
+        assert!(log.contains("it did not send the greeting of a rank"), "{log}");
     }
 }
 

@@ -32,7 +32,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.build.place_taken();
                 (Callee::Indirect(loc), self.through(call)?)
             }
-            _ => return self.fail(format!("{} is no function", call.callee)),
+            _ => return self.fail(format!("{} is not a function", call.callee)),
         };
         if returns.len() != call.returns.len() || parameters.len() != call.arguments.len() {
             return self.fail(format!(
@@ -69,7 +69,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let mut first = None;
         for (name, _) in *list {
             let Some(&function) = names.functions.get(name) else {
-                return self.fail(format!("{name} is no function"));
+                return self.fail(format!("{name} is not a function"));
             };
             first = first.or(Some(&names.unit.functions[function]));
         }

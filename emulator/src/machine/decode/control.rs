@@ -87,7 +87,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let index = self.value(index, Type::B32)?;
         let Some(&table) = self.tables.get(name) else {
-            return self.fail(format!("{name} is no list of targets"));
+            return self.fail(format!("{name} is not a list of targets"));
         };
         self.emit(Op::BranchTable(index, table as u32, Join::END));
         Ok(())

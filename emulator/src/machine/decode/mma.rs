@@ -163,11 +163,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         count: usize,
         ty: Type,
     ) -> Parsed<[Loc; N]> {
-        let mut out = [Loc::ZERO; N];
-        for (loc, element) in out.iter_mut().zip(self.braced(operand, count)?) {
-            *loc = self.to(element, ty)?;
-        }
-        Ok(out)
+        self.each_braced(operand, count, |body, element| body.to(element, ty))
     }
 
     /// The registers or constants that are read.
@@ -177,9 +173,19 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         count: usize,
         ty: Type,
     ) -> Parsed<[Loc; N]> {
+        self.each_braced(operand, count, |body, element| body.value(element, ty))
+    }
+
+    /// The places of an operand's elements in braces; those beyond `count` are zeros.
+    fn each_braced<const N: usize>(
+        &mut self,
+        operand: &Operand<'a>,
+        count: usize,
+        place: impl Fn(&mut Self, &Operand<'a>) -> Parsed<Loc>,
+    ) -> Parsed<[Loc; N]> {
         let mut out = [Loc::ZERO; N];
         for (loc, element) in out.iter_mut().zip(self.braced(operand, count)?) {
-            *loc = self.value(element, ty)?;
+            *loc = place(self, element)?;
         }
         Ok(out)
     }

@@ -36,7 +36,7 @@ impl<'a> Body<'_, '_, 'a> {
             Symbol::Vector(first, lanes) if lane < lanes => {
                 Ok(Register { index: first.index + usize::from(lane), ..first })
             }
-            _ => self.fail(format!("{name} is no vector register with such an element")),
+            _ => self.fail(format!("{name} is not a vector register with such an element")),
         }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Body<'_, '_, 'a> {
         };
         match bytes {
             Some(bytes) => Ok((symbol, index.wrapping_mul(bytes as i64))),
-            None => self.fail(format!("{name} is no array whose element could be named")),
+            None => self.fail(format!("{name} is not an array whose element could be named")),
         }
     }
 
