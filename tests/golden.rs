@@ -158,7 +158,7 @@ fn what_cannot_be_run_is_a_failing_row_that_says_why() {
         (resized("predictor_nano", "in.frames", &[2, 4, 3, 16, 16]), "do not fit"),
         (resized("predictor_nano", "in.frames", &[2, 2, 3, 32, 32]), "2 input frames"),
         (resized("adamw", "in.grad.2", &[36]), "in.grad.2"),
-        (params("conv2d_3x3", "[]"), "no JSON object"),
+        (params("conv2d_3x3", "[]"), "not a JSON object"),
         (params("conv2d_3x3", r#"{"stride":0,"padding":1}"#), "stride"),
         (params("conv2d_3x3", r#"{"stride":-1,"padding":1}"#), "attribute stride"),
         (params("conv2d_3x3", r#"{"stride":[1,1,1],"padding":1}"#), "attribute stride"),

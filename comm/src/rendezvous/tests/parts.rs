@@ -11,7 +11,7 @@ fn a_token_is_64_digits_and_never_shows() {
     assert_eq!(format!("{:?}", Security { token: Some(token), insecure: false }).matches("0011").count(), 0);
     assert_ne!(Token::random().unwrap().to_hex(), Token::random().unwrap().to_hex());
     for (text, why) in
-        [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "no such digit")]
+        [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "not such a digit")]
     {
         let error = Token::from_hex(text).unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains("ggbb"), "{error}");
@@ -40,7 +40,7 @@ fn a_token_file_is_its_owners_alone() {
             }
         }
     }
-    assert!(Token::from_file(folder.path()).unwrap_err().to_string().contains("no regular file"));
+    assert!(Token::from_file(folder.path()).unwrap_err().to_string().contains("not a regular file"));
     assert!(Token::from_file(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
 }
 

@@ -124,7 +124,7 @@ fn addresses_that_cannot_be_a_masters_are_refused() {
         ("0.0.0.0", "every interface"),
         ("::", "every interface"),
         ("no host", "cannot be found"),
-        ("", "no address"),
+        ("", "not the address of a master"),
     ] {
         let job = Job::new(2);
         let place = Place { master: master.into(), ..job.place(0) };
