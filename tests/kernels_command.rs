@@ -98,7 +98,7 @@ fn what_is_no_assembler_is_refused() {
     {
         let output = run(Path::new("."), "kernels --ptxas /bin/echo");
         assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output.stderr).contains("is no ptxas"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("is not ptxas"), "{}", text(&output.stderr));
     }
 }
 
