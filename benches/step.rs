@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_autograd::{DType, Tensor};
-use ssmv_raw::{
-    model::{CHANNELS, NEXT_FRAMES, Predictor, Preset},
-    optim::{AdamW, Moments},
+use ssmv_autograd::{
+    DType, Tensor,
+    optim::{AdamW, AdamWOptions},
 };
+use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Predictor, Preset};
 
 fn option(name: &str, default: &str) -> String {
     let args: Vec<String> = std::env::args().collect();
@@ -36,7 +36,8 @@ fn main() {
     let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);
     let mut model = Predictor::new(preset, 0, DType::F32).expect("the preset builds");
     let mut gradients = model.arena.gradients().unwrap();
-    let mut moments = Moments::<f32>::zeros(model.arena.layout().len());
+    let options = AdamWOptions { lr: 2e-4, ..AdamWOptions::default() };
+    let mut optimiser = AdamW::<f32>::new(options, model.arena.layout().len(), Vec::new());
     let mut times = Vec::new();
     for step in 1..=steps + 2 {
         let start = Instant::now();
@@ -47,7 +48,7 @@ fn main() {
         drop(loss);
         let backward = start.elapsed().as_secs_f64();
         let (g, p) = (gradients.values_mut().expect("f32"), model.arena.values_mut::<f32>().expect("free"));
-        AdamW::default().step([step as f64, 2e-4, 1.0], &[], 0..p.len(), p, g, &mut moments);
+        optimiser.step(p, g).expect("as many gradients as parameters");
         let total = start.elapsed().as_secs_f64();
         if step > 2 {
             times.push((total, forward, backward - forward, total - backward));

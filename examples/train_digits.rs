@@ -2,7 +2,10 @@
 //!
 //!     cargo run --release --example train_digits
 
-use ssmv_autograd::{DType, Tensor};
+use ssmv_autograd::{
+    DType, Tensor,
+    optim::{AdamW, AdamWOptions},
+};
 use ssmv_raw::{
     Result,
     data::{DataSpec, Dataset, Split},
@@ -10,7 +13,6 @@ use ssmv_raw::{
         Predict, Predictor, Preset,
         frames::{FrameShape, to_tensor},
     },
-    optim::{AdamW, Moments},
 };
 
 const BATCH: usize = 16;
@@ -32,8 +34,8 @@ fn main() -> Result<()> {
     let data = Dataset::open(&spec)?;
     let mut model = Predictor::new(Preset::find("nano").expect("a preset"), 0, DType::F32)?;
     let mut gradients = model.arena.gradients()?;
-    let mut moments = Moments::<f32>::zeros(model.arena.layout().len());
-    let optimiser = AdamW::default();
+    let options = AdamWOptions { lr: 3e-3, ..AdamWOptions::default() };
+    let mut optimiser = AdamW::<f32>::new(options, model.arena.layout().len(), Vec::new());
     for step in 0..STEPS {
         let (frames, target) = batch(&data, Split::Train, step)?;
         gradients.reset();
@@ -43,9 +45,7 @@ fn main() -> Result<()> {
         }
         loss.backward(&mut gradients)?;
         drop(loss);
-        let numbers = [(step + 1) as f64, 3e-3, 1.0];
-        let (all, gradients) = (0..model.arena.layout().len(), gradients.values_mut()?);
-        optimiser.step(numbers, &[], all, model.arena.values_mut::<f32>()?, gradients, &mut moments);
+        optimiser.step(model.arena.values_mut()?, gradients.values_mut()?)?;
     }
     let (frames, target) = batch(&data, Split::Test, 0)?;
     let error = model.predict(&frames)?.l1_loss(&target)?.item()?;

@@ -12,7 +12,6 @@ pub mod eval;
 pub mod launch;
 pub mod media;
 pub mod model;
-pub mod optim;
 mod output;
 pub mod record;
 pub mod train;

@@ -4,22 +4,18 @@
 #[path = "../autograd/tests/kernels/harness.rs"]
 mod harness;
 
-use std::ops::Range;
-
 use half::f16;
 use harness::{Arg, run};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use ssmv_autograd::optim::{AdamW, AdamWOptions, clip_factor, gradient_norm};
 use ssmv_kernels::{
     Kernel, Target,
     optim::{DIGESTS, StepState, adamw, decay_bitmap, digest, grad_norm, optimiser_step, partial_sums},
     ptx::{F16, F32},
     span::Real,
 };
-use ssmv_raw::{
-    optim::{AdamW, Moments, clip_factor, gradient_norm},
-    train::loss_scale::LossScale,
-};
+use ssmv_raw::train::loss_scale::LossScale;
 
 const TARGET: Target = Target::Sm80;
 
@@ -110,13 +106,10 @@ impl Device {
 /// The same training on the CPU, as `Trainer::step` does it.
 struct Host {
     parameters: Vec<f32>,
-    moments: Moments<f32>,
-    optimiser: AdamW,
-    decaying: Vec<Range<usize>>,
+    optimiser: AdamW<f32>,
     max_norm: Option<f64>,
     loss_scale: LossScale,
     steps: u64,
-    updates: u64,
 }
 
 impl Host {
@@ -125,11 +118,10 @@ impl Host {
         let scale = f64::from(self.loss_scale.scale());
         let norm = gradient_norm(gradients) / scale;
         if norm.is_finite() {
-            self.updates += 1;
             let clip = self.max_norm.map_or(1.0, |most| clip_factor(norm, most));
-            let numbers = [self.updates as f64, rate, clip / scale];
-            let (parameters, moments) = (&mut self.parameters, &mut self.moments);
-            self.optimiser.step(numbers, &self.decaying, 0..parameters.len(), parameters, gradients, moments);
+            let options = &mut self.optimiser.options;
+            (options.lr, options.gradient_scale) = (rate, clip / scale);
+            self.optimiser.step(&mut self.parameters, gradients).unwrap();
         }
         self.steps += 1;
         self.loss_scale.update(self.steps, !norm.is_finite()).unwrap();
@@ -163,20 +155,21 @@ impl Pair {
         }
         let parameters: Vec<f32> =
             used.iter().map(|&u| if u { rng.random_range(-2.0..2.0) } else { 0.0 }).collect();
-        let optimiser = AdamW {
+        let options = AdamWOptions {
             beta1: rng.random_range(0.8..0.95),
             beta2: rng.random_range(0.95..0.9999),
             eps: 10f64.powf(rng.random_range(-9.0..-5.0)),
             weight_decay: rng.random_range(0.0..0.1),
+            ..AdamWOptions::default()
         };
         let max_norm = rng.random::<bool>().then(|| rng.random_range(0.01..1.0));
         let scale = 2f32.powi(rng.random_range(-3..17));
         let updates = rng.random_range(0..5000);
         let state = StepState {
-            beta1: optimiser.beta1,
-            beta2: optimiser.beta2,
-            eps: optimiser.eps,
-            weight_decay: optimiser.weight_decay,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            eps: options.eps,
+            weight_decay: options.weight_decay,
             max_norm: max_norm.unwrap_or(f64::INFINITY),
             interval: 2,
             updates,
@@ -193,13 +186,10 @@ impl Pair {
         };
         let host = Host {
             parameters,
-            moments: Moments::zeros(len),
-            optimiser,
-            decaying,
+            optimiser: AdamW { updates, ..AdamW::new(options, len, decaying) },
             max_norm,
             loss_scale: LossScale::new(scale, 2.0, 0.5, 2).unwrap(),
             steps: 0,
-            updates,
         };
         Self { case: format!("{n} elements, seed {seed}"), rng, used, device, host }
     }
@@ -223,7 +213,7 @@ impl Pair {
         self.device.step::<G>(gradients, rate);
         let norm = self.host.step(gradients, rate);
         let (case, state, host) = (&self.case, &self.device.state, &self.host);
-        let wanted = [&host.parameters, &host.moments.m, &host.moments.v];
+        let wanted = [&host.parameters, &host.optimiser.m, &host.optimiser.v];
         for ((what, got), want) in ["p", "m", "v"].into_iter().zip(&self.device.arenas).zip(wanted) {
             same(case, what, got, want);
         }
@@ -232,7 +222,7 @@ impl Pair {
         }
         let got = (state.steps, state.updates, state.scale, state.consecutive_skips);
         let (scale, skips) = (host.loss_scale.scale(), host.loss_scale.consecutive_skips());
-        assert_eq!(got, (host.steps, host.updates, scale, skips), "{case}");
+        assert_eq!(got, (host.steps, host.optimiser.updates, scale, skips), "{case}");
         assert_eq!(state.found_inf, u32::from(!norm.is_finite()), "{case}");
         assert!(state.norm.to_bits() == norm.to_bits() || state.norm.is_nan() && norm.is_nan(), "{case}");
         if norm.is_finite() {

@@ -13,6 +13,7 @@ mod error;
 mod finite;
 mod host;
 pub mod ops;
+pub mod optim;
 mod shape;
 mod simd;
 mod tape;

@@ -4,14 +4,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_autograd::Tensor;
 use ssmv_comm::Communicator;
 use ssmv_raw::config::TrainConfig;
-use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Preset};
+use ssmv_raw::data::Batch;
+use ssmv_raw::model::Preset;
 use ssmv_raw::train::{
     Trainer,
+    backend::Source,
     interrupt::Interrupt,
     ranks::{Local, Member, Ranks},
 };
@@ -32,27 +33,26 @@ pub fn rank(rank: usize, rings: [Communicator; 2]) {
     let config = TrainConfig::preset(&option("--preset", "tiny")).expect("a preset");
     let preset = Preset::find(&config.preset).expect("a preset");
     let mut rng = ChaCha8Rng::seed_from_u64(rank as u64);
-    let mut images = |frames| {
-        let shape = [batch, frames, preset.size, preset.size, CHANNELS];
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
-        Tensor::new(shape, &values).expect("as many values as the shape has")
-    };
-    let (frames, target) = (images(10), images(NEXT_FRAMES));
-    let trainer = || Trainer::new(&config).expect("the preset builds");
+    let source = Source { batch, accumulate: 1, seen: 10, steps: 12, side: preset.size, channels: 1 };
+    let mut frames = vec![0; source.batch_bytes()];
+    rng.fill_bytes(&mut frames);
+    let sequences = Batch { epoch: 0, index: 0, batch, frames };
+    let trainer = || Trainer::on_cpu(&config, source).expect("the preset builds");
     let mut trainers = [trainer(), trainer(), trainer()];
     for (way, ring) in rings.into_iter().enumerate() {
         let member = Member { communicator: ring, local: Local { rank, size: 2 } };
         let mut ranks = Ranks::start(member, &config, &Interrupt::never()).expect("the ranks work");
         (ranks.overlap, ranks.bucket_bytes) = (WAYS[way] == "beside", bucket << 10);
-        trainers[way].share(Arc::new(ranks));
+        trainers[way].share(Arc::new(ranks), config.comm).expect("ranks to share with");
     }
-    let gradients = trainers[0].model.arena.layout().len() * size_of::<f32>();
+    let start = trainers[0].snapshot().expect("a model");
+    let gradients = start.model.arena.layout().len() * size_of::<f32>();
     obey(&format!("{gradients}"), |way| {
         let way = WAYS.iter().position(|&known| known == way).expect("a way to train");
         let steps = if WAYS[way] == "alone" && rank > 0 { 0 } else { steps };
         let seconds = (0..steps).map(|_| {
             let start = Instant::now();
-            trainers[way].step(1, || Ok((frames.clone(), target.clone()))).expect("a step");
+            trainers[way].step(&mut |read| read(&sequences)).expect("a step");
             start.elapsed().as_secs_f64().to_string()
         });
         seconds.collect::<Vec<_>>().join(" ")

@@ -5,15 +5,12 @@ use std::ops::Range;
 use ssmv_autograd::{
     DType,
     cuda::{Cuda, DeviceMemory},
+    optim::{AdamW, AdamWOptions, DeviceAdamW, clip_factor, gradient_norm},
 };
 use ssmv_kernels::optim::StepState;
 
 use super::{compare::bound, draw::Draw, operators::SINGLE, results::Results, selftest::Part};
-use crate::{
-    Result,
-    optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
-    train::loss_scale::LossScale,
-};
+use crate::{Result, train::loss_scale::LossScale};
 
 const NAME: &str = "adamw, clipping, loss scale";
 /// Parameters: no multiple of any vector, and more than one block's.
@@ -67,7 +64,7 @@ struct Inputs {
     parameters: Vec<f32>,
     /// Each step's, multiplied by the first loss scale.
     gradients: Vec<Vec<f32>>,
-    optimiser: AdamW,
+    options: AdamWOptions,
 }
 
 impl Inputs {
@@ -79,18 +76,22 @@ impl Inputs {
         let mut gradients: Vec<Vec<f32>> =
             (0..STEPS).map(|step| values(0.25 * (step + 1) as f64).map(|g| g * scale).collect()).collect();
         gradients[OVERFLOW][LEN / 2] = f32::INFINITY;
-        Self { parameters, gradients, optimiser: AdamW { weight_decay: 1e-2, ..AdamW::default() } }
+        Self {
+            parameters,
+            gradients,
+            options: AdamWOptions { lr: RATE, weight_decay: 1e-2, ..AdamWOptions::default() },
+        }
     }
 
     fn on_device(&self, cuda: &Cuda) -> Result<State> {
-        let AdamW { beta1, beta2, eps, weight_decay } = self.optimiser;
+        let AdamWOptions { lr, beta1, beta2, eps, weight_decay, .. } = self.options;
         let copy = |dtype, values: &[f32]| DeviceMemory::copy_of(cuda, dtype, values);
         let masters = copy(DType::F32, &self.parameters)?;
         let halves = copy(DType::F16, &self.parameters)?;
         let mean = copy(DType::F32, &self.parameters)?;
         let kept = copy(DType::F32, &self.parameters)?;
         let settings = StepState {
-            rate: RATE,
+            rate: lr,
             beta1,
             beta2,
             eps,
@@ -99,7 +100,7 @@ impl Inputs {
             ..StepState::default()
         };
         let state = LossScale::default().on_device(settings);
-        let optimiser = DeviceOptimiser::new(cuda, LEN, &[DECAYING], &state)?;
+        let optimiser = DeviceAdamW::new(cuda, LEN, &[DECAYING], &state)?;
         for (step, gradient) in self.gradients.iter().enumerate() {
             let gradient = copy(DType::F32, gradient)?;
             optimiser.step([&masters, &halves], &gradient)?;
@@ -126,16 +127,15 @@ impl Inputs {
     fn on_cpu(&self) -> Result<State> {
         let mut p = self.parameters.clone();
         let (mut mean, mut kept) = (p.clone(), p.clone());
-        let mut moments = Moments::zeros(LEN);
-        let (mut scale, mut updates, mut norm) = (LossScale::default(), 0, 0.0);
+        let mut optimiser = AdamW::new(self.options, LEN, vec![DECAYING]);
+        let (mut scale, mut norm) = (LossScale::default(), 0.0);
         for (step, gradient) in self.gradients.iter().enumerate() {
             let scaled_by = f64::from(scale.scale());
             norm = gradient_norm(gradient) / scaled_by;
             let skipped = !norm.is_finite();
             if !skipped {
-                updates += 1;
-                let numbers = [f64::from(updates), RATE, clip_factor(norm, MAX_NORM) / scaled_by];
-                self.optimiser.step(numbers, &[DECAYING], 0..p.len(), &mut p, gradient, &mut moments);
+                optimiser.options.gradient_scale = clip_factor(norm, MAX_NORM) / scaled_by;
+                optimiser.step(&mut p, gradient)?;
                 mean.iter_mut().zip(&p).for_each(|(m, p)| *m += SHARE * (p - *m));
                 if step <= OVERFLOW {
                     kept.copy_from_slice(gradient);
@@ -146,13 +146,13 @@ impl Inputs {
         Ok([
             widened(&p),
             widened(&p),
-            widened(&moments.m),
-            widened(&moments.v),
+            widened(&optimiser.m),
+            widened(&optimiser.v),
             widened(&mean),
             widened(&kept),
             vec![norm],
             vec![f64::from(scale.scale())],
-            vec![f64::from(updates)],
+            vec![optimiser.updates as f64],
         ])
     }
 }

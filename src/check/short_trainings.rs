@@ -82,8 +82,8 @@ fn same(results: &mut Results, case: &str, got: &ShortRun, want: &ShortRun) {
     for (tensor, got, want) in [
         ("losses", got.losses(), want.losses()),
         ("parameters", widened(&got.parameters), widened(&want.parameters)),
-        ("first moments", widened(&got.moments.m), widened(&want.moments.m)),
-        ("second moments", widened(&got.moments.v), widened(&want.moments.v)),
+        ("first moments", widened(&got.m), widened(&want.m)),
+        ("second moments", widened(&got.v), widened(&want.v)),
         ("running statistics", got.statistics.clone(), want.statistics.clone()),
     ] {
         results.same(Part::Determinism, case, tensor, &got, &want);

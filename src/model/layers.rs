@@ -12,7 +12,7 @@ use ssmv_autograd::{
 };
 
 use super::parameters::{Builder, Init, Layout, NormId, ParamId, Role, RunningStatistics};
-use super::{MOMENTUM, Part, PartListener, device::DeviceNorms};
+use super::{MOMENTUM, Part, PartListener, gpu::DeviceNorms};
 use crate::Result;
 
 /// PyTorch's ε of both normalisations.

@@ -1,9 +1,9 @@
 //! The predictor: ResNet encoder → Mamba → transposed-convolution decoder.
 
 pub mod decoder;
-pub mod device;
 pub mod encoder;
 pub mod frames;
+pub mod gpu;
 pub mod info;
 pub mod layers;
 pub mod mamba;
@@ -22,7 +22,7 @@ use ssmv_autograd::{
     },
 };
 
-pub use device::DevicePredictor;
+pub use gpu::DevicePredictor;
 pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
 
 use crate::Result;
@@ -129,11 +129,11 @@ impl Predictor {
 
     /// The same with a listener at the outputs of the parts.
     pub fn train_with_hook(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
-        self.train_among(frames, listener, None)
+        self.train_with(frames, listener, None)
     }
 
     /// The same, normalised by the statistics of all ranks' batches where ranks are given.
-    pub fn train_among(
+    pub fn train_with(
         &mut self,
         frames: &Tensor,
         listener: Option<PartListener>,

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit};
 use ssmv_autograd::{cuda::DeviceInfo, host_memory};
 
-use super::device::largest_batch;
+use super::gpu::largest_batch;
 use crate::{
     Error, Result,
     config::TrainConfig,

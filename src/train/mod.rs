@@ -1,9 +1,19 @@
-//! Training: the step, the run around it, and what both are made of.
+//! Training: the step, and the run around it.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `run.rs`, `setup.rs` | a whole training: data, steps, evaluations, checkpoints, the log |
+//! | `trainer.rs`, `backend.rs` | one step, whose parts a backend computes: feed, pass, reduce, update |
+//! | `cpu.rs`, `gpu/` | the two backends |
+//! | `ranks/` | what both do with the other ranks |
+//! | `snapshot.rs` | all that a checkpoint keeps |
+//! | `schedule.rs`, `loss_scale.rs`, `divergence.rs` | learning rates, loss scaling, warnings |
 
+pub mod backend;
 pub mod bench;
-mod device;
+mod cpu;
 pub mod divergence;
-mod engine;
+mod gpu;
 pub mod interrupt;
 pub mod loss_scale;
 mod memory;
@@ -14,12 +24,13 @@ mod run;
 pub mod schedule;
 mod setup;
 mod short_run;
-mod state;
+mod snapshot;
 mod trainer;
 
-pub use device::{MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
+pub use cpu::Cpu;
+pub use gpu::{Gpu, MemoryPart, StepMemory, largest_batch, step_kernels, step_memory};
 pub use run::{Observer, Status, Summary, run, run_with_ranks};
 pub use short_run::{ShortRun, short_run, short_run_with_ranks};
-pub(crate) use state::EMA;
-pub use state::TrainState;
+pub(crate) use snapshot::EMA;
+pub use snapshot::{Snapshot, TrainState};
 pub use trainer::{StepFigures, Trainer};

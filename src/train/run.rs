@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::{
     StepFigures,
     divergence::{DivergenceMonitor, Figures},
-    engine::Engine,
     interrupt::Interrupt,
     memory, preview,
     ranks::{Member, Ranks},
+    trainer::Trainer,
 };
 use crate::{
     Error, Result,
@@ -122,10 +122,10 @@ fn attempt(
 ) -> Result<Summary> {
     let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
     let result = finish(&mut run, observer);
-    if run.trainer.waits_for_ranks() {
+    if run.trainer.backend.waits_for_ranks() {
         // A training that ended well has closed what it shared. What a device still has queued otherwise may wait for a rank
         // that is gone: kernels that spin are ended, and nothing that would wait for the device is dropped.
-        run.trainer.abort();
+        run.trainer.backend.abort();
         std::mem::forget(run);
     }
     result
@@ -139,7 +139,7 @@ fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
             let _ = run.settle(observer);
             let saved = run.save()?;
             // All ranks are here. What is saved is saved, however this goes.
-            let _ = run.trainer.close();
+            let _ = run.trainer.backend.close();
             if run.leads() {
                 let again = match run.config.ranks {
                     1 => String::new(),
@@ -178,7 +178,7 @@ pub(super) struct Run<'a> {
     /// The ranks that train together, where there are several.
     pub ranks: Option<Arc<Ranks>>,
     pub out: PathBuf,
-    pub trainer: Box<dyn Engine>,
+    pub trainer: Trainer,
     pub dataset: Arc<Dataset>,
     pub loader: Loader,
     /// Rank 0's.
@@ -248,7 +248,7 @@ impl Run<'_> {
         let evaluation = self.evaluate(observer)?;
         let checkpoint = self.save()?;
         // What follows is rank 0's alone.
-        self.trainer.close()?;
+        self.trainer.backend.close()?;
         let preview = self.out.join("preview.gif");
         let Self { trainer, dataset, config, recorder, .. } = self;
         if let Some(recorder) = recorder {
@@ -284,7 +284,7 @@ impl Run<'_> {
 
     /// Whether what this process holds is a whole checkpoint, once the other ranks are gone.
     fn can_save_alone(&self) -> bool {
-        !self.trainer.waits_for_ranks()
+        !self.trainer.backend.waits_for_ranks()
             && self.ranks.as_ref().is_none_or(|ranks| ranks.leads() && ranks.is_sound() && !ranks.zero)
     }
 
@@ -308,7 +308,7 @@ impl Run<'_> {
         };
         known.iter().try_for_each(|figures| self.told(figures, pace, observer))?;
         self.pace = pace;
-        for line in self.trainer.take_warnings() {
+        for line in self.trainer.backend.take_warnings() {
             match &self.recorder {
                 Some(_) => self.warn(self.trainer.steps(), &line, observer)?,
                 // It is this rank's alone.
@@ -380,7 +380,7 @@ impl Run<'_> {
             ssim_range: 1.0,
         };
         self.settle(observer)?;
-        self.trainer.gather_state(false)?;
+        self.trainer.backend.gather_state(false)?;
         let Self { dataset, interrupt, ranks, trainer, .. } = self;
         let share = ranks.as_deref().map(|ranks| ranks as &dyn Share);
         let total = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
@@ -393,7 +393,7 @@ impl Run<'_> {
             evaluated = evaluate_among(share, model, dataset, &spec, &mut tick)?;
             Ok(())
         })?;
-        self.trainer.trim()?;
+        self.trainer.backend.trim()?;
         let step = self.trainer.steps();
         let epoch = self.epoch_of(step);
         let mean = &evaluated.next.model.mean;
@@ -441,7 +441,7 @@ impl Run<'_> {
 
     /// A checkpoint of all ranks, which rank 0 writes; no rank goes on, or ends, before it is there.
     fn save(&mut self) -> Result<PathBuf> {
-        self.trainer.gather_state(true)?;
+        self.trainer.backend.gather_state(true)?;
         let path = if self.leads() { self.write()? } else { self.out.clone() };
         self.saved = self.trainer.steps();
         self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.barrier())?;

@@ -3,14 +3,14 @@
 use std::{fs, path::Path, sync::Arc};
 
 use super::{
-    Trainer,
-    device::{DeviceTrainer, compile},
+    backend::Source,
     divergence::DivergenceMonitor,
-    engine::{Engine, Host, Source},
+    gpu::compile,
     interrupt::Interrupt,
     memory,
     ranks::Ranks,
     run::{Observer, Pace, Run, Shown},
+    trainer::Trainer,
 };
 use crate::{
     Error, Result,
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
             )));
         }
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
-        let mut trainer = engine(&config, source(&config, &dataset), local, observer)?;
+        let mut trainer = trainer(&config, source(&config, &dataset), local, observer)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
@@ -74,8 +74,8 @@ impl<'a> Run<'a> {
         };
         let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
         if let Some(ranks) = &ranks {
-            let host = trainer.host()?;
-            ranks.compare_start(host.step, host.model.arena.values()?)?;
+            let start = trainer.snapshot()?;
+            ranks.compare_start(start.step, start.model.arena.values()?)?;
             if let Some(line) = trainer.share(Arc::clone(ranks), config.comm)? {
                 observer.note(&line);
             }
@@ -163,13 +163,13 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> Load
     }
 }
 
-/// Whatever computes the steps on the device of the configuration, of several GPUs on the one of this rank.
-fn engine(
+/// A trainer on the device of the configuration; of several GPUs on the one of this rank.
+fn trainer(
     config: &TrainConfig,
     source: Source,
     local_rank: usize,
     observer: &mut dyn Observer,
-) -> Result<Box<dyn Engine>> {
+) -> Result<Trainer> {
     let (device, precision) = (config.device, config.precision);
     match device::open_for(device, local_rank)? {
         Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
@@ -177,14 +177,14 @@ fn engine(
         ))),
         Some(cuda) => {
             compile(config, source, &cuda, &mut |done, total| observer.compiling(done, total))?;
-            Ok(Box::new(DeviceTrainer::new(config, source, &cuda)?))
+            Ok(Trainer::on_gpu(config, source, &cuda)?.boxed())
         }
         None if precision == Precision::F16 => Err(Error::Usage(
             "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
         )),
         None => {
             memory::check(config)?;
-            Ok(Box::new(Host::new(Trainer::new(config)?, source)))
+            Ok(Trainer::on_cpu(config, source)?.boxed())
         }
     }
 }

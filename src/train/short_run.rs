@@ -5,18 +5,16 @@ use std::sync::Arc;
 use ssmv_autograd::cuda::Cuda;
 
 use super::{
-    StepFigures, Trainer,
-    device::DeviceTrainer,
-    engine::{Engine, Host},
+    StepFigures,
     interrupt::Interrupt,
     ranks::{Member, Ranks},
     setup::{loader_spec, source},
+    trainer::Trainer,
 };
 use crate::{
     Result,
     config::TrainConfig,
     data::{Dataset, Loader},
-    optim::Moments,
 };
 
 /// The results of a short training.
@@ -26,8 +24,10 @@ pub struct ShortRun {
     pub figures: Vec<StepFigures>,
     /// The parameters, as the arena holds them.
     pub parameters: Vec<f32>,
-    /// The optimiser's moments, laid out alike.
-    pub moments: Moments<f32>,
+    /// The optimiser's first moments, laid out alike.
+    pub m: Vec<f32>,
+    /// Its second moments.
+    pub v: Vec<f32>,
     /// Running means and variances of all batch normalisations.
     pub statistics: Vec<f64>,
 }
@@ -61,33 +61,34 @@ pub fn short_run_with_ranks(
         member.map(|member| Ranks::start(member, config, &Interrupt::never())).transpose()?.map(Arc::new);
     let dataset = Dataset::open(&config.data_spec()?)?;
     let source = source(config, &dataset);
-    let mut engine: Box<dyn Engine> = match cuda {
-        Some(cuda) => Box::new(DeviceTrainer::new(config, source, cuda)?),
-        None => Box::new(Host::new(Trainer::new(config)?, source)),
+    let mut trainer = match cuda {
+        Some(cuda) => Trainer::on_gpu(config, source, cuda)?.boxed(),
+        None => Trainer::on_cpu(config, source)?.boxed(),
     };
     let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
     if let Some(ranks) = ranks {
-        engine.share(ranks, config.comm)?;
+        trainer.share(ranks, config.comm)?;
     }
     let mut loader = Loader::new(Arc::new(dataset), loader_spec(config, 0, rank))?;
     let mut figures = Vec::new();
-    while engine.steps() < config.total_steps() {
-        figures.extend(engine.step(&mut |read| {
+    while trainer.steps() < config.total_steps() {
+        figures.extend(trainer.step(&mut |read| {
             let batch = loader.next()?;
             let result = read(&batch);
             loader.recycle(batch);
             result
         })?);
     }
-    figures.extend(engine.settle()?);
-    engine.gather_state(true)?;
-    engine.close()?;
-    let trainer = engine.host()?;
-    let statistics = trainer.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
+    figures.extend(trainer.settle()?);
+    trainer.backend.gather_state(true)?;
+    trainer.backend.close()?;
+    let end = trainer.snapshot()?;
+    let statistics = end.model.norms.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
     Ok(ShortRun {
         figures,
-        parameters: trainer.model.arena.values::<f32>()?.to_vec(),
-        moments: trainer.moments.clone(),
+        parameters: end.model.arena.values::<f32>()?.to_vec(),
+        m: end.optimiser.m.clone(),
+        v: end.optimiser.v.clone(),
         statistics: statistics.copied().collect(),
     })
 }

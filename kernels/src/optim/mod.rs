@@ -25,7 +25,7 @@ pub use adamw::{RangeError, adamw, decay_bitmap};
 pub use digest::{DIGESTS, digest};
 pub use ema::{average, keep_unless_skipped};
 pub use norm::{grad_norm, partial_sums};
-pub use state::StepState;
+pub use state::{Offsets, StepState};
 pub use step::optimiser_step;
 
 use crate::{

@@ -16,8 +16,11 @@ macro_rules! layout {
             /// Bytes in device memory.
             pub const BYTES: usize = $bytes;
 
-            /// Where each field starts, by name.
-            pub const OFFSETS: &[(&str, usize)] = &[$((stringify!($field), $offset),)*];
+            /// Where each field starts, in bytes.
+            pub const OFFSETS: Offsets = Offsets { $($field: $offset,)* };
+
+            #[cfg(test)]
+            const FIELDS: &[(&str, usize)] = &[$((stringify!($field), $offset),)*];
 
             /// As it stands in device memory.
             pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -30,6 +33,12 @@ macro_rules! layout {
             pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
                 Self { $($field: $host::from_le_bytes(std::array::from_fn(|i| bytes[$offset + i])),)* }
             }
+        }
+
+        /// Where each field of a [`StepState`] starts, in bytes.
+        #[derive(Debug, Clone, Copy)]
+        pub struct Offsets {
+            $($(#[$doc])* pub $field: usize,)*
         }
 
         impl Default for StepState {
@@ -114,8 +123,8 @@ mod tests {
 
     #[test]
     fn the_fields_lie_without_gaps() {
-        let ends = StepState::OFFSETS.iter().skip(1).map(|f| f.1).chain([StepState::BYTES]);
-        for (&(name, start), end) in StepState::OFFSETS.iter().zip(ends) {
+        let ends = StepState::FIELDS.iter().skip(1).map(|f| f.1).chain([StepState::BYTES]);
+        for (&(name, start), end) in StepState::FIELDS.iter().zip(ends) {
             let size = end - start;
             assert!(matches!(size, 4 | 8) && start % size == 0, "{name} at {start}");
         }

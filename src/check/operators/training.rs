@@ -4,13 +4,13 @@ use ssmv_autograd::{
     Element,
     cuda::{Cuda, DeviceMemory},
     dispatch,
+    optim::{AdamW, AdamWOptions, DeviceAdamW, clip_factor, gradient_norm},
 };
 use ssmv_kernels::optim::StepState;
 
 use super::*;
 use crate::{
     config::ScheduleKind,
-    optim::{AdamW, DeviceOptimiser, Moments, clip_factor, gradient_norm},
     train::{loss_scale::LossScale, schedule::Schedule},
 };
 
@@ -34,23 +34,22 @@ fn adamw(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
     let a = &case.attributes;
     let (lr, weight_decay) = (a.number("lr")?, a.number("weight_decay")?);
     let (beta1, beta2, eps) = (a.number("beta1")?, a.number("beta2")?, a.number("eps")?);
-    let optimiser = AdamW { beta1, beta2, eps, weight_decay };
+    let options = AdamWOptions { lr, beta1, beta2, eps, weight_decay, gradient_scale: 1.0 };
     let start = case.tensor("in.p")?;
     let mut outputs = Outputs::new();
     if let TargetDevice::Cuda(cuda) = device {
-        return adamw_on_device(case, cuda, lr, &optimiser);
+        return adamw_on_device(case, cuda, &options);
     }
     dispatch!(device.master_dtype(), T => {
         let mut p = round::<T>(&start.values);
-        let mut moments = Moments::zeros(p.len());
         let all = 0..p.len();
-        let decaying = std::slice::from_ref(&all);
+        let mut optimiser = AdamW::<T>::new(options, p.len(), vec![all]);
         for i in 0..case.attributes.count("steps")? {
             let g = round::<T>(&case.shaped(&format!("in.grad.{i}"), &start.shape)?.values);
-            optimiser.step([(i + 1) as f64, lr, 1.0], decaying, 0..p.len(), &mut p, &g, &mut moments);
+            optimiser.step(&mut p, &g)?;
             outputs.insert(format!("out.p.{i}"), Array { shape: start.shape.clone(), ..widen(&p) });
         }
-        for (name, values) in [("out.m", &moments.m), ("out.v", &moments.v)] {
+        for (name, values) in [("out.m", &optimiser.m), ("out.v", &optimiser.v)] {
             outputs.insert(name.to_owned(), Array { shape: start.shape.clone(), ..widen(values) });
         }
     });
@@ -126,15 +125,15 @@ fn unscaled() -> StepState {
 }
 
 /// `steps` steps of AdamW over `in.p` with the gradients `in.grad.i`.
-fn adamw_on_device(case: &GoldenCase, cuda: &Cuda, lr: f64, optimiser: &AdamW) -> Result<Outputs> {
-    let AdamW { beta1, beta2, eps, weight_decay } = *optimiser;
+fn adamw_on_device(case: &GoldenCase, cuda: &Cuda, options: &AdamWOptions) -> Result<Outputs> {
+    let AdamWOptions { lr, beta1, beta2, eps, weight_decay, .. } = *options;
     let start = case.tensor("in.p")?;
     let values = round::<f32>(&start.values);
     let masters = DeviceMemory::copy_of(cuda, DType::F32, &values)?;
     let halves = DeviceMemory::copy_of(cuda, DType::F16, &values)?;
     let state = StepState { rate: lr, beta1, beta2, eps, weight_decay, ..unscaled() };
     let all = 0..values.len();
-    let on_device = DeviceOptimiser::new(cuda, values.len(), &[all], &state)?;
+    let on_device = DeviceAdamW::new(cuda, values.len(), &[all], &state)?;
     let mut outputs = Outputs::new();
     for i in 0..case.attributes.count("steps")? {
         let gradient = &case.shaped(&format!("in.grad.{i}"), &start.shape)?.values;
@@ -154,7 +153,7 @@ fn clip_grad_norm_on_device(case: &GoldenCase, cuda: &Cuda, max_norm: f64) -> Re
     let zeros = vec![0.0; all.len()];
     let masters = DeviceMemory::copy_of(cuda, DType::F32, &zeros)?;
     let halves = DeviceMemory::copy_of(cuda, DType::F16, &zeros)?;
-    let optimiser = DeviceOptimiser::new(cuda, all.len(), &[], &StepState { max_norm, ..unscaled() })?;
+    let optimiser = DeviceAdamW::new(cuda, all.len(), &[], &StepState { max_norm, ..unscaled() })?;
     optimiser.step([&masters, &halves], &DeviceMemory::copy_of(cuda, DType::F32, &round::<f32>(&all))?)?;
     let state = optimiser.record()?.state;
     let norm = Array { shape: Vec::new(), values: vec![state.norm] };
@@ -171,7 +170,7 @@ fn clip_grad_norm_on_device(case: &GoldenCase, cuda: &Cuda, max_norm: f64) -> Re
 fn grad_scaler_on_device(case: &GoldenCase, cuda: &Cuda, scale: &LossScale) -> Result<Outputs> {
     let one = |x| DeviceMemory::copy_of(cuda, DType::F32, &[x]);
     let (masters, halves) = (one(0.0)?, DeviceMemory::copy_of(cuda, DType::F16, &[0.0])?);
-    let optimiser = DeviceOptimiser::new(cuda, 1, &[], &scale.on_device(StepState::default()))?;
+    let optimiser = DeviceAdamW::new(cuda, 1, &[], &scale.on_device(StepState::default()))?;
     let mut trace = Vec::new();
     for found in &case.tensor("in.found_inf")?.values {
         optimiser.step([&masters, &halves], &one(if *found != 0.0 { f32::INFINITY } else { 1.0 })?)?;

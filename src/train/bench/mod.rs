@@ -4,8 +4,8 @@
 //! figures read back a step late. The phases are timed by marks between launches of the same step without a graph; there,
 //! each kernel's [`Work`](ssmv_kernels::Work) and two rates measured in the same run give the floor.
 
-mod device;
-mod host;
+mod cpu;
+mod gpu;
 mod rates;
 
 use rand::{Rng, SeedableRng};
@@ -13,12 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use ssmv_autograd::cuda::{Backend, Cuda};
 
-use super::{engine::Source, phase::Phase};
+use super::{backend::Source, phase::Phase};
 use crate::{
     Error, Result,
     config::{Device, FRAMES_OUT, TrainConfig},
     data::Batch,
-    device as devices,
+    device,
 };
 
 pub use rates::Rates;
@@ -118,18 +118,18 @@ pub struct PhaseTime {
 /// A device that is not there, a batch that does not fit, and all that a training refuses.
 pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) -> Result<()> {
     let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Real;
-    let rates = devices::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
+    let rates = device::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
     for &batch_size in &spec.batch_sizes {
         let config = config(spec, batch_size)?;
         // A device of its own each, so that the pool holds nothing of another batch.
-        let measured = match (devices::open(spec.device)?, rates) {
+        let measured = match (device::open(spec.device)?, rates) {
             (Some(cuda), Some(rates)) => {
                 let small = is_small(&cuda);
                 let (steps, rounds) = if small { (1, 1) } else { (20, 5) };
-                let extent = device::Extent { steps: spec.steps.unwrap_or(steps), rounds, small };
-                device::measure(&config, &cuda, rates, extent)?
+                let extent = gpu::Extent { steps: spec.steps.unwrap_or(steps), rounds, small };
+                gpu::measure(&config, &cuda, rates, extent)?
             }
-            _ => host::measure(&config, spec.steps.unwrap_or(if spec.small { 1 } else { 5 }))?,
+            _ => cpu::measure(&config, spec.steps.unwrap_or(if spec.small { 1 } else { 5 }))?,
         };
         each(&measured)?;
     }

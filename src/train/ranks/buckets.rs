@@ -1,6 +1,6 @@
-//! The gradient arena cut into buckets that are reduced as soon as they are whole.
+//! The gradient arena cut into buckets that are reduced as soon as they are complete.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use ssmv_autograd::ArenaLayout;
 
@@ -13,7 +13,7 @@ const FIRST: usize = 1 << 20;
 pub struct Buckets {
     ranges: Vec<Range<usize>>,
     /// The buckets that have a part of each parameter.
-    of: Vec<Range<usize>>,
+    of: Arc<[Range<usize>]>,
     /// How many parameters have a part in each bucket.
     counts: Vec<usize>,
     multiple: usize,
@@ -43,7 +43,7 @@ impl Buckets {
             let first = ranges.iter().position(|bucket| overlap(bucket, parameter)).unwrap_or(0);
             first..first + ranges[first..].iter().take_while(|bucket| overlap(bucket, parameter)).count()
         });
-        let of: Vec<_> = of.collect();
+        let of: Arc<[_]> = of.collect();
         let counts = (0..ranges.len()).map(|i| of.iter().filter(|of| of.contains(&i)).count()).collect();
         Self { ranges, of, counts, multiple }
     }
@@ -58,24 +58,26 @@ impl Buckets {
         !self.ranges[bucket].len().is_multiple_of(self.multiple)
     }
 
-    /// Nothing of a pass has come yet.
-    pub fn progress(&self) -> Progress<'_> {
-        Progress { buckets: self, left: self.counts.clone(), next: 0 }
+    /// At the start of a backward pass.
+    pub fn progress(&self) -> Progress {
+        Progress { of: Arc::clone(&self.of), left: self.counts.clone(), next: 0 }
     }
 }
 
-/// How much of a backward pass has come.
-pub struct Progress<'a> {
-    buckets: &'a Buckets,
+/// Which buckets a backward pass has completed.
+pub struct Progress {
+    /// The buckets that have a part of each parameter.
+    of: Arc<[Range<usize>]>,
+    /// Parameters without a complete gradient in each bucket.
     left: Vec<usize>,
     next: usize,
 }
 
-impl Progress<'_> {
-    /// Notes that a parameter's gradient is whole; gives the buckets that can go now. They go in their order, so one that
-    /// is whole early waits for those before it.
-    pub fn whole(&mut self, parameter: usize) -> Range<usize> {
-        for bucket in self.buckets.of.get(parameter).cloned().unwrap_or_default() {
+impl Progress {
+    /// Notes that a parameter's gradient is complete; gives the buckets that can go now. They go in their order, so one
+    /// that is complete early waits for those before it.
+    pub fn complete(&mut self, parameter: usize) -> Range<usize> {
+        for bucket in self.of.get(parameter).cloned().unwrap_or_default() {
             self.left[bucket] = self.left[bucket].saturating_sub(1);
         }
         let from = self.next;
@@ -85,7 +87,7 @@ impl Progress<'_> {
         from..self.next
     }
 
-    /// The buckets that have not gone: those that a pass did not make whole.
+    /// The buckets that have not gone: those that a pass did not complete.
     pub fn rest(&self) -> Range<usize> {
         self.next..self.left.len()
     }
@@ -111,7 +113,7 @@ mod tests {
         assert_eq!(buckets.ranges()[1], layout.ranges()[3].start..layout.ranges()[5].start);
         assert_eq!(buckets.ranges()[2], 0..layout.ranges()[3].start);
         assert_eq!(
-            (buckets.of.clone(), buckets.counts.clone()),
+            (buckets.of.to_vec(), buckets.counts.clone()),
             (vec![2..3, 2..3, 2..3, 1..2, 1..2, 0..1], vec![1, 2, 3])
         );
         assert_eq!(Buckets::new(&layout, usize::MAX, 1).ranges().len(), 2);
@@ -120,17 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn buckets_go_in_their_order_whatever_is_whole_first() {
+    fn buckets_go_in_their_order_whatever_is_complete_first() {
         let layout = layout(&[64; 5]);
         let buckets = Buckets::new(&layout, 2 * 64 * 4, 1);
         assert_eq!(buckets.counts, [2, 2, 1]);
         let mut progress = buckets.progress();
-        assert_eq!(progress.whole(0), 0..0);
-        assert_eq!(progress.whole(4), 0..0);
-        assert_eq!(progress.whole(3), 0..1);
-        assert_eq!((progress.whole(2), progress.rest()), (1..1, 1..3));
-        assert_eq!((progress.whole(1), progress.rest()), (1..3, 3..3));
-        assert_eq!(progress.whole(99), 3..3);
+        assert_eq!(progress.complete(0), 0..0);
+        assert_eq!(progress.complete(4), 0..0);
+        assert_eq!(progress.complete(3), 0..1);
+        assert_eq!((progress.complete(2), progress.rest()), (1..1, 1..3));
+        assert_eq!((progress.complete(1), progress.rest()), (1..3, 3..3));
+        assert_eq!(progress.complete(99), 3..3);
     }
 
     #[test]
@@ -140,12 +142,12 @@ mod tests {
         // From the end of 14·64 elements: 2·64 of parameter 3's are too few, with parameter 2's it is 6·64.
         assert_eq!(buckets.ranges(), [64 * 8..64 * 14, 64 * 2..64 * 8, 0..64 * 2]);
         assert_eq!(
-            (buckets.of.clone(), buckets.counts.clone()),
+            (buckets.of.to_vec(), buckets.counts.clone()),
             (vec![2..3, 1..2, 0..2, 0..1], vec![2, 2, 1])
         );
         assert!((0..3).all(|i| !buckets.is_short(i)));
         let mut progress = buckets.progress();
-        assert_eq!((progress.whole(3), progress.whole(2), progress.whole(1)), (0..0, 0..1, 1..2));
+        assert_eq!((progress.complete(3), progress.complete(2), progress.complete(1)), (0..0, 0..1, 1..2));
         let odd = Buckets::new(&layout, 1, 64 * 4);
         assert_eq!(odd.ranges().last(), Some(&(0..64 * 2)));
         assert!(odd.is_short(odd.ranges().len() - 1) && !odd.is_short(0));

@@ -6,15 +6,15 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `buckets.rs` | how the gradient arena is cut; buckets travel while the backward pass goes on |
-//! | `reduction.rs`, `device.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
+//! | `cpu.rs`, `gpu.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
 //! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
 //! | `straggler.rs` | the rank that all wait for; on the CPU |
 //!
 //! All collectives go through one [`CommThread`] in the order of the program, which is the same on every rank.
 
 mod buckets;
-mod device;
-mod reduction;
+mod cpu;
+mod gpu;
 mod report;
 mod straggler;
 #[cfg(test)]
@@ -33,8 +33,8 @@ use ssmv_autograd::ops::batch_norm2d::AcrossRanks;
 use self::straggler::Stragglers;
 pub use self::{
     buckets::Buckets,
-    device::DeviceSharing,
-    reduction::{Reduction, Sharing},
+    cpu::CpuSharing,
+    gpu::GpuSharing,
     report::{Agreement, Report},
 };
 use ssmv_comm::{CommThread, Communicator, Pending, Reduction as Fold};

@@ -14,11 +14,12 @@ use ssmv_emulator::Checks;
 
 use super::{
     super::{
-        ShortRun, Trainer,
-        device::DeviceTrainer,
-        engine::{Engine, Source},
+        ShortRun, StepFigures,
+        backend::{Backend, Source},
+        cpu::Cpu,
         interrupt::Interrupt,
         short_run, short_run_with_ranks,
+        trainer::Trainer,
     },
     Local, Member, Ranks,
 };
@@ -121,20 +122,37 @@ fn shares_of_the_update_come_to_the_same() {
     let shared = train(TrainConfig { clip_norm: Some(0.05), zero: 1, ema: Some(0.9), ..config(3, 1) });
     assert_same_bits(&shared);
     assert!(distance(&plain[0].parameters, &shared[0].parameters) < 1e-6);
-    assert!(distance(&plain[0].moments.m, &shared[0].moments.m) < 1e-6);
-    assert!(distance(&plain[0].moments.v, &shared[0].moments.v) < 1e-6);
-    assert!(shared[0].moments.v.iter().any(|&v| v > 0.0));
-    assert_eq!(shared[0].moments.v, shared[2].moments.v);
+    assert!(distance(&plain[0].m, &shared[0].m) < 1e-6);
+    assert!(distance(&plain[0].v, &shared[0].v) < 1e-6);
+    assert!(shared[0].v.iter().any(|&v| v > 0.0));
+    assert_eq!(shared[0].v, shared[2].v);
 }
 
-/// A batch of nano's, with a NaN where asked for.
-fn batch(broken: bool) -> Result<(Tensor, Tensor)> {
-    let numbers = |n: usize| (0..n).map(|i| (i % 7) as f32 / 7.0).collect::<Vec<_>>();
-    let (mut frames, target) = (numbers(3 * 32 * 32 * 3), numbers(2 * 32 * 32 * 3));
+const SOURCE: Source = Source { batch: 1, accumulate: 1, seen: 3, steps: 5, side: 32, channels: 1 };
+
+/// A rank's trainer on the CPU.
+fn trainer(config: &TrainConfig, ranks: &Arc<Ranks>) -> Trainer<Cpu> {
+    let mut trainer = Trainer::on_cpu(config, SOURCE).unwrap();
+    trainer.share(Arc::clone(ranks), config.comm).unwrap();
+    trainer
+}
+
+/// Lends a batch whose bytes follow from their positions and from `seed`.
+fn lend(seed: u64, read: &mut dyn FnMut(&Batch) -> Result<()>) -> Result<()> {
+    let frames = (0..SOURCE.batch_bytes()).map(|i| (i as u64 * 31 + seed * 7) as u8).collect();
+    read(&Batch { epoch: 0, index: 0, batch: 1, frames })
+}
+
+/// A step, on a frame with a NaN where asked for.
+fn step(trainer: &mut Trainer<Cpu>, broken: bool) -> Result<StepFigures> {
+    trainer.feed(&mut |read| lend(0, read))?;
     if broken {
-        frames[5] = f32::NAN;
+        let frames = &mut trainer.backend.batches[0].0;
+        let mut values = frames.values::<f32>()?.to_vec();
+        values[5] = f32::NAN;
+        *frames = Tensor::new(frames.shape().clone(), &values)?;
     }
-    Ok((Tensor::new([1, 3, 32, 32, 3], &frames)?, Tensor::new([1, 2, 32, 32, 3], &target)?))
+    Ok(trainer.compute()?[0])
 }
 
 #[test]
@@ -144,17 +162,17 @@ fn a_gradient_that_is_not_finite_on_one_rank_is_skipped_by_all() {
             let config = TrainConfig { zero, check_ranks_every: Some(1), ..config(2, 1) };
             let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
             let rank = ranks.rank();
-            let mut trainer = Trainer::new(&config).unwrap();
-            trainer.share(ranks);
-            trainer.step(1, || batch(false)).unwrap();
-            let before = trainer.model.arena.values::<f32>().unwrap().to_vec();
-            let norms = trainer.model.norms.clone();
-            let bad = trainer.step(1, || batch(rank == 1)).unwrap();
-            assert_eq!(trainer.model.arena.values::<f32>().unwrap(), before);
-            assert_eq!((trainer.updates, &trainer.model.norms), (1, &norms));
-            let good = trainer.step(1, || batch(false)).unwrap();
+            let mut trainer = trainer(&config, &ranks);
+            step(&mut trainer, false).unwrap();
+            let model = &trainer.backend.snapshot.model;
+            let (before, norms) = (model.arena.values::<f32>().unwrap().to_vec(), model.norms.clone());
+            let bad = step(&mut trainer, rank == 1).unwrap();
+            let end = &trainer.backend.snapshot;
+            assert_eq!(end.model.arena.values::<f32>().unwrap(), before);
+            assert_eq!((end.optimiser.updates, &end.model.norms), (1, &norms));
+            let good = step(&mut trainer, false).unwrap();
             // Twenty in a row are an error on all.
-            let end = (0..20).find_map(|_| trainer.step(1, || batch(rank == 0)).err()).unwrap().to_string();
+            let end = (0..20).find_map(|_| step(&mut trainer, rank == 0).err()).unwrap().to_string();
             (bad.skipped, good.skipped, end)
         });
         for (bad, good, end) in &steps {
@@ -168,13 +186,12 @@ fn ranks_that_differ_are_found() {
     let errors = among(3, |member| {
         let config = config(3, 1);
         let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
-        let mut trainer = Trainer::new(&config).unwrap();
+        let mut trainer = trainer(&config, &ranks);
         if ranks.rank() == 2 {
-            trainer.model.arena.values_mut::<f32>().unwrap()[7] += 1.0;
+            trainer.backend.snapshot.model.arena.values_mut::<f32>().unwrap()[7] += 1.0;
         }
-        trainer.share(Arc::clone(&ranks));
-        trainer.step(1, || batch(false)).unwrap();
-        let error = trainer.step(1, || batch(false)).unwrap_err().to_string();
+        step(&mut trainer, false).unwrap();
+        let error = step(&mut trainer, false).unwrap_err().to_string();
         (error, ranks.is_sound())
     });
     for (error, sound) in errors {
@@ -187,12 +204,11 @@ fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
     let errors = among(3, |member| {
         let config = config(3, 1);
         let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
-        let mut trainer = Trainer::new(&config).unwrap();
-        trainer.share(Arc::clone(&ranks));
+        let mut trainer = trainer(&config, &ranks);
         let rank = ranks.rank();
         let fails = || Err(crate::Error::file("part-7.npy", "is cut short at byte 1234"));
-        let error =
-            trainer.step(1, || if rank == 1 { fails() } else { batch(false) }).unwrap_err().to_string();
+        let step = trainer.step(&mut |read| if rank == 1 { fails() } else { lend(0, read) });
+        let error = step.unwrap_err().to_string();
         ranks.abandon(&error);
         error
     });
@@ -239,21 +255,18 @@ fn steps_on_devices(
     among(config.ranks, move |member| {
         let cuda = Cuda::over(device(&member)).unwrap();
         let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
-        let source = Source { batch: 1, accumulate: 1, seen: 3, steps: 5, side: 32, channels: 1 };
-        let mut trainer = DeviceTrainer::new(&config, source, &cuda).unwrap();
+        let mut trainer = Trainer::on_gpu(&config, SOURCE, &cuda).unwrap();
         let line = trainer.share(Arc::clone(&ranks), config.comm).unwrap();
         while trainer.steps() < config.total_steps() {
             let step = trainer.steps();
             before(&ranks, step, &cuda);
-            let frames = (0..source.batch_bytes()).map(|i| (i as u64 * 31 + step * 7) as u8).collect();
-            let batch = Batch { epoch: 0, index: 0, batch: 1, frames };
-            trainer.step(&mut |read| read(&batch)).unwrap();
+            trainer.step(&mut |read| lend(step, read)).unwrap();
         }
         trainer.settle().unwrap();
-        let warnings = trainer.take_warnings();
-        trainer.gather_state(true).unwrap();
-        trainer.close().unwrap();
-        let parameters = trainer.host().unwrap().model.arena.values::<f32>().unwrap().to_vec();
+        let warnings = trainer.backend.take_warnings();
+        trainer.backend.gather_state(true).unwrap();
+        trainer.backend.close().unwrap();
+        let parameters = trainer.snapshot().unwrap().model.arena.values::<f32>().unwrap().to_vec();
         (line, parameters, warnings)
     })
 }
@@ -298,9 +311,9 @@ fn devices_share_the_update_as_the_cpu_does() {
     let short = TrainConfig { frames_in: 3, ema: Some(0.9), clip_norm: Some(0.05), ..config(3, 1) };
     let (plain, shared) = (on_devices(short.clone()), on_devices(TrainConfig { zero: 1, ..short.clone() }));
     assert_same_bits(&shared);
-    assert_eq!(shared[0].moments.v, shared[2].moments.v);
+    assert_eq!(shared[0].v, shared[2].v);
     assert!(distance(&plain[0].parameters, &shared[0].parameters) < 1e-6);
-    assert!(distance(&plain[0].moments.m, &shared[0].moments.m) < 1e-6);
+    assert!(distance(&plain[0].m, &shared[0].m) < 1e-6);
     let launched = on_devices(TrainConfig { zero: 1, no_graph: true, ..short });
     assert_same_bits(&[shared[0].clone(), launched[1].clone()]);
 }

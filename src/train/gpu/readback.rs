@@ -1,8 +1,11 @@
 //! What steps came to, on its way back to the host.
 
-use ssmv_autograd::cuda::{Address, Cuda, Mark, PinnedBuffer};
+use ssmv_autograd::{
+    cuda::{Address, Cuda, Mark, PinnedBuffer},
+    optim::StepRecord,
+};
 
-use crate::{Error, Result, optim::Record};
+use crate::{Error, Result};
 
 /// Two records on their way, of the last two steps.
 pub(super) struct Readback {
@@ -21,7 +24,7 @@ impl Readback {
     /// Nothing under way.
     pub fn new(cuda: &Cuda) -> Result<Self> {
         let slot = || -> Result<Slot> {
-            Ok(Slot { host: cuda.pinned(Record::BYTES)?, arrived: cuda.mark()?, step: None })
+            Ok(Slot { host: cuda.pinned(StepRecord::BYTES)?, arrived: cuda.mark()?, step: None })
         };
         Ok(Self { cuda: cuda.clone(), slots: [slot()?, slot()?] })
     }
@@ -42,21 +45,21 @@ impl Readback {
     }
 
     /// The record of step `step` once it is there, where it was sent and not taken.
-    pub fn receive(&mut self, step: u64) -> Result<Option<(u64, Record)>> {
+    pub fn receive(&mut self, step: u64) -> Result<Option<(u64, StepRecord)>> {
         let slot = &mut self.slots[(step % 2) as usize];
         if slot.step != Some(step) {
             return Ok(None);
         }
         slot.arrived.synchronize()?;
         slot.step = None;
-        let record = slot.host.with(|bytes| Record::from_bytes(bytes))?;
+        let record = slot.host.with(|bytes| StepRecord::from_bytes(bytes))?;
         record
             .map(|record| Some((step, record)))
             .ok_or_else(|| Error::Failure("a record is too short".into()))
     }
 
     /// All records that were not taken, the older first; waits for the device.
-    pub fn drain(&mut self) -> Result<Vec<(u64, Record)>> {
+    pub fn drain(&mut self) -> Result<Vec<(u64, StepRecord)>> {
         let mut steps: Vec<u64> = self.slots.iter().filter_map(|slot| slot.step).collect();
         steps.sort_unstable();
         let records = steps.into_iter().map(|step| self.receive(step)).collect::<Result<Vec<_>>>()?;

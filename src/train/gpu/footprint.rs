@@ -11,15 +11,15 @@ use ssmv_autograd::{
 
 use ssmv_kernels::Kernel;
 
-use super::{DeviceTrainer, WARM_UP, inputs};
+use super::{Gpu, WARM_UP, inputs};
 use crate::{
     Error, Result,
     config::{FRAMES_OUT, TrainConfig},
     data::Batch,
     model::{CHANNELS, Predictor},
     train::{
-        engine::{Engine, Source},
-        trainer::preset,
+        backend::{Backend, Source},
+        snapshot::{Snapshot, preset},
     },
 };
 
@@ -62,18 +62,18 @@ pub struct StepMemory {
 pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemory> {
     let driver = Arc::new(Counting::new(device));
     let cuda = Cuda::over(driver.clone())?;
-    let mut trainer = trainer(config, &cuda)?;
+    let mut gpu = black(config, source(config), &cuda)?;
     let at_rest = cuda.memory_report();
     let mut before = Counts::default();
     // One to be captured, and one to replay it.
     for _ in 0..WARM_UP + 2 {
         before = driver.counts();
-        trainer.queue_black()?;
+        gpu.step_on_black()?;
     }
     // What trains launch by launch alone does not fit.
-    trainer.uncaptured.take().map_or(Ok(()), Err)?;
+    gpu.uncaptured.take().map_or(Ok(()), Err)?;
     let (report, after) = (cuda.memory_report(), driver.counts());
-    let mut parts = trainer.parts()?;
+    let mut parts = gpu.parts()?;
     let known: u64 = parts.iter().map(|part| part.bytes).sum();
     let in_step = report.peak_in_use - at_rest.in_use;
     let of_step = [
@@ -82,7 +82,7 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
         ("sizes rounded up, blocks between uses", after.peak - known - in_step),
     ];
     parts.extend(of_step.map(|(name, bytes)| MemoryPart { name, bytes }));
-    trainer.evaluate_once(config.batch_size.min(config.eval_sequences))?;
+    gpu.evaluate_once(config.batch_size.min(config.eval_sequences))?;
     Ok(StepMemory {
         device: cuda.device().name.clone(),
         batch_size: config.batch_size,
@@ -109,20 +109,15 @@ pub fn step_kernels(config: &TrainConfig, device: &DeviceInfo) -> Result<Vec<Ker
 pub(super) fn kernels_on(config: &TrainConfig, source: Source, device: &DeviceInfo) -> Result<Vec<Kernel>> {
     let endless = DeviceInfo { memory: u64::MAX / 4, ..device.clone() };
     let cuda = Cuda::over(Arc::new(Counting::new(endless)))?;
-    let mut trainer = DeviceTrainer::of(black(config)?, config, source, &cuda)?;
-    trainer.queue_black()?;
-    trainer.evaluate_once(config.batch_size.min(config.eval_sequences))?;
+    let mut gpu = black(config, source, &cuda)?;
+    gpu.step_on_black()?;
+    gpu.evaluate_once(config.batch_size.min(config.eval_sequences))?;
     Ok(cuda.kernels())
 }
 
-/// A trainer of batches of made digits.
-fn trainer(config: &TrainConfig, cuda: &Cuda) -> Result<DeviceTrainer> {
-    DeviceTrainer::of(black(config)?, config, source(config), cuda)
-}
-
-/// A model that is all zero: nothing is computed from it.
-fn black(config: &TrainConfig) -> Result<Predictor> {
-    Predictor::zeros(preset(config)?, DType::F32)
+/// The state of a training whose model is all zero: nothing is computed from it.
+fn black(config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Gpu> {
+    Gpu::of(Snapshot::of(config, Predictor::zeros(preset(config)?, DType::F32)?)?, config, source, cuda)
 }
 
 /// The largest batch, below that of `config`, whose training fits a device like `device`; `None` where not even one
@@ -171,14 +166,15 @@ fn source(config: &TrainConfig) -> Source {
     }
 }
 
-impl DeviceTrainer {
-    /// Queues a step on black frames.
-    fn queue_black(&mut self) -> Result<()> {
+impl Gpu {
+    /// Takes a step on black frames.
+    fn step_on_black(&mut self) -> Result<()> {
         let source = self.source;
-        self.queue(&mut |read| {
+        self.feed(self.step, 0.0, &mut |read| {
             let frames = vec![0; source.batch_bytes()];
             read(&Batch { epoch: 0, index: 0, batch: source.batch, frames })
-        })
+        })?;
+        self.compute()
     }
 
     /// What stays where it is from step to step.
@@ -224,11 +220,12 @@ mod tests {
         let options = EmulatorOptions { checks: ssmv_emulator::Checks::NONE, ..EmulatorOptions::default() };
         let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
         let source = source(&config);
-        let mut trainer = DeviceTrainer::new(&config, source, &cuda).unwrap();
+        let mut gpu = Gpu::new(&config, source, &cuda).unwrap();
         for step in 0..u64::from(WARM_UP) + 1 {
             let frames = (0..source.batch_bytes()).map(|i| (i as u64 * 31 + step) as u8).collect();
             let batch = Batch { epoch: 0, index: 0, batch: source.batch, frames };
-            trainer.queue(&mut |read| read(&batch)).unwrap();
+            gpu.feed(step, config.lr, &mut |read| read(&batch)).unwrap();
+            gpu.compute().unwrap();
         }
         let held = cuda.memory_report();
         let counted = step_memory(&config, Counting::describe()).unwrap();

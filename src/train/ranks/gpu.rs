@@ -10,6 +10,7 @@ use std::{
 use ssmv_autograd::{
     ArenaLayout,
     cuda::{Cuda, DeviceMemory, Mark, Priority, Stream},
+    optim::ShardedAdamW,
 };
 use ssmv_comm::{
     Communicator, Pending,
@@ -21,7 +22,7 @@ use ssmv_comm::{
 };
 
 use super::{Buckets, Ranks};
-use crate::{Error, Result, config::Comm, optim::ShareOptimiser};
+use crate::{Error, Result, config::Comm};
 
 /// Elements that a share starts at multiples of.
 const GROUP: usize = 64;
@@ -39,7 +40,7 @@ type Way = Arc<Mutex<Option<Box<dyn DeviceCollectives>>>>;
 type Named = (Box<dyn DeviceCollectives>, &'static str);
 
 /// The ranks that a device trainer shares its steps with.
-pub struct DeviceSharing {
+pub struct GpuSharing {
     /// The ranks.
     pub ranks: Arc<Ranks>,
     /// How the arena is cut.
@@ -49,7 +50,7 @@ pub struct DeviceSharing {
     /// What speaks against the best way, where another had to be taken.
     pub warning: Option<String>,
     /// With `--zero 1`, the optimiser of this rank's share.
-    pub share: Option<Arc<ShareOptimiser>>,
+    pub share: Option<Arc<ShardedAdamW>>,
     cuda: Cuda,
     way: Way,
     aborter: Aborter,
@@ -62,7 +63,7 @@ pub struct DeviceSharing {
     pending: Vec<Pending<(), gpu::Error>>,
 }
 
-impl DeviceSharing {
+impl GpuSharing {
     /// Connects this rank's device with those of the others, by the best way that there is.
     ///
     /// # Errors
@@ -188,7 +189,7 @@ enum Collective {
     Gather,
 }
 
-impl DeviceSharing {
+impl GpuSharing {
     /// Waits until `come` says so, a device that is behind others' included.
     ///
     /// # Errors
@@ -244,7 +245,7 @@ impl DeviceSharing {
     }
 }
 
-impl Drop for DeviceSharing {
+impl Drop for GpuSharing {
     fn drop(&mut self) {
         if self.ranks.has_failed() {
             // What is queued may wait for a rank that is gone; what the driver holds of it ends with the process.
@@ -340,7 +341,7 @@ mod tests {
             let cuda = Cuda::over(tests::device(&member)).unwrap();
             let ranks = Arc::new(Ranks::start(member, &config, &Interrupt::never()).unwrap());
             let model = Predictor::zeros(Preset::find("nano").unwrap(), ssmv_autograd::DType::F32).unwrap();
-            let sharing = DeviceSharing::connect(ranks, &cuda, model.arena.layout(), config.comm).unwrap();
+            let sharing = GpuSharing::connect(ranks, &cuda, model.arena.layout(), config.comm).unwrap();
             let priority = |stream| cuda.driver().priority(stream).unwrap();
             assert_eq!(priority(sharing.stream), Priority::High);
             assert_eq!(priority(cuda.compute_stream()), Priority::Normal);

@@ -2,11 +2,19 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
-use ssmv_autograd::cuda::{Cuda, Emulated, EmulatorOptions};
+use ssmv_autograd::{
+    DType, Tensor,
+    cuda::{Cuda, Emulated, EmulatorOptions},
+};
 use ssmv_emulator::Checks;
 
 use super::*;
-use crate::{checkpoint::Checkpoint, data::Batch, model::Preset, train::engine::Engine};
+use crate::{
+    checkpoint::Checkpoint,
+    data::Batch,
+    model::Preset,
+    train::{StepFigures, trainer::Trainer},
+};
 
 fn config(no_graph: bool) -> TrainConfig {
     let nano = TrainConfig::preset("nano").unwrap();
@@ -21,7 +29,7 @@ fn config(no_graph: bool) -> TrainConfig {
     }
 }
 
-fn trainer(config: &TrainConfig) -> DeviceTrainer {
+fn trainer(config: &TrainConfig) -> Trainer<Gpu> {
     // What the kernels do to memory is checked by their own tests; without, this is twice as fast.
     let options = EmulatorOptions { checks: Checks::NONE, ..EmulatorOptions::default() };
     let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
@@ -34,13 +42,13 @@ fn trainer(config: &TrainConfig) -> DeviceTrainer {
         side,
         channels: 1,
     };
-    DeviceTrainer::new(config, source, &cuda).unwrap()
+    Trainer::on_gpu(config, source, &cuda).unwrap()
 }
 
 /// A step on frames that follow from the seed.
-fn step(trainer: &mut DeviceTrainer, seed: u64) -> Vec<StepFigures> {
+fn step(trainer: &mut Trainer<Gpu>, seed: u64) -> Vec<StepFigures> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let bytes = trainer.source.batch_bytes();
+    let bytes = trainer.backend.source.batch_bytes();
     trainer
         .step(&mut |read| {
             let mut frames = vec![0; bytes];
@@ -51,7 +59,7 @@ fn step(trainer: &mut DeviceTrainer, seed: u64) -> Vec<StepFigures> {
 }
 
 /// The figures of `steps` steps, each on frames of its own.
-fn run(trainer: &mut DeviceTrainer, steps: u64) -> Vec<StepFigures> {
+fn run(trainer: &mut Trainer<Gpu>, steps: u64) -> Vec<StepFigures> {
     let first = trainer.steps();
     let mut figures: Vec<StepFigures> = (first..first + steps).flat_map(|seed| step(trainer, seed)).collect();
     figures.extend(trainer.settle().unwrap());
@@ -59,12 +67,12 @@ fn run(trainer: &mut DeviceTrainer, steps: u64) -> Vec<StepFigures> {
 }
 
 /// Everything of a checkpoint that a step changes.
-fn bits(trainer: &mut DeviceTrainer) -> Vec<u32> {
+fn bits(trainer: &mut Trainer<Gpu>) -> Vec<u32> {
     let folder = tempfile::tempdir().unwrap();
     trainer.save(folder.path(), 0.0, None).unwrap();
-    let host = &trainer.host;
-    let norms = host.model.norms.iter().flat_map(|n| n.mean.iter().chain(&n.variance)).map(|&x| x as f32);
-    let all = host.model.arena.values::<f32>().unwrap().iter().chain(&host.moments.m).chain(&host.moments.v);
+    let end = &trainer.backend.snapshot;
+    let norms = end.model.norms.iter().flat_map(|n| n.mean.iter().chain(&n.variance)).map(|&x| x as f32);
+    let all = end.model.arena.values::<f32>().unwrap().iter().chain(&end.optimiser.m).chain(&end.optimiser.v);
     all.copied().chain(norms).map(f32::to_bits).collect()
 }
 
@@ -72,7 +80,7 @@ fn bits(trainer: &mut DeviceTrainer) -> Vec<u32> {
 fn a_graph_and_single_launches_give_the_same_bits() {
     let [mut graph, mut single, mut again] = [false, true, false].map(|no_graph| trainer(&config(no_graph)));
     let figures = run(&mut graph, 6);
-    assert!(matches!(graph.graph, Graph::Ready(_)) && matches!(single.graph, Graph::Off));
+    assert!(matches!(graph.backend.graph, Graph::Ready(_)) && matches!(single.backend.graph, Graph::Off));
     assert_eq!(figures.iter().map(|f| f.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     assert!(figures.iter().all(|f| f.loss.is_finite() && f.grad_norm > 0.0), "{figures:?}");
     assert_eq!(run(&mut single, 6), figures);
@@ -85,9 +93,9 @@ fn a_graph_and_single_launches_give_the_same_bits() {
 fn all_kernels_of_a_training_are_compiled_before_its_first_step() {
     let config = TrainConfig { eval_sequences: 1, ..config(false) };
     let mut trainer = trainer(&config);
-    let cuda = trainer.cuda.clone();
+    let cuda = trainer.backend.cuda.clone();
     let mut told = Vec::new();
-    compile(&config, trainer.source, &cuda, &mut |done, total| told.push((done, total))).unwrap();
+    compile(&config, trainer.backend.source, &cuda, &mut |done, total| told.push((done, total))).unwrap();
     let names = |cuda: &Cuda| cuda.kernels().into_iter().map(|kernel| kernel.name).collect::<Vec<_>>();
     let compiled = names(&cuda);
     assert_eq!(told, (1..=compiled.len()).map(|done| (done, compiled.len())).collect::<Vec<_>>());
@@ -104,14 +112,14 @@ fn a_step_that_cannot_be_captured_is_launched_to_the_same_bits() {
     let mut failing = trainer(&config(false));
     let mut found = run(&mut failing, 2);
     // Without the memory that the steps before left, none can be captured.
-    failing.cuda.trim().unwrap();
+    failing.backend.cuda.trim().unwrap();
     found.extend(run(&mut failing, 4));
-    assert!(matches!(failing.graph, Graph::Off) && matches!(whole.graph, Graph::Ready(_)));
+    assert!(matches!(failing.backend.graph, Graph::Off) && matches!(whole.backend.graph, Graph::Ready(_)));
     assert_eq!(found, figures);
     assert!(bits(&mut failing) == bits(&mut whole));
-    let warnings = failing.take_warnings();
+    let warnings = failing.backend.take_warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("launch by launch"), "{warnings:?}");
-    assert!(failing.take_warnings().is_empty() && whole.take_warnings().is_empty());
+    assert!(failing.backend.take_warnings().is_empty() && whole.backend.take_warnings().is_empty());
 }
 
 #[test]
@@ -121,7 +129,7 @@ fn memory_may_be_given_back_at_any_step() {
     for at in 1..5 {
         let mut trimmed = trainer(&config(false));
         let mut found = run(&mut trimmed, at);
-        trimmed.trim().unwrap();
+        trimmed.backend.trim().unwrap();
         found.extend(run(&mut trimmed, 5 - at));
         assert_eq!(found, figures, "given back after step {at}");
     }
@@ -141,23 +149,26 @@ fn a_resumed_training_has_the_bits_of_an_uninterrupted_one() {
     second.restore(&Checkpoint::open(saved).unwrap()).unwrap();
     assert_eq!(run(&mut second, 4), figures[2..]);
     assert!(bits(&mut second) == bits(&mut whole));
-    assert_eq!(second.host.ema, whole.host.ema);
-    assert_eq!(second.host.loss_scale, whole.host.loss_scale);
-    assert_eq!(second.host.model.norms, whole.host.model.norms, "and the count of batches");
+    assert_eq!(second.backend.snapshot.ema, whole.backend.snapshot.ema);
+    assert_eq!(second.backend.snapshot.loss_scale, whole.backend.snapshot.loss_scale);
+    assert_eq!(
+        second.backend.snapshot.model.norms, whole.backend.snapshot.model.norms,
+        "and the count of batches"
+    );
 }
 
 #[test]
 fn an_overflow_halves_the_scale_and_skips_that_step_alone() {
     // Always the same frames, and next to no learning: what overflows once overflows again.
     let mut trainer = trainer(&TrainConfig { lr: 1e-12, ..config(false) });
-    let run = |trainer: &mut DeviceTrainer, steps: usize| -> Vec<StepFigures> {
+    let run = |trainer: &mut Trainer<Gpu>, steps: usize| -> Vec<StepFigures> {
         let mut figures: Vec<StepFigures> = (0..steps).flat_map(|_| step(trainer, 0)).collect();
         figures.extend(trainer.settle().unwrap());
         figures
     };
-    let state = |trainer: &DeviceTrainer| trainer.optimiser.record().unwrap().state;
+    let state = |trainer: &Trainer<Gpu>| trainer.backend.optimiser.record().unwrap().state;
     let start = StepState { scale: 2f32.powi(32), ..state(&trainer) };
-    trainer.optimiser.set_state(&start).unwrap();
+    trainer.backend.optimiser.set_state(&start).unwrap();
     let mut found = Vec::new();
     while found.last().is_none_or(|last: &StepFigures| last.skipped) && found.len() < 19 {
         found.extend(run(&mut trainer, 1));
@@ -169,14 +180,17 @@ fn an_overflow_halves_the_scale_and_skips_that_step_alone() {
     }
     // Three good steps, then growth past what fits.
     let grown = StepState { growth_tracker: 0, interval: 3, ..state(&trainer) };
-    trainer.optimiser.set_state(&grown).unwrap();
+    trainer.backend.optimiser.set_state(&grown).unwrap();
     assert!(run(&mut trainer, 3).iter().all(|figures| !figures.skipped));
     assert_eq!(state(&trainer).scale, 2.0 * good.loss_scale);
     let before = bits(&mut trainer);
-    let updates = trainer.host.updates;
+    let updates = trainer.backend.snapshot.optimiser.updates;
     let overflow = run(&mut trainer, 1)[0];
     assert!(overflow.skipped && overflow.loss_scale == good.loss_scale, "{overflow:?}");
-    assert!(bits(&mut trainer) == before && trainer.host.updates == updates, "nothing has changed");
+    assert!(
+        bits(&mut trainer) == before && trainer.backend.snapshot.optimiser.updates == updates,
+        "nothing has changed"
+    );
     let after = run(&mut trainer, 1)[0];
     assert!(!after.skipped && after.loss_scale == good.loss_scale, "{after:?}");
     assert!(bits(&mut trainer) != before);
@@ -187,7 +201,7 @@ fn a_nan_is_skipped_and_then_named() {
     let mut trainer = trainer(&config(true));
     run(&mut trainer, 1);
     let before = bits(&mut trainer);
-    let [masters, halves] = trainer.model.arena.memories().unwrap();
+    let [masters, halves] = trainer.backend.model.arena.memories().unwrap();
     let mut values = masters.download(0..masters.len()).unwrap();
     let good = values.clone();
     values[0] = f32::NAN;
@@ -195,6 +209,6 @@ fn a_nan_is_skipped_and_then_named() {
     let figures = run(&mut trainer, 1)[0];
     assert!(figures.skipped && figures.loss.is_nan(), "{figures:?}");
     assert!(bits(&mut trainer) == before);
-    trainer.model.arena.memories().unwrap()[1].upload(&good).unwrap();
+    trainer.backend.model.arena.memories().unwrap()[1].upload(&good).unwrap();
     assert!(!run(&mut trainer, 1)[0].skipped);
 }

@@ -15,10 +15,10 @@ use crate::{
     data::Batch,
     train::{
         StepFigures,
-        device::{DeviceTrainer, compile},
-        engine::Engine,
+        gpu::{Gpu, compile},
         phase::Phase,
         step_memory,
+        trainer::Trainer,
     },
 };
 
@@ -32,7 +32,7 @@ const MOST_COPIES: usize = 200;
 
 /// Steps on the same few batches.
 struct Steps {
-    trainer: DeviceTrainer,
+    trainer: Trainer<Gpu>,
     batches: Vec<Batch>,
     taken: usize,
 }
@@ -61,7 +61,7 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
     let free = cuda.driver().memory()?.free;
     let source = source(config);
     compile(config, source, cuda, &mut |_, _| {})?;
-    let trainer = DeviceTrainer::new(config, source, cuda)?;
+    let trainer = Trainer::on_gpu(config, source, cuda)?;
     let mut run = Steps { trainer, batches: batches(source), taken: 0 };
     for step in 0..MOST_WARM_UP {
         let settled = run.take()?.last().is_some_and(|figures| !figures.skipped);
@@ -120,12 +120,12 @@ struct Ended {
 /// The phases of `steps` steps without a graph.
 fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<Vec<PhaseTime>> {
     let ends = Arc::new(Mutex::new(Vec::new()));
-    let (heard, device) = (Arc::clone(&ends), cuda.clone());
-    run.trainer.listen(Arc::new(move |phase| {
+    let (sink, device) = (Arc::clone(&ends), cuda.clone());
+    run.trainer.backend.listen(Arc::new(move |phase| {
         let mark = device.timed_mark()?;
         mark.set()?;
         let ended = Ended { phase, mark, launched: device.take_launched() };
-        heard.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+        sink.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
         Ok(())
     }));
     let take_ends = || std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,30 +1,29 @@
-//! The device's state between steps: figures, evaluations, checkpoints.
+//! The GPU's part of a training: its steps, figures, evaluations and checkpoints.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::sync::Arc;
+
+use ssmv_autograd::{
+    cuda::DeviceMemory,
+    optim::{ShardedAdamW, Shares, StepRecord},
 };
-
-use ssmv_autograd::cuda::DeviceMemory;
 use ssmv_kernels::optim::StepState;
 
-use super::{DeviceTrainer, Graph, data_parallel::Cut};
+use super::{Gpu, Graph, data_parallel::Cut};
 use crate::{
     Error, Result,
-    checkpoint::Checkpoint,
     config::Comm,
     model::{DevicePredictor, Predict},
-    optim::{Record, ShareOptimiser, Shares},
     train::{
-        StepFigures, TrainState, Trainer,
-        engine::{Engine, NextBatch},
+        StepFigures,
+        backend::{Backend, NextBatch},
         loss_scale::LossScale,
-        ranks::{DeviceSharing, Ranks},
+        ranks::{GpuSharing, Ranks},
+        snapshot::Snapshot,
     },
 };
 
 /// A step's figures.
-pub(super) fn figures(step: u64, record: &Record) -> StepFigures {
+pub(super) fn figures(step: u64, record: &StepRecord) -> StepFigures {
     let state = &record.state;
     StepFigures {
         step,
@@ -37,58 +36,106 @@ pub(super) fn figures(step: u64, record: &Record) -> StepFigures {
     }
 }
 
-impl DeviceTrainer {
-    /// Brings everything that a checkpoint keeps to the host; waits for the device.
-    fn write_back(&mut self) -> Result<()> {
-        let state = self.optimiser.record()?.state;
-        let Self { host, model, optimiser, ema, source, .. } = self;
-        model.write_back(&mut host.model)?;
-        let whole = |memory: &DeviceMemory| memory.download(0..memory.len());
-        (host.moments.m, host.moments.v) = (whole(&optimiser.moments[0])?, whole(&optimiser.moments[1])?);
-        if let Some((average, _)) = ema {
-            host.ema = Some(whole(average)?);
-        }
-        let batches = (state.updates - host.updates) as i64 * source.accumulate as i64;
-        host.model.norms.iter_mut().for_each(|norm| norm.batches += batches);
-        (host.step, host.updates) = (state.steps, state.updates);
-        host.loss_scale = LossScale::of_device(&state);
+impl Backend for Gpu {
+    fn feed(&mut self, step: u64, lr: f64, next: &mut NextBatch) -> Result<()> {
+        self.inputs.fill(step, lr, self.optimiser.rate_address(), next)?;
+        self.step = step;
         Ok(())
     }
 
-    /// Takes over the host's numbers.
-    fn upload(&mut self) -> Result<()> {
-        let Self { host, model, optimiser, ema, cuda, .. } = self;
-        let values = host.model.arena.values::<f32>()?;
-        let [masters, halves] = model.arena.memories()?;
-        masters.upload(values)?;
-        halves.upload(values)?;
-        model.norms.upload_again(&host.model.norms)?;
-        optimiser.moments[0].upload(&host.moments.m)?;
-        optimiser.moments[1].upload(&host.moments.v)?;
-        if let (Some((average, _)), Some(values)) = (ema, &host.ema) {
-            average.upload(values)?;
+    fn pass(&mut self) -> Result<()> {
+        let mut sharing = self.sharing.take();
+        let passed = self.passes(&mut |buckets, gradients| match &mut sharing {
+            Some(sharing) => sharing.send(buckets, gradients.memory_of(0..0)?),
+            None => Ok(()),
+        });
+        self.sharing = sharing;
+        passed
+    }
+
+    fn reduce(&mut self) -> Result<()> {
+        self.sum_loss()
+    }
+
+    fn update(&mut self) -> Result<()> {
+        (0..self.stages()).try_for_each(|stage| {
+            self.stage(stage)?;
+            self.exchange(stage)
+        })
+    }
+
+    fn compute(&mut self) -> Result<()> {
+        match &mut self.graph {
+            Graph::Ready(graph) => graph.launch()?,
+            Graph::Shared(_) => self.replay_shared()?,
+            Graph::Off => self.run()?,
+            Graph::WarmingUp(0) => self.capture()?,
+            Graph::WarmingUp(left) => {
+                *left -= 1;
+                self.run()?;
+            }
         }
-        let settings = optimiser.record()?.state;
-        let (steps, updates) = (host.step, host.updates);
-        optimiser.set_state(&StepState { steps, updates, ..host.loss_scale.on_device(settings) })?;
-        self.step = steps;
-        Ok(cuda.synchronize()?)
-    }
-}
-
-impl Engine for DeviceTrainer {
-    fn steps(&self) -> u64 {
-        self.step
+        self.step += 1;
+        self.readback.send(self.step, self.optimiser.address())?;
+        self.compare_ranks()
     }
 
-    fn step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
-        self.take_step(next)
+    fn figures(&mut self) -> Result<Vec<StepFigures>> {
+        // The step before this one is looked at while this one runs.
+        if let Some(sharing) = &self.sharing {
+            sharing.watch(|| self.readback.has_come(self.step - 1))?;
+        }
+        let known = self.readback.receive(self.step - 1)?;
+        Ok(known.into_iter().map(|(step, record)| figures(step, &record)).collect())
     }
 
     fn settle(&mut self) -> Result<Vec<StepFigures>> {
         self.settle_ranks()?;
         let records = self.readback.drain()?;
         Ok(records.iter().map(|(step, record)| figures(*step, record)).collect())
+    }
+
+    fn snapshot(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
+
+    fn read_back(&mut self) -> Result<()> {
+        let state = self.optimiser.record()?.state;
+        let Self { snapshot: host, model, optimiser, ema, source, .. } = self;
+        model.write_back(&mut host.model)?;
+        let whole = |memory: &DeviceMemory| memory.download(0..memory.len());
+        (host.optimiser.m, host.optimiser.v) = (whole(&optimiser.moments[0])?, whole(&optimiser.moments[1])?);
+        if let Some((average, _)) = ema {
+            host.ema = Some(whole(average)?);
+        }
+        let batches = (state.updates - host.optimiser.updates) as i64 * source.accumulate as i64;
+        host.model.norms.iter_mut().for_each(|norm| norm.batches += batches);
+        (host.step, host.optimiser.updates) = (state.steps, state.updates);
+        host.loss_scale = LossScale::of_device(&state);
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<()> {
+        let Self { snapshot: host, model, optimiser, ema, cuda, .. } = self;
+        // A training that began on the CPU had no scale.
+        if !host.loss_scale.is_on() {
+            host.loss_scale = LossScale::default();
+        }
+        let values = host.model.arena.values::<f32>()?;
+        let [masters, halves] = model.arena.memories()?;
+        masters.upload(values)?;
+        halves.upload(values)?;
+        model.norms.upload_again(&host.model.norms)?;
+        optimiser.moments[0].upload(&host.optimiser.m)?;
+        optimiser.moments[1].upload(&host.optimiser.v)?;
+        if let (Some((average, _)), Some(values)) = (ema, &host.ema) {
+            average.upload(values)?;
+        }
+        let settings = optimiser.record()?.state;
+        let (steps, updates) = (host.step, host.optimiser.updates);
+        optimiser.set_state(&StepState { steps, updates, ..host.loss_scale.on_device(settings) })?;
+        self.step = steps;
+        Ok(cuda.synchronize()?)
     }
 
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
@@ -105,10 +152,10 @@ impl Engine for DeviceTrainer {
             ));
         }
         let layout = self.model.arena.layout();
-        let mut sharing = DeviceSharing::connect(ranks, &self.cuda, layout, comm)?;
+        let mut sharing = GpuSharing::connect(ranks, &self.cuda, layout, comm)?;
         if sharing.ranks.zero {
             let of_bucket = |(i, range)| (range, sharing.buckets.is_short(i));
-            let parameters = self.host.model.parameters.iter().zip(layout.ranges());
+            let parameters = self.snapshot.model.parameters.iter().zip(layout.ranges());
             let shares = Shares {
                 rank: sharing.ranks.rank(),
                 size: sharing.ranks.size(),
@@ -121,7 +168,7 @@ impl Engine for DeviceTrainer {
                     .collect(),
                 plain: parameters.filter(|(p, _)| !p.role.halved()).map(|(_, range)| range.clone()).collect(),
             };
-            let share = ShareOptimiser::new(&self.cuda, &shares, &self.host.decaying)?;
+            let share = ShardedAdamW::new(&self.cuda, &shares, &self.snapshot.optimiser.decaying)?;
             sharing.share = Some(Arc::new(share));
         }
         let line = format!("gradients travel between GPUs by {}", sharing.name);
@@ -150,11 +197,11 @@ impl Engine for DeviceTrainer {
         let ranks = Arc::clone(&sharing.ranks);
         self.settle_ranks()?;
         if moments {
-            ranks.compare_now(self.step, self.optimiser.digest(self.model.arena.memories()?[0])?)?;
+            ranks.compare_now(self.step, self.digest(self.model.arena.memories()?[0])?)?;
         }
-        self.write_back()?;
-        ranks.share_statistics(&mut self.host.model.norms)?;
-        self.model.norms.upload_again(&self.host.model.norms)
+        self.read_back()?;
+        ranks.share_statistics(&mut self.snapshot.model.norms)?;
+        self.model.norms.upload_again(&self.snapshot.model.norms)
     }
 
     fn take_warnings(&mut self) -> Vec<String> {
@@ -171,7 +218,7 @@ impl Engine for DeviceTrainer {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.sharing.take().map_or(Ok(()), DeviceSharing::close)
+        self.sharing.take().map_or(Ok(()), GpuSharing::close)
     }
 
     fn abort(&mut self) {
@@ -182,25 +229,6 @@ impl Engine for DeviceTrainer {
 
     fn waits_for_ranks(&self) -> bool {
         self.sharing.is_some()
-    }
-
-    fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {
-        self.host()?.save(run, seconds, keep_last)
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
-        let state = self.host.restore(checkpoint)?;
-        // A training that began on the CPU had no scale.
-        if !state.loss_scale.is_on() {
-            self.host.loss_scale = LossScale::default();
-        }
-        self.upload()?;
-        Ok(state)
-    }
-
-    fn host(&mut self) -> Result<&Trainer> {
-        self.write_back()?;
-        Ok(&self.host)
     }
 
     fn trim(&mut self) -> Result<()> {

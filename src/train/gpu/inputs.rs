@@ -6,8 +6,12 @@ use ssmv_autograd::{
 };
 use ssmv_kernels::{pointwise::Frames, ptx::F16};
 
-use super::{NextBatch, Source};
-use crate::{Error, Result, config::FRAMES_OUT, model::CHANNELS};
+use crate::{
+    Error, Result,
+    config::FRAMES_OUT,
+    model::CHANNELS,
+    train::backend::{NextBatch, Source},
+};
 
 /// Bytes before the frames: the learning rate, and what keeps the frames aligned.
 const HEADER: usize = 256;

@@ -8,9 +8,8 @@ use std::{
 use super::{Measured, PhaseTime, batches, median, medians, source};
 use crate::{
     Result,
-    config::{FRAMES_OUT, TrainConfig},
-    model::frames::{FrameShape, to_tensor},
-    train::{Trainer, engine::Source},
+    config::TrainConfig,
+    train::{phase::Phase, trainer::Trainer},
 };
 
 /// Steps before the first that is timed.
@@ -19,37 +18,32 @@ const WARM_UP: usize = 2;
 /// Measures `steps` steps.
 pub(super) fn measure(config: &TrainConfig, steps: usize) -> Result<Measured> {
     let source = source(config);
-    let Source { batch, seen, side, channels, .. } = source;
-    let shape = FrameShape { batch, steps: source.steps, side, channels };
     let batches = batches(source);
-    let mut trainer = Trainer::new(config)?;
+    let mut trainer = Trainer::on_cpu(config, source)?;
     let ends = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&ends);
-    trainer.on_phase = Some(Arc::new(move |phase| {
-        heard.lock().unwrap_or_else(PoisonError::into_inner).push((phase, Instant::now()));
+    let sink = Arc::clone(&ends);
+    trainer.backend.on_phase = Some(Arc::new(move |phase| {
+        sink.lock().unwrap_or_else(PoisonError::into_inner).push((phase, Instant::now()));
         Ok(())
     }));
     let (mut whole, mut by_phase, mut skipped) = (Vec::new(), Vec::new(), 0);
     for (step, batch) in (0..WARM_UP + steps).zip(batches.iter().cycle()) {
         let start = Instant::now();
-        let figures = trainer.step(1, || {
-            let frames = to_tensor(&batch.frames, shape, 0..seen)?;
-            Ok((frames, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?))
-        })?;
+        let figures = trainer.step(&mut |read| read(batch))?;
         let seconds = start.elapsed().as_secs_f64();
         let ends = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
         if step < WARM_UP {
             continue;
         }
         whole.push(seconds);
-        skipped += usize::from(figures.skipped);
+        skipped += figures.iter().filter(|figures| figures.skipped).count();
         let starts = std::iter::once(start).chain(ends.iter().map(|(_, at)| *at));
         let phases =
             ends.iter().zip(starts).map(|((phase, end), start)| (*phase, (*end - start).as_secs_f64()));
         by_phase.push(phases.collect());
     }
     let seconds = median(whole);
-    let phase = |(phase, seconds): (crate::train::phase::Phase, f64)| PhaseTime {
+    let phase = |(phase, seconds): (Phase, f64)| PhaseTime {
         name: phase.name(),
         seconds,
         launches: 0,

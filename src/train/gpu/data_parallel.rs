@@ -15,13 +15,15 @@
 
 use std::{ops::Range, sync::Arc};
 
-use ssmv_autograd::{Arena, cuda::Captured};
+use ssmv_autograd::{
+    cuda::{Captured, DeviceMemory},
+    optim::ShardedAdamW,
+};
 
-use super::{DeviceTrainer, Graph};
+use super::{Gpu, Graph};
 use crate::{
     Error, Result,
-    optim::{DeviceOptimiser, ShareOptimiser},
-    train::ranks::{Buckets, DeviceSharing},
+    train::ranks::{Buckets, GpuSharing},
 };
 
 /// How the gradients are cut for several ranks.
@@ -29,7 +31,7 @@ pub(super) struct Cut {
     pub buckets: Buckets,
     pub ranks: usize,
     /// With `--zero 1`, what this rank updates.
-    pub share: Option<Arc<ShareOptimiser>>,
+    pub share: Option<Arc<ShardedAdamW>>,
 }
 
 /// A captured step of several ranks.
@@ -42,7 +44,7 @@ pub(super) struct SharedStep {
     stages: Vec<Captured>,
 }
 
-impl DeviceTrainer {
+impl Gpu {
     /// Captures a step of several ranks.
     pub(super) fn capture_shared(&mut self) -> Result<SharedStep> {
         let cuda = self.cuda.clone();
@@ -59,19 +61,6 @@ impl DeviceTrainer {
         Ok(SharedStep { passes, whole, stages })
     }
 
-    /// Launches a step of several ranks kernel by kernel.
-    pub(super) fn launch_shared(&mut self, sharing: &mut DeviceSharing) -> Result<()> {
-        self.passes(&mut |buckets, gradients| {
-            let gradients = gradients.memory_of(0..0)?;
-            sharing.send(buckets, gradients)
-        })?;
-        sum_loss(sharing, &self.optimiser)?;
-        (0..self.stages()).try_for_each(|i| {
-            self.stage(i)?;
-            exchange(sharing, i, &self.model.arena)
-        })
-    }
-
     /// Runs a captured step of several ranks.
     pub(super) fn replay_shared(&mut self) -> Result<()> {
         let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else {
@@ -84,16 +73,18 @@ impl DeviceTrainer {
                 sharing.send(buckets.clone(), &gradients)?;
             }
         }
-        sum_loss(sharing, &self.optimiser)?;
-        for (i, stage) in step.stages.iter().enumerate() {
-            stage.launch()?;
-            exchange(sharing, i, &self.model.arena)?;
+        self.sum_loss()?;
+        for stage in 0..self.stages() {
+            if let Graph::Shared(step) = &self.graph {
+                step.stages[stage].launch()?;
+            }
+            self.exchange(stage)?;
         }
         Ok(())
     }
 
     /// How many stages come after the gradients.
-    fn stages(&self) -> usize {
+    pub(super) fn stages(&self) -> usize {
         match self.cut.as_ref().and_then(|cut| cut.share.as_ref()) {
             Some(_) => 3,
             None => 1,
@@ -102,28 +93,28 @@ impl DeviceTrainer {
 
     /// A stage of what comes after the gradients: all of it, or with `--zero 1` the norm's squares, the update of this rank's
     /// share, and what follows once all shares are everywhere.
-    fn stage(&mut self, stage: usize) -> Result<()> {
+    pub(super) fn stage(&mut self, stage: usize) -> Result<()> {
         let share = self.cut.as_ref().and_then(|cut| cut.share.clone());
         match (share, stage) {
-            (None, _) => self.update(),
-            (Some(share), 0) => share.norm(self.gradients.memory()?),
+            (None, _) => self.optimise(),
+            (Some(share), 0) => Ok(share.norm(self.gradients.memory()?)?),
             (Some(share), 1) => {
-                self.update()?;
-                share.pack(self.model.arena.memories()?[0])
+                self.optimise()?;
+                Ok(share.pack(self.model.arena.memories()?[0])?)
             }
-            (Some(share), _) => share.unpack(self.model.arena.memories()?[0]),
+            (Some(share), _) => Ok(share.unpack(self.model.arena.memories()?[0])?),
         }
     }
 
     /// Hears of other ranks' signals, and compares the parameters with theirs when it is time to.
     pub(super) fn compare_ranks(&mut self) -> Result<()> {
-        let Some(DeviceSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
+        let Some(GpuSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
         ranks.share_signals()?;
         let [masters, halves] = self.model.arena.memories()?;
         ranks.compare(self.step, || {
             self.settle_ranks()?;
             // With shares no rank has all masters.
-            self.optimiser.digest(if ranks.zero { halves } else { masters })
+            self.digest(if ranks.zero { halves } else { masters })
         })
     }
 
@@ -131,29 +122,36 @@ impl DeviceTrainer {
     pub(super) fn settle_ranks(&self) -> Result<()> {
         self.sharing.as_ref().map_or(Ok(()), |sharing| sharing.settle())
     }
-}
 
-/// Adds up the loss of all ranks, and waits for it and the gradients.
-fn sum_loss(sharing: &mut DeviceSharing, optimiser: &DeviceOptimiser) -> Result<()> {
-    let (record, loss) = optimiser.loss_place();
-    sharing.sum(record, loss)?;
-    sharing.wait()
-}
-
-/// What the ranks exchange after a stage of the update: with `--zero 1` squares, then weights.
-fn exchange(sharing: &mut DeviceSharing, stage: usize, arena: &Arena) -> Result<()> {
-    let Some(share) = sharing.share.clone() else { return Ok(()) };
-    match stage {
-        0 => {
-            let (sums, range) = share.squares();
-            sharing.gather(sums, range)?;
-        }
-        1 => {
-            sharing.gather_shares(arena.memories()?[1])?;
-            let (packed, range) = share.packed();
-            sharing.sum(packed, range)?;
-        }
-        _ => return Ok(()),
+    /// A digest of memory laid out as the arena, which ranks compare.
+    pub(super) fn digest(&self, memory: &DeviceMemory) -> Result<u32> {
+        Ok(crc32c::crc32c(bytemuck::cast_slice(&self.optimiser.digest(memory)?)))
     }
-    sharing.wait()
+
+    /// Adds up the loss of all ranks, and waits for it and the gradients.
+    pub(super) fn sum_loss(&mut self) -> Result<()> {
+        let Some(sharing) = &mut self.sharing else { return Ok(()) };
+        let (record, loss) = self.optimiser.loss_place();
+        sharing.sum(record, loss)?;
+        sharing.wait()
+    }
+
+    /// The exchange between ranks after a stage of the update: with `--zero 1` squares, then weights.
+    pub(super) fn exchange(&mut self, stage: usize) -> Result<()> {
+        let Some(sharing) = &mut self.sharing else { return Ok(()) };
+        let Some(share) = sharing.share.clone() else { return Ok(()) };
+        match stage {
+            0 => {
+                let (sums, range) = share.squares();
+                sharing.gather(sums, range)?;
+            }
+            1 => {
+                sharing.gather_shares(self.model.arena.memories()?[1])?;
+                let (packed, range) = share.packed();
+                sharing.sum(packed, range)?;
+            }
+            _ => return Ok(()),
+        }
+        sharing.wait()
+    }
 }

@@ -1,7 +1,8 @@
 //! The norm of all gradients together.
 
 use rayon::prelude::*;
-use ssmv_autograd::Element;
+
+use crate::Element;
 
 /// Partial sums side by side: rows of as many elements are added to them, which vectorises at any width.
 const LANES: usize = 256;
@@ -26,7 +27,7 @@ pub fn sum_of_squares<T: Element>(gradients: &[T]) -> f64 {
 /// Σ f(x) in the order of [`gradient_norm`].
 fn sum<T: Element>(terms: &[T], f: impl Fn(f64) -> f64) -> f64 {
     let mut sums = [0f64; LANES];
-    ssmv_autograd::wide!({
+    crate::wide!({
         let (rows, rest) = terms.as_chunks::<LANES>();
         for row in rows {
             for (sum, x) in sums.iter_mut().zip(row) {

@@ -1,11 +1,7 @@
-//! The optimiser on a GPU: norm, the step's settling and AdamW, none of which the host waits for.
+//! AdamW on a GPU: norm, the numbers of the step, and the update, none of which the host waits for.
 
 use std::ops::Range;
 
-use ssmv_autograd::{
-    DType, Shape, Tensor,
-    cuda::{Address, Argument, Cuda, DeviceBuffer, DeviceMemory},
-};
 use ssmv_kernels::{
     optim::{
         DIGESTS, StepState, adamw, average, decay_bitmap, digest, grad_norm, keep_unless_skipped,
@@ -14,7 +10,10 @@ use ssmv_kernels::{
     ptx::F32,
 };
 
-use crate::{Error, Result};
+use crate::{
+    DType, Error, Result, Shape, Tensor,
+    cuda::{Address, Argument, Cuda, DeviceBuffer, DeviceMemory},
+};
 
 /// Elements of the record: the state, then the loss.
 const RECORD: usize = StepState::BYTES / 4 + 4;
@@ -23,7 +22,7 @@ const LOSS: usize = StepState::BYTES / 4;
 
 /// AdamW over arenas in device memory. Its settings and counters are there too, in a record that ends with the step's loss,
 /// so that one copy tells all of a step.
-pub struct DeviceOptimiser {
+pub struct DeviceAdamW {
     cuda: Cuda,
     /// First and second moment, laid out as the parameters.
     pub moments: [DeviceMemory; 2],
@@ -35,14 +34,14 @@ pub struct DeviceOptimiser {
 
 /// What is known after a step.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub struct StepRecord {
     /// Settings and counters.
     pub state: StepState,
     /// The mean loss.
     pub loss: f32,
 }
 
-impl Record {
+impl StepRecord {
     /// Bytes in device memory.
     pub const BYTES: usize = 4 * RECORD;
 
@@ -53,14 +52,14 @@ impl Record {
     }
 }
 
-impl DeviceOptimiser {
+impl DeviceAdamW {
     /// For arenas of `len` parameters, of which the ranges `decaying` decay; moments zero.
     ///
     /// # Errors
     /// Arenas that no kernel counts, and what the device refuses.
     pub fn new(cuda: &Cuda, len: usize, decaying: &[Range<usize>], state: &StepState) -> Result<Self> {
         let fits = u32::try_from(len).ok().filter(|&n| n <= u32::MAX - (1 << 12));
-        let fail = |message: String| Error::Failure(format!("optimiser: {message}"));
+        let fail = |message: String| Error::misuse("adamw", message);
         let n = fits.ok_or_else(|| fail(format!("{len} parameters are more than a kernel counts")))?;
         let bits = decay_bitmap(n, decaying).map_err(|e| fail(e.to_string()))?;
         let zeros = || -> Result<DeviceMemory> {
@@ -81,14 +80,14 @@ impl DeviceOptimiser {
     /// Writes settings and counters; returns when they are there.
     pub fn set_state(&self, state: &StepState) -> Result<()> {
         let to = self.address();
-        Ok(self.cuda.driver().upload(to, &state.to_bytes(), self.cuda.compute_stream())?)
+        self.cuda.driver().upload(to, &state.to_bytes(), self.cuda.compute_stream())
     }
 
     /// Settings and counters, and the last loss; waits for the device.
-    pub fn record(&self) -> Result<Record> {
-        let mut bytes = [0; Record::BYTES];
+    pub fn record(&self) -> Result<StepRecord> {
+        let mut bytes = [0; StepRecord::BYTES];
         self.cuda.driver().download(&mut bytes, self.address(), self.cuda.compute_stream())?;
-        Record::from_bytes(&bytes).ok_or_else(|| Error::Failure("a record is too short".into()))
+        StepRecord::from_bytes(&bytes).ok_or_else(|| Error::misuse("adamw", "a record is too short"))
     }
 
     /// Where the record is.
@@ -96,22 +95,28 @@ impl DeviceOptimiser {
         self.record.address_of(0)
     }
 
-    /// The address of a field of [`StepState`].
-    ///
-    /// # Errors
-    /// A name that is none.
-    pub fn field(&self, name: &str) -> Result<Address> {
-        Ok(self.address().offset(offset(name)? as u64))
+    /// Where the learning rate of the next step is: an f64.
+    pub fn rate_address(&self) -> Address {
+        self.field(StepState::OFFSETS.rate)
+    }
+
+    /// Where a kernel writes 1 (u32) once it finds a value that is not finite: the step is then skipped.
+    pub fn overflow_address(&self) -> Address {
+        self.field(StepState::OFFSETS.overflow)
+    }
+
+    fn field(&self, offset: usize) -> Address {
+        self.address().offset(offset as u64)
     }
 
     /// The loss scale as a scalar: what a backward pass starts with.
     pub fn scale(&self) -> Result<Tensor> {
-        Ok(Tensor::over_cuda(Shape::scalar(), &self.record, offset("scale")? / 4)?)
+        Tensor::over_cuda(Shape::scalar(), &self.record, StepState::OFFSETS.scale / 4)
     }
 
     /// The loss as a scalar, for the step to write.
     pub fn loss(&self) -> Result<Tensor> {
-        Ok(Tensor::over_cuda(Shape::scalar(), &self.record, LOSS)?)
+        Tensor::over_cuda(Shape::scalar(), &self.record, LOSS)
     }
 
     /// The memory of the loss, which all ranks add up, and its element there.
@@ -119,13 +124,13 @@ impl DeviceOptimiser {
         (&self.record, LOSS..LOSS + 1)
     }
 
-    /// A digest of memory laid out as the arena: equal for equal bits. Waits for the device.
-    pub fn digest(&self, memory: &DeviceMemory) -> Result<u32> {
+    /// Sums over memory laid out as the arena, equal for equal bits: ranks compare them. Waits for the device.
+    pub fn digest(&self, memory: &DeviceMemory) -> Result<Vec<u32>> {
         let words = (memory.len() * memory.dtype().bytes() / 4) as u32;
         let sums = self.cuda.uninit::<u32>(DIGESTS as usize)?;
         let arguments = [memory.argument(), Argument::from(&sums)];
         self.cuda.launch_one(&("digest", words), &arguments, |_, target| Ok(digest(words, target)))?;
-        Ok(crc32c::crc32c(bytemuck::cast_slice(&sums.download()?)))
+        sums.download()
     }
 
     /// One step: the gradients' norm, whether the step is taken, AdamW over the masters and their f16 copy, the next loss
@@ -148,26 +153,20 @@ impl DeviceOptimiser {
             (&self.decaying).into(),
             state,
         ];
-        Ok(cuda.launch_one(&("adamw", n), &arguments, |_, target| Ok(adamw::<F32>(n, true, target)))?)
+        cuda.launch_one(&("adamw", n), &arguments, |_, target| Ok(adamw::<F32>(n, true, target)))
     }
 
     /// kept ← pending, unless the step was skipped.
     pub fn keep(&self, pending: &DeviceMemory, kept: &DeviceMemory) -> Result<()> {
         let n = pending.len() as u32;
         let arguments = [pending.argument(), kept.argument(), Argument::Pointer(self.address())];
-        Ok(self.cuda.launch_one(&("keep", n), &arguments, |_, target| Ok(keep_unless_skipped(n, target)))?)
+        self.cuda.launch_one(&("keep", n), &arguments, |_, target| Ok(keep_unless_skipped(n, target)))
     }
 
     /// average ← average + share·(parameters − average), unless the step was skipped.
     pub fn average(&self, parameters: &DeviceMemory, average_of: &DeviceMemory, share: f32) -> Result<()> {
         let (n, state) = (self.len, Argument::Pointer(self.address()));
         let arguments = [parameters.argument(), average_of.argument(), state, share.into()];
-        Ok(self.cuda.launch_one(&("average", n), &arguments, |_, target| Ok(average(n, target)))?)
+        self.cuda.launch_one(&("average", n), &arguments, |_, target| Ok(average(n, target)))
     }
-}
-
-/// Where a field of [`StepState`] stands, in bytes.
-fn offset(name: &str) -> Result<usize> {
-    let found = StepState::OFFSETS.iter().find(|(field, _)| *field == name);
-    found.map(|(_, at)| *at).ok_or_else(|| Error::Failure(format!("a step's state has no field {name}")))
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use ssmv_autograd::cuda::Cuda;
 
 use super::footprint::kernels_on;
-use crate::{Error, Result, config::TrainConfig, train::engine::Source};
+use crate::{Error, Result, config::TrainConfig, train::backend::Source};
 
 /// Compiles what a training as `config` says launches on a device. `each` hears on this thread how many kernels are done, and
 /// of how many.

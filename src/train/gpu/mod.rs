@@ -14,19 +14,20 @@
 //! given to the stream that adds up all ranks', while the next part goes on with the backward pass. The update waits for
 //! the sums and is a graph of its own. See [`ranks`](super::ranks).
 
+mod backend;
 mod compile;
 mod data_parallel;
 mod footprint;
 mod inputs;
 mod readback;
-mod state;
 
 use std::ops::Range;
 
 use ssmv_autograd::{
-    DType, Gradients, Tensor,
+    Gradients,
     cuda::{Captured, Cuda, DeviceMemory},
     no_grad,
+    optim::DeviceAdamW,
 };
 use ssmv_kernels::optim::StepState;
 
@@ -38,46 +39,42 @@ use self::{
     readback::Readback,
 };
 use super::{
-    StepFigures, Trainer,
-    engine::{NextBatch, Source},
+    backend::{Backend, Source, loss},
     loss_scale::LossScale,
     phase::{OnPhase, Phase, ended, of_parts},
-    ranks::DeviceSharing,
-    schedule::Schedule,
-    trainer::preset,
+    ranks::GpuSharing,
+    snapshot::Snapshot,
 };
 use crate::{
     Error, Result,
     config::{Loss, TrainConfig},
-    model::{DevicePredictor, Predictor},
-    optim::DeviceOptimiser,
+    model::DevicePredictor,
 };
 
 /// Steps that run launch by launch before one is captured.
 const WARM_UP: u32 = 2;
 
-/// A model on a device with everything that its training carries from step to step.
-pub(super) struct DeviceTrainer {
-    /// What a checkpoint is written from and read into; its numbers are those of the last one.
-    host: Trainer,
+/// A model on a GPU with all that its training carries from step to step.
+pub struct Gpu {
+    /// Read for a checkpoint and written from one; as of the last of both.
+    snapshot: Snapshot,
     cuda: Cuda,
     model: DevicePredictor,
     gradients: Gradients,
-    optimiser: DeviceOptimiser,
-    /// Running mean of the weights and how much of each step's goes into it.
+    optimiser: DeviceAdamW,
+    /// Running mean of the weights and the share of each step's weights in it.
     ema: Option<(DeviceMemory, f32)>,
     inputs: Inputs,
     readback: Readback,
     graph: Graph,
     source: Source,
-    schedule: Schedule,
     loss: Loss,
     /// The other ranks, where there are any, and how the arena is cut for them.
-    sharing: Option<DeviceSharing>,
+    sharing: Option<GpuSharing>,
     cut: Option<Cut>,
-    /// Hears when a phase of a step ends.
+    /// Called when a phase of a step is queued.
     on_phase: Option<OnPhase>,
-    /// Why the step could not be captured, and what else went wrong and did not end the training, until it is taken.
+    /// Why the step could not be captured, and other problems that did not end the training, until they are taken.
     uncaptured: Option<Error>,
     warnings: Vec<String>,
     /// Steps launched, skipped ones included.
@@ -99,28 +96,27 @@ enum Graph {
 /// What a backward pass is given to tell which buckets are whole.
 type OnBuckets<'a> = dyn FnMut(Range<usize>, &mut Gradients) -> Result<()> + 'a;
 
-impl DeviceTrainer {
-    /// Training of a model that begins under the configuration's seed, on a device.
+impl Gpu {
+    /// Trains a model that begins under the configuration's seed.
     pub fn new(config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
-        Self::of(Predictor::new(preset(config)?, config.seed, DType::F32)?, config, source, cuda)
+        Self::of(Snapshot::new(config)?, config, source, cuda)
     }
 
-    /// The same of a model that is there.
-    fn of(model: Predictor, config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
-        // The device has its own gradients.
-        let mut host = Trainer::of(config, model, Gradients::of_leaves())?;
-        host.loss_scale = LossScale::default();
-        let model = DevicePredictor::upload(&host.model, cuda)?;
+    /// Trains on from a snapshot.
+    fn of(mut snapshot: Snapshot, config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
+        snapshot.loss_scale = LossScale::default();
+        let model = DevicePredictor::upload(&snapshot.model, cuda)?;
         let gradients = model.arena.gradients()?;
         let state = StepState {
             weight_decay: config.weight_decay,
             max_norm: config.clip_norm.unwrap_or(f64::INFINITY),
             ..StepState::default()
         };
-        let optimiser = DeviceOptimiser::new(cuda, host.model.arena.layout().len(), &host.decaying, &state)?;
-        let ema = match (&host.ema, config.ema) {
+        let len = snapshot.model.arena.layout().len();
+        let optimiser = DeviceAdamW::new(cuda, len, &snapshot.optimiser.decaying, &state)?;
+        let ema = match (&snapshot.ema, config.ema) {
             (Some(ema), Some(decay)) => {
-                Some((DeviceMemory::copy_of(cuda, DType::F32, ema)?, 1.0 - decay as f32))
+                Some((DeviceMemory::copy_of(cuda, ssmv_autograd::DType::F32, ema)?, 1.0 - decay as f32))
             }
             _ => None,
         };
@@ -138,47 +134,16 @@ impl DeviceTrainer {
                 Graph::WarmingUp(WARM_UP)
             },
             source,
-            schedule: host.schedule.clone(),
             loss: config.loss,
             sharing: None,
             cut: None,
             on_phase: None,
             uncaptured: None,
             warnings: Vec::new(),
-            step: host.step,
-            host,
+            step: snapshot.step,
+            snapshot,
             cuda: cuda.clone(),
         })
-    }
-
-    /// A step; the figures of the one before.
-    fn take_step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
-        self.queue(next)?;
-        // The step before this one is looked at while this one runs.
-        if let Some(sharing) = &self.sharing {
-            sharing.watch(|| self.readback.has_come(self.step - 1))?;
-        }
-        let known = self.readback.receive(self.step - 1)?;
-        Ok(known.into_iter().map(|(step, record)| state::figures(step, &record)).collect())
-    }
-
-    /// Gives a step to the device and does not wait for it.
-    fn queue(&mut self, next: &mut NextBatch) -> Result<()> {
-        let rate = self.schedule.rate(self.step);
-        self.inputs.fill(self.step, rate, self.optimiser.field("rate")?, next)?;
-        match &mut self.graph {
-            Graph::Ready(graph) => graph.launch()?,
-            Graph::Shared(_) => self.replay_shared()?,
-            Graph::Off => self.launches()?,
-            Graph::WarmingUp(0) => self.capture()?,
-            Graph::WarmingUp(left) => {
-                *left -= 1;
-                self.launches()?;
-            }
-        }
-        self.step += 1;
-        self.readback.send(self.step, self.optimiser.address())?;
-        self.compare_ranks()
     }
 
     /// Captures a step, and runs it. One that cannot be captured is launched kernel by kernel, and so are all after it: to the
@@ -186,7 +151,7 @@ impl DeviceTrainer {
     fn capture(&mut self) -> Result<()> {
         let cuda = self.cuda.clone();
         let captured = match self.sharing {
-            None => cuda.capture(|| self.launches()).map(|(graph, ())| Graph::Ready(graph)),
+            None => cuda.capture(|| self.run()).map(|(graph, ())| Graph::Ready(graph)),
             Some(_) => self.capture_shared().map(Graph::Shared),
         };
         self.graph = captured.unwrap_or_else(|error| {
@@ -196,22 +161,7 @@ impl DeviceTrainer {
         match &self.graph {
             Graph::Ready(graph) => Ok(graph.launch()?),
             Graph::Shared(_) => self.replay_shared(),
-            Graph::Off | Graph::WarmingUp(_) => self.launches(),
-        }
-    }
-
-    /// All that a step computes from its input on, into memory that stays where it is.
-    fn launches(&mut self) -> Result<()> {
-        match self.sharing.take() {
-            Some(mut sharing) => {
-                let launched = self.launch_shared(&mut sharing);
-                self.sharing = Some(sharing);
-                launched
-            }
-            None => {
-                self.passes(&mut |_, _| Ok(()))?;
-                self.update()
-            }
+            Graph::Off | Graph::WarmingUp(_) => self.run(),
         }
     }
 
@@ -231,14 +181,14 @@ impl DeviceTrainer {
             let y = self.model.train_with_hook(frames, of_parts(&self.on_phase))?;
             let loss = loss(self.loss, &y, target)?;
             drop(y);
-            loss.flag_non_finite(self.optimiser.field("overflow")?)?;
+            loss.flag_non_finite(self.optimiser.overflow_address())?;
             let shared = if share == 1.0 { loss } else { loss.scale(share)? };
             no_grad(|| if i == 0 { mean.assign(&shared) } else { mean.accumulate(&shared) })?;
             ended(&self.on_phase, Phase::Loss)?;
             match &mut progress {
                 Some(progress) if i + 1 == self.source.accumulate => {
                     let mut whole = |parameter: usize, gradients: &mut Gradients| {
-                        let buckets = progress.whole(parameter);
+                        let buckets = progress.complete(parameter);
                         if buckets.is_empty() { Ok(()) } else { on_buckets(buckets, gradients) }
                     };
                     shared.backward_with_hook(scale.clone(), &mut self.gradients, Some(&mut whole))?;
@@ -257,11 +207,11 @@ impl DeviceTrainer {
         }
     }
 
-    /// The step's settling, AdamW, and what goes with them.
-    fn update(&mut self) -> Result<()> {
+    /// Norm, AdamW, loss scale, running statistics and the mean of the weights.
+    fn optimise(&mut self) -> Result<()> {
         if self.cut.is_some() {
             // The mean loss of all ranks: where one is not finite, all skip the step.
-            self.optimiser.loss()?.flag_non_finite(self.optimiser.field("overflow")?)?;
+            self.optimiser.loss()?.flag_non_finite(self.optimiser.overflow_address())?;
         }
         let (memories, norms) = (self.model.arena.memories()?, &self.model.norms);
         let gradients = self.gradients.memory()?;
@@ -277,18 +227,9 @@ impl DeviceTrainer {
     }
 
     /// From now on launches each kernel by itself, and lets `on_phase` hear when a phase of a step has been queued.
-    pub(super) fn listen(&mut self, on_phase: OnPhase) {
+    pub(in crate::train) fn listen(&mut self, on_phase: OnPhase) {
         (self.graph, self.on_phase) = (Graph::Off, Some(on_phase));
     }
-}
-
-/// The loss, a scalar in f32.
-fn loss(kind: Loss, y: &Tensor, target: &Tensor) -> Result<Tensor> {
-    Ok(match kind {
-        Loss::L1 => y.l1_loss(target)?,
-        Loss::Mse => y.mse_loss(target)?,
-        Loss::L1Mse => y.l1_loss(target)?.add(&y.mse_loss(target)?)?,
-    })
 }
 
 #[cfg(test)]

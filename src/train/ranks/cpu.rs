@@ -1,8 +1,8 @@
-//! The gradients of one step on their way to all ranks and back.
+//! The gradients of one step on the CPU, on their way to all ranks and back.
 
 use std::{ops::Range, sync::Arc};
 
-use ssmv_autograd::Gradients;
+use ssmv_autograd::{ArenaLayout, Gradients};
 use ssmv_comm::{Error as Failed, Pending, Reduction as Fold, segment_of};
 
 use super::{Buckets, Ranks, buckets::Progress};
@@ -10,26 +10,36 @@ use crate::Result;
 
 /// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
 /// 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.
-pub struct Reduction<'a> {
-    ranks: &'a Ranks,
-    buckets: &'a Buckets,
-    progress: Progress<'a>,
+pub struct CpuSharing {
+    /// The ranks.
+    pub ranks: Arc<Ranks>,
+    /// How the arena is cut.
+    pub buckets: Buckets,
+    progress: Progress,
     pending: Vec<Pending<Vec<f32>>>,
+    /// Memory of the buckets, from step to step.
     spare: Vec<Vec<f32>>,
 }
 
-impl<'a> Reduction<'a> {
-    /// Nothing under way; `spare` is memory of an earlier step.
-    pub fn new(ranks: &'a Ranks, buckets: &'a Buckets, spare: Vec<Vec<f32>>) -> Self {
-        Self { ranks, buckets, progress: buckets.progress(), pending: Vec::new(), spare }
+impl CpuSharing {
+    /// Shares gradients that are laid out as `layout` says.
+    pub fn new(ranks: Arc<Ranks>, layout: &ArenaLayout) -> Self {
+        let buckets = Buckets::new(layout, ranks.bucket_bytes, 1);
+        Self { ranks, progress: buckets.progress(), buckets, pending: Vec::new(), spare: Vec::new() }
     }
 
-    /// A parameter's gradient is whole: sends what can go.
-    pub fn whole(&mut self, parameter: usize, gradients: &mut Gradients) -> Result<()> {
+    /// Begins a step: no gradient is complete.
+    pub fn start(&mut self) {
+        self.progress = self.buckets.progress();
+        self.pending.clear();
+    }
+
+    /// Notes that a parameter's gradient is complete: sends the buckets that can go.
+    pub fn send_complete(&mut self, parameter: usize, gradients: &mut Gradients) -> Result<()> {
         if !self.ranks.overlap {
             return Ok(());
         }
-        let ready = self.progress.whole(parameter);
+        let ready = self.progress.complete(parameter);
         self.send(ready, gradients)
     }
 
@@ -51,18 +61,18 @@ impl<'a> Reduction<'a> {
     }
 
     /// Sends the rest, waits for all and writes the averages where the gradients were; with `--zero 1` those of this
-    /// rank's share. Gives back the memory.
-    pub fn finish(mut self, gradients: &mut Gradients) -> Result<Vec<Vec<f32>>> {
+    /// rank's share.
+    pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
         self.send(self.progress.rest(), gradients)?;
-        let shares = self.ranks.shares(self.buckets);
-        for (pending, (range, own)) in self.pending.into_iter().zip(self.buckets.ranges().iter().zip(shares))
-        {
+        let shares = self.ranks.shares(&self.buckets);
+        let buckets = self.buckets.ranges().iter().zip(shares);
+        for (pending, (range, own)) in std::mem::take(&mut self.pending).into_iter().zip(buckets) {
             let averages = self.ranks.wait(pending)?;
             let within = own.start - range.start..own.end - range.start;
             gradients.part_mut::<f32>(range.clone())?[within.clone()].copy_from_slice(&averages[within]);
             self.spare.push(averages);
         }
-        Ok(self.spare)
+        Ok(())
     }
 }
 
@@ -94,14 +104,4 @@ impl Ranks {
         }
         Ok(())
     }
-}
-
-/// The ranks that a trainer shares its steps with, and what it keeps for that.
-pub struct Sharing {
-    /// The ranks.
-    pub ranks: Arc<Ranks>,
-    /// How the arena is cut.
-    pub buckets: Buckets,
-    /// Memory of the buckets, from step to step.
-    pub spare: Vec<Vec<f32>>,
 }

@@ -2,22 +2,21 @@
 //! et al. 2020).
 //!
 //! Between its parts the ranks exchange what each has: gradients before it (reduce-scatter), the squares of the norm
-//! ([`ShareOptimiser::squares`]), then the new f16 weights, and by [`ShareOptimiser::pack`] and
-//! [`unpack`](ShareOptimiser::unpack) the few parameters that are read in f32.
+//! ([`ShardedAdamW::squares`]), then the new f16 weights, and by [`ShardedAdamW::pack`] and
+//! [`unpack`](ShardedAdamW::unpack) the few parameters that are read in f32.
 
 use std::ops::Range;
 
-use ssmv_autograd::{
-    DType,
-    cuda::{Address, Argument, Cuda, DeviceBuffer, DeviceMemory},
-};
 use ssmv_kernels::{
     optim::{adamw, decay_bitmap, grad_norm, optimiser_step, partial_sums},
     ptx::F32,
 };
 
-use super::DeviceOptimiser;
-use crate::{Error, Result};
+use super::DeviceAdamW;
+use crate::{
+    DType, Error, Result,
+    cuda::{Address, Argument, Cuda, DeviceBuffer, DeviceMemory},
+};
 
 /// Elements that one sum of squares covers, as in [`partial_sums`].
 const PIECE: usize = 8192;
@@ -43,7 +42,7 @@ pub struct Shares {
 }
 
 /// The kernels of a share.
-pub struct ShareOptimiser {
+pub struct ShardedAdamW {
     cuda: Cuda,
     parts: Vec<Part>,
     /// Sums of squares in f64, rank by rank, as words.
@@ -59,14 +58,14 @@ pub struct ShareOptimiser {
     own: Vec<(Range<usize>, usize)>,
 }
 
-impl ShareOptimiser {
+impl ShardedAdamW {
     /// For a share of an arena of which the ranges `decaying` decay. Parts start at multiples of 64 elements and are as
     /// long on every rank.
     ///
     /// # Errors
     /// Arenas that no kernel counts, and what the device refuses.
     pub fn new(cuda: &Cuda, shares: &Shares, decaying: &[Range<usize>]) -> Result<Self> {
-        let fail = |message: String| Error::Failure(format!("optimiser of a share: {message}"));
+        let fail = |message: String| Error::misuse("sharded adamw", message);
         let (mut parts, mut count) = (Vec::new(), 0);
         for (range, common) in shares.parts.iter().filter(|(range, _)| !range.is_empty()) {
             let n = u32::try_from(range.len()).map_err(|e| fail(e.to_string()))?;
@@ -135,15 +134,14 @@ impl ShareOptimiser {
     /// One step, once all sums of squares are there: norm and scale, then AdamW over this rank's share.
     pub fn step(
         &self,
-        optimiser: &DeviceOptimiser,
+        optimiser: &DeviceAdamW,
         [masters, halves]: [&DeviceMemory; 2],
         gradients: &DeviceMemory,
     ) -> Result<()> {
         let state = Argument::Pointer(optimiser.address());
         // As many sums as an arena of this length has.
-        let all = u32::try_from(self.count * self.size * PIECE).map_err(|_| {
-            Error::Failure("optimiser of a share: more sums of squares than a kernel counts".into())
-        })?;
+        let all = u32::try_from(self.count * self.size * PIECE)
+            .map_err(|_| Error::misuse("sharded adamw", "more sums of squares than a kernel counts"))?;
         self.cuda.launch_one(&("optimiser_step", all), &[self.sums.argument(), state], |_, target| {
             Ok(optimiser_step(all, target))
         })?;
@@ -184,6 +182,6 @@ impl ShareOptimiser {
     }
 
     fn copy(&self, to: Address, from: Address, count: usize) -> Result<()> {
-        Ok(self.cuda.driver().copy(to, from, 4 * count as u64, self.cuda.compute_stream())?)
+        self.cuda.driver().copy(to, from, 4 * count as u64, self.cuda.compute_stream())
     }
 }

@@ -1,0 +1,13 @@
+//! Optimisers over flat arenas: AdamW on the CPU and on a GPU, the gradients' norm, and clipping by it.
+//!
+//! An optimiser owns its state: the moments, the count of its steps, and which parameters decay.
+
+mod adamw;
+mod cuda;
+mod norm;
+mod zero;
+
+pub use adamw::{AdamW, AdamWOptions};
+pub use cuda::{DeviceAdamW, StepRecord};
+pub use norm::{clip_factor, gradient_norm, sum_of_squares};
+pub use zero::{ShardedAdamW, Shares};

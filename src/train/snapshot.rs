@@ -1,0 +1,126 @@
+//! All that a checkpoint keeps of a training.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use ssmv_autograd::{
+    DType,
+    optim::{AdamW, AdamWOptions},
+};
+
+use super::loss_scale::LossScale;
+use crate::{
+    Error, Result,
+    checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint, Contents},
+    config::TrainConfig,
+    model::{
+        Predictor, Preset,
+        state::{export, export_arena, import, import_arena},
+    },
+};
+
+/// Counters and loss scale: `state.json` of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Steps taken, skipped ones included: also says which data comes next.
+    pub step: u64,
+    /// Steps that changed the parameters.
+    pub updates: u64,
+    /// Seconds of training so far, evaluations left out.
+    pub seconds: f64,
+    /// The loss scale.
+    pub loss_scale: LossScale,
+}
+
+/// Prefixes of the names in `optimizer.safetensors`.
+const FIRST: &str = "m.";
+const SECOND: &str = "v.";
+/// The running mean of the weights.
+pub(crate) const EMA: &str = "ema.";
+
+/// A model with all that its training carries from step to step. The CPU trains it in place; a GPU copies its own state
+/// here before a checkpoint.
+pub struct Snapshot {
+    /// Parameters and running statistics.
+    pub model: Predictor,
+    /// AdamW with its moments; its count of updates leaves skipped steps out.
+    pub optimiser: AdamW<f32>,
+    /// Running mean of the weights, laid out as the arena, where the configuration asks for one.
+    pub ema: Option<Vec<f32>>,
+    /// The loss scale; off in f32.
+    pub loss_scale: LossScale,
+    /// Steps taken, skipped ones included.
+    pub step: u64,
+}
+
+/// The preset that a configuration names.
+pub(super) fn preset(config: &TrainConfig) -> Result<&'static Preset> {
+    Preset::find(&config.preset)
+        .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", config.preset)))
+}
+
+impl Snapshot {
+    /// Before the first step of a model that begins under the configuration's seed.
+    pub fn new(config: &TrainConfig) -> Result<Self> {
+        Self::of(config, Predictor::new(preset(config)?, config.seed, DType::F32)?)
+    }
+
+    /// Before the first step of `model`.
+    pub fn of(config: &TrainConfig, model: Predictor) -> Result<Self> {
+        let layout = model.arena.layout();
+        let decaying = model.parameters.iter().zip(layout.ranges());
+        let decaying = decaying.filter(|(p, _)| p.role.decays()).map(|(_, r)| r.clone()).collect();
+        let options = AdamWOptions { weight_decay: config.weight_decay, ..AdamWOptions::default() };
+        Ok(Self {
+            optimiser: AdamW::new(options, layout.len(), decaying),
+            ema: config.ema.map(|_| model.arena.values::<f32>().map(<[f32]>::to_vec)).transpose()?,
+            loss_scale: LossScale::off(),
+            step: 0,
+            model,
+        })
+    }
+
+    /// Writes a checkpoint into the run folder `run`; keeps the newest `keep_last`.
+    pub fn save(&self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {
+        let (parameters, layout) = (&self.model.parameters, self.model.arena.layout());
+        let mut optimizer = export_arena(parameters, layout, FIRST, &self.optimiser.m)?;
+        optimizer.extend(export_arena(parameters, layout, SECOND, &self.optimiser.v)?);
+        if let Some(ema) = &self.ema {
+            optimizer.extend(export_arena(parameters, layout, EMA, ema)?);
+        }
+        let contents = Contents { preset: self.model.preset.name, model: export(&self.model)?, optimizer };
+        let (step, updates, loss_scale) = (self.step, self.optimiser.updates, self.loss_scale.clone());
+        let state = TrainState { step, updates, seconds, loss_scale };
+        checkpoint::write(&run.join(CHECKPOINTS_FOLDER), step, &contents, &state, keep_last)
+    }
+
+    /// Takes over all that a checkpoint holds.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
+        let name = self.model.preset.name;
+        match checkpoint.preset() {
+            Some(preset) if preset != name => {
+                let message = format!("is a checkpoint of preset {preset}, and --preset is {name}");
+                return Err(Error::file(checkpoint.path(), message));
+            }
+            _ => {}
+        }
+        let state: TrainState = checkpoint.state()?;
+        state.loss_scale.validate()?;
+        import(&mut self.model, checkpoint.model())?;
+        let optimizer = checkpoint.optimizer()?;
+        let (parameters, layout) = (&self.model.parameters, self.model.arena.layout());
+        self.optimiser.m = import_arena(parameters, layout, FIRST, optimizer)?;
+        self.optimiser.v = import_arena(parameters, layout, SECOND, optimizer)?;
+        if let Some(ema) = &mut self.ema {
+            // A mean that is asked for only now starts from where the weights are.
+            *ema = match optimizer.names().any(|name| name.starts_with(EMA)) {
+                true => import_arena(parameters, layout, EMA, optimizer)?,
+                false => self.model.arena.values::<f32>()?.to_vec(),
+            };
+        }
+        (self.step, self.optimiser.updates) = (state.step, state.updates);
+        self.loss_scale = state.loss_scale.clone();
+        Ok(state)
+    }
+}
