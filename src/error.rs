@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// A tensor operation that was given what it cannot take.
     #[error(transparent)]
-    Tensor(#[from] ssmv_autograd::Error),
+    Tensor(ssmv_autograd::Error),
     /// A collective of all ranks that failed.
     #[error(transparent)]
     Ranks(#[from] ssmv_comm::Error),
@@ -41,6 +41,15 @@ pub enum Error {
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<ssmv_autograd::Error> for Error {
+    fn from(error: ssmv_autograd::Error) -> Self {
+        match error {
+            ssmv_autograd::Error::File { path, message } => Self::File { path, message },
+            other => Self::Tensor(other),
+        }
+    }
+}
 
 impl Error {
     /// An [`Error::File`] that names `path`.

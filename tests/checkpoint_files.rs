@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use safetensors::{Dtype as D, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use ssmv_raw::checkpoint::{Checkpoint, Contents, Dtype, Entry, TensorFile, write};
+use ssmv_autograd::tensor_file::{Dtype, TensorFile};
+use ssmv_raw::checkpoint::{Checkpoint, Contents, Entry, write};
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ fn open_bytes(folder: &Path, bytes: &[u8]) -> ssmv_raw::Result<Checkpoint> {
 }
 
 /// Reads all that a file says it has.
-fn read_all(file: &TensorFile) -> ssmv_raw::Result<()> {
+fn read_all(file: &TensorFile) -> ssmv_autograd::Result<()> {
     file.names().map(str::to_string).try_for_each(|name| {
         let info = file.get(&name).unwrap();
         match info.dtype {

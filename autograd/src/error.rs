@@ -1,5 +1,7 @@
 //! Errors are values: they name the operator, the shapes and the argument.
 
+use std::path::PathBuf;
+
 /// What an operator or a device was given that it cannot take, and what failed on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -27,6 +29,14 @@ pub enum Error {
     /// Parameters that are written while a graph still reads them.
     #[error("{0}")]
     Busy(String),
+    /// A file of tensors that cannot be read or written.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        message: String,
+    },
     /// What failed outside of this library in something that it was given to call.
     #[error("{0}")]
     Elsewhere(String),
@@ -107,6 +117,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An [`Error::File`] that names `path`.
+    pub fn file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self::File { path: path.into(), message: message.into() }
+    }
+
     /// An [`Error::Shape`].
     pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
         Self::Shape { op, message: message.into() }

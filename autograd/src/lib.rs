@@ -12,21 +12,22 @@ mod dtype;
 mod error;
 mod finite;
 mod host;
+pub mod init;
 pub mod ops;
 pub mod optim;
 mod shape;
 mod simd;
 mod tape;
 mod tensor;
+pub mod tensor_file;
 
 pub use arena::{Arena, ArenaLayout, Gradients};
-pub use buffer::{Buffer, peak_bytes, trim};
+pub use buffer::{peak_bytes, trim};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use finite::check_finite;
 pub use host::{HostMemory, host_memory, processor, vector_bits};
 pub use shape::Shape;
-#[doc(hidden)]
-pub use simd::run_wide;
+pub(crate) use simd::wide;
 pub use tape::{Backward, Forward, LeafId, OnWhole, Op, apply, grad_enabled, no_grad};
 pub use tensor::{Device, Storage, Tensor};

@@ -61,17 +61,18 @@ impl Tensor {
         Ok(Self::from_buffer(shape, Buffer::copy_of(values)))
     }
 
-    /// A tensor that takes over `buffer`; an error where that has not the shape's number of elements.
-    pub fn over<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Result<Self> {
+    /// A tensor whose elements `write` writes, row-major. What the slice holds before is unspecified: memory is used again.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more elements than a `usize` counts.
+    pub fn build<T: Element>(shape: impl Into<Shape>, write: impl FnOnce(&mut [T])) -> Result<Self> {
         let shape = shape.into();
-        if shape.checked_numel("tensor")? != buffer.len() {
-            let message = format!("{} values given for the shape {shape}", buffer.len());
-            return Err(Error::shape("tensor", message));
-        }
+        let mut buffer = Buffer::uninit(shape.checked_numel("tensor")?);
+        write(&mut buffer);
         Ok(Self::from_buffer(shape, buffer))
     }
 
-    /// [`Tensor::over`] for a buffer that was made for the shape.
+    /// A tensor that takes over a buffer of the shape's number of elements.
     pub(crate) fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Self {
         let shape = shape.into();
         debug_assert_eq!(shape.numel(), buffer.len());

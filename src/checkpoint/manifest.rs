@@ -1,12 +1,12 @@
 //! `manifest.json`: what a checkpoint is of, and the size and SHA-256 of each of its files.
 
-use super::tensors::open_regular;
 use super::{MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -156,4 +156,15 @@ fn digest_file(path: &Path) -> Result<String> {
             Err(e) => return Err(Error::file(path, format_args!("cannot read: {e}"))),
         }
     }
+}
+
+/// Opens a regular file (no folder, pipe or device, which could block or never end) and gives its size.
+fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let unreadable = |e: std::io::Error| Error::file(path, format_args!("cannot read: {e}"));
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::file(path, "is not a file"));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    Ok((file, size))
 }

@@ -14,20 +14,16 @@
 //! does not justify.
 
 mod folder;
-mod header;
 mod manifest;
 mod read;
-mod tensors;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use header::{Dtype, TensorInfo};
 pub use read::Checkpoint;
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
-pub use tensors::TensorFile;
 pub use write::{Contents, Data, Entry, write};
 
 /// The weights' file in a checkpoint folder.

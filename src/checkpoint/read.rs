@@ -1,9 +1,10 @@
 //! Opening a checkpoint.
 
 use super::manifest::{Manifest, read_limited};
-use super::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TensorFile, folder};
+use super::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, folder};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
+use ssmv_autograd::tensor_file::TensorFile;
 use std::path::{Path, PathBuf};
 
 /// A training state is counters and generator states: kilobytes.

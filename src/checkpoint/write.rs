@@ -1,14 +1,14 @@
 //! Writing a checkpoint so that a whole one exists at every moment.
 
 use super::folder::{self, Hidden, step_name};
-use super::header::{self, Dtype};
 use super::manifest::{FileDigest, Manifest, hex};
 use super::{MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::{Error, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use ssmv_autograd::tensor_file::{Dtype, MAX_HEADER};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -167,19 +167,61 @@ struct Tensors<'c, 'a> {
 impl<'c, 'a> Tensors<'c, 'a> {
     fn new(entries: &'c [Entry<'a>], metadata: &BTreeMap<&str, String>) -> Result<Self> {
         let mut entries: Vec<&Entry> = entries.iter().collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype().size()));
+        entries.sort_by_key(|entry| std::cmp::Reverse(element_bytes(entry.dtype())));
         let tensors = entries.iter().map(|e| (e.name.as_str(), e.dtype(), e.shape.as_slice()));
-        let header = header::encode(metadata, tensors).map_err(Error::Failure)?;
-        if header.len() as u64 > header::MAX_HEADER {
+        let header = encode_header(metadata, tensors).map_err(Error::Failure)?;
+        if header.len() as u64 > MAX_HEADER {
             return Err(Error::Failure("too many tensors for one file of a checkpoint".into()));
         }
         Ok(Self { entries, header })
     }
 
     fn bytes(&self) -> u64 {
-        let sizes = self.entries.iter().filter_map(|e| header::byte_size(&e.shape, e.dtype()));
+        let sizes = self.entries.iter().filter_map(|e| byte_size(&e.shape, e.dtype()));
         sizes.fold(self.header.len() as u64, u64::saturating_add)
     }
+}
+
+/// Bytes of an element, of the two dtypes that a checkpoint has.
+fn element_bytes(dtype: Dtype) -> u64 {
+    if dtype == Dtype::I64 { 8 } else { 4 }
+}
+
+/// The bytes that `shape` elements of `dtype` take, or `None` past 2⁶⁴.
+fn byte_size(shape: &[usize], dtype: Dtype) -> Option<u64> {
+    shape.iter().try_fold(element_bytes(dtype), |product, &extent| product.checked_mul(extent as u64))
+}
+
+/// The length, the JSON and its padding for tensors that follow each other in the order given.
+fn encode_header<'a>(
+    metadata: &BTreeMap<&str, String>,
+    tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize])>,
+) -> Result<Vec<u8>, String> {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let pairs: Vec<_> = metadata.iter().map(|(k, v)| format!("{}:{}", quote(k), quote(v))).collect();
+    let mut json = format!("{{\"__metadata__\":{{{}}}", pairs.join(","));
+    let mut offset = 0u64;
+    let mut names = BTreeSet::new();
+    for (name, dtype, shape) in tensors {
+        if !names.insert(name) || name == "__metadata__" {
+            return Err(format!("tensor {name:?} cannot be written: its name is taken"));
+        }
+        let end = byte_size(shape, dtype).and_then(|bytes| offset.checked_add(bytes));
+        let end = end.ok_or_else(|| format!("tensor {name:?} of shape {shape:?} is too large"))?;
+        json += &format!(
+            ",{}:{{\"dtype\":\"{dtype:?}\",\"shape\":{shape:?},\"data_offsets\":[{offset},{end}]}}",
+            quote(name)
+        );
+        offset = end;
+    }
+    json.push('}');
+    // The data begins at a multiple of eight bytes, so that a reader may map it.
+    while !json.len().is_multiple_of(8) {
+        json.push(' ');
+    }
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    Ok(bytes)
 }
 
 /// A checkpoint on its way into its place.

@@ -13,7 +13,7 @@ use crate::eval::{self, Metrics, Score};
 use crate::media::{self, Clip, Row, Style};
 use crate::model::{CHANNELS, Predict, SKIP_FRAMES};
 use crate::{Error, Result, device};
-use ssmv_autograd::{Buffer, Tensor};
+use ssmv_autograd::Tensor;
 
 /// Arguments of `predict`.
 #[derive(Args, Clone, Debug)]
@@ -152,11 +152,12 @@ fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Ro
 
 /// The frames that follow, [count, S, S].
 fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
-    let mut colours = Buffer::<f32>::uninit(input.values.len() * CHANNELS);
-    for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
-        pixel.fill(value.clamp(0.0, 1.0));
-    }
-    let frames = Tensor::over([1, input.frames, input.height, input.width, CHANNELS], colours)?;
+    let shape = [1, input.frames, input.height, input.width, CHANNELS];
+    let frames = Tensor::build(shape, |colours: &mut [f32]| {
+        for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
+            pixel.fill(value.clamp(0.0, 1.0));
+        }
+    })?;
     let values = crate::model::frames::to_grey(&eval::roll_out(model, &frames, count)?)?;
     match values.iter().find(|v| !v.is_finite()) {
         Some(value) => {

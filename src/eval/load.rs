@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use ssmv_autograd::DType;
 
-use crate::checkpoint::{Checkpoint, TensorFile};
+use crate::checkpoint::Checkpoint;
 use crate::config::{self, ConfigFile, TrainConfig, TrainOptions};
 use crate::model::{Predictor, Preset, state};
 use crate::train::EMA;
 use crate::{Error, Result};
+use ssmv_autograd::tensor_file::TensorFile;
 
 /// What [`load`] found beside the model.
 #[derive(Clone, Debug)]

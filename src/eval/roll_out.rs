@@ -1,6 +1,6 @@
 //! Predicting further than one pass does.
 
-use ssmv_autograd::{Buffer, Element, Tensor, dispatch};
+use ssmv_autograd::{Element, Tensor, dispatch};
 
 use crate::{
     Error, Result,
@@ -39,7 +39,7 @@ fn feed_back<T: Element>(
     [batch, steps, side]: [usize; 3],
 ) -> Result<Tensor> {
     let frame = side * side * CHANNELS;
-    let mut out = Buffer::<T>::uninit(batch * count * frame);
+    let mut out = vec![T::ZERO; batch * count * frame];
     let mut window = frames.detach();
     for first in (0..count).step_by(NEXT_FRAMES) {
         let next = model.predict(&window)?;
@@ -49,18 +49,18 @@ fn feed_back<T: Element>(
             to[first * frame..][..take].copy_from_slice(&from[..take]);
         }
         if first + NEXT_FRAMES < count {
-            let mut moved = Buffer::<T>::uninit(window.numel());
-            let sequences =
-                moved.chunks_exact_mut(steps * frame).zip(window.values::<T>()?.chunks_exact(steps * frame));
-            for ((to, old), new) in sequences.zip(next.chunks_exact(NEXT_FRAMES * frame)) {
-                let (kept, fresh) = to.split_at_mut((steps - NEXT_FRAMES) * frame);
-                kept.copy_from_slice(&old[NEXT_FRAMES * frame..]);
-                fresh.iter_mut().zip(new).for_each(|(slot, &value)| *slot = clip(value));
-            }
-            window = Tensor::over([batch, steps, side, side, CHANNELS], moved)?;
+            let seen = window.values::<T>()?;
+            window = Tensor::build([batch, steps, side, side, CHANNELS], |moved: &mut [T]| {
+                let sequences = moved.chunks_exact_mut(steps * frame).zip(seen.chunks_exact(steps * frame));
+                for ((to, old), new) in sequences.zip(next.chunks_exact(NEXT_FRAMES * frame)) {
+                    let (kept, fresh) = to.split_at_mut((steps - NEXT_FRAMES) * frame);
+                    kept.copy_from_slice(&old[NEXT_FRAMES * frame..]);
+                    fresh.iter_mut().zip(new).for_each(|(slot, &value)| *slot = clip(value));
+                }
+            })?;
         }
     }
-    Ok(Tensor::over([batch, count, side, side, CHANNELS], out)?)
+    Ok(Tensor::new([batch, count, side, side, CHANNELS], &out)?)
 }
 
 /// The value within [0, 1]; NaN stays NaN.

@@ -1,10 +1,10 @@
 //! The ResNet encoder: a frame to a latent vector, and the maps that the decoder's skips read.
 
-use ssmv_autograd::Tensor;
+use ssmv_autograd::{Tensor, init::Init};
 
 use super::{
     layers::{Context, Conv, Linear, Norm2d},
-    parameters::{Builder, Init, Layout},
+    parameters::{Builder, Layout},
     presets::{CHANNELS, Preset},
 };
 use crate::Result;

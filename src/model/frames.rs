@@ -1,6 +1,6 @@
 //! Frames in bytes to tensors and back to one grey value a pixel.
 
-use ssmv_autograd::{Buffer, Tensor};
+use ssmv_autograd::Tensor;
 
 use super::CHANNELS;
 use crate::{Error, Result};
@@ -28,20 +28,20 @@ pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>)
         let message = format!("{} bytes and frames {range:?} do not fit {shape:?}", bytes.len());
         return Err(Error::Failure(message));
     }
-    let mut out = Buffer::<f32>::uninit(batch * range.len() * side * side * CHANNELS);
     let table: [f32; 256] = std::array::from_fn(|i| i as f32 / 255.0);
     let per_sequence = range.len() * side * side * CHANNELS;
-    for (i, out) in out.chunks_exact_mut(per_sequence.max(1)).enumerate() {
-        let source = &bytes[(i * steps + range.start) * frame..(i * steps + range.end) * frame];
-        if channels == 1 {
-            for (pixel, &byte) in out.chunks_exact_mut(CHANNELS).zip(source) {
-                pixel.fill(table[usize::from(byte)]);
+    Ok(Tensor::build([batch, range.len(), side, side, CHANNELS], |out: &mut [f32]| {
+        for (i, out) in out.chunks_exact_mut(per_sequence.max(1)).enumerate() {
+            let source = &bytes[(i * steps + range.start) * frame..(i * steps + range.end) * frame];
+            if channels == 1 {
+                for (pixel, &byte) in out.chunks_exact_mut(CHANNELS).zip(source) {
+                    pixel.fill(table[usize::from(byte)]);
+                }
+            } else {
+                out.iter_mut().zip(source).for_each(|(o, &byte)| *o = table[usize::from(byte)]);
             }
-        } else {
-            out.iter_mut().zip(source).for_each(|(o, &byte)| *o = table[usize::from(byte)]);
         }
-    }
-    Ok(Tensor::over([batch, range.len(), side, side, CHANNELS], out)?)
+    })?)
 }
 
 /// The mean over the colour channels: [.., 3] → one value a pixel. Grey frames come back as they were.

@@ -4,6 +4,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use ssmv_autograd::{
     Arena, DType, Element, Tensor,
+    init::Init,
     ops::{
         batch_norm2d::{AcrossRanks, BatchNormOptions, BatchStatistics, Statistics},
         conv_transpose2d::ConvTranspose2d,
@@ -11,7 +12,7 @@ use ssmv_autograd::{
     },
 };
 
-use super::parameters::{Builder, Init, Layout, NormId, ParamId, Role, RunningStatistics};
+use super::parameters::{Builder, Layout, NormId, ParamId, Role, RunningStatistics};
 use super::{MOMENTUM, Part, PartListener, gpu::DeviceNorms};
 use crate::Result;
 

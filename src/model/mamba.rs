@@ -1,10 +1,10 @@
 //! The Mamba-1 mixer (Gu & Dao 2023), with the parameter names of mamba_ssm.
 
-use ssmv_autograd::{Tensor, ops::mamba_inner::MambaInner};
+use ssmv_autograd::{Tensor, init::Init, ops::mamba_inner::MambaInner};
 
 use super::{
     layers::{Context, Linear},
-    parameters::{Builder, Init, Layout, ParamId, Role},
+    parameters::{Builder, Layout, ParamId, Role},
     presets::{EXPAND, STATES, TAPS},
 };
 use crate::Result;

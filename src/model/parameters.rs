@@ -1,8 +1,6 @@
 //! What a model's parameters are called, how they are laid out here and in PyTorch, and how they begin.
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Shape, ops::layout::permute};
+use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Shape, init::Init, ops::layout::permute};
 
 use crate::Result;
 
@@ -90,46 +88,6 @@ impl Layout {
 
     fn is_plain(&self) -> bool {
         self.order.is_sorted()
-    }
-}
-
-/// How a parameter begins.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// All equal.
-    Constant(f64),
-    /// Uniform in [−bound, bound].
-    Uniform(f64),
-    /// ln 1, ln 2, … ln N in each row (S4D-real; Gu et al. 2022).
-    LogStates,
-    /// Such that softplus gives a step drawn log-uniformly from [0.001, 0.1], at least 1e-4 (mamba_ssm).
-    StepBias,
-}
-
-impl Init {
-    /// PyTorch's default for convolutions and linear layers, weight and bias: kaiming_uniform with a = √5, which is
-    /// uniform within 1/√fan_in.
-    pub fn fan_in(fan_in: usize) -> Self {
-        Self::Uniform(1.0 / (fan_in as f64).sqrt())
-    }
-
-    fn values(self, layout: &Layout, rng: &mut ChaCha8Rng) -> Vec<f64> {
-        let n = layout.numel();
-        match self {
-            Self::Constant(value) => vec![value; n],
-            Self::Uniform(bound) => (0..n).map(|_| rng.random_range(-bound..=bound)).collect(),
-            Self::LogStates => {
-                let states = layout.external.last().copied().unwrap_or(1);
-                (0..n).map(|i| ((i % states + 1) as f64).ln()).collect()
-            }
-            Self::StepBias => (0..n)
-                .map(|_| {
-                    let (low, high) = (0.001f64.ln(), 0.1f64.ln());
-                    let step = (low + rng.random::<f64>() * (high - low)).exp().max(1e-4);
-                    step + (-(-step).exp_m1()).ln()
-                })
-                .collect(),
-        }
     }
 }
 
@@ -232,21 +190,10 @@ impl Builder {
 pub fn initialise(parameters: &[Parameter], seed: u64, dtype: DType) -> Result<Arena> {
     let layout = ArenaLayout::new(parameters.iter().map(|p| Shape::from(&p.layout.internal)))?;
     let mut arena = Arena::new(layout, dtype)?;
-    let ranges = arena.layout().clone();
-    for (parameter, range) in parameters.iter().zip(ranges.ranges()) {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream(&parameter.name));
-        let external = parameter.init.values(&parameter.layout, &mut rng);
-        let values = if parameter.layout.is_plain() { external } else { parameter.layout.import(&external) };
-        ssmv_autograd::dispatch!(dtype, T => {
-            let slots = &mut arena.values_mut::<T>()?[range.clone()];
-            slots.iter_mut().zip(&values).for_each(|(s, &v)| *s = <T as Element>::from_f64(v));
-        });
+    for (index, Parameter { name, layout, init, .. }) in parameters.iter().enumerate() {
+        let external = init.values(&layout.external, seed, name);
+        let values = if layout.is_plain() { external } else { layout.import(&external) };
+        arena.set(index, &values)?;
     }
     Ok(arena)
-}
-
-/// FNV-1a of a name: which random stream a parameter draws from.
-fn stream(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

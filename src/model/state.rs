@@ -3,16 +3,13 @@
 
 use std::borrow::Cow;
 
-use ssmv_autograd::{ArenaLayout, Element, dispatch, trim};
+use ssmv_autograd::{ArenaLayout, Element, dispatch, tensor_file::TensorFile, trim};
 
 use super::{
     Predictor, Preset, outline,
     parameters::{Parameter, RunningStatistics},
 };
-use crate::{
-    Error, Result,
-    checkpoint::{Entry, TensorFile},
-};
+use crate::{Error, Result, checkpoint::Entry};
 
 /// What PyTorch calls the parts of a batch normalisation's running statistics.
 const MEAN: &str = "running_mean";

@@ -1,11 +1,11 @@
 //! The temporal part: the latents of the past to the latents of the future.
 
-use ssmv_autograd::Tensor;
+use ssmv_autograd::{Tensor, init::Init};
 
 use super::{
     layers::{Context, LayerNorm, Linear},
     mamba::{Mamba, MixerSizes},
-    parameters::{Builder, Init, Layout},
+    parameters::{Builder, Layout},
     presets::{NEXT_FRAMES, Preset},
 };
 use crate::Result;

@@ -8,25 +8,25 @@ pub(crate) mod tile;
 
 use pulp::{Arch, Simd};
 
-/// What [`wide!`](crate::wide) calls.
-#[doc(hidden)]
+/// Runs a closure that is compiled for each instruction set.
 #[inline(always)]
-pub fn run_wide<R>(body: impl FnOnce() -> R) -> R {
+pub(crate) fn run_wide<R>(body: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(body)
 }
 
 /// Evaluates an expression compiled for the widest instruction set of this machine, so that its loops vectorise fully.
 /// That holds for what is inlined into it: write `for` loops, since a closure given to an iterator may stay a function
 /// of its own, compiled for the oldest machine.
-#[macro_export]
 macro_rules! wide {
     ($body:expr) => {
-        $crate::run_wide(
+        $crate::simd::run_wide(
             #[inline(always)]
             || $body,
         )
     };
 }
+
+pub(crate) use wide;
 
 /// An element type's vector operations.
 pub trait Lanes: Sized + Copy {
