@@ -1,6 +1,6 @@
 //! What steps came to, on its way back to the host.
 
-use ssmv_autograd::cuda::{Address, Cuda, Mark, PinnedBuffer};
+use ssmv_autograd::cuda::{Address, Cuda, Event, PinnedBuffer};
 
 use crate::{Error, Result, optim::Record};
 
@@ -12,7 +12,7 @@ pub(super) struct Readback {
 
 struct Slot {
     host: PinnedBuffer<u8>,
-    arrived: Mark,
+    arrived: Event,
     /// The step whose record is under way or there, until it is taken.
     step: Option<u64>,
 }
@@ -21,7 +21,7 @@ impl Readback {
     /// Nothing under way.
     pub fn new(cuda: &Cuda) -> Result<Self> {
         let slot = || -> Result<Slot> {
-            Ok(Slot { host: cuda.pinned(Record::BYTES)?, arrived: cuda.mark()?, step: None })
+            Ok(Slot { host: cuda.pinned(Record::BYTES)?, arrived: cuda.event()?, step: None })
         };
         Ok(Self { cuda: cuda.clone(), slots: [slot()?, slot()?] })
     }
@@ -30,7 +30,7 @@ impl Readback {
     pub fn send(&mut self, step: u64, record: Address) -> Result<()> {
         let slot = &mut self.slots[(step % 2) as usize];
         slot.host.download_from(record)?;
-        slot.arrived.set()?;
+        slot.arrived.record()?;
         slot.step = Some(step);
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Readback {
     /// Whether the record of step `step` is there, or was never sent.
     pub fn has_come(&self, step: u64) -> Result<bool> {
         let slot = &self.slots[(step % 2) as usize];
-        Ok(slot.step != Some(step) || slot.arrived.has_come()?)
+        Ok(slot.step != Some(step) || slot.arrived.query()?)
     }
 
     /// The record of step `step` once it is there, where it was sent and not taken.
