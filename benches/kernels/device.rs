@@ -84,16 +84,16 @@ impl Flush {
 /// Runs `body` three times to warm up and then `runs` times, each behind a write of the flush buffer, and gives the median
 /// in seconds. The write takes longer than a launch, so that the launches wait on the device and not for the host.
 fn median(cuda: &Cuda, flush: &mut Flush, runs: usize, body: impl Fn() -> Result<()>) -> Result<f64> {
-    let (start, end) = (cuda.timed_mark()?, cuda.timed_mark()?);
+    let (start, end) = (cuda.timed_event()?, cuda.timed_event()?);
     let mut times = Vec::new();
     for run in 0..runs + 3 {
         flush.0.clear()?;
-        start.set()?;
+        start.record()?;
         body()?;
-        end.set()?;
+        end.record()?;
         end.synchronize()?;
         if run >= 3 {
-            times.push(f64::from(end.since_ms(&start)?) / 1e3);
+            times.push(f64::from(end.elapsed_ms(&start)?) / 1e3);
         }
     }
     times.sort_by(f64::total_cmp);

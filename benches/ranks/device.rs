@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ssmv_autograd::DType;
-use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, Mark};
+use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, Event};
 use ssmv_comm::Communicator;
 use ssmv_comm::gpu::{
     self, DeviceCollectives, DeviceRing, NcclCollectives, PeerLink, PeerOptions, Region, Staged, connect_nccl,
@@ -96,13 +96,13 @@ fn copy(cuda: &Cuda, bytes: usize) -> f64 {
 }
 
 fn timed(cuda: &Cuda, work: impl FnOnce()) -> f64 {
-    let mark = || cuda.timed_mark().expect("the device has an event");
-    let (start, end): (Mark, Mark) = (mark(), mark());
-    start.set().expect("an event is set");
+    let event = || cuda.timed_event().expect("the device has an event");
+    let (start, end): (Event, Event) = (event(), event());
+    start.record().expect("an event is set");
     work();
-    end.set().expect("an event is set");
+    end.record().expect("an event is set");
     end.synchronize().expect("the device computes");
-    f64::from(end.since_ms(&start).expect("both events have come")) / 1e3
+    f64::from(end.elapsed_ms(&start).expect("both events have come")) / 1e3
 }
 
 /// Prints the table.

@@ -47,48 +47,48 @@ impl Images {
 
     /// The vector of `width` channels that is this thread's: channels side by side, then pixels, rows, images. Threads
     /// beyond the last one end here.
-    pub fn own<'k>(&self, k: &'k Asm, width: u32) -> Place<'k> {
+    pub fn own<'a>(&self, asm: &'a Asm, width: u32) -> Place<'a> {
         let Self { count, size: [height, columns], channels } = *self;
         let vectors = channels / width;
-        let thread = k.global_thread();
-        k.exit_if(thread.ge(count * height * columns * vectors));
-        let (pixel, vector) = k.divide(thread, vectors);
-        let (row, x) = k.divide(pixel, columns);
-        let (image, y) = k.divide(row, height);
+        let thread = asm.global_thread();
+        asm.exit_if(thread.ge(count * height * columns * vectors));
+        let (pixel, vector) = asm.divide(thread, vectors);
+        let (row, x) = asm.divide(pixel, columns);
+        let (image, y) = asm.divide(row, height);
         Place { index: thread * width, image, y, x, channel: vector * width }
     }
 
     /// The index of an element, modulo 2³².
-    pub fn index<'k>(
+    pub fn index<'a>(
         &self,
-        image: Reg<'k, U32>,
-        [y, x]: [Reg<'k, U32>; 2],
-        channel: Reg<'k, U32>,
-    ) -> Reg<'k, U32> {
+        image: Reg<'a, U32>,
+        [y, x]: [Reg<'a, U32>; 2],
+        channel: Reg<'a, U32>,
+    ) -> Reg<'a, U32> {
         let row = image.mad(self.size[0], y);
         row.mad(self.size[1], x).mad(self.channels, channel)
     }
 }
 
 /// A thread's vector of channels.
-pub(crate) struct Place<'k> {
+pub(crate) struct Place<'a> {
     /// The index of its first element.
-    pub index: Reg<'k, U32>,
+    pub index: Reg<'a, U32>,
     /// The number of its image.
-    pub image: Reg<'k, U32>,
+    pub image: Reg<'a, U32>,
     /// Its row.
-    pub y: Reg<'k, U32>,
+    pub y: Reg<'a, U32>,
     /// Its column.
-    pub x: Reg<'k, U32>,
+    pub x: Reg<'a, U32>,
     /// Its first channel.
-    pub channel: Reg<'k, U32>,
+    pub channel: Reg<'a, U32>,
 }
 
 /// Runs `body` with 0, 1, …, `count` − 1: written out if those are few, a loop otherwise.
-pub(crate) fn rounds<'k>(k: &'k Asm, count: u32, body: impl Fn(Reg<'k, U32>)) {
+pub(crate) fn rounds<'a>(asm: &'a Asm, count: u32, body: impl Fn(Reg<'a, U32>)) {
     if count <= MOST_UNROLLED {
-        (0..count).for_each(|i| body(k.value(i)));
+        (0..count).for_each(|i| body(asm.value(i)));
     } else {
-        k.for_range(0, count, 1, body);
+        asm.for_range(0, count, 1, body);
     }
 }

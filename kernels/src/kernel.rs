@@ -69,7 +69,7 @@ pub struct Parameter {
     pub bytes: usize,
 }
 
-/// A kernel for one specification: a module of PTX text with one entry point, and its launch geometry.
+/// A kernel for one specification: a module of PTX text with one entry point, and its launch configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// The entry point; kernels of different text have different names.

@@ -1,5 +1,5 @@
 //! GPU kernels, each a Rust function from a specification (shapes, dtype, tile, target) to PTX text and its launch
-//! geometry.
+//! configuration.
 //!
 //! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
 //! [`Kernel`], which a driver loads or the emulator runs.

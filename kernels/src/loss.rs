@@ -65,18 +65,18 @@ impl LossKind {
         }
     }
 
-    fn cost<'k>(self, d: Reg<'k, F64>) -> Reg<'k, F64> {
+    fn cost<'a>(self, d: Reg<'a, F64>) -> Reg<'a, F64> {
         match self {
             Self::L1 => d.abs(),
             Self::Mse => d * d,
         }
     }
 
-    fn slope<'k>(self, k: &'k Asm, d: Reg<'k, F32>) -> Reg<'k, F32> {
+    fn slope<'a>(self, asm: &'a Asm, d: Reg<'a, F32>) -> Reg<'a, F32> {
         match self {
             Self::L1 => {
-                let below = k.select(d.lt(0.0), -1.0, d);
-                k.select(d.gt(0.0), 1.0, below)
+                let below = asm.select(d.lt(0.0), -1.0, d);
+                asm.select(d.gt(0.0), 1.0, below)
             }
             Self::Mse => d + d,
         }
@@ -127,12 +127,12 @@ impl Loss {
         let threads = n.div_ceil(T::VECTOR);
         let launch = Launch::new(FAMILY, self.name::<T>("backward"), target).threads(BLOCK, threads.into());
         let work = Work { bytes: 3 * u64::from(n) * u64::from(T::BYTES) + 4, operations: 3 * u64::from(n) };
-        Ok(Asm::kernel(launch, work, "dp = dy/n*slope(p - t)", |k| {
-            let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
-            let (dy, dp) = (k.pointer::<F32>("dy"), k.pointer::<T>("dprediction"));
+        Ok(Asm::kernel(launch, work, "dp = dy/n*slope(p - t)", |asm| {
+            let [p, t] = ["prediction", "target"].map(|name| asm.pointer::<T>(name));
+            let (dy, dp) = (asm.pointer::<F32>("dy"), asm.pointer::<T>("dprediction"));
             let factor = dy.load() / n as f32;
-            k.each_span(n, T::VECTOR, |span| {
-                let slopes = span.load(p).into_iter().zip(span.load(t)).map(|(p, t)| kind.slope(k, p - t));
+            asm.each_span(n, T::VECTOR, |span| {
+                let slopes = span.load(p).into_iter().zip(span.load(t)).map(|(p, t)| kind.slope(asm, p - t));
                 span.store(dp, &slopes.map(|slope| factor * slope).collect::<Vec<_>>());
             });
         }))
@@ -150,18 +150,18 @@ impl Loss {
         let written = if blocks == 1 { 4 } else { u64::from(blocks) * 8 };
         let work =
             Work { bytes: 2 * u64::from(n) * u64::from(T::BYTES) + written, operations: 3 * u64::from(n) };
-        Asm::kernel(launch, work, "each block's sum of the costs of p - t", |k| {
-            let [p, t] = ["prediction", "target"].map(|name| k.pointer::<T>(name));
-            let (loss, workspace) = (k.pointer::<F32>("loss"), k.pointer::<F64>("workspace"));
-            let sums: Vec<_> = (0..T::VECTOR).map(|_| k.var::<F64>(0.0)).collect();
-            let thread = k.global_thread();
+        Asm::kernel(launch, work, "each block's sum of the costs of p - t", |asm| {
+            let [p, t] = ["prediction", "target"].map(|name| asm.pointer::<T>(name));
+            let (loss, workspace) = (asm.pointer::<F32>("loss"), asm.pointer::<F64>("workspace"));
+            let sums: Vec<_> = (0..T::VECTOR).map(|_| asm.var::<F64>(0.0)).collect();
+            let thread = asm.global_thread();
             let add = |[p, t]: [&[Reg<'_, F32>]; 2]| {
                 for ((p, t), sum) in p.iter().zip(t).zip(&sums) {
                     sum.add(kind.cost(p.to::<F64>() - t.to::<F64>()));
                 }
             };
 
-            k.step("whole vectors, as many for each thread, then those that are left");
+            asm.step("whole vectors, as many for each thread, then those that are left");
             let threads = blocks * BLOCK;
             let (vectors, tail) = (n / T::VECTOR, n % T::VECTOR);
             let (rounds, left) = (vectors / threads, vectors % threads);
@@ -173,24 +173,24 @@ impl Loss {
                 loaded.iter().for_each(|[p, t]| add([p, t]));
             };
             if unrolled > 0 {
-                k.for_range(0, unrolled * threads, UNROLL * threads, |i| take(thread + i, UNROLL));
+                asm.for_range(0, unrolled * threads, UNROLL * threads, |i| take(thread + i, UNROLL));
             }
             if rounds > unrolled {
                 take(thread + unrolled * threads, rounds - unrolled);
             }
             if left > 0 {
-                k.if_(thread.lt(left), || take(thread + rounds * threads, 1));
+                asm.if_(thread.lt(left), || take(thread + rounds * threads, 1));
             }
             if tail > 0 {
                 let last = [p, t].map(|x| x.at(thread + vectors * T::VECTOR));
-                k.if_(thread.lt(tail), || add([&T::load(last[0], 1), &T::load(last[1], 1)]));
+                asm.if_(thread.lt(tail), || add([&T::load(last[0], 1), &T::load(last[1], 1)]));
             }
 
             let own = sums.iter().map(|sum| sum.get()).reduce(|a, b| a + b);
-            let Some(sum) = own.map(|own| block_sum(k, own)) else { return };
-            k.if_(k.thread(0).eq(0), || match blocks {
+            let Some(sum) = own.map(|own| block_sum(asm, own)) else { return };
+            asm.if_(asm.thread(0).eq(0), || match blocks {
                 1 => loss.store(self.mean(sum)),
-                _ => workspace.at(k.block(0)).store(sum),
+                _ => workspace.at(asm.block(0)).store(sum),
             });
         })
     }
@@ -199,20 +199,20 @@ impl Loss {
     fn finish<T: Real>(&self, blocks: u32, target: Target) -> Kernel {
         let launch = Launch::new(FAMILY, self.name::<T>("finish"), target).block([BLOCK, 1, 1]);
         let work = Work { bytes: u64::from(blocks) * 8 + 4, operations: blocks.into() };
-        Asm::kernel(launch, work, "loss = the sum of the blocks' sums / n", |k| {
-            let _ = ["prediction", "target"].map(|name| k.pointer::<T>(name));
-            let (loss, workspace) = (k.pointer::<F32>("loss"), k.pointer::<F64>("workspace"));
-            let (thread, sum) = (k.thread(0), k.var::<F64>(0.0));
+        Asm::kernel(launch, work, "loss = the sum of the blocks' sums / n", |asm| {
+            let _ = ["prediction", "target"].map(|name| asm.pointer::<T>(name));
+            let (loss, workspace) = (asm.pointer::<F32>("loss"), asm.pointer::<F64>("workspace"));
+            let (thread, sum) = (asm.thread(0), asm.var::<F64>(0.0));
             for first in (0..blocks).step_by(BLOCK as usize) {
                 let exists = (thread + first).lt(blocks);
-                k.if_(exists, || sum.add(workspace.at(thread + first).load()));
+                asm.if_(exists, || sum.add(workspace.at(thread + first).load()));
             }
-            let sum = block_sum(k, sum.get());
-            k.if_(thread.eq(0), || loss.store(self.mean(sum)));
+            let sum = block_sum(asm, sum.get());
+            asm.if_(thread.eq(0), || loss.store(self.mean(sum)));
         })
     }
 
-    fn mean<'k>(&self, sum: Reg<'k, F64>) -> Reg<'k, F32> {
+    fn mean<'a>(&self, sum: Reg<'a, F64>) -> Reg<'a, F32> {
         (sum / f64::from(self.n)).to::<F32>()
     }
 
@@ -222,13 +222,13 @@ impl Loss {
 }
 
 /// Σ over the block, in every thread.
-fn block_sum<'k>(k: &'k Asm, own: Reg<'k, F64>) -> Reg<'k, F64> {
-    k.step("the block's threads to one");
+fn block_sum<'a>(asm: &'a Asm, own: Reg<'a, F64>) -> Reg<'a, F64> {
+    asm.step("the block's threads to one");
     let warp = [16, 8, 4, 2, 1].into_iter().fold(own, |sum, mask| sum + sum.shuffle_xor(mask));
-    let slots = k.shared::<F64>(BLOCK / 32);
-    k.if_(k.lane().eq(0), || slots.at(k.thread(0) >> 5).store(warp));
-    k.barrier();
-    let sum = k.var::<F64>(0.0);
+    let slots = asm.shared::<F64>(BLOCK / 32);
+    asm.if_(asm.lane().eq(0), || slots.at(asm.thread(0) >> 5).store(warp));
+    asm.barrier();
+    let sum = asm.var::<F64>(0.0);
     (0..BLOCK / 32).for_each(|warp| sum.add(slots.plus(warp.into()).load()));
     sum.get()
 }

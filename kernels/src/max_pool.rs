@@ -78,33 +78,33 @@ impl MaxPool {
             bytes: (covered + to.elements()) * u64::from(T::BYTES) + to.elements(),
             operations: to.elements() * taps,
         };
-        Ok(Asm::kernel(launch, work, "y = the largest x of each window, and where it stood", |k| {
-            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
-            let winners = k.pointer::<U8>("winners");
-            k.step("the window's first row and column, counted in the padded image");
-            let own = to.own(k, width);
+        Ok(Asm::kernel(launch, work, "y = the largest x of each window, and where it stood", |asm| {
+            let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"));
+            let winners = asm.pointer::<U8>("winners");
+            asm.step("the window's first row and column, counted in the padded image");
+            let own = to.own(asm, width);
             let (first_y, first_x) = (own.y * stride, own.x * stride);
             // What lies outside of the image wraps to numbers past its end.
             let base = from.index(own.image, [first_y - padding, first_x - padding], own.channel);
             let [skipped_y, skipped_x] =
-                [first_y, first_x].map(|first| k.value(padding) - first.min(padding));
+                [first_y, first_x].map(|first| asm.value(padding) - first.min(padding));
             let start = skipped_y.mad(kernel, skipped_x);
-            let best: Vec<_> = (0..width).map(|_| k.var::<F32>(f32::NEG_INFINITY)).collect();
-            let places: Vec<_> = (0..width).map(|_| k.var::<U32>(start)).collect();
+            let best: Vec<_> = (0..width).map(|_| asm.var::<F32>(f32::NEG_INFINITY)).collect();
+            let places: Vec<_> = (0..width).map(|_| asm.var::<U32>(start)).collect();
 
-            k.step("its rows");
-            rounds(k, kernel, |ky| {
+            asm.step("its rows");
+            rounds(asm, kernel, |ky| {
                 let row_exists = (first_y + ky - padding).lt(from.size[0]);
                 for kx in 0..kernel {
                     let exists = row_exists & (first_x + kx - padding).lt(from.size[1]);
                     let offset = ky.mad(from.size[1], kx) * from.channels;
                     let place = ky.mad(kernel, kx);
-                    k.when(exists, || {
+                    asm.when(exists, || {
                         let values = T::load(x.at(base + offset), width);
                         for ((x, best), at) in values.into_iter().zip(&best).zip(&places) {
                             let wins = x.gt(*best) | x.ne(x);
-                            best.set(k.select(wins, x, *best));
-                            at.set(k.select(wins, place, *at));
+                            best.set(asm.select(wins, x, *best));
+                            at.set(asm.select(wins, place, *at));
                         }
                     });
                 }
@@ -127,31 +127,31 @@ impl MaxPool {
             bytes: (from.elements() + to.elements()) * u64::from(T::BYTES) + to.elements(),
             operations: to.elements(),
         };
-        Ok(Asm::kernel(launch, work, "dx = the sum of dy over the windows that x won", |k| {
-            let (dy, winners) = (k.pointer::<T>("dy"), k.pointer::<U8>("winners"));
-            let dx = k.pointer::<T>("dx");
-            k.step("the last window that covers the pixel, and the pixel's place in it");
-            let own = from.own(k, width);
-            let (last_y, place_y) = k.divide(own.y + padding, stride);
-            let (last_x, place_x) = k.divide(own.x + padding, stride);
-            let sums: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
+        Ok(Asm::kernel(launch, work, "dx = the sum of dy over the windows that x won", |asm| {
+            let (dy, winners) = (asm.pointer::<T>("dy"), asm.pointer::<U8>("winners"));
+            let dx = asm.pointer::<T>("dx");
+            asm.step("the last window that covers the pixel, and the pixel's place in it");
+            let own = from.own(asm, width);
+            let (last_y, place_y) = asm.divide(own.y + padding, stride);
+            let (last_x, place_x) = asm.divide(own.x + padding, stride);
+            let sums: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
 
-            k.step("the windows from the first that may cover it on");
+            asm.step("the windows from the first that may cover it on");
             let windows = kernel.div_ceil(stride);
-            rounds(k, windows, |i| {
+            rounds(asm, windows, |i| {
                 // Windows before the first or after the last wrap to numbers past the end.
-                let before = k.value(windows - 1) - i;
+                let before = asm.value(windows - 1) - i;
                 let (oy, ky) = (last_y - before, before.mad(stride, place_y));
                 let row_exists = oy.lt(to.size[0]) & ky.lt(kernel);
                 for before in (0..windows).rev() {
                     let (ox, kx) = (last_x - before, place_x + before * stride);
                     let exists = row_exists & ox.lt(to.size[1]) & kx.lt(kernel);
                     let (index, place) = (to.index(own.image, [oy, ox], own.channel), ky.mad(kernel, kx));
-                    k.when(exists, || {
+                    asm.when(exists, || {
                         let won = load_bytes(winners.at(index), width);
                         let dy = T::load(dy.at(index), width);
                         for ((winner, dy), sum) in won.into_iter().zip(dy).zip(&sums) {
-                            sum.add(k.select(winner.eq(place), dy, 0.0));
+                            sum.add(asm.select(winner.eq(place), dy, 0.0));
                         }
                     });
                 }
@@ -189,7 +189,7 @@ impl MaxPool {
 
 /// Writes 1, 2, 4 or 8 bytes in one access.
 fn store_bytes(at: Global<'_, U8>, bytes: &[Reg<'_, U32>]) {
-    fn word<'k>(bytes: &[Reg<'k, U32>]) -> Reg<'k, U32> {
+    fn word<'a>(bytes: &[Reg<'a, U32>]) -> Reg<'a, U32> {
         bytes.iter().zip(0..).skip(1).fold(bytes[0], |word, (&byte, i)| word | (byte << (8 * i)))
     }
     match bytes.len() {
@@ -201,7 +201,7 @@ fn store_bytes(at: Global<'_, U8>, bytes: &[Reg<'_, U32>]) {
 }
 
 /// 1, 2, 4 or 8 bytes in one access.
-fn load_bytes<'k>(at: Global<'k, U8>, len: u32) -> Vec<Reg<'k, U32>> {
+fn load_bytes<'a>(at: Global<'a, U8>, len: u32) -> Vec<Reg<'a, U32>> {
     let words = match len {
         1 => return vec![at.load()],
         2 => vec![at.cast::<U16>().load().to::<U32>()],

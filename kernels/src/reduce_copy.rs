@@ -82,19 +82,19 @@ impl ReduceCopy {
         };
         let name = format!("{FAMILY}_{word}_{}", T::SPELLED);
         let launch = Launch::new(FAMILY, name, target).grid([BLOCKS, 1, 1]).block([BLOCK, 1, 1]);
-        Asm::kernel(launch, Work::default(), summary, |k| {
-            let [came, own] = ["came", "own"].map(|name| k.pointer::<T>(name));
-            let next = self.forwards().then(|| k.pointer::<T>("next"));
-            let count = k.parameter_u32("count");
+        Asm::kernel(launch, Work::default(), summary, |asm| {
+            let [came, own] = ["came", "own"].map(|name| asm.pointer::<T>(name));
+            let next = self.forwards().then(|| asm.pointer::<T>("next"));
+            let count = asm.parameter_u32("count");
 
-            k.step("elements of the first group that lie before the first element");
+            asm.step("elements of the first group that lie before the first element");
             let before = place(own);
             let alike = |array| place(array).eq(before);
             let alike = next.map_or_else(|| alike(came), |next| alike(came) & alike(next));
             let end = count + before;
-            let stride = k.block_size(0) * k.grid_size(0) * T::VECTOR;
-            let group = k.var(k.global_thread() * T::VECTOR);
-            k.while_(
+            let stride = asm.block_size(0) * asm.grid_size(0) * T::VECTOR;
+            let group = asm.var(asm.global_thread() * T::VECTOR);
+            asm.while_(
                 || group.get().lt(end),
                 || {
                     let whole = group.get().ge(before) & (group + T::VECTOR).le(end) & alike;
@@ -102,14 +102,14 @@ impl ReduceCopy {
                     let each = |index: Reg<'_, U32>, width| {
                         self.step::<T>([came, own].map(|a| a.at(index)), next.map(|a| a.at(index)), width);
                     };
-                    k.if_else(
+                    asm.if_else(
                         whole,
                         || each(element, T::VECTOR),
                         || {
                             // One that lies before the first has wrapped around, far above the count.
-                            k.for_range(0, T::VECTOR, 1, |i| {
+                            asm.for_range(0, T::VECTOR, 1, |i| {
                                 let index = element + i;
-                                k.if_(index.lt(count), || each(index, 1));
+                                asm.if_(index.lt(count), || each(index, 1));
                             });
                         },
                     );
@@ -120,7 +120,7 @@ impl ReduceCopy {
     }
 
     /// The work on `width` elements.
-    fn step<'k, T: Real>(self, [came, own]: [Global<'k, T>; 2], next: Option<Global<'k, T>>, width: u32) {
+    fn step<'a, T: Real>(self, [came, own]: [Global<'a, T>; 2], next: Option<Global<'a, T>>, width: u32) {
         if self == Self::Copy {
             let values = Raw::load(came, width);
             [Some(own), next].into_iter().flatten().for_each(|to| values.clone().store(to));
@@ -134,7 +134,7 @@ impl ReduceCopy {
 }
 
 /// The element of its 16 bytes that an array begins with.
-fn place<'k, T: Real>(array: Global<'k, T>) -> Reg<'k, U32> {
+fn place<'a, T: Real>(array: Global<'a, T>) -> Reg<'a, U32> {
     (array.to_var().get().to::<U32>() >> T::BYTES.ilog2()) & (T::VECTOR - 1)
 }
 

@@ -11,15 +11,15 @@ pub trait Real: InMemory {
 
     /// `len` elements as f32 in one access, for a power of two up to [`Real::VECTOR`]; the address must be a multiple of
     /// the access.
-    fn load<'k>(at: Global<'k, Self>, len: u32) -> Vec<Reg<'k, F32>>;
+    fn load<'a>(at: Global<'a, Self>, len: u32) -> Vec<Reg<'a, F32>>;
     /// Writes a power of two of elements in one access, rounded to the nearest.
-    fn store<'k>(at: Global<'k, Self>, values: &[Reg<'k, F32>]);
+    fn store<'a>(at: Global<'a, Self>, values: &[Reg<'a, F32>]);
 }
 
 impl Real for F16 {
     const SPELLED: &'static str = "f16";
 
-    fn load<'k>(at: Global<'k, F16>, len: u32) -> Vec<Reg<'k, F32>> {
+    fn load<'a>(at: Global<'a, F16>, len: u32) -> Vec<Reg<'a, F32>> {
         let pairs = at.cast::<F16x2>();
         let pairs: Vec<_> = match len {
             1 => return vec![at.load().to()],
@@ -30,7 +30,7 @@ impl Real for F16 {
         pairs.into_iter().flat_map(Reg::to_f32).collect()
     }
 
-    fn store<'k>(at: Global<'k, F16>, values: &[Reg<'k, F32>]) {
+    fn store<'a>(at: Global<'a, F16>, values: &[Reg<'a, F32>]) {
         let pair = |i: usize| values[0].assembler().pack_f16x2([values[2 * i], values[2 * i + 1]]);
         let pairs = at.cast::<F16x2>();
         match values {
@@ -45,7 +45,7 @@ impl Real for F16 {
 impl Real for F32 {
     const SPELLED: &'static str = "f32";
 
-    fn load<'k>(at: Global<'k, F32>, len: u32) -> Vec<Reg<'k, F32>> {
+    fn load<'a>(at: Global<'a, F32>, len: u32) -> Vec<Reg<'a, F32>> {
         match len {
             1 => vec![at.load()],
             2 => at.load_vector::<2>().into(),
@@ -53,7 +53,7 @@ impl Real for F32 {
         }
     }
 
-    fn store<'k>(at: Global<'k, F32>, values: &[Reg<'k, F32>]) {
+    fn store<'a>(at: Global<'a, F32>, values: &[Reg<'a, F32>]) {
         match *values {
             [a] => at.store(a),
             [a, b] => at.store_vector([a, b]),
@@ -74,30 +74,30 @@ pub fn load_all<T: Real>(at: Global<'_, T>, len: u32) -> Vec<Reg<'_, F32>> {
 }
 
 /// `len` elements, as [`load_all`] has them, from each of some places of an array on.
-pub fn load_each<'k, T: Real>(
-    from: Global<'k, T>,
-    places: &[Reg<'k, U32>],
+pub fn load_each<'a, T: Real>(
+    from: Global<'a, T>,
+    places: &[Reg<'a, U32>],
     len: u32,
-) -> Vec<Vec<Reg<'k, F32>>> {
+) -> Vec<Vec<Reg<'a, F32>>> {
     places.iter().map(|&place| load_all(from.at(place), len)).collect()
 }
 
 /// Writes a power of two of elements, however many.
-pub fn store_all<'k, T: Real>(at: Global<'k, T>, values: &[Reg<'k, F32>]) {
+pub fn store_all<'a, T: Real>(at: Global<'a, T>, values: &[Reg<'a, F32>]) {
     let parts = values.chunks(T::VECTOR as usize).zip((0..).step_by(T::VECTOR as usize));
     parts.for_each(|(part, i)| T::store(at.plus(i), part));
 }
 
 /// Consecutive elements that one thread takes at once: the width of [`Asm::each_span`], or a single element of the tail.
 #[derive(Clone, Copy)]
-pub struct Span<'k> {
-    first: Reg<'k, U32>,
+pub struct Span<'a> {
+    first: Reg<'a, U32>,
     width: u32,
 }
 
-impl<'k> Span<'k> {
+impl<'a> Span<'a> {
     /// The number of its first element.
-    pub fn first(self) -> Reg<'k, U32> {
+    pub fn first(self) -> Reg<'a, U32> {
         self.first
     }
 
@@ -107,12 +107,12 @@ impl<'k> Span<'k> {
     }
 
     /// The span's elements of an array, as f32, in as few accesses as there can be.
-    pub fn load<T: Real>(self, array: Global<'k, T>) -> Vec<Reg<'k, F32>> {
+    pub fn load<T: Real>(self, array: Global<'a, T>) -> Vec<Reg<'a, F32>> {
         load_all(array.at(self.first), self.width)
     }
 
     /// Writes them, rounded to the nearest.
-    pub fn store<T: Real>(self, array: Global<'k, T>, values: &[Reg<'k, F32>]) {
+    pub fn store<T: Real>(self, array: Global<'a, T>, values: &[Reg<'a, F32>]) {
         store_all(array.at(self.first), values);
     }
 }
@@ -121,7 +121,7 @@ impl Asm {
     /// Covers elements 0 … n − 1: thread t takes the span of `width` (a power of two) from t·width on; the thread after
     /// the last whole one takes the tail, element by element. For a launch of ⌈n / width⌉ threads or more. Where a span
     /// takes up to 16 bytes of an array, a warp's access to it is one piece of memory. n may be up to 2³² − 2¹².
-    pub fn each_span<'k>(&'k self, n: u32, width: u32, body: impl Fn(Span<'k>)) {
+    pub fn each_span<'a>(&'a self, n: u32, width: u32, body: impl Fn(Span<'a>)) {
         let first = self.global_thread() * width;
         let (whole, tail) = (n / width * width, n % width);
         if whole > 0 {

@@ -49,10 +49,10 @@ impl Nearest {
         let (width, factor) = (from.width::<T>(), self.factor);
         let launch = to.launch(Launch::new(FAMILY, self.name::<T>("forward"), target), width);
         let work = Work { bytes: bytes::<T>(&from, &to), operations: 0 };
-        Ok(Asm::kernel(launch, work, "y[oy, ox] = x[oy / f, ox / f]", |k| {
-            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
-            let own = to.own(k, width);
-            let source = [own.y, own.x].map(|i| k.divide(i, factor).0);
+        Ok(Asm::kernel(launch, work, "y[oy, ox] = x[oy / f, ox / f]", |asm| {
+            let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"));
+            let own = to.own(asm, width);
+            let source = [own.y, own.x].map(|i| asm.divide(i, factor).0);
             let index = from.index(own.image, source, own.channel);
             Raw::load(x.at(index), width).store(y.at(own.index));
         }))
@@ -67,14 +67,14 @@ impl Nearest {
         let (width, factor) = (from.width::<T>(), self.factor);
         let launch = from.launch(Launch::new(FAMILY, self.name::<T>("backward"), target), width);
         let work = Work { bytes: bytes::<T>(&from, &to), operations: to.elements() };
-        Ok(Asm::kernel(launch, work, "dx[iy, ix] = the sum of dy over its square", |k| {
-            let (dy, dx) = (k.pointer::<T>("dy"), k.pointer::<T>("dx"));
-            let own = from.own(k, width);
+        Ok(Asm::kernel(launch, work, "dx[iy, ix] = the sum of dy over its square", |asm| {
+            let (dy, dx) = (asm.pointer::<T>("dy"), asm.pointer::<T>("dx"));
+            let own = from.own(asm, width);
             let corner = to.index(own.image, [own.y * factor, own.x * factor], own.channel);
-            let sums: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
-            rounds(k, factor, |row| {
+            let sums: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
+            rounds(asm, factor, |row| {
                 let row = row.mad(to.size[1] * to.channels, corner);
-                rounds(k, factor, |column| {
+                rounds(asm, factor, |column| {
                     let pixel = T::load(dy.at(column.mad(to.channels, row)), width);
                     sums.iter().zip(pixel).for_each(|(sum, dy)| sum.add(dy));
                 });

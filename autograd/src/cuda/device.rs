@@ -140,19 +140,19 @@ impl Cuda {
         lock(&self.0.pool).trim()
     }
 
-    /// A new mark, for waiting.
-    pub fn mark(&self) -> Result<Mark> {
-        self.mark_of(false)
+    /// A new event that orders streams and measures no time.
+    pub fn event(&self) -> Result<Event> {
+        self.event_of(false)
     }
 
-    /// A new mark, for measuring as well.
-    pub fn timed_mark(&self) -> Result<Mark> {
-        self.mark_of(true)
+    /// A new event that also measures time.
+    pub fn timed_event(&self) -> Result<Event> {
+        self.event_of(true)
     }
 
-    fn mark_of(&self, timed: bool) -> Result<Mark> {
+    fn event_of(&self, timed: bool) -> Result<Event> {
         let event = self.0.driver.create_event(timed)?;
-        Ok(Mark { cuda: self.clone(), event })
+        Ok(Event { cuda: self.clone(), event })
     }
 }
 
@@ -168,47 +168,47 @@ impl Drop for Shared {
     }
 }
 
-/// A point in a stream.
+/// A CUDA event: a point in a stream that the host and other streams can wait for.
 #[derive(Debug)]
-pub struct Mark {
+pub struct Event {
     cuda: Cuda,
-    pub(super) event: Event,
+    pub(super) event: EventId,
 }
 
-impl Mark {
-    /// Sets the mark after all that was queued in the compute stream so far.
-    pub fn set(&self) -> Result<()> {
+impl Event {
+    /// Records the event after all work that is queued in the compute stream.
+    pub fn record(&self) -> Result<()> {
         self.cuda.0.driver.record(self.event, self.cuda.0.compute)
     }
 
-    /// Sets the mark after all that was queued in another stream so far.
-    pub fn set_in(&self, stream: Stream) -> Result<()> {
+    /// Records the event after all work that is queued in `stream`.
+    pub fn record_on(&self, stream: Stream) -> Result<()> {
         self.cuda.0.driver.record(self.event, stream)
     }
 
-    /// What comes later in another stream waits for the mark.
-    pub fn wait_in(&self, stream: Stream) -> Result<()> {
+    /// Later work of `stream` waits for the event.
+    pub fn wait_on(&self, stream: Stream) -> Result<()> {
         self.cuda.0.driver.wait(stream, self.event)
     }
 
-    /// Whether all that came before the mark is done.
-    pub fn has_come(&self) -> Result<bool> {
-        self.cuda.0.driver.has_come(self.event)
+    /// Whether all work before the event is done; waits for nothing.
+    pub fn query(&self) -> Result<bool> {
+        self.cuda.0.driver.query_event(self.event)
     }
 
-    /// Returns when all that came before the mark is done.
+    /// Waits until all work before the event is done.
     pub fn synchronize(&self) -> Result<()> {
         self.cuda.0.driver.synchronize_event(self.event)
     }
 
-    /// Milliseconds since another mark, once both have been reached; both are [timed](Cuda::timed_mark). From the emulator,
-    /// the host's time.
-    pub fn since_ms(&self, start: &Self) -> Result<f32> {
+    /// Milliseconds from `start` to this event, once all work before both is done; both are
+    /// [timed](Cuda::timed_event). On the emulator it is the host's time.
+    pub fn elapsed_ms(&self, start: &Self) -> Result<f32> {
         self.cuda.0.driver.elapsed_ms(start.event, self.event)
     }
 }
 
-impl Drop for Mark {
+impl Drop for Event {
     fn drop(&mut self) {
         let _ = self.cuda.0.driver.destroy_event(self.event);
     }

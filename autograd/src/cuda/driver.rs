@@ -35,7 +35,7 @@ handles! {
     /// A queue of work; what is in one stream runs in order.
     Stream
     /// A point in a stream.
-    Event
+    EventId
     /// Captured work, ready to be launched as a whole.
     Graph
 }
@@ -124,7 +124,7 @@ pub struct FunctionAttributes {
 
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub struct LaunchConfig {
     /// Blocks along x, y, z.
     pub grid: [u32; 3],
     /// Threads of a block along x, y, z.
@@ -249,7 +249,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn launch(
         &self,
         function: Function,
-        geometry: &Geometry,
+        config: &LaunchConfig,
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()>;
@@ -268,24 +268,24 @@ pub trait Driver: fmt::Debug + Send + Sync {
         Ok(None)
     }
     /// What comes later in `stream` waits for what came before `event`, which must have been recorded.
-    fn wait(&self, stream: Stream, event: Event) -> Result<()>;
+    fn wait(&self, stream: Stream, event: EventId) -> Result<()>;
 
     /// A new event, not recorded. [`elapsed_ms`](Self::elapsed_ms) takes those that are `timed`; others only order, which
     /// costs a GPU less.
-    fn create_event(&self, timed: bool) -> Result<Event>;
+    fn create_event(&self, timed: bool) -> Result<EventId>;
     /// Takes an event back.
-    fn destroy_event(&self, event: Event) -> Result<()>;
+    fn destroy_event(&self, event: EventId) -> Result<()>;
     /// Puts an event at the end of a stream; an earlier record of it is forgotten.
-    fn record(&self, event: Event, stream: Stream) -> Result<()>;
+    fn record(&self, event: EventId, stream: Stream) -> Result<()>;
     /// Returns when all that came before a recorded event is done.
-    fn synchronize_event(&self, event: Event) -> Result<()>;
+    fn synchronize_event(&self, event: EventId) -> Result<()>;
     /// Whether all that came before a recorded event is done; waits for nothing on a GPU. Elsewhere events come at once.
-    fn has_come(&self, event: Event) -> Result<bool> {
+    fn query_event(&self, event: EventId) -> Result<bool> {
         self.synchronize_event(event).map(|()| true)
     }
     /// Milliseconds between two recorded events that are timed, once both have come. From the emulator it is the host's time, which says
     /// nothing of any GPU.
-    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32>;
+    fn elapsed_ms(&self, start: EventId, end: EventId) -> Result<f32>;
 
     /// A handle by which other processes of this machine reach the allocation that starts at `address`. It may be freed only
     /// after all of them have closed it.
@@ -302,17 +302,17 @@ pub trait Driver: fmt::Debug + Send + Sync {
         Err(self.shares_nothing())
     }
     /// A new event that other processes can wait for. It measures no time.
-    fn create_shared_event(&self) -> Result<Event> {
+    fn create_shared_event(&self) -> Result<EventId> {
         Err(self.shares_nothing())
     }
     /// A handle by which other processes of this machine wait for a shared event. It may be destroyed only after all of them
     /// have destroyed theirs.
-    fn export_event(&self, _event: Event) -> Result<EventHandle> {
+    fn export_event(&self, _event: EventId) -> Result<EventHandle> {
         Err(self.shares_nothing())
     }
     /// Another process's event. To [`wait`](Self::wait) for it before that process has recorded it is not an error on a GPU and
     /// waits for nothing: it must have said that it has.
-    fn open_event(&self, _handle: &EventHandle) -> Result<Event> {
+    fn open_event(&self, _handle: &EventHandle) -> Result<EventId> {
         Err(self.shares_nothing())
     }
     /// The error of a driver that shares nothing with other processes.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    driver::{Argument, DeviceInfo, FunctionAttributes, Geometry},
+    driver::{Argument, DeviceInfo, FunctionAttributes, LaunchConfig},
     header::check_arguments,
     limits::{check_launch, check_shared},
 };
@@ -48,9 +48,9 @@ impl<O> Entry<O> {
     }
 
     /// An error for a launch that does not fit the kernel or what it was allowed.
-    pub fn check_launch(&self, geometry: &Geometry, arguments: &[Argument]) -> Result<()> {
+    pub fn check_launch(&self, config: &LaunchConfig, arguments: &[Argument]) -> Result<()> {
         check_arguments(&self.name, &self.parameters, arguments)?;
         let allowed = self.allowed_shared.load(Ordering::Acquire);
-        check_launch(&self.name, geometry, &self.attributes, allowed)
+        check_launch(&self.name, config, &self.attributes, allowed)
     }
 }

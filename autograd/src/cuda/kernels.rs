@@ -15,7 +15,7 @@ use ssmv_kernels::{Kernel, Work};
 
 use super::{
     device::Cuda,
-    driver::{Argument, Driver, Function, FunctionAttributes, Geometry, Module, Stream},
+    driver::{Argument, Driver, Function, FunctionAttributes, LaunchConfig, Module, Stream},
     plan::Plan,
     table::lock,
 };
@@ -51,11 +51,11 @@ struct Compiled {
     allowed_shared: Mutex<u32>,
 }
 
-/// A kernel on the device, with the geometry that it was written for.
+/// A kernel on the device, with the config that it was written for.
 #[derive(Clone, Debug)]
 pub struct LoadedKernel {
     code: Arc<Compiled>,
-    geometry: Geometry,
+    config: LaunchConfig,
     work: Work,
 }
 
@@ -66,8 +66,8 @@ impl LoadedKernel {
     }
 
     /// The shape of its launches.
-    pub fn geometry(&self) -> &Geometry {
-        &self.geometry
+    pub fn config(&self) -> &LaunchConfig {
+        &self.config
     }
 
     /// What the compiler made of it.
@@ -83,8 +83,8 @@ impl LoadedKernel {
     /// The same with another number of blocks along x: for kernels that any number does.
     #[must_use]
     pub fn with_blocks(&self, blocks: u32) -> Self {
-        let [_, y, z] = self.geometry.grid;
-        Self { geometry: Geometry { grid: [blocks, y, z], ..self.geometry }, ..self.clone() }
+        let [_, y, z] = self.config.grid;
+        Self { config: LaunchConfig { grid: [blocks, y, z], ..self.config }, ..self.clone() }
     }
 
     /// Whether two run the same compiled text.
@@ -162,8 +162,8 @@ impl Cuda {
             *allowed = kernel.shared;
         }
         drop(allowed);
-        let geometry = Geometry { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
-        Ok(LoadedKernel { code, geometry, work: kernel.work })
+        let config = LaunchConfig { grid: kernel.grid, block: kernel.block, shared: kernel.shared };
+        Ok(LoadedKernel { code, config, work: kernel.work })
     }
 
     /// Compiles kernels on all threads that there are for computing; `each` hears of every one that is done.
@@ -209,7 +209,7 @@ impl Cuda {
     /// [`Cuda::launch`] in the order of another stream.
     pub fn launch_in(&self, kernel: &LoadedKernel, arguments: &[Argument], stream: Stream) -> Result<()> {
         let shared = self.shared();
-        shared.driver.launch(kernel.code.function, &kernel.geometry, arguments, stream)?;
+        shared.driver.launch(kernel.code.function, &kernel.config, arguments, stream)?;
         if let Some(launched) = &mut *lock(&shared.kernels.launched) {
             launched.push(kernel.clone());
         }

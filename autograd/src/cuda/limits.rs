@@ -1,6 +1,6 @@
 //! What a launch may ask of a device, checked before either driver sees it, so that both refuse in the same words.
 
-use super::driver::{DeviceInfo, FunctionAttributes, Geometry};
+use super::driver::{DeviceInfo, FunctionAttributes, LaunchConfig};
 use crate::{Error, Result};
 
 /// Shared memory that a kernel may have without asking (CUDA C++ programming guide, "Shared memory").
@@ -31,12 +31,12 @@ pub(super) fn check_shared(
 /// An error when a launch is larger than the device allows, empty, or beyond the shared memory that was allowed.
 pub(super) fn check_launch(
     kernel: &str,
-    geometry: &Geometry,
+    config: &LaunchConfig,
     attributes: &FunctionAttributes,
     allowed_shared: u32,
 ) -> Result<()> {
     let refuse = |message: String| Err(Error::misuse(format!("launch {kernel}"), message));
-    let Geometry { grid, block, shared } = *geometry;
+    let LaunchConfig { grid, block, shared } = *config;
     let within =
         |sizes: [u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(&n, most)| (1..=most).contains(&n));
     if !within(grid, GRID) {
@@ -72,7 +72,7 @@ mod tests {
     fn absurd_launches_are_refused() {
         let attributes = FunctionAttributes { static_shared: 1024, max_threads: 512, ..Default::default() };
         let check = |grid, block, shared, allowed| {
-            check_launch("k", &Geometry { grid, block, shared }, &attributes, allowed)
+            check_launch("k", &LaunchConfig { grid, block, shared }, &attributes, allowed)
         };
         check([1, 1, 1], [512, 1, 1], 47 << 10, 0).unwrap();
         check([GRID[0], 65_535, 65_535], [1, 1, 64], 100 << 10, 100 << 10).unwrap();

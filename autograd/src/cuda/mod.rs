@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `driver.rs` | the seam: handles, geometry, arguments, the trait |
+//! | `driver.rs` | the seam: handles, config, arguments, the trait |
 //! | `real/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
 //! | `counting/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
@@ -33,10 +33,11 @@ mod upload_buffer;
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use capture::{Captured, Cutter};
 pub use counting::{Counting, Counts};
-pub use device::{Cuda, Mark, devices};
+pub use device::{Cuda, Event, devices};
 pub use driver::{
-    Address, Argument, Backend, DeviceInfo, Driver, Event, EventHandle, Function, FunctionAttributes,
-    Geometry, Graph, HANDLE_BYTES, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Priority, Stream,
+    Address, Argument, Backend, DeviceInfo, Driver, EventHandle, EventId, Function, FunctionAttributes,
+    Graph, HANDLE_BYTES, LaunchConfig, LaunchReport, MemoryHandle, MemoryInfo, Module, Pinned, Priority,
+    Stream,
 };
 pub use emulated::{Emulated, EmulatorOptions};
 pub use kernels::LoadedKernel;

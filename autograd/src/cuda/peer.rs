@@ -5,7 +5,7 @@
 
 use super::{
     device::Cuda,
-    driver::{Address, Event, EventHandle, MemoryHandle, Stream},
+    driver::{Address, EventHandle, EventId, MemoryHandle, Stream},
 };
 use crate::{Error, Result};
 
@@ -65,7 +65,7 @@ impl PeerMemory {
 #[derive(Debug)]
 pub struct SharedEvent {
     cuda: Cuda,
-    event: Event,
+    event: EventId,
 }
 
 impl SharedEvent {

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 
 use super::{
     buffer::{DeviceBuffer, PinnedBuffer},
-    device::{Cuda, Mark},
+    device::{Cuda, Event},
 };
 use crate::Result;
 
@@ -15,17 +15,17 @@ pub struct UploadBuffer<T: Pod> {
     cuda: Cuda,
     host: PinnedBuffer<T>,
     device: DeviceBuffer<T>,
-    sent: Mark,
-    used: Mark,
+    sent: Event,
+    used: Event,
 }
 
 impl<T: Pod> UploadBuffer<T> {
     /// A place for `len` elements.
     pub fn new(cuda: &Cuda, len: usize) -> Result<Self> {
         let (host, device) = (cuda.pinned(len)?, cuda.uninit(len)?);
-        let feed = Self { cuda: cuda.clone(), host, device, sent: cuda.mark()?, used: cuda.mark()? };
+        let feed = Self { cuda: cuda.clone(), host, device, sent: cuda.event()?, used: cuda.event()? };
         // The memory may have been someone else's, whose work is queued before this.
-        feed.used.set()?;
+        feed.used.record()?;
         Ok(feed)
     }
 
@@ -57,7 +57,7 @@ impl<T: Pod> UploadBuffer<T> {
 
     /// Says that all work with the batch is queued.
     pub fn done(&self) -> Result<()> {
-        self.used.set()
+        self.used.record()
     }
 }
 

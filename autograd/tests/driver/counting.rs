@@ -1,6 +1,6 @@
 //! The driver that counts: it refuses what the others refuse, and runs nothing.
 
-use ssmv_autograd::cuda::{Address, Backend, Counting, Cuda, DeviceInfo, Driver, Geometry, Priority};
+use ssmv_autograd::cuda::{Address, Backend, Counting, Cuda, DeviceInfo, Driver, LaunchConfig, Priority};
 
 use super::{refused, saxpy};
 
@@ -27,12 +27,12 @@ fn launches_are_checked_and_counted_and_so_are_a_graphs() {
     let driver = counting(1 << 20);
     let stream = driver.create_stream(Priority::Normal).unwrap();
     let function = saxpy(&driver);
-    let geometry = Geometry { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
+    let config = LaunchConfig { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
     let arguments = [Address(256).into(), Address(512).into(), 1.0f32.into(), 4u32.into()];
-    driver.launch(function, &geometry, &arguments, stream).unwrap();
-    refused(driver.launch(function, &geometry, &arguments[1..], stream), &["3 arguments"]);
+    driver.launch(function, &config, &arguments, stream).unwrap();
+    refused(driver.launch(function, &config, &arguments[1..], stream), &["3 arguments"]);
     driver.begin_capture(stream).unwrap();
-    driver.launch(function, &geometry, &arguments, stream).unwrap();
+    driver.launch(function, &config, &arguments, stream).unwrap();
     refused(driver.allocate(1), &["captures a stream"]);
     let graph = driver.end_capture(stream).unwrap();
     driver.launch_graph(graph, stream).unwrap();

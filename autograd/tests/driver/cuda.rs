@@ -83,8 +83,8 @@ fn kernels_are_compiled_once() {
     on_every_device(|cuda| {
         let loaded = cuda.load(&kernel(100)).unwrap();
         let larger = cuda.load(&Kernel { shared: 64 << 10, ..kernel(1000) }).unwrap();
-        assert!(loaded.shares_code(&larger) && loaded.geometry() != larger.geometry());
-        assert_eq!((loaded.name(), larger.geometry().grid), ("saxpy", [8, 1, 1]));
+        assert!(loaded.shares_code(&larger) && loaded.config() != larger.config());
+        assert_eq!((loaded.name(), larger.config().grid), ("saxpy", [8, 1, 1]));
         let other_text = Kernel { ptx: format!("{SAXPY}\n// changed"), ..kernel(100) };
         assert!(!loaded.shares_code(&cuda.load(&other_text).unwrap()));
         let y = cuda.zeros::<f32>(4).unwrap();
@@ -101,7 +101,7 @@ fn kernels_are_compiled_once() {
         };
         let (a, b, c) = (find(100), find(200), find(100));
         assert_eq!(written.get(), 2);
-        assert!(a.geometry() == c.geometry() && a.geometry() != b.geometry());
+        assert!(a.config() == c.config() && a.config() != b.config());
         // Another type of specification is another map.
         cuda.plan(&100u32, |n, _| Ok(([kernel(*n)], 0))).unwrap();
         refused(
@@ -220,12 +220,12 @@ fn a_feed_brings_every_batch_whole() {
 #[test]
 fn marks_measure_on_the_device() {
     on_every_device(|cuda| {
-        let (start, end) = (cuda.timed_mark().unwrap(), cuda.timed_mark().unwrap());
-        start.set().unwrap();
+        let (start, end) = (cuda.timed_event().unwrap(), cuda.timed_event().unwrap());
+        start.record().unwrap();
         drop(cuda.zeros::<u8>(1 << 20).unwrap());
-        end.set().unwrap();
+        end.record().unwrap();
         end.synchronize().unwrap();
-        assert!(end.since_ms(&start).unwrap() >= 0.0);
+        assert!(end.elapsed_ms(&start).unwrap() >= 0.0);
     });
 }
 

@@ -3,12 +3,12 @@
 use half::f16;
 use ssmv_autograd::{
     Error,
-    cuda::{Argument, Driver, Emulated, EmulatorOptions, Geometry, Priority, Stream},
+    cuda::{Argument, Driver, Emulated, EmulatorOptions, LaunchConfig, Priority, Stream},
 };
 
 use crate::{SAXPY, bytes, emulated, floats, on_every_driver, refused, saxpy};
 
-const LINE: Geometry = Geometry { grid: [3, 1, 1], block: [128, 1, 1], shared: 0 };
+const LINE: LaunchConfig = LaunchConfig { grid: [3, 1, 1], block: [128, 1, 1], shared: 0 };
 
 /// Runs the kernel on `n` elements and compares every bit.
 fn check_saxpy(driver: &dyn Driver, stream: Stream, n: usize) {
@@ -19,9 +19,9 @@ fn check_saxpy(driver: &dyn Driver, stream: Stream, n: usize) {
     driver.upload(dx, &bytes(&x), stream).unwrap();
     driver.upload(dy, &bytes(&y), stream).unwrap();
     let function = saxpy(driver);
-    let geometry = Geometry { grid: [n.div_ceil(128) as u32, 1, 1], ..LINE };
+    let config = LaunchConfig { grid: [n.div_ceil(128) as u32, 1, 1], ..LINE };
     driver
-        .launch(function, &geometry, &[dx.into(), dy.into(), 1.7f32.into(), (n as u32).into()], stream)
+        .launch(function, &config, &[dx.into(), dy.into(), 1.7f32.into(), (n as u32).into()], stream)
         .unwrap();
     let mut back = vec![0; 4 * n];
     driver.download(&mut back, dy, stream).unwrap();
@@ -65,14 +65,14 @@ fn arguments_that_do_not_fit_are_refused() {
         );
         let arguments: [Argument; 4] = [0u64.into(), 0u64.into(), 1.0f32.into(), 0i32.into()];
         launch(&arguments).unwrap();
-        for (geometry, part) in [
-            (Geometry { grid: [0, 1, 1], ..LINE }, "grid"),
-            (Geometry { grid: [u32::MAX, u32::MAX, u32::MAX], ..LINE }, "grid"),
-            (Geometry { block: [1025, 1, 1], ..LINE }, "block"),
-            (Geometry { block: [1024, 2, 1], ..LINE }, "1024 at most"),
-            (Geometry { shared: 1 << 20, ..LINE }, "shared memory"),
+        for (config, part) in [
+            (LaunchConfig { grid: [0, 1, 1], ..LINE }, "grid"),
+            (LaunchConfig { grid: [u32::MAX, u32::MAX, u32::MAX], ..LINE }, "grid"),
+            (LaunchConfig { block: [1025, 1, 1], ..LINE }, "block"),
+            (LaunchConfig { block: [1024, 2, 1], ..LINE }, "1024 at most"),
+            (LaunchConfig { shared: 1 << 20, ..LINE }, "shared memory"),
         ] {
-            refused(driver.launch(function, &geometry, &arguments, stream), &["launch saxpy", part]);
+            refused(driver.launch(function, &config, &arguments, stream), &["launch saxpy", part]);
         }
     });
 }
@@ -82,7 +82,7 @@ fn shared_memory_beyond_48_kib_is_to_be_asked_for() {
     on_every_driver(|driver, stream| {
         let function = saxpy(driver);
         let arguments: [Argument; 4] = [0u64.into(), 0u64.into(), 1.0f32.into(), 0u32.into()];
-        let large = Geometry { shared: 64 << 10, ..LINE };
+        let large = LaunchConfig { shared: 64 << 10, ..LINE };
         refused(
             driver.launch(function, &large, &arguments, stream),
             &["65536 bytes of dynamic shared memory"],

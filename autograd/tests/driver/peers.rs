@@ -2,8 +2,8 @@
 //! since a process cannot open what is its own.
 
 use ssmv_autograd::cuda::{
-    Address, Counting, Driver, Emulated, EmulatorOptions, EventHandle, Geometry, HANDLE_BYTES, MemoryHandle,
-    Priority,
+    Address, Counting, Driver, Emulated, EmulatorOptions, EventHandle, HANDLE_BYTES, LaunchConfig,
+    MemoryHandle, Priority,
 };
 
 use crate::{MEMORY, bytes, floats, on_every_driver, refused, saxpy};
@@ -24,10 +24,8 @@ fn a_kernel_writes_another_devices_memory() {
     let x = other.allocate(400).unwrap();
     other.upload(x, &bytes(&[2.0; 100]), theirs).unwrap();
     let function = saxpy(&other);
-    let geometry = Geometry { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
-    other
-        .launch(function, &geometry, &[x.into(), here.into(), 3.0f32.into(), 100u32.into()], theirs)
-        .unwrap();
+    let config = LaunchConfig { grid: [1, 1, 1], block: [128, 1, 1], shared: 0 };
+    other.launch(function, &config, &[x.into(), here.into(), 3.0f32.into(), 100u32.into()], theirs).unwrap();
     other.copy(here.offset(8), x, 4, theirs).unwrap();
     let mut back = vec![0; 400];
     owner.download(&mut back, memory, stream).unwrap();

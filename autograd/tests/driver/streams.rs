@@ -1,6 +1,6 @@
 //! Streams, events, and captured work.
 
-use ssmv_autograd::cuda::{Argument, Backend, Driver, Geometry, Priority, Stream};
+use ssmv_autograd::cuda::{Argument, Backend, Driver, LaunchConfig, Priority, Stream};
 
 use crate::{bytes, floats, on_every_driver, refused, saxpy};
 
@@ -48,7 +48,7 @@ fn events_order_streams_and_measure() {
         let (start, end) = (driver.create_event(true).unwrap(), driver.create_event(true).unwrap());
         refused(driver.wait(other, start), &["never recorded"]);
         refused(driver.synchronize_event(start), &["never recorded"]);
-        refused(driver.has_come(start), &["never recorded"]);
+        refused(driver.query_event(start), &["never recorded"]);
         refused(driver.elapsed_ms(start, end), &["never recorded"]);
         let memory = driver.allocate(1 << 20).unwrap();
         driver.record(start, stream).unwrap();
@@ -61,7 +61,7 @@ fn events_order_streams_and_measure() {
         driver.download(&mut back, memory, other).unwrap();
         assert!(back[..1 << 19].iter().all(|&b| b == 8) && back[1 << 19..].iter().all(|&b| b == 7));
         driver.synchronize_event(end).unwrap();
-        assert!(driver.has_come(end).unwrap());
+        assert!(driver.query_event(end).unwrap());
         assert!((0.0..60_000.0).contains(&driver.elapsed_ms(start, end).unwrap()));
         driver.destroy_event(start).unwrap();
         refused(driver.record(start, stream), &["event", "destroyed"]);
@@ -79,13 +79,13 @@ fn events_order_streams_and_measure() {
 fn step(driver: &dyn Driver, stream: Stream, buffers: [ssmv_autograd::cuda::Address; 3], n: u32) {
     let [x, y, y0] = buffers;
     let function = saxpy(driver);
-    let geometry = Geometry { grid: [n.div_ceil(128), 1, 1], block: [128, 1, 1], shared: 0 };
+    let config = LaunchConfig { grid: [n.div_ceil(128), 1, 1], block: [128, 1, 1], shared: 0 };
     let arguments: [Argument; 4] = [x.into(), y.into(), 0.3f32.into(), n.into()];
     let run = || {
         driver.fill(y, 0xFF, 4 * u64::from(n), stream)?;
         driver.copy(y, y0, 4 * u64::from(n), stream)?;
-        driver.launch(function, &geometry, &arguments, stream)?;
-        driver.launch(function, &geometry, &arguments, stream)
+        driver.launch(function, &config, &arguments, stream)?;
+        driver.launch(function, &config, &arguments, stream)
     };
     let read = || {
         let mut back = vec![0; 4 * n as usize];
@@ -146,7 +146,7 @@ fn what_cannot_be_captured_is_refused_in_words() {
         refused(driver.download_pinned(pinned, memory, 64, stream), &["copy to the host", "captured"]);
         refused(driver.synchronize(stream), &["wait for a stream"]);
         refused(driver.synchronize(other), &["wait for a stream"]);
-        refused(driver.has_come(event), &["an event", "before its capture"]);
+        refused(driver.query_event(event), &["an event", "before its capture"]);
         refused(driver.record(event, stream), &["record an event", "captured"]);
         refused(driver.wait(stream, event), &["wait for an event", "captured"]);
         refused(driver.load_module("saxpy", crate::SAXPY), &["load a module"]);

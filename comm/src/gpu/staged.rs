@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Mark, PinnedBuffer};
+use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Event, PinnedBuffer};
 
 use super::ring::{abandon, check};
 use super::{Aborter, DeviceCollectives, Error, Region, Result};
@@ -26,7 +26,7 @@ pub struct Staged {
     cuda: Cuda,
     buffers: [Buffer; 2],
     /// After the last work that uses the buffers.
-    used: Mark,
+    used: Event,
 }
 
 /// A collective: what it is called, into how many segments it cuts, which of them leave the device and which come back.
@@ -60,8 +60,8 @@ impl Staged {
         let buffer = || -> ssmv_autograd::Result<_> {
             Ok(Buffer { device: cuda.zeros(words)?, host: cuda.pinned(words)? })
         };
-        let staged = Self { cuda: cuda.clone(), buffers: [buffer()?, buffer()?], used: cuda.mark()? };
-        staged.used.set()?;
+        let staged = Self { cuda: cuda.clone(), buffers: [buffer()?, buffer()?], used: cuda.event()? };
+        staged.used.record()?;
         Ok(staged)
     }
 
@@ -151,7 +151,7 @@ impl Staged {
             operation,
             message,
         })?;
-        self.used.wait_in(region.stream).map_err(failed)?;
+        self.used.wait_on(region.stream).map_err(failed)?;
         self.leave(region, &plan, &chunks[0], 0).map_err(failed)?;
         for (i, chunk) in chunks.iter().enumerate() {
             if let Some(next) = chunks.get(i + 1) {
@@ -180,8 +180,8 @@ impl Staged {
             .and_then(|()| {
                 let result = self.run(control, region, plan, ring);
                 // Whatever came of it, copies may be under way.
-                let marked = self.used.set_in(region.stream);
-                result.and(marked.map_err(|source| Error::Device { rank, operation, source }))
+                let recorded = self.used.record_on(region.stream);
+                result.and(recorded.map_err(|source| Error::Device { rank, operation, source }))
             })
             .inspect_err(|error| abandon(control, error))
     }

@@ -62,9 +62,9 @@ fn wrong_sum(
     let memory = DeviceMemory::copy_of(cuda, DType::F32, &own).map_err(failed)?;
     let region = Region { memory: &memory, range: 0..own.len(), stream: cuda.compute_stream() };
     way.all_reduce_sum(control, &region)?;
-    let (done, start) = (cuda.mark().map_err(failed)?, Instant::now());
-    done.set().map_err(failed)?;
-    while !done.has_come().map_err(failed)? {
+    let (done, start) = (cuda.event().map_err(failed)?, Instant::now());
+    done.record().map_err(failed)?;
+    while !done.query().map_err(failed)? {
         if start.elapsed() >= timeout {
             // What spins on the device would keep this process from its end.
             (way.aborter())();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, Event, Stream};
+use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, EventId, Stream};
 
 use super::{Error, Result};
 use super::{
@@ -183,8 +183,9 @@ impl NcclCommunicator {
     }
 
     /// Returns when all that came before a recorded event is done; see [`wait`](Self::wait).
-    pub fn wait_event(&self, event: Event, timeout: Duration) -> Result<()> {
-        let done = wait::until(timeout, || Ok(self.progress(None)? && self.cuda.driver().has_come(event)?))?;
+    pub fn wait_event(&self, event: EventId, timeout: Duration) -> Result<()> {
+        let done =
+            wait::until(timeout, || Ok(self.progress(None)? && self.cuda.driver().query_event(event)?))?;
         if done {
             return Ok(());
         }

@@ -45,17 +45,17 @@ impl Apply {
         };
         let launch = strips.launch(Launch::new(FAMILY, name, target));
         let summary = "y = (x - mean)*gamma/sqrt(variance + eps) + beta, and what is fused";
-        Ok(Asm::kernel(launch, work, summary, |k| self.body::<T>(k, strips)))
+        Ok(Asm::kernel(launch, work, summary, |asm| self.body::<T>(asm, strips)))
     }
 
-    fn body<T: Real>(self, k: &Asm, strips: Strips) {
-        let x = k.pointer::<T>("x");
-        let [gamma, beta, mean] = ["gamma", "beta", "mean"].map(|name| k.pointer::<F32>(name));
-        let spread = self.mode.spread(k);
-        let added = self.residual.then(|| k.pointer::<T>("residual"));
-        let (y, eps, width) = (k.pointer::<T>("y"), k.parameter_f32("eps"), strips.width);
+    fn body<T: Real>(self, asm: &Asm, strips: Strips) {
+        let x = asm.pointer::<T>("x");
+        let [gamma, beta, mean] = ["gamma", "beta", "mean"].map(|name| asm.pointer::<F32>(name));
+        let spread = self.mode.spread(asm);
+        let added = self.residual.then(|| asm.pointer::<T>("residual"));
+        let (y, eps, width) = (asm.pointer::<T>("y"), asm.parameter_f32("eps"), strips.width);
         strips.each(
-            k,
+            asm,
             |col| {
                 let [gamma, beta, mean, spread] =
                     [gamma, beta, mean, spread].map(|array| load_all(array.at(col), width));

@@ -19,20 +19,20 @@ pub(super) fn launch(cols: u32, launch: Launch) -> Launch {
 
 /// A thread keeps all rows of its channel in registers. What the other kernels found (mean, inverse, dgamma, dbeta) is
 /// found again, more exactly.
-pub(super) fn body<'k, T: Real>(k: &'k Asm, spec: InputGradient, p: Parameters<'k, T>) {
+pub(super) fn body<'a, T: Real>(asm: &'a Asm, spec: InputGradient, p: Parameters<'a, T>) {
     let Some(x) = p.x else { return };
-    let col = k.global_thread();
-    k.if_(col.lt(spec.cols), || {
+    let col = asm.global_thread();
+    asm.if_(col.lt(spec.cols), || {
         let places: Vec<_> = (0..spec.rows).map(|row| col + row * spec.cols).collect();
         let load =
-            |array: Global<'k, T>| places.iter().map(|&at| T::load(array.at(at), 1)[0]).collect::<Vec<_>>();
+            |array: Global<'a, T>| places.iter().map(|&at| T::load(array.at(at), 1)[0]).collect::<Vec<_>>();
         let (xs, dys) = (load(x), load(p.dy));
-        let gs = p.y.map_or_else(|| dys.clone(), |y| super::masked(k, &dys, &load(y)));
+        let gs = p.y.map_or_else(|| dys.clone(), |y| super::masked(asm, &dys, &load(y)));
 
-        k.step("means, squared distances and products, exact but for f64's rounding");
+        asm.step("means, squared distances and products, exact but for f64's rounding");
         let share = 1.0 / f64::from(spec.rows);
-        let sum = |terms: &mut dyn FnMut(usize) -> Reg<'k, F64>| {
-            let sum = k.var::<F64>(0.0);
+        let sum = |terms: &mut dyn FnMut(usize) -> Reg<'a, F64>| {
+            let sum = asm.var::<F64>(0.0);
             (0..places.len()).for_each(|i| sum.add(terms(i)));
             sum.get() * share
         };

@@ -27,35 +27,35 @@ pub struct InputGradient {
 
 /// The parameters, in their order.
 #[derive(Clone, Copy)]
-pub(super) struct Parameters<'k, T: Real> {
-    pub dy: Global<'k, T>,
-    pub x: Option<Global<'k, T>>,
-    pub y: Option<Global<'k, T>>,
-    pub gamma: Global<'k, F32>,
-    pub mean: Option<Global<'k, F32>>,
-    pub spread: Global<'k, F32>,
+pub(super) struct Parameters<'a, T: Real> {
+    pub dy: Global<'a, T>,
+    pub x: Option<Global<'a, T>>,
+    pub y: Option<Global<'a, T>>,
+    pub gamma: Global<'a, F32>,
+    pub mean: Option<Global<'a, F32>>,
+    pub spread: Global<'a, F32>,
     /// dγ and dβ.
-    pub sums: Option<[Global<'k, F32>; 2]>,
-    pub dx: Global<'k, T>,
-    pub dresidual: Option<Global<'k, T>>,
-    pub eps: Reg<'k, F32>,
+    pub sums: Option<[Global<'a, F32>; 2]>,
+    pub dx: Global<'a, T>,
+    pub dresidual: Option<Global<'a, T>>,
+    pub eps: Reg<'a, F32>,
 }
 
-impl<'k, T: Real> Parameters<'k, T> {
-    fn declare(k: &'k Asm, spec: InputGradient) -> Self {
+impl<'a, T: Real> Parameters<'a, T> {
+    fn declare(asm: &'a Asm, spec: InputGradient) -> Self {
         let train = spec.mode == Mode::Train;
-        let image = |name, there: bool| there.then(|| k.pointer::<T>(name));
+        let image = |name, there: bool| there.then(|| asm.pointer::<T>(name));
         Self {
-            dy: k.pointer("dy"),
+            dy: asm.pointer("dy"),
             x: image("x", train),
             y: image("y", spec.relu),
-            gamma: k.pointer("gamma"),
-            mean: train.then(|| k.pointer("mean")),
-            spread: spec.mode.spread(k),
-            sums: train.then(|| ["dgamma", "dbeta"].map(|name| k.pointer(name))),
-            dx: k.pointer("dx"),
+            gamma: asm.pointer("gamma"),
+            mean: train.then(|| asm.pointer("mean")),
+            spread: spec.mode.spread(asm),
+            sums: train.then(|| ["dgamma", "dbeta"].map(|name| asm.pointer(name))),
+            dx: asm.pointer("dx"),
             dresidual: image("dresidual", spec.residual),
-            eps: k.parameter_f32("eps"),
+            eps: asm.parameter_f32("eps"),
         }
     }
 }
@@ -86,22 +86,22 @@ impl InputGradient {
         let summary = "dx, and the residual's gradient";
         if train && rows <= few::ROWS {
             let launch = few::launch(cols, launch);
-            return Ok(Asm::kernel(launch, work, summary, |k| {
-                few::body::<T>(k, self, Parameters::declare(k, self))
+            return Ok(Asm::kernel(launch, work, summary, |asm| {
+                few::body::<T>(asm, self, Parameters::declare(asm, self))
             }));
         }
         let strips = Strips::new(rows, cols, T::BYTES);
-        Ok(Asm::kernel(strips.launch(launch), work, summary, |k| {
-            self.body::<T>(k, strips, Parameters::declare(k, self));
+        Ok(Asm::kernel(strips.launch(launch), work, summary, |asm| {
+            self.body::<T>(asm, strips, Parameters::declare(asm, self));
         }))
     }
 
-    fn body<'k, T: Real>(self, k: &'k Asm, strips: Strips, p: Parameters<'k, T>) {
+    fn body<'a, T: Real>(self, asm: &'a Asm, strips: Strips, p: Parameters<'a, T>) {
         let width = strips.width;
         strips.each(
-            k,
+            asm,
             |col| {
-                let load = |array: Global<'k, F32>| load_all(array.at(col), width);
+                let load = |array: Global<'a, F32>| load_all(array.at(col), width);
                 let inverse: Vec<_> =
                     load(p.spread).into_iter().map(|spread| self.mode.inverse(spread, p.eps)).collect();
                 let scale: Vec<_> = load(p.gamma).into_iter().zip(&inverse).map(|(g, &i)| g * i).collect();
@@ -120,7 +120,7 @@ impl InputGradient {
                 let dys = load(p.dy);
                 let [xs, ys] = [p.x, p.y].map(|array| array.map(load).unwrap_or_default());
                 for (i, (&at, dy)) in places.iter().zip(dys).enumerate() {
-                    let g = ys.get(i).map_or_else(|| dy.clone(), |y| masked(k, &dy, y));
+                    let g = ys.get(i).map_or_else(|| dy.clone(), |y| masked(asm, &dy, y));
                     let mut values = g.clone();
                     if let Some((xs, away)) = xs.get(i).zip(away.as_ref()) {
                         for (v, (&x, &((mean, slope), share))) in values.iter_mut().zip(xs.iter().zip(away)) {

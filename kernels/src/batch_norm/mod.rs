@@ -68,15 +68,15 @@ impl Mode {
     }
 
     /// The parameter that says how widely a channel is spread.
-    fn spread<'k>(self, k: &'k Asm) -> Global<'k, F32> {
-        k.pointer(match self {
+    fn spread<'a>(self, asm: &'a Asm) -> Global<'a, F32> {
+        asm.pointer(match self {
             Self::Train => "inverse",
             Self::Eval => "variance",
         })
     }
 
     /// 1/√(σ² + ε) from what that parameter holds.
-    fn inverse<'k>(self, spread: Reg<'k, F32>, eps: Reg<'k, F32>) -> Reg<'k, F32> {
+    fn inverse<'a>(self, spread: Reg<'a, F32>, eps: Reg<'a, F32>) -> Reg<'a, F32> {
         match self {
             Self::Train => spread,
             Self::Eval => inverse(spread, eps),
@@ -85,7 +85,7 @@ impl Mode {
 }
 
 /// 1/√(σ² + ε).
-fn inverse<'k>(variance: Reg<'k, F32>, eps: Reg<'k, F32>) -> Reg<'k, F32> {
+fn inverse<'a>(variance: Reg<'a, F32>, eps: Reg<'a, F32>) -> Reg<'a, F32> {
     (variance + eps).sqrt().reciprocal()
 }
 
@@ -105,8 +105,8 @@ fn check(rows: u32, cols: u32) -> Result<()> {
 }
 
 /// dy where y > 0, 0 elsewhere.
-fn masked<'k>(k: &'k Asm, dy: &[Reg<'k, F32>], y: &[Reg<'k, F32>]) -> Vec<Reg<'k, F32>> {
-    dy.iter().zip(y).map(|(&dy, y)| k.select(y.gt(0.0), dy, 0.0)).collect()
+fn masked<'a>(asm: &'a Asm, dy: &[Reg<'a, F32>], y: &[Reg<'a, F32>]) -> Vec<Reg<'a, F32>> {
+    dy.iter().zip(y).map(|(&dy, y)| asm.select(y.gt(0.0), dy, 0.0)).collect()
 }
 
 /// What is fused: in names.

@@ -29,42 +29,42 @@ pub struct Statistics {
 }
 
 /// μ and S.
-type Moments<'k> = [Reg<'k, F32>; 2];
+type Moments<'a> = [Reg<'a, F32>; 2];
 
 /// How groups of n₁ and n₂ numbers are joined, of whatever channel.
 #[derive(Clone, Copy)]
-struct Join<'k> {
+struct Join<'a> {
     /// n₁ + n₂.
-    n: Reg<'k, F32>,
+    n: Reg<'a, F32>,
     /// n₂/n.
-    part: Reg<'k, F32>,
+    part: Reg<'a, F32>,
     /// n₁·n₂/n.
-    product: Reg<'k, F32>,
+    product: Reg<'a, F32>,
 }
 
-impl<'k> Join<'k> {
-    fn of(n1: Reg<'k, F32>, n2: Reg<'k, F32>) -> Self {
+impl<'a> Join<'a> {
+    fn of(n1: Reg<'a, F32>, n2: Reg<'a, F32>) -> Self {
         let n = n1 + n2;
         let part = n2 / n.max(1.0);
         Self { n, part, product: n1 * part }
     }
 
     /// An empty group has μ = S = 0 and changes nothing: δ·0 is 0 before it can be squared past f32.
-    fn moments(self, [mean1, s1]: Moments<'k>, [mean2, s2]: Moments<'k>) -> Moments<'k> {
+    fn moments(self, [mean1, s1]: Moments<'a>, [mean2, s2]: Moments<'a>) -> Moments<'a> {
         let d = mean2 - mean1;
         [d.mad(self.part, mean1), (d * self.product).mad(d, s1 + s2)]
     }
 }
 
 /// Two groups as one.
-fn join<'k>([n1, mean1, s1]: [Reg<'k, F32>; 3], [n2, mean2, s2]: [Reg<'k, F32>; 3]) -> [Reg<'k, F32>; 3] {
+fn join<'a>([n1, mean1, s1]: [Reg<'a, F32>; 3], [n2, mean2, s2]: [Reg<'a, F32>; 3]) -> [Reg<'a, F32>; 3] {
     let join = Join::of(n1, n2);
     let [mean, s] = join.moments([mean1, s1], [mean2, s2]);
     [join.n, mean, s]
 }
 
 /// The moments of one number or more.
-fn moments<'k>(values: &[Reg<'k, F32>]) -> Moments<'k> {
+fn moments<'a>(values: &[Reg<'a, F32>]) -> Moments<'a> {
     let sum = values[1..].iter().fold(values[0], |sum, &x| sum + x);
     let mean = if values.len() > 1 { sum * (1.0 / values.len() as f32) } else { sum };
     let far: Vec<_> = values.iter().map(|&x| x - mean).collect();
@@ -101,22 +101,22 @@ impl Statistics {
         let elements = u64::from(rows) * u64::from(cols);
         let work =
             Work { bytes: elements * u64::from(T::BYTES) + self.workspace_bytes(), operations: 5 * elements };
-        Ok(Asm::kernel(columns.launch(launch), work, "(n, mean, squared distances) of pieces", |k| {
-            let (x, groups) = (k.pointer::<T>("x"), k.pointer::<F32>("groups"));
-            let (share, width) = (columns.share(k), columns.order.width);
-            let count = k.var::<F32>(0.0);
-            let found: Vec<_> = (0..width).map(|_| [k.var::<F32>(0.0), k.var::<F32>(0.0)]).collect();
-            let origin: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
-            k.if_(share.col.lt(cols), || {
+        Ok(Asm::kernel(columns.launch(launch), work, "(n, mean, squared distances) of pieces", |asm| {
+            let (x, groups) = (asm.pointer::<T>("x"), asm.pointer::<F32>("groups"));
+            let (share, width) = (columns.share(asm), columns.order.width);
+            let count = asm.var::<F32>(0.0);
+            let found: Vec<_> = (0..width).map(|_| [asm.var::<F32>(0.0), asm.var::<F32>(0.0)]).collect();
+            let origin: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
+            asm.if_(share.col.lt(cols), || {
                 let first = T::load(x.at(share.col), width);
                 origin.iter().zip(&first).for_each(|(to, &x)| to.set(x));
-                let writes = share.piece.eq(0) & k.thread(0).lt(columns.order.across);
-                k.if_(writes, || store_all(groups.plus(self.origin()).at(share.col), &first));
+                let writes = share.piece.eq(0) & asm.thread(0).lt(columns.order.across);
+                asm.if_(writes, || store_all(groups.plus(self.origin()).at(share.col), &first));
             });
             share.each_batch(BATCH, |rows| {
                 let places = rows.iter().map(|row| row.mad(cols, share.col));
                 let loaded: Vec<_> = places.map(|at| T::load(x.at(at), width)).collect();
-                let join = Join::of(count.get(), k.value::<F32>(rows.len() as f32));
+                let join = Join::of(count.get(), asm.value::<F32>(rows.len() as f32));
                 for (j, found) in found.iter().enumerate() {
                     let values: Vec<_> = loaded.iter().map(|row| row[j] - origin[j]).collect();
                     let joined = join.moments(found.map(|v| v.get()), moments(&values));
@@ -145,37 +145,43 @@ impl Statistics {
             bytes: self.workspace_bytes() + 6 * 4 * u64::from(cols),
             operations: 8 * u64::from(columns.rows) * u64::from(cols),
         };
-        Ok(Asm::kernel(columns.launch(launch), work, "mean, 1/sqrt(variance + eps), the running ones", |k| {
-            let groups = k.pointer::<F32>("groups");
-            let [running_mean, running_variance, mean, inverse_deviation] =
-                ["running_mean", "running_variance", "mean", "inverse"].map(|name| k.pointer::<F32>(name));
-            let (eps, momentum) = (k.parameter_f32("eps"), k.parameter_f32("momentum"));
-            let (share, width) = (columns.share(k), columns.order.width);
-            let count = k.var::<F32>(0.0);
-            let found: Vec<_> = (0..width).map(|_| [k.var::<F32>(0.0), k.var::<F32>(0.0)]).collect();
-            share.each_batch(BATCH, |rows| {
-                let loaded: Vec<_> = rows.iter().map(|&row| share.results::<3>(groups, row)).collect();
-                for [n, means, squares] in &loaded {
-                    // A piece has as many rows of one channel as of the others.
-                    let join = Join::of(count.get(), n[0]);
-                    for (j, found) in found.iter().enumerate() {
-                        let joined = join.moments(found.map(|v| v.get()), [means[j], squares[j]]);
-                        found.iter().zip(joined).for_each(|(v, x)| v.set(x));
+        Ok(Asm::kernel(
+            columns.launch(launch),
+            work,
+            "mean, 1/sqrt(variance + eps), the running ones",
+            |asm| {
+                let groups = asm.pointer::<F32>("groups");
+                let [running_mean, running_variance, mean, inverse_deviation] =
+                    ["running_mean", "running_variance", "mean", "inverse"]
+                        .map(|name| asm.pointer::<F32>(name));
+                let (eps, momentum) = (asm.parameter_f32("eps"), asm.parameter_f32("momentum"));
+                let (share, width) = (columns.share(asm), columns.order.width);
+                let count = asm.var::<F32>(0.0);
+                let found: Vec<_> = (0..width).map(|_| [asm.var::<F32>(0.0), asm.var::<F32>(0.0)]).collect();
+                share.each_batch(BATCH, |rows| {
+                    let loaded: Vec<_> = rows.iter().map(|&row| share.results::<3>(groups, row)).collect();
+                    for [n, means, squares] in &loaded {
+                        // A piece has as many rows of one channel as of the others.
+                        let join = Join::of(count.get(), n[0]);
+                        for (j, found) in found.iter().enumerate() {
+                            let joined = join.moments(found.map(|v| v.get()), [means[j], squares[j]]);
+                            found.iter().zip(joined).for_each(|(v, x)| v.set(x));
+                        }
+                        count.set(join.n);
                     }
-                    count.set(join.n);
-                }
-            });
-            let mine = found.iter().map(|[mean, s]| [count.get(), mean.get(), s.get()]).collect();
-            share.fold(mine, join, |col, [_, mu, squares]| {
-                let (biased, unbiased) = (rows as f32, rows.saturating_sub(1).max(1) as f32);
-                let mu = groups.plus(self.origin()).at(col).load() + mu;
-                mean.at(col).store(mu);
-                inverse_deviation.at(col).store(inverse(squares / biased, eps));
-                for (running, new) in [(running_mean, mu), (running_variance, squares / unbiased)] {
-                    let old = running.at(col).load();
-                    running.at(col).store((new - old).mad(momentum, old));
-                }
-            });
-        }))
+                });
+                let mine = found.iter().map(|[mean, s]| [count.get(), mean.get(), s.get()]).collect();
+                share.fold(mine, join, |col, [_, mu, squares]| {
+                    let (biased, unbiased) = (rows as f32, rows.saturating_sub(1).max(1) as f32);
+                    let mu = groups.plus(self.origin()).at(col).load() + mu;
+                    mean.at(col).store(mu);
+                    inverse_deviation.at(col).store(inverse(squares / biased, eps));
+                    for (running, new) in [(running_mean, mu), (running_variance, squares / unbiased)] {
+                        let old = running.at(col).load();
+                        running.at(col).store((new - old).mad(momentum, old));
+                    }
+                });
+            },
+        ))
     }
 }

@@ -54,16 +54,16 @@ impl Strips {
 
     /// `prepare` is given a thread's first column, and `body` what it made and where the thread's vectors start in the
     /// matrix: those of all its rows, or one at a time at the end.
-    pub fn each<'k, P>(
+    pub fn each<'a, P>(
         self,
-        k: &'k Asm,
-        prepare: impl FnOnce(Reg<'k, U32>) -> P,
-        body: impl Fn(&P, &[Reg<'k, U32>]),
+        asm: &'a Asm,
+        prepare: impl FnOnce(Reg<'a, U32>) -> P,
+        body: impl Fn(&P, &[Reg<'a, U32>]),
     ) {
-        let (row, lane) = k.divide(k.thread(0), self.across);
-        let (strip, down, deep) = (k.block(0), self.down(), self.deep);
-        let col = lane.mad(self.width, k.block(1) * (self.across * self.width));
-        k.if_(col.lt(self.cols), || {
+        let (row, lane) = asm.divide(asm.thread(0), self.across);
+        let (strip, down, deep) = (asm.block(0), self.down(), self.deep);
+        let col = lane.mad(self.width, asm.block(1) * (self.across * self.width));
+        asm.if_(col.lt(self.cols), || {
             let prepared = prepare(col);
             let first = strip.mad(down * deep, row);
             let place = |i: u32| (first + i * down).mad(self.cols, col);
@@ -71,13 +71,13 @@ impl Strips {
             let (strips, tail) = (self.rows / (down * deep), self.rows % (down * deep));
             let part = || {
                 for i in 0..tail.div_ceil(down) {
-                    k.if_((first + i * down).lt(self.rows), || body(&prepared, &[place(i)]));
+                    asm.if_((first + i * down).lt(self.rows), || body(&prepared, &[place(i)]));
                 }
             };
             match (strips, tail) {
                 (_, 0) => whole(),
                 (0, _) => part(),
-                _ => k.if_else(strip.lt(strips), whole, part),
+                _ => asm.if_else(strip.lt(strips), whole, part),
             }
         });
     }

@@ -51,14 +51,14 @@ impl Sums {
             operations: 4 * elements,
         };
         let launch = columns.launch(Launch::new(FAMILY, name, target));
-        Ok(Asm::kernel(launch, work, "(sum g, sum g*(x - mean)) of pieces", |k| {
-            let (dy, x) = (k.pointer::<T>("dy"), k.pointer::<T>("x"));
-            let y = relu.then(|| k.pointer::<T>("y"));
-            let (mean, sums) = (k.pointer::<F32>("mean"), k.pointer::<F32>("sums"));
-            let (share, width) = (columns.share(k), columns.order.width);
+        Ok(Asm::kernel(launch, work, "(sum g, sum g*(x - mean)) of pieces", |asm| {
+            let (dy, x) = (asm.pointer::<T>("dy"), asm.pointer::<T>("x"));
+            let y = relu.then(|| asm.pointer::<T>("y"));
+            let (mean, sums) = (asm.pointer::<F32>("mean"), asm.pointer::<F32>("sums"));
+            let (share, width) = (columns.share(asm), columns.order.width);
             let found = share.accumulators::<2>();
-            let means: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
-            k.if_(share.col.lt(cols), || {
+            let means: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
+            asm.if_(share.col.lt(cols), || {
                 let loaded = load_all(mean.at(share.col), width);
                 means.iter().zip(loaded).for_each(|(to, mean)| to.set(mean));
             });
@@ -68,7 +68,7 @@ impl Sums {
                 let (dys, xs) = (load(dy), load(x));
                 let ys = y.map(load).unwrap_or_default();
                 for (i, (dy, x)) in dys.into_iter().zip(xs).enumerate() {
-                    let g = ys.get(i).map_or_else(|| dy.clone(), |y| masked(k, &dy, y));
+                    let g = ys.get(i).map_or_else(|| dy.clone(), |y| masked(asm, &dy, y));
                     for (j, ([sum, product], mean)) in found.iter().zip(&means).enumerate() {
                         sum.add(g[j]);
                         product.add_product(g[j], x[j] - *mean);
@@ -95,11 +95,11 @@ impl Sums {
             operations: 2 * u64::from(columns.rows) * u64::from(cols),
         };
         let launch = columns.launch(Launch::new(FAMILY, name, target));
-        Ok(Asm::kernel(launch, work, "the gradients of gamma and beta", |k| {
-            let (sums, spread) = (k.pointer::<F32>("sums"), mode.spread(k));
-            let [dgamma, dbeta] = ["dgamma", "dbeta"].map(|name| k.pointer::<F32>(name));
-            let eps = k.parameter_f32("eps");
-            columns.share(k).sum_results(sums, |col, [sum, product]| {
+        Ok(Asm::kernel(launch, work, "the gradients of gamma and beta", |asm| {
+            let (sums, spread) = (asm.pointer::<F32>("sums"), mode.spread(asm));
+            let [dgamma, dbeta] = ["dgamma", "dbeta"].map(|name| asm.pointer::<F32>(name));
+            let eps = asm.parameter_f32("eps");
+            columns.share(asm).sum_results(sums, |col, [sum, product]| {
                 dbeta.at(col).store(sum);
                 dgamma.at(col).store(product * mode.inverse(spread.at(col).load(), eps));
             });

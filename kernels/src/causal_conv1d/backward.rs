@@ -11,28 +11,28 @@ use crate::{
 };
 
 /// All arguments, in order.
-struct Arguments<'k, T: Real> {
-    x: Global<'k, T>,
-    weight: Global<'k, F32>,
-    bias: Global<'k, F32>,
-    dy: Global<'k, T>,
-    dx: Global<'k, T>,
-    dweight: Global<'k, F32>,
-    dbias: Global<'k, F32>,
-    workspace: Global<'k, F32>,
+struct Arguments<'a, T: Real> {
+    x: Global<'a, T>,
+    weight: Global<'a, F32>,
+    bias: Global<'a, F32>,
+    dy: Global<'a, T>,
+    dx: Global<'a, T>,
+    dweight: Global<'a, F32>,
+    dbias: Global<'a, F32>,
+    workspace: Global<'a, F32>,
 }
 
-impl<'k, T: Real> Arguments<'k, T> {
-    fn parameters(k: &'k Asm) -> Self {
+impl<'a, T: Real> Arguments<'a, T> {
+    fn parameters(asm: &'a Asm) -> Self {
         Self {
-            x: k.pointer("x"),
-            weight: k.pointer("weight"),
-            bias: k.pointer("bias"),
-            dy: k.pointer("dy"),
-            dx: k.pointer("dx"),
-            dweight: k.pointer("dweight"),
-            dbias: k.pointer("dbias"),
-            workspace: k.pointer("workspace"),
+            x: asm.pointer("x"),
+            weight: asm.pointer("weight"),
+            bias: asm.pointer("bias"),
+            dy: asm.pointer("dy"),
+            dx: asm.pointer("dx"),
+            dweight: asm.pointer("dweight"),
+            dbias: asm.pointer("dbias"),
+            workspace: asm.pointer("workspace"),
         }
     }
 }
@@ -44,9 +44,9 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         operations: spec.elements() * (6 * u64::from(spec.taps) + if spec.silu { 24 } else { 1 }),
     };
     let summary = "dx[t] = the sum of w[k]*g[t + (K-1) - k], parts of dw and dbias";
-    Asm::kernel(spec.launch::<T>("backward", target), work, summary, |k| {
-        let args = Arguments::<T>::parameters(k);
-        let thread = Thread::new(k, spec);
+    Asm::kernel(spec.launch::<T>("backward", target), work, summary, |asm| {
+        let args = Arguments::<T>::parameters(asm);
+        let thread = Thread::new(asm, spec);
         let (weights, bias) = thread.weights(args.weight, args.bias);
         // dx sees g in the order in which x is seen from behind.
         let reversed: Vec<_> = weights.iter().rev().cloned().collect();
@@ -61,20 +61,20 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
             let seen = steps + if spec.pieces().count > 1 { past } else { 0 };
             let x = thread.rows(x, spec.x_row, steps, -i64::from(past), seen.into());
             let dy = thread.rows(dy, spec.channels, steps, 0, seen.into());
-            k.step("g, beyond the piece as far as dx reaches");
-            let zeros: Row = vec![k.value(0.0); spec.width() as usize];
+            asm.step("g, beyond the piece as far as dx reaches");
+            let zeros: Row = vec![asm.value(0.0); spec.width() as usize];
             let mut g: Vec<Row> = Vec::new();
             for (rows, dy) in x.windows(window).zip(&dy) {
                 let sums = taps(&weights, rows, &bias);
-                g.push(sums.into_iter().zip(dy).map(|(p, &dy)| spec.activate_back(k, p, dy)).collect());
+                g.push(sums.into_iter().zip(dy).map(|(p, &dy)| spec.activate_back(asm, p, dy)).collect());
             }
             g.resize((steps + past) as usize, zeros.clone());
-            k.step("dx");
+            asm.step("dx");
             for (t, rows) in (0..steps).zip(g.windows(window)) {
                 let values = taps(&reversed, rows, &zeros);
                 T::store(dx.plus(i64::from(t) * i64::from(spec.x_row)), &values);
             }
-            k.step("the piece's part of dw and dbias");
+            asm.step("the piece's part of dw and dbias");
             let own = &g[..steps as usize];
             for tap in 0..window {
                 let sums = taps(own, &x[tap..], &zeros);
@@ -94,12 +94,12 @@ pub(super) fn finish<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
     let (weights, numbers) = (spec.taps * spec.channels, (spec.taps + 1) * spec.channels);
     let launch = Launch::new(FAMILY, spec.name::<T>("finish"), target).threads(BLOCK, numbers.into());
     let work = Work { bytes: spec.workspace() * 4 + spec.weight_bytes(), operations: spec.workspace() };
-    Asm::kernel(launch, work, "dw and dbias: their parts added in order", |k| {
-        let args = Arguments::<T>::parameters(k);
-        let i = k.global_thread();
-        k.exit_if(i.ge(numbers));
-        let sum = k.strided_sum(args.workspace.at(i), spec.batch * spec.pieces().count, numbers);
+    Asm::kernel(launch, work, "dw and dbias: their parts added in order", |asm| {
+        let args = Arguments::<T>::parameters(asm);
+        let i = asm.global_thread();
+        asm.exit_if(i.ge(numbers));
+        let sum = asm.strided_sum(args.workspace.at(i), spec.batch * spec.pieces().count, numbers);
         let store = |to: Global<F32>, i| to.at(i).store(sum);
-        k.if_else(i.lt(weights), || store(args.dweight, i), || store(args.dbias, i - weights));
+        asm.if_else(i.lt(weights), || store(args.dweight, i), || store(args.dbias, i - weights));
     })
 }

@@ -17,11 +17,11 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         operations: spec.elements() * (2 * u64::from(spec.taps) + if spec.silu { 8 } else { 0 }),
     };
     let summary = "y[t] = f(bias + the sum of w[k]*x[t - (K-1) + k])";
-    Asm::kernel(spec.launch::<T>("forward", target), work, summary, |k| {
-        let x = k.pointer::<T>("x");
-        let (weight, bias) = (k.pointer::<F32>("weight"), k.pointer::<F32>("bias"));
-        let y = k.pointer::<T>("y");
-        let thread = Thread::new(k, spec);
+    Asm::kernel(spec.launch::<T>("forward", target), work, summary, |asm| {
+        let x = asm.pointer::<T>("x");
+        let (weight, bias) = (asm.pointer::<F32>("weight"), asm.pointer::<F32>("bias"));
+        let y = asm.pointer::<T>("y");
+        let thread = Thread::new(asm, spec);
         let (weights, bias) = thread.weights(weight, bias);
         let (x, y) = (thread.at(x, spec.x_row), thread.at(y, spec.channels));
         thread.by_length(|steps| {
@@ -29,7 +29,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
             let rows = thread.rows(x, spec.x_row, steps, -past, steps.into());
             for (t, rows) in (0..steps).zip(rows.windows(spec.taps as usize)) {
                 let sums = taps(&weights, rows, &bias);
-                let values: Vec<_> = sums.into_iter().map(|p| spec.activate(k, p)).collect();
+                let values: Vec<_> = sums.into_iter().map(|p| spec.activate(asm, p)).collect();
                 T::store(y.plus(i64::from(t) * i64::from(spec.channels)), &values);
             }
         });

@@ -177,13 +177,13 @@ impl CausalConv1d {
     }
 
     /// The function at the end.
-    fn activate<'k>(&self, k: &'k Asm, p: Reg<'k, F32>) -> Reg<'k, F32> {
-        if self.silu { (SILU.value)(k, p) } else { p }
+    fn activate<'a>(&self, asm: &'a Asm, p: Reg<'a, F32>) -> Reg<'a, F32> {
+        if self.silu { (SILU.value)(asm, p) } else { p }
     }
 
     /// dy times its derivative.
-    fn activate_back<'k>(&self, k: &'k Asm, p: Reg<'k, F32>, dy: Reg<'k, F32>) -> Reg<'k, F32> {
-        if self.silu { dy * (SILU.derivative)(k, p) } else { dy }
+    fn activate_back<'a>(&self, asm: &'a Asm, p: Reg<'a, F32>, dy: Reg<'a, F32>) -> Reg<'a, F32> {
+        if self.silu { dy * (SILU.derivative)(asm, p) } else { dy }
     }
 }
 

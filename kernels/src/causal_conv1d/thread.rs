@@ -7,33 +7,33 @@ use crate::{
 };
 
 /// A thread's channels of one row, and of a row of weights.
-pub(super) type Row<'k> = Vec<Reg<'k, F32>>;
+pub(super) type Row<'a> = Vec<Reg<'a, F32>>;
 
 /// A thread that has a piece of a sequence.
-pub(super) struct Thread<'k> {
-    k: &'k Asm,
+pub(super) struct Thread<'a> {
+    asm: &'a Asm,
     spec: CausalConv1d,
     /// Its number among all pieces of all sequences.
-    pub piece: Reg<'k, U32>,
+    pub piece: Reg<'a, U32>,
     /// The number of its piece in its sequence.
-    in_sequence: Reg<'k, U32>,
+    in_sequence: Reg<'a, U32>,
     /// Its first channel.
-    pub channel: Reg<'k, U32>,
+    pub channel: Reg<'a, U32>,
     /// Its first row of [B·L].
-    row: Reg<'k, U32>,
+    row: Reg<'a, U32>,
 }
 
-impl<'k> Thread<'k> {
+impl<'a> Thread<'a> {
     /// This one: channels side by side, then pieces, then sequences. Threads beyond those end here.
-    pub fn new(k: &'k Asm, spec: &CausalConv1d) -> Self {
+    pub fn new(asm: &'a Asm, spec: &CausalConv1d) -> Self {
         let Pieces { count, steps, .. } = spec.pieces();
         let vectors = spec.channels / spec.width();
-        let thread = k.global_thread();
-        k.exit_if(thread.ge(vectors * spec.batch * count));
-        let (piece, vector) = k.divide(thread, vectors);
-        let (sequence, in_sequence) = k.divide(piece, count);
+        let thread = asm.global_thread();
+        asm.exit_if(thread.ge(vectors * spec.batch * count));
+        let (piece, vector) = asm.divide(thread, vectors);
+        let (sequence, in_sequence) = asm.divide(piece, count);
         let row = sequence.mad(spec.length, in_sequence * steps);
-        Self { k, spec: *spec, piece, in_sequence, channel: vector * spec.width(), row }
+        Self { asm, spec: *spec, piece, in_sequence, channel: vector * spec.width(), row }
     }
 
     /// Runs `body` for the piece's number of steps, which is known when the kernel is written: it stands there once for
@@ -41,34 +41,34 @@ impl<'k> Thread<'k> {
     pub fn by_length(&self, body: impl Fn(u32)) {
         let Pieces { count, steps, last } = self.spec.pieces();
         if count > 1 && last < steps {
-            self.k.if_else(self.in_sequence.lt(count - 1), || body(steps), || body(last));
+            self.asm.if_else(self.in_sequence.lt(count - 1), || body(steps), || body(last));
         } else {
             body(steps);
         }
     }
 
     /// Its channels in its first row, where rows are `pitch` elements apart.
-    pub fn at<T: Real>(&self, array: Global<'k, T>, pitch: u32) -> Global<'k, T> {
+    pub fn at<T: Real>(&self, array: Global<'a, T>, pitch: u32) -> Global<'a, T> {
         array.at(self.row.mad(pitch, self.channel))
     }
 
     /// Rows `from` to `to` − 1, counted from the first of a piece of `steps`; zeros outside of the sequence.
     pub fn rows<T: Real>(
         &self,
-        first: Global<'k, T>,
+        first: Global<'a, T>,
         pitch: u32,
         steps: u32,
         from: i64,
         to: i64,
-    ) -> Vec<Row<'k>> {
-        let (k, width) = (self.k, self.spec.width());
+    ) -> Vec<Row<'a>> {
+        let (asm, width) = (self.asm, self.spec.width());
         let load = |t: i64| T::load(first.plus(t * i64::from(pitch)), width);
         let row = |t: i64| match self.inside(steps, t) {
             Inside::Always => load(t),
-            Inside::Never => vec![k.value(0.0); width as usize],
+            Inside::Never => vec![asm.value(0.0); width as usize],
             Inside::Where(inside) => {
-                let values: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
-                k.when(inside, || values.iter().zip(load(t)).for_each(|(value, x)| value.set(x)));
+                let values: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
+                asm.when(inside, || values.iter().zip(load(t)).for_each(|(value, x)| value.set(x)));
                 values.into_iter().map(|value| value.get()).collect()
             }
         };
@@ -76,7 +76,7 @@ impl<'k> Thread<'k> {
     }
 
     /// Whether row `t` of a piece of `steps` is one of the sequence's.
-    fn inside(&self, steps: u32, t: i64) -> Inside<'k> {
+    fn inside(&self, steps: u32, t: i64) -> Inside<'a> {
         let pieces = self.spec.pieces();
         let own = 0..i64::from(steps);
         if own.contains(&t) {
@@ -95,7 +95,7 @@ impl<'k> Thread<'k> {
     }
 
     /// The channels' weights, [K][channels], and bias.
-    pub fn weights(&self, weight: Global<'k, F32>, bias: Global<'k, F32>) -> (Vec<Row<'k>>, Row<'k>) {
+    pub fn weights(&self, weight: Global<'a, F32>, bias: Global<'a, F32>) -> (Vec<Row<'a>>, Row<'a>) {
         let CausalConv1d { channels, taps, .. } = self.spec;
         let (weight, width) = (weight.at(self.channel), self.spec.width());
         let taps = (0..taps).map(|tap| F32::load(weight.plus((tap * channels).into()), width));
@@ -104,15 +104,15 @@ impl<'k> Thread<'k> {
 }
 
 /// Whether a row exists, as far as is known when the kernel is written.
-enum Inside<'k> {
+enum Inside<'a> {
     Always,
     Never,
-    Where(Reg<'k, Pred>),
+    Where(Reg<'a, Pred>),
 }
 
 /// `sum` + Σ_k w_k·rows_k, by channel, the oldest row first.
-pub(super) fn taps<'k>(weights: &[Row<'k>], rows: &[Row<'k>], sum: &Row<'k>) -> Row<'k> {
-    let add = |sum: Row<'k>, (w, x): (&Row<'k>, &Row<'k>)| {
+pub(super) fn taps<'a>(weights: &[Row<'a>], rows: &[Row<'a>], sum: &Row<'a>) -> Row<'a> {
+    let add = |sum: Row<'a>, (w, x): (&Row<'a>, &Row<'a>)| {
         sum.into_iter().zip(w.iter().zip(x)).map(|(sum, (w, &x))| w.mad(x, sum)).collect()
     };
     weights.iter().zip(rows).fold(sum.clone(), add)

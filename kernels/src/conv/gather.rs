@@ -42,16 +42,16 @@ impl Patches {
     }
 
     /// The pixel that `index` counts, as image and coordinates.
-    pub fn pixel<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> [Reg<'k, U32>; 3] {
-        let (row, b) = k.divide(index, self.pixels[1]);
-        let (n, a) = k.divide(row, self.pixels[0]);
+    pub fn pixel<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> [Reg<'a, U32>; 3] {
+        let (row, b) = asm.divide(index, self.pixels[1]);
+        let (n, a) = asm.divide(row, self.pixels[0]);
         [n, a, b]
     }
 
-    fn pixel_part<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
-        let [n, a, b] = self.pixel(k, index);
+    fn pixel_part<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
+        let [n, a, b] = self.pixel(asm, index);
         let along =
-            |x: Reg<'k, U32>, axis: usize| (x * self.stride[axis]).bits_as::<S32>() + self.origin[axis];
+            |x: Reg<'a, U32>, axis: usize| (x * self.stride[axis]).bits_as::<S32>() + self.origin[axis];
         let (y, x) = (along(a, 0), along(b, 1));
         let [height, width] = self.image.map(|size| size as i32);
         let row = n.bits_as::<S32>().mad(height, y);
@@ -59,9 +59,9 @@ impl Patches {
         Part { offset, at: Some([y, x]), inside: index.lt(self.pixel_count()) }
     }
 
-    fn tap_part<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
-        let (tap, channel) = k.divide(index, self.channels);
-        let (i, j) = k.divide(tap, self.taps[1].max(1));
+    fn tap_part<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
+        let (tap, channel) = asm.divide(index, self.channels);
+        let (i, j) = asm.divide(tap, self.taps[1].max(1));
         let (i, j) = (i.bits_as::<S32>(), j.bits_as::<S32>());
         let (i, j) = if self.backward { (-i, -j) } else { (i, j) };
         let channels = self.channels as i32;
@@ -70,7 +70,7 @@ impl Patches {
     }
 }
 
-impl<'k> Gather<'k> for Patches {
+impl<'a> Gather<'a> for Patches {
     fn major(&self) -> Major {
         if self.pixels_are_depth { Major::Outer } else { Major::K }
     }
@@ -83,12 +83,12 @@ impl<'k> Gather<'k> for Patches {
         self.image
     }
 
-    fn outer(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
-        if self.pixels_are_depth { self.tap_part(k, index) } else { self.pixel_part(k, index) }
+    fn outer(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
+        if self.pixels_are_depth { self.tap_part(asm, index) } else { self.pixel_part(asm, index) }
     }
 
-    fn depth(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
-        if self.pixels_are_depth { self.pixel_part(k, index) } else { self.tap_part(k, index) }
+    fn depth(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
+        if self.pixels_are_depth { self.pixel_part(asm, index) } else { self.tap_part(asm, index) }
     }
 }
 
@@ -109,7 +109,7 @@ pub struct PhaseWeights {
     pub taps: [u32; 2],
 }
 
-impl<'k> Gather<'k> for PhaseWeights {
+impl<'a> Gather<'a> for PhaseWeights {
     fn major(&self) -> Major {
         Major::Outer
     }
@@ -122,16 +122,16 @@ impl<'k> Gather<'k> for PhaseWeights {
         self.kernel
     }
 
-    fn outer(&self, _: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
+    fn outer(&self, _: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
         Part { offset: index.bits_as(), at: None, inside: index.lt(self.channels) }
     }
 
-    fn depth(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k> {
-        let (tap, out) = k.divide(index, self.out);
-        let (i, j) = k.divide(tap, self.taps[1].max(1));
+    fn depth(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a> {
+        let (tap, out) = asm.divide(index, self.out);
+        let (i, j) = asm.divide(tap, self.taps[1].max(1));
         let (y, x) = (i * self.step[0] + self.first[0], j * self.step[1] + self.first[1]);
         let row = out.mad(self.kernel[0], y).mad(self.kernel[1], x);
-        let inside: Reg<'k, Pred> = index.lt(self.out * self.taps[0] * self.taps[1]);
+        let inside: Reg<'a, Pred> = index.lt(self.out * self.taps[0] * self.taps[1]);
         Part { offset: (row * self.channels).bits_as(), at: None, inside }
     }
 }

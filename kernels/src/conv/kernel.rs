@@ -63,16 +63,16 @@ impl Implicit {
             "an implicit product, m {m}, n {n}, k {depth}; tiles of {}x{}x{}, {} stages, k in {splits} parts",
             shape.m, shape.n, shape.k, shape.stages
         );
-        Asm::kernel(launch, work, &summary, |k| {
-            let (a, b) = (k.pointer::<F16>("a"), k.pointer::<F16>("b"));
-            let output = Output::parameters(k, epilogue);
-            let workspace = (splits > 1).then(|| k.pointer::<F32>("workspace"));
-            let place = product.place(k);
-            k.step("copies of A and of B");
-            let a = self.a.source(k, a, [shape.m, shape.k], shape.threads(), place.row, &place);
-            let b = self.b.source(k, b, [shape.n, shape.k], shape.threads(), place.column, &place);
-            product.run(k, place, [&*a, &*b], |row, column, sums| match workspace {
-                None => output.store(self.places.row(k, row).mad(n, column), column, sums),
+        Asm::kernel(launch, work, &summary, |asm| {
+            let (a, b) = (asm.pointer::<F16>("a"), asm.pointer::<F16>("b"));
+            let output = Output::parameters(asm, epilogue);
+            let workspace = (splits > 1).then(|| asm.pointer::<F32>("workspace"));
+            let place = product.place(asm);
+            asm.step("copies of A and of B");
+            let a = self.a.source(asm, a, [shape.m, shape.k], shape.threads(), place.row, &place);
+            let b = self.b.source(asm, b, [shape.n, shape.k], shape.threads(), place.column, &place);
+            product.run(asm, place, [&*a, &*b], |row, column, sums| match workspace {
+                None => output.store(self.places.row(asm, row).mad(n, column), column, sums),
                 Some(parts) => {
                     let at = place.part.mul_wide(m * n) + row.mad(n, column).to::<U64>();
                     F32::store(parts.at_wide(at), sums);
@@ -83,22 +83,24 @@ impl Implicit {
 }
 
 impl Operand {
-    fn source<'k>(
+    fn source<'a>(
         &self,
-        k: &'k Asm,
-        pointer: Global<'k, F16>,
+        asm: &'a Asm,
+        pointer: Global<'a, F16>,
         tile: [u32; 2],
         threads: u32,
-        outer: Reg<'k, U32>,
-        place: &Place<'k>,
-    ) -> Box<dyn Source<'k> + 'k> {
+        outer: Reg<'a, U32>,
+        place: &Place<'a>,
+    ) -> Box<dyn Source<'a> + 'a> {
         match *self {
-            Self::Matrix(matrix) => Box::new(TileCopy::new(k, matrix, pointer, tile, threads, outer, place)),
+            Self::Matrix(matrix) => {
+                Box::new(TileCopy::new(asm, matrix, pointer, tile, threads, outer, place))
+            }
             Self::Patches(patches) => {
-                Box::new(GatherCopy::new(k, patches, pointer, tile, threads, outer, place))
+                Box::new(GatherCopy::new(asm, patches, pointer, tile, threads, outer, place))
             }
             Self::PhaseWeights(weights) => {
-                Box::new(GatherCopy::new(k, weights, pointer, tile, threads, outer, place))
+                Box::new(GatherCopy::new(asm, weights, pointer, tile, threads, outer, place))
             }
         }
     }
@@ -106,11 +108,11 @@ impl Operand {
 
 impl Places {
     /// The row of the output that row `index` of the product is.
-    fn row<'k>(&self, k: &'k Asm, index: Reg<'k, U32>) -> Reg<'k, U32> {
+    fn row<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Reg<'a, U32> {
         match *self {
             Self::Rows => index,
             Self::Phase { patches, image, stride, phase } => {
-                let [n, a, b] = patches.pixel(k, index);
+                let [n, a, b] = patches.pixel(asm, index);
                 let (y, x) = (a * stride[0] + phase[0], b * stride[1] + phase[1]);
                 n.mad(image[0], y).mad(image[1], x)
             }

@@ -28,16 +28,16 @@ pub(super) fn matrix_kernel(gemm: &Gemm, product: &Product, target: Target) -> K
         "C = A*B for m {m}, n {n}, k {depth}; tiles of {}x{}x{}, {} stages, k in {splits} parts",
         shape.m, shape.n, shape.k, shape.stages
     );
-    Asm::kernel(launch, work, &summary, |k| {
-        let (a_pointer, b_pointer) = (k.pointer::<F16>("a"), k.pointer::<F16>("b"));
-        let output = Output::parameters(k, epilogue);
-        let workspace = (splits > 1).then(|| k.pointer::<F32>("workspace"));
-        let place = product.place(k);
-        k.step("copies of A and of B");
+    Asm::kernel(launch, work, &summary, |asm| {
+        let (a_pointer, b_pointer) = (asm.pointer::<F16>("a"), asm.pointer::<F16>("b"));
+        let output = Output::parameters(asm, epilogue);
+        let workspace = (splits > 1).then(|| asm.pointer::<F32>("workspace"));
+        let place = product.place(asm);
+        asm.step("copies of A and of B");
         let (a_tile, b_tile, threads) = ([shape.m, shape.k], [shape.n, shape.k], shape.threads());
-        let a = TileCopy::new(k, gemm.a_matrix(), a_pointer, a_tile, threads, place.row, &place);
-        let b = TileCopy::new(k, gemm.b_matrix(), b_pointer, b_tile, threads, place.column, &place);
-        product.run(k, place, [&a, &b], |row, column, sums| {
+        let a = TileCopy::new(asm, gemm.a_matrix(), a_pointer, a_tile, threads, place.row, &place);
+        let b = TileCopy::new(asm, gemm.b_matrix(), b_pointer, b_tile, threads, place.column, &place);
+        product.run(asm, place, [&a, &b], |row, column, sums| {
             let index = row.mad(n, column);
             match workspace {
                 None => output.store(index, column, sums),

@@ -68,13 +68,13 @@ impl Activation {
         }
     }
 
-    fn apply<'k>(self, k: &'k Asm, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    fn apply<'a>(self, asm: &'a Asm, x: Reg<'a, F32>) -> Reg<'a, F32> {
         match self {
             Self::Identity => x,
-            Self::Relu => (RELU.value)(k, x),
-            Self::Silu => (SILU.value)(k, x),
-            Self::Sigmoid => (SIGMOID.value)(k, x),
-            Self::Softplus => (SOFTPLUS.value)(k, x),
+            Self::Relu => (RELU.value)(asm, x),
+            Self::Silu => (SILU.value)(asm, x),
+            Self::Sigmoid => (SIGMOID.value)(asm, x),
+            Self::Softplus => (SOFTPLUS.value)(asm, x),
         }
     }
 }

@@ -8,23 +8,23 @@ use crate::{
 
 /// An array whose dtype the specification says.
 #[derive(Clone, Copy)]
-pub enum Array<'k> {
+pub enum Array<'a> {
     /// Of binary16.
-    Half(Global<'k, F16>),
+    Half(Global<'a, F16>),
     /// Of binary32.
-    Float(Global<'k, F32>),
+    Float(Global<'a, F32>),
 }
 
-impl<'k> Array<'k> {
-    fn parameter(k: &'k Asm, name: &str, dtype: Dtype) -> Self {
+impl<'a> Array<'a> {
+    fn parameter(asm: &'a Asm, name: &str, dtype: Dtype) -> Self {
         match dtype {
-            Dtype::F16 => Self::Half(k.pointer(name)),
-            Dtype::F32 => Self::Float(k.pointer(name)),
+            Dtype::F16 => Self::Half(asm.pointer(name)),
+            Dtype::F32 => Self::Float(asm.pointer(name)),
         }
     }
 
     /// `count` elements (1 or 4) from `index` on, as f32.
-    fn load(self, index: Reg<'k, U32>, count: usize) -> Vec<Reg<'k, F32>> {
+    fn load(self, index: Reg<'a, U32>, count: usize) -> Vec<Reg<'a, F32>> {
         match self {
             Self::Half(p) => F16::load(p.at(index), count as u32),
             Self::Float(p) => F32::load(p.at(index), count as u32),
@@ -32,7 +32,7 @@ impl<'k> Array<'k> {
     }
 
     /// Writes 1 or 4 elements from `index` on, rounded to the nearest.
-    fn store(self, index: Reg<'k, U32>, values: &[Reg<'k, F32>]) {
+    fn store(self, index: Reg<'a, U32>, values: &[Reg<'a, F32>]) {
         match self {
             Self::Half(p) => F16::store(p.at(index), values),
             Self::Float(p) => F32::store(p.at(index), values),
@@ -41,28 +41,28 @@ impl<'k> Array<'k> {
 }
 
 /// Where sums go: C, through the epilogue.
-pub struct Output<'k> {
-    asm: &'k Asm,
+pub struct Output<'a> {
+    asm: &'a Asm,
     epilogue: Epilogue,
-    bias: Option<Array<'k>>,
-    residual: Option<Array<'k>>,
-    c: Array<'k>,
+    bias: Option<Array<'a>>,
+    residual: Option<Array<'a>>,
+    c: Array<'a>,
 }
 
-impl<'k> Output<'k> {
+impl<'a> Output<'a> {
     /// Takes the launch's arguments after A and B.
-    pub fn parameters(k: &'k Asm, epilogue: Epilogue) -> Self {
+    pub fn parameters(asm: &'a Asm, epilogue: Epilogue) -> Self {
         Self {
-            asm: k,
+            asm,
             epilogue,
-            bias: epilogue.bias.map(|dtype| Array::parameter(k, "bias", dtype)),
-            residual: epilogue.residual.then(|| Array::parameter(k, "residual", epilogue.output)),
-            c: Array::parameter(k, "c", epilogue.output),
+            bias: epilogue.bias.map(|dtype| Array::parameter(asm, "bias", dtype)),
+            residual: epilogue.residual.then(|| Array::parameter(asm, "residual", epilogue.output)),
+            c: Array::parameter(asm, "c", epilogue.output),
         }
     }
 
     /// Finishes 1 or 4 sums of a row, the first of which is element `index` of C, in column `column`.
-    pub fn store(&self, index: Reg<'k, U32>, column: Reg<'k, U32>, sums: &[Reg<'k, F32>]) {
+    pub fn store(&self, index: Reg<'a, U32>, column: Reg<'a, U32>, sums: &[Reg<'a, F32>]) {
         let mut values = sums.to_vec();
         for (array, at) in [(self.bias, column), (self.residual, index)] {
             if let Some(array) = array {

@@ -24,14 +24,14 @@ pub(crate) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Targe
         bytes: elements * (4 * u64::from(splits) + epilogue.bytes_an_element()),
         operations: elements * u64::from(splits),
     };
-    Asm::kernel(launch, work, &format!("C = the sum of {splits} parts, in order"), |k| {
+    Asm::kernel(launch, work, &format!("C = the sum of {splits} parts, in order"), |asm| {
         // The launch gives both kernels the same arguments; this one has no use for the first two.
-        let _ = (k.pointer::<F16>("a"), k.pointer::<F16>("b"));
-        let output = Output::parameters(k, epilogue);
-        let workspace = k.pointer::<F32>("workspace");
-        let i = k.global_thread() * width;
-        k.if_(i.lt(total), || {
-            let (_, column) = k.divide(i, n);
+        let _ = (asm.pointer::<F16>("a"), asm.pointer::<F16>("b"));
+        let output = Output::parameters(asm, epilogue);
+        let workspace = asm.pointer::<F32>("workspace");
+        let i = asm.global_thread() * width;
+        asm.if_(i.lt(total), || {
+            let (_, column) = asm.divide(i, n);
             let first = workspace.at(i);
             let part = |s: u32| {
                 let at = first.plus(i64::from(s) * i64::from(total));

@@ -25,16 +25,16 @@ pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
         launch,
         work,
         "dx = (g - mean(g) - xhat*mean(g*xhat))/sqrt(variance + eps), g = dy*gamma",
-        |k| {
-            let parameters = Parameters::<T>::declare(k);
+        |asm| {
+            let parameters = Parameters::<T>::declare(asm);
             let body = if few { few::body } else { body };
-            body(k, spec, shape, parameters);
+            body(asm, spec, shape, parameters);
         },
     )
 }
 
-fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k, T>) {
-    let (row, width) = (shape.row(k), shape.width);
+fn body<'a, T: Real>(asm: &'a Asm, spec: LayerNorm, shape: Rows, p: Parameters<'a, T>) {
+    let (row, width) = (shape.row(asm), shape.width);
     let start = row.number * spec.cols;
     let x = row.keep(|col| load_all(p.x.at(start + col), width));
     let g = row.keep(|col| {
@@ -44,7 +44,7 @@ fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k,
     let moments = Moments::of(&row, &x, spec.cols, p.eps);
     row.once(|| p.workspace.at(row.number * 2).store_vector([moments.mean(), moments.inverse]));
 
-    k.step("mean(g) and mean(g*xhat)");
+    asm.step("mean(g) and mean(g*xhat)");
     let share = 1.0 / spec.cols as f32;
     let means = row.sums(|vector| {
         let g = g.of(vector);
@@ -53,7 +53,7 @@ fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k,
     });
     let [mean, slope] = means.map(|sum| sum * share);
 
-    k.step("dx");
+    asm.step("dx");
     row.each_own(|vector| {
         let values = x.of(vector).into_iter().zip(g.of(vector));
         let values = values.map(|(x, g)| (-moments.normal(x)).mad(slope, g - mean) * moments.inverse);

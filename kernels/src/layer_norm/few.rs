@@ -11,14 +11,14 @@ use crate::{
 pub(super) const COLUMNS: u32 = 32;
 
 /// A lane a column.
-pub(super) fn body<'k, T: Real>(k: &'k Asm, spec: LayerNorm, shape: Rows, p: Parameters<'k, T>) {
-    let row = shape.row(k);
+pub(super) fn body<'a, T: Real>(asm: &'a Asm, spec: LayerNorm, shape: Rows, p: Parameters<'a, T>) {
+    let row = shape.row(asm);
     let start = row.number * spec.cols;
     row.each(|vector| {
         let at = start + vector.col;
         let [x, dy] = [p.x, p.dy].map(|array| T::load(array.at(at), 1)[0].to::<F64>());
         let g = dy * p.gamma.at(vector.col).load().to::<F64>();
-        let mean = |x: Reg<'k, F64>| row.sum_f64(vector, x) * (1.0 / f64::from(spec.cols));
+        let mean = |x: Reg<'a, F64>| row.sum_f64(vector, x) * (1.0 / f64::from(spec.cols));
         let mu = mean(x);
         let far = x - mu;
         let spread = mean(far * far) + p.eps.to::<F64>();

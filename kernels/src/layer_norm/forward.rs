@@ -15,22 +15,22 @@ pub(super) const WIDEST: u32 = 4;
 
 /// Of a row.
 #[derive(Clone, Copy)]
-pub(super) struct Moments<'k> {
+pub(super) struct Moments<'a> {
     /// The mean, as near as f32 has it.
-    near: Reg<'k, F32>,
+    near: Reg<'a, F32>,
     /// What is left of it.
-    rest: Reg<'k, F32>,
+    rest: Reg<'a, F32>,
     /// 1/√(σ² + ε).
-    pub inverse: Reg<'k, F32>,
+    pub inverse: Reg<'a, F32>,
 }
 
-impl<'k> Moments<'k> {
+impl<'a> Moments<'a> {
     /// From two passes over a row of `cols` columns.
-    pub fn of<M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>>(
-        row: &Row<'k>,
-        x: &Kept<'k, M>,
+    pub fn of<M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>>(
+        row: &Row<'a>,
+        x: &Kept<'a, M>,
         cols: u32,
-        eps: Reg<'k, F32>,
+        eps: Reg<'a, F32>,
     ) -> Self {
         let share = 1.0 / cols as f32;
         let [sum] = row.sums(|vector| [x.of(vector)]);
@@ -46,12 +46,12 @@ impl<'k> Moments<'k> {
     }
 
     /// x̂.
-    pub fn normal(self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn normal(self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         (x - self.near - self.rest) * self.inverse
     }
 
     /// μ.
-    pub fn mean(self) -> Reg<'k, F32> {
+    pub fn mean(self) -> Reg<'a, F32> {
         self.near + self.rest
     }
 }
@@ -65,14 +65,15 @@ pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
         bytes: spec.elements() * 2 * u64::from(T::BYTES) + 8 * u64::from(cols),
         operations: spec.elements() * 10,
     };
-    Asm::kernel(launch, work, "y = gamma*(x - mean)/sqrt(variance + eps) + beta of each row", |k| {
-        let (x, gamma, beta) = (k.pointer::<T>("x"), k.pointer::<F32>("gamma"), k.pointer::<F32>("beta"));
-        let (y, eps) = (k.pointer::<T>("y"), k.parameter_f32("eps"));
-        let (row, width) = (shape.row(k), shape.width);
+    Asm::kernel(launch, work, "y = gamma*(x - mean)/sqrt(variance + eps) + beta of each row", |asm| {
+        let (x, gamma, beta) =
+            (asm.pointer::<T>("x"), asm.pointer::<F32>("gamma"), asm.pointer::<F32>("beta"));
+        let (y, eps) = (asm.pointer::<T>("y"), asm.parameter_f32("eps"));
+        let (row, width) = (shape.row(asm), shape.width);
         let start = row.number * cols;
         let x = row.keep(|col| load_all(x.at(start + col), width));
         let moments = Moments::of(&row, &x, cols, eps);
-        k.step("y");
+        asm.step("y");
         row.each_own(|vector| {
             let [gamma, beta] = [gamma, beta].map(|array| load_all(array.at(vector.col), width));
             let x = x.of(vector).into_iter();

@@ -122,28 +122,28 @@ impl LayerNorm {
 
 /// The parameters of the backward pass, in their order.
 #[derive(Clone, Copy)]
-struct Parameters<'k, T: Real> {
-    x: Global<'k, T>,
-    gamma: Global<'k, F32>,
-    dy: Global<'k, T>,
-    dx: Global<'k, T>,
-    dgamma: Global<'k, F32>,
-    dbeta: Global<'k, F32>,
-    workspace: Global<'k, F32>,
-    eps: Reg<'k, F32>,
+struct Parameters<'a, T: Real> {
+    x: Global<'a, T>,
+    gamma: Global<'a, F32>,
+    dy: Global<'a, T>,
+    dx: Global<'a, T>,
+    dgamma: Global<'a, F32>,
+    dbeta: Global<'a, F32>,
+    workspace: Global<'a, F32>,
+    eps: Reg<'a, F32>,
 }
 
-impl<'k, T: Real> Parameters<'k, T> {
-    fn declare(k: &'k Asm) -> Self {
+impl<'a, T: Real> Parameters<'a, T> {
+    fn declare(asm: &'a Asm) -> Self {
         Self {
-            x: k.pointer("x"),
-            gamma: k.pointer("gamma"),
-            dy: k.pointer("dy"),
-            dx: k.pointer("dx"),
-            dgamma: k.pointer("dgamma"),
-            dbeta: k.pointer("dbeta"),
-            workspace: k.pointer("workspace"),
-            eps: k.parameter_f32("eps"),
+            x: asm.pointer("x"),
+            gamma: asm.pointer("gamma"),
+            dy: asm.pointer("dy"),
+            dx: asm.pointer("dx"),
+            dgamma: asm.pointer("dgamma"),
+            dbeta: asm.pointer("dbeta"),
+            workspace: asm.pointer("workspace"),
+            eps: asm.parameter_f32("eps"),
         }
     }
 }

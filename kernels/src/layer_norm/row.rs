@@ -51,16 +51,16 @@ impl Rows {
 
     /// This thread's row. Where rows end inside of a block, the threads behind take the last one again, for they are needed
     /// where lanes exchange numbers; they store nothing.
-    pub fn row(self, k: &Asm) -> Row<'_> {
+    pub fn row(self, asm: &Asm) -> Row<'_> {
         let per_block = self.per_block();
-        let (row, lane) = k.divide(k.thread(0), self.lanes);
-        let mut number = k.block(0).mad(per_block, row);
+        let (row, lane) = asm.divide(asm.thread(0), self.lanes);
+        let mut number = asm.block(0).mad(per_block, row);
         let mut there = None;
         if !self.rows.is_multiple_of(per_block) {
             there = Some(number.lt(self.rows));
             number = number.min(self.rows - 1);
         }
-        let mut row = Row { k, shape: self, number, there, lane, vectors: Vec::new() };
+        let mut row = Row { asm, shape: self, number, there, lane, vectors: Vec::new() };
         let vectors = self.cols / self.width;
         let count = vectors.div_ceil(self.lanes);
         if count * self.width <= HELD {
@@ -71,39 +71,39 @@ impl Rows {
 }
 
 /// A thread's row.
-pub(super) struct Row<'k> {
-    k: &'k Asm,
+pub(super) struct Row<'a> {
+    asm: &'a Asm,
     shape: Rows,
     /// Which it is.
-    pub number: Reg<'k, U32>,
+    pub number: Reg<'a, U32>,
     /// Whether it is the thread's own; `None` where every one is.
-    there: Option<Reg<'k, Pred>>,
+    there: Option<Reg<'a, Pred>>,
     /// The thread's number among those of the row.
-    lane: Reg<'k, U32>,
+    lane: Reg<'a, U32>,
     /// Its vectors, where registers hold them.
-    vectors: Vec<Vector<'k>>,
+    vectors: Vec<Vector<'a>>,
 }
 
 /// Neighbouring columns that a thread takes at once.
 #[derive(Clone, Copy)]
-pub(super) struct Vector<'k> {
+pub(super) struct Vector<'a> {
     /// The first column.
-    pub col: Reg<'k, U32>,
+    pub col: Reg<'a, U32>,
     /// Whether the row reaches so far; `None` where it does in every thread. If not, the row's last vector stands in.
-    inside: Option<Reg<'k, Pred>>,
+    inside: Option<Reg<'a, Pred>>,
     /// Its number among the thread's vectors, where registers hold them.
     held: Option<usize>,
 }
 
 /// Numbers that are made from columns, once where registers hold them, at each use otherwise.
-pub(super) struct Kept<'k, M> {
-    held: Vec<Vec<Reg<'k, F32>>>,
+pub(super) struct Kept<'a, M> {
+    held: Vec<Vec<Reg<'a, F32>>>,
     make: M,
 }
 
-impl<'k, M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>> Kept<'k, M> {
+impl<'a, M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> Kept<'a, M> {
     /// Those of a vector.
-    pub fn of(&self, vector: &Vector<'k>) -> Vec<Reg<'k, F32>> {
+    pub fn of(&self, vector: &Vector<'a>) -> Vec<Reg<'a, F32>> {
         match vector.held.and_then(|i| self.held.get(i)) {
             Some(held) => held.clone(),
             None => (self.make)(vector.col),
@@ -111,9 +111,9 @@ impl<'k, M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>> Kept<'k, M> {
     }
 }
 
-impl<'k> Row<'k> {
+impl<'a> Row<'a> {
     /// The i-th of the thread's vectors, of a row of `vectors` vectors.
-    fn vector(&self, i: u32, vectors: u32) -> Vector<'k> {
+    fn vector(&self, i: u32, vectors: u32) -> Vector<'a> {
         let Rows { width, lanes, cols, .. } = self.shape;
         let number = self.lane + i * lanes;
         let held = Some(i as usize);
@@ -124,44 +124,44 @@ impl<'k> Row<'k> {
     }
 
     /// Gives `body` each of the thread's vectors, in ascending order.
-    pub fn each(&self, body: impl Fn(&Vector<'k>)) {
+    pub fn each(&self, body: impl Fn(&Vector<'a>)) {
         let Rows { width, lanes, cols, .. } = self.shape;
         if self.vectors.is_empty() {
             let step = lanes * width;
             let vector = |col| Vector { col, inside: None, held: None };
-            self.k.for_range(self.lane * width, cols, step, |col| body(&vector(col)));
+            self.asm.for_range(self.lane * width, cols, step, |col| body(&vector(col)));
         }
         self.vectors.iter().for_each(body);
     }
 
     /// What `make` gives for each of the thread's vectors, by its first column.
-    pub fn keep<M: Fn(Reg<'k, U32>) -> Vec<Reg<'k, F32>>>(&self, make: M) -> Kept<'k, M> {
+    pub fn keep<M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>>(&self, make: M) -> Kept<'a, M> {
         Kept { held: self.vectors.iter().map(|vector| make(vector.col)).collect(), make }
     }
 
     /// N sums over the row, in all of its threads.
     pub fn sums<const N: usize>(
         &self,
-        terms: impl Fn(&Vector<'k>) -> [Vec<Reg<'k, F32>>; N],
-    ) -> [Reg<'k, F32>; N] {
-        let (k, lanes) = (self.k, self.shape.lanes);
-        let sums = [(); N].map(|()| k.var::<F32>(0.0));
+        terms: impl Fn(&Vector<'a>) -> [Vec<Reg<'a, F32>>; N],
+    ) -> [Reg<'a, F32>; N] {
+        let (asm, lanes) = (self.asm, self.shape.lanes);
+        let sums = [(); N].map(|()| asm.var::<F32>(0.0));
         self.each(|vector| {
             for (sum, terms) in sums.iter().zip(terms(vector)) {
                 if let Some(part) = Fold::Sum.pairwise(&terms) {
-                    sum.add(vector.inside.map_or(part, |inside| k.select(inside, part, 0.0)));
+                    sum.add(vector.inside.map_or(part, |inside| asm.select(inside, part, 0.0)));
                 }
             }
         });
         sums.map(|sum| match lanes {
-            ..=32 => k.lanes_fold(Fold::Sum, sum.get(), 1, lanes),
-            _ => k.block_sum(sum.get(), lanes),
+            ..=32 => asm.lanes_fold(Fold::Sum, sum.get(), 1, lanes),
+            _ => asm.block_sum(sum.get(), lanes),
         })
     }
 
     /// The sum over a row of one number a thread.
-    pub fn sum_f64(&self, vector: &Vector<'k>, x: Reg<'k, F64>) -> Reg<'k, F64> {
-        let mut sum = vector.inside.map_or(x, |inside| self.k.select(inside, x, 0.0));
+    pub fn sum_f64(&self, vector: &Vector<'a>, x: Reg<'a, F64>) -> Reg<'a, F64> {
+        let mut sum = vector.inside.map_or(x, |inside| self.asm.select(inside, x, 0.0));
         let mut mask = self.shape.lanes / 2;
         while mask > 0 {
             sum = sum + sum.shuffle_xor(mask);
@@ -171,22 +171,22 @@ impl<'k> Row<'k> {
     }
 
     /// Gives `body`, which stores, each of the thread's vectors that is its own.
-    pub fn each_own(&self, body: impl Fn(&Vector<'k>)) {
+    pub fn each_own(&self, body: impl Fn(&Vector<'a>)) {
         self.each(|vector| self.if_own(vector, || body(vector)));
     }
 
     /// Runs `body`, which stores, if the vector is the thread's own.
-    pub fn if_own(&self, vector: &Vector<'k>, body: impl FnOnce()) {
+    pub fn if_own(&self, vector: &Vector<'a>, body: impl FnOnce()) {
         match (self.there, vector.inside) {
             (None, None) => body(),
-            (Some(p), None) | (None, Some(p)) => self.k.if_(p, body),
-            (Some(p), Some(q)) => self.k.if_(p & q, body),
+            (Some(p), None) | (None, Some(p)) => self.asm.if_(p, body),
+            (Some(p), Some(q)) => self.asm.if_(p & q, body),
         }
     }
 
     /// Runs `body` in one thread of the row.
     pub fn once(&self, body: impl FnOnce()) {
         let first = self.lane.eq(0);
-        self.k.if_(self.there.map_or(first, |there| there & first), body);
+        self.asm.if_(self.there.map_or(first, |there| there & first), body);
     }
 }

@@ -38,9 +38,9 @@ fn pieces<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
         operations: spec.elements() * 5,
     };
     let launch = columns.launch(Launch::new(FAMILY, spec.name::<T>("sums"), target));
-    Asm::kernel(launch, work, "dbeta = sum dy and dgamma = sum dy*xhat, or pieces of them", |k| {
-        let p = Parameters::<T>::declare(k);
-        let (share, width) = (columns.share(k), columns.order.width);
+    Asm::kernel(launch, work, "dbeta = sum dy and dgamma = sum dy*xhat, or pieces of them", |asm| {
+        let p = Parameters::<T>::declare(asm);
+        let (share, width) = (columns.share(asm), columns.order.width);
         let sums = share.accumulators::<2>();
         share.each_batch(BATCH, |rows| {
             let places: Vec<_> = rows.iter().map(|row| row.mad(cols, share.col)).collect();
@@ -70,16 +70,16 @@ fn finish<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     let read = u64::from(columns.rows) * 2 * u64::from(spec.cols);
     let work = Work { bytes: 4 * read + 8 * u64::from(spec.cols), operations: read };
     let launch = columns.launch(Launch::new(FAMILY, spec.name::<T>("sums_finish"), target));
-    Asm::kernel(launch, work, "dbeta and dgamma: their pieces added up", |k| {
-        let p = Parameters::<T>::declare(k);
+    Asm::kernel(launch, work, "dbeta and dgamma: their pieces added up", |asm| {
+        let p = Parameters::<T>::declare(asm);
         let from = p.workspace.plus(spec.statistics() as i64);
-        columns.share(k).sum_results(from, |col, pair| p.done(col, pair));
+        columns.share(asm).sum_results(from, |col, pair| p.done(col, pair));
     })
 }
 
-impl<'k, T: Real> Parameters<'k, T> {
+impl<'a, T: Real> Parameters<'a, T> {
     /// Writes the sums of a column.
-    fn done(&self, col: Reg<'k, U32>, [sum, product]: [Reg<'k, F32>; 2]) {
+    fn done(&self, col: Reg<'a, U32>, [sum, product]: [Reg<'a, F32>; 2]) {
         self.dbeta.at(col).store(sum);
         self.dgamma.at(col).store(product);
     }

@@ -41,16 +41,16 @@ const BLOCK: u32 = 256;
 
 /// Neighbouring elements on their way from one array to another, by their bits.
 #[derive(Clone)]
-pub(crate) enum Raw<'k> {
+pub(crate) enum Raw<'a> {
     /// A single one of 16 bits.
-    Half(Reg<'k, U16>),
+    Half(Reg<'a, U16>),
     /// Any other: 1, 2 or 4 words.
-    Words(Vec<Reg<'k, U32>>),
+    Words(Vec<Reg<'a, U32>>),
 }
 
-impl<'k> Raw<'k> {
+impl<'a> Raw<'a> {
     /// `len` elements in one access, for a power of two up to [`Real::VECTOR`].
-    pub fn load<T: Real>(at: Global<'k, T>, len: u32) -> Self {
+    pub fn load<T: Real>(at: Global<'a, T>, len: u32) -> Self {
         let words = at.cast::<U32>();
         match len * T::BYTES {
             2 => Self::Half(at.cast::<U16>().load()),
@@ -61,15 +61,15 @@ impl<'k> Raw<'k> {
     }
 
     /// `len` zeros.
-    fn zeros<T: Real>(k: &'k Asm, len: u32) -> Self {
+    fn zeros<T: Real>(asm: &'a Asm, len: u32) -> Self {
         match len * T::BYTES {
-            2 => Self::Half(k.value::<U16>(0)),
-            bytes => Self::Words(vec![k.value::<U32>(0); bytes as usize / 4]),
+            2 => Self::Half(asm.value::<U16>(0)),
+            bytes => Self::Words(vec![asm.value::<U32>(0); bytes as usize / 4]),
         }
     }
 
     /// Writes them in one access.
-    pub fn store<T: Real>(self, at: Global<'k, T>) {
+    pub fn store<T: Real>(self, at: Global<'a, T>) {
         let to = at.cast::<U32>();
         match self {
             Self::Half(half) => at.cast::<U16>().store(half),
@@ -88,9 +88,9 @@ fn launch(name: String, count: u32, target: Target) -> Launch {
 }
 
 /// This thread's number; those from `count` on end here.
-fn thread(k: &Asm, count: u32) -> Reg<'_, U32> {
-    let thread = k.global_thread();
-    k.exit_if(thread.ge(count));
+fn thread(asm: &Asm, count: u32) -> Reg<'_, U32> {
+    let thread = asm.global_thread();
+    asm.exit_if(thread.ge(count));
     thread
 }
 

@@ -42,13 +42,13 @@ impl Permute {
         let vectors = n / width;
         let work = Work { bytes: 2 * u64::from(n) * u64::from(T::BYTES), operations: 0 };
         let launch = launch(self.name::<T>(), vectors, target);
-        Ok(Asm::kernel(launch, work, &format!("y = x with its axes in the order {:?}", self.axes), |k| {
-            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
-            let own = thread(k, vectors);
-            let (mut rest, vector) = k.divide(own, last.size / width);
+        Ok(Asm::kernel(launch, work, &format!("y = x with its axes in the order {:?}", self.axes), |asm| {
+            let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"));
+            let own = thread(asm, vectors);
+            let (mut rest, vector) = asm.divide(own, last.size / width);
             let mut from = vector * (width * last.stride);
             for axis in axes.iter().rev().skip(1) {
-                let (next, index) = k.divide(rest, axis.size);
+                let (next, index) = asm.divide(rest, axis.size);
                 from = index.mad(axis.stride, from);
                 rest = next;
             }

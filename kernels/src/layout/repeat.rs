@@ -34,11 +34,11 @@ impl Repeat {
         let run = self.inner / width;
         let launch = launch(self.name::<T>("repeat"), vectors, target);
         let work = Work { bytes: self.bytes::<T>(), operations: 0 };
-        Ok(Asm::kernel(launch, work, "y[o, i] = x[o]", |k| {
-            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
-            let own = thread(k, vectors);
-            let (copy, in_run) = k.divide(own, run);
-            let (outer, _) = k.divide(copy, self.count);
+        Ok(Asm::kernel(launch, work, "y[o, i] = x[o]", |asm| {
+            let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"));
+            let own = thread(asm, vectors);
+            let (copy, in_run) = asm.divide(own, run);
+            let (outer, _) = asm.divide(copy, self.count);
             Raw::load(x.at(outer.mad(run, in_run) * width), width).store(y.at(own * width));
         }))
     }
@@ -54,22 +54,23 @@ impl Repeat {
         let vectors = outer * inner / width;
         let launch = launch(self.name::<T>("repeat_backward"), vectors, target);
         let work = Work { bytes: self.bytes::<T>(), operations: large.into() };
-        Ok(Asm::kernel(launch, work, "dx[o] = the sum of dy[o, i]", |k| {
-            let (dy, dx) = (k.pointer::<T>("dy"), k.pointer::<T>("dx"));
-            let own = thread(k, vectors);
-            let (outer, in_run) = k.divide(own, inner / width);
+        Ok(Asm::kernel(launch, work, "dx[o] = the sum of dy[o, i]", |asm| {
+            let (dy, dx) = (asm.pointer::<T>("dy"), asm.pointer::<T>("dx"));
+            let own = thread(asm, vectors);
+            let (outer, in_run) = asm.divide(own, inner / width);
             let first = dy.at(outer.mad(count * inner, in_run * width));
-            let sums: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
+            let sums: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
             // Rows may be further apart than an instruction's offset reaches.
             let add = |at: Global<'_, T>, copies: u32| {
-                let copies: Vec<_> = (0..copies).map(|i| T::load(at.at(k.value(i * inner)), width)).collect();
+                let copies: Vec<_> =
+                    (0..copies).map(|i| T::load(at.at(asm.value(i * inner)), width)).collect();
                 copies.iter().flat_map(|copy| sums.iter().zip(copy)).for_each(|(sum, &dy)| sum.add(dy));
             };
             let unrolled = count / UNROLL * UNROLL;
             if unrolled > 0 {
-                k.for_range(0, unrolled, UNROLL, |i| add(first.at(i * inner), UNROLL));
+                asm.for_range(0, unrolled, UNROLL, |i| add(first.at(i * inner), UNROLL));
             }
-            add(first.at(k.value(unrolled * inner)), count - unrolled);
+            add(first.at(asm.value(unrolled * inner)), count - unrolled);
             T::store(dx.at(own * width), &sums.iter().map(|sum| sum.get()).collect::<Vec<_>>());
         }))
     }

@@ -64,17 +64,17 @@ impl Slice {
         let vectors = large / width;
         let work = Work { bytes: (u64::from(large) + u64::from(small)) * u64::from(T::BYTES), operations: 0 };
         let launch = launch(self.name::<T>("pad"), vectors, target);
-        Ok(Asm::kernel(launch, work, "x[o, start + i] = y[o, i], zeros elsewhere", |k| {
-            let (y, x) = (k.pointer::<T>("y"), k.pointer::<T>("x"));
-            let own = thread(k, vectors);
-            let (outer, in_row) = k.divide(own, row);
+        Ok(Asm::kernel(launch, work, "x[o, start + i] = y[o, i], zeros elsewhere", |asm| {
+            let (y, x) = (asm.pointer::<T>("y"), asm.pointer::<T>("x"));
+            let own = thread(asm, vectors);
+            let (outer, in_row) = asm.divide(own, row);
             let to = x.at(own * width);
             // What comes before the run wraps to numbers past its end.
             let in_run = in_row - start;
-            k.if_else(
+            asm.if_else(
                 in_run.lt(run),
                 || Raw::load(y.at(outer.mad(run, in_run) * width), width).store(to),
-                || Raw::zeros::<T>(k, width).store(to),
+                || Raw::zeros::<T>(asm, width).store(to),
             );
         }))
     }
@@ -91,10 +91,10 @@ impl Slice {
         let Runs { width, row, start, run } = self.runs::<T>();
         let vectors = small / width;
         let work = Work { bytes: 2 * u64::from(small) * u64::from(T::BYTES), operations: 0 };
-        Ok(Asm::kernel(launch(self.name::<T>(what), vectors, target), work, summary, |k| {
-            let arrays = [k.pointer::<T>(from), k.pointer::<T>(to)];
-            let own = thread(k, vectors);
-            let (outer, in_run) = k.divide(own, run);
+        Ok(Asm::kernel(launch(self.name::<T>(what), vectors, target), work, summary, |asm| {
+            let arrays = [asm.pointer::<T>(from), asm.pointer::<T>(to)];
+            let own = thread(asm, vectors);
+            let (outer, in_run) = asm.divide(own, run);
             let in_large = outer.mad(row, in_run + start);
             let places = if what == "take" { [in_large, own] } else { [own, in_large] };
             Raw::load(arrays[0].at(places[0] * width), width).store(arrays[1].at(places[1] * width));

@@ -38,18 +38,18 @@ pub fn adamw<G: Real>(n: u32, copy: bool, target: Target) -> Kernel {
         bytes: u64::from(n) * u64::from(each) + u64::from(words(n)) * 4,
         operations: 15 * u64::from(n),
     };
-    Asm::kernel(launch, work, "p, m, v = AdamW(p, m, v, g)", |k| {
-        let [p, m, v] = ["parameters", "m", "v"].map(|name| k.pointer::<F32>(name));
-        let g = k.pointer::<G>("gradients");
-        let half = copy.then(|| k.pointer::<F16>("half"));
-        let (decaying, state) = (k.pointer::<U32>("decaying"), OnDevice(k.pointer("state")));
-        k.exit_if(state.found_inf().load_hinted::<1>(Hint::ReadOnly)[0].ne(0));
+    Asm::kernel(launch, work, "p, m, v = AdamW(p, m, v, g)", |asm| {
+        let [p, m, v] = ["parameters", "m", "v"].map(|name| asm.pointer::<F32>(name));
+        let g = asm.pointer::<G>("gradients");
+        let half = copy.then(|| asm.pointer::<F16>("half"));
+        let (decaying, state) = (asm.pointer::<U32>("decaying"), OnDevice(asm.pointer("state")));
+        asm.exit_if(state.found_inf().load_hinted::<1>(Hint::ReadOnly)[0].ne(0));
         let step = Step::load(state);
 
-        k.each_span(n, WIDTH, |span| {
-            let (word, bit) = k.divide(k.divide(span.first(), GROUP).0, 32);
+        asm.each_span(n, WIDTH, |span| {
+            let (word, bit) = asm.divide(asm.divide(span.first(), GROUP).0, 32);
             let [word] = decaying.at(word).load_hinted(Hint::ReadOnly);
-            let keep = k.select::<F32>(((word >> bit) & 1).ne(0), step.keep, 1.0);
+            let keep = asm.select::<F32>(((word >> bit) & 1).ne(0), step.keep, 1.0);
             let [mut ps, mut ms, mut vs] = [p, m, v].map(|array| span.load(array));
             for (i, g) in span.load(g).into_iter().enumerate() {
                 [ps[i], ms[i], vs[i]] = step.update(keep, [ps[i], ms[i], vs[i]], g);
@@ -66,26 +66,26 @@ pub fn adamw<G: Real>(n: u32, copy: bool, target: Target) -> Kernel {
 
 /// The numbers of a step.
 #[derive(Clone, Copy)]
-struct Step<'k> {
-    scale: Reg<'k, F32>,
-    keep: Reg<'k, F32>,
-    step_size: Reg<'k, F32>,
-    root: Reg<'k, F32>,
-    v_keep: Reg<'k, F32>,
-    m_gain: Reg<'k, F32>,
-    v_gain: Reg<'k, F32>,
-    v_floor: Reg<'k, F32>,
+struct Step<'a> {
+    scale: Reg<'a, F32>,
+    keep: Reg<'a, F32>,
+    step_size: Reg<'a, F32>,
+    root: Reg<'a, F32>,
+    v_keep: Reg<'a, F32>,
+    m_gain: Reg<'a, F32>,
+    v_gain: Reg<'a, F32>,
+    v_floor: Reg<'a, F32>,
 }
 
-impl<'k> Step<'k> {
-    fn load(state: OnDevice<'k>) -> Self {
+impl<'a> Step<'a> {
+    fn load(state: OnDevice<'a>) -> Self {
         let [scale, keep, step_size, root] = state.gradient_scale().load_hinted(Hint::ReadOnly);
         let [v_keep, m_gain, v_gain, v_floor] = state.v_keep().load_hinted(Hint::ReadOnly);
         Self { scale, keep, step_size, root, v_keep, m_gain, v_gain, v_floor }
     }
 
     /// The new p, m and v of an element.
-    fn update(&self, keep: Reg<'k, F32>, [p, m, v]: [Reg<'k, F32>; 3], g: Reg<'k, F32>) -> [Reg<'k, F32>; 3] {
+    fn update(&self, keep: Reg<'a, F32>, [p, m, v]: [Reg<'a, F32>; 3], g: Reg<'a, F32>) -> [Reg<'a, F32>; 3] {
         let g = g * self.scale;
         let m = m + self.m_gain * (g - m);
         let v = self.v_keep * v + self.v_gain * (g * g);

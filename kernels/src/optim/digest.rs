@@ -19,23 +19,23 @@ const BLOCK: u32 = 256;
 pub fn digest(n: u32, target: Target) -> Kernel {
     let launch = Launch::new("digest", format!("digest_n{n}"), target).threads(BLOCK, DIGESTS.into());
     let work = Work { bytes: 4 * (u64::from(n) + u64::from(DIGESTS)), operations: 2 * u64::from(n) };
-    Asm::kernel(launch, work, "partials[t] = sums of words times odd numbers", |k| {
-        let (words, partials) = (k.pointer::<U32>("words"), k.pointer::<U32>("partials"));
-        let thread = k.global_thread();
-        let sum = k.var::<U32>(0);
+    Asm::kernel(launch, work, "partials[t] = sums of words times odd numbers", |asm| {
+        let (words, partials) = (asm.pointer::<U32>("words"), asm.pointer::<U32>("partials"));
+        let thread = asm.global_thread();
+        let sum = asm.var::<U32>(0);
         let whole = n / DIGESTS * DIGESTS;
         if whole > 0 {
-            k.for_range(0, whole, DIGESTS, |offset| sum.add(term(words, thread + offset)));
+            asm.for_range(0, whole, DIGESTS, |offset| sum.add(term(words, thread + offset)));
         }
         if n > whole {
-            k.step("the last words");
-            k.if_(thread.lt(n - whole), || sum.add(term(words, thread + whole)));
+            asm.step("the last words");
+            asm.if_(thread.lt(n - whole), || sum.add(term(words, thread + whole)));
         }
         partials.at(thread).store(sum.get());
     })
 }
 
 /// Word `index` times 2·`index` + 1.
-fn term<'k>(words: Global<'k, U32>, index: Reg<'k, U32>) -> Reg<'k, U32> {
+fn term<'a>(words: Global<'a, U32>, index: Reg<'a, U32>) -> Reg<'a, U32> {
     words.at(index).load() * ((index << 1) + 1)
 }

@@ -18,10 +18,10 @@ const BLOCK: u32 = 256;
 /// Moves 8 bytes an element: bound by memory. `n` may be up to 2³² − 2¹².
 pub fn keep_unless_skipped(n: u32, target: Target) -> Kernel {
     let work = Work { bytes: 8 * u64::from(n), operations: 0 };
-    Asm::kernel(launch("keep_unless_skipped", n, target), work, "kept = pending, unless skipped", |k| {
-        let [pending, kept] = ["pending", "kept"].map(|name| k.pointer::<F32>(name));
-        exit_if_skipped(k);
-        k.each_span(n, F32::VECTOR, |span| span.store(kept, &span.load(pending)));
+    Asm::kernel(launch("keep_unless_skipped", n, target), work, "kept = pending, unless skipped", |asm| {
+        let [pending, kept] = ["pending", "kept"].map(|name| asm.pointer::<F32>(name));
+        exit_if_skipped(asm);
+        asm.each_span(n, F32::VECTOR, |span| span.store(kept, &span.load(pending)));
     })
 }
 
@@ -33,11 +33,11 @@ pub fn keep_unless_skipped(n: u32, target: Target) -> Kernel {
 /// Moves 12 bytes an element for 3 operations: bound by memory. `n` may be up to 2³² − 2¹².
 pub fn average(n: u32, target: Target) -> Kernel {
     let work = Work { bytes: 12 * u64::from(n), operations: 3 * u64::from(n) };
-    Asm::kernel(launch("average", n, target), work, "a = a + share*(p - a), unless skipped", |k| {
-        let [parameters, average] = ["parameters", "average"].map(|name| k.pointer::<F32>(name));
-        exit_if_skipped(k);
-        let share = k.parameter_f32("share");
-        k.each_span(n, F32::VECTOR, |span| {
+    Asm::kernel(launch("average", n, target), work, "a = a + share*(p - a), unless skipped", |asm| {
+        let [parameters, average] = ["parameters", "average"].map(|name| asm.pointer::<F32>(name));
+        exit_if_skipped(asm);
+        let share = asm.parameter_f32("share");
+        asm.each_span(n, F32::VECTOR, |span| {
             let both = span.load(parameters).into_iter().zip(span.load(average));
             let moved: Vec<_> = both.map(|(p, a)| a + (p - a) * share).collect();
             span.store(average, &moved);
@@ -51,8 +51,8 @@ fn launch(family: &'static str, n: u32, target: Target) -> Launch {
 }
 
 /// Declares the state and ends every thread where it says that the step was skipped.
-fn exit_if_skipped(k: &Asm) {
-    let state = OnDevice(k.pointer::<U64>("state"));
+fn exit_if_skipped(asm: &Asm) {
+    let state = OnDevice(asm.pointer::<U64>("state"));
     let [skipped] = state.found_inf().load_hinted::<1>(Hint::ReadOnly);
-    k.exit_if(skipped.ne(0));
+    asm.exit_if(skipped.ne(0));
 }

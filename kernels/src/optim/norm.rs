@@ -46,43 +46,43 @@ pub fn grad_norm<G: Real>(n: u32, target: Target) -> Kernel {
         bytes: u64::from(n) * u64::from(G::BYTES) + u64::from(count) * 8,
         operations: 2 * u64::from(n),
     };
-    Asm::kernel(launch, work, "partials[j] = the sum of g^2 over piece j", |k| {
-        let (gradients, partials) = (k.pointer::<G>("gradients"), k.pointer::<F64>("partials"));
-        let piece = k.global_thread() >> 5;
-        k.exit_if(piece.ge(count));
-        let share = Share::new(k, gradients.at(piece * PIECE));
+    Asm::kernel(launch, work, "partials[j] = the sum of g^2 over piece j", |asm| {
+        let (gradients, partials) = (asm.pointer::<G>("gradients"), asm.pointer::<F64>("partials"));
+        let piece = asm.global_thread() >> 5;
+        asm.exit_if(piece.ge(count));
+        let share = Share::new(asm, gradients.at(piece * PIECE));
         let (whole, rest) = (n / PIECE, n % PIECE);
         if whole > 0 {
-            k.if_(piece.lt(whole), || share.add_rows(PIECE / LANES, ROWS));
+            asm.if_(piece.lt(whole), || share.add_rows(PIECE / LANES, ROWS));
         }
         if rest > 0 {
-            k.step("the last piece");
-            k.if_(piece.eq(whole), || {
+            asm.step("the last piece");
+            asm.if_(piece.eq(whole), || {
                 share.add_rows(rest / LANES, 1);
                 share.add_part(rest / LANES, rest % LANES);
             });
         }
-        k.step("pairs of neighbours: in the vectors, over the lanes, then the vectors");
+        asm.step("pairs of neighbours: in the vectors, over the lanes, then the vectors");
         let total = share.total();
-        k.if_(share.lane.eq(0), || partials.at(piece).store(total));
+        asm.if_(share.lane.eq(0), || partials.at(piece).store(total));
     })
 }
 
 /// A lane's share of a piece: of each row the vectors of 16 bytes that stand a warp's width apart, one of f16 or two of
 /// f32, and the partial sums that they are added to.
-struct Share<'k, G: Real> {
-    k: &'k Asm,
-    lane: Reg<'k, U32>,
-    first: Global<'k, G>,
-    sums: Vec<Var<'k, F64>>,
+struct Share<'a, G: Real> {
+    asm: &'a Asm,
+    lane: Reg<'a, U32>,
+    first: Global<'a, G>,
+    sums: Vec<Var<'a, F64>>,
 }
 
-impl<'k, G: Real> Share<'k, G> {
+impl<'a, G: Real> Share<'a, G> {
     /// Of the piece that starts at `piece`.
-    fn new(k: &'k Asm, piece: Global<'k, G>) -> Self {
-        let lane = k.lane();
-        let sums = (0..LANES / 32).map(|_| k.var::<F64>(0.0)).collect();
-        Self { k, lane, first: piece.at(lane * G::VECTOR), sums }
+    fn new(asm: &'a Asm, piece: Global<'a, G>) -> Self {
+        let lane = asm.lane();
+        let sums = (0..LANES / 32).map(|_| asm.var::<F64>(0.0)).collect();
+        Self { asm, lane, first: piece.at(lane * G::VECTOR), sums }
     }
 
     /// Where the lane's vectors of a row start, in elements from `first`.
@@ -95,7 +95,7 @@ impl<'k, G: Real> Share<'k, G> {
         if rows == 0 {
             return;
         }
-        self.k.for_range(0, rows * LANES, together * LANES, |offset| {
+        self.asm.for_range(0, rows * LANES, together * LANES, |offset| {
             let at = self.first.at(offset);
             let load = |row| Self::vectors(row).flat_map(|i| G::load(at.plus(i), G::VECTOR)).collect();
             let rows: Vec<Vec<_>> = (0..together).map(load).collect();
@@ -112,18 +112,18 @@ impl<'k, G: Real> Share<'k, G> {
             let at = self.first.plus(i);
             if vectors > before {
                 let whole = self.lane.lt(vectors - before);
-                self.k.if_(whole, || add_squares(sums, &G::load(at, G::VECTOR)));
+                self.asm.if_(whole, || add_squares(sums, &G::load(at, G::VECTOR)));
             }
             if tail > 0 && (before..before + 32).contains(&vectors) {
                 let cut = self.lane.eq(vectors - before);
                 let ones = || (0..tail).flat_map(|j| G::load(at.plus(j.into()), 1)).collect::<Vec<_>>();
-                self.k.if_(cut, || add_squares(sums, &ones()));
+                self.asm.if_(cut, || add_squares(sums, &ones()));
             }
         }
     }
 
     /// The sum over the warp, in every lane.
-    fn total(&self) -> Reg<'k, F64> {
+    fn total(&self) -> Reg<'a, F64> {
         let mut sums: Vec<_> = self.sums.iter().map(|sum| sum.get()).collect();
         for _ in 0..G::VECTOR.ilog2() {
             sums = pairs(&sums);
@@ -137,13 +137,13 @@ impl<'k, G: Real> Share<'k, G> {
 }
 
 /// sums[i] += x[i]², for as many as there are.
-fn add_squares<'k>(sums: &[Var<'k, F64>], row: &[Reg<'k, F32>]) {
+fn add_squares<'a>(sums: &[Var<'a, F64>], row: &[Reg<'a, F32>]) {
     let row: Vec<_> = row.iter().map(|x| x.to::<F64>()).collect();
     sums.iter().zip(row).for_each(|(sum, x)| sum.add_product(x, x));
 }
 
 /// Neighbours added up.
-pub(super) fn pairs<'k>(sums: &[Reg<'k, F64>]) -> Vec<Reg<'k, F64>> {
+pub(super) fn pairs<'a>(sums: &[Reg<'a, F64>]) -> Vec<Reg<'a, F64>> {
     sums.chunks_exact(2).map(|pair| pair[0] + pair[1]).collect()
 }
 

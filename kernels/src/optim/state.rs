@@ -51,10 +51,10 @@ macro_rules! layout {
 
         /// The addresses of a [`StepState`]'s fields.
         #[derive(Clone, Copy)]
-        pub(super) struct OnDevice<'k>(pub Global<'k, U64>);
+        pub(super) struct OnDevice<'a>(pub Global<'a, U64>);
 
-        impl<'k> OnDevice<'k> {
-            $($(#[$doc])* pub fn $field(self) -> Global<'k, $tag> {
+        impl<'a> OnDevice<'a> {
+            $($(#[$doc])* pub fn $field(self) -> Global<'a, $tag> {
                 self.0.cast().plus_bytes($offset)
             })*
         }

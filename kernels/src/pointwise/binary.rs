@@ -27,7 +27,7 @@ fn binary<T: Real>(
     summary: &str,
     n: u32,
     target: Target,
-    f: impl for<'k> Fn(Reg<'k, F32>, Reg<'k, F32>) -> Reg<'k, F32>,
+    f: impl for<'a> Fn(Reg<'a, F32>, Reg<'a, F32>) -> Reg<'a, F32>,
 ) -> Kernel {
     Elementwise {
         name: format!("{name}_{}_n{n}", T::SPELLED),
@@ -39,9 +39,9 @@ fn binary<T: Real>(
         operations: 1,
         other_bytes: 0,
     }
-    .kernel(|k| {
-        let (a, b, y) = (k.pointer::<T>("a"), k.pointer::<T>("b"), k.pointer::<T>("y"));
-        k.each_span(n, T::VECTOR, |span| {
+    .kernel(|asm| {
+        let (a, b, y) = (asm.pointer::<T>("a"), asm.pointer::<T>("b"), asm.pointer::<T>("y"));
+        asm.each_span(n, T::VECTOR, |span| {
             let values: Vec<_> = span.load(a).into_iter().zip(span.load(b)).map(|(a, b)| f(a, b)).collect();
             span.store(y, &values);
         });
@@ -62,9 +62,9 @@ pub fn accumulate<T: Real>(n: u32, target: Target) -> Kernel {
         operations: 1,
         other_bytes: 0,
     }
-    .kernel(|k| {
-        let (x, sum) = (k.pointer::<T>("x"), k.pointer::<F32>("sum"));
-        k.each_span(n, width, |span| {
+    .kernel(|asm| {
+        let (x, sum) = (asm.pointer::<T>("x"), asm.pointer::<F32>("sum"));
+        asm.each_span(n, width, |span| {
             let sums: Vec<_> = span.load(sum).into_iter().zip(span.load(x)).map(|(s, x)| s + x).collect();
             span.store(sum, &sums);
         });

@@ -21,10 +21,10 @@ pub fn bias<T: Real>(rows: u32, cols: u32, target: Target) -> Kernel {
         operations: 1,
         other_bytes: u64::from(cols) * u64::from(T::BYTES),
     }
-    .kernel(|k| {
-        let (x, b, y) = (k.pointer::<T>("x"), k.pointer::<T>("b"), k.pointer::<T>("y"));
-        k.each_span(n, width, |span| {
-            let (_, col) = k.divide(span.first(), cols);
+    .kernel(|asm| {
+        let (x, b, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("b"), asm.pointer::<T>("y"));
+        asm.each_span(n, width, |span| {
+            let (_, col) = asm.divide(span.first(), cols);
             let bias = T::load(b.at(col), span.width());
             let values: Vec<_> = span.load(x).into_iter().zip(bias).map(|(x, b)| x + b).collect();
             span.store(y, &values);
@@ -83,10 +83,10 @@ pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Ke
         operations: 1,
         other_bytes: u64::from(along.len(rows, cols)) * 4,
     }
-    .kernel(|k| {
-        let (x, y, factor) = (k.pointer::<F32>("x"), k.pointer::<T>("y"), k.parameter_f32("factor"));
-        k.each_span(n, width, |span| {
-            let (row, col) = k.divide(span.first(), cols);
+    .kernel(|asm| {
+        let (x, y, factor) = (asm.pointer::<F32>("x"), asm.pointer::<T>("y"), asm.parameter_f32("factor"));
+        asm.each_span(n, width, |span| {
+            let (row, col) = asm.divide(span.first(), cols);
             let values = match along {
                 Along::All => vec![x.load(); span.width() as usize],
                 Along::Rows => vec![x.at(row).load(); span.width() as usize],

@@ -17,9 +17,9 @@ pub fn cast<From: Real, To: Real>(n: u32, target: Target) -> Kernel {
         operations: 0,
         other_bytes: 0,
     }
-    .kernel(|k| {
-        let (x, y) = (k.pointer::<From>("x"), k.pointer::<To>("y"));
-        k.each_span(n, width, |span| span.store(y, &span.load(x)));
+    .kernel(|asm| {
+        let (x, y) = (asm.pointer::<From>("x"), asm.pointer::<To>("y"));
+        asm.each_span(n, width, |span| span.store(y, &span.load(x)));
     })
 }
 
@@ -35,8 +35,8 @@ pub fn fill<T: Real>(n: u32, target: Target) -> Kernel {
         operations: 0,
         other_bytes: 0,
     }
-    .kernel(|k| {
-        let (y, value) = (k.pointer::<T>("y"), k.parameter_f32("value"));
-        k.each_span(n, T::VECTOR, |span| span.store(y, &vec![value; span.width() as usize]));
+    .kernel(|asm| {
+        let (y, value) = (asm.pointer::<T>("y"), asm.parameter_f32("value"));
+        asm.each_span(n, T::VECTOR, |span| span.store(y, &vec![value; span.width() as usize]));
     })
 }

@@ -48,12 +48,12 @@ impl Frames {
             operations: 1,
             other_bytes: taken.into(),
         }
-        .kernel(|k| {
-            let (x, y) = (k.pointer::<U8>("x"), k.pointer::<T>("y"));
-            k.each_span(n, width, |span| {
-                let (byte, phase) = k.divide(span.first(), repeat);
-                let values: Vec<_> = self.bytes(k, x, byte, span.width()).into_iter().map(unit).collect();
-                span.store(y, &self.repeated(k, &values, phase, span.width()));
+        .kernel(|asm| {
+            let (x, y) = (asm.pointer::<U8>("x"), asm.pointer::<T>("y"));
+            asm.each_span(n, width, |span| {
+                let (byte, phase) = asm.divide(span.first(), repeat);
+                let values: Vec<_> = self.bytes(asm, x, byte, span.width()).into_iter().map(unit).collect();
+                span.store(y, &self.repeated(asm, &values, phase, span.width()));
             });
         })
     }
@@ -63,41 +63,41 @@ impl Frames {
     }
 
     /// The bytes that `len` numbers from byte `i` of those that are taken are made of, in order.
-    fn bytes<'k>(self, k: &'k Asm, x: Global<'k, U8>, i: Reg<'k, U32>, len: u32) -> Vec<Reg<'k, U32>> {
+    fn bytes<'a>(self, asm: &'a Asm, x: Global<'a, U8>, i: Reg<'a, U32>, len: u32) -> Vec<Reg<'a, U32>> {
         if len == 1 {
-            return vec![x.at(self.source(k, i)).load()];
+            return vec![x.at(self.source(asm, i)).load()];
         }
         // The aligned vector of bytes that the first one lies in has them all.
-        let at = x.at(self.source(k, i & !(len - 1))).cast::<U32>();
+        let at = x.at(self.source(asm, i & !(len - 1))).cast::<U32>();
         let words = if len == 4 { vec![at.load()] } else { at.load_vector::<2>().to_vec() };
         if !self.grey_to_rgb {
             return words.into_iter().flat_map(split).collect();
         }
         let skip = (i & (len - 1)) << 3;
         let word = match words[..] {
-            [low, high] => (k.wide([low, high]) >> skip).to::<U32>(),
+            [low, high] => (asm.wide([low, high]) >> skip).to::<U32>(),
             _ => words[0] >> skip,
         };
         split(word).to_vec()
     }
 
     /// Where byte `i` of those that are taken stands in x.
-    fn source<'k>(self, k: &'k Asm, i: Reg<'k, U32>) -> Reg<'k, U32> {
+    fn source<'a>(self, asm: &'a Asm, i: Reg<'a, U32>) -> Reg<'a, U32> {
         if self.count == self.steps {
             return i;
         }
-        let (sequence, within) = k.divide(i, self.count * self.frame_bytes);
+        let (sequence, within) = asm.divide(i, self.count * self.frame_bytes);
         sequence.mad(self.steps * self.frame_bytes, within + self.first * self.frame_bytes)
     }
 
     /// `len` numbers, each value as often as it is repeated, the first one's repeats from number `phase` (0, 1, 2) on.
-    fn repeated<'k>(
+    fn repeated<'a>(
         self,
-        k: &'k Asm,
-        values: &[Reg<'k, F32>],
-        phase: Reg<'k, U32>,
+        asm: &'a Asm,
+        values: &[Reg<'a, F32>],
+        phase: Reg<'a, U32>,
         len: u32,
-    ) -> Vec<Reg<'k, F32>> {
+    ) -> Vec<Reg<'a, F32>> {
         if len == 1 || !self.grey_to_rgb {
             return values.to_vec();
         }
@@ -105,8 +105,8 @@ impl Frames {
         let next = [1, 2].map(|p| phase.ge(p));
         let number = |i: usize| match i % 3 {
             0 => values[i / 3],
-            1 => k.select(next[1], values[i / 3 + 1], values[i / 3]),
-            _ => k.select(next[0], values[i / 3 + 1], values[i / 3]),
+            1 => asm.select(next[1], values[i / 3 + 1], values[i / 3]),
+            _ => asm.select(next[0], values[i / 3 + 1], values[i / 3]),
         };
         (0..len as usize).map(number).collect()
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A function of one number over the assembler.
-type Function = for<'k> fn(&'k Asm, Reg<'k, F32>) -> Reg<'k, F32>;
+type Function = for<'a> fn(&'a Asm, Reg<'a, F32>) -> Reg<'a, F32>;
 
 /// A differentiable function of one number, computed in f32.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +30,8 @@ pub const ACTIVATIONS: [Activation; 6] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, E
 pub const RELU: Activation = Activation {
     name: "relu",
     from_output: true,
-    value: |k, x| k.select(x.lt(0.0), 0.0, x),
-    derivative: |k, y| k.select(y.gt(0.0), 1.0, 0.0),
+    value: |asm, x| asm.select(x.lt(0.0), 0.0, x),
+    derivative: |asm, y| asm.select(y.gt(0.0), 1.0, 0.0),
 };
 
 /// y = x·σ(x) (SiLU; Elfwing et al. 2017).  dy/dx = σ(x) + x·σ(x)·σ(−x).
@@ -39,11 +39,11 @@ pub const SILU: Activation = Activation {
     name: "silu",
     from_output: false,
     // A unit above 1 would take the largest numbers to infinity. NaN stays: x is one.
-    value: |k, x| x * k.sigmoid(x).min(1.0),
-    derivative: |k, x| {
+    value: |asm, x| x * asm.sigmoid(x).min(1.0),
+    derivative: |asm, x| {
         // 1 − σ(x) would leave the error of σ(x) alone, and a large x would multiply it.
-        let [smaller, larger] = k.sigmoids(x);
-        (x * smaller).mad(larger, k.select(x.lt(0.0), smaller, larger))
+        let [smaller, larger] = asm.sigmoids(x);
+        (x * smaller).mad(larger, asm.select(x.lt(0.0), smaller, larger))
     },
 };
 
@@ -51,7 +51,7 @@ pub const SILU: Activation = Activation {
 pub const SIGMOID: Activation = Activation {
     name: "sigmoid",
     from_output: true,
-    value: |k, x| k.sigmoid(x),
+    value: |asm, x| asm.sigmoid(x),
     derivative: |_, y| y * (-y + 1.0),
 };
 
@@ -59,7 +59,7 @@ pub const SIGMOID: Activation = Activation {
 pub const TANH: Activation = Activation {
     name: "tanh",
     from_output: true,
-    value: |k, x| k.tanh(x),
+    value: |asm, x| asm.tanh(x),
     derivative: |_, y| -(y * y) + 1.0,
 };
 
@@ -67,13 +67,13 @@ pub const TANH: Activation = Activation {
 pub const SOFTPLUS: Activation = Activation {
     name: "softplus",
     from_output: false,
-    value: |k, x| k.softplus(x),
-    derivative: |k, x| k.select(x.gt(20.0), 1.0, k.sigmoid(x)),
+    value: |asm, x| asm.softplus(x),
+    derivative: |asm, x| asm.select(x.gt(20.0), 1.0, asm.sigmoid(x)),
 };
 
 /// y = eˣ.  dy/dx = y.
 pub const EXP: Activation =
-    Activation { name: "exp", from_output: true, value: |k, x| k.exp(x), derivative: |_, y| y };
+    Activation { name: "exp", from_output: true, value: |asm, x| asm.exp(x), derivative: |_, y| y };
 
 impl Activation {
     /// y[i] = f(x[i]) for n elements. Parameters x, y. Moves two elements an element.
@@ -89,10 +89,10 @@ impl Activation {
             operations: 1,
             other_bytes: 0,
         }
-        .kernel(|k| {
-            let (x, y) = (k.pointer::<T>("x"), k.pointer::<T>("y"));
-            k.each_span(n, T::VECTOR, |span| {
-                let values: Vec<_> = span.load(x).into_iter().map(|x| (self.value)(k, x)).collect();
+        .kernel(|asm| {
+            let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"));
+            asm.each_span(n, T::VECTOR, |span| {
+                let values: Vec<_> = span.load(x).into_iter().map(|x| (self.value)(asm, x)).collect();
                 span.store(y, &values);
             });
         })
@@ -112,11 +112,11 @@ impl Activation {
             operations: 2,
             other_bytes: 0,
         }
-        .kernel(|k| {
-            let (dy, at, dx) = (k.pointer::<T>("dy"), k.pointer::<T>(at), k.pointer::<T>("dx"));
-            k.each_span(n, T::VECTOR, |span| {
+        .kernel(|asm| {
+            let (dy, at, dx) = (asm.pointer::<T>("dy"), asm.pointer::<T>(at), asm.pointer::<T>("dx"));
+            asm.each_span(n, T::VECTOR, |span| {
                 let (dy, at) = (span.load(dy), span.load(at));
-                let slopes = dy.into_iter().zip(at).map(|(dy, at)| dy * (self.derivative)(k, at));
+                let slopes = dy.into_iter().zip(at).map(|(dy, at)| dy * (self.derivative)(asm, at));
                 span.store(dx, &slopes.collect::<Vec<_>>());
             });
         })
@@ -136,9 +136,9 @@ pub fn scale<T: Real>(n: u32, target: Target) -> Kernel {
         operations: 1,
         other_bytes: 0,
     }
-    .kernel(|k| {
-        let (x, y, factor) = (k.pointer::<T>("x"), k.pointer::<T>("y"), k.parameter_f32("factor"));
-        k.each_span(n, T::VECTOR, |span| {
+    .kernel(|asm| {
+        let (x, y, factor) = (asm.pointer::<T>("x"), asm.pointer::<T>("y"), asm.parameter_f32("factor"));
+        asm.each_span(n, T::VECTOR, |span| {
             let values: Vec<_> = span.load(x).into_iter().map(|x| x * factor).collect();
             span.store(y, &values);
         });

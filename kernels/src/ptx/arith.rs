@@ -11,10 +11,10 @@ fn adds_nothing(mnemonic: &str, rounding: &str, operand: &str) -> bool {
 
 macro_rules! operators {
     ($($trait:ident $method:ident $bound:ident ($mnemonic:literal, $T:ident => $carry:expr);)*) => {$(
-        impl<'k, $T: $bound, R: Operand<'k, $T>> $trait<R> for Reg<'k, $T> {
-            type Output = Reg<'k, $T>;
+        impl<'a, $T: $bound, R: Operand<'a, $T>> $trait<R> for Reg<'a, $T> {
+            type Output = Reg<'a, $T>;
 
-            fn $method(self, other: R) -> Reg<'k, $T> {
+            fn $method(self, other: R) -> Reg<'a, $T> {
                 if adds_nothing($mnemonic, $T::ADD, &other.text()) {
                     return self;
                 }
@@ -23,10 +23,10 @@ macro_rules! operators {
             }
         }
 
-        impl<'k, $T: $bound, R: Operand<'k, $T>> $trait<R> for Var<'k, $T> {
-            type Output = Reg<'k, $T>;
+        impl<'a, $T: $bound, R: Operand<'a, $T>> $trait<R> for Var<'a, $T> {
+            type Output = Reg<'a, $T>;
 
-            fn $method(self, other: R) -> Reg<'k, $T> {
+            fn $method(self, other: R) -> Reg<'a, $T> {
                 // The variable may change before the result is used, so even + 0 makes a copy.
                 let value = if adds_nothing($mnemonic, $T::ADD, &other.text()) { self.get() } else { self.0 };
                 $trait::$method(value, other)
@@ -65,7 +65,7 @@ impl Signed for F64 {}
 impl Signed for S32 {}
 impl Signed for S64 {}
 
-impl<'k, T: Signed> Neg for Reg<'k, T> {
+impl<'a, T: Signed> Neg for Reg<'a, T> {
     type Output = Self;
 
     fn neg(self) -> Self {
@@ -104,95 +104,95 @@ impl Compare {
     }
 }
 
-impl<'k, T: Number> Reg<'k, T> {
+impl<'a, T: Number> Reg<'a, T> {
     /// self·b + c: one rounding for floats (`fma.rn`), the low half for integers (`mad.lo`).
-    pub fn mad(self, b: impl Operand<'k, T>, c: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn mad(self, b: impl Operand<'a, T>, c: impl Operand<'a, T>) -> Reg<'a, T> {
         let d = self.asm.reg::<T>();
         self.mad_into(d, b, c);
         d
     }
 
-    fn mad_into(self, d: Reg<'k, T>, b: impl Operand<'k, T>, c: impl Operand<'k, T>) {
+    fn mad_into(self, d: Reg<'a, T>, b: impl Operand<'a, T>, c: impl Operand<'a, T>) {
         let mnemonic = if T::ADD.is_empty() { "mad.lo" } else { "fma.rn" };
         self.asm.emit(&format!("{mnemonic}.{}", T::NAME), &[d.name(), self.name(), b.text(), c.text()]);
     }
 
-    fn compare(self, how: Compare, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    fn compare(self, how: Compare, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         let mnemonic = format!("setp.{}.{}", how.name(!T::ADD.is_empty()), T::NAME);
         self.asm.make(&mnemonic, &[self.name(), other.text()])
     }
 
     /// self = other.
-    pub fn eq(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn eq(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Eq, other)
     }
 
     /// self ≠ other; true where one is NaN.
-    pub fn ne(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn ne(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Ne, other)
     }
 
     /// self < other.
-    pub fn lt(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn lt(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Lt, other)
     }
 
     /// self ≤ other.
-    pub fn le(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn le(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Le, other)
     }
 
     /// self > other.
-    pub fn gt(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn gt(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Gt, other)
     }
 
     /// self ≥ other.
-    pub fn ge(self, other: impl Operand<'k, T>) -> Reg<'k, Pred> {
+    pub fn ge(self, other: impl Operand<'a, T>) -> Reg<'a, Pred> {
         self.compare(Compare::Ge, other)
     }
 
     /// The smaller one; of a number and NaN the number.
-    pub fn min(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn min(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("min.{}", T::NAME), &[self.name(), other.text()])
     }
 
     /// The larger one; of a number and NaN the number.
-    pub fn max(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn max(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("max.{}", T::NAME), &[self.name(), other.text()])
     }
 }
 
-impl<'k, T: Signed> Reg<'k, T> {
+impl<'a, T: Signed> Reg<'a, T> {
     /// |self|.
-    pub fn abs(self) -> Reg<'k, T> {
+    pub fn abs(self) -> Reg<'a, T> {
         self.asm.make(&format!("abs.{}", T::NAME), &[self.name()])
     }
 }
 
-impl<'k, T: Float> Reg<'k, T> {
+impl<'a, T: Float> Reg<'a, T> {
     /// The larger one; NaN where one is NaN (sm_80).
-    pub fn max_nan(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn max_nan(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("max.NaN.{}", T::NAME), &[self.name(), other.text()])
     }
 }
 
-impl<'k, T: Integer> Reg<'k, T> {
+impl<'a, T: Integer> Reg<'a, T> {
     /// The high half of the product.
-    pub fn mul_hi(self, other: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn mul_hi(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("mul.hi.{}", T::NAME), &[self.name(), other.text()])
     }
 }
 
-impl<'k, T: Number> Var<'k, T> {
+impl<'a, T: Number> Var<'a, T> {
     /// self ← self + x.
-    pub fn add(self, x: impl Operand<'k, T>) {
+    pub fn add(self, x: impl Operand<'a, T>) {
         let mnemonic = format!("add{}.{}", T::ADD, T::NAME);
         self.0.asm.emit(&mnemonic, &[self.0.name(), self.0.name(), x.text()]);
     }
 
     /// self ← the larger of self and x; NaN where one is NaN (sm_80).
-    pub fn max_nan(self, x: impl Operand<'k, T>)
+    pub fn max_nan(self, x: impl Operand<'a, T>)
     where
         T: Float,
     {
@@ -201,7 +201,7 @@ impl<'k, T: Number> Var<'k, T> {
     }
 
     /// self ← a·b + self, with one rounding for floats.
-    pub fn add_product(self, a: Reg<'k, T>, b: impl Operand<'k, T>) {
+    pub fn add_product(self, a: Reg<'a, T>, b: impl Operand<'a, T>) {
         a.mad_into(self.0, b, self);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const STATIC_SHARED_LIMIT: u32 = 48 * 1024;
 /// Bytes that each shared array is aligned to: what swizzles and bulk copies ask for.
 const SHARED_ALIGN: u32 = 128;
 
-/// A kernel's name and geometry.
+/// A kernel's name and launch configuration.
 #[derive(Debug, Clone)]
 pub struct Launch {
     name: String,
@@ -240,7 +240,7 @@ impl Asm {
     }
 
     /// `op d, a, b` with a fresh destination.
-    pub(crate) fn make<'k, D: Type>(&'k self, mnemonic: &str, operands: &[String]) -> Reg<'k, D> {
+    pub(crate) fn make<'a, D: Type>(&'a self, mnemonic: &str, operands: &[String]) -> Reg<'a, D> {
         let d = self.reg::<D>();
         let mut all = vec![d.name()];
         all.extend_from_slice(operands);
@@ -249,12 +249,12 @@ impl Asm {
     }
 
     /// x if the condition holds, y otherwise.
-    pub fn select<'k, T: Type>(
-        &'k self,
-        condition: Reg<'k, Pred>,
-        x: impl Operand<'k, T>,
-        y: impl Operand<'k, T>,
-    ) -> Reg<'k, T> {
+    pub fn select<'a, T: Type>(
+        &'a self,
+        condition: Reg<'a, Pred>,
+        x: impl Operand<'a, T>,
+        y: impl Operand<'a, T>,
+    ) -> Reg<'a, T> {
         let suffix = if T::BITS.starts_with('f') {
             T::BITS
         } else {

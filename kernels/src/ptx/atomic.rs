@@ -45,32 +45,32 @@ impl AtomicOp {
 
 impl Asm {
     /// Applies `op` with `value` and gives what stood there before.
-    pub fn atomic<'k, S: Space, T: Integer + InMemory>(
-        &'k self,
+    pub fn atomic<'a, S: Space, T: Integer + InMemory>(
+        &'a self,
         op: AtomicOp,
-        at: Pointer<'k, S, T>,
-        value: impl Operand<'k, T>,
-    ) -> Reg<'k, T> {
+        at: Pointer<'a, S, T>,
+        value: impl Operand<'a, T>,
+    ) -> Reg<'a, T> {
         let mnemonic = format!("atom.{}.{}.{}", S::NAME, op.name(), op.suffix::<T>());
         self.make(&mnemonic, &[at.address(), value.text()])
     }
 
     /// Writes `value` where `expected` stands, and gives what stood there before.
-    pub fn compare_and_swap<'k, S: Space>(
-        &'k self,
-        at: Pointer<'k, S, U32>,
-        expected: impl Operand<'k, U32>,
-        value: impl Operand<'k, U32>,
-    ) -> Reg<'k, U32> {
+    pub fn compare_and_swap<'a, S: Space>(
+        &'a self,
+        at: Pointer<'a, S, U32>,
+        expected: impl Operand<'a, U32>,
+        value: impl Operand<'a, U32>,
+    ) -> Reg<'a, U32> {
         self.make(&format!("atom.{}.cas.b32", S::NAME), &[at.address(), expected.text(), value.text()])
     }
 
     /// Applies `op` with `value`, without returning the old value.
-    pub fn reduce<'k, S: Space, T: Integer + InMemory>(
-        &'k self,
+    pub fn reduce<'a, S: Space, T: Integer + InMemory>(
+        &'a self,
         op: AtomicOp,
-        at: Pointer<'k, S, T>,
-        value: impl Operand<'k, T>,
+        at: Pointer<'a, S, T>,
+        value: impl Operand<'a, T>,
     ) {
         let mnemonic = format!("red.{}.{}.{}", S::NAME, op.name(), op.suffix::<T>());
         self.emit(&mnemonic, &[at.address(), value.text()]);

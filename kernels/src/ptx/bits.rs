@@ -29,7 +29,7 @@ fn suffix<T: Type>() -> &'static str {
 
 macro_rules! logic {
     ($($trait:ident $method:ident $mnemonic:literal;)*) => {$(
-        impl<'k, T: Bits, R: Operand<'k, T>> $trait<R> for Reg<'k, T> {
+        impl<'a, T: Bits, R: Operand<'a, T>> $trait<R> for Reg<'a, T> {
             type Output = Self;
 
             fn $method(self, other: R) -> Self {
@@ -53,7 +53,7 @@ impl<T: Bits> Not for Reg<'_, T> {
     }
 }
 
-impl<'k, T: Integer, R: Operand<'k, U32>> Shl<R> for Reg<'k, T> {
+impl<'a, T: Integer, R: Operand<'a, U32>> Shl<R> for Reg<'a, T> {
     type Output = Self;
 
     fn shl(self, by: R) -> Self {
@@ -65,7 +65,7 @@ impl<'k, T: Integer, R: Operand<'k, U32>> Shl<R> for Reg<'k, T> {
 }
 
 /// Arithmetic for signed, logical for unsigned numbers.
-impl<'k, T: Integer, R: Operand<'k, U32>> Shr<R> for Reg<'k, T> {
+impl<'a, T: Integer, R: Operand<'a, U32>> Shr<R> for Reg<'a, T> {
     type Output = Self;
 
     fn shr(self, by: R) -> Self {
@@ -91,9 +91,9 @@ reinterpret!(
     F64 U64, F16 B16, F16 U16, U16 B16
 );
 
-impl<'k, T: Type> Reg<'k, T> {
+impl<'a, T: Type> Reg<'a, T> {
     /// The same bits under another type.
-    pub fn bits_as<U: Type>(self) -> Reg<'k, U>
+    pub fn bits_as<U: Type>(self) -> Reg<'a, U>
     where
         T: Reinterpret<U>,
     {
@@ -104,24 +104,24 @@ impl<'k, T: Type> Reg<'k, T> {
     }
 }
 
-impl<'k> Reg<'k, U32> {
+impl<'a> Reg<'a, U32> {
     /// Set bits.
-    pub fn popc(self) -> Reg<'k, U32> {
+    pub fn popc(self) -> Reg<'a, U32> {
         self.asm.make("popc.b32", &[self.name()])
     }
 
     /// Zeros above the highest set bit; 32 for 0.
-    pub fn clz(self) -> Reg<'k, U32> {
+    pub fn clz(self) -> Reg<'a, U32> {
         self.asm.make("clz.b32", &[self.name()])
     }
 
     /// `length` bits from bit `start` on.
-    pub fn bit_field(self, start: u32, length: u32) -> Reg<'k, U32> {
+    pub fn bit_field(self, start: u32, length: u32) -> Reg<'a, U32> {
         self.asm.make("bfe.u32", &[self.name(), start.to_string(), length.to_string()])
     }
 
     /// Four bytes picked from the eight of (other, self), a nibble of `selector` for each (`prmt`).
-    pub fn permute_bytes(self, other: impl Operand<'k, U32>, selector: u32) -> Reg<'k, U32> {
+    pub fn permute_bytes(self, other: impl Operand<'a, U32>, selector: u32) -> Reg<'a, U32> {
         self.asm.make("prmt.b32", &[self.name(), other.text(), format!("0x{selector:04X}")])
     }
 }

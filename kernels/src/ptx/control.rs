@@ -4,7 +4,7 @@ use super::{Asm, Operand, Pred, Reg, U32, Var};
 
 impl Asm {
     /// Runs `body` where the condition holds.
-    pub fn if_<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce()) {
+    pub fn if_<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce()) {
         let end = self.label("endif");
         self.branch(Some((false, condition)), &end);
         self.indented(body);
@@ -12,7 +12,7 @@ impl Asm {
     }
 
     /// Runs `body` where the condition holds, `otherwise` elsewhere.
-    pub fn if_else<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce(), otherwise: impl FnOnce()) {
+    pub fn if_else<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce(), otherwise: impl FnOnce()) {
         let (other, end) = (self.label("else"), self.label("endif"));
         self.branch(Some((false, condition)), &other);
         self.indented(body);
@@ -23,12 +23,12 @@ impl Asm {
     }
 
     /// Runs `body` with i = start, start + step, … below end. Not at all where start is not below end.
-    pub fn for_range<'k>(
-        &'k self,
-        start: impl Operand<'k, U32>,
-        end: impl Operand<'k, U32>,
+    pub fn for_range<'a>(
+        &'a self,
+        start: impl Operand<'a, U32>,
+        end: impl Operand<'a, U32>,
         step: u32,
-        body: impl FnOnce(Reg<'k, U32>),
+        body: impl FnOnce(Reg<'a, U32>),
     ) {
         let i = self.var::<U32>(start);
         let (head, done) = (self.label("loop"), self.label("done"));
@@ -43,7 +43,7 @@ impl Asm {
     }
 
     /// Runs `body` while `condition` holds, which is computed before each round.
-    pub fn while_<'k>(&'k self, condition: impl FnOnce() -> Reg<'k, Pred>, body: impl FnOnce()) {
+    pub fn while_<'a>(&'a self, condition: impl FnOnce() -> Reg<'a, Pred>, body: impl FnOnce()) {
         let (head, done) = (self.label("while"), self.label("done"));
         self.place_label(&head);
         let p = condition();
@@ -55,7 +55,7 @@ impl Asm {
 
     /// Puts a predicate on each instruction of `body` instead of branching around them: for a few instructions without
     /// control flow. What they compute is undefined where the condition does not hold.
-    pub fn when<'k>(&'k self, condition: Reg<'k, Pred>, body: impl FnOnce()) {
+    pub fn when<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce()) {
         let both = match self.guard() {
             None => condition.name(),
             Some(outer) => {
@@ -75,17 +75,17 @@ impl Asm {
     }
 
     /// Ends the threads for which the condition holds.
-    pub fn exit_if<'k>(&'k self, condition: Reg<'k, Pred>) {
+    pub fn exit_if<'a>(&'a self, condition: Reg<'a, Pred>) {
         self.emit(&format!("@{} exit", condition.name()), &[]);
     }
 }
 
-impl<'k> Var<'k, U32> {
+impl<'a> Var<'a, U32> {
     /// self ← self + 1, back to 0 at `period`: a ring's index.
     pub fn advance_ring(self, period: u32) {
-        let k = self.0.asm;
+        let asm = self.0.asm;
         let next = self + 1;
         let wrapped = next.ge(period);
-        self.set(k.select::<U32>(wrapped, 0, next));
+        self.set(asm.select::<U32>(wrapped, 0, next));
     }
 }

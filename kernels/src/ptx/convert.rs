@@ -30,16 +30,16 @@ fn is_float<T: Number>() -> bool {
     !T::ADD.is_empty()
 }
 
-impl<'k, T: Number> Reg<'k, T> {
+impl<'a, T: Number> Reg<'a, T> {
     /// As `U`: to the nearest between floats and from integers, toward zero from floats to integers, modulo 2ⁿ between
     /// integers.
-    pub fn to<U: Number>(self) -> Reg<'k, U> {
+    pub fn to<U: Number>(self) -> Reg<'a, U> {
         let to_integer = is_float::<T>() && !is_float::<U>();
         self.to_with(if to_integer { Rounding::Zero } else { Rounding::Nearest })
     }
 
     /// As `U`, rounded as said where it cannot be exact. Floats that no integer of `U` comes near saturate; NaN becomes 0.
-    pub fn to_with<U: Number>(self, rounding: Rounding) -> Reg<'k, U> {
+    pub fn to_with<U: Number>(self, rounding: Rounding) -> Reg<'a, U> {
         let suffix = rounding.suffix();
         let rounding = match (is_float::<T>(), is_float::<U>()) {
             (true, true) if U::BYTES < T::BYTES => format!(".{suffix}"),
@@ -51,30 +51,30 @@ impl<'k, T: Number> Reg<'k, T> {
     }
 }
 
-impl<'k> Reg<'k, F32> {
+impl<'a> Reg<'a, F32> {
     /// The nearest integer as a float, ties to even.
-    pub fn round(self) -> Reg<'k, F32> {
+    pub fn round(self) -> Reg<'a, F32> {
         self.asm.make("cvt.rni.f32.f32", &[self.name()])
     }
 }
 
-impl<'k> Reg<'k, F16x2> {
+impl<'a> Reg<'a, F16x2> {
     /// The two numbers, the low one first.
-    pub fn halves(self) -> [Reg<'k, F16>; 2] {
+    pub fn halves(self) -> [Reg<'a, F16>; 2] {
         let (low, high) = (self.asm.reg::<F16>(), self.asm.reg::<F16>());
         self.asm.emit("mov.b32", &[format!("{{{}, {}}}", low.name(), high.name()), self.name()]);
         [low, high]
     }
 
     /// The two numbers as f32, exactly.
-    pub fn to_f32(self) -> [Reg<'k, F32>; 2] {
+    pub fn to_f32(self) -> [Reg<'a, F32>; 2] {
         self.halves().map(Reg::to::<F32>)
     }
 }
 
-impl<'k> Reg<'k, F64> {
+impl<'a> Reg<'a, F64> {
     /// The two 32-bit words of its bits, the low one first.
-    pub fn words(self) -> [Reg<'k, U32>; 2] {
+    pub fn words(self) -> [Reg<'a, U32>; 2] {
         let (low, high) = (self.asm.reg::<U32>(), self.asm.reg::<U32>());
         self.asm.emit("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name()), self.name()]);
         [low, high]
@@ -83,17 +83,17 @@ impl<'k> Reg<'k, F64> {
 
 impl Asm {
     /// Two numbers rounded to the nearest binary16, the first in the low half.
-    pub fn pack_f16x2<'k>(&'k self, [low, high]: [Reg<'k, F32>; 2]) -> Reg<'k, F16x2> {
+    pub fn pack_f16x2<'a>(&'a self, [low, high]: [Reg<'a, F32>; 2]) -> Reg<'a, F16x2> {
         self.make("cvt.rn.f16x2.f32", &[high.name(), low.name()])
     }
 
     /// Two binary16 in one register, the first in the low half.
-    pub fn pair<'k>(&'k self, [low, high]: [Reg<'k, F16>; 2]) -> Reg<'k, F16x2> {
+    pub fn pair<'a>(&'a self, [low, high]: [Reg<'a, F16>; 2]) -> Reg<'a, F16x2> {
         self.make("mov.b32", &[format!("{{{}, {}}}", low.name(), high.name())])
     }
 
     /// Two 32-bit words as one 64-bit number, the first in the low half.
-    pub fn wide<'k>(&'k self, [low, high]: [Reg<'k, U32>; 2]) -> Reg<'k, U64> {
+    pub fn wide<'a>(&'a self, [low, high]: [Reg<'a, U32>; 2]) -> Reg<'a, U64> {
         self.make("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name())])
     }
 }
@@ -114,18 +114,18 @@ impl Widen for S32 {
     type Wide = S64;
 }
 
-impl<'k, T: Widen> Reg<'k, T> {
+impl<'a, T: Widen> Reg<'a, T> {
     /// The whole product, in twice the bits.
-    pub fn mul_wide(self, other: impl super::Operand<'k, T>) -> Reg<'k, T::Wide> {
+    pub fn mul_wide(self, other: impl super::Operand<'a, T>) -> Reg<'a, T::Wide> {
         self.asm.make(&format!("mul.wide.{}", T::NAME), &[self.name(), other.text()])
     }
 
     /// self·b + c with the product and the sum in twice the bits.
     pub fn mad_wide(
         self,
-        b: impl super::Operand<'k, T>,
-        c: impl super::Operand<'k, T::Wide>,
-    ) -> Reg<'k, T::Wide> {
+        b: impl super::Operand<'a, T>,
+        c: impl super::Operand<'a, T::Wide>,
+    ) -> Reg<'a, T::Wide> {
         self.asm.make(&format!("mad.wide.{}", T::NAME), &[self.name(), b.text(), c.text()])
     }
 }

@@ -4,28 +4,28 @@ use super::{Asm, Global, Operand, Shared, Type, U32};
 
 impl Asm {
     /// Starts a copy of 16 bytes past L1; both addresses multiples of 16.
-    pub fn copy_async_16<'k, T: Type>(&'k self, to: Shared<'k, T>, from: Global<'k, T>) {
+    pub fn copy_async_16<'a, T: Type>(&'a self, to: Shared<'a, T>, from: Global<'a, T>) {
         self.emit("cp.async.cg.shared.global", &[to.address(), from.address(), "16".into()]);
     }
 
     /// The same for the first `bytes` bytes (0 to 16); the rest of the 16 in shared memory become zero.
-    pub fn copy_async_16_zero_fill<'k, T: Type>(
-        &'k self,
-        to: Shared<'k, T>,
-        from: Global<'k, T>,
-        bytes: impl Operand<'k, U32>,
+    pub fn copy_async_16_zero_fill<'a, T: Type>(
+        &'a self,
+        to: Shared<'a, T>,
+        from: Global<'a, T>,
+        bytes: impl Operand<'a, U32>,
     ) {
         let operands = [to.address(), from.address(), "16".into(), bytes.text()];
         self.emit("cp.async.cg.shared.global", &operands);
     }
 
     /// Starts a copy of 4 or 8 bytes, of which those past `bytes` become zero.
-    pub fn copy_async_small<'k, T: Type>(
-        &'k self,
-        to: Shared<'k, T>,
-        from: Global<'k, T>,
+    pub fn copy_async_small<'a, T: Type>(
+        &'a self,
+        to: Shared<'a, T>,
+        from: Global<'a, T>,
         size: u32,
-        bytes: impl Operand<'k, U32>,
+        bytes: impl Operand<'a, U32>,
     ) {
         let operands = [to.address(), from.address(), size.to_string(), bytes.text()];
         self.emit("cp.async.ca.shared.global", &operands);

@@ -70,7 +70,7 @@ impl Asm {
     ///
     /// # Panics
     /// Where `divisor` is 0: a kernel that was written wrongly.
-    pub fn divide<'k>(&'k self, x: Reg<'k, U32>, divisor: u32) -> (Reg<'k, U32>, Reg<'k, U32>) {
+    pub fn divide<'a>(&'a self, x: Reg<'a, U32>, divisor: u32) -> (Reg<'a, U32>, Reg<'a, U32>) {
         let Some(Divisor { method, .. }) = Divisor::new(divisor) else {
             panic!("a kernel divides by the constant 0");
         };

@@ -5,7 +5,7 @@ use super::{Asm, F16x2, F32, F64, Operand, Reg, S32};
 
 macro_rules! unary {
     ($($(#[$doc:meta])* $tag:ident $name:ident $mnemonic:literal;)*) => {$(
-        impl<'k> Reg<'k, $tag> {
+        impl<'a> Reg<'a, $tag> {
             $(#[$doc])*
             pub fn $name(self) -> Self {
                 self.asm.make($mnemonic, &[self.name()])
@@ -47,9 +47,9 @@ unary! {
     F16x2 tanh_approx "tanh.approx.f16x2";
 }
 
-impl<'k> Reg<'k, F32> {
+impl<'a> Reg<'a, F32> {
     /// self / y within 2 ulp for |y| in 2⁻¹²⁶ … 2¹²⁶ (`div.approx`).
-    pub fn div_approx(self, y: impl Operand<'k, F32>) -> Self {
+    pub fn div_approx(self, y: impl Operand<'a, F32>) -> Self {
         self.asm.make("div.approx.f32", &[self.name(), y.text()])
     }
 }
@@ -57,7 +57,7 @@ impl<'k> Reg<'k, F32> {
 impl Asm {
     /// eˣ: n = round(x·log₂e), r = x − n·ln 2 in two parts (Cody & Waite 1980), 2ⁿ·2^(r·log₂e). Within 4 ulp while the
     /// result is a normal number; +∞ and 0 beyond, NaN stays.
-    pub fn exp<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn exp<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         const LN_2_HIGH: f32 = 355.0 / 512.0;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
         // Outside ±126 doublings n would not fit an exponent; ex2 of the rest saturates by itself.
@@ -70,13 +70,13 @@ impl Asm {
     }
 
     /// σ(x) = 1/(1 + e⁻ˣ).
-    pub fn sigmoid<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn sigmoid<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         (self.exp(-x) + 1.0).reciprocal_approx()
     }
 
     /// σ(−|x|) and σ(|x|), one of which is σ(x) and the other 1 − σ(x), each within 8 ulp: with e = e^−|x|, e/(1 + e) and
     /// 1/(1 + e).
-    pub fn sigmoids<'k>(&'k self, x: Reg<'k, F32>) -> [Reg<'k, F32>; 2] {
+    pub fn sigmoids<'a>(&'a self, x: Reg<'a, F32>) -> [Reg<'a, F32>; 2] {
         let e = self.exp(-x.abs());
         let larger = (e + 1.0).reciprocal_approx();
         [e * larger, larger]
@@ -85,7 +85,7 @@ impl Asm {
     /// ln(1 + y) for y in [0, 1], within 5 ulp: 2·artanh(t/2) = t·(1 + t²/12 + t⁴/80 + …) with t = y/(1 + y/2) ≤ ⅔. The
     /// first term left out is (t/2)¹⁴/15 < 2⁻²⁶. No logarithm: `lg2.approx` is bounded absolutely near 1, and of ln(1 + y)
     /// for a small y its error could be all.
-    pub fn ln_1p<'k>(&'k self, y: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn ln_1p<'a>(&'a self, y: Reg<'a, F32>) -> Reg<'a, F32> {
         let t = y * y.mad(0.5, 1.0).reciprocal_approx();
         let square = t * t;
         // Of (t/2)^(2k) the power of 4 is in the coefficient, 1/(4^k·(2k + 1)); k = 0 is added last, with one rounding.
@@ -96,7 +96,7 @@ impl Asm {
 
     /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that cancels,
     /// x − x³/3 + 2x⁵/15 − 17x⁷/315 + 62x⁹/2835. Within 12 ulp.
-    pub fn tanh<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn tanh<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         let e = self.exp(x.abs() * -2.0);
         let big = (-e + 1.0).div_approx(e + 1.0);
         let big = self.copy_sign(big, x);
@@ -107,14 +107,14 @@ impl Asm {
 
     /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as PyTorch has it. Within 12 ulp, 2⁻²⁰ relative, down to
     /// x = −87, where e^x leaves the normal numbers.
-    pub fn softplus<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn softplus<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         let positive = x.max_nan(0.0);
         let curved = positive + self.ln_1p(self.exp(-x.abs()));
         self.select(x.gt(20.0), x, curved)
     }
 
     /// |x| with the sign of y.
-    pub fn copy_sign<'k>(&'k self, x: Reg<'k, F32>, y: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn copy_sign<'a>(&'a self, x: Reg<'a, F32>, y: Reg<'a, F32>) -> Reg<'a, F32> {
         self.make("copysign.f32", &[y.name(), x.name()])
     }
 }

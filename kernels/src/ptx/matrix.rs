@@ -2,16 +2,16 @@
 
 use super::{Asm, F16, F16x2, F32, Operand, Shared, Type, Var};
 
-fn group<'k, T: Type, R: Operand<'k, T>>(registers: &[R]) -> String {
+fn group<'a, T: Type, R: Operand<'a, T>>(registers: &[R]) -> String {
     let names: Vec<_> = registers.iter().map(|r| r.text()).collect();
     format!("{{{}}}", names.join(", "))
 }
 
 impl Asm {
-    fn ldmatrix<'k, const N: usize>(
-        &'k self,
-        to: [Var<'k, F16x2>; N],
-        row: Shared<'k, F16>,
+    fn ldmatrix<'a, const N: usize>(
+        &'a self,
+        to: [Var<'a, F16x2>; N],
+        row: Shared<'a, F16>,
         transpose: bool,
     ) {
         let transpose = if transpose { ".trans" } else { "" };
@@ -22,21 +22,21 @@ impl Asm {
     /// Four 8×8 matrices of halves; lane l gives the address of row l mod 8 of matrix l / 8. Register i of lane l gets of
     /// matrix i the elements (l / 4, 2·(l mod 4)) and the one to its right; with `transpose`, (2·(l mod 4), l / 4) and the
     /// one below.
-    pub fn ldmatrix_x4<'k>(&'k self, to: [Var<'k, F16x2>; 4], row: Shared<'k, F16>, transpose: bool) {
+    pub fn ldmatrix_x4<'a>(&'a self, to: [Var<'a, F16x2>; 4], row: Shared<'a, F16>, transpose: bool) {
         self.ldmatrix(to, row, transpose);
     }
 
     /// Two 8×8 matrices; lanes 0 to 15 give the addresses.
-    pub fn ldmatrix_x2<'k>(&'k self, to: [Var<'k, F16x2>; 2], row: Shared<'k, F16>, transpose: bool) {
+    pub fn ldmatrix_x2<'a>(&'a self, to: [Var<'a, F16x2>; 2], row: Shared<'a, F16>, transpose: bool) {
         self.ldmatrix(to, row, transpose);
     }
 
     /// c ← a·b + c for a 16×16 (row-major), b 16×8 (column-major), c 16×8 in f32. With g = lane / 4 and t = lane mod 4:
     /// c holds (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1); a the pairs at (g, 2t), (g+8, 2t), (g, 2t+8), (g+8, 2t+8);
     /// b the pairs at rows 2t and 2t+8 of column g.
-    pub fn mma_m16n8k16<'k, A: Operand<'k, F16x2>, B: Operand<'k, F16x2>>(
-        &'k self,
-        c: [Var<'k, F32>; 4],
+    pub fn mma_m16n8k16<'a, A: Operand<'a, F16x2>, B: Operand<'a, F16x2>>(
+        &'a self,
+        c: [Var<'a, F32>; 4],
         a: [A; 4],
         b: [B; 2],
     ) {

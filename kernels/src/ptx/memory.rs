@@ -12,11 +12,11 @@ pub trait Space: Copy + 'static {
     type Address: Type;
 
     /// base + index·bytes.
-    fn element<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, Self::Address>;
+    fn element<'a>(base: Reg<'a, Self::Address>, index: Reg<'a, U32>, bytes: u32) -> Reg<'a, Self::Address>;
     /// base + bytes.
-    fn plus<'k>(base: Reg<'k, Self::Address>, bytes: i64) -> Reg<'k, Self::Address>;
+    fn plus<'a>(base: Reg<'a, Self::Address>, bytes: i64) -> Reg<'a, Self::Address>;
     /// base + index, in bytes.
-    fn byte<'k>(base: Reg<'k, Self::Address>, index: Reg<'k, U32>) -> Reg<'k, Self::Address>;
+    fn byte<'a>(base: Reg<'a, Self::Address>, index: Reg<'a, U32>) -> Reg<'a, Self::Address>;
 }
 
 /// The device's memory.
@@ -31,15 +31,15 @@ impl Space for GlobalSpace {
     const NAME: &'static str = "global";
     type Address = U64;
 
-    fn element<'k>(base: Reg<'k, U64>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, U64> {
+    fn element<'a>(base: Reg<'a, U64>, index: Reg<'a, U32>, bytes: u32) -> Reg<'a, U64> {
         index.mad_wide(bytes, base)
     }
 
-    fn plus<'k>(base: Reg<'k, U64>, bytes: i64) -> Reg<'k, U64> {
+    fn plus<'a>(base: Reg<'a, U64>, bytes: i64) -> Reg<'a, U64> {
         if bytes == 0 { base } else { base + bytes as u64 }
     }
 
-    fn byte<'k>(base: Reg<'k, U64>, index: Reg<'k, U32>) -> Reg<'k, U64> {
+    fn byte<'a>(base: Reg<'a, U64>, index: Reg<'a, U32>) -> Reg<'a, U64> {
         index.mad_wide(1, base)
     }
 }
@@ -48,31 +48,31 @@ impl Space for SharedSpace {
     const NAME: &'static str = "shared";
     type Address = U32;
 
-    fn element<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>, bytes: u32) -> Reg<'k, U32> {
+    fn element<'a>(base: Reg<'a, U32>, index: Reg<'a, U32>, bytes: u32) -> Reg<'a, U32> {
         index.mad(bytes, base)
     }
 
-    fn plus<'k>(base: Reg<'k, U32>, bytes: i64) -> Reg<'k, U32> {
+    fn plus<'a>(base: Reg<'a, U32>, bytes: i64) -> Reg<'a, U32> {
         if bytes == 0 { base } else { base + bytes as u32 }
     }
 
-    fn byte<'k>(base: Reg<'k, U32>, index: Reg<'k, U32>) -> Reg<'k, U32> {
+    fn byte<'a>(base: Reg<'a, U32>, index: Reg<'a, U32>) -> Reg<'a, U32> {
         base + index
     }
 }
 
 /// An address of elements `T` in space `S`: a register and a constant offset, which costs no instruction.
-pub struct Pointer<'k, S: Space, T: Type> {
-    base: Reg<'k, S::Address>,
+pub struct Pointer<'a, S: Space, T: Type> {
+    base: Reg<'a, S::Address>,
     offset: i64,
     tag: PhantomData<T>,
 }
 
 /// An address in global memory.
-pub type Global<'k, T> = Pointer<'k, GlobalSpace, T>;
+pub type Global<'a, T> = Pointer<'a, GlobalSpace, T>;
 
 /// An address in shared memory.
-pub type Shared<'k, T> = Pointer<'k, SharedSpace, T>;
+pub type Shared<'a, T> = Pointer<'a, SharedSpace, T>;
 
 impl<S: Space, T: Type> Clone for Pointer<'_, S, T> {
     fn clone(&self) -> Self {
@@ -114,18 +114,18 @@ impl Hint {
     }
 }
 
-impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
-    pub(crate) fn at_register(base: Reg<'k, S::Address>) -> Self {
+impl<'a, S: Space, T: Type> Pointer<'a, S, T> {
+    pub(crate) fn at_register(base: Reg<'a, S::Address>) -> Self {
         Self { base, offset: 0, tag: PhantomData }
     }
 
     /// The address that a variable holds: it moves as the variable does.
-    pub fn follow(address: Var<'k, S::Address>) -> Self {
+    pub fn follow(address: Var<'a, S::Address>) -> Self {
         Self::at_register(address.0)
     }
 
     /// The address in a variable of its own, to be moved on.
-    pub fn to_var(self) -> Var<'k, S::Address>
+    pub fn to_var(self) -> Var<'a, S::Address>
     where
         S::Address: super::Number,
     {
@@ -136,7 +136,7 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
     }
 
     /// The same address, of elements `U`.
-    pub fn cast<U: Type>(self) -> Pointer<'k, S, U> {
+    pub fn cast<U: Type>(self) -> Pointer<'a, S, U> {
         Pointer { base: self.base, offset: self.offset, tag: PhantomData }
     }
 
@@ -151,12 +151,12 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
     }
 
     /// `index` elements further on; below 2³² elements.
-    pub fn at(self, index: Reg<'k, U32>) -> Self {
+    pub fn at(self, index: Reg<'a, U32>) -> Self {
         Self { base: S::element(self.base, index, T::BYTES), ..self }
     }
 
     /// `bytes` further on.
-    pub fn at_byte(self, bytes: Reg<'k, U32>) -> Self {
+    pub fn at_byte(self, bytes: Reg<'a, U32>) -> Self {
         Self { base: S::byte(self.base, bytes), ..self }
     }
 
@@ -170,33 +170,33 @@ impl<'k, S: Space, T: Type> Pointer<'k, S, T> {
     }
 }
 
-impl<'k, T: Type> Global<'k, T> {
+impl<'a, T: Type> Global<'a, T> {
     /// `index` elements further on, or back where it is negative.
-    pub fn at_signed(self, index: Reg<'k, S32>) -> Self {
+    pub fn at_signed(self, index: Reg<'a, S32>) -> Self {
         let base = index.mad_wide(T::BYTES as i32, self.base.bits_as::<S64>());
         Self { base: base.bits_as::<U64>(), ..self }
     }
 
     /// `index` elements further on, where that can pass 2³² elements.
-    pub fn at_wide(self, index: Reg<'k, U64>) -> Self {
+    pub fn at_wide(self, index: Reg<'a, U64>) -> Self {
         Self { base: index.mad(u64::from(T::BYTES), self.base), ..self }
     }
 }
 
-impl<'k, T: Type> Shared<'k, T> {
+impl<'a, T: Type> Shared<'a, T> {
     /// The address as a number of bytes, constant offset included: for swizzles.
-    pub fn to_u32(self) -> Reg<'k, U32> {
+    pub fn to_u32(self) -> Reg<'a, U32> {
         SharedSpace::plus(self.base, self.offset)
     }
 
     /// An address from its number of bytes.
-    pub fn from_u32(address: Reg<'k, U32>) -> Self {
+    pub fn from_u32(address: Reg<'a, U32>) -> Self {
         Self::at_register(address)
     }
 }
 
-impl<'k, S: Space, T: InMemory> Pointer<'k, S, T> {
-    fn load_text<const N: usize>(self, cache: &str) -> [Reg<'k, T::Loaded>; N] {
+impl<'a, S: Space, T: InMemory> Pointer<'a, S, T> {
+    fn load_text<const N: usize>(self, cache: &str) -> [Reg<'a, T::Loaded>; N] {
         let asm = self.base.asm;
         let parts = [(); N].map(|()| asm.reg::<T::Loaded>());
         let names: Vec<_> = parts.iter().map(|r| r.name()).collect();
@@ -205,41 +205,41 @@ impl<'k, S: Space, T: InMemory> Pointer<'k, S, T> {
         parts
     }
 
-    fn store_text<V: Operand<'k, T::Loaded>, const N: usize>(self, values: [V; N], cache: &str) {
+    fn store_text<V: Operand<'a, T::Loaded>, const N: usize>(self, values: [V; N], cache: &str) {
         let names: Vec<_> = values.iter().map(|v| v.text()).collect();
         let (vector, names) = vector_text(&names);
         self.base.asm.emit(&format!("st.{}{cache}{vector}.{}", S::NAME, T::BITS), &[self.address(), names]);
     }
 
     /// The element.
-    pub fn load(self) -> Reg<'k, T::Loaded> {
+    pub fn load(self) -> Reg<'a, T::Loaded> {
         self.load_text::<1>("")[0]
     }
 
     /// N elements (1, 2 or 4) in one access, of at most 16 bytes; the address must be a multiple of the whole.
-    pub fn load_vector<const N: usize>(self) -> [Reg<'k, T::Loaded>; N] {
+    pub fn load_vector<const N: usize>(self) -> [Reg<'a, T::Loaded>; N] {
         self.load_text("")
     }
 
     /// Writes the element.
-    pub fn store(self, value: impl Operand<'k, T::Loaded>) {
+    pub fn store(self, value: impl Operand<'a, T::Loaded>) {
         self.store_text([value], "");
     }
 
     /// Writes N elements (1, 2 or 4) in one access, of at most 16 bytes.
-    pub fn store_vector<const N: usize>(self, values: [Reg<'k, T::Loaded>; N]) {
+    pub fn store_vector<const N: usize>(self, values: [Reg<'a, T::Loaded>; N]) {
         self.store_text(values, "");
     }
 }
 
-impl<'k, T: InMemory> Global<'k, T> {
+impl<'a, T: InMemory> Global<'a, T> {
     /// [`Pointer::load_vector`] with a cache hint.
-    pub fn load_hinted<const N: usize>(self, hint: Hint) -> [Reg<'k, T::Loaded>; N] {
+    pub fn load_hinted<const N: usize>(self, hint: Hint) -> [Reg<'a, T::Loaded>; N] {
         self.load_text(hint.load())
     }
 
     /// [`Pointer::store_vector`] with a cache hint.
-    pub fn store_hinted<const N: usize>(self, values: [Reg<'k, T::Loaded>; N], hint: Hint) {
+    pub fn store_hinted<const N: usize>(self, values: [Reg<'a, T::Loaded>; N], hint: Hint) {
         self.store_text(values, hint.store());
     }
 }

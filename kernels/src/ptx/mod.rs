@@ -9,10 +9,10 @@
 //!
 //! // y[i] = 2·x[i] + 1
 //! let launch = Launch::new("affine", "affine", Target::Sm80).threads(256, 1000);
-//! let kernel = Asm::kernel(launch, Work { bytes: 8000, operations: 2000 }, "y = 2x + 1", |k| {
-//!     let (x, y) = (k.pointer::<F32>("x"), k.pointer::<F32>("y"));
-//!     let i = k.global_thread();
-//!     k.if_(i.lt(1000), || {
+//! let kernel = Asm::kernel(launch, Work { bytes: 8000, operations: 2000 }, "y = 2x + 1", |asm| {
+//!     let (x, y) = (asm.pointer::<F32>("x"), asm.pointer::<F32>("y"));
+//!     let i = asm.global_thread();
+//!     asm.if_(i.lt(1000), || {
 //!         let v = x.at(i).load();
 //!         y.at(i).store(v * 2.0 + 1.0);
 //!     });
@@ -23,41 +23,41 @@
 //! A float and an integer do not add:
 //! ```compile_fail,E0277
 //! use ssmv_kernels::ptx::{Asm, F32, U32, Reg};
-//! fn wrong<'k>(x: Reg<'k, F32>, i: Reg<'k, U32>) -> Reg<'k, F32> { x + i }
+//! fn wrong<'a>(x: Reg<'a, F32>, i: Reg<'a, U32>) -> Reg<'a, F32> { x + i }
 //! ```
 //! nor do signed and unsigned integers:
 //! ```compile_fail,E0277
 //! use ssmv_kernels::ptx::{S32, U32, Reg};
-//! fn wrong<'k>(a: Reg<'k, U32>, b: Reg<'k, S32>) -> Reg<'k, U32> { a + b }
+//! fn wrong<'a>(a: Reg<'a, U32>, b: Reg<'a, S32>) -> Reg<'a, U32> { a + b }
 //! ```
 //! nor integers of different widths:
 //! ```compile_fail,E0277
 //! use ssmv_kernels::ptx::{U32, U64, Reg};
-//! fn wrong<'k>(a: Reg<'k, U64>, b: Reg<'k, U32>) -> Reg<'k, U64> { a + b }
+//! fn wrong<'a>(a: Reg<'a, U64>, b: Reg<'a, U32>) -> Reg<'a, U64> { a + b }
 //! ```
 //! a pair of halves is not a single one:
 //! ```compile_fail,E0277
 //! use ssmv_kernels::ptx::{F16, F16x2, Reg};
-//! fn wrong<'k>(a: Reg<'k, F16x2>, b: Reg<'k, F16>) -> Reg<'k, F16x2> { a + b }
+//! fn wrong<'a>(a: Reg<'a, F16x2>, b: Reg<'a, F16>) -> Reg<'a, F16x2> { a + b }
 //! ```
 //! bits have no arithmetic until they are said to be numbers:
 //! ```compile_fail,E0369
 //! use ssmv_kernels::ptx::{B32, Reg};
-//! fn wrong<'k>(a: Reg<'k, B32>, b: Reg<'k, B32>) -> Reg<'k, B32> { a + b }
+//! fn wrong<'a>(a: Reg<'a, B32>, b: Reg<'a, B32>) -> Reg<'a, B32> { a + b }
 //! ```
 //! a number is not a condition:
 //! ```compile_fail,E0308
 //! use ssmv_kernels::ptx::{Asm, Reg, U32};
-//! fn wrong<'k>(k: &'k Asm, a: Reg<'k, U32>) { k.if_(a, || {}) }
+//! fn wrong<'a>(asm: &'a Asm, a: Reg<'a, U32>) { asm.if_(a, || {}) }
 //! ```
 //! and neither does a store take another type than the memory's, nor `ldmatrix` an address in global memory:
 //! ```compile_fail,E0308
 //! use ssmv_kernels::ptx::{F16, F32, Global, Reg};
-//! fn wrong<'k>(p: Global<'k, F16>, x: Reg<'k, F32>) { p.store(x) }
+//! fn wrong<'a>(p: Global<'a, F16>, x: Reg<'a, F32>) { p.store(x) }
 //! ```
 //! ```compile_fail,E0308
 //! use ssmv_kernels::ptx::{Asm, F16, F16x2, Global, Var};
-//! fn wrong<'k>(k: &'k Asm, to: [Var<'k, F16x2>; 4], p: Global<'k, F16>) { k.ldmatrix_x4(to, p, false); }
+//! fn wrong<'a>(asm: &'a Asm, to: [Var<'a, F16x2>; 4], p: Global<'a, F16>) { asm.ldmatrix_x4(to, p, false); }
 //! ```
 
 mod arith;

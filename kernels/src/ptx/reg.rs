@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use super::{Asm, B32, B64, F32, F64, Pred, S32, S64, Type, U16, U32, U64, types::Class};
 
 /// A value in a register: written once, by the instruction that made it. A cheap handle.
-pub struct Reg<'k, T: Type> {
-    pub(crate) asm: &'k Asm,
+pub struct Reg<'a, T: Type> {
+    pub(crate) asm: &'a Asm,
     pub(crate) id: u32,
     tag: PhantomData<T>,
 }
@@ -19,18 +19,18 @@ impl<T: Type> Clone for Reg<'_, T> {
 
 impl<T: Type> Copy for Reg<'_, T> {}
 
-impl<'k, T: Type> Reg<'k, T> {
-    pub(crate) fn new(asm: &'k Asm, id: u32) -> Self {
+impl<'a, T: Type> Reg<'a, T> {
+    pub(crate) fn new(asm: &'a Asm, id: u32) -> Self {
         Self { asm, id, tag: PhantomData }
     }
 
     /// The assembler that it belongs to.
-    pub fn assembler(self) -> &'k Asm {
+    pub fn assembler(self) -> &'a Asm {
         self.asm
     }
 
     /// The same register under another tag of its class.
-    pub(crate) fn retag<U: Type>(self) -> Reg<'k, U> {
+    pub(crate) fn retag<U: Type>(self) -> Reg<'a, U> {
         debug_assert!(T::CLASS == U::CLASS);
         Reg::new(self.asm, self.id)
     }
@@ -46,7 +46,7 @@ pub(crate) fn name(class: Class, id: u32) -> String {
 
 /// A register that is written more than once: a loop's accumulator. Where it stands as an operand, it means its value
 /// at that point of the kernel; [`Var::get`] keeps that value.
-pub struct Var<'k, T: Type>(pub(crate) Reg<'k, T>);
+pub struct Var<'a, T: Type>(pub(crate) Reg<'a, T>);
 
 impl<T: Type> Clone for Var<'_, T> {
     fn clone(&self) -> Self {
@@ -56,14 +56,14 @@ impl<T: Type> Clone for Var<'_, T> {
 
 impl<T: Type> Copy for Var<'_, T> {}
 
-impl<'k, T: Type> Var<'k, T> {
+impl<'a, T: Type> Var<'a, T> {
     /// Writes it.
-    pub fn set(self, value: impl Operand<'k, T>) {
+    pub fn set(self, value: impl Operand<'a, T>) {
         self.0.asm.emit(&format!("mov.{}", T::BITS), &[self.0.name(), value.text()]);
     }
 
     /// A copy of its value at this point.
-    pub fn get(self) -> Reg<'k, T> {
+    pub fn get(self) -> Reg<'a, T> {
         let copy = self.0.asm.reg::<T>();
         self.0.asm.emit(&format!("mov.{}", T::BITS), &[copy.name(), self.0.name()]);
         copy
@@ -71,18 +71,18 @@ impl<'k, T: Type> Var<'k, T> {
 }
 
 /// What an instruction takes where it wants a `T`: a register, a variable, or a number that becomes an immediate.
-pub trait Operand<'k, T: Type>: Copy {
+pub trait Operand<'a, T: Type>: Copy {
     /// How it stands in the text.
     fn text(self) -> String;
 }
 
-impl<'k, T: Type> Operand<'k, T> for Reg<'k, T> {
+impl<'a, T: Type> Operand<'a, T> for Reg<'a, T> {
     fn text(self) -> String {
         self.name()
     }
 }
 
-impl<'k, T: Type> Operand<'k, T> for Var<'k, T> {
+impl<'a, T: Type> Operand<'a, T> for Var<'a, T> {
     fn text(self) -> String {
         self.0.name()
     }
@@ -126,7 +126,7 @@ impl Operand<'_, Pred> for bool {
 
 impl Asm {
     /// A register that can be written again, with its first value.
-    pub fn var<'k, T: Type>(&'k self, value: impl Operand<'k, T>) -> Var<'k, T> {
+    pub fn var<'a, T: Type>(&'a self, value: impl Operand<'a, T>) -> Var<'a, T> {
         let var = Var(self.reg());
         var.set(value);
         var
@@ -138,7 +138,7 @@ impl Asm {
     }
 
     /// A number in a register.
-    pub fn value<'k, T: Type>(&'k self, value: impl Operand<'k, T>) -> Reg<'k, T> {
+    pub fn value<'a, T: Type>(&'a self, value: impl Operand<'a, T>) -> Reg<'a, T> {
         self.var(value).0
     }
 }

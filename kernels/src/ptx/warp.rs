@@ -12,7 +12,7 @@ impl Shuffle for S32 {}
 impl Shuffle for U32 {}
 impl Shuffle for super::F16x2 {}
 
-impl<'k, T: Shuffle> Reg<'k, T> {
+impl<'a, T: Shuffle> Reg<'a, T> {
     fn shuffle(self, mode: &str, lane: String, clamp: u32) -> Self {
         let operands = [self.name(), lane, format!("0x{clamp:X}"), ALL_LANES.into()];
         self.asm.make(&format!("shfl.sync.{mode}.b32"), &operands)
@@ -39,7 +39,7 @@ impl<'k, T: Shuffle> Reg<'k, T> {
     }
 
     /// The value of `lane`.
-    pub fn shuffle_from(self, lane: impl Operand<'k, U32>) -> Self {
+    pub fn shuffle_from(self, lane: impl Operand<'a, U32>) -> Self {
         self.shuffle("idx", lane.text(), 0x1F)
     }
 }
@@ -54,17 +54,17 @@ impl Reg<'_, F64> {
 
 impl Asm {
     /// Whether the condition holds in any lane.
-    pub fn any<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, Pred> {
+    pub fn any<'a>(&'a self, p: Reg<'a, Pred>) -> Reg<'a, Pred> {
         self.make("vote.sync.any.pred", &[p.name(), ALL_LANES.into()])
     }
 
     /// Whether the condition holds in all lanes.
-    pub fn all<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, Pred> {
+    pub fn all<'a>(&'a self, p: Reg<'a, Pred>) -> Reg<'a, Pred> {
         self.make("vote.sync.all.pred", &[p.name(), ALL_LANES.into()])
     }
 
     /// A bit for each lane in which the condition holds.
-    pub fn ballot<'k>(&'k self, p: Reg<'k, Pred>) -> Reg<'k, U32> {
+    pub fn ballot<'a>(&'a self, p: Reg<'a, Pred>) -> Reg<'a, U32> {
         self.make("vote.sync.ballot.b32", &[p.name(), ALL_LANES.into()])
     }
 

@@ -92,10 +92,10 @@ fn kernel<T: Real>(step: Step, order: ColOrder, spelled: &str, target: Target) -
     let bytes = elements * u64::from(T::BYTES) + u64::from(order.splits) * u64::from(cols) * 4;
     let work = Work { bytes, operations: elements };
     let launch = columns.launch(step.launch("cols", spelled, target));
-    Asm::kernel(launch, work, "y[c] = the fold of x[r, c] over r", |k| {
-        let (x, y) = (k.pointer::<T>("x"), k.pointer::<F32>("y"));
-        k.step("a thread for each vector of columns and each row of a round");
-        let share = columns.share(k);
+    Asm::kernel(launch, work, "y[c] = the fold of x[r, c] over r", |asm| {
+        let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<F32>("y"));
+        asm.step("a thread for each vector of columns and each row of a round");
+        let share = columns.share(asm);
         let sums = share.accumulators::<1>();
         share.each_batch(UNROLL, |rows| {
             let places: Vec<_> = rows.iter().map(|row| row.mad(cols, share.col)).collect();
@@ -105,6 +105,6 @@ fn kernel<T: Real>(step: Step, order: ColOrder, spelled: &str, target: Target) -
         });
         let mine = sums.iter().map(|sum| sum.map(Var::get)).collect();
         let both = |[a]: [_; 1], [b]: [_; 1]| [step.fold().of(a, b)];
-        share.fold(mine, both, |col, [sum]| step.store(k, y.at(share.piece.mad(cols, col)), sum));
+        share.fold(mine, both, |col, [sum]| step.store(asm, y.at(share.piece.mad(cols, col)), sum));
     })
 }

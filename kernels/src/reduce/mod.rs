@@ -27,7 +27,7 @@ const FAMILY: &str = "reduce";
 const BLOCK: u32 = 256;
 
 /// What becomes of a number on its way into a reduction.
-type Lift = for<'k> fn(Reg<'k, F32>) -> Reg<'k, F32>;
+type Lift = for<'a> fn(Reg<'a, F32>) -> Reg<'a, F32>;
 
 /// A reduction: every element is lifted, the lifted ones are folded from 0 on, and the end is finished.
 #[derive(Debug, Clone, Copy)]
@@ -172,12 +172,12 @@ impl Step {
     }
 
     /// What an element becomes; the workspace's have been lifted.
-    fn lift<'k>(self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    fn lift<'a>(self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         if self.stage == Stage::Second { x } else { (self.whole.reduction.lift)(x) }
     }
 
     /// Writes a folded value.
-    fn store<'k>(self, k: &'k Asm, at: Global<'k, F32>, value: Reg<'k, F32>) {
+    fn store<'a>(self, asm: &'a Asm, at: Global<'a, F32>, value: Reg<'a, F32>) {
         if self.stage == Stage::First {
             return at.store(value);
         }
@@ -188,7 +188,7 @@ impl Step {
             Finish::Mean => at.store(joined(value * (1.0 / self.terms.max(1) as f32))),
             Finish::IsNan => {
                 let at = at.cast::<U32>();
-                let flag = k.select::<U32>(value.ne(value), 1, 0);
+                let flag = asm.select::<U32>(value.ne(value), 1, 0);
                 at.store(if onto { at.load() | flag } else { flag });
             }
         }

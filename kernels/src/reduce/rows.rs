@@ -87,42 +87,42 @@ fn kernel<T: Real>(step: Step, order: RowOrder, spelled: &str, target: Target) -
         step.launch("rows", spelled, target).block([BLOCK, 1, 1]).grid([pieces.div_ceil(teams).max(1), 1, 1]);
     let elements = u64::from(rows) * u64::from(cols);
     let work = Work { bytes: elements * u64::from(T::BYTES) + u64::from(pieces) * 4, operations: elements };
-    Asm::kernel(launch, work, "y[r] = the fold of x[r, c] over c", |k| {
-        let (x, y) = (k.pointer::<T>("x"), k.pointer::<F32>("y"));
-        k.step("a team of threads for each piece of a row");
-        let (in_block, thread) = k.divide(k.thread(0), team);
-        let piece = k.block(0).mad(teams, in_block);
-        let (row, split) = k.divide(piece, splits);
+    Asm::kernel(launch, work, "y[r] = the fold of x[r, c] over c", |asm| {
+        let (x, y) = (asm.pointer::<T>("x"), asm.pointer::<F32>("y"));
+        asm.step("a team of threads for each piece of a row");
+        let (in_block, thread) = asm.divide(asm.thread(0), team);
+        let piece = asm.block(0).mad(teams, in_block);
+        let (row, split) = asm.divide(piece, splits);
         let start = split.mad(order.step() * rounds, thread * width);
-        let mine = Mine { k, step, order, thread, at: x.at(row.mad(cols, start)) };
-        let sums: Vec<_> = (0..width).map(|_| k.var::<F32>(0.0)).collect();
+        let mine = Mine { asm, step, order, thread, at: x.at(row.mad(cols, start)) };
+        let sums: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
         let exists = piece.lt(pieces);
-        k.if_(exists, || mine.fold_piece(split, &sums));
+        asm.if_(exists, || mine.fold_piece(split, &sums));
         let sums: Vec<_> = sums.into_iter().map(Var::get).collect();
         let Some(sum) = step.fold().pairwise(&sums) else { return };
-        k.step("the team's threads to one");
+        asm.step("the team's threads to one");
         let sum = if team > 32 {
-            k.block_fold(step.fold(), sum, team)
+            asm.block_fold(step.fold(), sum, team)
         } else {
-            k.lanes_fold(step.fold(), sum, 1, team)
+            asm.lanes_fold(step.fold(), sum, 1, team)
         };
-        k.if_(exists & thread.eq(0), || step.store(k, y.at(piece), sum));
+        asm.if_(exists & thread.eq(0), || step.store(asm, y.at(piece), sum));
     })
 }
 
 /// A thread's part of a piece.
-struct Mine<'k, T: Real> {
-    k: &'k Asm,
+struct Mine<'a, T: Real> {
+    asm: &'a Asm,
     step: Step,
     order: RowOrder,
     /// Its number in the team.
-    thread: Reg<'k, U32>,
+    thread: Reg<'a, U32>,
     /// Its first element.
-    at: Global<'k, T>,
+    at: Global<'a, T>,
 }
 
-impl<'k, T: Real> Mine<'k, T> {
-    fn fold_piece(&self, split: Reg<'k, U32>, sums: &[Var<'k, F32>]) {
+impl<'a, T: Real> Mine<'a, T> {
+    fn fold_piece(&self, split: Reg<'a, U32>, sums: &[Var<'a, F32>]) {
         let RowOrder { splits, rounds, .. } = self.order;
         // What is left for the last piece: whole rounds, then a part of one.
         let left = self.step.cols - (splits - 1) * rounds * self.order.step();
@@ -132,16 +132,16 @@ impl<'k, T: Real> Mine<'k, T> {
             self.part(whole, part, sums);
         };
         if splits > 1 && whole < rounds {
-            self.k.if_else(split.lt(splits - 1), || self.rounds(rounds, sums), last);
+            self.asm.if_else(split.lt(splits - 1), || self.rounds(rounds, sums), last);
         } else {
             last();
         }
     }
 
     /// `count` rounds in which every thread has its vector.
-    fn rounds(&self, count: u32, sums: &[Var<'k, F32>]) {
+    fn rounds(&self, count: u32, sums: &[Var<'a, F32>]) {
         let step = self.order.step();
-        let rounds = |at: Global<'k, T>, count: u32| {
+        let rounds = |at: Global<'a, T>, count: u32| {
             let vectors: Vec<_> =
                 (0..count).map(|i| T::load(at.plus((i * step).into()), self.order.width)).collect();
             vectors.iter().for_each(|vector| self.fold(vector, sums));
@@ -150,7 +150,7 @@ impl<'k, T: Real> Mine<'k, T> {
         if unrolled == UNROLL {
             rounds(self.at, UNROLL);
         } else if unrolled > 0 {
-            self.k.for_range(0, unrolled * step, UNROLL * step, |i| rounds(self.at.at(i), UNROLL));
+            self.asm.for_range(0, unrolled * step, UNROLL * step, |i| rounds(self.at.at(i), UNROLL));
         }
         if count > unrolled {
             rounds(self.at.plus((unrolled * step).into()), count - unrolled);
@@ -158,22 +158,22 @@ impl<'k, T: Real> Mine<'k, T> {
     }
 
     /// The `part` elements after `rounds` rounds, fewer than a round.
-    fn part(&self, rounds: u32, part: u32, sums: &[Var<'k, F32>]) {
+    fn part(&self, rounds: u32, part: u32, sums: &[Var<'a, F32>]) {
         let width = self.order.width;
         let at = self.at.plus(i64::from(rounds) * i64::from(self.order.step()));
         let (whole, tail) = (part / width, part % width);
         if whole > 0 {
-            self.k.if_(self.thread.lt(whole), || self.fold(&T::load(at, width), sums));
+            self.asm.if_(self.thread.lt(whole), || self.fold(&T::load(at, width), sums));
         }
         if tail > 0 {
-            self.k.if_(self.thread.eq(whole), || {
+            self.asm.if_(self.thread.eq(whole), || {
                 let elements: Vec<_> = (0..tail).flat_map(|i| T::load(at.plus(i.into()), 1)).collect();
                 self.fold(&elements, sums);
             });
         }
     }
 
-    fn fold(&self, values: &[Reg<'k, F32>], sums: &[Var<'k, F32>]) {
+    fn fold(&self, values: &[Reg<'a, F32>], sums: &[Var<'a, F32>]) {
         for (&x, &sum) in values.iter().zip(sums) {
             self.step.fold().onto(sum, self.step.lift(x));
         }

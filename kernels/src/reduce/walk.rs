@@ -39,39 +39,39 @@ impl Columns {
     }
 
     /// What this thread has of it.
-    pub fn share(self, k: &Asm) -> Share<'_> {
+    pub fn share(self, asm: &Asm) -> Share<'_> {
         let ColOrder { width, across, down, rounds, .. } = self.order;
-        let (row, lane) = k.divide(k.thread(0), across);
-        let piece = k.block(1);
-        let col = lane.mad(width, k.block(0) * (across * width));
-        Share { k, matrix: self, row, lane, piece, col, first: piece.mad(down * rounds, row) }
+        let (row, lane) = asm.divide(asm.thread(0), across);
+        let piece = asm.block(1);
+        let col = lane.mad(width, asm.block(0) * (across * width));
+        Share { asm, matrix: self, row, lane, piece, col, first: piece.mad(down * rounds, row) }
     }
 }
 
 /// A thread's part of a piece: `width` neighbouring columns, and every `down`-th row.
-pub(crate) struct Share<'k> {
-    k: &'k Asm,
+pub(crate) struct Share<'a> {
+    asm: &'a Asm,
     matrix: Columns,
     /// Its row of a round.
-    row: Reg<'k, U32>,
+    row: Reg<'a, U32>,
     /// Its number among the threads side by side.
-    lane: Reg<'k, U32>,
+    lane: Reg<'a, U32>,
     /// The piece.
-    pub piece: Reg<'k, U32>,
+    pub piece: Reg<'a, U32>,
     /// The first of its columns.
-    pub col: Reg<'k, U32>,
+    pub col: Reg<'a, U32>,
     /// Its first row of the matrix.
-    first: Reg<'k, U32>,
+    first: Reg<'a, U32>,
 }
 
-impl<'k> Share<'k> {
+impl<'a> Share<'a> {
     /// Gives `body` the numbers of the thread's rows in ascending order, `batch` of them or fewer at a time. Only where the
     /// thread's columns exist.
-    pub fn each_batch(&self, batch: u32, body: impl Fn(&[Reg<'k, U32>])) {
-        self.k.if_(self.col.lt(self.matrix.cols), || self.piece_rows(batch, &body));
+    pub fn each_batch(&self, batch: u32, body: impl Fn(&[Reg<'a, U32>])) {
+        self.asm.if_(self.col.lt(self.matrix.cols), || self.piece_rows(batch, &body));
     }
 
-    fn piece_rows(&self, batch: u32, body: &impl Fn(&[Reg<'k, U32>])) {
+    fn piece_rows(&self, batch: u32, body: &impl Fn(&[Reg<'a, U32>])) {
         let ColOrder { down, splits, rounds, .. } = self.matrix.order;
         // What is left for the last piece: whole rounds, then a part of one.
         let left = self.matrix.rows - (splits - 1) * rounds * down;
@@ -79,20 +79,20 @@ impl<'k> Share<'k> {
         let last = || {
             self.rounds(whole, batch, body);
             if part > 0 {
-                self.k.if_(self.row.lt(part), || body(&[self.first + whole * down]));
+                self.asm.if_(self.row.lt(part), || body(&[self.first + whole * down]));
             }
         };
         if splits > 1 && whole < rounds {
-            self.k.if_else(self.piece.lt(splits - 1), || self.rounds(rounds, batch, body), last);
+            self.asm.if_else(self.piece.lt(splits - 1), || self.rounds(rounds, batch, body), last);
         } else {
             last();
         }
     }
 
     /// `count` rounds in which every thread has its row.
-    fn rounds(&self, count: u32, batch: u32, body: &impl Fn(&[Reg<'k, U32>])) {
+    fn rounds(&self, count: u32, batch: u32, body: &impl Fn(&[Reg<'a, U32>])) {
         let down = self.matrix.order.down;
-        let rows = |row: Reg<'k, U32>, count: u32| {
+        let rows = |row: Reg<'a, U32>, count: u32| {
             let rows: Vec<_> = (0..count).map(|i| row + i * down).collect();
             body(&rows);
         };
@@ -100,7 +100,7 @@ impl<'k> Share<'k> {
         if in_batches == batch {
             rows(self.first, batch);
         } else if in_batches > 0 {
-            self.k.for_range(0, in_batches * down, batch * down, |r| rows(self.first + r, batch));
+            self.asm.for_range(0, in_batches * down, batch * down, |r| rows(self.first + r, batch));
         }
         if count > in_batches {
             rows(self.first + in_batches * down, count - in_batches);
@@ -110,9 +110,9 @@ impl<'k> Share<'k> {
     /// The K numbers of each of the thread's columns from row `row` of results [pieces, K, cols].
     pub fn results<const K: usize>(
         &self,
-        from: Global<'k, F32>,
-        row: Reg<'k, U32>,
-    ) -> [Vec<Reg<'k, F32>>; K] {
+        from: Global<'a, F32>,
+        row: Reg<'a, U32>,
+    ) -> [Vec<Reg<'a, F32>>; K] {
         let (cols, width) = (self.matrix.cols, self.matrix.order.width);
         let at = from.at(row.mad(K as u32 * cols, self.col));
         std::array::from_fn(|j| F32::load(at.plus(j as i64 * i64::from(cols)), width))
@@ -121,9 +121,9 @@ impl<'k> Share<'k> {
     /// Writes the K numbers of a column as the piece's of results [pieces, K, cols].
     pub fn store_result<const K: usize>(
         &self,
-        to: Global<'k, F32>,
-        col: Reg<'k, U32>,
-        values: [Reg<'k, F32>; K],
+        to: Global<'a, F32>,
+        col: Reg<'a, U32>,
+        values: [Reg<'a, F32>; K],
     ) {
         let cols = self.matrix.cols;
         let at = to.at(self.piece.mad(K as u32 * cols, col));
@@ -131,15 +131,15 @@ impl<'k> Share<'k> {
     }
 
     /// K sums for each of the thread's columns, 0 at first.
-    pub fn accumulators<const K: usize>(&self) -> Vec<[Var<'k, F32>; K]> {
-        (0..self.matrix.order.width).map(|_| [(); K].map(|()| self.k.var(0.0))).collect()
+    pub fn accumulators<const K: usize>(&self) -> Vec<[Var<'a, F32>; K]> {
+        (0..self.matrix.order.width).map(|_| [(); K].map(|()| self.asm.var(0.0))).collect()
     }
 
     /// [`Share::fold`] of sums.
     pub fn fold_sums<const K: usize>(
         &self,
-        sums: &[[Var<'k, F32>; K]],
-        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+        sums: &[[Var<'a, F32>; K]],
+        done: impl FnOnce(Reg<'a, U32>, [Reg<'a, F32>; K]),
     ) {
         let mine = sums.iter().map(|sums| sums.map(Var::get)).collect();
         self.fold(mine, |a, b| std::array::from_fn(|j| a[j] + b[j]), done);
@@ -148,8 +148,8 @@ impl<'k> Share<'k> {
     /// Adds up results [pieces, K, cols], for a share of [`Columns::results`]. The order is the matrix's.
     pub fn sum_results<const K: usize>(
         &self,
-        from: Global<'k, F32>,
-        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+        from: Global<'a, F32>,
+        done: impl FnOnce(Reg<'a, U32>, [Reg<'a, F32>; K]),
     ) {
         let sums = self.accumulators::<K>();
         self.each_batch(BATCH, |rows| {
@@ -167,14 +167,14 @@ impl<'k> Share<'k> {
     /// warps in order. One thread a column gives its K numbers to `done`. For all threads of the block, once a kernel.
     pub fn fold<const K: usize>(
         &self,
-        mine: Vec<[Reg<'k, F32>; K]>,
-        merge: impl Fn([Reg<'k, F32>; K], [Reg<'k, F32>; K]) -> [Reg<'k, F32>; K],
-        done: impl FnOnce(Reg<'k, U32>, [Reg<'k, F32>; K]),
+        mine: Vec<[Reg<'a, F32>; K]>,
+        merge: impl Fn([Reg<'a, F32>; K], [Reg<'a, F32>; K]) -> [Reg<'a, F32>; K],
+        done: impl FnOnce(Reg<'a, U32>, [Reg<'a, F32>; K]),
     ) {
-        let (k, ColOrder { width, across, .. }) = (self.k, self.matrix.order);
+        let (asm, ColOrder { width, across, .. }) = (self.asm, self.matrix.order);
         let columns = across * width;
-        k.step("the rows of a warp, then the warps");
-        let over_lanes = |mut x: [Reg<'k, F32>; K]| {
+        asm.step("the rows of a warp, then the warps");
+        let over_lanes = |mut x: [Reg<'a, F32>; K]| {
             let mut mask = 16;
             while mask >= across {
                 x = merge(x, x.map(|x| x.shuffle_xor(mask)));
@@ -183,10 +183,10 @@ impl<'k> Share<'k> {
             x
         };
         let folded: Vec<_> = mine.into_iter().map(over_lanes).collect();
-        let thread = k.thread(0);
-        let slots: [_; K] = std::array::from_fn(|_| k.shared::<F32>(WARPS * columns));
+        let thread = asm.thread(0);
+        let slots: [_; K] = std::array::from_fn(|_| asm.shared::<F32>(WARPS * columns));
         let slot = (thread >> 5).mad(columns, self.lane * width);
-        k.if_(k.lane().lt(across), || {
+        asm.if_(asm.lane().lt(across), || {
             for (j, slots) in slots.iter().enumerate() {
                 match folded[..] {
                     [a, b, c, d] => slots.at(slot).store_vector([a[j], b[j], c[j], d[j]]),
@@ -195,9 +195,9 @@ impl<'k> Share<'k> {
                 }
             }
         });
-        k.barrier();
-        let col = k.block(0).mad(columns, thread);
-        k.if_(thread.lt(columns) & col.lt(self.matrix.cols), || {
+        asm.barrier();
+        let col = asm.block(0).mad(columns, thread);
+        asm.if_(thread.lt(columns) & col.lt(self.matrix.cols), || {
             let at = slots.map(|slots| slots.at(thread));
             let warps = (0..WARPS).map(|w| at.map(|at| at.plus((w * columns).into()).load()));
             if let Some(result) = warps.reduce(merge) {

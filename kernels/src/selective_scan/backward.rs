@@ -25,34 +25,34 @@ const STATE_OPERATIONS: u64 = 7 + 16;
 const CHANNEL_OPERATIONS: u64 = 12 + 20;
 
 /// The results, in the order of the parameters.
-pub(super) struct Results<'k, T: Real> {
-    pub dy: Global<'k, T>,
-    pub du: Global<'k, T>,
-    pub ddelta: Global<'k, T>,
-    pub dbias: Option<Global<'k, F32>>,
+pub(super) struct Results<'a, T: Real> {
+    pub dy: Global<'a, T>,
+    pub du: Global<'a, T>,
+    pub ddelta: Global<'a, T>,
+    pub dbias: Option<Global<'a, F32>>,
     /// dA, or dA_log.
-    pub da: Global<'k, F32>,
-    pub db: Global<'k, T>,
-    pub dc: Global<'k, T>,
-    pub dd: Option<Global<'k, F32>>,
-    pub dz: Option<Global<'k, T>>,
-    pub workspace: Global<'k, F32>,
+    pub da: Global<'a, F32>,
+    pub db: Global<'a, T>,
+    pub dc: Global<'a, T>,
+    pub dd: Option<Global<'a, F32>>,
+    pub dz: Option<Global<'a, T>>,
+    pub workspace: Global<'a, F32>,
 }
 
-impl<'k, T: Real> Results<'k, T> {
+impl<'a, T: Real> Results<'a, T> {
     /// Declares them, and dy before and the workspace after them.
-    pub fn parameters(k: &'k Asm, spec: &SelectiveScan) -> Self {
+    pub fn parameters(asm: &'a Asm, spec: &SelectiveScan) -> Self {
         Self {
-            dy: k.pointer("dy"),
-            du: k.pointer("du"),
-            ddelta: k.pointer("ddelta"),
-            dbias: spec.dt_bias.then(|| k.pointer("dbias")),
-            da: k.pointer(if spec.log_a { "da_log" } else { "da" }),
-            db: k.pointer("db"),
-            dc: k.pointer("dc"),
-            dd: spec.skip.then(|| k.pointer("dd")),
-            dz: spec.gate.then(|| k.pointer("dz")),
-            workspace: k.pointer("workspace"),
+            dy: asm.pointer("dy"),
+            du: asm.pointer("du"),
+            ddelta: asm.pointer("ddelta"),
+            dbias: spec.dt_bias.then(|| asm.pointer("dbias")),
+            da: asm.pointer(if spec.log_a { "da_log" } else { "da" }),
+            db: asm.pointer("db"),
+            dc: asm.pointer("dc"),
+            dd: spec.skip.then(|| asm.pointer("dd")),
+            dz: spec.gate.then(|| asm.pointer("dz")),
+            workspace: asm.pointer("workspace"),
         }
     }
 }
@@ -68,53 +68,53 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target
         bytes: spec.input_bytes::<T>() + written + workspace.elements() * 4,
         operations: spec.elements() * (STATE_OPERATIONS * u64::from(spec.states) + CHANNEL_OPERATIONS),
     };
-    Asm::kernel(launch, work, "the gradients of a selective scan, sums in parts", |k| {
-        let inputs = Inputs::<T>::parameters(k, spec);
-        let results = Results::parameters(k, spec);
-        let thread = Thread::new(k, spec, layout, inputs);
+    Asm::kernel(launch, work, "the gradients of a selective scan, sums in parts", |asm| {
+        let inputs = Inputs::<T>::parameters(asm, spec);
+        let results = Results::parameters(asm, spec);
+        let thread = Thread::new(asm, spec, layout, inputs);
         Pass::new(thread, results, workspace).run();
     })
 }
 
 /// What a thread carries from chunk to chunk.
-struct Pass<'k, T: Real> {
-    k: &'k Asm,
-    thread: Thread<'k, T>,
-    results: Results<'k, T>,
+struct Pass<'a, T: Real> {
+    asm: &'a Asm,
+    thread: Thread<'a, T>,
+    results: Results<'a, T>,
     workspace: Workspace,
     /// exp(Δ_{t+1}·A)·λ_{t+1} of each state.
-    carried: Vec<Var<'k, F32>>,
+    carried: Vec<Var<'a, F32>>,
     /// Σ Δ·e of each state.
-    da: Vec<Var<'k, F32>>,
+    da: Vec<Var<'a, F32>>,
     /// Σ g·u and Σ ddelta of each channel, over the lane's own steps.
-    dd: Vec<Var<'k, F32>>,
-    dbias: Vec<Var<'k, F32>>,
+    dd: Vec<Var<'a, F32>>,
+    dbias: Vec<Var<'a, F32>>,
     /// The warps' sums over channels, [warps, steps of a chunk, 2N].
-    slots: Shared<'k, F32>,
+    slots: Shared<'a, F32>,
 }
 
 /// What is kept of a group of steps between its way forth and its way back: little, since registers are short. What u
 /// and delta give otherwise is loaded and computed again.
-struct Passed<'k> {
+struct Passed<'a> {
     group: Group,
-    dt: Vec<Reg<'k, F32>>,
+    dt: Vec<Reg<'a, F32>>,
     /// The gradient at s.
-    g: Vec<Reg<'k, F32>>,
+    g: Vec<Reg<'a, F32>>,
 }
 
-impl<'k, T: Real> Pass<'k, T> {
-    fn new(thread: Thread<'k, T>, results: Results<'k, T>, workspace: Workspace) -> Self {
-        let k = thread.k;
-        let zeros = |n: u32| (0..n).map(|_| k.var::<F32>(0.0)).collect();
+impl<'a, T: Real> Pass<'a, T> {
+    fn new(thread: Thread<'a, T>, results: Results<'a, T>, workspace: Workspace) -> Self {
+        let asm = thread.asm;
+        let zeros = |n: u32| (0..n).map(|_| asm.var::<F32>(0.0)).collect();
         let Layout { channels, .. } = thread.layout;
         let held = thread.layout.held();
-        let slots = k.shared::<F32>(WARPS * workspace.chunks.steps * 2 * thread.spec.states);
+        let slots = asm.shared::<F32>(WARPS * workspace.chunks.steps * 2 * thread.spec.states);
         Self {
             carried: zeros(held),
             da: zeros(held),
             dd: zeros(channels),
             dbias: zeros(channels),
-            k,
+            asm,
             thread,
             results,
             workspace,
@@ -123,37 +123,37 @@ impl<'k, T: Real> Pass<'k, T> {
     }
 
     fn run(&self) {
-        let Self { k, thread, workspace, .. } = self;
+        let Self { asm, thread, workspace, .. } = self;
         let Chunks { count, steps, last } = workspace.chunks;
         if count == 1 {
-            self.chunk(k.value(0), last, None);
+            self.chunk(asm.value(0), last, None);
         } else {
-            k.step("the states at the beginning of each chunk");
+            asm.step("the states at the beginning of each chunk");
             self.store_starts();
-            let start = |chunk: Reg<'k, U32>| {
+            let start = |chunk: Reg<'a, U32>| {
                 let (starts, row) = self.start(chunk - 1);
                 thread.load_matrix(starts, row)
             };
-            k.step("the last chunk");
-            self.chunk(k.value((count - 1) * steps), last, Some(start(k.value(count - 1))));
+            asm.step("the last chunk");
+            self.chunk(asm.value((count - 1) * steps), last, Some(start(asm.value(count - 1))));
             if count > 2 {
-                k.step("the chunks between, from the last to the first");
-                k.for_range(0, count - 2, 1, |i| {
-                    let chunk = k.value::<U32>(count - 2) - i;
+                asm.step("the chunks between, from the last to the first");
+                asm.for_range(0, count - 2, 1, |i| {
+                    let chunk = asm.value::<U32>(count - 2) - i;
                     self.chunk(chunk * steps, steps, Some(start(chunk)));
                 });
             }
-            k.step("the first chunk");
-            self.chunk(k.value(0), steps, None);
+            asm.step("the first chunk");
+            self.chunk(asm.value(0), steps, None);
         }
-        k.step("the sums over the sequence");
+        asm.step("the sums over the sequence");
         let (sequence, channels) = (thread.sequence, thread.spec.channels);
         let part = |first: u64| self.results.workspace.plus(first as i64);
         let row = sequence.mad(channels, thread.channel);
         let da: Vec<_> = self.da.iter().map(|x| x.get()).collect();
         thread.store_matrix(part(workspace.a), row, &da);
-        let over_steps = |sums: &[Var<'k, F32>]| -> Vec<_> {
-            sums.iter().map(|x| k.lanes_fold(Fold::Sum, x.get(), 1, thread.layout.lanes)).collect()
+        let over_steps = |sums: &[Var<'a, F32>]| -> Vec<_> {
+            sums.iter().map(|x| asm.lanes_fold(Fold::Sum, x.get(), 1, thread.layout.lanes)).collect()
         };
         if thread.spec.skip {
             thread.store_row(part(workspace.d).at(sequence * channels), &over_steps(&self.dd));
@@ -164,7 +164,7 @@ impl<'k, T: Real> Pass<'k, T> {
     }
 
     /// Where the states before chunk `index` + 1 lie: a matrix, and the row of the thread's first channel.
-    fn start(&self, index: Reg<'k, U32>) -> (Global<'k, F32>, Reg<'k, U32>) {
+    fn start(&self, index: Reg<'a, U32>) -> (Global<'a, F32>, Reg<'a, U32>) {
         let starts = self.workspace.chunks.count - 1;
         let row = self.thread.sequence.mad(starts, index).mad(self.thread.spec.channels, self.thread.channel);
         (self.results.workspace.plus(self.workspace.starts as i64), row)
@@ -172,10 +172,10 @@ impl<'k, T: Real> Pass<'k, T> {
 
     /// Runs forth once and puts down the states before each chunk but the first.
     fn store_starts(&self) {
-        let Self { k, thread, .. } = self;
+        let Self { asm, thread, .. } = self;
         let Chunks { count, steps, .. } = self.workspace.chunks;
-        let h: Vec<_> = (0..thread.layout.held()).map(|_| k.var::<F32>(0.0)).collect();
-        k.for_range(0, count - 1, 1, |index| {
+        let h: Vec<_> = (0..thread.layout.held()).map(|_| asm.var::<F32>(0.0)).collect();
+        asm.for_range(0, count - 1, 1, |index| {
             let at = thread.steps_from((thread.sequence * thread.spec.length) + index * steps);
             let mut states = Some(h.iter().map(|h| h.get()).collect());
             for group in thread.groups(steps) {
@@ -192,14 +192,14 @@ impl<'k, T: Real> Pass<'k, T> {
     }
 
     /// `steps` steps from step `first` on, forth and back, from the states `start` on.
-    fn chunk(&self, first: Reg<'k, U32>, steps: u32, start: States<'k>) {
-        let Self { k, thread, results, .. } = self;
+    fn chunk(&self, first: Reg<'a, U32>, steps: u32, start: States<'a>) {
+        let Self { asm, thread, results, .. } = self;
         let row = thread.sequence.mad(thread.spec.length, first);
         let at = thread.steps_from(row);
         let channels = thread.spec.channels;
         let dy = thread.wide(results.dy, row, channels);
         let dz = results.dz.map(|dz| thread.wide(dz, row, thread.spec.z_row));
-        k.step("forth: the states before each step, and the last ones");
+        asm.step("forth: the states before each step, and the last ones");
         let mut history = vec![start];
         let mut passed = Vec::new();
         for group in thread.groups(steps) {
@@ -208,23 +208,23 @@ impl<'k, T: Real> Pass<'k, T> {
         let du = thread.wide(results.du, row, channels);
         let ddelta = thread.wide(results.ddelta, row, channels);
         for passed in passed.iter().rev() {
-            k.step(&format!("back: {} steps to {}", passed.group.count, passed.group.first));
+            asm.step(&format!("back: {} steps to {}", passed.group.count, passed.group.first));
             self.back(&at, passed, &history, [du, ddelta]);
         }
-        k.step("the warps' sums over channels");
+        asm.step("the warps' sums over channels");
         self.store_sums(first, steps);
     }
 
     /// Adds the states after each of a group's steps to the history; with a gate, writes dz.
     fn forth(
         &self,
-        at: &Steps<'k, T>,
+        at: &Steps<'a, T>,
         group: Group,
-        dy: Global<'k, T>,
-        dz: Option<Global<'k, T>>,
-        history: &mut Vec<States<'k>>,
-    ) -> Passed<'k> {
-        let Self { k, thread, .. } = self;
+        dy: Global<'a, T>,
+        dz: Option<Global<'a, T>>,
+        history: &mut Vec<States<'a>>,
+    ) -> Passed<'a> {
+        let Self { asm, thread, .. } = self;
         let (mine, z) = (thread.mine(at, group), thread.z(at, group));
         let dy = thread.load(dy, thread.spec.channels, group);
         let mut own = Vec::new();
@@ -238,22 +238,22 @@ impl<'k, T: Real> Pass<'k, T> {
         }
         let (Some(z), Some(dz)) = (z, dz) else { return Passed { group, dt: mine.dt, g: dy } };
         let s = thread.output(&own, &mine);
-        let slopes = z.iter().map(|&z| (SILU.derivative)(k, z));
+        let slopes = z.iter().map(|&z| (SILU.derivative)(asm, z));
         let values: Vec<_> = dy.iter().zip(s).zip(slopes).map(|((&dy, s), slope)| dy * s * slope).collect();
         thread.store(dz, thread.spec.z_row, group, &values);
-        let g = dy.iter().zip(&z).map(|(&dy, &z)| dy * (SILU.value)(k, z)).collect();
+        let g = dy.iter().zip(&z).map(|(&dy, &z)| dy * (SILU.value)(asm, z)).collect();
         Passed { group, dt: mine.dt, g }
     }
 
     /// The gradients of a group's steps, from the last one to the first.
     fn back(
         &self,
-        at: &Steps<'k, T>,
-        passed: &Passed<'k>,
-        history: &[States<'k>],
-        [du, ddelta]: [Global<'k, T>; 2],
+        at: &Steps<'a, T>,
+        passed: &Passed<'a>,
+        history: &[States<'a>],
+        [du, ddelta]: [Global<'a, T>; 2],
     ) {
-        let Self { k, thread, .. } = self;
+        let Self { asm, thread, .. } = self;
         let Passed { group, dt, g } = passed;
         let u = thread.u(at, *group);
         let mine = Mine::new(dt.clone(), u);
@@ -269,7 +269,7 @@ impl<'k, T: Real> Pass<'k, T> {
         let (lambda_b, a_e) = (thread.over_states(&lambda_b), thread.over_states(&a_e));
         let slopes = thread.spec.softplus.then(|| {
             let x = thread.delta(at, *group);
-            x.into_iter().map(|x| (SOFTPLUS.derivative)(k, x)).collect::<Vec<_>>()
+            x.into_iter().map(|x| (SOFTPLUS.derivative)(asm, x)).collect::<Vec<_>>()
         });
         let (mut du_values, mut ddelta_values) = (Vec::new(), Vec::new());
         for (c, (lambda_b, a_e)) in lambda_b.into_iter().zip(a_e).enumerate() {
@@ -293,15 +293,15 @@ impl<'k, T: Real> Pass<'k, T> {
     /// Σ_n A·log₂ e·e of each channel, over the thread's own states.
     fn step_back(
         &self,
-        at: &Steps<'k, T>,
-        (mine, g): (&Mine<'k>, &[Reg<'k, F32>]),
+        at: &Steps<'a, T>,
+        (mine, g): (&Mine<'a>, &[Reg<'a, F32>]),
         (j, step): (u32, u32),
-        history: &[States<'k>],
-    ) -> (Vec<Reg<'k, F32>>, Vec<Reg<'k, F32>>) {
-        let Self { k, thread, .. } = self;
+        history: &[States<'a>],
+    ) -> (Vec<Reg<'a, F32>>, Vec<Reg<'a, F32>>) {
+        let Self { asm, thread, .. } = self;
         let [dt, dtu, g] = [&mine.dt, &mine.dtu, g].map(|x| thread.at_step(x, j));
         let (b, c) = (thread.b(at, step), thread.c(at, step));
-        let zeros = |n: u32| (0..n).map(|_| k.var::<F32>(0.0)).collect::<Vec<_>>();
+        let zeros = |n: u32| (0..n).map(|_| asm.var::<F32>(0.0)).collect::<Vec<_>>();
         let Layout { channels, states, .. } = thread.layout;
         let (lambda_b, a_e) = (zeros(channels), zeros(channels));
         let (db, dc) = (zeros(states), zeros(states));
@@ -320,46 +320,46 @@ impl<'k, T: Real> Pass<'k, T> {
                 self.carried[i].set(carried);
             }
         }
-        let get = |sums: Vec<Var<'k, F32>>| sums.into_iter().map(|x| x.get()).collect::<Vec<_>>();
+        let get = |sums: Vec<Var<'a, F32>>| sums.into_iter().map(|x| x.get()).collect::<Vec<_>>();
         self.fold_channels(step, &[get(db), get(dc)].concat());
         (get(lambda_b), get(a_e))
     }
 
     /// Adds a step's dB and dC up over the warp's channels and leaves them in the warp's slots.
-    fn fold_channels(&self, step: u32, values: &[Reg<'k, F32>]) {
-        let Self { k, thread, .. } = self;
+    fn fold_channels(&self, step: u32, values: &[Reg<'a, F32>]) {
+        let Self { asm, thread, .. } = self;
         let Layout { states, lanes, .. } = thread.layout;
         let n = thread.spec.states;
         let (neighbours, count) = (32 / lanes, 2 * states);
-        let sums = k.lanes_scatter(values, lanes, 32);
-        let (channel, _) = k.divide(k.lane(), lanes);
-        let (number, copy) = k.divide(channel, (neighbours / count).max(1));
-        let (warp, _) = k.divide(k.thread(0), 32);
+        let sums = asm.lanes_scatter(values, lanes, 32);
+        let (channel, _) = asm.divide(asm.lane(), lanes);
+        let (number, copy) = asm.divide(channel, (neighbours / count).max(1));
+        let (warp, _) = asm.divide(asm.thread(0), 32);
         let slots = self.slots.at(warp * (self.workspace.chunks.steps * 2 * n)).plus((step * 2 * n).into());
         for (i, sum) in (0..).zip(&sums) {
             // All dB come before all dC, there as here.
-            let (is_c, s) = k.divide(number.mad(sums.len() as u32, k.value(i)), states);
+            let (is_c, s) = asm.divide(number.mad(sums.len() as u32, asm.value(i)), states);
             let state = thread.state + s;
             let kept = copy.eq(0) & state.lt(n);
-            k.when(kept, || slots.at(is_c.mad(n, state)).store(*sum));
+            asm.when(kept, || slots.at(is_c.mad(n, state)).store(*sum));
         }
     }
 
     /// Adds the slots of the block's warps up, in order, for `steps` steps from step `first` on.
-    fn store_sums(&self, first: Reg<'k, U32>, steps: u32) {
-        let Self { k, thread, workspace, .. } = self;
+    fn store_sums(&self, first: Reg<'a, U32>, steps: u32) {
+        let Self { asm, thread, workspace, .. } = self;
         let row = 2 * thread.spec.states;
-        let block = thread.sequence.mad(workspace.blocks, k.block(0));
+        let block = thread.sequence.mad(workspace.blocks, asm.block(0));
         let to = self.results.workspace.plus(workspace.bc as i64);
         let to = to.at(block.mad(thread.spec.length, first) * row);
-        k.barrier();
-        k.for_range(k.thread(0), steps * row, BLOCK, |i| {
+        asm.barrier();
+        asm.for_range(asm.thread(0), steps * row, BLOCK, |i| {
             let slots = self.slots.at(i);
             let warps = (0..WARPS).map(|w| slots.plus((w * workspace.chunks.steps * row).into()).load());
             if let Some(sum) = warps.reduce(|a, b| a + b) {
                 to.at(i).store(sum);
             }
         });
-        k.barrier();
+        asm.barrier();
     }
 }

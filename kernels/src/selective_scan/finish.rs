@@ -34,42 +34,42 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target
         bytes: read * 4 + written + u64::from(steps) * u64::from(T::BYTES) + u64::from(matrix) * 4,
         operations: read,
     };
-    Asm::kernel(launch, work, "dB, dC, dA, dD and dbias: their parts added in order", |k| {
-        let inputs = Inputs::<T>::parameters(k, spec);
-        let results = Results::<T>::parameters(k, spec);
+    Asm::kernel(launch, work, "dB, dC, dA, dD and dbias: their parts added in order", |asm| {
+        let inputs = Inputs::<T>::parameters(asm, spec);
+        let results = Results::<T>::parameters(asm, spec);
         let part = |first: u64| results.workspace.plus(first as i64);
         let mut first_block = 0;
         let mut run = |i: usize, body: &dyn Fn(Reg<U32>)| {
             let (from, below) = (first_block, first_block + blocks[i]);
             first_block = below;
             if blocks[i] > 0 {
-                let block = k.block(0);
-                k.if_(block.ge(from) & block.lt(below), || {
-                    let element = (block - from).mad(BLOCK, k.thread(0));
-                    k.if_(element.lt(counts[i]), || body(element));
+                let block = asm.block(0);
+                asm.if_(block.ge(from) & block.lt(below), || {
+                    let element = (block - from).mad(BLOCK, asm.thread(0));
+                    asm.if_(element.lt(counts[i]), || body(element));
                 });
             }
         };
-        k.step("dB and dC of a step, over the blocks of channels");
+        asm.step("dB and dC of a step, over the blocks of channels");
         run(0, &|i| {
-            let (step, n) = k.divide(i, 2 * states);
-            let (sequence, t) = k.divide(step, length);
+            let (step, n) = asm.divide(i, 2 * states);
+            let (sequence, t) = asm.divide(step, length);
             let first = (sequence * workspace.blocks).mad(length, t).mad(2 * states, n);
-            let sum = k.strided_sum(part(workspace.bc).at(first), workspace.blocks, length * 2 * states);
+            let sum = asm.strided_sum(part(workspace.bc).at(first), workspace.blocks, length * 2 * states);
             let store = |to: Global<T>, n: Reg<U32>| T::store(to.at(step.mad(spec.bc_row, n)), &[sum]);
-            k.if_else(n.lt(states), || store(results.db, n), || store(results.dc, n - states));
+            asm.if_else(n.lt(states), || store(results.db, n), || store(results.dc, n - states));
         });
-        k.step("what a sequence has a part of");
+        asm.step("what a sequence has a part of");
         run(1, &|i| {
-            let sum = k.strided_sum(part(workspace.a).at(i), batch, matrix);
-            let slope = || decay(k, spec, inputs.a.at(i).load());
+            let sum = asm.strided_sum(part(workspace.a).at(i), batch, matrix);
+            let slope = || decay(asm, spec, inputs.a.at(i).load());
             results.da.at(i).store(if spec.log_a { sum * slope() } else { sum });
         });
         let rows: [(Option<Global<F32>>, u64); 2] =
             [(results.dd, workspace.d), (results.dbias, workspace.bias)];
         for (kind, (to, first)) in (2..).zip(rows) {
             if let Some(to) = to {
-                run(kind, &|i| to.at(i).store(k.strided_sum(part(first).at(i), batch, channels)));
+                run(kind, &|i| to.at(i).store(asm.strided_sum(part(first).at(i), batch, channels)));
             }
         }
     })

@@ -29,38 +29,40 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
         operations: spec.elements() * (STATE_OPERATIONS * u64::from(spec.states) + CHANNEL_OPERATIONS),
     };
     let summary = "h = exp(delta*A)*h + delta*u*B, y = (C*h + D*u)*silu(z) where they are fused";
-    Asm::kernel(launch, work, summary, |k| {
-        let inputs = Inputs::parameters(k, spec);
-        let y = k.pointer::<T>("y");
-        let thread = Thread::new(k, spec, layout, inputs);
+    Asm::kernel(launch, work, summary, |asm| {
+        let inputs = Inputs::parameters(asm, spec);
+        let y = asm.pointer::<T>("y");
+        let thread = Thread::new(asm, spec, layout, inputs);
         let row = thread.sequence * spec.length;
         let Chunks { count, steps, last } = Chunks::forward(spec.length, layout);
         if count == 1 {
             chunk(&thread, y, row, last, None);
             return;
         }
-        let h: Vec<_> = (0..layout.held()).map(|_| k.var::<F32>(0.0)).collect();
+        let h: Vec<_> = (0..layout.held()).map(|_| asm.var::<F32>(0.0)).collect();
         let get = || Some(h.iter().map(|h| h.get()).collect());
         let set = |states: States| {
             h.iter().zip(states.unwrap_or_default()).for_each(|(h, x): (&Var<F32>, _)| h.set(x))
         };
-        k.for_range(0, (count - 1) * steps, steps, |first| set(chunk(&thread, y, row + first, steps, get())));
+        asm.for_range(0, (count - 1) * steps, steps, |first| {
+            set(chunk(&thread, y, row + first, steps, get()))
+        });
         chunk(&thread, y, row + (count - 1) * steps, last, get());
     })
 }
 
 /// `steps` steps from row `row` of [B·L] on; the states after them.
-fn chunk<'k, T: Real>(
-    thread: &Thread<'k, T>,
-    y: Global<'k, T>,
-    row: Reg<'k, U32>,
+fn chunk<'a, T: Real>(
+    thread: &Thread<'a, T>,
+    y: Global<'a, T>,
+    row: Reg<'a, U32>,
     steps: u32,
-    mut h: States<'k>,
-) -> States<'k> {
-    let (k, at) = (thread.k, thread.steps_from(row));
+    mut h: States<'a>,
+) -> States<'a> {
+    let (asm, at) = (thread.asm, thread.steps_from(row));
     let y = thread.wide(y, row, thread.spec.channels);
     for group in thread.groups(steps) {
-        k.step(&format!("{} steps from {} on", group.count, group.first));
+        asm.step(&format!("{} steps from {} on", group.count, group.first));
         let (mine, z) = (thread.mine(&at, group), thread.z(&at, group));
         let mut own = Vec::new();
         for j in 0..group.count {
@@ -70,7 +72,7 @@ fn chunk<'k, T: Real>(
         }
         let mut values = thread.output(&own, &mine);
         if let Some(z) = z {
-            values = values.into_iter().zip(z).map(|(s, z)| s * (SILU.value)(k, z)).collect();
+            values = values.into_iter().zip(z).map(|(s, z)| s * (SILU.value)(asm, z)).collect();
         }
         thread.store(y, thread.spec.channels, group, &values);
     }

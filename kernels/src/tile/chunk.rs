@@ -10,12 +10,12 @@ pub(super) fn granule(run: u32) -> u32 {
 }
 
 /// Starts the copy of a granule's elements, of which those past `bytes` become zeros.
-pub(super) fn copy_granule<'k>(
-    asm: &'k Asm,
+pub(super) fn copy_granule<'a>(
+    asm: &'a Asm,
     granule: u32,
-    to: Shared<'k, F16>,
-    from: Global<'k, F16>,
-    bytes: Reg<'k, U32>,
+    to: Shared<'a, F16>,
+    from: Global<'a, F16>,
+    bytes: Reg<'a, U32>,
 ) {
     match granule {
         CHUNK => asm.copy_async_16_zero_fill(to, from, bytes),
@@ -25,10 +25,10 @@ pub(super) fn copy_granule<'k>(
 
 /// Copies a chunk whose elements no asynchronous copy can take: one by one into registers, together into shared memory.
 /// `element` says where the j-th lies, and whether it is inside; those outside become zeros.
-pub(super) fn copy_elements<'k>(
-    asm: &'k Asm,
-    to: Shared<'k, F16>,
-    element: impl Fn(u32) -> (Global<'k, F16>, Reg<'k, Pred>),
+pub(super) fn copy_elements<'a>(
+    asm: &'a Asm,
+    to: Shared<'a, F16>,
+    element: impl Fn(u32) -> (Global<'a, F16>, Reg<'a, Pred>),
 ) {
     let halves = std::array::from_fn::<_, { CHUNK as usize }, _>(|j| {
         let (from, inside) = element(j as u32);

@@ -36,28 +36,28 @@ impl Matrix {
 }
 
 /// A thread's share in copying one operand, tile after tile along k. Elements outside the matrix become zeros.
-pub struct TileCopy<'k> {
-    asm: &'k Asm,
+pub struct TileCopy<'a> {
+    asm: &'a Asm,
     matrix: Matrix,
     tile: SharedTile,
     threads: u32,
     /// Elements along k from one tile to the next.
     depth: u32,
     /// The thread's first chunk of the next tile.
-    source: Var<'k, U64>,
+    source: Var<'a, U64>,
     /// Its index along k.
-    k: Var<'k, U32>,
-    k_end: Reg<'k, U32>,
+    k: Var<'a, U32>,
+    k_end: Reg<'a, U32>,
     /// Its index along the outer dimension.
-    outer: Reg<'k, U32>,
+    outer: Reg<'a, U32>,
     /// Bytes that a copy takes as far as the outer dimension goes, which never changes: for each pass where k is
     /// contiguous, for each granule of a chunk where the outer dimension is.
-    bytes: Vec<Reg<'k, U32>>,
+    bytes: Vec<Reg<'a, U32>>,
     /// Where it goes in a slot.
-    target: Reg<'k, U32>,
+    target: Reg<'a, U32>,
 }
 
-impl<'k> TileCopy<'k> {
+impl<'a> TileCopy<'a> {
     /// Whether `threads` threads divide the tile into whole passes, each a multiple of the swizzle's period.
     pub const fn divides(tile: SharedTile, threads: u32) -> bool {
         let rows = threads / tile.chunks();
@@ -69,13 +69,13 @@ impl<'k> TileCopy<'k> {
     /// Copies tiles of `outer_tile` × `depth` elements to `threads` threads' slots, from outer index `outer` and the
     /// place's start along k on; elements from the place's end on count as outside.
     pub fn new(
-        asm: &'k Asm,
+        asm: &'a Asm,
         matrix: Matrix,
-        pointer: Global<'k, F16>,
+        pointer: Global<'a, F16>,
         [outer_tile, depth]: [u32; 2],
         threads: u32,
-        outer: Reg<'k, U32>,
-        place: &Place<'k>,
+        outer: Reg<'a, U32>,
+        place: &Place<'a>,
     ) -> Self {
         let Place { start: k, end: k_end, thread, .. } = *place;
         let tile = SharedTile::of(matrix.major, outer_tile, depth);
@@ -109,7 +109,7 @@ impl<'k> TileCopy<'k> {
     }
 
     /// Starts asynchronous copies; a granule is inside or outside as a whole.
-    fn copy_by_granules(&self, granule: u32, to: Shared<'k, F16>, from: Global<'k, F16>) {
+    fn copy_by_granules(&self, granule: u32, to: Shared<'a, F16>, from: Global<'a, F16>) {
         let asm = self.asm;
         let rows = self.rows_a_pass();
         let passes = self.tile.rows() / rows;
@@ -132,7 +132,7 @@ impl<'k> TileCopy<'k> {
     }
 
     /// Copies rows that start at odd elements.
-    fn copy_by_elements(&self, to: Shared<'k, F16>, from: Global<'k, F16>) {
+    fn copy_by_elements(&self, to: Shared<'a, F16>, from: Global<'a, F16>) {
         let asm = self.asm;
         asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
             let from = from.at_wide(further.mul_wide(self.matrix.stride()));
@@ -147,8 +147,8 @@ impl<'k> TileCopy<'k> {
     }
 }
 
-impl<'k> Source<'k> for TileCopy<'k> {
-    fn issue(&self, slot: Shared<'k, F16>) {
+impl<'a> Source<'a> for TileCopy<'a> {
+    fn issue(&self, slot: Shared<'a, F16>) {
         let to = slot.at_byte(self.target);
         let from = Global::follow(self.source);
         match self.matrix.granule() {

@@ -14,23 +14,23 @@ pub enum Role {
 }
 
 /// A warp's loads of one operand: blocks of 16 (outer) × 16 (k) halves, four registers each.
-pub struct FragmentLoads<'k> {
-    asm: &'k Asm,
+pub struct FragmentLoads<'a> {
+    asm: &'a Asm,
     tile: SharedTile,
     major: Major,
     /// The lane's address of each column of blocks, as an offset in a slot; blocks below lie whole rows further on.
-    offsets: Vec<Reg<'k, U32>>,
+    offsets: Vec<Reg<'a, U32>>,
 }
 
-impl<'k> FragmentLoads<'k> {
+impl<'a> FragmentLoads<'a> {
     /// Loads from a tile of `outer_tile` × `depth` elements, of which the warp's part starts at `outer` and has
     /// `blocks` blocks along the outer dimension.
     pub fn new(
-        asm: &'k Asm,
+        asm: &'a Asm,
         role: Role,
         major: Major,
         [outer_tile, depth]: [u32; 2],
-        outer: Reg<'k, U32>,
+        outer: Reg<'a, U32>,
         blocks: u32,
     ) -> Self {
         let tile = SharedTile::of(major, outer_tile, depth);
@@ -51,7 +51,7 @@ impl<'k> FragmentLoads<'k> {
 
     /// Loads the fragments of one step along k from the tile at `slot`, four registers a block. For [`Role::A`] the four
     /// are one fragment; for [`Role::B`] the first two and the last two are one each.
-    pub fn load(&self, to: &[[Var<'k, F16x2>; 4]], slot: Shared<'k, F16>, step: u32) {
+    pub fn load(&self, to: &[[Var<'a, F16x2>; 4]], slot: Shared<'a, F16>, step: u32) {
         let below = 16 * self.tile.row_bytes();
         let transpose = self.major == Major::Outer;
         let at_step = (self.major == Major::K).then(|| slot.at_byte(self.offsets[step as usize]));
@@ -66,21 +66,21 @@ impl<'k> FragmentLoads<'k> {
 }
 
 /// A warp's sums: `rows` × `columns` fragments of 16×8.
-pub struct Accumulators<'k> {
-    asm: &'k Asm,
+pub struct Accumulators<'a> {
+    asm: &'a Asm,
     columns: u32,
-    sums: Vec<[Var<'k, F32>; 4]>,
+    sums: Vec<[Var<'a, F32>; 4]>,
 }
 
-impl<'k> Accumulators<'k> {
+impl<'a> Accumulators<'a> {
     /// Zeros.
-    pub fn new(asm: &'k Asm, rows: u32, columns: u32) -> Self {
+    pub fn new(asm: &'a Asm, rows: u32, columns: u32) -> Self {
         let sums = (0..rows * columns).map(|_| [(); 4].map(|()| asm.var::<F32>(0.0))).collect();
         Self { asm, columns, sums }
     }
 
     /// Adds the products of A's fragments with B's pairs of fragments.
-    pub fn multiply(&self, a: &[[Var<'k, F16x2>; 4]], b: &[[Var<'k, F16x2>; 4]]) {
+    pub fn multiply(&self, a: &[[Var<'a, F16x2>; 4]], b: &[[Var<'a, F16x2>; 4]]) {
         for (i, &a) in a.iter().enumerate() {
             for (j, pair) in b.iter().enumerate() {
                 let column = (i as u32 * self.columns) as usize + 2 * j;
@@ -91,7 +91,7 @@ impl<'k> Accumulators<'k> {
     }
 
     /// The fragments of row `i`, left to right.
-    pub fn row(&self, i: u32) -> &[[Var<'k, F32>; 4]] {
+    pub fn row(&self, i: u32) -> &[[Var<'a, F32>; 4]] {
         &self.sums[(i * self.columns) as usize..][..self.columns as usize]
     }
 }

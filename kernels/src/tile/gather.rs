@@ -11,17 +11,17 @@ use crate::ptx::{Asm, F16, Global, Pred, Reg, S32, Shared, U32, Var};
 /// What one of an operand's two indices says of where an element lies. An element's offset is the sum of both indices'
 /// parts, and so are its coordinates in the image.
 #[derive(Clone, Copy)]
-pub struct Part<'k> {
+pub struct Part<'a> {
     /// Elements from the operand's first.
-    pub offset: Reg<'k, S32>,
+    pub offset: Reg<'a, S32>,
     /// Row and column of the image, which may lie outside of it; none where there is no border.
-    pub at: Option<[Reg<'k, S32>; 2]>,
+    pub at: Option<[Reg<'a, S32>; 2]>,
     /// Whether the index is inside its range.
-    pub inside: Reg<'k, Pred>,
+    pub inside: Reg<'a, Pred>,
 }
 
 /// An operand whose elements are found by arithmetic on its indices.
-pub trait Gather<'k> {
+pub trait Gather<'a> {
     /// Which index is contiguous, for runs of [`Gather::run`] elements.
     fn major(&self) -> Major;
     /// Elements along the contiguous index that lie side by side, inside or outside as a whole: a multiple of what a copy
@@ -30,41 +30,41 @@ pub trait Gather<'k> {
     /// Height and width of the image that coordinates are in.
     fn image(&self) -> [u32; 2];
     /// What the outer index (along m or n) says.
-    fn outer(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k>;
+    fn outer(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a>;
     /// What the index along k says; whether it is inside is for the copy to say.
-    fn depth(&self, k: &'k Asm, index: Reg<'k, U32>) -> Part<'k>;
+    fn depth(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a>;
 }
 
 /// A thread's share in copying tiles of a gathered operand.
-pub struct GatherCopy<'k, G> {
-    asm: &'k Asm,
+pub struct GatherCopy<'a, G> {
+    asm: &'a Asm,
     gather: G,
-    pointer: Global<'k, F16>,
+    pointer: Global<'a, F16>,
     tile: SharedTile,
     threads: u32,
     depth: u32,
     /// The thread's index along k in the next tile.
-    k: Var<'k, U32>,
-    k_end: Reg<'k, U32>,
+    k: Var<'a, U32>,
+    k_end: Reg<'a, U32>,
     /// The thread's first outer index.
-    outer: Reg<'k, U32>,
+    outer: Reg<'a, U32>,
     /// What the outer index says, which never changes: for each pass where k is contiguous, for each granule of a chunk
     /// where the outer index is.
-    parts: Vec<Part<'k>>,
+    parts: Vec<Part<'a>>,
     /// Where the thread's first chunk goes in a slot.
-    target: Reg<'k, U32>,
+    target: Reg<'a, U32>,
 }
 
-impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
+impl<'a, G: Gather<'a>> GatherCopy<'a, G> {
     /// Copies tiles of `outer_tile` × `depth` elements, as [`TileCopy::new`].
     pub fn new(
-        asm: &'k Asm,
+        asm: &'a Asm,
         gather: G,
-        pointer: Global<'k, F16>,
+        pointer: Global<'a, F16>,
         [outer_tile, depth]: [u32; 2],
         threads: u32,
-        outer: Reg<'k, U32>,
-        place: &Place<'k>,
+        outer: Reg<'a, U32>,
+        place: &Place<'a>,
     ) -> Self {
         let tile = SharedTile::of(gather.major(), outer_tile, depth);
         debug_assert!(TileCopy::divides(tile, threads));
@@ -101,7 +101,7 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
     }
 
     /// The steps of the outer index in a tile.
-    fn along_outer(&self) -> impl Iterator<Item = u32> + use<'k, G> {
+    fn along_outer(&self) -> impl Iterator<Item = u32> + use<'a, G> {
         let (end, step) = match (self.gather.major(), self.granule()) {
             (_, 1) => (0, 1),
             (Major::K, _) => (self.tile.rows(), self.rows_a_pass()),
@@ -111,7 +111,7 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
     }
 
     /// The steps of the index along k in a tile.
-    fn along_k(&self) -> impl Iterator<Item = u32> + use<'k, G> {
+    fn along_k(&self) -> impl Iterator<Item = u32> + use<'a, G> {
         let (end, step) = match self.gather.major() {
             Major::K => (CHUNK, self.granule()),
             Major::Outer => (self.tile.rows(), self.rows_a_pass()),
@@ -120,7 +120,7 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
     }
 
     /// Where two parts meet: the element's address and whether it exists.
-    fn element(&self, outer: Part<'k>, depth: Part<'k>) -> (Global<'k, F16>, Reg<'k, Pred>) {
+    fn element(&self, outer: Part<'a>, depth: Part<'a>) -> (Global<'a, F16>, Reg<'a, Pred>) {
         let mut inside = outer.inside & depth.inside;
         if let (Some(a), Some(b)) = (outer.at, depth.at) {
             for ((a, b), size) in a.into_iter().zip(b).zip(self.gather.image()) {
@@ -131,12 +131,12 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
         (self.pointer.at_signed(outer.offset + depth.offset), inside)
     }
 
-    fn depth_part(&self, index: Reg<'k, U32>) -> Part<'k> {
+    fn depth_part(&self, index: Reg<'a, U32>) -> Part<'a> {
         let part = self.gather.depth(self.asm, index);
         Part { inside: part.inside & index.lt(self.k_end), ..part }
     }
 
-    fn copy_by_granules(&self, granule: u32, to: Shared<'k, F16>) {
+    fn copy_by_granules(&self, granule: u32, to: Shared<'a, F16>) {
         let asm = self.asm;
         let depths: Vec<_> = self.along_k().map(|further| self.depth_part(self.k + further)).collect();
         let rows = self.rows_a_pass();
@@ -155,7 +155,7 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
         }
     }
 
-    fn copy_by_elements(&self, to: Shared<'k, F16>) {
+    fn copy_by_elements(&self, to: Shared<'a, F16>) {
         let asm = self.asm;
         asm.for_range(0, self.tile.rows(), self.rows_a_pass(), |further| {
             copy_elements(asm, to.at_byte(further * self.tile.row_bytes()), |j| {
@@ -169,8 +169,8 @@ impl<'k, G: Gather<'k>> GatherCopy<'k, G> {
     }
 }
 
-impl<'k, G: Gather<'k>> Source<'k> for GatherCopy<'k, G> {
-    fn issue(&self, slot: Shared<'k, F16>) {
+impl<'a, G: Gather<'a>> Source<'a> for GatherCopy<'a, G> {
+    fn issue(&self, slot: Shared<'a, F16>) {
         let to = slot.at_byte(self.target);
         match self.granule() {
             1 => self.copy_by_elements(to),

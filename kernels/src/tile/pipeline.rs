@@ -3,25 +3,25 @@
 use crate::ptx::{Asm, F16, Reg, Shared, U32, Var};
 
 /// A ring of slots in shared memory.
-pub struct Pipeline<'k> {
-    asm: &'k Asm,
-    slots: Shared<'k, F16>,
+pub struct Pipeline<'a> {
+    asm: &'a Asm,
+    slots: Shared<'a, F16>,
     /// The ring's first byte, and the one after its last.
-    bounds: (Reg<'k, U32>, Reg<'k, U32>),
+    bounds: (Reg<'a, U32>, Reg<'a, U32>),
     slot_bytes: u32,
     stages: u32,
 }
 
-impl<'k> Pipeline<'k> {
+impl<'a> Pipeline<'a> {
     /// `stages` slots (at least 2) of `slot_bytes` bytes.
-    pub fn new(asm: &'k Asm, stages: u32, slot_bytes: u32) -> Self {
+    pub fn new(asm: &'a Asm, stages: u32, slot_bytes: u32) -> Self {
         let slots = asm.shared::<F16>(stages * slot_bytes / 2);
         let bounds = (slots.to_u32(), slots.plus_bytes((stages * slot_bytes).into()).to_u32());
         Self { asm, slots, bounds, slot_bytes, stages }
     }
 
     /// The ring's memory, for other use after [`Pipeline::run`].
-    pub fn memory(&self) -> Shared<'k, F16> {
+    pub fn memory(&self) -> Shared<'a, F16> {
         self.slots
     }
 
@@ -33,53 +33,53 @@ impl<'k> Pipeline<'k> {
         &self,
         tiles: u32,
         steps: u32,
-        copy: impl Fn(Shared<'k, F16>),
-        load: impl Fn(usize, Shared<'k, F16>, u32),
+        copy: impl Fn(Shared<'a, F16>),
+        load: impl Fn(usize, Shared<'a, F16>, u32),
         multiply: impl Fn(usize),
     ) {
-        let k = self.asm;
-        k.step("fill all stages but one");
+        let asm = self.asm;
+        asm.step("fill all stages but one");
         for stage in 0..self.stages - 1 {
             copy(self.slots.plus_bytes((stage * self.slot_bytes).into()));
-            k.copy_async_commit();
+            asm.copy_async_commit();
         }
         let read = self.slots.to_var();
         let write = self.slots.plus_bytes(((self.stages - 1) * self.slot_bytes).into()).to_var();
-        k.copy_async_wait(self.stages - 2);
-        k.barrier();
+        asm.copy_async_wait(self.stages - 2);
+        asm.barrier();
         load(0, Shared::follow(read), 0);
 
-        k.for_range(0, tiles, 1, |_| {
+        asm.for_range(0, tiles, 1, |_| {
             for step in 0..steps {
                 let next = (step as usize + 1) % 2;
                 if step == steps - 1 {
                     // Past this barrier the next slot is filled, and this one is free: all its fragments are loaded.
-                    k.step("the next slot");
+                    asm.step("the next slot");
                     self.advance(read);
-                    k.copy_async_wait(self.stages - 2);
-                    k.barrier();
+                    asm.copy_async_wait(self.stages - 2);
+                    asm.barrier();
                     load(next, Shared::follow(read), 0);
                 } else {
                     load(next, Shared::follow(read), step + 1);
                 }
                 if step == 0 {
-                    k.step("copy the tile that comes some stages later");
+                    asm.step("copy the tile that comes some stages later");
                     copy(Shared::follow(write));
-                    k.copy_async_commit();
+                    asm.copy_async_commit();
                     self.advance(write);
                 }
-                k.step(&format!("multiply step {step}"));
+                asm.step(&format!("multiply step {step}"));
                 multiply(step as usize % 2);
             }
         });
-        k.copy_async_wait(0);
-        k.barrier();
+        asm.copy_async_wait(0);
+        asm.barrier();
     }
 
-    fn advance(&self, slot: Var<'k, U32>) {
-        let k = self.asm;
+    fn advance(&self, slot: Var<'a, U32>) {
+        let asm = self.asm;
         slot.add(self.slot_bytes);
         let (first, end) = self.bounds;
-        k.when(slot.get().eq(end), || slot.set(first));
+        asm.when(slot.get().eq(end), || slot.set(first));
     }
 }

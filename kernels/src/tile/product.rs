@@ -7,9 +7,9 @@ use crate::ptx::{Asm, F16, F16x2, F32, Reg, Shared, U32};
 const GROUP: u32 = 8;
 
 /// What fills an operand's tiles, tile after tile along k; elements outside the operand become zeros.
-pub trait Source<'k> {
+pub trait Source<'a> {
     /// Starts the copy of the next tile to `slot` and moves on.
-    fn issue(&self, slot: Shared<'k, F16>);
+    fn issue(&self, slot: Shared<'a, F16>);
 }
 
 /// A product C [m, n] = A·B over k, cut into tiles and parts of k.
@@ -33,19 +33,19 @@ pub struct Product {
 
 /// A block's place in a product.
 #[derive(Clone, Copy)]
-pub struct Place<'k> {
+pub struct Place<'a> {
     /// The first row of its tile of C.
-    pub row: Reg<'k, U32>,
+    pub row: Reg<'a, U32>,
     /// The first column.
-    pub column: Reg<'k, U32>,
+    pub column: Reg<'a, U32>,
     /// Its part of k.
-    pub part: Reg<'k, U32>,
+    pub part: Reg<'a, U32>,
     /// Where that begins.
-    pub start: Reg<'k, U32>,
+    pub start: Reg<'a, U32>,
     /// Where it ends.
-    pub end: Reg<'k, U32>,
+    pub end: Reg<'a, U32>,
     /// The thread in its block.
-    pub thread: Reg<'k, U32>,
+    pub thread: Reg<'a, U32>,
 }
 
 impl Product {
@@ -55,17 +55,17 @@ impl Product {
     }
 
     /// The place of the block that runs.
-    pub fn place<'k>(&self, k: &'k Asm) -> Place<'k> {
-        k.step("the block's tile of C and its part of k");
+    pub fn place<'a>(&self, asm: &'a Asm) -> Place<'a> {
+        asm.step("the block's tile of C and its part of k");
         let (rows, columns) = (self.m.div_ceil(self.shape.m), self.n.div_ceil(self.shape.n));
         let group = (1..=GROUP.min(rows)).rev().find(|g| rows.is_multiple_of(*g)).unwrap_or(1);
-        let (group_number, within) = k.divide(k.block(0), group * columns);
-        let (column, row) = k.divide(within, group);
+        let (group_number, within) = asm.divide(asm.block(0), group * columns);
+        let (column, row) = asm.divide(within, group);
         let row = group_number.mad(group, row) * self.shape.m;
-        let part = k.block(2);
+        let part = asm.block(2);
         let start = part * (self.tiles * self.shape.k);
         let end = (start + self.tiles * self.shape.k).min(self.k);
-        Place { row, column: column * self.shape.n, part, start, end, thread: k.thread(0) }
+        Place { row, column: column * self.shape.n, part, start, end, thread: asm.thread(0) }
     }
 
     /// Multiplies, and calls `finish(row, column, sums)` once for each element of C inside it: four neighbours of a row at
@@ -73,29 +73,29 @@ impl Product {
     ///
     /// Asynchronous copies bring tiles of A and B, some stages ahead, into shared memory; `ldmatrix` brings fragments into
     /// registers, one step ahead; `mma` adds their products up in f32; sums return through shared memory as rows.
-    pub fn run<'k>(
+    pub fn run<'a>(
         &self,
-        k: &'k Asm,
-        place: Place<'k>,
-        [a, b]: [&dyn Source<'k>; 2],
-        finish: impl Fn(Reg<'k, U32>, Reg<'k, U32>, &[Reg<'k, F32>]),
+        asm: &'a Asm,
+        place: Place<'a>,
+        [a, b]: [&dyn Source<'a>; 2],
+        finish: impl Fn(Reg<'a, U32>, Reg<'a, U32>, &[Reg<'a, F32>]),
     ) {
         let Self { m, n, shape, majors, .. } = *self;
-        k.step("the warp's part of the tile, its fragments and sums");
+        asm.step("the warp's part of the tile, its fragments and sums");
         let warp = place.thread >> 5;
-        let (row, column) = k.divide(warp, shape.warps_n);
+        let (row, column) = asm.divide(warp, shape.warps_n);
         let (row, column) = (row * shape.warp_m(), column * shape.warp_n());
         let (blocks_a, blocks_b) = (shape.warp_m() / 16, shape.warp_n() / 16);
-        let a_loads = FragmentLoads::new(k, Role::A, majors[0], [shape.m, shape.k], row, blocks_a);
-        let b_loads = FragmentLoads::new(k, Role::B, majors[1], [shape.n, shape.k], column, blocks_b);
+        let a_loads = FragmentLoads::new(asm, Role::A, majors[0], [shape.m, shape.k], row, blocks_a);
+        let b_loads = FragmentLoads::new(asm, Role::B, majors[1], [shape.n, shape.k], column, blocks_b);
         let registers =
-            |blocks| (0..blocks).map(|_| [(); 4].map(|()| k.register::<F16x2>())).collect::<Vec<_>>();
+            |blocks| (0..blocks).map(|_| [(); 4].map(|()| asm.register::<F16x2>())).collect::<Vec<_>>();
         let fragments = [(); 2].map(|()| (registers(blocks_a), registers(blocks_b)));
-        let sums = Accumulators::new(k, blocks_a, 2 * blocks_b);
+        let sums = Accumulators::new(asm, blocks_a, 2 * blocks_b);
 
         let a_bytes = shape.m * shape.k * 2;
         let b_at = i64::from(a_bytes);
-        let pipeline = Pipeline::new(k, shape.stages, a_bytes + shape.n * shape.k * 2);
+        let pipeline = Pipeline::new(asm, shape.stages, a_bytes + shape.n * shape.k * 2);
         pipeline.run(
             self.tiles,
             shape.steps(),
@@ -112,13 +112,13 @@ impl Product {
         );
 
         let origin = [place.row + row, place.column + column];
-        Staging::new(k, shape, pipeline.memory()).finish(&sums, warp, origin, |row, column, values| {
+        Staging::new(asm, shape, pipeline.memory()).finish(&sums, warp, origin, |row, column, values| {
             if n.is_multiple_of(COLUMNS) {
-                k.if_(row.lt(m) & column.lt(n), || finish(row, column, &values));
+                asm.if_(row.lt(m) & column.lt(n), || finish(row, column, &values));
             } else {
                 for (j, value) in (0..).zip(&values) {
                     let column = column + j;
-                    k.if_(row.lt(m) & column.lt(n), || finish(row, column, std::slice::from_ref(value)));
+                    asm.if_(row.lt(m) & column.lt(n), || finish(row, column, std::slice::from_ref(value)));
                 }
             }
         });

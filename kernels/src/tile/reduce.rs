@@ -17,7 +17,7 @@ pub enum Fold {
 
 impl Fold {
     /// a ∘ b.
-    pub fn of<'k>(self, a: Reg<'k, F32>, b: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn of<'a>(self, a: Reg<'a, F32>, b: Reg<'a, F32>) -> Reg<'a, F32> {
         match self {
             Self::Sum => a + b,
             Self::Max => a.max_nan(b),
@@ -25,7 +25,7 @@ impl Fold {
     }
 
     /// sum ← sum ∘ x.
-    pub fn onto<'k>(self, sum: Var<'k, F32>, x: Reg<'k, F32>) {
+    pub fn onto<'a>(self, sum: Var<'a, F32>, x: Reg<'a, F32>) {
         match self {
             Self::Sum => sum.add(x),
             Self::Max => sum.max_nan(x),
@@ -34,7 +34,7 @@ impl Fold {
 
     /// Neighbours first, then neighbouring pairs, and so on: ((x₀ ∘ x₁) ∘ (x₂ ∘ x₃)) ∘ …; an odd one at the end waits for
     /// the next level. `None` of nothing.
-    pub fn pairwise<'k>(self, values: &[Reg<'k, F32>]) -> Option<Reg<'k, F32>> {
+    pub fn pairwise<'a>(self, values: &[Reg<'a, F32>]) -> Option<Reg<'a, F32>> {
         let mut values = values.to_vec();
         while values.len() > 1 {
             values = values.chunks(2).map(|c| if let [a, b] = *c { self.of(a, b) } else { c[0] }).collect();
@@ -48,7 +48,7 @@ impl Asm {
     /// lane l takes x[l] ∘ x[l XOR m] for m = below / 2, below / 4, …, from. All of them get the result, the same bits.
     ///
     /// (1, 32) is the whole warp, (1, 8) groups of eight neighbours, (8, 32) the lanes that agree modulo 8.
-    pub fn lanes_fold<'k>(&'k self, fold: Fold, x: Reg<'k, F32>, from: u32, below: u32) -> Reg<'k, F32> {
+    pub fn lanes_fold<'a>(&'a self, fold: Fold, x: Reg<'a, F32>, from: u32, below: u32) -> Reg<'a, F32> {
         let mut x = x;
         let mut mask = below / 2;
         while mask >= from {
@@ -65,7 +65,7 @@ impl Asm {
     /// one if its own bit is 0, and adds what it gets to the half that it keeps. So lanes numbered g = 0, 1, … by the bits
     /// from `from` on end up with the sums of values g·n/G to (g + 1)·n/G − 1, where G = below / from is the number of
     /// lanes; with fewer values than lanes, G/n neighbours have the same one.
-    pub fn lanes_scatter<'k>(&'k self, values: &[Reg<'k, F32>], from: u32, below: u32) -> Vec<Reg<'k, F32>> {
+    pub fn lanes_scatter<'a>(&'a self, values: &[Reg<'a, F32>], from: u32, below: u32) -> Vec<Reg<'a, F32>> {
         let lane = self.lane();
         let mut values = values.to_vec();
         let mut mask = below / 2;
@@ -88,11 +88,11 @@ impl Asm {
     }
 
     /// Σ at[i·stride] for i = 0, 1, …, `count` − 1, added in this order.
-    pub fn strided_sum<'k>(&'k self, at: Global<'k, F32>, count: u32, stride: u32) -> Reg<'k, F32> {
+    pub fn strided_sum<'a>(&'a self, at: Global<'a, F32>, count: u32, stride: u32) -> Reg<'a, F32> {
         /// Loads that are under way at once.
         const UNROLL: u32 = 8;
         let sum = self.var::<F32>(0.0);
-        let add = |at: Global<'k, F32>, count: u32| {
+        let add = |at: Global<'a, F32>, count: u32| {
             let parts: Vec<_> =
                 (0..i64::from(count)).map(|i| at.plus(i * i64::from(stride)).load()).collect();
             parts.into_iter().for_each(|part| sum.add(part));
@@ -110,7 +110,7 @@ impl Asm {
     ///
     /// All threads of the block must come here. Each call has shared memory of its own; inside of a loop that runs, a
     /// barrier must lie between one round's call and the next's.
-    pub fn block_fold<'k>(&'k self, fold: Fold, x: Reg<'k, F32>, threads: u32) -> Reg<'k, F32> {
+    pub fn block_fold<'a>(&'a self, fold: Fold, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         let x = self.lanes_fold(fold, x, 1, 32);
         let warps = threads / 32;
         if warps <= 1 {
@@ -131,22 +131,22 @@ impl Asm {
     }
 
     /// Σ over the warp, in every lane.
-    pub fn warp_sum<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn warp_sum<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         self.lanes_fold(Fold::Sum, x, 1, 32)
     }
 
     /// The largest of the warp, NaN where there is one, in every lane.
-    pub fn warp_max<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+    pub fn warp_max<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         self.lanes_fold(Fold::Max, x, 1, 32)
     }
 
     /// Σ over the block, in every thread; see [`Asm::block_fold`].
-    pub fn block_sum<'k>(&'k self, x: Reg<'k, F32>, threads: u32) -> Reg<'k, F32> {
+    pub fn block_sum<'a>(&'a self, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         self.block_fold(Fold::Sum, x, threads)
     }
 
     /// The largest of the block, NaN where there is one, in every thread; see [`Asm::block_fold`].
-    pub fn block_max<'k>(&'k self, x: Reg<'k, F32>, threads: u32) -> Reg<'k, F32> {
+    pub fn block_max<'a>(&'a self, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         self.block_fold(Fold::Max, x, threads)
     }
 }

@@ -68,7 +68,7 @@ impl SharedTile {
 
     /// The byte at which a row's chunk starts. Rows [`SharedTile::PERIOD`] further down lie that many
     /// [`SharedTile::row_bytes`] further on.
-    pub fn offset<'k>(self, _: &'k Asm, row: Reg<'k, U32>, chunk: Reg<'k, U32>) -> Reg<'k, U32> {
+    pub fn offset<'a>(self, _: &'a Asm, row: Reg<'a, U32>, chunk: Reg<'a, U32>) -> Reg<'a, U32> {
         // Rows narrower than 128 bytes share a line of banks, so the swizzle changes once a line.
         let width = if self.chunks < 8 { self.chunks } else { 8 };
         let place =

@@ -18,7 +18,7 @@ pub fn conversions(target: Target) -> Tour {
 
 /// Widened by sign or zeros, narrowed by dropping bits.
 fn between_integers(t: &Guide) {
-    t.k.step("between integers");
+    t.asm.step("between integers");
     let a = |l: u32| (-7_919_317_000_123i64).wrapping_mul(i64::from(l) - 9);
     let x = t.give::<S64>(a);
     t.check("cvt.u16.s64", x.to::<U16>(), |l| a(l) as u16);
@@ -53,7 +53,7 @@ fn rounded(x: f64, rounding: Rounding) -> f64 {
 
 /// Saturated; NaN becomes 0.
 fn to_integers(t: &Guide) {
-    t.k.step("from floats to integers");
+    t.asm.step("from floats to integers");
     let a = |l: u32| match l {
         30 => 1e30,
         31 => -1e30,
@@ -75,7 +75,7 @@ fn to_integers(t: &Guide) {
     let h = t.give::<F16>(|l| half(b(l)));
     t.check("cvt.rzi.s32.f16", h.to::<S32>(), |l| b(l) as i32);
     t.check("cvt.rzi.u16.f16", h.to::<U16>(), |l| b(l) as u16);
-    let nan = t.k.value::<F32>(f32::NAN) + x;
+    let nan = t.asm.value::<F32>(f32::NAN) + x;
     t.check("cvt.rzi.s32.f32 of NaN", nan.to::<S32>(), |_| 0);
 }
 
@@ -92,7 +92,7 @@ fn single(x: f64, rounding: Rounding) -> f32 {
 
 /// Of more bits than the float has.
 fn from_integers(t: &Guide) {
-    t.k.step("from integers to floats");
+    t.asm.step("from integers to floats");
     // Below 2⁵³, so that f64 has them and the host rounds once.
     let (a, b) =
         (|l: u32| u32::MAX - l * 37, |l: u32| (i64::from(l) - 15) * 5_629_499_534_213 + i64::from(l) * 3 + 1);
@@ -114,7 +114,7 @@ fn from_integers(t: &Guide) {
 
 /// Narrowed with every rounding, widened exactly.
 fn between_floats(t: &Guide) {
-    t.k.step("between floats");
+    t.asm.step("between floats");
     let a = |l: u32| (f64::from(l) - 15.5) / 3.0;
     let d = t.give::<F64>(a);
     // ±(1 + 0.75·2⁻¹⁰): between two neighbours of binary16.
@@ -135,7 +135,7 @@ fn between_floats(t: &Guide) {
     t.check("cvt.f64.f16", h.to::<F64>(), |l| f64::from(l) - 3.5);
     t.check("cvt.f64.f32", x.to::<F64>(), |l| b(l).into());
     t.check("cvt.rn.f16.f64", h.to::<F64>().to::<F16>(), |l| half(l as f32 - 3.5));
-    t.check("cvt.rn.f16x2.f32", t.k.pack_f16x2([x, h.to()]), |l| {
+    t.check("cvt.rn.f16x2.f32", t.asm.pack_f16x2([x, h.to()]), |l| {
         [half(b(l).signum()) + 1, half(l as f32 - 3.5)]
     });
 }

@@ -31,7 +31,7 @@ macro_rules! every {
             };
             let (x, y) = (t.give::<$tag>(a), t.give::<$tag>(b));
             let name = |what: &str| format!("{what} {NAME}");
-            t.k.step(NAME);
+            t.asm.step(NAME);
             t.check(&name("add.rn"), x + y, |l| a(l) + b(l));
             t.check(&name("sub.rn"), x - y, |l| a(l) - b(l));
             t.check(&name("mul.rn"), x * y, |l| a(l) * b(l));
@@ -49,8 +49,8 @@ macro_rules! every {
             t.holds(&name("setp.le"), x.le(y), |l| a(l) <= b(l));
             t.holds(&name("setp.gt"), x.gt(y), |l| a(l) > b(l));
             t.holds(&name("setp.ge"), x.ge(y), |l| a(l) >= b(l));
-            t.check(&name("selp"), t.k.select(y.ne(y), x, y), |l| if l == 5 { a(l) } else { b(l) });
-            let sum = t.k.var(x);
+            t.check(&name("selp"), t.asm.select(y.ne(y), x, y), |l| if l == 5 { a(l) } else { b(l) });
+            let sum = t.asm.var(x);
             sum.add(y);
             sum.add_product(x, y);
             t.check(&name("add in place"), sum.get(), |l| a(l).mul_add(b(l), a(l) + b(l)));
@@ -64,7 +64,7 @@ every!(double, F64, f64);
 
 /// binary16, on numbers whose results it has exactly.
 fn halves(t: &Guide) {
-    t.k.step("F16");
+    t.asm.step("F16");
     let (a, b) = (|l: u32| l as f32 * 0.5 - 8.0, |l: u32| if l == 9 { -3.5 } else { 24.0 - l as f32 });
     let (x, y) = (t.give::<F16>(|l| half(a(l))), t.give::<F16>(|l| half(b(l))));
     t.check("add.rn.f16", x + y, |l| half(a(l) + b(l)));
@@ -75,18 +75,18 @@ fn halves(t: &Guide) {
     t.check("abs.f16", y.abs(), |l| half(b(l).abs()));
     t.check("min.f16", x.min(y), |l| half(a(l).min(b(l))));
     t.check("max.f16", x.max(y), |l| half(a(l).max(b(l))));
-    let nan = t.k.f16_bits(0x7E00);
+    let nan = t.asm.f16_bits(0x7E00);
     t.check("max.f16 of NaN", x.max(nan), |l| half(a(l)));
     t.check("max.NaN.f16", x.max_nan(nan), |_| 0x7FFF);
     t.holds("setp.lt.f16", x.lt(y), |l| a(l) < b(l));
     t.holds("setp.eq.f16", x.eq(y), |l| a(l) == b(l));
     t.holds("setp.neu.f16", x.ne(nan), |_| true);
-    t.check("selp.b16", t.k.select(x.lt(y), x, y), |l| half(a(l).min(b(l))));
+    t.check("selp.b16", t.asm.select(x.lt(y), x, y), |l| half(a(l).min(b(l))));
 }
 
 /// Two binary16 at once.
 fn pairs(t: &Guide) {
-    t.k.step("F16x2");
+    t.asm.step("F16x2");
     let (a, b) = (|l: u32| [l as f32 - 4.5, 3.0], |l: u32| [0.25, l as f32 * 0.5 + 1.0]);
     let bits = |v: [f32; 2]| v.map(half);
     let both = |l: u32, f: fn(f32, f32) -> f32| bits([f(a(l)[0], b(l)[0]), f(a(l)[1], b(l)[1])]);
@@ -100,10 +100,12 @@ fn pairs(t: &Guide) {
     t.check("min.f16x2", x.min(y), |l| both(l, f32::min));
     t.check("max.f16x2", x.max(y), |l| both(l, f32::max));
     t.check("max.NaN.f16x2", x.max_nan(y), |l| both(l, f32::max));
-    t.check("f16x2 of bits", x + t.k.f16x2_bits([0x3C00, 0x4000]), |l| bits([a(l)[0] + 1.0, a(l)[1] + 2.0]));
+    t.check("f16x2 of bits", x + t.asm.f16x2_bits([0x3C00, 0x4000]), |l| {
+        bits([a(l)[0] + 1.0, a(l)[1] + 2.0])
+    });
     let [low, high] = x.halves();
     t.check("mov.b32 in halves", high, |l| half(a(l)[1]));
-    t.check("mov.b32 of halves", t.k.pair([high, low]), |l| bits([a(l)[1], a(l)[0]]));
+    t.check("mov.b32 of halves", t.asm.pair([high, low]), |l| bits([a(l)[1], a(l)[0]]));
     let powers = y.exp2_approx().to_f32();
     t.near("ex2.approx.f16x2", powers[0], 2e-3, |l| b(l)[0].exp2());
     let tanh = y.tanh_approx().to_f32();
@@ -112,26 +114,26 @@ fn pairs(t: &Guide) {
 
 /// Functions that are exact.
 fn functions(t: &Guide) {
-    t.k.step("exact functions");
+    t.asm.step("exact functions");
     let a = |l: u32| (l as f32 - 15.0) * 0.5;
     let x = t.give::<F32>(a);
     t.check("cvt.rni.f32.f32", x.round(), |l| a(l).round_ties_even());
-    t.check("copysign", t.k.copy_sign(t.k.value::<F32>(2.5), x), |l| 2.5f32.copysign(a(l)));
+    t.check("copysign", t.asm.copy_sign(t.asm.value::<F32>(2.5), x), |l| 2.5f32.copysign(a(l)));
     t.check("max.NaN.f32", x.max_nan(f32::NAN), |_| f32::NAN);
-    let most = t.k.var(x);
+    let most = t.asm.var(x);
     most.max_nan(1.0);
     t.check("max.NaN.f32 in place", most.get(), |l| a(l).max(1.0));
 }
 
 /// The hardware's approximations, within PTX's stated error.
 fn approximations(t: &Guide) {
-    t.k.step("approximations");
+    t.asm.step("approximations");
     let a = |l: u32| l as f32 * 0.043 + 0.07;
     let x = t.give::<F32>(a);
     let f = |l: u32, f: fn(f64) -> f64| f(a(l).into()) as f32;
     t.near("ex2.approx", x.exp2_approx(), 3e-7, |l| f(l, f64::exp2));
     t.near("ex2.approx.ftz", x.exp2_flushed(), 3e-7, |l| f(l, f64::exp2));
-    t.check("ex2.approx.ftz of a subnormal result", t.k.value::<F32>(-127.0).exp2_flushed(), |_| 0.0);
+    t.check("ex2.approx.ftz of a subnormal result", t.asm.value::<F32>(-127.0).exp2_flushed(), |_| 0.0);
     t.near("lg2.approx", (x + 2.0).log2_approx(), 3e-7, |l| f64::from(a(l) + 2.0).log2() as f32);
     t.near("rcp.approx", x.reciprocal_approx(), 2e-7, |l| f(l, f64::recip));
     t.near("rsqrt.approx", x.rsqrt_approx(), 3e-7, |l| f(l, |x| x.sqrt().recip()));

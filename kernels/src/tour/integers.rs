@@ -29,7 +29,7 @@ macro_rules! every {
             let (a, b): (fn(u32) -> $host, fn(u32) -> $host) = ($a, $b);
             let (x, y) = (t.give::<$tag>(a), t.give::<$tag>(b));
             let name = |what: &str| format!("{what} {NAME}");
-            t.k.step(NAME);
+            t.asm.step(NAME);
             t.check(&name("add"), x + y, |l| a(l).wrapping_add(b(l)));
             t.check(&name("sub"), x - y, |l| a(l).wrapping_sub(b(l)));
             t.check(&name("mul.lo"), x * y, |l| a(l).wrapping_mul(b(l)));
@@ -53,8 +53,8 @@ macro_rules! every {
             t.holds(&name("setp.le"), x.le(y), |l| a(l) <= b(l));
             t.holds(&name("setp.gt"), x.gt(y), |l| a(l) > b(l));
             t.holds(&name("setp.ge"), x.ge(y), |l| a(l) >= b(l));
-            t.check(&name("selp"), t.k.select(x.lt(y), x, y), |l| if a(l) < b(l) { a(l) } else { b(l) });
-            let sum = t.k.var(x);
+            t.check(&name("selp"), t.asm.select(x.lt(y), x, y), |l| if a(l) < b(l) { a(l) } else { b(l) });
+            let sum = t.asm.var(x);
             sum.add(y);
             sum.add_product(x, y);
             t.check(&name("add in place"), sum.get(), |l| {
@@ -95,7 +95,7 @@ every!(signed_wide, S64, i64, |l| (-7_046_029_254_386_353_131i64).wrapping_mul(i
 
 /// Signs, and products of twice the width.
 fn products(t: &Guide) {
-    t.k.step("signs and wide products");
+    t.asm.step("signs and wide products");
     let (narrow, unsigned) = (|l: u32| 65_535 - l as u16 * 3, |l: u32| u32::MAX - l * 5);
     let signed = |l: u32| (l as i32 - 16) * 123_456_789;
     let (h, r, s) = (t.give::<U16>(narrow), t.give::<U32>(unsigned), t.give::<S32>(signed));
@@ -118,12 +118,12 @@ fn products(t: &Guide) {
 
 /// Counting, fields and bytes; the same bits under other types.
 fn bits(t: &Guide) {
-    t.k.step("bits");
+    t.asm.step("bits");
     let word = |l: u32| 0xF731_8ACE_u32.rotate_left(l) >> (l / 2);
     let x = t.give::<U32>(word);
     t.check("popc", x.popc(), |l| word(l).count_ones());
     t.check("clz", x.clz(), |l| word(l).leading_zeros());
-    t.check("clz of 0", t.k.value::<U32>(0).clz(), |_| 32);
+    t.check("clz of 0", t.asm.value::<U32>(0).clz(), |_| 32);
     t.check("bfe", x.bit_field(5, 11), |l| word(l) >> 5 & 0x7FF);
     // Bytes 0 to 3 are the first operand's.
     t.check("prmt", x.permute_bytes(t.lane, 0x4013), |l| {
@@ -134,18 +134,18 @@ fn bits(t: &Guide) {
     let long = |l: u32| u64::from(word(l)) << 17 | 5;
     let y = t.give::<U64>(long);
     t.check("mov.b64 to f64", y.bits_as::<crate::ptx::F64>().bits_as::<U64>(), long);
-    t.check("mov.b64 of words", t.k.wide([x, t.lane]), |l| u64::from(l) << 32 | u64::from(word(l)));
+    t.check("mov.b64 of words", t.asm.wide([x, t.lane]), |l| u64::from(l) << 32 | u64::from(word(l)));
     t.check("words of mov.b64", y.bits_as::<crate::ptx::F64>().words()[1], |l| (long(l) >> 32) as u32);
     t.check("not.b32", (!x.bits_as::<crate::ptx::B32>()).bits_as::<U32>(), |l| !word(l));
 }
 
 /// Division by constants: each of its forms.
 fn divisions(t: &Guide) {
-    t.k.step("division by constants");
+    t.asm.step("division by constants");
     let value = |l: u32| 0x9E37_79B9u32.wrapping_mul(l * l + 1);
     let x = t.give::<U32>(value);
     for divisor in [1, 64, 3, 10, 7, 160] {
-        let (quotient, remainder) = t.k.divide(x, divisor);
+        let (quotient, remainder) = t.asm.divide(x, divisor);
         t.check(&format!("x / {divisor}"), quotient, |l| value(l) / divisor);
         t.check(&format!("x mod {divisor}"), remainder.mad(1, 0), |l| value(l) % divisor);
     }
@@ -153,7 +153,7 @@ fn divisions(t: &Guide) {
 
 /// Logic on conditions.
 fn predicates(t: &Guide) {
-    t.k.step("conditions");
+    t.asm.step("conditions");
     let (even, low) = ((t.lane & 1).eq(0), t.lane.lt(16));
     t.holds("and.pred", even & low, |l| l % 2 == 0 && l < 16);
     t.holds("or.pred", even | low, |l| l % 2 == 0 || l < 16);

@@ -21,15 +21,15 @@ pub fn memory(target: Target) -> Tour {
         vectors::<F32>(t);
         long_vectors(t);
         addresses(t);
-        t.k.step("atomics in global memory");
+        t.asm.step("atomics in global memory");
         // The output is memory that may be changed: what an atomic leaves behind is a result too.
         atomics(t, |t, start, what, after| {
             let at = t.output_slot::<U32>(what, 0.0, after);
             at.store(start);
             at
         });
-        t.k.step("atomics in shared memory");
-        let words = t.k.shared::<U32>(super::LANES);
+        t.asm.step("atomics in shared memory");
+        let words = t.asm.shared::<U32>(super::LANES);
         atomics(t, |t, start, _, _| {
             let at = words.at(t.lane);
             at.store(start);
@@ -40,20 +40,20 @@ pub fn memory(target: Target) -> Tour {
 }
 
 fn parameters(t: &Guide) {
-    t.k.step("parameters");
-    t.check("ld.param.u32", t.k.parameter_u32("n"), |_| NUMBERS[0]);
-    t.check("ld.param.s32", t.k.parameter_s32("s"), |_| -5);
-    t.check("ld.param.f32", t.k.parameter_f32("f"), |_| 1.5);
+    t.asm.step("parameters");
+    t.check("ld.param.u32", t.asm.parameter_u32("n"), |_| NUMBERS[0]);
+    t.check("ld.param.s32", t.asm.parameter_s32("s"), |_| -5);
+    t.check("ld.param.f32", t.asm.parameter_f32("f"), |_| 1.5);
 }
 
 /// A value of each type, from global memory to shared memory, from there to the output.
 fn through_shared(t: &Guide) {
     fn pass<T: Word>(t: &Guide, value: impl Fn(u32) -> T::Host + Copy) {
-        let at = t.k.shared::<T>(super::LANES).at(t.lane);
+        let at = t.asm.shared::<T>(super::LANES).at(t.lane);
         at.store(t.give::<T>(value));
         t.check(&format!("ld.shared.{}", T::BITS), at.load(), value);
     }
-    t.k.step("every type, through shared memory");
+    t.asm.step("every type, through shared memory");
     pass::<U16>(t, |l| 0xF00D ^ l as u16);
     pass::<U32>(t, |l| 0xDEAD_BEEF ^ l);
     pass::<U64>(t, |l| 0x0123_4567_89AB_CDEF ^ u64::from(l));
@@ -65,11 +65,11 @@ fn through_shared(t: &Guide) {
     pass::<F64>(t, |l| f64::from(l) * 0.1);
     pass::<B32>(t, |l| !l);
     // Bytes come widened to 32 bits; of the value the low 8 are stored.
-    let byte = t.k.shared::<U8>(super::LANES).at(t.lane);
+    let byte = t.asm.shared::<U8>(super::LANES).at(t.lane);
     byte.store(t.lane + 0x1F0);
     t.check("ld.shared.u8", byte.load(), |l| (l + 0x1F0) & 0xFF);
     let (short, long) =
-        (t.k.shared::<B16>(super::LANES).at(t.lane), t.k.shared::<B64>(super::LANES).at(t.lane));
+        (t.asm.shared::<B16>(super::LANES).at(t.lane), t.asm.shared::<B64>(super::LANES).at(t.lane));
     short.store(t.give::<U16>(|l| l as u16).bits_as::<B16>());
     t.check("ld.shared.b16", short.load().bits_as::<U16>(), |l| l as u16);
     long.store(t.give::<U64>(|l| u64::from(l) << 40).bits_as::<B64>());
@@ -97,7 +97,7 @@ fn vectors<T: InMemory<Loaded = T>>(t: &Guide) {
         t.output_slot::<U64>(what, 0.0, |l| word(l + super::LANES));
         first.cast::<T>()
     };
-    t.k.step(&format!("vectors of {} and hints", T::BITS));
+    t.asm.step(&format!("vectors of {} and hints", T::BITS));
     for (hint, what) in hinted {
         let (from, to_four) = (from(), to(&format!("ld.{what}.v4.{}", T::BITS)));
         to_four.store_hinted(from.load_hinted::<4>(hint), hint);
@@ -109,7 +109,7 @@ fn vectors<T: InMemory<Loaded = T>>(t: &Guide) {
             to_ones.plus(i).store_hinted(from.plus(i).load_hinted::<1>(hint), hint);
         }
     }
-    let (from, room) = (from(), t.k.shared::<T>(4 * super::LANES).at(t.lane * 4));
+    let (from, room) = (from(), t.asm.shared::<T>(4 * super::LANES).at(t.lane * 4));
     room.store_vector(from.load_vector::<4>());
     to(&format!("ld.shared.v4.{}", T::BITS)).store_vector(room.load_vector::<4>());
     room.plus(2).store_vector(from.load_vector::<2>());
@@ -122,8 +122,8 @@ fn vectors<T: InMemory<Loaded = T>>(t: &Guide) {
 /// Vectors of two.
 fn long_vectors(t: &Guide) {
     let value = |l: u32| f64::from(l) * 1.1;
-    let wide = t.k.shared::<F64>(2 * super::LANES).at(t.lane * 2);
-    wide.store_vector([t.give::<F64>(value), t.k.value::<F64>(2.5)]);
+    let wide = t.asm.shared::<F64>(2 * super::LANES).at(t.lane * 2);
+    wide.store_vector([t.give::<F64>(value), t.asm.value::<F64>(2.5)]);
     let [first, second] = wide.load_vector();
     t.check("ld.shared.v2.f64", first, value);
     t.check("ld.shared.v2.f64, second", second, |_| 2.5);
@@ -137,11 +137,11 @@ fn long_vectors(t: &Guide) {
 
 /// Ways to reach the same element.
 fn addresses(t: &Guide) {
-    t.k.step("addresses");
+    t.asm.step("addresses");
     let value = |l: u32| l * 3 + 1;
     let first = t.input_slot::<U32>(value);
     // The slots are 8 bytes apart, and the address is the lane's own: back to lane 0 and forth again.
-    let back = t.k.value::<U64>(0) - t.lane.to::<U64>();
+    let back = t.asm.value::<U64>(0) - t.lane.to::<U64>();
     let start = first.cast::<U64>().at_wide(back);
     t.check("at_wide", start.at(t.lane).cast::<U32>().load(), value);
     t.check("at_byte", start.at_byte(t.lane << 3).cast::<U32>().load(), value);
@@ -149,9 +149,9 @@ fn addresses(t: &Guide) {
     let moving = start.to_var();
     moving.add(t.lane.to::<U64>() * 8);
     t.check("a moving address", Global::<U32>::follow(moving).load(), value);
-    let shared = t.k.shared::<U32>(super::LANES);
+    let shared = t.asm.shared::<U32>(super::LANES);
     shared.at(t.lane).store(t.lane);
-    t.k.barrier();
+    t.asm.barrier();
     let across = shared.at_byte((-t.lane.bits_as::<S32>() + 31).bits_as::<U32>() << 2);
     t.check("at_byte in shared memory", across.load(), |l| 31 - l);
     let number = shared.plus(3).to_u32();
@@ -163,9 +163,9 @@ type After = fn(u32, u32) -> u32;
 
 /// Every operation, a lane a word, so that the order of lanes does not matter. `place` gives a word that holds `start`, and
 /// is told what must stand there afterwards.
-fn atomics<'k, S: Space>(
-    t: &Guide<'k>,
-    place: impl Fn(&Guide<'k>, Reg<'k, U32>, &str, &dyn Fn(u32) -> u32) -> Pointer<'k, S, U32>,
+fn atomics<'a, S: Space>(
+    t: &Guide<'a>,
+    place: impl Fn(&Guide<'a>, Reg<'a, U32>, &str, &dyn Fn(u32) -> u32) -> Pointer<'a, S, U32>,
 ) {
     let start = |l: u32| 0x50 + l;
     let cases: [(AtomicOp, After); 7] = [
@@ -180,37 +180,37 @@ fn atomics<'k, S: Space>(
     for (op, after) in cases {
         let what = format!("atom.{}.{op:?}", S::NAME);
         let at = place(t, t.lane + 0x50, &what, &|l| after(start(l), 0x60));
-        t.check(&format!("{what}, before"), t.k.atomic(op, at, 0x60), start);
+        t.check(&format!("{what}, before"), t.asm.atomic(op, at, 0x60), start);
         t.check(&format!("{what}, after"), at.load(), |l| after(start(l), 0x60));
         if op != AtomicOp::Exchange {
             let what = format!("red.{}.{op:?}", S::NAME);
             let at = place(t, t.lane + 0x50, &what, &|l| after(start(l), 0x60));
-            t.k.reduce(op, at, 0x60);
+            t.asm.reduce(op, at, 0x60);
             t.check(&what, at.load(), |l| after(start(l), 0x60));
         }
     }
     let what = format!("atom.{}.cas", S::NAME);
     let swapped = |l: u32| if start(l) == 0x55 { 9 } else { start(l) };
     let at = place(t, t.lane + 0x50, &what, &swapped);
-    t.check(&format!("{what}, before"), t.k.compare_and_swap(at, 0x55, 9), start);
+    t.check(&format!("{what}, before"), t.asm.compare_and_swap(at, 0x55, 9), start);
     t.check(&format!("{what}, after"), at.load(), swapped);
 }
 
 /// The other types that an atomic can have.
 fn wide_atomics(t: &Guide) {
-    fn apply<'k, T: Word + Integer>(
-        t: &Guide<'k>,
+    fn apply<'a, T: Word + Integer>(
+        t: &Guide<'a>,
         op: AtomicOp,
         start: impl Fn(u32) -> T::Host,
-        by: impl Operand<'k, T>,
+        by: impl Operand<'a, T>,
         after: impl Fn(u32) -> T::Host,
     ) {
         let what = format!("atom.{op:?}.{}", T::NAME);
         let at = t.output_slot::<T>(&what, 0.0, after);
         at.store(t.give::<T>(&start));
-        t.check(&format!("{what}, before"), t.k.atomic(op, at, by), start);
+        t.check(&format!("{what}, before"), t.asm.atomic(op, at, by), start);
     }
-    t.k.step("atomics of other types");
+    t.asm.step("atomics of other types");
     let (long, signed) = (|l: u32| u64::from(l) << 33, |l: u32| l as i32 - 16);
     apply::<U64>(t, AtomicOp::Add, long, 1u64 << 32, |l| long(l) + (1 << 32));
     apply::<U64>(t, AtomicOp::Min, long, 1u64 << 36, |l| long(l).min(1 << 36));

@@ -121,23 +121,23 @@ struct Notes {
 }
 
 /// What shows the way: gives inputs and takes results.
-struct Guide<'k> {
-    k: &'k Asm,
+struct Guide<'a> {
+    asm: &'a Asm,
     /// The lane's first word of the input and of the output.
-    input: Global<'k, U64>,
-    output: Global<'k, U64>,
-    lane: Reg<'k, U32>,
-    notes: &'k RefCell<Notes>,
+    input: Global<'a, U64>,
+    output: Global<'a, U64>,
+    lane: Reg<'a, U32>,
+    notes: &'a RefCell<Notes>,
 }
 
-impl<'k> Guide<'k> {
+impl<'a> Guide<'a> {
     /// A value a lane, read from memory, so that nothing can be computed ahead.
-    fn give<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Reg<'k, T> {
+    fn give<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Reg<'a, T> {
         self.input_slot::<T>(value).load()
     }
 
     /// Where the values lie instead, 8 bytes apart.
-    fn input_slot<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Global<'k, T> {
+    fn input_slot<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Global<'a, T> {
         let mut notes = self.notes.borrow_mut();
         let at = notes.input.len() as i64;
         (0..LANES).for_each(|lane| notes.input.extend(T::bits(value(lane)).to_le_bytes()));
@@ -150,7 +150,7 @@ impl<'k> Guide<'k> {
         what: &str,
         relative: f64,
         expected: impl Fn(u32) -> T::Host,
-    ) -> Global<'k, T> {
+    ) -> Global<'a, T> {
         let mut notes = self.notes.borrow_mut();
         let at = notes.stops.len() as i64 * i64::from(LANES) * 8;
         notes.stops.push(Stop {
@@ -163,28 +163,28 @@ impl<'k> Guide<'k> {
     }
 
     /// Stores a result that must be `expected` to the bit.
-    fn check<T: Word>(&self, what: &str, got: Reg<'k, T>, expected: impl Fn(u32) -> T::Host) {
+    fn check<T: Word>(&self, what: &str, got: Reg<'a, T>, expected: impl Fn(u32) -> T::Host) {
         self.output_slot::<T>(what, 0.0, expected).store(got);
     }
 
     /// Stores a result that may have a relative error.
-    fn near<T: Word>(&self, what: &str, got: Reg<'k, T>, relative: f64, expected: impl Fn(u32) -> T::Host) {
+    fn near<T: Word>(&self, what: &str, got: Reg<'a, T>, relative: f64, expected: impl Fn(u32) -> T::Host) {
         self.output_slot::<T>(what, relative, expected).store(got);
     }
 
     /// Stores a condition, as 1 or 0.
-    fn holds(&self, what: &str, got: Reg<'k, Pred>, expected: impl Fn(u32) -> bool) {
-        self.check(what, self.k.select::<U32>(got, 1, 0), |lane| expected(lane).into());
+    fn holds(&self, what: &str, got: Reg<'a, Pred>, expected: impl Fn(u32) -> bool) {
+        self.check(what, self.asm.select::<U32>(got, 1, 0), |lane| expected(lane).into());
     }
 }
 
 /// A tour: its name, its numbers, and what is passed.
-fn tour(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'k> Fn(&Guide<'k>)) -> Tour {
+fn tour(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'a> Fn(&Guide<'a>)) -> Tour {
     let notes = RefCell::new(Notes::default());
     let launch = Launch::new(FAMILY, format!("tour_{name}"), target).block([LANES, 1, 1]);
-    let kernel = Asm::kernel(launch, Work::default(), &format!("{name}, each with its result"), |k| {
-        let (input, output, lane) = (k.pointer::<U64>("x"), k.pointer::<U64>("y"), k.thread(0));
-        body(&Guide { k, input: input.at(lane), output: output.at(lane), lane, notes: &notes });
+    let kernel = Asm::kernel(launch, Work::default(), &format!("{name}, each with its result"), |asm| {
+        let (input, output, lane) = (asm.pointer::<U64>("x"), asm.pointer::<U64>("y"), asm.thread(0));
+        body(&Guide { asm, input: input.at(lane), output: output.at(lane), lane, notes: &notes });
     });
     let Notes { input, stops } = notes.into_inner();
     Tour { kernel, input, numbers, stops }

@@ -17,40 +17,40 @@ pub fn tiles(target: Target) -> Tour {
 
 /// Words of the input, copied whole or in part.
 fn copies(t: &Guide) {
-    let k = t.k;
-    k.step("asynchronous copies");
+    let asm = t.asm;
+    asm.step("asynchronous copies");
     let word = |l: u32| 0xC0DE_0000_0000u64 + u64::from(l) * 0x1_0001;
     // 16 bytes are the slots of two lanes.
     let pair = t.input_slot::<crate::ptx::U64>(word).cast::<U32>();
     let even = t.input_slot::<crate::ptx::U64>(word).cast::<U32>();
-    let room = k.shared::<U32>(4 * LANES).at(t.lane * 4);
-    let target = k.shared::<U32>(2 * LANES);
+    let room = asm.shared::<U32>(4 * LANES).at(t.lane * 4);
+    let target = asm.shared::<U32>(2 * LANES);
     let (low, high) = (|l: u32| word(l) as u32, |l: u32| (word(l) >> 32) as u32);
 
     // Even lanes copy their own slot and the next lane's.
-    k.if_((t.lane & 1).eq(0), || {
-        k.copy_async_16(target.at(t.lane * 2), even);
+    asm.if_((t.lane & 1).eq(0), || {
+        asm.copy_async_16(target.at(t.lane * 2), even);
     });
-    k.copy_async_commit();
-    k.copy_async_small(room, pair, 4, 4);
-    k.copy_async_small(room.plus(2), pair, 8, 4);
-    k.copy_async_commit();
-    k.copy_async_wait(1);
-    k.barrier();
+    asm.copy_async_commit();
+    asm.copy_async_small(room, pair, 4, 4);
+    asm.copy_async_small(room.plus(2), pair, 8, 4);
+    asm.copy_async_commit();
+    asm.copy_async_wait(1);
+    asm.barrier();
     t.check("cp.async.cg 16", target.at(t.lane * 2).load(), low);
     t.check("cp.async.cg 16, second word", target.at(t.lane * 2).plus(1).load(), high);
-    k.copy_async_wait(0);
+    asm.copy_async_wait(0);
     t.check("cp.async.ca 4", room.load(), low);
     t.check("cp.async.ca 8 of 4", room.plus(2).load(), low);
     t.check("cp.async.ca 8 of 4, filled", room.plus(3).load(), |_| 0);
 
-    let filled = k.shared::<U32>(2 * LANES);
-    k.if_((t.lane & 1).eq(0), || {
-        k.copy_async_16_zero_fill(filled.at(t.lane * 2), even, 12);
+    let filled = asm.shared::<U32>(2 * LANES);
+    asm.if_((t.lane & 1).eq(0), || {
+        asm.copy_async_16_zero_fill(filled.at(t.lane * 2), even, 12);
     });
-    k.copy_async_commit();
-    k.copy_async_wait(0);
-    k.barrier();
+    asm.copy_async_commit();
+    asm.copy_async_wait(0);
+    asm.barrier();
     t.check("cp.async.cg 16 of 12", filled.at(t.lane * 2).load(), low);
     let second = |l: u32| if l.is_multiple_of(2) { high(l) } else { 0 };
     t.check("cp.async.cg 16 of 12, filled", filled.at(t.lane * 2).plus(1).load(), second);
@@ -68,43 +68,43 @@ fn fragment(m: u32, transpose: bool, lane: u32) -> [u16; 2] {
 }
 
 /// Four 8×8 matrices in shared memory, read in every way; the plain ones are given back.
-fn matrices<'k>(t: &Guide<'k>) -> [Reg<'k, F16x2>; 4] {
-    let k = t.k;
-    k.step("matrices");
-    let tile = k.shared::<F16>(4 * 64);
+fn matrices<'a>(t: &Guide<'a>) -> [Reg<'a, F16x2>; 4] {
+    let asm = t.asm;
+    asm.step("matrices");
+    let tile = asm.shared::<F16>(4 * 64);
     // Lane l writes row l mod 8 of matrix l / 8, four pairs from the input.
     let row = tile.at(t.lane * 8);
     for pair in 0..4 {
         let value = |l: u32| [0, 1].map(|i| half(element(l / 8, l % 8, 2 * pair + i)));
         row.cast::<F16x2>().plus(pair.into()).store(t.give::<F16x2>(value));
     }
-    k.barrier();
+    asm.barrier();
     let mut plain = None;
     for transpose in [false, true] {
-        let four = [(); 4].map(|()| k.register::<F16x2>());
-        k.ldmatrix_x4(four, row, transpose);
+        let four = [(); 4].map(|()| asm.register::<F16x2>());
+        asm.ldmatrix_x4(four, row, transpose);
         for (m, part) in (0..).zip(four) {
             let what = format!("ldmatrix.x4, transpose {transpose}, matrix {m}");
             t.check(&what, part.get(), |l| fragment(m, transpose, l));
         }
-        let two = [(); 2].map(|()| k.register::<F16x2>());
-        k.ldmatrix_x2(two, row, transpose);
+        let two = [(); 2].map(|()| asm.register::<F16x2>());
+        asm.ldmatrix_x2(two, row, transpose);
         for (m, part) in (0..).zip(two) {
             let what = format!("ldmatrix.x2, transpose {transpose}, matrix {m}");
             t.check(&what, part.get(), |l| fragment(m, transpose, l));
         }
         plain.get_or_insert(four.map(|part| part.get()));
     }
-    plain.unwrap_or([(); 4].map(|()| k.register::<F16x2>().get()))
+    plain.unwrap_or([(); 4].map(|()| asm.register::<F16x2>().get()))
 }
 
 /// A is the four matrices: 0 and 1 the upper and lower left, 2 and 3 the upper and lower right. B's two matrices, of rows 0
 /// to 7 and 8 to 15, are 1 and 3, transposed as the fragment wants them.
-fn products<'k>(t: &Guide<'k>, a: [Reg<'k, F16x2>; 4]) {
-    let k = t.k;
-    k.step("a product");
-    let sums = [(); 4].map(|()| k.var::<crate::ptx::F32>(0.5));
-    k.mma_m16n8k16(sums, a, [a[1], a[3]]);
+fn products<'a>(t: &Guide<'a>, a: [Reg<'a, F16x2>; 4]) {
+    let asm = t.asm;
+    asm.step("a product");
+    let sums = [(); 4].map(|()| asm.var::<crate::ptx::F32>(0.5));
+    asm.mma_m16n8k16(sums, a, [a[1], a[3]]);
     let a_element = |row: u32, depth: u32| element(row / 8 + 2 * (depth / 8), row % 8, depth % 8);
     // A fragment of B holds rows of B where one of A holds columns: what was read plainly is B's transpose.
     let b_element = |depth: u32, column: u32| element(1 + 2 * (depth / 8), column, depth % 8);

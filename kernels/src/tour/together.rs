@@ -19,46 +19,46 @@ pub fn together(target: Target) -> Tour {
 }
 
 fn places(t: &Guide) {
-    t.k.step("where a thread is");
+    t.asm.step("where a thread is");
     for axis in 0..3 {
-        t.check("%tid", t.k.thread(axis), |l| if axis == 0 { l } else { 0 });
-        t.check("%ctaid", t.k.block(axis), |_| 0);
-        t.check("%ntid", t.k.block_size(axis), |_| if axis == 0 { LANES } else { 1 });
-        t.check("%nctaid", t.k.grid_size(axis), |_| 1);
+        t.check("%tid", t.asm.thread(axis), |l| if axis == 0 { l } else { 0 });
+        t.check("%ctaid", t.asm.block(axis), |_| 0);
+        t.check("%ntid", t.asm.block_size(axis), |_| if axis == 0 { LANES } else { 1 });
+        t.check("%nctaid", t.asm.grid_size(axis), |_| 1);
     }
-    t.check("%laneid", t.k.lane(), |l| l);
-    t.check("the thread of the grid", t.k.global_thread(), |l| l);
+    t.check("%laneid", t.asm.lane(), |l| l);
+    t.check("the thread of the grid", t.asm.global_thread(), |l| l);
 }
 
 fn flow(t: &Guide) {
-    let k = t.k;
-    k.step("branches");
-    let x = k.var::<U32>(1);
-    k.if_(t.lane.lt(9), || x.set(2));
+    let asm = t.asm;
+    asm.step("branches");
+    let x = asm.var::<U32>(1);
+    asm.if_(t.lane.lt(9), || x.set(2));
     t.check("if", x.get(), |l| if l < 9 { 2 } else { 1 });
-    k.if_else((t.lane & 1).eq(0), || k.if_else(t.lane.lt(16), || x.set(3), || x.set(4)), || x.set(5));
+    asm.if_else((t.lane & 1).eq(0), || asm.if_else(t.lane.lt(16), || x.set(3), || x.set(4)), || x.set(5));
     t.check("if else", x.get(), |l| if l % 2 == 1 { 5 } else { 3 + l / 16 });
-    k.step("loops");
-    let sum = k.var::<U32>(0);
-    k.for_range(t.lane, 40, 3, |i| sum.add(i));
+    asm.step("loops");
+    let sum = asm.var::<U32>(0);
+    asm.for_range(t.lane, 40, 3, |i| sum.add(i));
     t.check("for", sum.get(), |l| (l..40).step_by(3).sum());
-    k.for_range(40, t.lane, 1, |i| sum.add(i));
+    asm.for_range(40, t.lane, 1, |i| sum.add(i));
     t.check("for of nothing", sum.get(), |l| (l..40).step_by(3).sum());
-    let steps = k.var::<U32>(0);
-    let n = k.var(t.lane + 1);
-    k.while_(
+    let steps = asm.var::<U32>(0);
+    let n = asm.var(t.lane + 1);
+    asm.while_(
         || n.get().ne(1),
         || {
-            k.if_else((n.get() & 1).eq(0), || n.set(n.get() >> 1), || n.set(n.get().mad(3, 1)));
+            asm.if_else((n.get() & 1).eq(0), || n.set(n.get() >> 1), || n.set(n.get().mad(3, 1)));
             steps.add(1);
         },
     );
     t.check("while", steps.get(), collatz);
-    k.step("predicates instead of branches");
-    let y = k.var::<U32>(0);
-    k.when(t.lane.lt(20), || {
+    asm.step("predicates instead of branches");
+    let y = asm.var::<U32>(0);
+    asm.when(t.lane.lt(20), || {
         y.set(1);
-        k.when(t.lane.ge(10), || y.set(2));
+        asm.when(t.lane.ge(10), || y.set(2));
         y.add(10);
     });
     t.check("when", y.get(), |l| match l {
@@ -66,7 +66,7 @@ fn flow(t: &Guide) {
         10..20 => 12,
         _ => 0,
     });
-    let ring = k.var::<U32>(t.lane & 3);
+    let ring = asm.var::<U32>(t.lane & 3);
     ring.advance_ring(4);
     t.check("a ring's index", ring.get(), |l| (l + 1) % 4);
 }
@@ -78,7 +78,7 @@ fn collatz(l: u32) -> u32 {
 }
 
 fn shuffles(t: &Guide) {
-    t.k.step("shuffles");
+    t.asm.step("shuffles");
     let value = |l: u32| l * 17 + 3;
     let x = t.give::<U32>(value);
     t.check("shfl.bfly", x.shuffle_xor(5), |l| value(l ^ 5));
@@ -95,23 +95,23 @@ fn shuffles(t: &Guide) {
 }
 
 fn votes(t: &Guide) {
-    t.k.step("votes");
-    let third = t.k.divide(t.lane, 3).1.mad(1, 0).eq(0);
-    t.holds("vote.any", t.k.any(third), |_| true);
-    t.holds("vote.any of none", t.k.any(t.lane.gt(31)), |_| false);
-    t.holds("vote.all", t.k.all(third), |_| false);
-    t.holds("vote.all of all", t.k.all(t.lane.le(31)), |_| true);
-    t.check("vote.ballot", t.k.ballot(third), |_| (0..LANES).step_by(3).map(|l| 1 << l).sum());
+    t.asm.step("votes");
+    let third = t.asm.divide(t.lane, 3).1.mad(1, 0).eq(0);
+    t.holds("vote.any", t.asm.any(third), |_| true);
+    t.holds("vote.any of none", t.asm.any(t.lane.gt(31)), |_| false);
+    t.holds("vote.all", t.asm.all(third), |_| false);
+    t.holds("vote.all of all", t.asm.all(t.lane.le(31)), |_| true);
+    t.check("vote.ballot", t.asm.ballot(third), |_| (0..LANES).step_by(3).map(|l| 1 << l).sum());
 }
 
 /// A word from the lane across, behind each kind of barrier.
 fn barriers(t: &Guide) {
-    t.k.step("barriers");
-    let words = t.k.shared::<U32>(LANES);
+    t.asm.step("barriers");
+    let words = t.asm.shared::<U32>(LANES);
     let kinds: [(&str, &dyn Fn()); 3] = [
-        ("bar.sync", &|| t.k.barrier()),
-        ("bar.sync of some", &|| t.k.barrier_of(1, LANES)),
-        ("bar.warp.sync", &|| t.k.warp_barrier()),
+        ("bar.sync", &|| t.asm.barrier()),
+        ("bar.sync of some", &|| t.asm.barrier_of(1, LANES)),
+        ("bar.warp.sync", &|| t.asm.warp_barrier()),
     ];
     for (turn, (what, wait)) in (1u32..).zip(kinds) {
         words.at(t.lane).store(t.lane * turn);
@@ -119,14 +119,14 @@ fn barriers(t: &Guide) {
         t.check(what, words.at(t.lane ^ 31).load(), |l| (l ^ 31) * turn);
         wait();
     }
-    t.k.fence();
+    t.asm.fence();
 }
 
 /// Lanes that end early; this is the last stop of all.
 fn leaving(t: &Guide) {
-    t.k.step("the upper half ends");
+    t.asm.step("the upper half ends");
     let last = t.output_slot::<U32>("exit", 0.0, |l| if l < 16 { 2 } else { 1 });
     last.store(1);
-    t.k.exit_if(t.lane.ge(16));
+    t.asm.exit_if(t.lane.ge(16));
     last.store(2);
 }

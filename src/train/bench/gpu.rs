@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use ssmv_autograd::cuda::{Backend, Cuda, DeviceBuffer, LoadedKernel, Mark};
+use ssmv_autograd::cuda::{Backend, Cuda, DeviceBuffer, Event, LoadedKernel};
 use ssmv_kernels::Work;
 
 use super::{Measured, PhaseTime, Rates, batches, median, medians, source};
@@ -113,7 +113,7 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
 /// A phase that has been queued.
 struct Ended {
     phase: Phase,
-    mark: Mark,
+    event: Event,
     launched: Vec<LoadedKernel>,
 }
 
@@ -122,9 +122,9 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (sink, device) = (Arc::clone(&ends), cuda.clone());
     run.trainer.backend.listen(Arc::new(move |phase| {
-        let mark = device.timed_mark()?;
-        mark.set()?;
-        let ended = Ended { phase, mark, launched: device.take_launched() };
+        let event = device.timed_event()?;
+        event.record()?;
+        let ended = Ended { phase, event, launched: device.take_launched() };
         sink.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
         Ok(())
     }));
@@ -137,21 +137,21 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<
     let mut busy =
         if extent.small { Busy(None) } else { Busy::new(cuda, rates, start.elapsed().as_secs_f64())? };
     let (mut by_phase, mut last) = (Vec::new(), Vec::new());
-    let first = cuda.timed_mark()?;
+    let first = cuda.timed_event()?;
     for _ in 0..extent.steps {
         cuda.synchronize()?;
         take_ends();
         cuda.take_launched();
         busy.keep()?;
-        first.set()?;
+        first.record()?;
         run.take()?;
         cuda.synchronize()?;
         last = take_ends();
-        let starts = std::iter::once(&first).chain(last.iter().map(|ended| &ended.mark));
+        let starts = std::iter::once(&first).chain(last.iter().map(|ended| &ended.event));
         let times = last
             .iter()
             .zip(starts)
-            .map(|(ended, start)| Ok((ended.phase, f64::from(ended.mark.since_ms(start)?) / 1e3)));
+            .map(|(ended, start)| Ok((ended.phase, f64::from(ended.event.elapsed_ms(start)?) / 1e3)));
         by_phase.push(times.collect::<Result<Vec<_>>>()?);
     }
     cuda.keep_launched(false);
@@ -172,7 +172,7 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<
 }
 
 /// Copies that keep a GPU busy until the host has launched a whole step: then the step's launches wait for the device, and
-/// its marks do not measure the host.
+/// its events do not measure the host.
 struct Busy(Option<(DeviceBuffer<u8>, DeviceBuffer<u8>, usize)>);
 
 impl Busy {

@@ -1,7 +1,7 @@
 //! What a training step costs: the step as a training runs it, then phase by phase, beside the least that it could take.
 //!
 //! The step's own time is that of training as it is: on a device the captured graph, its frames from pinned memory, its
-//! figures read back a step late. The phases are timed by marks between launches of the same step without a graph; there,
+//! figures read back a step late. The phases are timed by events between launches of the same step without a graph; there,
 //! each kernel's [`Work`](ssmv_kernels::Work) and two rates measured in the same run give the floor.
 
 mod cpu;

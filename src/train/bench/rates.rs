@@ -75,18 +75,18 @@ fn product_rate(cuda: &Cuda, side: u32) -> Result<f64> {
     Ok(2.0 * f64::from(side).powi(3) / seconds)
 }
 
-/// The median of a launch, by marks.
+/// The median of a launch, by events.
 fn seconds(cuda: &Cuda, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (start, end) = (cuda.timed_mark()?, cuda.timed_mark()?);
+    let (start, end) = (cuda.timed_event()?, cuda.timed_event()?);
     let mut times = Vec::new();
     for run in 0..WARM_UP + RUNS {
-        start.set()?;
+        start.record()?;
         body()?;
-        end.set()?;
+        end.record()?;
         end.synchronize()?;
         if run >= WARM_UP {
             // The emulator's clock may not have gone on.
-            times.push((f64::from(end.since_ms(&start)?) / 1e3).max(1e-9));
+            times.push((f64::from(end.elapsed_ms(&start)?) / 1e3).max(1e-9));
         }
     }
     Ok(median(times))

@@ -1,7 +1,7 @@
 //! What steps came to, on its way back to the host.
 
 use ssmv_autograd::{
-    cuda::{Address, Cuda, Mark, PinnedBuffer},
+    cuda::{Address, Cuda, Event, PinnedBuffer},
     optim::StepRecord,
 };
 
@@ -15,7 +15,7 @@ pub(super) struct Readback {
 
 struct Slot {
     host: PinnedBuffer<u8>,
-    arrived: Mark,
+    arrived: Event,
     /// The step whose record is under way or there, until it is taken.
     step: Option<u64>,
 }
@@ -24,7 +24,7 @@ impl Readback {
     /// Nothing under way.
     pub fn new(cuda: &Cuda) -> Result<Self> {
         let slot = || -> Result<Slot> {
-            Ok(Slot { host: cuda.pinned(StepRecord::BYTES)?, arrived: cuda.mark()?, step: None })
+            Ok(Slot { host: cuda.pinned(StepRecord::BYTES)?, arrived: cuda.event()?, step: None })
         };
         Ok(Self { cuda: cuda.clone(), slots: [slot()?, slot()?] })
     }
@@ -33,7 +33,7 @@ impl Readback {
     pub fn send(&mut self, step: u64, record: Address) -> Result<()> {
         let slot = &mut self.slots[(step % 2) as usize];
         slot.host.download_from(record)?;
-        slot.arrived.set()?;
+        slot.arrived.record()?;
         slot.step = Some(step);
         Ok(())
     }
@@ -41,7 +41,7 @@ impl Readback {
     /// Whether the record of step `step` is there, or was never sent.
     pub fn has_come(&self, step: u64) -> Result<bool> {
         let slot = &self.slots[(step % 2) as usize];
-        Ok(slot.step != Some(step) || slot.arrived.has_come()?)
+        Ok(slot.step != Some(step) || slot.arrived.query()?)
     }
 
     /// The record of step `step` once it is there, where it was sent and not taken.

@@ -9,7 +9,7 @@ use std::{
 
 use ssmv_autograd::{
     ArenaLayout,
-    cuda::{Cuda, DeviceMemory, Mark, Priority, Stream},
+    cuda::{Cuda, DeviceMemory, Event, Priority, Stream},
     optim::ShardedAdamW,
 };
 use ssmv_comm::{
@@ -56,10 +56,10 @@ pub struct GpuSharing {
     aborter: Aborter,
     stream: Stream,
     /// After the work that makes each bucket whole; the last is for the loss.
-    whole: Vec<Arc<Mark>>,
+    whole: Vec<Arc<Event>>,
     /// After the last collective of a step.
-    back: Arc<Mark>,
-    settled: Mark,
+    back: Arc<Event>,
+    settled: Event,
     pending: Vec<Pending<(), gpu::Error>>,
 }
 
@@ -76,12 +76,12 @@ impl GpuSharing {
         let room = if ranks.zero { buckets.ranges().iter().map(Range::len).max().unwrap_or(0) } else { 0 };
         let ((way, name), warning) =
             ranks.call(move |control| connect(&device, control, comm, local, (timeout, room)))?;
-        let mark = || cuda.mark().map(Arc::new);
-        let whole = (0..=buckets.ranges().len()).map(|_| mark()).collect::<Result<_, _>>()?;
+        let event = || cuda.event().map(Arc::new);
+        let whole = (0..=buckets.ranges().len()).map(|_| event()).collect::<Result<_, _>>()?;
         Ok(Self {
             stream: cuda.driver().create_stream(Priority::High)?,
-            back: mark()?,
-            settled: cuda.mark()?,
+            back: event()?,
+            settled: cuda.event()?,
             aborter: way.aborter(),
             way: Arc::new(Mutex::new(Some(way))),
             warning,
@@ -144,18 +144,18 @@ impl GpuSharing {
     fn queue(
         &mut self,
         what: Collective,
-        mark: usize,
+        event: usize,
         memory: &DeviceMemory,
         range: Range<usize>,
     ) -> Result<()> {
         let (way, whole, back) =
-            (Arc::clone(&self.way), Arc::clone(&self.whole[mark]), Arc::clone(&self.back));
+            (Arc::clone(&self.way), Arc::clone(&self.whole[event]), Arc::clone(&self.back));
         let (memory, stream) = (memory.clone(), self.stream);
-        whole.set()?;
+        whole.record()?;
         self.pending.push(self.ranks.comm_thread.queue(move |control| {
             let rank = control.rank();
             let failed = |source| gpu::Error::Device { rank, operation: "order streams", source };
-            whole.wait_in(stream).map_err(failed)?;
+            whole.wait_on(stream).map_err(failed)?;
             let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
             let way = way.as_mut().ok_or(gpu::Error::Aborted { rank, operation: "a collective" })?;
             let region = Region { memory: &memory, range, stream };
@@ -164,7 +164,7 @@ impl GpuSharing {
                 Collective::Scatter => way.reduce_scatter_sum(control, &region).map(drop)?,
                 Collective::Gather => way.all_gather(control, &region)?,
             }
-            back.set_in(stream).map_err(failed)
+            back.record_on(stream).map_err(failed)
         }));
         Ok(())
     }
@@ -177,7 +177,7 @@ impl GpuSharing {
         for pending in std::mem::take(&mut self.pending) {
             self.ranks.wait(pending)?;
         }
-        Ok(self.back.wait_in(self.cuda.compute_stream())?)
+        Ok(self.back.wait_on(self.cuda.compute_stream())?)
     }
 }
 
@@ -220,8 +220,8 @@ impl GpuSharing {
     /// # Errors
     /// As [`watch`](Self::watch).
     pub fn settle(&self) -> Result<()> {
-        self.settled.set()?;
-        self.watch(|| Ok(self.settled.has_come()?))
+        self.settled.record()?;
+        self.watch(|| Ok(self.settled.query()?))
     }
 
     /// Ends what waits for other ranks, on the device as far as that can be and on this process's threads: so that a rank that

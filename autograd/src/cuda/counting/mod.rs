@@ -133,7 +133,7 @@ impl Counting {
         self.cross(operation, (address, bytes), stream)
     }
 
-    fn recorded(&self, event: Event, operation: &str) -> Result<()> {
+    fn recorded(&self, event: EventId, operation: &str) -> Result<()> {
         match self.events.get(event.0)?.recorded.load(Ordering::Acquire) {
             true => Ok(()),
             false => Err(Error::misuse(operation, "the event was never recorded")),
@@ -266,11 +266,11 @@ impl Driver for Counting {
     fn launch(
         &self,
         function: Function,
-        geometry: &Geometry,
+        config: &LaunchConfig,
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()> {
-        self.functions.get(function.0)?.check_launch(geometry, arguments)?;
+        self.functions.get(function.0)?.check_launch(config, arguments)?;
         self.streams.get(stream.0)?;
         if self.captures.with(stream, |launches| *launches += 1).is_none() {
             self.launches.fetch_add(1, Ordering::Relaxed);
@@ -297,34 +297,34 @@ impl Driver for Counting {
         self.streams.get(stream.0).map(drop)
     }
 
-    fn wait(&self, stream: Stream, event: Event) -> Result<()> {
+    fn wait(&self, stream: Stream, event: EventId) -> Result<()> {
         self.captures.refuse_on("wait for an event", stream)?;
         self.recorded(event, "wait for an event")?;
         self.streams.get(stream.0).map(drop)
     }
 
-    fn create_event(&self, timed: bool) -> Result<Event> {
-        Ok(Event(self.events.insert(Counted { timed, recorded: AtomicBool::new(false) })))
+    fn create_event(&self, timed: bool) -> Result<EventId> {
+        Ok(EventId(self.events.insert(Counted { timed, recorded: AtomicBool::new(false) })))
     }
 
-    fn destroy_event(&self, event: Event) -> Result<()> {
+    fn destroy_event(&self, event: EventId) -> Result<()> {
         self.events.remove(event.0).map(drop)
     }
 
-    fn record(&self, event: Event, stream: Stream) -> Result<()> {
+    fn record(&self, event: EventId, stream: Stream) -> Result<()> {
         self.captures.refuse_on("record an event", stream)?;
         self.streams.get(stream.0)?;
         self.events.get(event.0)?.recorded.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn synchronize_event(&self, event: Event) -> Result<()> {
+    fn synchronize_event(&self, event: EventId) -> Result<()> {
         self.captures.refuse_here("wait for an event")?;
         self.recorded(event, "wait for an event")
     }
 
     /// No time goes by.
-    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+    fn elapsed_ms(&self, start: EventId, end: EventId) -> Result<f32> {
         self.captures.refuse_here("wait for an event")?;
         for event in [start, end] {
             check_timed(self.events.get(event.0)?.timed)?;

@@ -15,7 +15,7 @@ use super::{Emulated, fault};
 use crate::{
     Error, Result,
     cuda::{
-        driver::{Address, Event, EventHandle, HANDLE_BYTES, MemoryHandle},
+        driver::{Address, EventHandle, EventId, HANDLE_BYTES, MemoryHandle},
         table::lock,
     },
 };
@@ -152,7 +152,7 @@ impl Emulated {
         }
     }
 
-    pub(super) fn give_event_handle(&self, event: Event) -> Result<EventHandle> {
+    pub(super) fn give_event_handle(&self, event: EventId) -> Result<EventHandle> {
         let event = self.events.get(event.0)?;
         if !event.shared {
             return Err(Error::misuse("export an event", "it was not created to be shared"));
@@ -164,12 +164,12 @@ impl Emulated {
         }))))
     }
 
-    pub(super) fn open_event_handle(&self, handle: &EventHandle) -> Result<Event> {
+    pub(super) fn open_event_handle(&self, handle: &EventHandle) -> Result<EventId> {
         let event = decode(&handle.0).and_then(|number| exports(|all| all.events.get(&number).cloned()));
         let event = event.and_then(|event| event.upgrade()).ok_or_else(|| {
             Error::misuse("open an event of another process", "the handle is of no event of this process")
         })?;
-        Ok(Event(self.events.insert_shared(event)))
+        Ok(EventId(self.events.insert_shared(event)))
     }
 }
 

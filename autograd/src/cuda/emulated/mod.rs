@@ -88,7 +88,7 @@ struct Ordered {
 /// A piece of work in a stream.
 #[derive(Debug)]
 enum Work {
-    Launch { kernel: Arc<Kernel>, geometry: Geometry, arguments: Vec<Argument> },
+    Launch { kernel: Arc<Kernel>, config: LaunchConfig, arguments: Vec<Argument> },
     Copy { to: Address, from: Address, bytes: u64 },
     Fill { address: Address, value: u8, bytes: u64 },
     Poison { address: Address, bytes: u64 },
@@ -152,7 +152,7 @@ impl Emulated {
 
     fn run(&self, work: &Work) -> Result<()> {
         match work {
-            Work::Launch { kernel, geometry, arguments } => self.run_kernel(kernel, geometry, arguments),
+            Work::Launch { kernel, config, arguments } => self.run_kernel(kernel, config, arguments),
             Work::Copy { to, from, bytes } => {
                 self.blocks.check("copy within the device", from.0, *bytes)?;
                 self.blocks.check("copy within the device", to.0, *bytes)?;
@@ -169,14 +169,14 @@ impl Emulated {
         }
     }
 
-    fn run_kernel(&self, kernel: &Kernel, geometry: &Geometry, arguments: &[Argument]) -> Result<()> {
-        let geometry =
-            ssmv_emulator::Geometry { grid: geometry.grid, block: geometry.block, shared: geometry.shared };
+    fn run_kernel(&self, kernel: &Kernel, config: &LaunchConfig, arguments: &[Argument]) -> Result<()> {
+        let config =
+            ssmv_emulator::Geometry { grid: config.grid, block: config.block, shared: config.shared };
         let arguments: Vec<([u8; 8], usize)> = arguments.iter().map(|argument| argument.bytes()).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(|(bytes, length)| &bytes[..*length]).collect();
         let (memory, module, name) = (&self.memory, &kernel.object, &kernel.name);
         let counts =
-            ssmv_emulator::launch(memory, module, name, &geometry, &arguments, &self.run).map_err(fault)?;
+            ssmv_emulator::launch(memory, module, name, &config, &arguments, &self.run).map_err(fault)?;
         let mut reports = lock(&self.reports);
         reports.push_back(LaunchReport { kernel: name.clone(), counts });
         while reports.len() > self.keep_reports {
@@ -185,7 +185,7 @@ impl Emulated {
         Ok(())
     }
 
-    fn recorded(&self, event: Event, operation: &str) -> Result<Instant> {
+    fn recorded(&self, event: EventId, operation: &str) -> Result<Instant> {
         let recorded = *lock(&self.events.get(event.0)?.at);
         recorded.ok_or_else(|| Error::misuse(operation, "the event was never recorded"))
     }
@@ -366,13 +366,13 @@ impl Driver for Emulated {
     fn launch(
         &self,
         function: Function,
-        geometry: &Geometry,
+        config: &LaunchConfig,
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()> {
         let kernel = self.functions.get(function.0)?;
-        kernel.check_launch(geometry, arguments)?;
-        self.submit(stream, Work::Launch { kernel, geometry: *geometry, arguments: arguments.to_vec() })
+        kernel.check_launch(config, arguments)?;
+        self.submit(stream, Work::Launch { kernel, config: *config, arguments: arguments.to_vec() })
     }
 
     fn create_stream(&self, priority: Priority) -> Result<Stream> {
@@ -396,21 +396,21 @@ impl Driver for Emulated {
         Ok(())
     }
 
-    fn wait(&self, stream: Stream, event: Event) -> Result<()> {
+    fn wait(&self, stream: Stream, event: EventId) -> Result<()> {
         self.captures.refuse_on("wait for an event", stream)?;
         self.recorded(event, "wait for an event")?;
         self.streams.get(stream.0).map(drop)
     }
 
-    fn create_event(&self, timed: bool) -> Result<Event> {
-        Ok(Event(self.events.insert(Moment { timed, ..Moment::default() })))
+    fn create_event(&self, timed: bool) -> Result<EventId> {
+        Ok(EventId(self.events.insert(Moment { timed, ..Moment::default() })))
     }
 
-    fn destroy_event(&self, event: Event) -> Result<()> {
+    fn destroy_event(&self, event: EventId) -> Result<()> {
         self.events.remove(event.0).map(drop)
     }
 
-    fn record(&self, event: Event, stream: Stream) -> Result<()> {
+    fn record(&self, event: EventId, stream: Stream) -> Result<()> {
         self.captures.refuse_on("record an event", stream)?;
         let event = self.events.get(event.0)?;
         let order = self.streams.get(stream.0)?;
@@ -419,12 +419,12 @@ impl Driver for Emulated {
         Ok(())
     }
 
-    fn synchronize_event(&self, event: Event) -> Result<()> {
+    fn synchronize_event(&self, event: EventId) -> Result<()> {
         self.captures.refuse_here("wait for an event")?;
         self.recorded(event, "wait for an event").map(drop)
     }
 
-    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+    fn elapsed_ms(&self, start: EventId, end: EventId) -> Result<f32> {
         self.captures.refuse_here("wait for an event")?;
         for event in [start, end] {
             check_timed(self.events.get(event.0)?.timed)?;
@@ -448,15 +448,15 @@ impl Driver for Emulated {
         self.close_opened_memory(address)
     }
 
-    fn create_shared_event(&self) -> Result<Event> {
-        Ok(Event(self.events.insert(Moment { shared: true, ..Moment::default() })))
+    fn create_shared_event(&self) -> Result<EventId> {
+        Ok(EventId(self.events.insert(Moment { shared: true, ..Moment::default() })))
     }
 
-    fn export_event(&self, event: Event) -> Result<EventHandle> {
+    fn export_event(&self, event: EventId) -> Result<EventHandle> {
         self.give_event_handle(event)
     }
 
-    fn open_event(&self, handle: &EventHandle) -> Result<Event> {
+    fn open_event(&self, handle: &EventHandle) -> Result<EventId> {
         self.open_event_handle(handle)
     }
 

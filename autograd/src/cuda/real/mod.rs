@@ -57,7 +57,7 @@ pub struct Real {
     modules: Table<LoadedModule>,
     functions: Table<Kernel>,
     streams: Table<api::Stream>,
-    events: Table<MarkedEvent>,
+    events: Table<RecordedEvent>,
     graphs: Table<api::Graph>,
 }
 
@@ -71,14 +71,14 @@ struct LoadedModule {
 type Kernel = Entry<api::Function>;
 
 #[derive(Debug)]
-struct MarkedEvent {
+struct RecordedEvent {
     object: api::Event,
     /// Whether times can be measured with it.
     timed: bool,
     recorded: AtomicBool,
 }
 
-impl MarkedEvent {
+impl RecordedEvent {
     fn new(object: api::Event, timed: bool) -> Self {
         Self { object, timed, recorded: AtomicBool::new(false) }
     }
@@ -124,7 +124,7 @@ impl Real {
         })
     }
 
-    fn recorded(&self, event: Event, operation: &str) -> Result<Arc<MarkedEvent>> {
+    fn recorded(&self, event: EventId, operation: &str) -> Result<Arc<RecordedEvent>> {
         let object = self.events.get(event.0)?;
         match object.recorded.load(Ordering::Acquire) {
             true => Ok(object),
@@ -291,13 +291,13 @@ impl Driver for Real {
     fn launch(
         &self,
         function: Function,
-        geometry: &Geometry,
+        config: &LaunchConfig,
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()> {
         let kernel = self.functions.get(function.0)?;
-        kernel.check_launch(geometry, arguments)?;
-        kernel.object.launch(geometry, arguments, &*self.streams.get(stream.0)?)
+        kernel.check_launch(config, arguments)?;
+        kernel.object.launch(config, arguments, &*self.streams.get(stream.0)?)
     }
 
     fn create_stream(&self, priority: Priority) -> Result<Stream> {
@@ -323,22 +323,22 @@ impl Driver for Real {
         self.streams.get(stream.0)?.native().map(Some)
     }
 
-    fn wait(&self, stream: Stream, event: Event) -> Result<()> {
+    fn wait(&self, stream: Stream, event: EventId) -> Result<()> {
         self.captures.refuse_on("wait for an event", stream)?;
         let event = self.recorded(event, "wait for an event")?;
         self.streams.get(stream.0)?.wait(&event.object)
     }
 
-    fn create_event(&self, timed: bool) -> Result<Event> {
+    fn create_event(&self, timed: bool) -> Result<EventId> {
         let object = api::Event::create(&self.context, timed)?;
-        Ok(Event(self.events.insert(MarkedEvent::new(object, timed))))
+        Ok(EventId(self.events.insert(RecordedEvent::new(object, timed))))
     }
 
-    fn destroy_event(&self, event: Event) -> Result<()> {
+    fn destroy_event(&self, event: EventId) -> Result<()> {
         self.events.remove(event.0).map(drop)
     }
 
-    fn record(&self, event: Event, stream: Stream) -> Result<()> {
+    fn record(&self, event: EventId, stream: Stream) -> Result<()> {
         self.captures.refuse_on("record an event", stream)?;
         let event = self.events.get(event.0)?;
         event.object.record(&*self.streams.get(stream.0)?)?;
@@ -346,17 +346,17 @@ impl Driver for Real {
         Ok(())
     }
 
-    fn synchronize_event(&self, event: Event) -> Result<()> {
+    fn synchronize_event(&self, event: EventId) -> Result<()> {
         self.captures.refuse_here("wait for an event")?;
         self.recorded(event, "wait for an event")?.object.synchronize()
     }
 
-    fn has_come(&self, event: Event) -> Result<bool> {
+    fn query_event(&self, event: EventId) -> Result<bool> {
         self.captures.refuse_here("look for an event")?;
-        self.recorded(event, "look for an event")?.object.has_come()
+        self.recorded(event, "look for an event")?.object.query()
     }
 
-    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+    fn elapsed_ms(&self, start: EventId, end: EventId) -> Result<f32> {
         for event in [start, end] {
             check_timed(self.events.get(event.0)?.timed)?;
         }
@@ -386,21 +386,23 @@ impl Driver for Real {
         self.peers.remove(address.0).map(drop)
     }
 
-    fn create_shared_event(&self) -> Result<Event> {
+    fn create_shared_event(&self) -> Result<EventId> {
         let object = api::Event::create_shared(&self.context)?;
-        Ok(Event(self.events.insert(MarkedEvent::new(object, false))))
+        Ok(EventId(self.events.insert(RecordedEvent::new(object, false))))
     }
 
-    fn export_event(&self, event: Event) -> Result<EventHandle> {
+    fn export_event(&self, event: EventId) -> Result<EventHandle> {
         self.events.get(event.0)?.object.export()
     }
 
-    fn open_event(&self, handle: &EventHandle) -> Result<Event> {
+    fn open_event(&self, handle: &EventHandle) -> Result<EventId> {
         // Whether it was recorded is known to its process alone.
         let object = api::Event::open(&self.context, handle)?;
-        Ok(Event(
-            self.events
-                .insert(MarkedEvent { recorded: AtomicBool::new(true), ..MarkedEvent::new(object, false) }),
+        Ok(EventId(
+            self.events.insert(RecordedEvent {
+                recorded: AtomicBool::new(true),
+                ..RecordedEvent::new(object, false)
+            }),
         ))
     }
 

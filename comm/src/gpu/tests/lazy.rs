@@ -12,9 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use ssmv_autograd::{
     Error, Result,
     cuda::{
-        Address, Argument, Backend, DeviceInfo, Driver, Emulated, EmulatorOptions, Event, EventHandle,
-        Function, FunctionAttributes, Geometry, Graph, MemoryHandle, MemoryInfo, Module, Pinned, Priority,
-        Stream,
+        Address, Argument, Backend, DeviceInfo, Driver, Emulated, EmulatorOptions, EventHandle, EventId,
+        Function, FunctionAttributes, Graph, LaunchConfig, MemoryHandle, MemoryInfo, Module, Pinned,
+        Priority, Stream,
     },
 };
 
@@ -146,7 +146,7 @@ impl Lazy {
         self.drain(|_| true)
     }
 
-    fn key(&self, event: Event) -> Key {
+    fn key(&self, event: EventId) -> Key {
         let own = (self.ordinal, event.0);
         self.world.lock().opened.get(&own).copied().unwrap_or(own)
     }
@@ -244,12 +244,12 @@ impl Driver for Lazy {
     fn launch(
         &self,
         function: Function,
-        geometry: &Geometry,
+        config: &LaunchConfig,
         arguments: &[Argument],
         stream: Stream,
     ) -> Result<()> {
-        let (geometry, arguments) = (*geometry, arguments.to_vec());
-        self.work(stream, move |inner| inner.launch(function, &geometry, &arguments, stream))
+        let (config, arguments) = (*config, arguments.to_vec());
+        self.work(stream, move |inner| inner.launch(function, &config, &arguments, stream))
     }
 
     fn create_stream(&self, priority: Priority) -> Result<Stream> {
@@ -268,7 +268,7 @@ impl Driver for Lazy {
         self.drain(|one| one == stream)?.synchronize(stream)
     }
 
-    fn wait(&self, stream: Stream, event: Event) -> Result<()> {
+    fn wait(&self, stream: Stream, event: EventId) -> Result<()> {
         let key = self.key(event);
         let number = self.world.lock().recorded.get(&key).copied();
         let number = number.ok_or_else(|| Error::Misuse {
@@ -281,16 +281,16 @@ impl Driver for Lazy {
         self.queue(stream, Queued::Wait(key, number))
     }
 
-    fn create_event(&self, timed: bool) -> Result<Event> {
+    fn create_event(&self, timed: bool) -> Result<EventId> {
         self.inner.create_event(timed)
     }
 
-    fn destroy_event(&self, event: Event) -> Result<()> {
+    fn destroy_event(&self, event: EventId) -> Result<()> {
         self.world.lock().opened.remove(&(self.ordinal, event.0));
         self.inner.destroy_event(event)
     }
 
-    fn record(&self, event: Event, stream: Stream) -> Result<()> {
+    fn record(&self, event: EventId, stream: Stream) -> Result<()> {
         let key = self.key(event);
         let number = {
             let mut state = self.world.lock();
@@ -301,11 +301,11 @@ impl Driver for Lazy {
         self.queue(stream, Queued::Record(key, number))
     }
 
-    fn synchronize_event(&self, _: Event) -> Result<()> {
+    fn synchronize_event(&self, _: EventId) -> Result<()> {
         self.all().map(drop)
     }
 
-    fn elapsed_ms(&self, start: Event, end: Event) -> Result<f32> {
+    fn elapsed_ms(&self, start: EventId, end: EventId) -> Result<f32> {
         self.all()?.elapsed_ms(start, end)
     }
 
@@ -337,19 +337,19 @@ impl Driver for Lazy {
         self.all()?.close_memory(address)
     }
 
-    fn create_shared_event(&self) -> Result<Event> {
+    fn create_shared_event(&self) -> Result<EventId> {
         let event = self.inner.create_shared_event()?;
         self.world.lock().shared.push((self.ordinal, event.0));
         Ok(event)
     }
 
-    fn export_event(&self, event: Event) -> Result<EventHandle> {
+    fn export_event(&self, event: EventId) -> Result<EventHandle> {
         let handle = self.inner.export_event(event)?;
         self.world.lock().exported.insert(handle.0, (self.ordinal, event.0));
         Ok(handle)
     }
 
-    fn open_event(&self, handle: &EventHandle) -> Result<Event> {
+    fn open_event(&self, handle: &EventHandle) -> Result<EventId> {
         let event = self.inner.open_event(handle)?;
         let mut state = self.world.lock();
         if let Some(&key) = state.exported.get(&handle.0) {

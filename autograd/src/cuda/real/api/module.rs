@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    cuda::driver::{Argument, FunctionAttributes, Geometry},
+    cuda::driver::{Argument, FunctionAttributes, LaunchConfig},
 };
 
 /// Bytes of each of the compiler's two logs; what is longer is cut by the driver.
@@ -122,12 +122,12 @@ impl Function {
     }
 
     /// The arguments' number and sizes are those of the kernel's parameters: the caller has checked them.
-    pub fn launch(&self, geometry: &Geometry, arguments: &[Argument], stream: &Stream) -> Result<()> {
+    pub fn launch(&self, config: &LaunchConfig, arguments: &[Argument], stream: &Stream) -> Result<()> {
         self.module.context.enter()?;
         let mut words: Vec<u64> = arguments.iter().map(|a| u64::from_le_bytes(a.bytes().0)).collect();
         let mut pointers: Vec<*mut c_void> =
             words.iter_mut().map(|word| ptr::from_mut(word).cast()).collect();
-        let Geometry { grid: [gx, gy, gz], block: [bx, by, bz], shared } = *geometry;
+        let LaunchConfig { grid: [gx, gy, gz], block: [bx, by, bz], shared } = *config;
         // SAFETY: one pointer a parameter, each to at least the parameter's bytes (hosts of the driver are little-endian); the
         // driver copies them before it returns.
         let code = unsafe {
@@ -145,8 +145,6 @@ impl Function {
                 ptr::null_mut(),
             )
         };
-        check(code, || {
-            format!("launch {} with grid {:?}, block {:?}", self.name, geometry.grid, geometry.block)
-        })
+        check(code, || format!("launch {} with grid {:?}, block {:?}", self.name, config.grid, config.block))
     }
 }

@@ -183,7 +183,7 @@ impl Event {
         check(unsafe { cuEventSynchronize(self.raw) }, || "wait for an event".into())
     }
 
-    pub fn has_come(&self) -> Result<bool> {
+    pub fn query(&self) -> Result<bool> {
         self.context.enter()?;
         // SAFETY: the event is live.
         match unsafe { cuEventQuery(self.raw) } {
