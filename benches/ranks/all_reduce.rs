@@ -1,4 +1,4 @@
-//! All-reduce by size, ours and Gloo's in turns.
+//! All-reduce by size, of this crate and of Gloo in alternation.
 
 use std::process::Command;
 use std::time::Instant;
@@ -8,31 +8,32 @@ use rand_chacha::ChaCha8Rng;
 use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::{Communicator, Reduction, tcp};
 
-use crate::team::{Team, obey};
+use crate::team::{Team, serve};
 use crate::{median, option};
 
-/// Bytes that a measurement moves at least, as far as 64 repeats do.
+/// A measurement repeats until it has moved this many bytes, 64 times at most.
 const ENOUGH: usize = 256 << 20;
 
 /// Joins the job's other ranks on this machine.
 pub fn meet(rank: usize, size: usize, port: u16) -> Communicator {
     let place = Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
-    join(&place, &Fingerprint::new(), &Security::default(), tcp::Options::default()).expect("the ranks meet")
+    join(&place, &Fingerprint::new(), &Security::default(), tcp::Options::default())
+        .expect("the ranks connect")
 }
 
-/// One of our ranks.
+/// Runs one rank.
 pub fn rank(mut ranks: Communicator) {
     let mut rng = ChaCha8Rng::seed_from_u64(ranks.rank() as u64);
-    obey("ready", |order| {
+    serve("ready", |order| {
         let (bytes, repeats) = order.split_once(' ').expect("bytes and repeats");
         let [bytes, repeats] = [bytes, repeats].map(|number| number.parse::<usize>().expect("a number"));
         let source: Vec<f32> = (0..bytes / 4).map(|_| rng.random::<f32>() - 0.5).collect();
         let mut data = vec![0.0; source.len()];
         let seconds = (0..repeats).map(|_| {
             data.copy_from_slice(&source);
-            ranks.barrier().expect("all ranks are there");
+            ranks.barrier().expect("all ranks are connected");
             let start = Instant::now();
-            ranks.all_reduce(&mut data, Reduction::Sum).expect("all ranks are there");
+            ranks.all_reduce(&mut data, Reduction::Sum).expect("all ranks are connected");
             start.elapsed().as_secs_f64().to_string()
         });
         seconds.collect::<Vec<_>>().join(" ")
@@ -84,12 +85,12 @@ fn gloo(python: &str, numbers: [usize; 3]) -> Command {
     command
 }
 
-/// The median of one round's repeats.
+/// The median of the repeats of a round, in seconds.
 fn seconds(answer: &str) -> f64 {
     median(answer.split(' ').map(|number| number.parse().expect("seconds")).collect())
 }
 
-/// The medians of the rounds, and the best round.
+/// Prints the medians of the rounds, and the best round.
 fn print_row(ranks: usize, bytes: usize, ours: &[f64], gloo: &[f64]) {
     let bus = |seconds: f64| bytes as f64 / seconds * 2.0 * (ranks as f64 - 1.0) / ranks as f64 / 1e9;
     let best = |rounds: &[f64]| rounds.iter().copied().fold(f64::INFINITY, f64::min);

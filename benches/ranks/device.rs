@@ -1,4 +1,4 @@
-//! Between two processes on one GPU: our ring over peer memory, NCCL's all-reduce, and what both are held against, a copy
+//! All-reduces of two processes on one GPU, by the ring over peer memory, by NCCL and through the host, compared with a copy
 //! within the device.
 
 use std::process::Command;
@@ -12,52 +12,53 @@ use ssmv_comm::gpu::{
 };
 use ssmv_comm::nccl::Nccl;
 
-use crate::team::{Team, obey};
+use crate::team::{Team, serve};
 use crate::{median, option};
 
-/// Measurements of a size; the median counts.
+/// Measurements of each size; the median is printed.
 const ROUNDS: usize = 9;
 
-/// Ways to add up, by name.
-const WAYS: [&str; 3] = ["peer", "nccl", "staged"];
+/// The transports of the all-reduce.
+const TRANSPORTS: [&str; 3] = ["peer", "nccl", "staged"];
 
-/// One of the ranks: obeys orders of a way and bytes with the seconds of an all-reduce, or with why there are none.
+/// One of the ranks: answers a transport and a size in bytes with the seconds of an all-reduce, or with the error.
 pub fn rank(mut control: Communicator) {
     let emulated = option("--device", "cuda") == "emulator";
     let cuda = Cuda::open(if emulated { Backend::Emulated } else { Backend::Real }, 0).expect("a device");
-    let mut ways: Vec<_> = WAYS.iter().map(|way| connect(way, &cuda, &mut control)).collect();
+    let mut connected: Vec<_> =
+        TRANSPORTS.iter().map(|transport| connect(transport, &cuda, &mut control)).collect();
     let name = format!(
         "{}, driver of CUDA {}.{}",
         cuda.device().name,
         cuda.device().driver.0,
         cuda.device().driver.1
     );
-    obey(&name, |order| {
-        let (way, bytes) = order.split_once(' ').expect("a way and bytes");
+    serve(&name, |order| {
+        let (transport, bytes) = order.split_once(' ').expect("a transport and bytes");
         let bytes: usize = bytes.parse().expect("a number");
-        if way == "copy" {
+        if transport == "copy" {
             return copy(&cuda, bytes).to_string();
         }
-        let index = WAYS.iter().position(|known| *known == way).expect("a way");
-        match &mut ways[index] {
-            Ok(way) => all_reduce(&cuda, &mut control, way.as_mut(), bytes).to_string(),
+        let index = TRANSPORTS.iter().position(|known| *known == transport).expect("a transport");
+        match &mut connected[index] {
+            Ok(collectives) => all_reduce(&cuda, &mut control, collectives.as_mut(), bytes).to_string(),
             Err(why) => format!("no {why}"),
         }
     });
-    for way in ways.into_iter().flatten() {
-        way.close(&mut control).expect("the other rank closes too");
+    for collectives in connected.into_iter().flatten() {
+        collectives.close(&mut control).expect("the other rank closes too");
     }
 }
 
-/// A way to add up; why there is none.
+/// Connects the ranks by a transport.
 fn connect(
-    way: &str,
+    transport: &str,
     cuda: &Cuda,
     control: &mut Communicator,
 ) -> Result<Box<dyn DeviceCollectives>, gpu::Error> {
     let rank = control.rank();
     let failed = |source| gpu::Error::Device { rank, operation: "connect", source };
-    Ok(match way {
+    Ok(match transport {
         "peer" => {
             let link = PeerLink::connect(cuda, control, PeerOptions::default())?;
             Box::new(DeviceRing::new(cuda, link).map_err(failed)?)
@@ -70,25 +71,30 @@ fn connect(
     })
 }
 
-/// Numbers other than zero: the rank's own would do, but what is added up must stay finite over many rounds.
+/// Elements between −0.5 and 0.5, so that sums of many rounds stay finite.
 fn memory(cuda: &Cuda, bytes: usize) -> DeviceMemory {
     let numbers: Vec<f32> = (0..bytes / 4).map(|i| (i as f32 * 0.618).fract() - 0.5).collect();
-    DeviceMemory::copy_of(cuda, DType::F32, &numbers).expect("room for the numbers")
+    DeviceMemory::copy_of(cuda, DType::F32, &numbers).expect("device memory for the elements")
 }
 
-/// Median seconds of an all-reduce of so many bytes, by the device's clock.
-fn all_reduce(cuda: &Cuda, control: &mut Communicator, way: &mut dyn DeviceCollectives, bytes: usize) -> f64 {
+/// The median duration of an all-reduce in seconds, by the device's clock.
+fn all_reduce(
+    cuda: &Cuda,
+    control: &mut Communicator,
+    collectives: &mut dyn DeviceCollectives,
+    bytes: usize,
+) -> f64 {
     let data = memory(cuda, bytes);
     let region = Region { memory: &data, range: 0..bytes / 4, stream: cuda.compute_stream() };
     let seconds = (0..=ROUNDS).map(|_| {
         cuda.synchronize().expect("the device computes");
         control.barrier().expect("the other rank is there");
-        timed(cuda, || way.all_reduce_sum(control, &region).expect("the other rank is there"))
+        timed(cuda, || collectives.all_reduce_sum(control, &region).expect("the other rank is there"))
     });
     median(seconds.skip(1).collect())
 }
 
-/// Median seconds of a copy of so many bytes within the device.
+/// The median duration of a copy within the device in seconds.
 fn copy(cuda: &Cuda, bytes: usize) -> f64 {
     let (from, to) = (memory(cuda, bytes), memory(cuda, bytes));
     let seconds = (0..=ROUNDS).map(|_| timed(cuda, || to.copy_from(&from).expect("the device copies")));
@@ -102,7 +108,7 @@ fn timed(cuda: &Cuda, work: impl FnOnce()) -> f64 {
     work();
     end.record().expect("an event is set");
     end.synchronize().expect("the device computes");
-    f64::from(end.elapsed_ms(&start).expect("both events have come")) / 1e3
+    f64::from(end.elapsed_ms(&start).expect("both events are complete")) / 1e3
 }
 
 /// Prints the table.
@@ -110,7 +116,7 @@ pub fn measure() {
     let device = option("--device", "cuda");
     let mut team = Team::start(2, |rank, port| {
         let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-        // NCCL 2.30 and later lets two ranks share a GPU where it is asked to.
+        // NCCL 2.30 and later lets two ranks share a GPU on request.
         command.env("NCCL_MULTI_RANK_GPU_ENABLE", "1");
         command.args(["--device", &device, "--rank", &format!("{rank} 2 {port}")]);
         command
@@ -125,7 +131,7 @@ pub fn measure() {
     let mut missing = Vec::new();
     let mut bytes = from.max(8);
     while bytes <= to {
-        // Of an all-reduce of two ranks each sends as many bytes as there are.
+        // In an all-reduce of two ranks each sends the size of the buffer.
         let mut rate = |what: &str| match team.ask(&format!("{what} {bytes}")).parse::<f64>() {
             Ok(seconds) => Some(bytes as f64 / seconds / 1e9),
             Err(_) => {
@@ -134,7 +140,7 @@ pub fn measure() {
             }
         };
         let copy = rate("copy").unwrap_or(f64::NAN);
-        let rates = WAYS.map(&mut rate);
+        let rates = TRANSPORTS.map(&mut rate);
         let cell = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}"));
         let share = rates[0].map_or_else(|| "–".to_owned(), |rate| format!("{:.2}", rate / copy));
         println!(
@@ -147,7 +153,7 @@ pub fn measure() {
     }
     missing.sort();
     missing.dedup();
-    for way in missing {
-        println!("\n{way}: {}", team.ask(&format!("{way} {from}")).trim_start_matches("no "));
+    for transport in missing {
+        println!("\n{transport}: {}", team.ask(&format!("{transport} {from}")).trim_start_matches("no "));
     }
 }

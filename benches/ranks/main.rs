@@ -1,11 +1,12 @@
-//! Several ranks on this machine: how fast their all-reduce is, and how much of it a training step hides.
+//! Several ranks on this machine: the speed of their all-reduce, and how much of it a training step hides.
 //!
 //!     cargo bench --bench ranks -- [--ranks 2,4] [--from 1024] [--to 268435456] [--rounds 7] [--peer PYTHON]
 //!     cargo bench --bench ranks -- --overlap [--preset tiny] [--batch 8] [--bucket-kib 1024] [--steps 6] [--rounds 7]
 //!     cargo bench --bench ranks -- --device cuda [--from 1024] [--to 268435456]
 //!
-//! The last is of two processes on one GPU. The ranks are processes over loopback. Sizes go from `--from` in powers of 4. PYTHON is one that has PyTorch: its Gloo
-//! then measures the same sizes in turns with ours. The bus bandwidth of n ranks is S/t·2(n−1)/n, what each rank sends.
+//! The ranks are processes that communicate over loopback; with `--device`, two processes on one GPU. Sizes go from `--from` in
+//! powers of 4. PYTHON is a Python with PyTorch, whose Gloo then runs the same sizes in alternation. The bus bandwidth of n ranks
+//! is S/t·2(n−1)/n, the bytes that each rank sends per second.
 
 mod all_reduce;
 mod device;
@@ -35,7 +36,7 @@ fn main() {
     }
     let numbers: Vec<usize> = place.split(' ').map(|number| number.parse().expect("a number")).collect();
     let (rank, ranks, port) = (numbers[0], numbers[1], u16::try_from(numbers[2]).expect("a port"));
-    // One after the other, as the port is free again once all have met.
+    // One after the other, because they use the same port.
     let meet = || all_reduce::meet(rank, ranks, port);
     match (overlap, device) {
         (true, _) => overlap::rank(rank, [meet(), meet()]),

@@ -1,4 +1,4 @@
-//! A training step whose gradients are reduced beside the backward pass, after it, or not at all.
+//! A training step whose gradients are reduced during the backward pass, after it, or not at all.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use ssmv_raw::train::{
     ranks::{Local, Member, Ranks},
 };
 
-use crate::team::{Team, obey};
+use crate::team::{Team, serve};
 use crate::{median, option};
 
-/// What is compared, in this order in every round.
-const WAYS: [&str; 3] = ["beside", "after", "alone"];
+/// The variants, in the order of each round.
+const VARIANTS: [&str; 3] = ["beside", "after", "alone"];
 
-/// One rank, with a trainer for each way; those that reduce have a ring each.
+/// One rank, with a trainer for each variant; those that reduce have a ring each.
 pub fn rank(rank: usize, rings: [Communicator; 2]) {
     let numbers = [("--batch", "8"), ("--steps", "6"), ("--bucket-kib", "1024")];
     let [batch, steps, bucket] =
@@ -39,27 +39,27 @@ pub fn rank(rank: usize, rings: [Communicator; 2]) {
     let sequences = Batch { epoch: 0, index: 0, batch, frames };
     let trainer = || Trainer::on_cpu(&config, source).expect("the preset builds");
     let mut trainers = [trainer(), trainer(), trainer()];
-    for (way, ring) in rings.into_iter().enumerate() {
+    for (variant, ring) in rings.into_iter().enumerate() {
         let member = Member { communicator: ring, local: Local { rank, size: 2 } };
         let mut ranks = Ranks::start(member, &config, &Interrupt::never()).expect("the ranks work");
-        (ranks.overlap, ranks.bucket_bytes) = (WAYS[way] == "beside", bucket << 10);
-        trainers[way].share(Arc::new(ranks), config.comm).expect("ranks to share with");
+        (ranks.overlap, ranks.bucket_bytes) = (VARIANTS[variant] == "beside", bucket << 10);
+        trainers[variant].share(Arc::new(ranks), config.comm).expect("ranks to share with");
     }
     let start = trainers[0].snapshot().expect("a model");
     let gradients = start.model.arena.layout().len() * size_of::<f32>();
-    obey(&format!("{gradients}"), |way| {
-        let way = WAYS.iter().position(|&known| known == way).expect("a way to train");
-        let steps = if WAYS[way] == "alone" && rank > 0 { 0 } else { steps };
+    serve(&format!("{gradients}"), |variant| {
+        let variant = VARIANTS.iter().position(|&known| known == variant).expect("a variant");
+        let steps = if VARIANTS[variant] == "alone" && rank > 0 { 0 } else { steps };
         let seconds = (0..steps).map(|_| {
             let start = Instant::now();
-            trainers[way].step(&mut |read| read(&sequences)).expect("a step");
+            trainers[variant].step(&mut |read| read(&sequences)).expect("a step");
             start.elapsed().as_secs_f64().to_string()
         });
         seconds.collect::<Vec<_>>().join(" ")
     });
 }
 
-/// Prints a line for each way.
+/// Prints a line for each variant.
 pub fn measure() {
     let (count, rounds) = (2, option("--rounds", "7").parse::<usize>().expect("a number"));
     let mut team = Team::start(count, |rank, port| {
@@ -69,13 +69,13 @@ pub fn measure() {
     });
     println!("{count} ranks of one thread, {} bytes of gradients\n", team.greeting);
     // Each trainer's first step is slower.
-    for way in WAYS {
-        team.ask(way);
+    for variant in VARIANTS {
+        team.ask(variant);
     }
-    let mut seconds = WAYS.map(|_| Vec::new());
+    let mut seconds = VARIANTS.map(|_| Vec::new());
     for _ in 0..rounds {
-        for (way, seconds) in WAYS.iter().zip(&mut seconds) {
-            let answer = team.ask(way);
+        for (variant, seconds) in VARIANTS.iter().zip(&mut seconds) {
+            let answer = team.ask(variant);
             seconds.extend(answer.split(' ').map(|number| number.parse::<f64>().expect("seconds")));
         }
     }

@@ -1,18 +1,18 @@
-//! Processes that are ranks of one job and do as they are told.
+//! Processes that are the ranks of a job and run commands of the benchmark.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-/// The ranks. Each reads orders, a line each, and answers with a line.
+/// The ranks. Each reads commands from its input and answers each with a line.
 pub struct Team {
     ranks: Vec<(Child, BufReader<std::process::ChildStdout>)>,
-    /// What rank 0 says once all are connected.
+    /// Rank 0's first line, after all ranks are connected.
     pub greeting: String,
 }
 
 impl Team {
-    /// Starts `size` of the processes that `command` makes of a rank and a port.
+    /// Starts `size` processes; `command` makes the command of a rank and the port.
     pub fn start(size: usize, command: impl Fn(usize, u16) -> Command) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
@@ -30,16 +30,16 @@ impl Team {
         team
     }
 
-    /// Gives all ranks the order; rank 0's answer.
-    pub fn ask(&mut self, order: &str) -> String {
+    /// Sends all ranks a command, waits for all, and returns rank 0's answer.
+    pub fn ask(&mut self, command: &str) -> String {
         for (child, _) in &mut self.ranks {
             let input = child.stdin.as_mut().expect("its input is piped");
-            writeln!(input, "{order}").and_then(|()| input.flush()).expect("the rank listens");
+            writeln!(input, "{command}").and_then(|()| input.flush()).expect("the rank listens");
         }
         self.answer()
     }
 
-    /// Waits for all ranks.
+    /// Waits for a line of each rank and returns rank 0's.
     fn answer(&mut self) -> String {
         let mut lines = self.ranks.iter_mut().map(|(_, answers)| {
             let mut line = String::new();
@@ -56,7 +56,7 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         for (child, _) in &mut self.ranks {
-            // The end of its orders is the end of a rank.
+            // A rank ends at the end of its input.
             drop(child.stdin.take());
         }
         for (child, _) in &mut self.ranks {
@@ -65,10 +65,10 @@ impl Drop for Team {
     }
 }
 
-/// The orders of a rank: its input, line by line, and its answers.
-pub fn obey(greeting: &str, mut work: impl FnMut(&str) -> String) {
+/// Answers each line of the input by `work`, after a greeting.
+pub fn serve(greeting: &str, mut work: impl FnMut(&str) -> String) {
     println!("{greeting}");
-    for order in std::io::stdin().lines() {
-        println!("{}", work(&order.expect("orders are text")));
+    for command in std::io::stdin().lines() {
+        println!("{}", work(&command.expect("commands are text")));
     }
 }

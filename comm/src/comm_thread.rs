@@ -8,8 +8,7 @@ use std::thread::JoinHandle;
 
 type Job = Box<dyn FnOnce(&mut Communicator) + Send>;
 
-/// Takes a communicator and runs what is queued in the order of queueing: ranks that queue the same collectives in the
-/// same order meet, whatever each computes meanwhile.
+/// Owns a communicator and runs queued collectives in order. Ranks must queue the same collectives in the same order.
 #[derive(Debug)]
 pub struct CommThread {
     rank: usize,
@@ -18,7 +17,7 @@ pub struct CommThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a queued job will give.
+/// The result of a queued job.
 #[derive(Debug)]
 pub struct Pending<R, E = Error> {
     rank: usize,
@@ -29,7 +28,7 @@ impl CommThread {
     /// Starts the thread.
     ///
     /// # Errors
-    /// A system that starts none.
+    /// The system cannot start a thread.
     pub fn start(mut communicator: Communicator) -> std::io::Result<Self> {
         let (rank, size) = (communicator.rank(), communicator.size());
         let (jobs, queue) = mpsc::channel::<Job>();
@@ -38,7 +37,7 @@ impl CommThread {
         Ok(Self { rank, size, jobs: Some(jobs), thread })
     }
 
-    /// This rank.
+    /// This rank, from 0.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -48,18 +47,18 @@ impl CommThread {
         self.size
     }
 
-    /// Queues `work` and does not wait for it.
+    /// Queues `work` and returns at once.
     pub fn queue<R: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
     ) -> Pending<R, E> {
-        let (tell, result) = mpsc::channel();
+        let (sender, result) = mpsc::channel();
         let job: Job = Box::new(move |communicator| {
-            // The caller may not wait for it any more.
-            let _ = tell.send(work(communicator));
+            // The caller may have dropped the receiver.
+            let _ = sender.send(work(communicator));
         });
         if let Some(jobs) = &self.jobs {
-            // If the thread is gone, so is the sender of the result, and the waiting caller gets an error.
+            // If the thread has ended, the sender of the result is dropped, and the caller gets an error.
             let _ = jobs.send(job);
         }
         Pending { rank: self.rank, result }
@@ -68,7 +67,7 @@ impl CommThread {
     /// Queues `work` and waits for it.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Errors of `work`.
     pub fn call<R: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
         work: impl FnOnce(&mut Communicator) -> Result<R, E> + Send + 'static,
@@ -81,7 +80,7 @@ impl Drop for CommThread {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // A panic has printed its message.
             let _ = thread.join();
         }
     }
@@ -91,7 +90,7 @@ impl<R, E: From<Error>> Pending<R, E> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// Those of the work.
+    /// Errors of the work, or the thread has ended.
     pub fn wait(self) -> Result<R, E> {
         let gone = |_| {
             let fault = Fault::Earlier("the thread of the collectives has ended".into());
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_is_an_error_for_whoever_waits() {
+    fn a_job_that_panics_is_an_error_for_its_caller() {
         let comm_thread = CommThread::start(Communicator::alone()).unwrap();
         let bad = comm_thread.queue(|_| -> Result<()> { std::panic::resume_unwind(Box::new("no")) });
         let after = comm_thread.queue(|c| c.barrier());

@@ -1,4 +1,4 @@
-//! A rank's view of all ranks.
+//! One rank and its collectives.
 
 use super::cut::segment;
 use super::element::{Element, Reduction};
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Communicator {
 }
 
 impl Communicator {
-    /// The only rank: its collectives leave the buffer as it is.
+    /// A job of one rank, whose collectives do not change the buffer.
     pub fn alone() -> Self {
         Self { rank: 0, size: 1, link: None, sequence: 0, failure: None }
     }
@@ -32,7 +32,7 @@ impl Communicator {
     /// Rank `rank` of `size` over a link to its neighbours in the ring.
     ///
     /// # Errors
-    /// Less than two ranks, more than 65,535, a rank that is none of them.
+    /// Less than two ranks, more than 65,535, or `rank` is not one of them.
     pub fn new(rank: usize, size: usize, link: Box<dyn Link>) -> Result<Self> {
         if size < 2 || size > usize::from(u16::MAX) || rank >= size {
             let fault = Fault::Argument(format!("rank {rank} of {size} cannot be in a ring of 2 to 65,535"));
@@ -95,7 +95,7 @@ impl Communicator {
         self.pass(Operation::AllGather, data, None, true)
     }
 
-    /// Waits until all ranks have come here.
+    /// Waits until all ranks have called this.
     ///
     /// # Errors
     /// As [`all_reduce`](Self::all_reduce).
@@ -134,11 +134,10 @@ impl Communicator {
         self.end(tag, result)
     }
 
-    /// Whether the neighbours are there, as far as can be seen without a word to them: no collective, so ranks call it when
-    /// they like.
+    /// Checks the connections to the neighbours without sending. It is not a collective: a rank can call it at any time.
     ///
     /// # Errors
-    /// A neighbour that is gone; the communicator is then closed.
+    /// A neighbour has closed its connection or failed; the communicator is then closed.
     pub fn check(&mut self) -> Result<()> {
         let tag = Tag {
             operation: Operation::Barrier,
@@ -152,8 +151,8 @@ impl Communicator {
         self.end(tag, result)
     }
 
-    /// Ends the ring with `why`, which every other rank reports at its next collective: for a rank that fails
-    /// outside of one. Without it the others learn only that the connection closed.
+    /// Ends the ring with a reason, which every other rank reports at its next collective. A rank that fails outside of a collective
+    /// calls this; otherwise the others report only a closed connection.
     pub fn abandon(&mut self, why: &str) {
         if self.failure.is_none() {
             self.fail(format!("rank {}: after collective {}: {why}", self.rank, self.sequence));
@@ -184,7 +183,7 @@ impl Communicator {
         Tag { operation, element: T::CODE, root, sequence: self.sequence, count: count as u64, index: 0 }
     }
 
-    /// The link, none if this rank is alone.
+    /// The link; `None` for a job of one rank.
     fn open(&mut self) -> Result<Option<&mut dyn Link>, Fault> {
         match (&self.failure, &mut self.link) {
             (Some(failure), _) => Err(Fault::Earlier(failure.clone())),
@@ -197,7 +196,7 @@ impl Communicator {
         let Err(fault) = result else { return Ok(()) };
         let error = Error { rank: self.rank, operation: tag.operation, sequence: tag.sequence, fault };
         if self.failure.is_none() {
-            // What another rank saw first goes on in its words.
+            // The message of the first rank is forwarded.
             self.fail(match &error.fault {
                 Fault::Told { text } => text.clone(),
                 _ => error.to_string(),

@@ -1,4 +1,4 @@
-//! How elements are cut into segments, and those into what travels at once.
+//! How elements are cut into segments, and segments into pieces.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ pub fn segment(count: usize, size: usize, rank: usize) -> Range<usize> {
     cut(rank)..cut(rank + 1)
 }
 
-/// `rank`'s [`segment`] of the elements `range`, as elements of whatever `range` counts.
+/// `rank`'s [`segment`] of the elements `range`, as indices in the same numbering.
 ///
 /// # Panics
 /// If `size` is 0.
@@ -21,36 +21,36 @@ pub fn segment_of(range: &Range<usize>, size: usize, rank: usize) -> Range<usize
     range.start + own.start..range.start + own.end
 }
 
-/// The sizes of the pieces that a transport moves at once.
+/// The pieces of a transport.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pieces {
-    /// Pieces that a rank keeps on the way.
+    /// The number of pieces that a rank has in flight.
     pub width: usize,
-    /// Bytes of a piece, at most.
+    /// Size limit of a piece in bytes.
     pub most: usize,
-    /// A segment of so few bytes travels as one piece: cutting it would only add latency.
-    pub whole: usize,
+    /// A segment of at most this many bytes is one piece: more pieces would only add latency.
+    pub uncut: usize,
 }
 
-/// A range of elements in a segment a rank, each in `waves`·`width` pieces. A wave's pieces go all the way round before the
-/// next wave starts, so that a rank has `width` pieces on the way at any time, however large the buffer.
+/// A range of elements in segments, each of `waves`·`width` pieces. The pieces of a wave go round the ring before the next wave
+/// starts, so a rank has `width` pieces in flight for any size of buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut {
     range: Range<usize>,
     segments: usize,
-    /// How often the schedule runs.
+    /// The number of waves, in each of which the schedule runs once.
     pub waves: usize,
-    /// Pieces of a wave.
+    /// The number of pieces of a wave.
     pub width: usize,
 }
 
 impl Cut {
-    /// `range` in `segments`; elements have `bytes`.
+    /// Cuts `range` into `segments`; an element has `bytes`.
     pub fn new(range: &Range<usize>, segments: usize, bytes: usize, pieces: Pieces) -> Self {
-        let Pieces { width, most, whole } = pieces;
+        let Pieces { width, most, uncut } = pieces;
         let longest = range.len().div_ceil(segments);
-        let width = if longest.saturating_mul(bytes) <= whole.min(most) { 1 } else { width };
-        // In elements, so that rounding makes no piece longer than the most.
+        let width = if longest.saturating_mul(bytes) <= uncut.min(most) { 1 } else { width };
+        // In elements, so that rounding makes no piece longer than the limit.
         let wave = width * (most / bytes).max(1);
         let waves = longest.div_ceil(wave).max(1);
         Self { range: range.clone(), segments, waves, width }
@@ -76,7 +76,7 @@ mod tests {
             (64..300_064, 2, 2, 4, 65_536),
             (0..65_536, 1, 4, 3, 262_144),
         ] {
-            let cut = Cut::new(&range, segments, bytes, Pieces { width, most, whole: 1 << 18 });
+            let cut = Cut::new(&range, segments, bytes, Pieces { width, most, uncut: 1 << 18 });
             let mut next = range.start;
             for segment in 0..segments {
                 for wave in 0..cut.waves {

@@ -1,11 +1,11 @@
-//! The numbers that collectives carry, and how two of them become one.
+//! The elements of collectives and their reductions.
 
-/// How the ranks' numbers become one.
+/// How the ranks' elements are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduction {
-    /// Their sum, added in the order of [the ring](super). Integers wrap.
+    /// The sum, in the order of [the ring](super). Integers wrap.
     Sum,
-    /// Their largest. Any NaN gives the one NaN `0x7fc00000` (f64: `0x7ff8000000000000`), and +0 is larger than −0,
+    /// The maximum. Any NaN gives the NaN `0x7fc00000` (f64: `0x7ff8000000000000`), and +0 is larger than −0,
     /// so that the result does not depend on the order.
     Max,
 }
@@ -13,18 +13,18 @@ pub enum Reduction {
 /// A number that can be reduced: f32, f64 and u32. On the wire it is little-endian, as in the memory of every machine
 /// that the program runs on.
 pub trait Element: bytemuck::Pod + PartialEq + Send + private::Sealed {
-    /// The number of the type in a frame's header.
+    /// The code of the type in a frame's header.
     const CODE: u8;
 
-    /// a + b; integers wrap.
+    /// Returns a + b; integers wrap.
     fn sum(a: Self, b: Self) -> Self;
 
-    /// The larger of both, see [`Reduction::Max`].
+    /// Returns the maximum, as [`Reduction::Max`] defines it.
     fn max(a: Self, b: Self) -> Self;
 }
 
 mod private {
-    /// Keeps [`super::Element`] to the types whose codes are known to every rank.
+    /// Only types with a code can be elements.
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}

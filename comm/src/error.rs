@@ -1,64 +1,64 @@
-//! What goes wrong between ranks, always with the rank, the collective and its sequence number.
+//! Failures of collectives, with the rank, the collective and its sequence number.
 
 use super::frame::{Operation, Tag};
 use std::time::Duration;
 
-/// A collective that failed: who noticed, in which operation, and what it saw.
+/// A failure of a collective.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("rank {rank}: {operation} {sequence}: {fault}")]
 pub struct Error {
-    /// The rank that noticed.
+    /// The rank that reports the error.
     pub rank: usize,
-    /// The collective that it was in.
+    /// The collective that failed.
     pub operation: Operation,
-    /// The collective's number: the first of a communicator is 1.
+    /// The number of the collective; the first of a communicator is 1.
     pub sequence: u64,
-    /// What it saw.
+    /// The cause of the failure.
     pub fault: Fault,
 }
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a rank saw of its neighbours.
+/// The cause of a failure.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Fault {
-    /// The connection ended.
+    /// The neighbour closed the connection.
     #[error("rank {peer} closed the connection: it ended, was killed or failed; its own message says why")]
     Closed {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
     },
-    /// Nothing moved for the whole timeout.
+    /// No bytes were sent or received until the timeout.
     #[error("{}", timeout_text(*.peer, *.sending, *.waited, *.blamed))]
     Timeout {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
         /// Whether this rank was sending (to its right) or receiving (from its left).
         sending: bool,
-        /// How long nothing moved.
+        /// The time without a byte.
         waited: Duration,
-        /// The rank that the neighbour said it was waiting for itself.
+        /// The rank that the neighbour reported to wait for.
         blamed: Option<usize>,
     },
-    /// Bytes that do not have their checksum.
+    /// Bytes do not match their checksum.
     #[error("the {part} from rank {peer} is damaged: CRC-32C {found:08x} where {sent:08x} was sent")]
     Checksum {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
-        /// "header" or "payload".
+        /// The part of the frame: "header" or "payload".
         part: &'static str,
         /// The checksum in the frame.
         sent: u32,
-        /// The checksum of the bytes that came.
+        /// The checksum of the received bytes.
         found: u32,
     },
-    /// Bytes that are not a frame.
+    /// The neighbour sent bytes that are not a frame.
     #[error("rank {peer} sent bytes that are not a frame: {message}")]
     Frame {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
-        /// What is wrong with it.
+        /// The reason why it is not a frame.
         message: String,
     },
     /// The ranks are not in the same collective, or not with the same buffer.
@@ -66,45 +66,45 @@ pub enum Fault {
         "rank {peer} is in {theirs}, this rank in {ours}: all must call the same collectives in the same order"
     )]
     Mismatch {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
-        /// What its frame says.
+        /// The tag of its frame.
         theirs: Tag,
-        /// What was expected.
+        /// The expected tag.
         ours: Tag,
     },
-    /// A failure elsewhere in the ring, in the words of the rank that saw it first.
+    /// Another rank failed; the text is the message of the rank that detected it first.
     #[error("stopped, because {text}")]
     Told {
-        /// The first rank's message.
+        /// The message of the first rank.
         text: String,
     },
-    /// The operating system refused to read or write.
+    /// The operating system cannot read or write.
     #[error("the connection with rank {peer} fails: {message}")]
     System {
-        /// The neighbour.
+        /// The neighbour's rank.
         peer: usize,
-        /// The system's words.
+        /// The system's message.
         message: String,
     },
-    /// An argument that no communicator of this size can take.
+    /// An argument is invalid for this number of ranks.
     #[error("{0}")]
     Argument(String),
-    /// The communicator failed before and is closed.
+    /// The communicator failed earlier and is closed.
     #[error("the ring is closed since an earlier failure: {0}")]
     Earlier(String),
 }
 
-/// A ring that does not come about.
+/// The ring of a test could not be connected.
 #[cfg(test)]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("rank {rank}: cannot join the ring of {size}: {message}")]
 pub struct SetupError {
-    /// The rank that tried.
+    /// The rank that reports the error.
     pub rank: usize,
     /// The number of ranks.
     pub size: usize,
-    /// What is in the way, with the address.
+    /// The reason with the address.
     pub message: String,
 }
 

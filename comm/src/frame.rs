@@ -1,6 +1,6 @@
-//! The frame: 40 bytes of header, then the payload. Little-endian.
+//! The frame of the TCP ring: a header of 40 bytes, then the payload. Little-endian.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! | --- | --- |
 //! | 0–3 | magic `SSMR` |
 //! | 4 | operation |
@@ -16,18 +16,21 @@
 use super::error::Fault;
 use std::fmt;
 
-/// Bytes of a header.
+/// Size of a header in bytes.
 pub const HEADER: usize = 40;
 
-/// The most bytes of a payload that any rank sends; a length above is refused.
+/// Size limit of a payload in bytes.
 pub const MOST_PAYLOAD: usize = 1 << 20;
 
-/// The most bytes of an [`Operation::Failed`] frame's text.
+/// Size limit of the text in an [`Operation::Failed`] frame in bytes.
 pub const MOST_TEXT: usize = 512;
 
 const MAGIC: [u8; 4] = *b"SSMR";
 
-/// What a frame belongs to.
+/// Bytes 4 to 27 of a header.
+const TAG: usize = 24;
+
+/// The collective of a frame, or its meaning outside of a collective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
@@ -47,9 +50,9 @@ pub enum Operation {
     Barrier = 7,
     /// [`shift`](super::Communicator::shift).
     Shift = 8,
-    /// Says that the sender waits for a rank; has no payload and may stand between any two frames.
+    /// The sender waits for a rank. Has no payload and is sent between any two frames.
     Waiting = 64,
-    /// Says that the sender gives up; the payload is why. The last frame of a connection.
+    /// The sender gives up; the payload is the reason. The last frame of a connection.
     Failed = 65,
 }
 
@@ -71,9 +74,10 @@ impl Operation {
     }
 }
 
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
+impl Operation {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::AllReduceSum => "all-reduce (sum)",
             Self::AllReduceMax => "all-reduce (max)",
             Self::ReduceScatterSum => "reduce-scatter (sum)",
@@ -84,31 +88,67 @@ impl fmt::Display for Operation {
             Self::Shift => "shift",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
-        })
+        }
     }
 }
 
-/// Which frame of which collective: both ends compute it and must agree.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Identifies a frame of a collective. Both ends compute it and must agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag {
-    /// The collective.
+    /// The collective that the frame belongs to.
     pub operation: Operation,
-    /// [`Element::CODE`](super::Element::CODE), or 0.
+    /// [`Element::CODE`](super::Element::CODE), [`F16`] in device memory, or 0 for none.
     pub element: u8,
     /// The root of a broadcast, otherwise 0.
     pub root: u16,
-    /// The collective's number.
+    /// The number of the collective; the first of a communicator is 1.
     pub sequence: u64,
-    /// Elements of the whole buffer.
+    /// The number of elements of the whole buffer.
     pub count: u64,
     /// The frame's number in its collective, modulo 2³².
     pub index: u32,
 }
 
+/// The code of f16 elements, which only device memory has.
+pub const F16: u8 = 4;
+
+impl Tag {
+    pub(crate) fn encode(&self) -> [u8; TAG] {
+        let mut bytes = [0; TAG];
+        bytes[0] = self.operation as u8;
+        bytes[1] = self.element;
+        bytes[2..4].copy_from_slice(&self.root.to_le_bytes());
+        bytes[4..12].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.count.to_le_bytes());
+        bytes[20..].copy_from_slice(&self.index.to_le_bytes());
+        bytes
+    }
+
+    /// `None` for an unknown operation.
+    pub(crate) fn decode(bytes: &[u8; TAG]) -> Option<Self> {
+        Some(Self {
+            operation: Operation::from_code(bytes[0])?,
+            element: bytes[1],
+            root: u16::from_le_bytes([bytes[2], bytes[3]]),
+            sequence: long(bytes, 4),
+            count: long(bytes, 12),
+            index: word(bytes, 20),
+        })
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let element =
-            ["", " f32", " f64", " u32"].get(usize::from(self.element)).copied().unwrap_or(" unknown");
+        let element = ["", " f32", " f64", " u32", " f16"]
+            .get(usize::from(self.element))
+            .copied()
+            .unwrap_or(" unknown");
         write!(f, "{} {} of {}{element}", self.operation, self.sequence, self.count)?;
         if self.operation == Operation::Broadcast {
             write!(f, " from rank {}", self.root)?;
@@ -117,29 +157,23 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A header that was read.
+/// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Which frame it is.
+    /// Identifies the frame.
     pub tag: Tag,
-    /// Bytes of payload.
+    /// Size of the payload in bytes.
     pub bytes: u32,
-    /// The payload's CRC-32C.
+    /// CRC-32C of the payload.
     pub crc: u32,
 }
 
 impl Header {
-    /// The header's bytes.
+    /// The header as bytes.
     pub fn encode(&self) -> [u8; HEADER] {
-        let tag = &self.tag;
         let mut bytes = [0; HEADER];
         bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4] = tag.operation as u8;
-        bytes[5] = tag.element;
-        bytes[6..8].copy_from_slice(&tag.root.to_le_bytes());
-        bytes[8..16].copy_from_slice(&tag.sequence.to_le_bytes());
-        bytes[16..24].copy_from_slice(&tag.count.to_le_bytes());
-        bytes[24..28].copy_from_slice(&tag.index.to_le_bytes());
+        bytes[4..28].copy_from_slice(&self.tag.encode());
         bytes[28..32].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.crc.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..36]);
@@ -160,18 +194,10 @@ impl Header {
         if sent != found {
             return Err(Fault::Checksum { peer, part: "header", sent, found });
         }
-        let operation = Operation::from_code(bytes[4])
-            .ok_or_else(|| frame(format!("operation {} is unknown", bytes[4])))?;
-        let tag = Tag {
-            operation,
-            element: bytes[5],
-            root: u16::from_le_bytes([bytes[6], bytes[7]]),
-            sequence: long(bytes, 8),
-            count: long(bytes, 16),
-            index: word(bytes, 24),
-        };
+        let unknown = || frame(format!("operation {} is unknown", bytes[4]));
+        let tag = Tag::decode(&std::array::from_fn(|i| bytes[4 + i])).ok_or_else(unknown)?;
         let header = Self { tag, bytes: word(bytes, 28), crc: word(bytes, 32) };
-        let most = match operation {
+        let most = match tag.operation {
             Operation::Waiting => 0,
             Operation::Failed => MOST_TEXT,
             _ => MOST_PAYLOAD,
@@ -183,10 +209,10 @@ impl Header {
     }
 }
 
-fn word(bytes: &[u8; HEADER], at: usize) -> u32 {
+fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
-fn long(bytes: &[u8; HEADER], at: usize) -> u64 {
+fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }

@@ -6,22 +6,22 @@ use super::error::Fault;
 use super::frame::Tag;
 use super::link::{Block, Link};
 
-/// Bytes of a full frame. Large enough that system calls and headers do not matter, small enough that the frames on the
-/// way, in the kernel as well, stay in the second-level cache.
+/// Size of a full frame in bytes. Large enough that system calls and headers do not matter, small enough that the frames in
+/// flight, in the kernel too, stay in the second-level cache.
 const PIECE: usize = 96 << 10;
 
-/// Frames that each rank keeps on the way.
+/// The number of frames that each rank has in flight.
 const WIDTH: usize = 3;
 
-/// Below this a segment travels as one frame: cutting it would only add latency.
-const WHOLE: usize = 32 << 10;
+/// A segment of at most this many bytes is one frame: more frames would only add latency.
+const UNCUT: usize = 32 << 10;
 
-const PIECES: Pieces = Pieces { width: WIDTH, most: PIECE, whole: WHOLE };
+const PIECES: Pieces = Pieces { width: WIDTH, most: PIECE, uncut: UNCUT };
 
 /// A collective in which every rank does the same: first the steps that reduce, then the steps that copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
-    /// This rank.
+    /// This rank, from 0.
     pub rank: usize,
     /// The number of ranks, at least 2.
     pub ranks: usize,
@@ -32,12 +32,12 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The steps that reduce come first.
+    /// The number of steps that reduce; they are the first.
     pub fn reducing_steps(&self) -> usize {
         if self.reduce.is_some() { self.ranks - 1 } else { 0 }
     }
 
-    /// All steps.
+    /// The number of all steps.
     pub fn steps(&self) -> usize {
         self.reducing_steps() + if self.gather { self.ranks - 1 } else { 0 }
     }
@@ -51,7 +51,7 @@ impl Pass {
         (self.rank + 2 * self.ranks - back) % self.ranks
     }
 
-    /// The segment that this rank starts with.
+    /// The segment that this rank sends first.
     pub fn starts(&self) -> usize {
         if self.reduce.is_some() { (self.rank + self.ranks - 1) % self.ranks } else { self.rank }
     }
@@ -59,7 +59,7 @@ impl Pass {
     /// Runs the collective over `data`. `tag` is that of the first frame.
     ///
     /// # Errors
-    /// What the link says; `data` is then partly reduced.
+    /// Errors of the link; `data` is then partly reduced.
     pub fn run<T: Element>(&self, link: &mut dyn Link, tag: Tag, data: &mut [T]) -> Result<(), Fault> {
         let cut = Cut::new(&(0..data.len()), self.ranks, size_of::<T>(), PIECES);
         let (mut outbound, mut inbound) = (tag, tag);
@@ -81,8 +81,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Receives the piece at `own` and returns what travels on, nothing in the last step. Partial sums live in the
-    /// travelling blocks alone; finished numbers are received where they belong.
+    /// Receives the piece at `own` and returns the block to forward, `None` in the last step. Partial sums are in forwarded
+    /// blocks only; final values are received into `own`.
     fn take<T: Element>(
         &self,
         link: &mut dyn Link,
@@ -108,14 +108,14 @@ impl Pass {
     }
 }
 
-/// A broadcast from `root`: the buffer travels right, from rank to rank; the last answers the root with empty frames.
+/// A broadcast from `root`: the buffer goes right from rank to rank; the last rank answers the root with empty frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain {
-    /// This rank.
+    /// This rank, from 0.
     pub rank: usize,
     /// The number of ranks, at least 2.
     pub ranks: usize,
-    /// The rank whose elements all get.
+    /// The rank whose elements are sent to all.
     pub root: usize,
 }
 
@@ -123,12 +123,12 @@ impl Chain {
     /// Runs the broadcast over `data`. `tag` is that of the first frame.
     ///
     /// # Errors
-    /// What the link says; `data` is then partly written.
+    /// Errors of the link; `data` is then partly written.
     pub fn run<T: Element>(&self, link: &mut dyn Link, tag: Tag, data: &mut [T]) -> Result<(), Fault> {
         let pieces = size_of_val(data).div_ceil(PIECE).max(1);
         let (mut outbound, mut inbound) = (tag, tag);
         if self.rank == self.root {
-            // The answers keep the root from running ahead: a piece a rank and a few more are on the way.
+            // The answers limit the root to one piece for each rank and a few more in flight.
             let ahead = self.ranks + WIDTH;
             for i in 0..pieces + ahead {
                 if i < pieces {
@@ -160,7 +160,7 @@ impl Shift {
     /// Runs the shift over `data`. `tag` is that of the first frame.
     ///
     /// # Errors
-    /// What the link says; `data` is then partly written.
+    /// Errors of the link; `data` is then partly written.
     pub fn run<T: Element>(self, link: &mut dyn Link, tag: Tag, data: &mut [T]) -> Result<(), Fault> {
         let pieces = size_of_val(data).div_ceil(PIECE).max(1);
         let (mut outbound, mut inbound) = (tag, tag);
@@ -190,7 +190,7 @@ fn copy<T: Element>(link: &mut dyn Link, own: &[T], crc: Option<u32>) -> Block {
     block
 }
 
-/// The tag of this frame; `tag` goes on to the next.
+/// Returns the tag of this frame and advances to the next.
 fn next(tag: &mut Tag) -> Tag {
     let this = *tag;
     tag.index = tag.index.wrapping_add(1);

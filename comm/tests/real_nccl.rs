@@ -1,6 +1,6 @@
 //! NVIDIA's own NCCL, which `SSMV_NCCL` must name: `SSMV_NCCL="$(bash .ci/nccl)" cargo test -p ssmv-comm --test
-//! real_nccl`. Plain `cargo test` leaves this target out; run without the variable it fails. Without a GPU it finds out that
-//! NCCL fails as it should; with one it is a communicator of one rank.
+//! real_nccl`. `cargo test` alone does not run this target; without the variable it fails. Without a GPU it checks NCCL's
+//! errors; with one it uses a communicator of one rank.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,38 +1,36 @@
-//! A rank's [`Place`] from the environment of its launcher.
+//! A rank's [`Place`] from the environment variables of its launcher.
 //!
-//! | who | known by | master and port |
+//! | launcher | detected by | master and port |
 //! | --- | --- | --- |
-//! | our launcher, torchrun | RANK and WORLD_SIZE | MASTER_ADDR; SSMV_PORT, else MASTER_PORT + 1, as torchrun itself listens at MASTER_PORT |
-//! | Open MPI | OMPI_COMM_WORLD_RANK | MASTER_ADDR, not needed on one machine; SSMV_PORT, else MASTER_PORT + 1, else 29600 |
-//! | MPICH | PMI_RANK and MPI_LOCALRANKID | the same |
+//! | `ssmv-raw launch`, torchrun | RANK and WORLD_SIZE | MASTER_ADDR; SSMV_PORT, else MASTER_PORT + 1, as torchrun itself listens at MASTER_PORT |
+//! | Open MPI | OMPI_COMM_WORLD_RANK | MASTER_ADDR, optional on one machine; SSMV_PORT, else MASTER_PORT + 1, else 29600 |
+//! | MPICH | PMI_RANK and MPI_LOCALRANKID | as Open MPI |
 //! | Slurm, in a step of `srun` | SLURM_PROCID and SLURM_STEP_ID | MASTER_ADDR, else the step's first node; SSMV_PORT, else MASTER_PORT + 1, else 20000 + SLURM_JOB_ID modulo 10000 |
 //!
-//! The first of them counts. MPI comes before Slurm because `mpirun` starts its own helpers with `srun`: the ranks
-//! inherit the helper's Slurm variables.
+//! The first match counts. MPI is before Slurm because `mpirun` starts its helpers with `srun`, and the ranks inherit the helpers'
+//! Slurm variables.
 
-mod error;
 mod slurm;
 #[cfg(test)]
 mod tests;
 mod variables;
 
-pub use error::EnvironmentError;
-
 use crate::rendezvous::Place;
+pub use variables::EnvironmentError;
 use variables::Variables;
 
-/// The port where nothing says another one.
+/// The default port.
 const PORT: u16 = 29600;
 
-/// The place of this process; none if it is alone.
+/// The rank of this process; `None` if it is the only one.
 ///
 /// # Errors
-/// Variables that are missing, are not numbers or contradict each other.
+/// Variables are missing, are not numbers or contradict each other.
 pub fn place() -> Result<Option<Place>, EnvironmentError> {
     place_in(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
 }
 
-/// As [`place`], where `get` looks variables up.
+/// As [`place`]; `get` returns the value of a variable.
 ///
 /// # Errors
 /// As [`place`].
@@ -57,7 +55,7 @@ pub fn place_in(get: impl Fn(&str) -> Option<String>) -> Result<Option<Place>, E
     Ok(place)
 }
 
-/// The rank's numbers by the variables of these names, checked against each other.
+/// Reads and checks a rank's numbers from the variables of these names.
 fn numbers(variables: &Variables, names: [&'static str; 4]) -> Result<Numbers, EnvironmentError> {
     let [rank, size, local_rank, local_size] = names;
     let numbers = Numbers {
@@ -70,7 +68,6 @@ fn numbers(variables: &Variables, names: [&'static str; 4]) -> Result<Numbers, E
     Ok(numbers)
 }
 
-/// A rank's numbers.
 #[derive(Debug, Clone, Copy)]
 struct Numbers {
     rank: usize,
@@ -83,9 +80,9 @@ impl Numbers {
     fn check(&self, variables: &Variables, names: [&'static str; 4]) -> Result<(), EnvironmentError> {
         let [rank, size, local_rank, local_size] = names;
         match *self {
-            Self { size: 0, .. } => Err(variables.contradict(size, None, "there must be one rank at least")),
+            Self { size: 0, .. } => Err(variables.contradict(size, None, "there must be at least one rank")),
             Self { local_size: 0, .. } => {
-                Err(variables.contradict(local_size, None, "there must be one rank at least"))
+                Err(variables.contradict(local_size, None, "there must be at least one rank"))
             }
             Self { rank: r, size: n, .. } if r >= n => {
                 Err(variables.contradict(rank, Some(size), "ranks count from 0"))
@@ -96,7 +93,7 @@ impl Numbers {
             Self { local_size: l, size: n, .. } if l > n => Err(variables.contradict(
                 local_size,
                 Some(size),
-                "a machine cannot have more ranks than there are",
+                "a machine cannot have more ranks than the job",
             )),
             _ => Ok(()),
         }
@@ -147,7 +144,7 @@ fn mpi(variables: &Variables, names: &[&'static str; 4]) -> Result<Option<Place>
     Ok(numbers.at(master, variables.port()?.unwrap_or(PORT)))
 }
 
-/// A lone RANK or WORLD_SIZE must not contradict the place that another launcher gives, and is too little without.
+/// RANK or WORLD_SIZE alone must not contradict the variables of another launcher, and is not enough without them.
 fn check_lone(variables: &Variables, place: Option<&Place>) -> Result<(), EnvironmentError> {
     for (lone, other, is_rank) in [("RANK", "WORLD_SIZE", true), ("WORLD_SIZE", "RANK", false)] {
         if !variables.has(lone) {
@@ -157,7 +154,7 @@ fn check_lone(variables: &Variables, place: Option<&Place>) -> Result<(), Enviro
         let expected = place.map(|place| if is_rank { place.rank } else { place.size });
         match expected {
             Some(expected) if value != expected => {
-                let why = format!("whoever started this process says {expected}");
+                let why = format!("the launcher of this process says {expected}");
                 return Err(variables.contradict(lone, None, &why));
             }
             None if is_rank || value != 1 => {

@@ -1,13 +1,12 @@
-//! Slurm's variables and its short forms for lists.
+//! Slurm's variables and its short forms of lists.
 
-use super::error::EnvironmentError;
-use super::variables::Variables;
+use super::variables::{EnvironmentError, Variables};
 use super::{Numbers, Place};
 
-/// Step numbers from here on are a batch script, an interactive shell or the like: one process, not the ranks.
+/// Step numbers from here on are a batch script, an interactive shell or the like: one process that is not a rank.
 const SPECIAL_STEPS: usize = 0xffff_fff0;
 
-/// Ports for jobs: below those that systems give to outgoing connections.
+/// First port for jobs, and the number of ports: below the ports of outgoing connections.
 const PORTS: [usize; 2] = [20_000, 10_000];
 
 /// Whether `srun` started this process among others.
@@ -16,9 +15,9 @@ pub fn is_step(variables: &Variables) -> bool {
     variables.has("SLURM_PROCID") && step.is_some_and(|step| step < SPECIAL_STEPS)
 }
 
-/// The place of a task of a step.
+/// The rank of a task of a step.
 pub fn place(variables: &Variables) -> Result<Option<Place>, EnvironmentError> {
-    // The step's number counts: a step may have fewer tasks than the job.
+    // The step's number, because a step may have fewer tasks than the job.
     let size = first(variables, ["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"]);
     if variables.number(size)? == 1 {
         return Ok(None);
@@ -68,7 +67,7 @@ fn local_size(variables: &Variables) -> Result<usize, EnvironmentError> {
     }
 }
 
-/// The tasks of a node in a list such as `4(x2),3`: none if it is not such a list, none within if the list ends before.
+/// The number of tasks of a node in a list such as `4(x2),3`: `None` if it is not such a list, `Some(None)` if it has no such node.
 pub fn tasks_of(list: &str, node: usize) -> Option<Option<usize>> {
     let (mut found, mut before) = (None, 0usize);
     for entry in list.split(',') {
@@ -85,7 +84,7 @@ pub fn tasks_of(list: &str, node: usize) -> Option<Option<usize>> {
     Some(found)
 }
 
-/// The first name of a list such as `node[01-04,7]` or `gpu-a,gpu-b`; none if it is not such a list.
+/// The first name of a list such as `node[01-04,7]` or `gpu-a,gpu-b`; `None` if it is not such a list.
 pub fn first_host(list: &str) -> Option<String> {
     let (mut name, mut rest) = (String::new(), list);
     loop {

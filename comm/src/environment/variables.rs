@@ -1,19 +1,16 @@
-//! Variables by name.
+//! Environment variables by name, and the errors about them.
 
-use super::error::EnvironmentError;
-
-/// Looks variables up. An empty one is as good as none.
+/// Looks variables up. An empty variable counts as unset.
 pub struct Variables<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl<'a> Variables<'a> {
-    /// Of this source.
     pub fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { get }
     }
 
-    /// A variable's text.
+    /// The value of a variable, without white space around it.
     pub fn text(&self, name: &str) -> Option<String> {
         (self.get)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
@@ -23,14 +20,14 @@ impl<'a> Variables<'a> {
         self.text(name).is_some()
     }
 
-    /// The text of a variable that must be there.
+    /// The value of a variable that must be set.
     pub fn need(&self, variable: &'static str, why: &str) -> Result<String, EnvironmentError> {
         self.text(variable).ok_or_else(|| self.missing(variable, why))
     }
 
-    /// The number of a variable that must be there.
+    /// The number in a variable that must be set.
     pub fn number(&self, variable: &'static str) -> Result<usize, EnvironmentError> {
-        let value = self.need(variable, "a number that whoever starts the ranks knows")?;
+        let value = self.need(variable, "a number that the launcher of the ranks knows")?;
         value.parse().map_err(|_| EnvironmentError::Value {
             variable,
             value,
@@ -38,7 +35,7 @@ impl<'a> Variables<'a> {
         })
     }
 
-    /// The port: SSMV_PORT, else the one after MASTER_PORT, at which a launcher may listen itself.
+    /// The port: SSMV_PORT, else MASTER_PORT + 1, as a launcher may listen at MASTER_PORT itself.
     pub fn port(&self) -> Result<Option<u16>, EnvironmentError> {
         let wrong = |variable, value, wanted| EnvironmentError::Value { variable, value, wanted };
         if let Some(value) = self.text("SSMV_PORT") {
@@ -54,15 +51,46 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The error that a variable is not there.
+    /// The error for a variable that is not set.
     pub fn missing(&self, variable: &'static str, why: &str) -> EnvironmentError {
         EnvironmentError::Missing { variable, why: why.into() }
     }
 
-    /// The error that these variables' values cannot be, or not both.
+    /// The error for an invalid value, or for two values that contradict each other.
     pub fn contradict(&self, first: &str, second: Option<&str>, why: &str) -> EnvironmentError {
         let show = |name: &str| format!("{name}={}", self.text(name).unwrap_or_default());
         let values = [Some(first), second].into_iter().flatten().map(show).collect::<Vec<_>>().join(" and ");
         EnvironmentError::Contradiction { values, why: why.into() }
     }
+}
+
+/// An error in the environment variables of a rank.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EnvironmentError {
+    /// A variable is not set.
+    #[error("the environment has no {variable}: it must be set, {why}")]
+    Missing {
+        /// The name of the variable.
+        variable: &'static str,
+        /// The purpose of the variable.
+        why: String,
+    },
+    /// The value of a variable is invalid.
+    #[error("the environment has {variable}={value:?}, which is not a {wanted}")]
+    Value {
+        /// The name of the variable.
+        variable: &'static str,
+        /// The value of the variable.
+        value: String,
+        /// The kind of value that is expected.
+        wanted: &'static str,
+    },
+    /// The values of variables contradict each other.
+    #[error("the environment has {values}: {why}")]
+    Contradiction {
+        /// The names with their values.
+        values: String,
+        /// The reason of the contradiction.
+        why: String,
+    },
 }

@@ -1,153 +1,114 @@
-//! What the ring over device memory needs of a transport.
+//! The interface between the ring over device memory and a transport.
 
 use std::sync::Arc;
 
-use ssmv_autograd::cuda::{Address, Stream};
+use ssmv_autograd::{
+    DType,
+    cuda::{Address, Stream},
+};
 
-use super::{Region, error::Result};
-use crate::Communicator;
+use super::{Error, Region, Result};
+use crate::{
+    Communicator, Element,
+    frame::{self, Operation, Tag},
+};
 
-/// A collective over device memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Collective {
-    /// [`all_reduce_sum`](super::DeviceCollectives::all_reduce_sum).
-    AllReduce = 0,
-    /// [`reduce_scatter_sum`](super::DeviceCollectives::reduce_scatter_sum).
-    ReduceScatter = 1,
-    /// [`all_gather`](super::DeviceCollectives::all_gather).
-    AllGather = 2,
-    /// [`broadcast`](super::DeviceCollectives::broadcast).
-    Broadcast = 3,
-    /// A number that another rank sent and this program has no collective for.
-    Unknown = u32::MAX,
-}
-
-impl Collective {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AllReduce => "all-reduce",
-            Self::ReduceScatter => "reduce-scatter",
-            Self::AllGather => "all-gather",
-            Self::Broadcast => "broadcast",
-            Self::Unknown => "an unknown collective",
-        }
-    }
-
-    /// Whether it adds elements up.
-    pub(super) fn adds(self) -> bool {
-        matches!(self, Self::AllReduce | Self::ReduceScatter)
-    }
-
-    fn from_number(number: u32) -> Self {
-        let known = [Self::AllReduce, Self::ReduceScatter, Self::AllGather, Self::Broadcast];
-        known.get(number as usize).copied().unwrap_or(Self::Unknown)
-    }
-}
-
-/// What a rank says before the ring turns: all ranks must say the same.
+/// A rank's position in a collective over device memory. All ranks must be at the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// The collective.
-    pub collective: Collective,
-    /// Bytes of an element.
-    pub bytes: u32,
-    /// The root of a broadcast, otherwise 0.
-    pub root: u32,
-    /// The first element in its memory.
+    /// The collective, and the number of the turn in it. Its sequence number is that of the control ring.
+    pub tag: Tag,
+    /// Index of the first element in its memory.
     pub first: u64,
-    /// Elements.
-    pub count: u64,
-    /// The turn's number in the collective.
-    pub index: u32,
 }
 
 impl Turn {
-    /// The first of a collective.
-    pub(super) fn first(collective: Collective, root: usize, region: &Region) -> Self {
-        Self {
-            collective,
-            bytes: region.memory.dtype().bytes() as u32,
-            root: root as u32,
-            first: region.range.start as u64,
-            count: region.range.len() as u64,
-            index: 0,
-        }
+    /// The first turn of a collective.
+    pub(super) fn first(operation: Operation, root: usize, region: &Region, control: &Communicator) -> Self {
+        let element = if region.memory.dtype() == DType::F16 { frame::F16 } else { f32::CODE };
+        let (sequence, count) = (control.sequence(), region.range.len() as u64);
+        // Roots that do not fit are refused before anything is sent.
+        let tag = Tag { operation, element, root: root as u16, sequence, count, index: 0 };
+        Self { tag, first: region.range.start as u64 }
     }
 
-    /// The collective's name.
+    /// The collective's name in messages.
     pub fn name(&self) -> &'static str {
-        self.collective.name()
+        self.tag.operation.name()
     }
 
-    /// As words.
-    pub fn words(&self) -> [u32; 8] {
-        let [first, count] = [self.first, self.count].map(|x| [x as u32, (x >> 32) as u32]);
-        [self.collective as u32, self.bytes, self.root, first[0], first[1], count[0], count[1], self.index]
-    }
-
-    /// From words.
-    pub fn from_words(words: [u32; 8]) -> Self {
-        let [collective, bytes, root, first, first_high, count, count_high, index] = words;
-        let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let (first, count) = (wide(first, first_high), wide(count, count_high));
-        let collective = Collective::from_number(collective);
-        Self { collective, bytes, root, first, count, index }
+    /// Compares this rank's turn with the left neighbour's. Without this, different collectives would hang or mix up numbers.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if they differ; errors of the control ring.
+    pub(super) fn compare(&self, control: &mut Communicator) -> Result<()> {
+        let mut bytes = [0; 32];
+        bytes[..24].copy_from_slice(&self.tag.encode());
+        bytes[24..].copy_from_slice(&self.first.to_le_bytes());
+        let mut words: [u32; 8] = bytemuck::cast(bytes);
+        control.shift(&mut words)?;
+        if words == bytemuck::cast::<_, [u32; 8]>(bytes) {
+            return Ok(());
+        }
+        let (rank, left) = (control.rank(), (control.rank() + control.size() - 1) % control.size());
+        let bytes: [u8; 32] = bytemuck::cast(words);
+        let first = u64::from_le_bytes(std::array::from_fn(|i| bytes[24 + i]));
+        let theirs = Tag::decode(&std::array::from_fn(|i| bytes[i])).map(|tag| Self { tag, first });
+        let theirs = theirs.map_or_else(|| "an unknown collective".into(), |theirs| theirs.to_string());
+        let message = format!(
+            "rank {left} is in {theirs}, this rank in {self}: all must call the same collectives in the same order"
+        );
+        Err(Error::Argument { rank, operation: self.name(), message })
     }
 }
 
 impl std::fmt::Display for Turn {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Self { bytes, root, first, count, index, .. } = self;
-        write!(f, "{} of {count} elements of {bytes} bytes from {first} on", self.name())?;
-        if self.collective == Collective::Broadcast {
-            write!(f, " from rank {root}")?;
-        }
-        write!(f, ", turn {index}")
+        write!(f, "{} from element {} on", self.tag, self.first)
     }
 }
 
-/// Ends what waits for other ranks, from any thread.
+/// Ends work that waits for other ranks, from any thread.
 pub type Aborter = Arc<dyn Fn() + Send + Sync>;
 
-/// A rank's way to its neighbours in the ring for device memory.
+/// The connections between a rank's device and its neighbours in the ring.
 ///
-/// The ring turns again and again: each rank writes up to [`width`](Self::width) pieces for its right neighbour
-/// ([`place`](Self::place), [`send`](Self::send)), then [`turn`](Self::turn)s, then reads those of its left neighbour
-/// ([`receive`](Self::receive)) and [`release`](Self::release)s them, while it writes the next ones. All of it is queued in
-/// streams; nothing here waits for a device.
+/// A collective is a sequence of turns. In a turn each rank writes up to [`width`](Self::width) pieces for its right neighbour
+/// ([`outbox`](Self::outbox), [`send`](Self::send)), then calls [`turn`](Self::turn), then reads the pieces of its left
+/// neighbour ([`receive`](Self::receive)) while it writes the next ones, and calls [`release`](Self::release). All work is
+/// queued in streams; nothing here waits for a device.
 pub trait DeviceLink: Send {
-    /// This rank.
+    /// This rank, from 0.
     fn rank(&self) -> usize;
 
     /// The number of ranks, at least 2.
     fn ranks(&self) -> usize;
 
-    /// Pieces a turn.
+    /// The number of pieces of a turn.
     fn width(&self) -> usize;
 
-    /// Bytes that a piece has at most.
+    /// Size limit of a piece in bytes.
     fn most(&self) -> usize;
 
-    /// Where piece `piece` of the coming turn is to be written, by what is queued in the stream later. The address is a
-    /// multiple of 256; so is what [`receive`](Self::receive) gives, and 15 bytes more than [`most`](Self::most) are there.
+    /// The address for piece `piece` of the next turn. Work that is queued in the stream from now on may write there. The
+    /// address is a multiple of 256, as that of [`receive`](Self::receive), and has space for 15 bytes more than
+    /// [`most`](Self::most).
     ///
     /// # Errors
-    /// What the device says.
-    fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address>;
+    /// Errors of the device.
+    fn outbox(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address>;
 
-    /// Says that what is queued in the stream so far writes the first `bytes` of the piece.
+    /// Sends the first `bytes` of the piece, after the work that is queued in the stream so far.
     ///
     /// # Errors
-    /// What the device says.
+    /// Errors of the device.
     fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()>;
 
-    /// Turns the ring, in a collective's first turn once the ranks have compared it: what was sent is on its way, and what the left neighbour sent, `incoming` bytes a piece, can be
-    /// received.
+    /// Ends the turn: the sent pieces go to the right neighbour, and the pieces of the left neighbour, of the sizes `incoming`
+    /// in bytes, can be received. In the first turn of a collective the ranks compare their turns.
     ///
     /// # Errors
-    /// What the control ring or the device says; a left neighbour that is elsewhere.
+    /// Errors of the control ring or the device; a left neighbour in another collective.
     fn turn(
         &mut self,
         control: &mut Communicator,
@@ -156,25 +117,25 @@ pub trait DeviceLink: Send {
         stream: Stream,
     ) -> Result<()>;
 
-    /// Where piece `piece` of the left neighbour lies, for what is queued in the stream later. Only for pieces that are not
-    /// empty.
+    /// The address of the left neighbour's piece `piece`, which must not be empty. Work that is queued in the stream from now on
+    /// may read it.
     ///
     /// # Errors
-    /// What the device says.
+    /// Errors of the device.
     fn receive(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address>;
 
-    /// Says that what is queued in the stream so far is all that reads the pieces of the last turn.
+    /// Frees the pieces of the last turn, after the work that is queued in the stream so far.
     ///
     /// # Errors
-    /// What the device says.
+    /// Errors of the device.
     fn release(&mut self, stream: Stream) -> ssmv_autograd::Result<()>;
 
     /// As [`DeviceCollectives::aborter`](super::DeviceCollectives::aborter).
     fn aborter(&self) -> Aborter;
 
-    /// Ends the link, once all ranks have come here and all work is done.
+    /// Ends the link. All ranks must call this; it waits for them and for the queued work.
     ///
     /// # Errors
-    /// What the control ring or the device says.
+    /// Errors of the control ring or the device.
     fn close(self: Box<Self>, control: &mut Communicator) -> Result<()>;
 }

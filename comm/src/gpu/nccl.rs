@@ -1,7 +1,7 @@
-//! NCCL between machines: the ring's schedule over its sends and receives, and its own all-reduce.
+//! NCCL between machines: the ring's schedule over its send and receive, and its own all-reduce.
 //!
-//! Its calls are queued in the stream and return; a missing rank shows in the control ring, and the caller that waits for the
-//! stream ends the communicator with [`DeviceCollectives::aborter`].
+//! NCCL's calls are queued in the stream and return. If a rank is missing, the control ring fails, and the caller that waits for
+//! the stream ends the communicator with [`DeviceCollectives::aborter`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,20 +13,18 @@ use ssmv_autograd::{
 };
 
 use super::ring::{abandon, check};
-use super::{Aborter, Collective, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
+use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
+use crate::frame::Operation;
 use crate::nccl::{self, Nccl, NcclCommunicator, UniqueId};
 use crate::{Communicator, Reduction, segment, segment_of};
 
-/// Bytes of a unique id.
-const ID: usize = 128;
-
-/// Alignment that a link promises.
+/// Alignment of a link's addresses in bytes.
 const ALIGN: usize = 256;
 
 /// Connects the ranks of the control ring by NCCL. `nccl` is this rank's library.
 ///
 /// # Errors
-/// [`Error::Unreachable`] on all ranks where one of them has no library or cannot connect; what the control ring says.
+/// [`Error::Unreachable`] on all ranks if one of them has no library or cannot connect; errors of the control ring.
 pub fn connect(
     cuda: &Cuda,
     control: &mut Communicator,
@@ -34,12 +32,12 @@ pub fn connect(
     timeout: Duration,
 ) -> Result<Arc<NcclCommunicator>> {
     let (rank, size) = (control.rank(), control.size());
-    let begun = nccl.and_then(|nccl| {
-        let id = if rank == 0 { nccl.unique_id()?.to_bytes() } else { [0; ID] };
+    let opened = nccl.and_then(|nccl| {
+        let id = if rank == 0 { nccl.unique_id()?.to_bytes() } else { [0; UniqueId::BYTES] };
         Ok((nccl, id))
     });
-    agree(control, &begun)?;
-    let (nccl, mut id) = begun.map_err(|e| Error::Unreachable(e.to_string()))?;
+    agree(control, &opened)?;
+    let (nccl, mut id) = opened.map_err(|e| Error::Unreachable(e.to_string()))?;
     let mut words: Vec<u32> = id.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     control.broadcast(&mut words, 0)?;
     for (bytes, word) in id.as_chunks_mut::<4>().0.iter_mut().zip(&words) {
@@ -50,7 +48,7 @@ pub fn connect(
     connected.map(Arc::new).map_err(|e| Error::Unreachable(e.to_string()))
 }
 
-/// Makes what failed on one rank an error on all.
+/// Returns an error on all ranks if one of them has an error.
 fn agree<T>(control: &mut Communicator, own: &nccl::Result<T>) -> Result<()> {
     let mut failed = [u32::from(own.is_err())];
     control.all_reduce(&mut failed, Reduction::Max)?;
@@ -61,53 +59,38 @@ fn agree<T>(control: &mut Communicator, own: &nccl::Result<T>) -> Result<()> {
     }
 }
 
-/// Compares what this rank is about to do with its left neighbour: NCCL itself would hang, or mix up numbers.
-fn compare(control: &mut Communicator, turn: Turn) -> Result<()> {
-    let mut words = turn.words();
-    control.shift(&mut words)?;
-    let (rank, left) = (control.rank(), (control.rank() + control.size() - 1) % control.size());
-    match Turn::from_words(words) {
-        theirs if theirs == turn => Ok(()),
-        theirs => Err(Error::Argument {
-            rank,
-            operation: turn.name(),
-            message: format!("rank {left} is in {theirs}, this rank in {turn}"),
-        }),
-    }
-}
-
-/// A link over NCCL's sends and receives: a place for a piece that leaves and one for a piece that comes. The stream's order
-/// keeps them apart.
+/// A link over NCCL's send and receive, with memory for one piece to send and one received piece. The order of the stream
+/// protects both.
 #[derive(Debug)]
 pub struct NcclLink {
     nccl: Arc<NcclCommunicator>,
-    /// Two bytes an element, which suits f16 and f32.
+    /// Of f16 elements: pieces of f16 and f32 have an even number of bytes.
     outbox: DeviceMemory,
     inbox: DeviceMemory,
-    /// Bytes of the coming turn's piece.
-    leaving: usize,
+    /// Size of the next turn's piece in bytes.
+    outgoing: usize,
     most: usize,
 }
 
 impl NcclLink {
-    /// Bytes of a piece: large, for pieces do not overlap.
+    /// Default size limit of a piece in bytes: large, because pieces do not overlap.
     pub const MOST: usize = 4 << 20;
 
     /// A link of pieces of at most `most` bytes.
     ///
     /// # Errors
-    /// No room for two pieces on the device.
+    /// No device memory for two pieces.
     pub fn new(nccl: Arc<NcclCommunicator>, most: usize) -> ssmv_autograd::Result<Self> {
         let memory = || -> ssmv_autograd::Result<_> {
             let memory =
                 DeviceMemory::new(nccl.cuda(), DType::F16, (most + ALIGN).next_multiple_of(ALIGN) / 2)?;
-            // What lies beside a piece travels with it.
+            // The bytes beside a piece are sent with it, so they must be initialised.
             memory.clear(0..memory.len())?;
             Ok(memory)
         };
         let (outbox, inbox) = (memory()?, memory()?);
         nccl.cuda().synchronize()?;
-        Ok(Self { outbox, inbox, leaving: 0, most, nccl })
+        Ok(Self { outbox, inbox, outgoing: 0, most, nccl })
     }
 }
 
@@ -128,12 +111,12 @@ impl DeviceLink for NcclLink {
         self.most
     }
 
-    fn place(&mut self, _piece: usize, _stream: Stream) -> ssmv_autograd::Result<Address> {
+    fn outbox(&mut self, _piece: usize, _stream: Stream) -> ssmv_autograd::Result<Address> {
         Ok(self.outbox.address_of(0))
     }
 
     fn send(&mut self, _piece: usize, bytes: usize, _stream: Stream) -> ssmv_autograd::Result<()> {
-        self.leaving = bytes;
+        self.outgoing = bytes;
         Ok(())
     }
 
@@ -144,21 +127,22 @@ impl DeviceLink for NcclLink {
         incoming: &[usize],
         stream: Stream,
     ) -> Result<()> {
-        if turn.index == 0 {
-            compare(control, turn)?;
+        if turn.tag.index == 0 {
+            turn.compare(control)?;
         }
         let (rank, ranks) = (self.rank(), self.ranks());
-        let (leaving, coming) = (std::mem::take(&mut self.leaving), incoming.first().copied().unwrap_or(0));
+        let (outgoing, incoming) =
+            (std::mem::take(&mut self.outgoing), incoming.first().copied().unwrap_or(0));
         let Self { nccl, outbox, inbox, .. } = self;
-        if leaving == 0 && coming == 0 {
+        if outgoing == 0 && incoming == 0 {
             return Ok(());
         }
         let queued = nccl.group(stream, |group| {
-            if leaving > 0 {
-                group.send(outbox, 0..leaving.div_ceil(2), (rank + 1) % ranks)?;
+            if outgoing > 0 {
+                group.send(outbox, 0..outgoing.div_ceil(2), (rank + 1) % ranks)?;
             }
-            if coming > 0 {
-                group.receive(inbox, 0..coming.div_ceil(2), (rank + ranks - 1) % ranks)?;
+            if incoming > 0 {
+                group.receive(inbox, 0..incoming.div_ceil(2), (rank + ranks - 1) % ranks)?;
             }
             Ok(())
         });
@@ -182,39 +166,39 @@ impl DeviceLink for NcclLink {
     }
 }
 
-/// NCCL's own collectives. Their sums are added up in an order of NCCL's choice, the same on every rank.
+/// NCCL's own collectives. NCCL chooses the order of summation, the same on every rank.
 #[derive(Debug)]
 pub struct NcclCollectives {
     nccl: Arc<NcclCommunicator>,
-    /// For a copy of what is reduced, where the rest must stay as it is.
+    /// A copy of the elements of a reduce-scatter, which must not change the other segments.
     scratch: DeviceMemory,
 }
 
 impl NcclCollectives {
-    /// Collectives of connected ranks; a reduce-scatter takes at most `room` elements.
+    /// Collectives of connected ranks; a reduce-scatter takes at most `capacity` elements.
     ///
     /// # Errors
-    /// No room for as many on the device.
-    pub fn new(nccl: Arc<NcclCommunicator>, room: usize) -> ssmv_autograd::Result<Self> {
-        // Kept for good: the pool knows of the compute stream alone, and would give it away under a collective.
-        let scratch = DeviceMemory::new(nccl.cuda(), DType::F32, room)?;
+    /// No device memory for them.
+    pub fn new(nccl: Arc<NcclCommunicator>, capacity: usize) -> ssmv_autograd::Result<Self> {
+        // Never freed during use: the pool orders reuse by the compute stream only.
+        let scratch = DeviceMemory::new(nccl.cuda(), DType::F32, capacity)?;
         nccl.cuda().synchronize()?;
         Ok(Self { nccl, scratch })
     }
 
-    /// Checks, compares and runs a collective; tells the other ranks where it fails.
+    /// Checks, compares and runs a collective; informs the other ranks of an error.
     fn collective(
         &mut self,
         control: &mut Communicator,
         region: &Region,
-        (collective, root): (Collective, usize),
+        (operation, root): (Operation, usize),
         body: impl FnOnce(&mut Self) -> nccl::Result<()>,
     ) -> Result<()> {
         let (rank, ranks) = (self.nccl.rank(), self.nccl.size());
-        let turn = Turn::first(collective, root, region);
-        check(region, collective.adds(), root, ranks)
+        let turn = Turn::first(operation, root, region, control);
+        check(region, operation, root, ranks)
             .map_err(|message| Error::Argument { rank, operation: turn.name(), message })
-            .and_then(|()| compare(control, turn))
+            .and_then(|()| turn.compare(control))
             .and_then(|()| match region.range.is_empty() {
                 true => Ok(()),
                 false => {
@@ -227,7 +211,7 @@ impl NcclCollectives {
 
 impl DeviceCollectives for NcclCollectives {
     fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
-        self.collective(control, region, (Collective::AllReduce, 0), |this| {
+        self.collective(control, region, (Operation::AllReduceSum, 0), |this| {
             this.nccl
                 .group(region.stream, |g| g.all_reduce(region.memory, region.range.clone(), Reduction::Sum))
         })
@@ -235,12 +219,12 @@ impl DeviceCollectives for NcclCollectives {
 
     fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
         let own = segment_of(&region.range, self.nccl.size(), self.nccl.rank());
-        self.collective(control, region, (Collective::ReduceScatter, 0), |this| {
-            // NCCL's shares are all of one length, the ring's are not.
+        self.collective(control, region, (Operation::ReduceScatterSum, 0), |this| {
+            // NCCL's shares have equal lengths, the ring's segments do not.
             let (cuda, count) = (this.nccl.cuda(), region.range.len());
             let scratch = &this.scratch;
             if count > scratch.len() {
-                let message = format!("{count} elements where {} have room", scratch.len());
+                let message = format!("{count} elements, more than {}", scratch.len());
                 return Err(ssmv_autograd::Error::misuse("reduce-scatter by NCCL", message).into());
             }
             let (driver, stream) = (cuda.driver(), region.stream);
@@ -258,7 +242,7 @@ impl DeviceCollectives for NcclCollectives {
 
     fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         let (ranks, range) = (self.nccl.size(), region.range.clone());
-        self.collective(control, region, (Collective::AllGather, 0), |this| {
+        self.collective(control, region, (Operation::AllGather, 0), |this| {
             this.nccl.group(region.stream, |group| {
                 for root in (0..ranks).filter(|&root| !segment(range.len(), ranks, root).is_empty()) {
                     group.broadcast(region.memory, segment_of(&range, ranks, root), root)?;
@@ -269,7 +253,7 @@ impl DeviceCollectives for NcclCollectives {
     }
 
     fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
-        self.collective(control, region, (Collective::Broadcast, root), |this| {
+        self.collective(control, region, (Operation::Broadcast, root), |this| {
             this.nccl.group(region.stream, |g| g.broadcast(region.memory, region.range.clone(), root))
         })
     }
@@ -284,7 +268,7 @@ impl DeviceCollectives for NcclCollectives {
 }
 
 fn aborter(nccl: &Arc<NcclCommunicator>) -> Aborter {
-    // A communicator that is closed needs no abort.
+    // A closed communicator needs no abort.
     let nccl = Arc::downgrade(nccl);
     Arc::new(move || {
         if let Some(nccl) = nccl.upgrade() {
@@ -293,11 +277,11 @@ fn aborter(nccl: &Arc<NcclCommunicator>) -> Aborter {
     })
 }
 
-/// Ends the communicator in good order, once all ranks have come here.
+/// Ends the communicator after all ranks have called this.
 fn close(nccl: Arc<NcclCommunicator>, control: &mut Communicator) -> Result<()> {
     control.barrier()?;
     let rank = nccl.rank();
-    // Nothing else holds it but an abort that is under way.
+    // Only an abort on another thread could still hold it.
     let closed = Arc::into_inner(nccl).map_or(Ok(()), NcclCommunicator::close);
     closed.map_err(|e| Error::Device { rank, operation: "close", source: e.into() })
 }

@@ -11,15 +11,16 @@ use ssmv_kernels::{
     reduce_copy::ReduceCopy,
 };
 
-use super::{Aborter, Collective, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
+use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 use crate::cut::{Cut, Pieces};
+use crate::frame::Operation;
 use crate::{Communicator, Reduction, ring::Pass, segment_of};
 
-/// Below this many bytes a segment travels as one piece: cutting it would only add launches.
-const WHOLE: usize = 256 << 10;
+/// A segment of at most this many bytes is one piece: more pieces would only add launches.
+const UNCUT: usize = 256 << 10;
 
-/// Collectives by the ring's schedule over a link. What comes from the left is added to this rank's elements and written for
-/// the right in one kernel; nothing waits for the device.
+/// Collectives by the ring's schedule over a link. One kernel adds the left neighbour's elements to this rank's and writes the
+/// result for the right neighbour; nothing waits for the device.
 #[derive(Debug)]
 pub struct DeviceRing<L> {
     cuda: Cuda,
@@ -27,10 +28,10 @@ pub struct DeviceRing<L> {
     kernels: Vec<(Step, LoadedKernel)>,
 }
 
-/// A kernel: what it does, to elements of how many bytes.
+/// Selects a kernel: the step, and the size of an element in bytes.
 type Step = (ReduceCopy, usize);
 
-/// A collective in progress: where, what the ranks must agree on, and the number of the turn.
+/// A collective in progress.
 struct Run<'a> {
     region: &'a Region<'a>,
     turn: Turn,
@@ -38,29 +39,29 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn bytes(&self) -> usize {
-        self.turn.bytes as usize
+        self.region.memory.dtype().bytes()
     }
 
     fn address(&self, piece: &Range<usize>) -> Address {
         self.region.memory.address_of(piece.start)
     }
 
-    /// Where a piece lies at a link's address: as far behind a multiple of 16 as its elements, so that accesses are wide.
+    /// The address of a piece in a link's memory: with the alignment of its elements modulo 16, for wide accesses.
     fn beside(&self, address: Address, piece: &Range<usize>) -> Address {
         address.offset((piece.start * self.bytes() % 16) as u64)
     }
 
-    /// Bytes of a piece behind a link's address.
+    /// Size of a piece in a link's memory in bytes, with the bytes before it.
     fn extent(&self, piece: &Range<usize>) -> usize {
         piece.start * self.bytes() % 16 + piece.len() * self.bytes()
     }
 }
 
 impl<L: DeviceLink> DeviceRing<L> {
-    /// A ring over a link between devices, of which `cuda` is this rank's.
+    /// A ring over a link between devices; `cuda` is this rank's.
     ///
     /// # Errors
-    /// A device that does not take the kernels.
+    /// The device does not load the kernels.
     pub fn new(cuda: &Cuda, link: L) -> ssmv_autograd::Result<Self> {
         let target = cuda.target();
         let sums = ReduceCopy::ALL.map(|step| ((step, 4), step.kernel::<F32>(target)));
@@ -71,7 +72,7 @@ impl<L: DeviceLink> DeviceRing<L> {
     }
 
     fn pieces(&self) -> Pieces {
-        Pieces { width: self.link.width(), most: self.link.most(), whole: WHOLE }
+        Pieces { width: self.link.width(), most: self.link.most(), uncut: UNCUT }
     }
 
     /// A collective in which every rank does the same.
@@ -98,7 +99,7 @@ impl<L: DeviceLink> DeviceRing<L> {
         Ok(())
     }
 
-    /// A broadcast: wave after wave goes right from the root, a rank a turn, up to the root's left neighbour.
+    /// A broadcast: waves go right from the root, one rank in a turn, to the root's left neighbour.
     fn chain(&mut self, control: &mut Communicator, run: &mut Run, root: usize) -> Result<()> {
         let (rank, ranks) = (self.link.rank(), self.link.ranks());
         let cut = Cut::new(&run.region.range, 1, run.bytes(), self.pieces());
@@ -110,7 +111,7 @@ impl<L: DeviceLink> DeviceRing<L> {
             let wave = (index + 1).checked_sub(distance).filter(|&wave| distance > 0 && wave < cut.waves);
             let Some(wave) = wave else {
                 self.link.turn(control, next(run), &[], run.region.stream)?;
-                self.at(run, |this| this.link.release(run.region.stream))?;
+                self.device_step(run, |this| this.link.release(run.region.stream))?;
                 continue;
             };
             let pieces = self.turn(control, run, &cut, 0, wave)?;
@@ -119,7 +120,7 @@ impl<L: DeviceLink> DeviceRing<L> {
         Ok(())
     }
 
-    /// Turns the ring. Returns the pieces that then come.
+    /// Ends a turn of the link and returns the pieces to receive.
     fn turn(
         &mut self,
         control: &mut Communicator,
@@ -138,13 +139,13 @@ impl<L: DeviceLink> DeviceRing<L> {
     /// Writes copies of a wave's pieces of this rank's elements for the right neighbour.
     fn start(&mut self, run: &Run, cut: &Cut, segment: usize, wave: usize) -> Result<()> {
         let stream = run.region.stream;
-        self.at(run, |this| {
+        self.device_step(run, |this| {
             for i in 0..cut.width {
                 let own = cut.piece(segment, wave, i);
                 if own.is_empty() {
                     continue;
                 }
-                let to = run.beside(this.link.place(i, stream)?, &own);
+                let to = run.beside(this.link.outbox(i, stream)?, &own);
                 let bytes = (own.len() * run.bytes()) as u64;
                 this.cuda.driver().copy(to, run.address(&own), bytes, stream)?;
                 this.link.send(i, run.extent(&own), stream)?;
@@ -153,21 +154,21 @@ impl<L: DeviceLink> DeviceRing<L> {
         })
     }
 
-    /// Does `what` with the pieces that came, which belong at these elements; nothing is for copying them there alone.
+    /// Applies `what` to the received pieces and these elements; `None` only copies them there.
     fn take(&mut self, run: &Run, what: Option<ReduceCopy>, pieces: &[Range<usize>]) -> Result<()> {
         let stream = run.region.stream;
-        self.at(run, |this| {
+        self.device_step(run, |this| {
             for (i, own) in pieces.iter().enumerate().filter(|(_, own)| !own.is_empty()) {
-                let came = run.beside(this.link.receive(i, stream)?, own);
+                let received = run.beside(this.link.receive(i, stream)?, own);
                 let at = run.address(own);
                 let Some(what) = what else {
                     let bytes = (own.len() * run.bytes()) as u64;
-                    this.cuda.driver().copy(at, came, bytes, stream)?;
+                    this.cuda.driver().copy(at, received, bytes, stream)?;
                     continue;
                 };
-                let mut arguments: Vec<Argument> = vec![came.into(), at.into()];
+                let mut arguments: Vec<Argument> = vec![received.into(), at.into()];
                 if what.forwards() {
-                    arguments.push(run.beside(this.link.place(i, stream)?, own).into());
+                    arguments.push(run.beside(this.link.outbox(i, stream)?, own).into());
                 }
                 this.launch(run, what, own.len(), arguments)?;
                 if what.forwards() {
@@ -202,23 +203,27 @@ impl<L: DeviceLink> DeviceRing<L> {
         self.cuda.launch_in(&kernel.with_blocks(blocks), &arguments, run.region.stream)
     }
 
-    /// Gives the device's errors a name.
-    fn at<R>(&mut self, run: &Run, body: impl FnOnce(&mut Self) -> ssmv_autograd::Result<R>) -> Result<R> {
+    /// Adds the rank and the collective to errors of the device.
+    fn device_step<R>(
+        &mut self,
+        run: &Run,
+        body: impl FnOnce(&mut Self) -> ssmv_autograd::Result<R>,
+    ) -> Result<R> {
         let (rank, operation) = (self.link.rank(), run.turn.name());
         body(self).map_err(|source| Error::Device { rank, operation, source })
     }
 
-    /// Runs a collective, and tells the other ranks where it fails.
+    /// Checks and runs a collective; informs the other ranks of an error.
     fn collective(
         &mut self,
         control: &mut Communicator,
         region: &Region,
-        (collective, root): (Collective, usize),
+        (operation, root): (Operation, usize),
         body: impl FnOnce(&mut Self, &mut Communicator, &mut Run) -> Result<()>,
     ) -> Result<()> {
-        let turn = Turn::first(collective, root, region);
+        let turn = Turn::first(operation, root, region, control);
         let ranks = self.link.ranks();
-        let result = check(region, collective.adds(), root, ranks).map_err(|message| Error::Argument {
+        let result = check(region, operation, root, ranks).map_err(|message| Error::Argument {
             rank: self.link.rank(),
             operation: turn.name(),
             message,
@@ -227,27 +232,28 @@ impl<L: DeviceLink> DeviceRing<L> {
         result.inspect_err(|error| abandon(control, error))
     }
 
-    fn everyone(&self, reduce: bool, gather: bool) -> Pass {
+    fn schedule(&self, reduce: bool, gather: bool) -> Pass {
         let reduce = reduce.then_some(Reduction::Sum);
         Pass { rank: self.link.rank(), ranks: self.link.ranks(), reduce, gather }
     }
 }
 
-/// The run's turn; the next one has the next number.
+/// Returns the turn and advances to the next.
 fn next(run: &mut Run) -> Turn {
     let turn = run.turn;
-    run.turn.index = turn.index.wrapping_add(1);
+    run.turn.tag.index = turn.tag.index.wrapping_add(1);
     turn
 }
 
-/// What is wrong with the arguments of a collective, if anything is.
-pub(super) fn check(region: &Region, sums: bool, root: usize, ranks: usize) -> Result<(), String> {
+/// Checks the arguments of a collective.
+pub(super) fn check(region: &Region, operation: Operation, root: usize, ranks: usize) -> Result<(), String> {
     let Region { memory, range, .. } = region;
     if range.start > range.end || range.end > memory.len() {
         return Err(format!("elements {}..{} of a memory of {}", range.start, range.end, memory.len()));
     }
+    let sums = matches!(operation, Operation::AllReduceSum | Operation::ReduceScatterSum);
     if sums && memory.dtype() != DType::F32 {
-        return Err(format!("sums are of f32, and the memory is of {}", memory.dtype()));
+        return Err(format!("sums are of f32, but the memory has {}", memory.dtype()));
     }
     if root >= ranks {
         return Err(format!("rank {root} cannot be the root among {ranks}"));
@@ -255,7 +261,7 @@ pub(super) fn check(region: &Region, sums: bool, root: usize, ranks: usize) -> R
     Ok(())
 }
 
-/// Ends the control ring with an error that it does not know of yet.
+/// Ends the control ring with an error that is not its own.
 pub(super) fn abandon(control: &mut Communicator, error: &Error) {
     if !matches!(error, Error::Control(_)) {
         control.abandon(&error.to_string());
@@ -264,29 +270,29 @@ pub(super) fn abandon(control: &mut Communicator, error: &Error) {
 
 impl<L: DeviceLink> DeviceCollectives for DeviceRing<L> {
     fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
-        let pass = self.everyone(true, true);
-        self.collective(control, region, (Collective::AllReduce, 0), |this, control, run| {
+        let pass = self.schedule(true, true);
+        self.collective(control, region, (Operation::AllReduceSum, 0), |this, control, run| {
             this.pass(control, run, pass)
         })
     }
 
     fn reduce_scatter_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<Range<usize>> {
-        let pass = self.everyone(true, false);
-        self.collective(control, region, (Collective::ReduceScatter, 0), |this, control, run| {
+        let pass = self.schedule(true, false);
+        self.collective(control, region, (Operation::ReduceScatterSum, 0), |this, control, run| {
             this.pass(control, run, pass)
         })?;
         Ok(segment_of(&region.range, pass.ranks, pass.rank))
     }
 
     fn all_gather(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
-        let pass = self.everyone(false, true);
-        self.collective(control, region, (Collective::AllGather, 0), |this, control, run| {
+        let pass = self.schedule(false, true);
+        self.collective(control, region, (Operation::AllGather, 0), |this, control, run| {
             this.pass(control, run, pass)
         })
     }
 
     fn broadcast(&mut self, control: &mut Communicator, region: &Region, root: usize) -> Result<()> {
-        self.collective(control, region, (Collective::Broadcast, root), |this, control, run| {
+        self.collective(control, region, (Operation::Broadcast, root), |this, control, run| {
             this.chain(control, run, root)
         })
     }

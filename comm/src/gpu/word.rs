@@ -1,5 +1,4 @@
-//! A number that one process of a machine writes and others read, in memory that they share: to tell a neighbour something
-//! costs one write, and to look for it one read.
+//! A number in memory that processes of a machine share: one process writes it, others read it, without a system call.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,25 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::MmapRaw;
 use rand::{TryRng, rngs::SysRng};
 
-/// Where files are memory, on Linux.
+/// A file system in memory, on Linux.
 const MEMORY: &str = "/dev/shm";
 
-/// By what other processes find a word.
+/// Identifies a word among the processes of a machine.
 pub type Name = [u32; 4];
 
-/// A word that its owner writes, in a file that goes when all have [opened](Self::open) it, or with its owner.
+/// A word that its owner writes. Its file is removed when the owner hides or drops it.
 #[derive(Debug)]
 pub struct Word {
     map: MmapRaw,
-    /// The file, until it is taken away.
+    /// The owner's file, until it is removed.
     path: Option<PathBuf>,
 }
 
 impl Word {
-    /// A new word, 0.
+    /// A new word with value 0.
     ///
     /// # Errors
-    /// A system without room or random numbers.
+    /// The system has no space or no random numbers.
     pub fn create() -> io::Result<(Self, Name)> {
         let mut name = [0; 16];
         SysRng.try_fill_bytes(&mut name).map_err(|e| io::Error::other(e.to_string()))?;
@@ -52,39 +51,39 @@ impl Word {
         }
     }
 
-    /// Another process's word.
+    /// Opens another process's word.
     ///
     /// # Errors
-    /// None of this name on this machine, or one that is not a word.
+    /// No word of this name on this machine.
     pub fn open(name: Name) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path(name))?;
         if file.metadata()?.len() != size_of::<u64>() as u64 {
-            return Err(io::Error::other("a file of another length"));
+            return Err(io::Error::other("the file has another length than a word"));
         }
         Ok(Self { map: MmapRaw::map_raw(&file)?, path: None })
     }
 
-    /// Takes the file away: no process can open the word any more; those that have opened it keep it.
+    /// Removes the file: no other process can open the word; processes that have opened it keep it.
     pub fn hide(&mut self) {
         if let Some(path) = self.path.take() {
-            // One that is gone is hidden too.
+            // A file that is already gone is hidden too.
             let _ = fs::remove_file(path);
         }
     }
 
-    /// Writes the number; who reads it also sees what this thread did before.
+    /// Writes the number. A thread that reads it also sees all earlier writes of this thread.
     pub fn set(&self, number: u64) {
         self.number().store(number, Ordering::Release);
     }
 
-    /// Reads it.
+    /// Reads the number.
     pub fn get(&self) -> u64 {
         self.number().load(Ordering::Acquire)
     }
 
     fn number(&self) -> &AtomicU64 {
-        // SAFETY: the map starts at a page, has eight bytes, lives as long as the reference, and all processes reach them by
-        // atomic accesses alone.
+        // SAFETY: the map starts at a page, has eight bytes and lives as long as the reference; all processes use atomic
+        // accesses only.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().cast()) }
     }
 }
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_word_is_refused() {
+    fn a_file_that_is_not_a_word_is_refused() {
         let name = [1, 2, 3, std::process::id()];
         fs::write(path(name), b"four").unwrap();
         let opened = Word::open(name);

@@ -1,4 +1,4 @@
-//! One rank of a communicator: its operations, its failures and its end.
+//! One rank of a communicator: its operations, failures and end.
 
 use std::{
     fmt,
@@ -8,27 +8,23 @@ use std::{
     time::Duration,
 };
 
-use ssmv_autograd::cuda::{Backend, Cuda, DeviceMemory, EventId, Stream};
+use ssmv_autograd::cuda::{Cuda, DeviceMemory, EventId, Stream};
 
-use super::{Error, Result};
 use super::{
-    api::Api,
-    error,
-    group::NcclGroup,
-    handle::Handle,
-    lent::Lent,
-    operation::{Call, Calls},
-    wait,
+    Error, Result, UniqueId, error,
+    handle::{Handle, wait_until},
+    library::Api,
+    operation::{Call, Calls, Operation},
 };
 use crate::Reduction;
 
 /// One rank of a communicator.
 ///
-/// Operations return when they are queued in their stream, as kernels do; on the emulator they are then done. What fails
-/// later is found by [`wait`](Self::wait) and [`check`](Self::check). No call waits for ever: when its time is over, or when
-/// anything has failed, the communicator is aborted and every later call is an error that says why. Any thread may call, and
-/// [`abort`](Self::abort) ends a call that waits on another thread. Dropped without [`close`](Self::close), the communicator
-/// is aborted.
+/// Operations return when they are queued in their stream, as kernel launches do. [`wait`](Self::wait) and
+/// [`check`](Self::check) return errors of queued work. Every call has a timeout. At the timeout, and after any failure, the
+/// communicator is aborted, and later calls return an error with the reason. Any thread may call;
+/// [`abort`](Self::abort) ends a call that waits on another thread. Dropping the communicator without
+/// [`close`](Self::close) aborts it.
 pub struct NcclCommunicator {
     cuda: Cuda,
     rank: usize,
@@ -39,15 +35,13 @@ pub struct NcclCommunicator {
 
 enum State {
     Live(Live),
-    /// Why it ended.
+    /// The reason.
     Ended(String),
 }
 
 struct Live {
     handle: Handle,
-    /// Stays until after the handle is dropped: the library may use it up to then.
-    _lent: Option<Arc<Lent>>,
-    /// The latest group, for errors.
+    /// The operations of the last group, for errors.
     calls: Vec<Call>,
 }
 
@@ -58,48 +52,41 @@ impl fmt::Debug for NcclCommunicator {
 }
 
 impl NcclCommunicator {
-    /// The library and the device fit each other.
     pub(super) fn connect(
         api: &Arc<Api>,
         cuda: &Cuda,
         (rank, size): (usize, usize),
-        id: [u8; 128],
+        id: UniqueId,
         timeout: Duration,
     ) -> Result<Self> {
-        // Makes the device's context current on this thread; NCCL takes the device from there.
+        // Makes the device's context current on this thread, from which NCCL takes the device.
         cuda.driver().native_stream(cuda.compute_stream())?;
         let handle = Handle::connect(api, (rank, size), id)?;
-        let lent = (cuda.driver().backend() == Backend::Emulated).then(|| Arc::new(Lent(cuda.clone())));
-        lent.iter().try_for_each(|lent| handle.lend(lent))?;
-        let state = Mutex::new(State::Live(Live { handle, _lent: lent, calls: Vec::new() }));
+        let state = Mutex::new(State::Live(Live { handle, calls: Vec::new() }));
         let communicator = Self { cuda: cuda.clone(), rank, size, timeout, state };
         communicator.settle(&format_args!("connect rank {rank} of {size}"))?;
         Ok(communicator)
     }
 
-    /// This rank.
+    /// This rank, from 0.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Ranks in all.
+    /// The number of ranks.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The device.
+    /// The device of this rank.
     pub fn cuda(&self) -> &Cuda {
         &self.cuda
-    }
-
-    pub(super) fn is_on(&self, cuda: &Cuda) -> bool {
-        self.cuda.is_same(cuda)
     }
 
     /// This rank's share of a range, in [`reduce_scatter`](Self::reduce_scatter) and [`all_gather`](Self::all_gather).
     ///
     /// # Errors
-    /// [`Error::Misuse`] where the range is not a multiple of the ranks.
+    /// [`Error::Device`] if the length of the range is not a multiple of the number of ranks.
     pub fn share(&self, range: Range<usize>) -> Result<Range<usize>> {
         let share = range.len() / self.size;
         if share * self.size != range.len() {
@@ -110,9 +97,12 @@ impl NcclCommunicator {
         Ok(start..start + share)
     }
 
-    /// Queues all operations of `work` in a stream, as one. Results of one operation cannot go into another of the group.
-    /// `work` must call nothing but the group. Where it fails after its first operation, the communicator is aborted: the
-    /// other ranks would wait for the rest.
+    /// Queues the operations of `work` in a stream as one group, which start together. An operation cannot use the result of
+    /// another of its group. `work` calls the group only. If it fails after its first operation, the communicator is aborted,
+    /// because the other ranks would wait for the rest.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Nccl`].
     pub fn group(&self, stream: Stream, work: impl FnOnce(&mut NcclGroup<'_>) -> Result<()>) -> Result<()> {
         let stream = self.native(stream)?;
         let mut calls = Vec::new();
@@ -161,16 +151,19 @@ impl NcclCommunicator {
         self.group(self.cuda.compute_stream(), |group| group.broadcast(memory, range, root))
     }
 
-    /// The error of whatever failed so far, in the background too; waits for nothing.
+    /// Returns the first error so far, in the background too. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Nccl`] after a failure.
     pub fn check(&self) -> Result<()> {
         self.progress(None).map(drop)
     }
 
-    /// Returns when all work of a stream is done, the operations of all ranks that it waits for among it. Another thread may
-    /// be calling operations meanwhile: then this is what watches over it.
+    /// Returns when all work of a stream is done, which includes operations that wait for other ranks. Other threads may call
+    /// operations meanwhile; this call then detects that they hang.
     ///
     /// # Errors
-    /// [`Error::Nccl`] at the timeout, or when an operation has failed; it names the latest operations.
+    /// [`Error::Nccl`] with the last operations, at the timeout or if an operation has failed.
     pub fn wait(&self, stream: Stream, timeout: Duration) -> Result<()> {
         let driver = self.cuda.driver();
         let event = driver.create_event(false)?;
@@ -178,14 +171,16 @@ impl NcclCommunicator {
             Ok(()) => self.wait_event(event, timeout),
             Err(error) => Err(error.into()),
         };
-        // An event that never came is the driver's to forget.
+        // The driver frees an event that has not completed when it completes.
         waited.and(driver.destroy_event(event).map_err(Error::from))
     }
 
-    /// Returns when all that came before a recorded event is done; see [`wait`](Self::wait).
+    /// Returns when all work before a recorded event is done.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
     pub fn wait_event(&self, event: EventId, timeout: Duration) -> Result<()> {
-        let done =
-            wait::until(timeout, || Ok(self.progress(None)? && self.cuda.driver().query_event(event)?))?;
+        let done = wait_until(timeout, || Ok(self.progress(None)? && self.cuda.driver().query_event(event)?))?;
         if done {
             return Ok(());
         }
@@ -194,7 +189,7 @@ impl NcclCommunicator {
         Err(state.fail(error::timed_out(&what, timeout)))
     }
 
-    /// Ends the communicator now, whatever it does; a call that waits on another thread returns with an error.
+    /// Ends the communicator at once. A call that waits on another thread returns with an error.
     pub fn abort(&self) {
         let mut state = lock(&self.state);
         if let State::Live(_) = *state {
@@ -202,10 +197,10 @@ impl NcclCommunicator {
         }
     }
 
-    /// Ends the communicator in good order, once all that was queued is done; all ranks do so.
+    /// Ends the communicator after all queued work is done. All ranks must call this.
     ///
     /// # Errors
-    /// [`Error::Nccl`] when that fails or takes too long; the communicator is then aborted.
+    /// [`Error::Nccl`] on a failure or at the timeout; the communicator is then aborted.
     pub fn close(self) -> Result<()> {
         let what = format!("close rank {} of {}", self.rank, self.size);
         lock(&self.state).live(&what)?.handle.finalize(&what)?;
@@ -216,15 +211,15 @@ impl NcclCommunicator {
         }
     }
 
-    /// Waits until what was called is under way; nothing more can be called before.
+    /// Waits until the last call is queued in its stream; NCCL takes no call before.
     fn settle(&self, what: &dyn Display) -> Result<()> {
-        if wait::until(self.timeout, || self.progress(Some(what)))? {
+        if wait_until(self.timeout, || self.progress(Some(what)))? {
             return Ok(());
         }
         Err(lock(&self.state).fail(error::timed_out(what, self.timeout)))
     }
 
-    /// Whether what was called is under way. `what` names it, or else the latest operations do.
+    /// Whether the last call is queued. `what` names it in errors; `None` for the last operations.
     fn progress(&self, what: Option<&dyn Display>) -> Result<bool> {
         let mut state = lock(&self.state);
         let live = state.live(what.unwrap_or(&"nccl"))?;
@@ -235,15 +230,10 @@ impl NcclCommunicator {
         done.map_err(|error| state.fail(error))
     }
 
-    /// A stream's handle as the library takes it.
+    /// The handle of a stream for the library.
     fn native(&self, stream: Stream) -> Result<u64> {
-        let driver = self.cuda.driver();
-        if let Some(native) = driver.native_stream(stream)? {
-            return Ok(native);
-        }
-        // The stand-in works at once, so it cannot be captured; waiting for a captured stream is an error.
-        driver.synchronize(stream)?;
-        Ok(stream.0)
+        let native = self.cuda.driver().native_stream(stream)?;
+        native.ok_or_else(|| Error::misuse("nccl", "the device's driver has no streams for other libraries"))
     }
 }
 
@@ -255,7 +245,7 @@ impl State {
         }
     }
 
-    /// Aborts because of an error, and gives it back.
+    /// Aborts because of an error, and returns the error.
     fn fail(&mut self, error: Error) -> Error {
         if let Self::Live(_) = self {
             *self = Self::Ended(error.to_string());
@@ -264,7 +254,77 @@ impl State {
     }
 }
 
-/// Locks, whatever a thread that panicked left behind: the state is whole between statements.
+/// Locks, also after a panic of another thread: the state is consistent between statements.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Operations that start together when the group ends, so that a rank can send and receive at once; see
+/// [`NcclCommunicator::group`].
+///
+/// All run in the order of the group's stream and in place, on f32 memory; operations that do not reduce take f16 too. The
+/// memory must be on the communicator's device. Errors are [`Error::Device`] for memory and ranks that do not fit, else
+/// [`Error::Nccl`].
+pub struct NcclGroup<'a> {
+    communicator: &'a NcclCommunicator,
+    handle: &'a Handle,
+    stream: u64,
+    calls: &'a mut Vec<Call>,
+}
+
+impl NcclGroup<'_> {
+    /// Sends elements to a rank, which must receive the same number.
+    pub fn send(&mut self, memory: &DeviceMemory, range: Range<usize>, to: usize) -> Result<()> {
+        self.call(Operation::Send { to: self.rank(to)? }, memory, range)
+    }
+
+    /// Receives elements from a rank, which must send the same number.
+    pub fn receive(&mut self, memory: &DeviceMemory, range: Range<usize>, from: usize) -> Result<()> {
+        self.call(Operation::Receive { from: self.rank(from)? }, memory, range)
+    }
+
+    /// Reduces elements over all ranks; all get the result.
+    pub fn all_reduce(&mut self, memory: &DeviceMemory, range: Range<usize>, by: Reduction) -> Result<()> {
+        self.call(Operation::AllReduce(by), memory, range)
+    }
+
+    /// Reduces elements over all ranks; each gets its share of the result, in place
+    /// ([`NcclCommunicator::share`]). The other shares are then unspecified.
+    pub fn reduce_scatter(
+        &mut self,
+        memory: &DeviceMemory,
+        range: Range<usize>,
+        by: Reduction,
+    ) -> Result<()> {
+        self.call(Operation::ReduceScatter(by), memory, range)
+    }
+
+    /// Copies every rank's share to all ranks, in place ([`NcclCommunicator::share`]).
+    pub fn all_gather(&mut self, memory: &DeviceMemory, range: Range<usize>) -> Result<()> {
+        self.call(Operation::AllGather, memory, range)
+    }
+
+    /// Copies elements from one rank to all others.
+    pub fn broadcast(&mut self, memory: &DeviceMemory, range: Range<usize>, root: usize) -> Result<()> {
+        self.call(Operation::Broadcast { root: self.rank(root)? }, memory, range)
+    }
+
+    fn call(&mut self, operation: Operation, memory: &DeviceMemory, range: Range<usize>) -> Result<()> {
+        if !self.communicator.cuda.is_same(memory.cuda()) {
+            return Err(Error::misuse(format!("nccl {operation}"), "the memory is on another device"));
+        }
+        let call = Call::new(operation, memory, range)?;
+        let NcclCommunicator { rank, size, .. } = *self.communicator;
+        self.handle.call(&call, (rank, size), self.stream)?;
+        self.calls.push(call);
+        Ok(())
+    }
+
+    fn rank(&self, rank: usize) -> Result<usize> {
+        let size = self.communicator.size();
+        if rank < size {
+            return Ok(rank);
+        }
+        Err(Error::misuse("nccl", format!("there is no rank {rank} among {size}")))
+    }
 }

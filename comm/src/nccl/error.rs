@@ -1,31 +1,32 @@
-//! NCCL's failures: result codes as errors that say what to do.
+//! NCCL's result codes as errors with advice.
 
 use std::{fmt::Display, time::Duration};
 
-use super::api::Code;
+use cudarc::nccl::sys::ncclResult_t;
 
-/// What failed in NCCL, or in the device under it.
+use super::library::Code;
+
+/// A failure of NCCL or of the device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// NCCL that is not there, a call of it that failed, or other ranks that did not answer in time.
+    /// NCCL is missing, a call of it failed, or other ranks did not answer before the timeout.
     #[error("{operation}: {code} ({meaning}); {advice}")]
     Nccl {
-        /// What was asked for: the operations with their sizes and ranks.
+        /// The operations, with their sizes and ranks.
         operation: String,
-        /// NCCL's name for the error, such as `ncclRemoteError`, or what happened.
+        /// NCCL's name for the error, such as `ncclRemoteError`, or this crate's, such as `timed out`.
         code: String,
-        /// NCCL's own text for it.
+        /// NCCL's message.
         meaning: String,
-        /// What to do.
+        /// Advice to the user.
         advice: &'static str,
     },
-    /// A call of the device's driver that failed, or memory and ranks that do not fit.
+    /// A call of the device's driver failed, or memory or ranks do not fit.
     #[error(transparent)]
     Device(#[from] ssmv_autograd::Error),
 }
 
 impl Error {
-    /// An [`Error::Device`] for arguments that do not fit.
     pub(super) fn misuse(operation: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Device(ssmv_autograd::Error::misuse(operation, message))
     }
@@ -43,10 +44,9 @@ impl From<Error> for ssmv_autograd::Error {
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Advice for a missing or unsuitable library.
 pub(super) const OTHER_LIBRARY: &str =
     "install NCCL 2.14 or later (the package libnccl2), or name the library in SSMV_NCCL";
-const LOST: &str = "another rank has ended, hangs or cannot be reached: look at what the others say, and set NCCL_DEBUG=WARN";
+const LOST: &str = "another rank has ended, hangs or cannot be reached: see the errors of the other ranks, and set NCCL_DEBUG=WARN";
 
 pub(super) fn error(
     operation: impl Into<String>,
@@ -57,43 +57,43 @@ pub(super) fn error(
     Error::Nccl { operation: operation.into(), code: code.into(), meaning: meaning.into(), advice }
 }
 
-/// No library: `tried` has each name with the system's reason.
+/// `tried` has each file name with the system's reason.
 pub(super) fn not_found(tried: &str) -> Error {
     error("open NCCL", "not found", tried, OTHER_LIBRARY)
 }
 
 pub(super) fn no_function(library: &str, function: &str) -> Error {
-    let meaning = format!("{library} has no function {function}: it is too old, or no NCCL");
+    let meaning = format!("{library} has no function {function}: it is too old or is not NCCL");
     error("open NCCL", "wrong library", meaning, OTHER_LIBRARY)
 }
 
-/// A call or queued work that failed; `text` is NCCL's own.
+/// A call or queued work failed; `text` is NCCL's message.
 pub(super) fn failed(operation: &dyn Display, code: Code, text: String) -> Error {
     error(operation.to_string(), name(code), text, advice(code))
 }
 
-pub(super) fn timed_out(operation: &dyn Display, limit: Duration) -> Error {
-    error(operation.to_string(), "timed out", format!("not done after {limit:?}"), LOST)
+pub(super) fn timed_out(operation: &dyn Display, timeout: Duration) -> Error {
+    error(operation.to_string(), "timed out", format!("not done after {timeout:?}"), LOST)
 }
 
-/// For calls that come too late; `why` says what ended the communicator.
+/// For calls after the end of the communicator, whose reason is `why`.
 pub(super) fn ended(operation: &dyn Display, why: &str) -> Error {
     error(operation.to_string(), "communicator ended", why, "resume from the last checkpoint")
 }
 
 fn name(code: Code) -> String {
-    let name = match code {
-        1 => "ncclUnhandledCudaError",
-        2 => "ncclSystemError",
-        3 => "ncclInternalError",
-        4 => "ncclInvalidArgument",
-        5 => "ncclInvalidUsage",
-        6 => "ncclRemoteError",
-        7 => "ncclInProgress",
-        8 => "ncclTimeout",
-        _ => return format!("NCCL's error {code}"),
-    };
-    name.to_owned()
+    let codes = [
+        ncclResult_t::ncclUnhandledCudaError,
+        ncclResult_t::ncclSystemError,
+        ncclResult_t::ncclInternalError,
+        ncclResult_t::ncclInvalidArgument,
+        ncclResult_t::ncclInvalidUsage,
+        ncclResult_t::ncclRemoteError,
+        ncclResult_t::ncclInProgress,
+        ncclResult_t::ncclTimeout,
+    ];
+    let known = codes.into_iter().find(|&known| known as Code == code);
+    known.map_or_else(|| format!("NCCL's error {code}"), |known| format!("{known:?}"))
 }
 
 fn advice(code: Code) -> &'static str {

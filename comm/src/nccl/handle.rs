@@ -1,75 +1,66 @@
-//! A communicator of the library's, and the calls on it.
+//! A communicator of the library, and the calls on it.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
     fmt::Display,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop, offset_of},
     ptr::{self, NonNull},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::{
-    api::{self, Api, Code, Config, IN_PROGRESS, RawComm, RawId, SUCCESS},
-    error,
-    lent::Lent,
-    operation::{Call, Operation},
+use cudarc::nccl::sys::{
+    cudaStream_t, ncclComm, ncclComm_t, ncclConfig_t, ncclDataType_t, ncclRedOp_t, ncclResult_t,
 };
 use ssmv_autograd::DType;
 
-use super::Result;
+use super::{
+    Result, UniqueId, error,
+    library::{Api, Code},
+    operation::{Call, Operation},
+};
 use crate::Reduction;
 
-/// The library's version.
-pub(super) fn version(api: &Api) -> Result<(u32, u32, u32)> {
-    let mut number: c_int = 0;
-    // SAFETY: writes one integer to a live variable.
-    let code = unsafe { (api.version)(&mut number) };
-    check(api, ptr::null_mut(), &"nccl version", code)?;
-    Ok(api::version(number.unsigned_abs()))
+pub(super) const SUCCESS: Code = ncclResult_t::ncclSuccess as Code;
+const IN_PROGRESS: Code = ncclResult_t::ncclInProgress as Code;
+
+/// A non-blocking communicator by the configuration of NCCL 2.14. Later versions use their defaults for the rest, because of
+/// its size and version.
+fn non_blocking() -> ncclConfig_t {
+    // SAFETY: the fields are integers and pointers, which may be zero.
+    let mut config: ncclConfig_t = unsafe { mem::zeroed() };
+    config.size = offset_of!(ncclConfig_t, minCTAs);
+    (config.magic, config.version) = (0xcafe_beef, 21_400);
+    config.blocking = 0;
+    // nccl.h, `NCCL_CONFIG_UNDEF_INT`.
+    config.cgaClusterSize = c_int::MIN;
+    config
 }
 
-/// A new id.
-pub(super) fn unique_id(api: &Api) -> Result<[u8; 128]> {
-    let mut id = RawId([0; 128]);
-    // SAFETY: writes 128 bytes to a live variable.
-    let code = unsafe { (api.unique_id)(&mut id) };
-    check(api, ptr::null_mut(), &"nccl unique id", code)?;
-    Ok(id.0)
-}
-
-/// A communicator that is connected, or connects; dropped, it is aborted, which waits for no other rank.
+/// A communicator that is connected or connects. Dropping it aborts it, which does not wait for other ranks.
 pub(super) struct Handle {
     api: Arc<Api>,
-    raw: NonNull<RawComm>,
+    raw: NonNull<ncclComm>,
 }
 
 // SAFETY: NCCL lets any thread call, one at a time for each communicator; the handle is not `Sync`.
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// Begins to connect a rank, on the device whose context is current on this thread.
-    pub fn connect(api: &Arc<Api>, (rank, size): (usize, usize), id: [u8; 128]) -> Result<Self> {
+    /// Starts to connect a rank on the device whose context is current on this thread.
+    pub fn connect(api: &Arc<Api>, (rank, size): (usize, usize), id: UniqueId) -> Result<Self> {
         let mut raw = ptr::null_mut();
-        let config = Config::NON_BLOCKING;
+        let config = non_blocking();
         // SAFETY: writes one handle to a live variable; the configuration is read during the call.
-        let code = unsafe { (api.connect)(&mut raw, size as c_int, RawId(id), rank as c_int, &config) };
+        let code = unsafe { (api.connect)(&mut raw, size as c_int, id.raw(), rank as c_int, &config) };
         let handle = NonNull::new(raw).map(|raw| Self { api: api.clone(), raw });
         let what = format!("connect rank {rank} of {size}");
         check(api, raw, &what, code)?;
-        handle.ok_or_else(|| error::failed(&what, code, "the library gave no communicator".into()))
+        handle.ok_or_else(|| error::failed(&what, code, "the library returned no communicator".into()))
     }
 
-    /// Lends the stand-in the emulator's memory, which must stay where it is as long as the handle lives.
-    pub fn lend(&self, memory: &Arc<Lent>) -> Result<()> {
-        let Some(lend) = self.api.lend_memory else { return Ok(()) };
-        // SAFETY: the communicator is live; both functions take this context, from any thread.
-        let code = unsafe {
-            lend(self.raw.as_ptr(), super::lent::read, super::lent::write, Arc::as_ptr(memory).cast())
-        };
-        self.check(&"lend memory", code)
-    }
-
-    /// Whether what was called so far is under way, with the error of whatever failed.
+    /// Whether all calls so far are queued in their streams. The error is the first failure, in the background too.
     pub fn is_done(&self, what: &dyn Display) -> Result<bool> {
         let mut state = SUCCESS;
         // SAFETY: the communicator is live; writes one integer to a live variable.
@@ -85,17 +76,20 @@ impl Handle {
         self.check(&"nccl group", unsafe { (self.api.group_start)() })
     }
 
-    /// Closes it and starts what was called in it.
+    /// Closes the group and starts its operations.
     pub fn group_end(&self, what: &dyn Display) -> Result<()> {
-        // SAFETY: takes nothing; the communicator of what was called in the group is live.
+        // SAFETY: takes nothing; the communicators of the group's operations are live.
         self.check(what, unsafe { (self.api.group_end)() })
     }
 
     /// Calls an operation, in place, on a stream's native handle. The call's range is checked.
     pub fn call(&self, call: &Call, (rank, size): (usize, usize), stream: u64) -> Result<()> {
         let (api, raw) = (&self.api, self.raw.as_ptr());
-        let stream: *mut c_void = ptr::without_provenance_mut(stream as usize);
-        let dtype = if call.dtype == DType::F16 { 6 } else { 7 };
+        let stream: cudaStream_t = ptr::without_provenance_mut(stream as usize);
+        let dtype = match call.dtype {
+            DType::F16 => ncclDataType_t::ncclFloat16,
+            _ => ncclDataType_t::ncclFloat32,
+        };
         let at = |element: usize| -> *mut c_void {
             let bytes = (element * call.dtype.bytes()) as u64;
             ptr::without_provenance_mut(call.address.offset(bytes).0 as usize)
@@ -110,7 +104,7 @@ impl Handle {
             },
             // SAFETY: the same.
             Operation::AllReduce(reduction) => unsafe {
-                (api.all_reduce)(memory, memory, count, dtype, number(reduction), raw, stream)
+                (api.all_reduce)(memory, memory, count, dtype, reduction_of(reduction), raw, stream)
             },
             Operation::ReduceScatter(reduction) => {
                 let share = call.share(size)?;
@@ -121,7 +115,7 @@ impl Handle {
                         at(rank * share),
                         share,
                         dtype,
-                        number(reduction),
+                        reduction_of(reduction),
                         raw,
                         stream,
                     )
@@ -140,13 +134,13 @@ impl Handle {
         self.check(&format_args!("nccl {}", call.operation), code)
     }
 
-    /// Begins to end a communicator whose ranks all end it.
+    /// Starts to end a communicator, which all its ranks do.
     pub fn finalize(&self, what: &dyn Display) -> Result<()> {
         // SAFETY: the communicator is live.
         self.check(what, unsafe { (self.api.finalize)(self.raw.as_ptr()) })
     }
 
-    /// Frees a communicator that is finalised, or never had other ranks.
+    /// Frees a communicator that is finalised or has one rank.
     pub fn destroy(self, what: &dyn Display) -> Result<()> {
         // Not dropped: that would abort what is destroyed. The library is never closed, so its handle may be forgotten.
         let handle = ManuallyDrop::new(self);
@@ -167,15 +161,15 @@ impl Drop for Handle {
     }
 }
 
-fn number(reduction: Reduction) -> c_int {
+fn reduction_of(reduction: Reduction) -> ncclRedOp_t {
     match reduction {
-        Reduction::Sum => 0,
-        Reduction::Max => 2,
+        Reduction::Sum => ncclRedOp_t::ncclSum,
+        Reduction::Max => ncclRedOp_t::ncclMax,
     }
 }
 
-/// An error, with NCCL's own words, unless the call succeeded or goes on. `raw` is live, or null.
-fn check(api: &Api, raw: *mut RawComm, what: &dyn Display, code: Code) -> Result<()> {
+/// An error with NCCL's message, unless the call succeeded or is in progress. `raw` is live or null.
+pub(super) fn check(api: &Api, raw: ncclComm_t, what: &dyn Display, code: Code) -> Result<()> {
     if code == SUCCESS || code == IN_PROGRESS {
         return Ok(());
     }
@@ -183,16 +177,59 @@ fn check(api: &Api, raw: *mut RawComm, what: &dyn Display, code: Code) -> Result
     let meaning = text(unsafe { (api.error_string)(code) });
     // SAFETY: takes a live communicator or null.
     let last = text(unsafe { (api.last_error)(raw) });
-    let words = if last.is_empty() { meaning } else { format!("{meaning}: {last}") };
-    Err(error::failed(what, code, words))
+    let message = if last.is_empty() { meaning } else { format!("{meaning}: {last}") };
+    Err(error::failed(what, code, message))
 }
 
-/// A string of the library's, on one line.
-fn text(words: *const c_char) -> String {
-    if words.is_null() {
+/// A string of the library, on one line.
+fn text(string: *const c_char) -> String {
+    if string.is_null() {
         return String::new();
     }
     // SAFETY: the library's strings end with a zero and live at least until its next call.
-    let words = unsafe { CStr::from_ptr(words) }.to_string_lossy();
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
+    let string = unsafe { CStr::from_ptr(string) }.to_string_lossy();
+    string.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Calls without a pause in between, since most work is done at once.
+const EAGER: usize = 20;
+/// The first pause between two calls, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
+
+/// Calls `done` until it returns true or fails; false after `timeout`. It is called at least once.
+pub(super) fn wait_until(timeout: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let (start, mut calls, mut pause) = (Instant::now(), 0, PAUSES.0);
+    while !done()? {
+        if start.elapsed() >= timeout {
+            return Ok(false);
+        }
+        calls += 1;
+        if calls < EAGER {
+            thread::yield_now();
+        } else {
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nccl::Error;
+
+    #[test]
+    fn a_wait_ends_when_done_late_or_failed() {
+        let mut looks = 0;
+        let mut third = || {
+            looks += 1;
+            Ok(looks == 3)
+        };
+        assert_eq!(wait_until(Duration::from_secs(60), &mut third), Ok(true));
+        assert_eq!(wait_until(Duration::from_millis(5), || Ok(false)), Ok(false));
+        let failure = Error::misuse("look", "it failed");
+        assert_eq!(wait_until(Duration::from_secs(60), || Err(failure.clone())), Err(failure));
+        assert_eq!(wait_until(Duration::ZERO, || Ok(true)), Ok(true));
+    }
 }

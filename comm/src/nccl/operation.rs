@@ -1,4 +1,4 @@
-//! Operations over device memory, and their names for errors.
+//! Operations over device memory, and their names in errors.
 
 use std::{fmt, ops::Range};
 
@@ -21,7 +21,7 @@ pub(super) enum Operation {
     Broadcast { root: usize },
 }
 
-/// One call: an operation with its range of memory, which was checked.
+/// An operation with its range of memory, which is checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub operation: Operation,
@@ -31,8 +31,6 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// # Errors
-    /// [`Error::Misuse`] for a range outside of the memory, [`Error::Dtype`] for a reduction of f16.
     pub fn new(operation: Operation, memory: &DeviceMemory, range: Range<usize>) -> Result<Self> {
         let dtype = memory.dtype();
         if range.start > range.end || range.end > memory.len() {
@@ -47,10 +45,7 @@ impl Call {
         Ok(Self { operation, address: memory.address_of(range.start), count: range.len(), dtype })
     }
 
-    /// The elements that each of `size` ranks has.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] where they cannot be shared out evenly.
+    /// The number of elements of each of `size` ranks.
     pub fn share(&self, size: usize) -> Result<usize> {
         if self.count.is_multiple_of(size) {
             return Ok(self.count / size);
@@ -75,7 +70,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What a group does, in words.
+/// The operations of a group, for errors.
 pub(super) struct Calls<'a>(pub &'a [Call]);
 
 impl fmt::Display for Calls<'_> {

@@ -1,4 +1,4 @@
-//! The listening end: many strangers at once, few bytes and seconds for each, until the ranks are among them.
+//! The listening end: many connections at once, with limits on bytes and time for each, until the ranks have connected.
 
 use super::Settings;
 use super::handshake::{HELLO, Hello, Nonce, PROOF, Purpose, Side, WELCOME};
@@ -8,10 +8,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// The most connections that are accepted between two looks at the others.
-const TURN: usize = 1024;
+/// Limit of the connections that are accepted in one poll.
+const ACCEPTS: usize = 1024;
 
-/// A listener with those who have not proved yet who they are. Nothing here blocks.
+/// A listener and its unauthenticated connections. Nothing here blocks.
 pub struct Acceptor {
     listener: TcpListener,
     purpose: Purpose,
@@ -22,22 +22,22 @@ pub struct Acceptor {
     callers: Vec<Caller>,
 }
 
-/// A caller who knows the token.
+/// A connection from a caller that has the token.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection, which does not block.
+    /// The non-blocking stream.
     pub stream: TcpStream,
-    /// The caller's rank, as it says.
+    /// The caller's rank, from its greeting.
     pub rank: usize,
-    /// The number of ranks, as it says.
+    /// The number of ranks, from its greeting.
     pub size: usize,
 }
 
 impl Acceptor {
-    /// For callers that come to `rank` for `purpose`.
+    /// Accepts connections to `rank` for `purpose`.
     ///
     /// # Errors
-    /// A listener that does not take its settings.
+    /// The listener cannot be made non-blocking.
     pub fn new(
         listener: TcpListener,
         purpose: Purpose,
@@ -50,9 +50,9 @@ impl Acceptor {
         Ok(Self { listener, purpose, rank, token, settings, drop_log, callers: Vec::new() })
     }
 
-    /// Takes what has come; returns those who got through.
+    /// Goes on with all connections; returns those that are now authenticated.
     pub fn poll(&mut self) -> Vec<Accepted> {
-        self.drop_log.turn();
+        self.drop_log.next_second();
         self.accept();
         let mut accepted = Vec::new();
         for mut caller in std::mem::take(&mut self.callers) {
@@ -68,9 +68,9 @@ impl Acceptor {
         accepted
     }
 
-    /// A turn takes a bounded number, so that a flood does not stop the rest.
+    /// Accepts a limited number of connections, so that a flood does not stop the handshakes.
     fn accept(&mut self) {
-        for _ in 0..TURN {
+        for _ in 0..ACCEPTS {
             match self.listener.accept() {
                 Ok((stream, address)) => {
                     if self.callers.len() >= self.settings.pending {
@@ -79,9 +79,7 @@ impl Acceptor {
                             self.callers.iter().position(|caller| caller.greeted.is_none()).unwrap_or(0);
                         let caller = self.callers.remove(silent);
                         let others = self.callers.len();
-                        let why = format!(
-                            "it has not said yet who it is, and {others} others are before it or wait"
-                        );
+                        let why = format!("it sent no greeting, and {others} other connections are waiting");
                         self.drop_log.dropped(caller.address, &why);
                     }
                     match Caller::new(stream, address) {
@@ -91,14 +89,14 @@ impl Acceptor {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // What is wrong with one connection, or with too many open files, passes; the join has a deadline.
+                // An error of one connection, or too many open files, is temporary; the join has a deadline.
                 Err(e) => return self.drop_log.dropped("an unknown address", &e.to_string()),
             }
         }
     }
 }
 
-/// An accepted connection without a proof yet.
+/// An unauthenticated connection.
 struct Caller {
     stream: TcpStream,
     address: SocketAddr,
@@ -122,7 +120,7 @@ impl Caller {
         })
     }
 
-    /// Goes on with what has come: the greeting once the caller is known, or why it is dropped.
+    /// Goes on with the received bytes. Returns the greeting of an authenticated caller, or the reason to drop the connection.
     fn advance(
         &mut self,
         token: &Token,
@@ -138,23 +136,26 @@ impl Caller {
             let mut proof = [0; PROOF];
             proof.copy_from_slice(&self.bytes[HELLO..]);
             if !hello.verify(token, Side::Caller, &nonce, &proof) {
-                return Err(format!("it says that it is rank {} and does not have the token", hello.from));
+                return Err(format!("it claims to be rank {} and does not have the token", hello.from));
             }
             self.stream.write_all(&[WELCOME]).map_err(|e| e.to_string())?;
             return Ok(Some(hello));
         }
         match self.since.elapsed() >= handshake_timeout {
-            true => Err(format!("it did not say who it is within {:.1} s", handshake_timeout.as_secs_f64())),
+            true => Err(format!(
+                "it did not complete the handshake within {:.1} s",
+                handshake_timeout.as_secs_f64()
+            )),
             false => Ok(None),
         }
     }
 
-    /// Whether the greeting, or after it the proof, is all there. Reads no byte more.
+    /// Whether the greeting, or after it the proof, has arrived completely. Reads no byte more.
     fn receive(&mut self) -> Result<bool, String> {
         let end = if self.greeted.is_some() { HELLO + PROOF } else { HELLO };
         while self.received < end {
             match self.stream.read(&mut self.bytes[self.received..end]) {
-                Ok(0) => return Err("it went before it said who it is".into()),
+                Ok(0) => return Err("it closed the connection before it completed the handshake".into()),
                 Ok(bytes) => self.received += bytes,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -169,18 +170,18 @@ impl Caller {
         greeting.copy_from_slice(&self.bytes[..HELLO]);
         let hello = Hello::decode(&greeting).ok_or("it did not send the greeting of a rank")?;
         if hello.purpose != purpose || usize::from(hello.to) != rank {
-            return Err(format!("rank {} did not mean to come here", hello.from));
+            return Err(format!("rank {} called another rank or for another purpose", hello.from));
         }
         let nonce = random_bytes().map_err(|e| e.to_string())?;
         let proof = hello.prove(token, Side::Host, &nonce);
-        // A fresh connection takes this without waiting, or it is none of ours.
+        // The buffer of a new connection has space for this, or the caller is not a rank.
         self.stream.write_all(&[nonce, proof].concat()).map_err(|e| e.to_string())?;
         self.greeted = Some((hello, nonce));
         Ok(())
     }
 }
 
-/// Says at most some lines a second and counts the others.
+/// Logs dropped connections: a limited number of lines a second, and the number of the others.
 struct DropLog {
     settings: Settings,
     since: Instant,
@@ -189,14 +190,13 @@ struct DropLog {
 }
 
 impl DropLog {
-    /// With the lines a second and the place for them of these settings.
     fn new(settings: &Settings) -> Self {
         Self { settings: settings.clone(), since: Instant::now(), lines: 0, withheld: 0 }
     }
 
     /// Logs a dropped connection.
     fn dropped(&mut self, who: impl Display, why: &str) {
-        self.turn();
+        self.next_second();
         if self.lines < self.settings.lines {
             self.lines += 1;
             (self.settings.log)(&format!("dropped a connection from {who}: {why}"));
@@ -205,8 +205,8 @@ impl DropLog {
         }
     }
 
-    /// Begins a new second if the last is over.
-    fn turn(&mut self) {
+    /// Starts a new second if the last is over.
+    fn next_second(&mut self) {
         if self.since.elapsed() >= Duration::from_secs(1) {
             self.report();
             (self.since, self.lines) = (Instant::now(), 0);

@@ -1,25 +1,31 @@
-//! Every rank but 0: finds the master, shows its fingerprint, and goes where the master says.
+//! Every rank but 0: finds the master, sends its fingerprint, and connects to its neighbours. The master uses the same channel
+//! and connects to its neighbours in the same way.
 
-use super::acceptor::Acceptor;
-use super::channel::{Channel, Message, TO_RANK};
-use super::dialer::{Dialer, Request};
-use super::error::Reason;
-use super::fingerprint::Fingerprint;
-use super::handshake::Purpose;
-use super::neighbours::Ring;
-use super::security::Security;
-use super::{FAREWELL, LOOK, Place, Settings, Streams, listener};
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
-/// How much longer than the master a rank waits, so that it hears from the master who is missing.
+use serde::{Deserialize, Serialize};
+
+use super::{
+    FAREWELL, POLL, Reason, Settings, Streams,
+    acceptor::Acceptor,
+    handshake::{Dialer, Purpose, Request},
+    listener,
+    rank::{Fingerprint, Place},
+    security::Security,
+};
+
+/// A rank waits this much longer than the master, so that the master can send which ranks are missing.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// The streams to this rank's neighbours.
+/// Joins the other ranks and returns the streams to this rank's neighbours.
 ///
 /// # Errors
-/// What keeps this rank or, as the master tells, any other from joining.
+/// This rank cannot join, or the master reports that another rank cannot.
 pub fn join(
     place: &Place,
     fingerprint: &Fingerprint,
@@ -44,30 +50,30 @@ pub fn join(
     result
 }
 
-/// Tries until the master answers.
+/// Connects to the master, and repeats until it answers.
 pub(super) fn reach(place: &Place, security: &Security, settings: &Settings) -> Result<TcpStream, Reason> {
     let Place { rank, size, .. } = *place;
     let request = Request { purpose: Purpose::Join, from: rank, to: 0, size };
-    let mut call = Dialer::new(request, security, settings.handshake_timeout, || place.resolve());
-    let (since, mut said) = (Instant::now(), false);
+    let mut dialer = Dialer::new(request, security, settings.handshake_timeout, || place.resolve());
+    let (since, mut logged) = (Instant::now(), false);
     let who = format!("rank 0, the master at {},", place.name());
     loop {
-        if let Some(stream) = call.poll()? {
+        if let Some(stream) = dialer.poll()? {
             return Ok(stream);
         }
         let waited = since.elapsed();
         if waited >= settings.timeout {
-            return Err(Reason::Unreachable { who, waited, why: call.last });
+            return Err(Reason::Unreachable { who, waited, why: dialer.last });
         }
-        if waited >= settings.quiet && !said {
-            (settings.log)(&format!("rank {rank} waits for {who} to answer: {}", call.last));
-            said = true;
+        if waited >= settings.quiet && !logged {
+            (settings.log)(&format!("rank {rank} waits for {who} to answer: {}", dialer.last));
+            logged = true;
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     }
 }
 
-/// A rank that the master knows.
+/// A rank that is connected to the master.
 struct Client<'a> {
     place: &'a Place,
     security: &'a Security,
@@ -88,14 +94,14 @@ impl Client<'_> {
         let mut ring = Ring::new(rank, acceptor, &self.table()?, self.security, self.settings)?;
         while !ring.poll()? {
             if self.receive()?.is_some() {
-                return Err(Reason::Lost("the master speaks out of turn".into()));
+                return Err(Reason::Lost("the master sent an unexpected message".into()));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
         self.send(&Message::Connected)?;
         match self.wait()? {
             Message::Go => ring.into_streams(),
-            _ => Err(Reason::Lost("the master speaks out of turn".into())),
+            _ => Err(Reason::Lost("the master sent an unexpected message".into())),
         }
     }
 
@@ -105,7 +111,7 @@ impl Client<'_> {
                 self.deadline = Instant::now() + self.settings.ring + SLACK;
                 Ok(addresses)
             }
-            _ => Err(Reason::Lost("the master sent no addresses of all ranks".into())),
+            _ => Err(Reason::Lost("the master did not send the addresses of all ranks".into())),
         }
     }
 
@@ -115,9 +121,9 @@ impl Client<'_> {
                 return Ok(message);
             }
             if Instant::now() >= self.deadline {
-                return Err(Reason::Lost(format!("the master at {} says nothing", self.place.name())));
+                return Err(Reason::Lost(format!("the master at {} sends nothing", self.place.name())));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
     }
 
@@ -135,5 +141,190 @@ impl Client<'_> {
 
     fn lost(&self, error: &std::io::Error) -> Reason {
         Reason::Lost(format!("rank 0, the master at {}, is gone: {error}", self.place.name()))
+    }
+}
+
+/// Size limit of a message to the master in bytes.
+pub const TO_MASTER: usize = 512 << 10;
+/// Size limit of a message to a rank in bytes: the addresses of 65,535 ranks.
+pub const TO_RANK: usize = 8 << 20;
+
+/// Length limit of a reason in characters.
+const MOST_REASON: usize = 4000;
+
+/// Timeout for sending a message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A message between a rank and the master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// From a rank, after the handshake.
+    Here {
+        /// Must be the same on all ranks.
+        fingerprint: Fingerprint,
+        /// Where it listens for its left neighbour.
+        address: SocketAddr,
+    },
+    /// From the master: the addresses where the ranks listen, in the order of the ranks.
+    Table(Vec<SocketAddr>),
+    /// From a rank: both its neighbours are connected.
+    Connected,
+    /// From the master: all ranks are connected.
+    Go,
+    /// From both: the join fails, with the reason.
+    Refused(String),
+}
+
+/// A connection between a rank and the master. A message is its length in bytes (u32, little-endian) and JSON.
+#[derive(Debug)]
+pub struct Channel {
+    stream: TcpStream,
+    most: usize,
+    inbox: Vec<u8>,
+}
+
+impl Channel {
+    /// A channel over a non-blocking stream; received messages have at most `most` bytes.
+    pub fn new(stream: TcpStream, most: usize) -> Self {
+        Self { stream, most, inbox: Vec::new() }
+    }
+
+    /// The address of this end.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// Sends a message and blocks until it is in the system's buffer.
+    pub fn send(&mut self, message: &Message) -> io::Result<()> {
+        let text = serde_json::to_vec(message).map_err(io::Error::other)?;
+        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_write_timeout(Some(SEND_TIMEOUT))?;
+        self.stream.write_all(&[&length.to_le_bytes()[..], &text].concat())?;
+        self.stream.set_nonblocking(true)
+    }
+
+    /// The next message, if it has arrived completely.
+    pub fn poll(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            let wanted = match self.inbox.first_chunk::<4>() {
+                None => 4,
+                Some(length) => 4 + u32::from_le_bytes(*length) as usize,
+            };
+            if wanted > 4 + self.most {
+                return Err(io::Error::other(format!("a message of {} bytes is too long", wanted - 4)));
+            }
+            if self.inbox.len() == wanted && wanted > 4 {
+                let message = serde_json::from_slice(&self.inbox[4..]);
+                self.inbox.clear();
+                return message
+                    .map(Some)
+                    .map_err(|e| io::Error::other(format!("it sent an invalid message: {e}")));
+            }
+            if wanted == 4 && self.inbox.len() == 4 {
+                return Err(io::Error::other("it sent an empty message"));
+            }
+            match (&self.stream).take((wanted - self.inbox.len()) as u64).read_to_end(&mut self.inbox) {
+                Ok(0) => return Err(io::Error::other("it closed the connection")),
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Sends the other end the reason of a failure, as the last message.
+    pub fn refuse(&mut self, why: &str) {
+        // The other end may be gone.
+        let _ = self.send(&Message::Refused(why.chars().take(MOST_REASON).collect()));
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until the other end has closed: closing this end earlier could discard bytes that it has not read.
+    pub fn drain(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let ready =
+            self.stream.set_nonblocking(false).and_then(|()| self.stream.set_read_timeout(Some(left)));
+        let mut rest = [0; 1024];
+        while ready.is_ok() && Instant::now() < deadline && self.stream.read(&mut rest).is_ok_and(|n| n > 0) {
+        }
+    }
+}
+
+/// The connections of a rank to its neighbours.
+pub struct Ring<'a> {
+    rank: usize,
+    size: usize,
+    acceptor: Acceptor,
+    dialer: Dialer<'a>,
+    address: SocketAddr,
+    since: Instant,
+    settings: &'a Settings,
+    left: Option<TcpStream>,
+    right: Option<TcpStream>,
+}
+
+impl<'a> Ring<'a> {
+    /// Starts to connect: `acceptor` accepts the left neighbour, and the right neighbour's address is in `addresses`, which are
+    /// in the order of the ranks.
+    ///
+    /// # Errors
+    /// `addresses` is empty.
+    pub fn new(
+        rank: usize,
+        acceptor: Acceptor,
+        addresses: &[SocketAddr],
+        security: &'a Security,
+        settings: &'a Settings,
+    ) -> Result<Self, Reason> {
+        let size = addresses.len();
+        let to = (rank + 1) % size.max(1);
+        let Some(&address) = addresses.get(to) else {
+            return Err(Reason::Lost("the master sent no addresses".into()));
+        };
+        let request = Request { purpose: Purpose::Ring, from: rank, to, size };
+        let dialer = Dialer::new(request, security, settings.handshake_timeout, move || Ok(vec![address]));
+        let since = Instant::now();
+        Ok(Self { rank, size, acceptor, dialer, address, since, settings, left: None, right: None })
+    }
+
+    /// Whether both neighbours are connected.
+    ///
+    /// # Errors
+    /// A neighbour does not connect before the timeout.
+    pub fn poll(&mut self) -> Result<bool, Reason> {
+        let left = (self.rank + self.size - 1) % self.size;
+        if self.left.is_none() {
+            let accepted = self.acceptor.poll();
+            self.left = accepted
+                .into_iter()
+                .find(|accepted| accepted.rank == left && accepted.size == self.size)
+                .map(|accepted| accepted.stream);
+        }
+        if self.right.is_none() {
+            self.right = self.dialer.poll()?;
+        }
+        let waited = self.since.elapsed();
+        match (&self.left, &self.right) {
+            (Some(_), Some(_)) => Ok(true),
+            _ if waited < self.settings.ring => Ok(false),
+            (_, None) => {
+                let who = format!("rank {} at {}", (self.rank + 1) % self.size, self.address);
+                Err(Reason::Unreachable { who, waited, why: self.dialer.last.clone() })
+            }
+            (None, _) => Err(Reason::Lost(format!(
+                "rank {left} has not connected to rank {} for {:.1} s",
+                self.rank,
+                waited.as_secs_f64()
+            ))),
+        }
+    }
+
+    /// The streams from the left and to the right neighbour. Closes the listener.
+    ///
+    /// # Errors
+    /// A neighbour is not connected.
+    pub fn into_streams(self) -> Result<(TcpStream, TcpStream), Reason> {
+        self.left.zip(self.right).ok_or_else(|| Reason::Lost("the ring is not connected".into()))
     }
 }

@@ -1,33 +1,27 @@
-//! How the ranks of a job find each other, make sure of each other, and connect.
+//! How the ranks of a job find and authenticate each other, and connect.
 //!
-//! 1. Rank 0, the master, listens at an address that all know ([`Place`]). The others call until it answers.
-//! 2. Both ends of every connection prove that they have the job's [`Token`] (`handshake.rs`). Until then a stranger
-//!    gets 256 bytes, a few seconds and one of a few places (`acceptor.rs`); it is dropped, logged, and the join goes on.
-//! 3. Each rank shows its [`Fingerprint`]. Ranks that come twice, count differently or differ in a field are all refused, with
-//!    the same words.
-//! 4. The master sends the addresses of all, and each rank connects to its right neighbour, with the same proof.
-//! 5. When all neighbours are connected the master says go, and every listener closes.
+//! 1. Rank 0, the master, listens at an address that all ranks know ([`Place`]). The others try to connect until it answers.
+//! 2. Both ends of every connection prove that they have the job's [`Token`] (`handshake.rs`). Until then at most 256 bytes are
+//!    read from a connection, for a few seconds, and the number of such connections is limited (`acceptor.rs`). Others are
+//!    dropped and logged, and the join goes on.
+//! 3. Each rank sends its [`Fingerprint`]. If a rank connects twice, or the numbers of ranks or the fingerprints differ, all ranks
+//!    get the same error.
+//! 4. The master sends the addresses of all ranks. Each rank connects to its right neighbour, with the same proof.
+//! 5. When all neighbours are connected, the master sends a message to all, and every listener closes.
 //!
-//! One thread a rank does it all, without blocking and with one time limit for the whole. What follows the proof is neither
-//! encrypted nor authenticated: an attacker on the network path can read and change it.
+//! One thread in each rank does all this without blocking, with one time limit. After the proof, a connection is neither encrypted
+//! nor authenticated: an attacker on the network path can read and change it.
 
 mod acceptor;
-mod channel;
 mod client;
-mod dialer;
-mod error;
-mod fingerprint;
 mod handshake;
-mod neighbours;
-mod place;
+mod rank;
 mod security;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use error::{JoinError, Reason};
-pub use fingerprint::Fingerprint;
-pub use place::Place;
+pub use rank::{Fingerprint, Place};
 pub use security::{Security, SecurityError, Token, TokenError};
 
 use super::communicator::Communicator;
@@ -38,38 +32,38 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks at the connections.
-const LOOK: Duration = Duration::from_millis(2);
+/// Between two polls of the connections.
+const POLL: Duration = Duration::from_millis(2);
 
-/// How long those at the other ends have to read why it ends.
+/// How long the other ends have to read the reason of a failure.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// From the left and to the right neighbour.
+/// The streams from the left and to the right neighbour.
 type Streams = (TcpStream, TcpStream);
 
-/// Limits of a join, and whom to tell.
+/// Limits of a join, and its log.
 #[derive(Clone)]
 pub struct Settings {
-    /// How long the ranks wait for each other.
+    /// Timeout for the ranks to connect to the master.
     pub timeout: Duration,
-    /// How long connecting the neighbours may take after that.
+    /// Timeout for the connections between neighbours after that.
     pub ring: Duration,
-    /// How long a connection may take to prove who it is.
+    /// Timeout for the handshake of a connection.
     pub handshake_timeout: Duration,
-    /// How many connections may be doing so at once; further ones are dropped.
+    /// Limit of the connections in the handshake; more are dropped.
     pub pending: usize,
-    /// How long ranks that do not belong together wait for those who have not received it.
+    /// After a conflict, how long the master waits for more ranks, so that they get the error too.
     pub grace: Duration,
-    /// How long a rank waits for the master, or the master for ranks, before it says so.
+    /// How long a rank waits for the others before it logs that it waits.
     pub quiet: Duration,
-    /// Lines a second about dropped connections.
+    /// Limit of log lines per second about dropped connections.
     pub lines: usize,
-    /// Where lines go.
+    /// Receives the lines of the log.
     pub log: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Default for Settings {
-    /// Five minutes for the ranks, 30 s for the ring, 5 s and 64 places for strangers, lines to standard error.
+    /// Five minutes for the ranks, 30 s for the neighbours, 5 s for a handshake, 64 connections; the log is standard error.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(300),
@@ -90,12 +84,12 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Joins the other ranks, for which it waits five minutes, or `options.timeout` where that is longer: they may have a lot to
-/// read before they come.
+/// Joins the other ranks. The timeout is five minutes or `options.timeout`, the longer one, as the ranks may read much data
+/// before they join.
 ///
 /// # Errors
-/// A rank that is missing, does not have the token or has another fingerprint, an address that cannot be used. All ranks that
-/// have reached the master report the same.
+/// A rank is missing, has no token or another fingerprint, or an address cannot be used. All ranks that are connected to the
+/// master get the same error.
 pub fn join(
     place: &Place,
     fingerprint: &Fingerprint,
@@ -107,7 +101,7 @@ pub fn join(
     join_with(place, fingerprint, security, options, &settings)
 }
 
-/// As [`join`], with limits of your own.
+/// [`join`] with other limits.
 ///
 /// # Errors
 /// As [`join`].
@@ -134,11 +128,113 @@ pub fn join_with(
     Communicator::new(rank, size, Box::new(link)).map_err(|e| fail(Reason::Place(e.to_string())))
 }
 
-/// A listener for the left neighbour, on one interface, at a port of the system's choice.
+/// A listener for the left neighbour on one interface, at a free port.
 fn listener(interface: IpAddr, security: &Security) -> Result<(TcpListener, SocketAddr), Reason> {
     let address = SocketAddr::new(interface, 0);
     security.allows(address)?;
     let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|e| Reason::Bind { address, why: e.to_string() })?;
     Ok((listener, address))
+}
+
+/// A rank cannot join the others.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("rank {rank} of {size} does not join the others: {reason}")]
+pub struct JoinError {
+    /// The rank that reports the error.
+    pub rank: usize,
+    /// The number of ranks.
+    pub size: usize,
+    /// The reason why it cannot join.
+    pub reason: Reason,
+}
+
+/// The reason why a rank cannot join.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Reason {
+    /// The rank's numbers or the master's address are invalid.
+    #[error("{0}")]
+    Place(String),
+    /// The fingerprint exceeds a limit.
+    #[error("{0}")]
+    Fingerprint(String),
+    /// The master's name has no usable address.
+    #[error("the master {name} cannot be found: {why}")]
+    Resolve {
+        /// The master as `host:port`.
+        name: String,
+        /// The system's message.
+        why: String,
+    },
+    /// The master cannot listen at its address.
+    #[error("cannot listen on {address}: {why}")]
+    Bind {
+        /// The socket address.
+        address: SocketAddr,
+        /// The reason with advice, or the system's message.
+        why: String,
+    },
+    /// Other machines can reach the address, and there is no token.
+    #[error(
+        "{address} is not a loopback address and there is no token, so any process could join: set SSMV_TOKEN to 64 \
+         hexadecimal digits, the same on all ranks, or SSMV_TOKEN_FILE; in a network that you trust, --insecure"
+    )]
+    NoToken {
+        /// The socket address.
+        address: SocketAddr,
+    },
+    /// The process that answers does not have the token.
+    #[error(
+        "the process at {address} does not have this job's token: another program listens there, or SSMV_TOKEN is \
+         not the same on all ranks"
+    )]
+    Untrusted {
+        /// The socket address.
+        address: SocketAddr,
+    },
+    /// A rank does not answer.
+    #[error("{who} cannot be reached for {:.1} s: {why}", .waited.as_secs_f64())]
+    Unreachable {
+        /// The rank and its address.
+        who: String,
+        /// How long this rank tried.
+        waited: Duration,
+        /// The error of the last attempt.
+        why: String,
+    },
+    /// Ranks did not connect before the timeout.
+    #[error("{} missing after {:.1} s", missing(.ranks), .waited.as_secs_f64())]
+    Missing {
+        /// The missing ranks.
+        ranks: Vec<usize>,
+        /// How long the master waited.
+        waited: Duration,
+    },
+    /// The ranks do not agree; all of them report the same message.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection to a rank was lost.
+    #[error("{0}")]
+    Lost(String),
+    /// A call of the operating system failed.
+    #[error("{0}")]
+    System(String),
+}
+
+fn missing(ranks: &[usize]) -> String {
+    format!("{} {}", ranks_text(ranks), if ranks.len() == 1 { "is" } else { "are" })
+}
+
+/// "rank 3", "ranks 1, 2 and 5", or the first few of many.
+fn ranks_text(ranks: &[usize]) -> String {
+    const SHOWN: usize = 8;
+    let list = |ranks: &[usize]| ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    match ranks {
+        [] => "no rank".into(),
+        [one] => format!("rank {one}"),
+        [most @ .., last] if ranks.len() <= SHOWN => format!("ranks {} and {last}", list(most)),
+        _ => {
+            format!("ranks {} and {} more", list(ranks.get(..SHOWN).unwrap_or(ranks)), ranks.len() - SHOWN)
+        }
+    }
 }

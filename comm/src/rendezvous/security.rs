@@ -1,7 +1,7 @@
-//! Whom a rank trusts, and the secret that the ranks of a job share.
+//! Which connections a rank accepts, and the secret that the ranks of a job share.
 
-use super::error::Reason;
-use super::place::is_loopback;
+use super::Reason;
+use super::rank::is_loopback;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::fmt::{self, Write};
@@ -10,20 +10,20 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Whom a rank trusts: those who know the token; without one, this machine, or everybody.
+/// Which connections a rank accepts: with a token, those of processes that have it; else those of this machine, or all.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
-    /// The secret of the job.
+    /// The secret of the job, if it has one.
     pub token: Option<Token>,
     /// Whether addresses other than loopback are used without a token.
     pub insecure: bool,
 }
 
 impl Security {
-    /// The token of SSMV_TOKEN, else of the file that SSMV_TOKEN_FILE names, where `get` looks variables up.
+    /// Reads the token from SSMV_TOKEN, else from the file of SSMV_TOKEN_FILE. `get` returns the value of a variable.
     ///
     /// # Errors
-    /// A variable or a file that holds no token.
+    /// The variable or the file does not contain a token.
     pub fn from_variables(
         get: impl Fn(&str) -> Option<String>,
         insecure: bool,
@@ -37,16 +37,16 @@ impl Security {
         Ok(Self { token: None, insecure })
     }
 
-    /// As [`from_variables`](Self::from_variables), of this process.
+    /// [`from_variables`](Self::from_variables) with the environment of this process.
     ///
     /// # Errors
-    /// A variable or a file that holds no token.
+    /// As [`from_variables`](Self::from_variables).
     pub fn from_environment(insecure: bool) -> Result<Self, SecurityError> {
         let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::from_variables(get, insecure)
     }
 
-    /// Whether this rank may listen at or connect to the address.
+    /// Checks that this rank may listen at or connect to the address.
     pub(super) fn allows(&self, address: SocketAddr) -> Result<(), Reason> {
         match self.token.is_some() || self.insecure || is_loopback(address.ip()) {
             true => Ok(()),
@@ -54,38 +54,38 @@ impl Security {
         }
     }
 
-    /// The key of the challenges.
+    /// The key of the handshake's codes.
     pub(super) fn key(&self) -> Token {
         self.token.clone().unwrap_or_else(Token::none)
     }
 }
 
-/// A variable that leads to no token.
+/// A variable without a token.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{variable}: {error}")]
 pub struct SecurityError {
-    /// The variable.
+    /// The name of the variable.
     pub variable: &'static str,
-    /// What is wrong with it.
+    /// The error of its token.
     pub error: TokenError,
 }
 
-/// 256 bits that only the ranks of one job know. It never shows in messages.
+/// 256 secret bits of a job. Messages never contain them.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
-/// A token that cannot be had. The message never quotes one.
+/// A token that cannot be read or made. The message does not contain it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TokenError {
-    /// Text that is not a token.
+    /// The text is not a token.
     #[error("a token is 64 hexadecimal digits, but {0}")]
     Digits(String),
-    /// A file that cannot be used.
+    /// The file cannot be used.
     #[error("the token file {path}: {why}")]
     File {
-        /// Its path.
+        /// The path of the file.
         path: String,
-        /// What is wrong with it and what to do.
+        /// The reason, with advice.
         why: String,
     },
     /// The operating system has no random numbers.
@@ -94,18 +94,18 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// A new one from the operating system's random numbers.
+    /// A new token from the operating system's random numbers.
     ///
     /// # Errors
-    /// The system has none.
+    /// The system has no random numbers.
     pub fn random() -> Result<Self, TokenError> {
         random_bytes().map(Self)
     }
 
-    /// From 64 hexadecimal digits; space around them does not matter.
+    /// Reads 64 hexadecimal digits; white space around them is ignored.
     ///
     /// # Errors
-    /// Anything else.
+    /// Any other text.
     pub fn from_hex(text: &str) -> Result<Self, TokenError> {
         let digits = text.trim().as_bytes();
         if digits.len() != 64 {
@@ -115,7 +115,7 @@ impl Token {
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             for digit in pair {
                 let value = char::from(*digit).to_digit(16).ok_or_else(|| {
-                    TokenError::Digits("one of these characters is not such a digit".into())
+                    TokenError::Digits("one of these characters is not a hexadecimal digit".into())
                 })?;
                 *byte = *byte << 4 | value as u8;
             }
@@ -123,10 +123,10 @@ impl Token {
         Ok(Self(bytes))
     }
 
-    /// From a file of 64 hexadecimal digits that only its owner can read or write.
+    /// Reads a file of 64 hexadecimal digits that only its owner can read or write.
     ///
     /// # Errors
-    /// A file that cannot be read, that others can use, or that holds something else.
+    /// The file cannot be read, other users have access, or it has other contents.
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
         let fail = |why: String| TokenError::File { path: path.display().to_string(), why };
         let system = |e: std::io::Error| fail(e.to_string());
@@ -141,7 +141,7 @@ impl Token {
         Self::from_hex(&text).map_err(|e| fail(e.to_string()))
     }
 
-    /// The 64 digits, for the environment of another rank.
+    /// The 64 hexadecimal digits, for the environment of another rank.
     pub fn to_hex(&self) -> String {
         self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
             // Writing to a string cannot fail.
@@ -150,12 +150,11 @@ impl Token {
         })
     }
 
-    /// What ranks without a token have in common.
+    /// The key of ranks without a token.
     pub(super) fn none() -> Self {
         Self([0; 32])
     }
 
-    /// The bytes.
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! The ring over TCP.
 //!
-//! A rank has one connection a neighbour. This thread receives; a thread of its own sends, so that both directions move
-//! at the same time. The code that connects the ranks passes the two streams ([`rendezvous`](super::rendezvous)).
+//! A rank has one connection to each neighbour. The caller's thread receives and another thread sends, so that both directions
+//! work at the same time. [`rendezvous`](super::rendezvous) makes the two streams.
 
 mod sender;
 #[cfg(test)]
@@ -23,22 +23,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wait::Wait;
 
-/// A frame that has not come or gone within a quarter of the timeout.
+/// A frame that was not sent or received within a quarter of the timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
-    /// This rank.
+    /// The rank that waits.
     pub rank: usize,
-    /// The neighbour.
+    /// The neighbour's rank.
     pub peer: usize,
-    /// Whether this rank is sending to it or receiving from it.
+    /// Whether this rank sends to it or receives from it.
     pub sending: bool,
-    /// The frame.
+    /// Identifies the frame.
     pub tag: Tag,
-    /// How long it takes already.
+    /// The time since the start of the frame.
     pub waited: Duration,
-    /// After how long without a byte this rank gives up.
+    /// The time without a byte after which this rank fails.
     pub timeout: Duration,
-    /// The rank that the neighbour says it waits for.
+    /// The rank that the neighbour reports to wait for.
     pub blamed: Option<usize>,
 }
 
@@ -58,12 +58,12 @@ impl fmt::Display for Stall {
     }
 }
 
-/// How long to wait, and whom to tell.
+/// Timeout and warnings.
 #[derive(Clone)]
 pub struct Options {
-    /// After this long without a byte a rank gives up.
+    /// The time without a byte after which a rank fails.
     pub timeout: Duration,
-    /// Called when a frame takes a quarter of it, and when it turns out who is behind that, from the thread that waits.
+    /// Called by the waiting thread after a quarter of the timeout, and when the rank that causes the wait is known.
     pub on_stall: Arc<dyn Fn(&Stall) + Send + Sync>,
 }
 
@@ -80,17 +80,17 @@ impl Default for Options {
     }
 }
 
-/// The longest that a thread sleeps without a look at the rest.
-const LOOK: Duration = Duration::from_millis(250);
+/// The longest time that a thread blocks in one call.
+const POLL: Duration = Duration::from_millis(250);
 
-/// A rank's place among the others.
+/// A rank's position in the ring.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Position {
     rank: usize,
     size: usize,
 }
 
-impl Place {
+impl Position {
     fn left(self) -> usize {
         (self.rank + self.size - 1) % self.size
     }
@@ -103,21 +103,21 @@ impl Place {
 /// A [`Link`] over two TCP streams. Dropping it waits until what is queued has left.
 #[derive(Debug)]
 pub struct TcpLink {
-    place: Place,
+    position: Position,
     left: TcpStream,
     sender: Sender,
     options: Options,
-    /// The rank that the left neighbour said it waits for.
+    /// The rank that the left neighbour reported to wait for.
     blamed: Option<usize>,
-    /// Since when a [`check`](Link::check) found the right neighbour gone.
+    /// When a [`check`](Link::check) first found the right neighbour's connection closed.
     gone: Option<Instant>,
 }
 
 impl TcpLink {
-    /// Rank `rank` of `size` with streams to its neighbours, on which nothing is under way.
+    /// Rank `rank` of `size` with new streams to its neighbours.
     ///
     /// # Errors
-    /// A stream that does not take its settings, a thread that does not start.
+    /// The streams cannot be set up, or the thread cannot start.
     pub fn new(
         rank: usize,
         size: usize,
@@ -125,22 +125,22 @@ impl TcpLink {
         right: TcpStream,
         options: Options,
     ) -> io::Result<Self> {
-        let place = Place { rank, size: size.max(1) };
+        let position = Position { rank, size: size.max(1) };
         for stream in [&left, &right] {
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
-            // Waits end often enough to look at the clock and at the other direction; the limits are `Wait`'s.
-            let look = (options.timeout / 16).clamp(Duration::from_millis(1), LOOK);
-            stream.set_read_timeout(Some(look))?;
-            stream.set_write_timeout(Some(look))?;
+            // Calls return often enough to check the clock and the other direction; `Wait` has the timeout.
+            let poll = (options.timeout / 16).clamp(Duration::from_millis(1), POLL);
+            stream.set_read_timeout(Some(poll))?;
+            stream.set_write_timeout(Some(poll))?;
         }
-        let sender = Sender::start(place, right, options.clone())?;
-        Ok(Self { place, left, sender, options, blamed: None, gone: None })
+        let sender = Sender::start(position, right, options.clone())?;
+        Ok(Self { position, left, sender, options, blamed: None, gone: None })
     }
 
     /// Fills `buffer` from the left neighbour.
     fn read(&mut self, buffer: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
-        let peer = self.place.left();
+        let peer = self.position.left();
         let mut done = 0;
         while done < buffer.len() {
             match self.left.read(&mut buffer[done..]) {
@@ -162,24 +162,24 @@ impl TcpLink {
         Ok(())
     }
 
-    /// The left neighbour says that it waits for `rank`: passed on, unless it is this rank that all wait for.
+    /// The left neighbour waits for `rank`: forwards this, unless it is this rank.
     fn note_waiting(&mut self, rank: u64) {
         let Ok(rank) = usize::try_from(rank) else { return };
-        if rank < self.place.size && rank != self.place.rank && self.blamed != Some(rank) {
+        if rank < self.position.size && rank != self.position.rank && self.blamed != Some(rank) {
             self.blamed = Some(rank);
             self.sender.waiting(rank);
         }
     }
 
-    /// Fills `payload` with that of `header`, and checks it.
+    /// Receives the payload of `header` and checks it.
     fn read_payload(&mut self, header: &Header, payload: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
         self.read(payload, wait)?;
-        let (peer, sent, found) = (self.place.left(), header.crc, crc32c::crc32c(payload));
+        let (peer, sent, found) = (self.position.left(), header.crc, crc32c::crc32c(payload));
         if sent == found { Ok(()) } else { Err(Fault::Checksum { peer, part: "payload", sent, found }) }
     }
 
-    /// The failure that the left neighbour tells, without anything that a terminal would obey.
-    fn told(&mut self, header: &Header, wait: &mut Wait) -> Result<Fault, Fault> {
+    /// Receives the failure of the left neighbour, without control characters for the terminal.
+    fn read_failure(&mut self, header: &Header, wait: &mut Wait) -> Result<Fault, Fault> {
         let mut text = [0; MOST_TEXT];
         let text = &mut text[..(header.bytes as usize).min(MOST_TEXT)];
         self.read_payload(header, text, wait)?;
@@ -193,15 +193,15 @@ impl Link for TcpLink {
     }
 
     fn receive(&mut self, tag: Tag, payload: &mut [u8]) -> Result<u32, Fault> {
-        let (peer, bytes) = (self.place.left(), payload.len());
-        let mut wait = Wait::new(self.place, false, tag);
+        let (peer, bytes) = (self.position.left(), payload.len());
+        let mut wait = Wait::new(self.position, false, tag);
         loop {
             let mut header = [0; HEADER];
             self.read(&mut header, &mut wait)?;
             let header = Header::decode(&header, peer)?;
             match header.tag.operation {
                 Operation::Waiting => self.note_waiting(header.tag.count),
-                Operation::Failed => return Err(self.told(&header, &mut wait)?),
+                Operation::Failed => return Err(self.read_failure(&header, &mut wait)?),
                 _ if header.tag != tag => {
                     return Err(Fault::Mismatch { peer, theirs: header.tag, ours: tag });
                 }
@@ -220,15 +220,15 @@ impl Link for TcpLink {
     }
 
     fn check(&mut self) -> Result<(), Fault> {
-        // The left one first: a failure that goes round the ring comes from there, before the connections close.
-        let (peer, mut bytes) = (self.place.left(), [0; HEADER]);
-        while look(&self.left, peer, &mut bytes)? == HEADER {
+        // The left connection first: the reason of a failure arrives there, before the connections close.
+        let (peer, mut bytes) = (self.position.left(), [0; HEADER]);
+        while peek(&self.left, peer, &mut bytes)? == HEADER {
             let header = Header::decode(&bytes, peer)?;
-            let mut wait = Wait::new(self.place, false, header.tag);
+            let mut wait = Wait::new(self.position, false, header.tag);
             match header.tag.operation {
                 Operation::Failed => {
                     self.read(&mut bytes, &mut wait)?;
-                    return Err(self.told(&header, &mut wait)?);
+                    return Err(self.read_failure(&header, &mut wait)?);
                 }
                 Operation::Waiting => {
                     self.read(&mut bytes, &mut wait)?;
@@ -237,9 +237,9 @@ impl Link for TcpLink {
                 _ => break,
             }
         }
-        match look(self.sender.stream(), self.place.right(), &mut [0]) {
+        match peek(self.sender.stream(), self.position.right(), &mut [0]) {
             Ok(_) => Ok(()),
-            // Why it is gone comes from the left, round the ring.
+            // The reason arrives from the left, round the ring.
             Err(_) if self.gone.get_or_insert_with(Instant::now).elapsed() < RELAYED_FAULT_TIMEOUT => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -255,13 +255,13 @@ impl Link for TcpLink {
 
     fn close(&mut self, why: &str) {
         self.sender.close(why);
-        // It may be closed already, by the other end or by the sender.
+        // The other end or the sender may have closed it.
         let _ = self.left.shutdown(Shutdown::Both);
     }
 }
 
-/// How many of the bytes that wait in a stream fit in `bytes`, which gets them and leaves them there.
-fn look(stream: &TcpStream, peer: usize, bytes: &mut [u8]) -> Result<usize, Fault> {
+/// Copies received bytes into `bytes` without consuming them, and returns their number. Does not block.
+fn peek(stream: &TcpStream, peer: usize, bytes: &mut [u8]) -> Result<usize, Fault> {
     let system = |e: io::Error| Fault::System { peer, message: e.to_string() };
     stream.set_nonblocking(true).map_err(system)?;
     let seen = stream.peek(bytes);

@@ -1,7 +1,7 @@
 //! The thread that sends to the right neighbour.
 
 use super::wait::Wait;
-use super::{Options, Place};
+use super::{Options, Position};
 use crate::error::Fault;
 use crate::frame::{Header, MOST_TEXT, Operation, Tag};
 use crate::link::Block;
@@ -12,19 +12,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a failing rank tries to tell the right neighbour why.
+/// How long a failing rank tries to send the reason to its right neighbour.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// How long a rank whose right neighbour is gone listens to its left for the reason, which goes round the other way.
+/// How long a rank with a closed connection to its right neighbour waits for the reason, which arrives from the left.
 pub const RELAYED_FAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The thread, its queue, and the blocks that it is done with.
+/// The thread, its queue, and blocks for reuse.
 #[derive(Debug)]
 pub struct Sender {
     right: TcpStream,
-    place: Place,
+    position: Position,
     queue: Option<mpsc::Sender<(Tag, Block)>>,
-    /// Ends when the thread does.
+    /// Blocks that were sent; closed when the thread ends.
     done: Receiver<Block>,
     spare: Vec<Block>,
     fault: Arc<Mutex<Option<(Fault, Instant)>>>,
@@ -35,33 +35,33 @@ impl Sender {
     /// Starts the thread.
     ///
     /// # Errors
-    /// A stream that cannot be shared with the thread, a thread that does not start.
-    pub fn start(place: Place, right: TcpStream, options: Options) -> io::Result<Self> {
+    /// The stream cannot be cloned, or the thread cannot start.
+    pub fn start(position: Position, right: TcpStream, options: Options) -> io::Result<Self> {
         let (queue, frames) = mpsc::channel();
         let (back, done) = mpsc::channel();
         let fault = Arc::new(Mutex::new(None));
-        let mut line = Line { stream: right.try_clone()?, place, options };
+        let mut writer = Writer { stream: right.try_clone()?, position, options };
         let seen = Arc::clone(&fault);
         let run = move || {
             for (tag, block) in frames {
-                if let Err(fault) = line.write(tag, &block) {
+                if let Err(fault) = writer.write(tag, &block) {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
                     return;
                 }
-                // The link is closing, so it is not taken back.
+                // The receiver may be gone, as the link is closing.
                 let _ = back.send(block);
             }
         };
-        let thread = Some(thread::Builder::new().name(format!("send {}", place.rank)).spawn(run)?);
-        Ok(Self { right, place, queue: Some(queue), done, spare: Vec::new(), fault, thread })
+        let thread = Some(thread::Builder::new().name(format!("send {}", position.rank)).spawn(run)?);
+        Ok(Self { right, position, queue: Some(queue), done, spare: Vec::new(), fault, thread })
     }
 
-    /// The connection.
+    /// The connection to the right neighbour.
     pub fn stream(&self) -> &TcpStream {
         &self.right
     }
 
-    /// Queues a frame. What is queued shortly after the thread failed is lost, see [`overdue`](Self::overdue).
+    /// Queues a frame. Frames that are queued shortly after a failure of the thread are lost, see [`overdue`](Self::overdue).
     ///
     /// # Errors
     /// The thread failed, or the link is closed.
@@ -71,28 +71,28 @@ impl Sender {
         }
         match self.fault() {
             Some(_) => self.overdue().map_or(Ok(()), Err),
-            None => Err(Fault::Closed { peer: self.place.right() }),
+            None => Err(Fault::Closed { peer: self.position.right() }),
         }
     }
 
-    /// Queues the word that this rank waits for `rank`; if the thread failed, the next frame says so.
+    /// Queues a frame that this rank waits for `rank`. If the thread failed, the next frame returns the error.
     pub fn waiting(&mut self, rank: usize) {
         let _ = self.send(control(Operation::Waiting, rank), Block::default());
     }
 
-    /// What the thread failed with.
+    /// The error of the thread.
     pub fn fault(&self) -> Option<Fault> {
         Some(self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.0.clone())
     }
 
-    /// What the thread failed with, once the left neighbour had its time to say what is behind it.
+    /// The error of the thread, after the left neighbour had time to send the reason.
     pub fn overdue(&self) -> Option<Fault> {
         let seen = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let (fault, since) = seen.as_ref()?;
         (since.elapsed() >= RELAYED_FAULT_TIMEOUT).then(|| fault.clone())
     }
 
-    /// A block of `bytes`, a used one if there is any.
+    /// A block of `bytes`, reused if possible.
     pub fn block(&mut self, bytes: usize) -> Block {
         let mut block = self.spare.pop().or_else(|| self.done.try_recv().ok()).unwrap_or_default();
         block.resize(bytes);
@@ -104,13 +104,13 @@ impl Sender {
         self.spare.push(block);
     }
 
-    /// Sends `why` after what is queued, if the neighbour takes it soon, and closes the connection.
+    /// Sends `why` after the queued frames, for a short time at most, and closes the connection.
     pub fn close(&mut self, why: &str) {
         let why = &why.as_bytes()[..why.len().min(MOST_TEXT)];
         let mut text = self.block(why.len());
         text.bytes_mut().copy_from_slice(why);
-        // A failed thread cannot report its error.
-        let _ = self.send(control(Operation::Failed, self.place.rank), text);
+        // After a failure of the thread nothing can be sent.
+        let _ = self.send(control(Operation::Failed, self.position.rank), text);
         self.queue = None;
         let deadline = Instant::now() + FAREWELL;
         while self.done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
@@ -121,7 +121,7 @@ impl Sender {
     fn join(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // It does not panic, and if it did the connection is closed all the same.
+            // After a panic the connection is closed too.
             let _ = thread.join();
         }
     }
@@ -138,23 +138,23 @@ fn control(operation: Operation, rank: usize) -> Tag {
 }
 
 /// The writing end of the connection.
-struct Line {
+struct Writer {
     stream: TcpStream,
-    place: Place,
+    position: Position,
     options: Options,
 }
 
-impl Line {
-    /// Writes a whole frame.
+impl Writer {
+    /// Writes a frame.
     fn write(&mut self, tag: Tag, block: &Block) -> Result<(), Fault> {
         let payload = block.bytes();
         // The ring's pieces are far below the limit of `MOST_PAYLOAD`.
         let header = Header { tag, bytes: payload.len() as u32, crc: block.crc() }.encode();
-        let mut wait = Wait::new(self.place, true, tag);
+        let mut wait = Wait::new(self.position, true, tag);
         let (mut head, mut body) = (&header[..], payload);
         while !head.is_empty() || !body.is_empty() {
             match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-                Ok(0) => return Err(Fault::Closed { peer: self.place.right() }),
+                Ok(0) => return Err(Fault::Closed { peer: self.position.right() }),
                 Ok(bytes) => {
                     let of_head = bytes.min(head.len());
                     head = &head[of_head..];

@@ -1,9 +1,8 @@
-//! For tests: connecting ranks whose addresses are known, threads of one process.
+//! For tests: connects ranks with known addresses, which are threads of one process.
 //!
-//! Nothing here authenticates a rank. A caller that does makes the two streams itself and passes them to
-//! [`TcpLink::new`].
+//! It does not authenticate ranks.
 
-use super::{Options, Place, TcpLink};
+use super::{Options, Position, TcpLink};
 use crate::communicator::Communicator;
 use crate::error::SetupError;
 use std::io::{ErrorKind, Read, Write};
@@ -11,10 +10,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks at what has no deadline of its own.
-const LOOK: Duration = Duration::from_millis(2);
+/// Between two polls.
+const POLL: Duration = Duration::from_millis(2);
 
-/// How long a connection may take to say who it is.
+/// Timeout for the greeting of a connection.
 const HELLO: Duration = Duration::from_secs(1);
 
 const MAGIC: [u8; 8] = *b"SSMRHELO";
@@ -49,53 +48,53 @@ pub fn pair(
     addresses: &[SocketAddr],
     timeout: Duration,
 ) -> Result<(TcpStream, TcpStream), SetupError> {
-    let place = Place { rank, size: addresses.len() };
+    let position = Position { rank, size: addresses.len() };
     let fail = |message: String| SetupError { rank, size: addresses.len(), message };
     if rank >= addresses.len() {
-        return Err(fail("it is none of the ranks".into()));
+        return Err(fail("it is not one of the ranks".into()));
     }
     let deadline = Instant::now() + timeout;
-    let address = addresses[place.right()];
-    let right = connect(address, place, deadline)
-        .map_err(|e| fail(format!("rank {} at {address} does not answer: {e}", place.right())))?;
-    let left = accept(listener, place, deadline)
-        .map_err(|e| fail(format!("rank {} does not connect: {e}", place.left())))?;
+    let address = addresses[position.right()];
+    let right = connect(address, position, deadline)
+        .map_err(|e| fail(format!("rank {} at {address} does not answer: {e}", position.right())))?;
+    let left = accept(listener, position, deadline)
+        .map_err(|e| fail(format!("rank {} does not connect: {e}", position.left())))?;
     Ok((left, right))
 }
 
-/// Connects as soon as the neighbour listens, and says who this is.
-fn connect(address: SocketAddr, place: Place, deadline: Instant) -> std::io::Result<TcpStream> {
+/// Connects as soon as the neighbour listens, and sends the greeting.
+fn connect(address: SocketAddr, position: Position, deadline: Instant) -> std::io::Result<TcpStream> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(LOOK);
+        let left = deadline.saturating_duration_since(Instant::now()).max(POLL);
         match TcpStream::connect_timeout(&address, left) {
             Ok(mut stream) => {
-                stream.write_all(&hello(place.rank, place.size))?;
+                stream.write_all(&hello(position.rank, position.size))?;
                 return Ok(stream);
             }
             Err(e) if e.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline => {
-                thread::sleep(LOOK);
+                thread::sleep(POLL);
             }
             Err(e) => return Err(e),
         }
     }
 }
 
-/// Accepts until the left neighbour comes; others are dropped.
-fn accept(listener: &TcpListener, place: Place, deadline: Instant) -> std::io::Result<TcpStream> {
+/// Accepts connections until the left neighbour's; drops others.
+fn accept(listener: &TcpListener, position: Position, deadline: Instant) -> std::io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
     loop {
         match listener.accept() {
             Ok((mut stream, _)) => {
                 stream.set_nonblocking(false)?;
                 stream.set_read_timeout(Some(HELLO))?;
-                let mut said = [0; 24];
-                let heard = stream.read_exact(&mut said);
-                if heard.is_ok() && said == hello(place.left(), place.size) {
+                let mut greeting = [0; 24];
+                let received = stream.read_exact(&mut greeting);
+                if received.is_ok() && greeting == hello(position.left(), position.size) {
                     return Ok(stream);
                 }
             }
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
-                thread::sleep(LOOK);
+                thread::sleep(POLL);
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
@@ -106,7 +105,7 @@ fn accept(listener: &TcpListener, place: Place, deadline: Instant) -> std::io::R
     }
 }
 
-/// What a rank says first: magic, its number, the number of ranks.
+/// The greeting of a rank: magic, its number, the number of ranks.
 fn hello(rank: usize, size: usize) -> [u8; 24] {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&MAGIC);

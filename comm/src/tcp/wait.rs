@@ -1,53 +1,52 @@
-//! How long a rank waits for a neighbour.
+//! The wait for a neighbour, with a warning and a timeout.
 
-use super::{Options, Place, Stall};
+use super::{Options, Position, Stall};
 use crate::error::Fault;
 use crate::frame::Tag;
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-/// The wait for one frame: a warning when it takes a quarter of the timeout, an error when no byte moves for
-/// all of it.
+/// The wait for one frame: a warning after a quarter of the timeout, an error after the timeout without a byte.
 ///
-/// The word that the neighbour waits itself is bytes that move. So the first rank behind a stall gives up
-/// first, and the others hear from it which rank it was.
+/// A frame that the neighbour waits itself counts as bytes. So the first rank behind a stalled rank times out first, and the
+/// others get the number of the stalled rank from it.
 pub struct Wait {
-    place: Place,
+    position: Position,
     sending: bool,
     tag: Tag,
     begun: Instant,
     moved: Instant,
-    /// The rank that was blamed in the last warning.
+    /// The rank that the last warning blamed.
     warned: Option<Option<usize>>,
 }
 
 impl Wait {
-    /// Starts to wait for the right neighbour if `sending`, otherwise for the left.
-    pub fn new(place: Place, sending: bool, tag: Tag) -> Self {
+    /// Starts to wait: for the right neighbour if `sending`, otherwise for the left.
+    pub fn new(position: Position, sending: bool, tag: Tag) -> Self {
         let now = Instant::now();
-        Self { place, sending, tag, begun: now, moved: now, warned: None }
+        Self { position, sending, tag, begun: now, moved: now, warned: None }
     }
 
-    /// Bytes moved.
+    /// Notes that bytes were sent or received.
     pub fn moved(&mut self) {
         self.moved = Instant::now();
     }
 
-    /// What an error of a stream means: to go on waiting (true once, at the first warning), or the end. Warns again
-    /// when it is another rank that the neighbour waits for.
+    /// Decides whether an error of a stream ends the wait. Returns true once, at the first warning. Warns again when `blamed`, the
+    /// rank that the neighbour waits for, changes.
     ///
     /// # Errors
-    /// The fault, with `blamed` as the rank that the neighbour waits for.
+    /// The fault that ends the wait.
     pub fn judge(
         &mut self,
         error: &io::Error,
         blamed: Option<usize>,
         options: &Options,
     ) -> Result<bool, Fault> {
-        let peer = if self.sending { self.place.right() } else { self.place.left() };
+        let peer = if self.sending { self.position.right() } else { self.position.left() };
         match error.kind() {
             ErrorKind::Interrupted => Ok(false),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.look(peer, blamed, options),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.check_time(peer, blamed, options),
             ErrorKind::UnexpectedEof
             | ErrorKind::WriteZero
             | ErrorKind::BrokenPipe
@@ -58,7 +57,7 @@ impl Wait {
         }
     }
 
-    fn look(&mut self, peer: usize, blamed: Option<usize>, options: &Options) -> Result<bool, Fault> {
+    fn check_time(&mut self, peer: usize, blamed: Option<usize>, options: &Options) -> Result<bool, Fault> {
         let (timeout, sending, still) = (options.timeout, self.sending, self.moved.elapsed());
         if still >= timeout {
             return Err(Fault::Timeout { peer, sending, waited: still, blamed });
@@ -68,7 +67,7 @@ impl Wait {
             return Ok(false);
         }
         let first = self.warned.replace(blamed).is_none();
-        let (rank, tag) = (self.place.rank, self.tag);
+        let (rank, tag) = (self.position.rank, self.tag);
         (options.on_stall)(&Stall { rank, peer, sending, tag, waited, timeout, blamed });
         Ok(first)
     }

@@ -120,16 +120,16 @@ fn a_nan_in_a_sum_has_the_same_bits_everywhere() {
 }
 
 #[test]
-fn nobody_leaves_a_barrier_before_the_last_has_come() {
+fn no_rank_leaves_a_barrier_before_the_last_has_entered() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     for ranks in 1..=5 {
-        let come = AtomicUsize::new(0);
+        let entered = AtomicUsize::new(0);
         on_ranks(ranks, |comm| {
             for round in 1..=3 {
                 thread::sleep(Duration::from_millis(if comm.rank() == round % ranks { 20 } else { 0 }));
-                come.fetch_add(1, Ordering::SeqCst);
+                entered.fetch_add(1, Ordering::SeqCst);
                 comm.barrier().unwrap();
-                assert!(come.load(Ordering::SeqCst) >= ranks * round, "round {round} of {ranks}");
+                assert!(entered.load(Ordering::SeqCst) >= ranks * round, "round {round} of {ranks}");
                 comm.barrier().unwrap();
             }
         });
@@ -137,7 +137,7 @@ fn nobody_leaves_a_barrier_before_the_last_has_come() {
 }
 
 #[test]
-fn a_shift_brings_what_the_left_neighbour_has() {
+fn a_shift_gives_the_left_neighbours_buffer() {
     for ranks in 1..=4 {
         for count in [0, 1, 7, 500_001] {
             on_ranks(ranks, |comm| {
@@ -156,7 +156,7 @@ fn a_shift_brings_what_the_left_neighbour_has() {
 }
 
 #[test]
-fn a_root_that_is_no_rank_is_refused() {
+fn a_root_that_is_not_a_rank_is_refused() {
     for error in on_ranks(2, |comm| comm.broadcast(&mut [0u32], 2).unwrap_err()) {
         assert!(error.to_string().contains("rank 2 cannot be the root among 2"), "{error}");
     }
@@ -164,7 +164,7 @@ fn a_root_that_is_no_rank_is_refused() {
     assert!(error.to_string().contains("rank 1 cannot be the root among 1"), "{error}");
 }
 
-/// Counts the frames that a rank sent and did not receive yet, at most.
+/// Counts the most frames that a rank sent before it received as many.
 struct Counting {
     link: TcpLink,
     ahead: i64,
@@ -214,10 +214,10 @@ fn no_rank_runs_ahead_however_large_the_buffer() {
         let mut comm = Communicator::new(rank, ranks, Box::new(link)).unwrap();
         let mut data = vec![1f32; 4_000_000];
         comm.all_reduce(&mut data, Reduction::Sum).unwrap();
-        // The root is the one that could.
+        // Only the root could run ahead.
         comm.broadcast(&mut data, 1).unwrap();
         assert!(data.iter().all(|x| *x == 3.0));
     });
     let most = *most.lock().unwrap();
-    assert!((2..=8).contains(&most), "{most} frames of at least 31 were on the way");
+    assert!((2..=8).contains(&most), "{most} frames of at least 31 were in flight");
 }

@@ -62,7 +62,7 @@ fn every_survivor_of_a_killed_rank_fails_within_five_seconds() {
         for (rank, (error, took)) in errors.iter().enumerate().filter(|(rank, _)| *rank != dead) {
             assert_names(error, rank, Operation::AllReduceSum, 1);
             assert!(*took < Duration::from_secs(5), "{took:?}: {error}");
-            // The right neighbour of the dead sees it first, and its words go round.
+            // The right neighbour of the dead rank detects it first, and its message goes round.
             let first = (dead + 1) % ranks;
             let words = format!("rank {first}: all-reduce (sum) 1: rank {dead} closed the connection");
             assert!(error.to_string().contains(&words), "{error}");
@@ -72,7 +72,7 @@ fn every_survivor_of_a_killed_rank_fails_within_five_seconds() {
 }
 
 #[test]
-fn a_rank_that_gives_up_tells_all_the_others_why() {
+fn a_rank_that_gives_up_sends_the_reason_to_all_others() {
     let errors = on_ranks(4, |comm| {
         comm.barrier().unwrap();
         if comm.rank() == 1 {
@@ -83,7 +83,7 @@ fn a_rank_that_gives_up_tells_all_the_others_why() {
         assert!(matches!(again.fault, Fault::Earlier(_)), "{again}");
         error
     });
-    // Rank 0 sees the closed connection as well, but waits for the reason.
+    // Rank 0 has the closed connection too, but waits for the reason.
     for rank in [0, 2, 3] {
         assert_names(&errors[rank], rank, Operation::AllReduceSum, 2);
         let text = errors[rank].to_string();
@@ -185,7 +185,7 @@ fn a_slow_rank_delays_and_nothing_else() {
 }
 
 #[test]
-fn a_ring_that_does_not_come_about_says_who_is_missing() {
+fn a_ring_that_cannot_connect_names_the_missing_rank() {
     let (listeners, addresses) = listeners(2);
     let (options, _) = options(Duration::from_millis(300));
     let error = tcp::join(0, &listeners[0], &addresses, options.clone()).unwrap_err();
@@ -201,7 +201,7 @@ fn a_ring_that_does_not_come_about_says_who_is_missing() {
     let error = tcp::join(0, &listeners[0], &gone, options.clone()).unwrap_err();
     assert!(error.to_string().contains(&format!("rank 1 at {} does not answer", gone[1])), "{error}");
     let error = tcp::join(2, &listeners[0], &addresses, options).unwrap_err();
-    assert!(error.to_string().contains("none of the ranks"), "{error}");
+    assert!(error.to_string().contains("not one of the ranks"), "{error}");
 }
 
 #[test]

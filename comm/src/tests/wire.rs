@@ -1,4 +1,4 @@
-//! Frames that no rank should send, and bytes that change on the way.
+//! Invalid frames, and bytes that change on the way.
 
 use super::super::Fault;
 use super::super::frame::{HEADER, Header, MOST_PAYLOAD, Operation, Tag};
@@ -22,8 +22,8 @@ fn a_header_comes_back_and_every_flipped_bit_is_seen() {
     }
 }
 
-/// What rank 0 of 2 says when its left neighbour sends `bytes` and it all-reduces four f32.
-fn hear(bytes: &[u8]) -> Error {
+/// The error of rank 0 of 2 that all-reduces four f32 after its left neighbour sent `bytes`.
+fn receive(bytes: &[u8]) -> Error {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let connect = || (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0);
@@ -33,7 +33,7 @@ fn hear(bytes: &[u8]) -> Error {
     let mut comm = Communicator::new(0, 2, Box::new(link)).unwrap();
     far_left.write_all(bytes).unwrap();
     let error = comm.all_reduce(&mut [1f32; 4], Reduction::Sum).unwrap_err();
-    // The right neighbour is told, and nothing more comes.
+    // The right neighbour gets the reason, and then nothing.
     let mut sent = Vec::new();
     far_right.read_to_end(&mut sent).unwrap();
     let told = String::from_utf8_lossy(&sent).into_owned();
@@ -49,20 +49,20 @@ fn header(tag: Tag, bytes: usize) -> Vec<u8> {
 #[test]
 fn a_length_of_garbage_is_refused_before_anything_is_read() {
     for bytes in [u32::MAX as usize, MOST_PAYLOAD + 1] {
-        let error = hear(&header(TAG, bytes));
+        let error = receive(&header(TAG, bytes));
         assert!(matches!(&error.fault, Fault::Frame { peer: 1, .. }), "{error}");
         assert!(error.to_string().contains(&format!("{bytes} bytes of payload, more than")), "{error}");
     }
-    let error = hear(&header(TAG, 12));
+    let error = receive(&header(TAG, 12));
     assert!(error.to_string().contains("12 bytes of payload where 8 are due"), "{error}");
     let failed = Tag { operation: Operation::Failed, ..TAG };
-    let error = hear(&header(failed, 513));
+    let error = receive(&header(failed, 513));
     assert!(error.to_string().contains("513 bytes of payload, more than 512"), "{error}");
 }
 
 #[test]
 fn other_bytes_than_frames_are_refused() {
-    let error = hear(b"GET / HTTP/1.1\r\nHost: localhost:1234\r\n\r\n\r\n\r\n");
+    let error = receive(b"GET / HTTP/1.1\r\nHost: localhost:1234\r\n\r\n\r\n\r\n");
     assert!(error.to_string().contains("rank 1 sent bytes that are not a frame"), "{error}");
     let unknown = {
         let mut bytes = header(TAG, 8);
@@ -71,7 +71,7 @@ fn other_bytes_than_frames_are_refused() {
         bytes[36..].copy_from_slice(&crc.to_le_bytes());
         bytes
     };
-    assert!(hear(&unknown).to_string().contains("operation 99 is unknown"));
+    assert!(receive(&unknown).to_string().contains("operation 99 is unknown"));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn another_collective_is_named_with_both_sides() {
         (Tag { element: 2, ..TAG }, "all-reduce (sum) 1 of 4 f64"),
         (Tag { index: 1, ..TAG }, "all-reduce (sum) 1 of 4 f32, frame 1"),
     ] {
-        let error = hear(&header(theirs, 8));
+        let error = receive(&header(theirs, 8));
         assert_eq!(error.fault, Fault::Mismatch { peer: 1, theirs, ours: TAG });
         let text = error.to_string();
         assert!(text.contains(words) && text.contains("this rank in all-reduce (sum) 1 of 4 f32"), "{text}");
@@ -91,7 +91,7 @@ fn another_collective_is_named_with_both_sides() {
 }
 
 #[test]
-fn what_a_neighbour_tells_cannot_steer_a_terminal() {
+fn a_neighbours_message_cannot_control_a_terminal() {
     let text = b"\x1b[2Jgone\n";
     let tag = Tag { operation: Operation::Failed, ..TAG };
     let mut bytes = Header { tag, bytes: text.len() as u32, crc: crc32c::crc32c(text) }.encode().to_vec();
@@ -106,7 +106,7 @@ fn what_a_neighbour_tells_cannot_steer_a_terminal() {
     assert_eq!(comm.barrier().unwrap_err().fault, Fault::Told { text: told });
 }
 
-/// Carries one connection to `target` and flips a bit of byte `at`.
+/// Forwards one connection to `target` and flips a bit of byte `at`.
 fn flipping_proxy(target: SocketAddr, at: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -129,7 +129,7 @@ fn flipping_proxy(target: SocketAddr, at: usize) -> SocketAddr {
 
 #[test]
 fn a_byte_that_flips_on_the_wire_stops_every_rank() {
-    // The connection starts with 24 bytes that say who it is, then a header. Far on stands a payload of a later frame.
+    // The connection starts with a greeting of 24 bytes, then a header. The last position is in the payload of a later frame.
     for (at, part) in [(24 + 20, "header"), (24 + HEADER + 5, "payload"), (600_000, "payload")] {
         let (listeners, mut addresses) = listeners(3);
         addresses[2] = flipping_proxy(addresses[2], at);

@@ -14,7 +14,7 @@ use crate::{
     work::Job,
 };
 
-/// The group that a thread has open.
+/// The open group of a thread.
 #[derive(Default)]
 struct Group {
     depth: usize,
@@ -33,7 +33,7 @@ pub extern "C" fn ncclGroupStart() -> Code {
     SUCCESS
 }
 
-/// Closes it and starts what was called in it.
+/// Closes the group and starts its operations.
 #[unsafe(no_mangle)]
 pub extern "C" fn ncclGroupEnd() -> Code {
     let group = GROUP.with_borrow_mut(|group| {
@@ -57,7 +57,7 @@ pub extern "C" fn ncclGroupEnd() -> Code {
     }
 }
 
-/// Sends to a rank.
+/// Sends elements to a rank.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn ncclSend(
     unsafe { queue(comm, Operation::Send, (from, ptr::null()), (count, dtype), peer, 0, stream) }
 }
 
-/// Receives from a rank.
+/// Receives elements from a rank.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -91,7 +91,7 @@ pub unsafe extern "C" fn ncclRecv(
     unsafe { queue(comm, Operation::Recv, (ptr::null(), to), (count, dtype), peer, 0, stream) }
 }
 
-/// Reduces over all ranks.
+/// Reduces elements over all ranks.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn ncclAllReduce(
     unsafe { queue(comm, Operation::AllReduce, (from, to), (count, dtype), 0, reduction, stream) }
 }
 
-/// Reduces over all ranks; each gets its share of `count` elements.
+/// Reduces elements over all ranks; each gets its share of `count` elements.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn ncclReduceScatter(
     unsafe { queue(comm, Operation::ReduceScatter, (from, to), (count, dtype), 0, reduction, stream) }
 }
 
-/// Collects the shares, of `count` elements each, of all ranks.
+/// Collects the shares of all ranks, of `count` elements each.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn ncclAllGather(
     unsafe { queue(comm, Operation::AllGather, (from, to), (count, dtype), 0, 0, stream) }
 }
 
-/// Copies from the root to all ranks.
+/// Copies elements from the root to all ranks.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn ncclBroadcast(
     unsafe { queue(comm, Operation::Broadcast, (from, to), (count, dtype), root, 0, stream) }
 }
 
-/// Adds an operation to the group that is open, or starts it.
+/// Adds an operation to the open group, or starts it.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -178,7 +178,7 @@ unsafe fn queue(
     // SAFETY: as the caller promises.
     let Some(comm) = (unsafe { comm.as_ref() }) else { return INVALID_ARGUMENT };
     let shared = comm.shared().clone();
-    let (from, to, stream) = (from.addr() as u64, to.addr() as u64, stream.addr() as u64);
+    let (from, to, stream) = (from.addr() as u64, to.addr() as u64, stream.addr());
     let job = shared.fault(operation).map_or(Ok(None), |fault| match fault {
         Fault::Fail => Err(SYSTEM_ERROR),
         later => Ok(Some(later)),

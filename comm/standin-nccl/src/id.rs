@@ -1,14 +1,14 @@
-//! The unique id, and the failures that are ordered.
+//! The unique id and the requested failures.
 
 use std::net::SocketAddr;
 
-/// Bytes of an id.
+/// Size of a unique id in bytes (`NCCL_UNIQUE_ID_BYTES`).
 pub const BYTES: usize = 128;
 
-/// What can be ordered to fail.
+/// The operations that can fail on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Connecting.
+    /// `ncclCommInitRankConfig`.
     Init,
     /// `ncclSend`.
     Send,
@@ -24,7 +24,7 @@ pub enum Operation {
     Broadcast,
 }
 
-/// Operations by the names that orders have for them.
+/// Operations by their names in requests.
 pub const OPERATIONS: [(&str, Operation); 7] = [
     ("init", Operation::Init),
     ("send", Operation::Send),
@@ -38,11 +38,11 @@ pub const OPERATIONS: [(&str, Operation); 7] = [
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The call is refused.
+    /// The call returns an error.
     Fail,
-    /// It is taken, and then the other ranks are lost.
+    /// The call succeeds, then the connections to the other ranks are lost.
     Lose,
-    /// It does not end until the communicator is aborted.
+    /// The operation does not end until the communicator is aborted.
     Hang,
 }
 
@@ -52,16 +52,16 @@ const FAULTS: [(&str, &str, Fault); 3] = [
     ("hang", "STANDIN_HANG", Fault::Hang),
 ];
 
-/// One failure that is ordered: of the `call`th call, counted from 1, of an operation.
+/// A request that one call of an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// How it fails.
+    /// How the call fails.
     pub fault: Fault,
-    /// What fails.
+    /// The operation that fails.
     pub operation: Operation,
-    /// Which of its calls.
+    /// The number of its call, from 1.
     pub call: usize,
-    /// On which rank; on all where none is named.
+    /// The rank on which it fails; `None` for all ranks.
     pub rank: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ impl Order {
     }
 }
 
-/// The id of a communicator whose ranks meet at an address.
+/// The unique id of a communicator whose rank 0 listens at an address.
 pub fn write(address: SocketAddr) -> [u8; BYTES] {
     let text = address.to_string().into_bytes();
     let mut id = [0; BYTES];
@@ -83,8 +83,8 @@ pub fn write(address: SocketAddr) -> [u8; BYTES] {
     id
 }
 
-/// The address and the orders of an id, with those of the environment; `None` where it is not an id, or an order is not
-/// understood.
+/// The address and the requests of a unique id, with the requests of the environment; `None` if the id or a request cannot be
+/// parsed.
 pub fn read(id: &[u8; BYTES]) -> Option<(SocketAddr, Vec<Order>)> {
     read_with(id, |name| std::env::var(name).ok())
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_stand_in_the_environment() {
+    fn orders_are_read_from_the_environment() {
         let id = write("127.0.0.1:4000".parse().unwrap());
         let with = |text: &'static str| {
             read_with(&id, move |name| (name == "STANDIN_LOSE").then(|| text.to_owned()))

@@ -1,31 +1,30 @@
-//! A library that speaks NCCL's C interface over TCP on loopback. It lets what calls NCCL run on machines without a GPU,
-//! with the emulator for a device, and fails and hangs to order. It is no NCCL: it is neither fast nor clever, it knows f16
-//! and f32 alone, it reduces f32 alone, and every communicator is a non-blocking one.
+//! A test double for NCCL: its C interface over TCP on loopback. With `emulator/libcuda` as the driver, programs that call
+//! NCCL run on machines without a GPU. It also fails and hangs on request. It is slow, supports f16 and f32 only, reduces f32
+//! only, and treats every communicator as non-blocking. An operation runs in the order of its stream, but no later than its
+//! communicator stops being in progress; it cannot be captured.
 //!
-//! It cannot reach a device's memory, so it exports one function that NCCL has not, [`ssmv_standin_memory`], by which the
-//! caller lends it a way to read and write.
-//!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
 //! | `lib.rs` | the functions of nccl.h that make and end communicators |
-//! | `calls.rs` | those that queue operations |
-//! | `id.rs` | the unique id: rank 0's address, and the failures that are ordered |
-//! | `mesh.rs` | how ranks find each other: a connection between every two |
-//! | `shared.rs` | a communicator's state, its worker and its mail |
-//! | `work.rs` | what the operations do |
+//! | `calls.rs` | the functions of nccl.h that queue operations |
+//! | `id.rs` | the unique id: rank 0's address and the requested failures |
+//! | `mesh.rs` | connects every pair of ranks |
+//! | `shared.rs` | a communicator's state, its worker thread and its received messages |
+//! | `work.rs` | runs the operations |
+//! | `device.rs` | reads and writes device memory through libcuda |
 //!
-//! Failures to order: `KIND=OPERATION:N@RANK`, where KIND is `fail` (the call is refused), `lose` (the call is taken, and
-//! then the other ranks are lost) or `hang` (nothing more happens until the communicator is aborted); OPERATION is `init`,
-//! `send`, `recv`, `allreduce`, `reducescatter`, `allgather` or `broadcast`, N counts its calls from 1, and without `@RANK`
-//! it is every rank's. They stand in the environment as `STANDIN_FAIL=OPERATION:N@RANK,…`, and so on, or in the bytes of the
-//! unique id after the address, each after a `;`.
+//! A requested failure is `KIND=OPERATION:N@RANK`. KIND is `fail` (the call returns an error), `lose` (the call succeeds, then
+//! the connections to the other ranks are lost) or `hang` (the call succeeds, then nothing happens until the communicator is
+//! aborted). OPERATION is `init`, `send`, `recv`, `allreduce`, `reducescatter`, `allgather` or `broadcast`. N counts its calls
+//! from 1. Without `@RANK` every rank fails. Requests are read from the environment (`STANDIN_FAIL=OPERATION:N@RANK,…`,
+//! `STANDIN_LOSE`, `STANDIN_HANG`) and from the bytes of the unique id after the address, each behind a `;`.
 //!
-//! How communicators end stands in the file that `STANDIN_LOG` names, a line each: `finalize`, `destroy` or `abort`, and the
-//! rank.
+//! `STANDIN_LOG` names a file to which each end of a communicator adds a line: `finalize`, `destroy` or `abort`, and the rank.
 
 #![allow(non_snake_case, non_camel_case_types)]
 
 mod calls;
+mod device;
 mod id;
 mod mesh;
 mod shared;
@@ -33,8 +32,9 @@ mod work;
 
 use std::ffi::{c_char, c_int, c_void};
 
+use device::Device;
 use id::{Fault, Operation};
-use shared::{Communicator, Memory, Read, Write};
+use shared::Communicator;
 
 /// `ncclResult_t`.
 pub type Code = c_int;
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn ncclGetVersion(version: *mut c_int) -> Code {
     unsafe { put(version, 21_400) }
 }
 
-/// Begins to listen for the ranks of one communicator.
+/// Starts to listen for the ranks of one communicator.
 ///
 /// # Safety
 /// `unique` is null or may be written.
@@ -73,7 +73,8 @@ pub unsafe extern "C" fn ncclGetUniqueId(unique: *mut ncclUniqueId) -> Code {
     }
 }
 
-/// Connects a rank, in a thread of its own; the configuration is taken for one of a non-blocking communicator.
+/// Connects a rank, in a thread of its own, on the device whose context is current. The configuration is not read: every
+/// communicator is non-blocking.
 ///
 /// # Safety
 /// `comm` is null or may be written.
@@ -92,7 +93,8 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
     if rank >= size {
         return INVALID_ARGUMENT;
     }
-    let communicator = Communicator::new(rank, size, orders);
+    let Some(device) = Device::current() else { return CUDA_ERROR };
+    let communicator = Communicator::new(rank, size, device, orders);
     let fault = communicator.shared().fault(Operation::Init);
     if fault == Some(Fault::Fail) {
         return SYSTEM_ERROR;
@@ -105,25 +107,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
     }
 }
 
-/// Lends a communicator a way to its device's memory. `context` is handed back to both functions.
-///
-/// # Safety
-/// `comm` is live. Both functions may be called from any thread, with `context`, until it is destroyed or aborted.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ssmv_standin_memory(
-    comm: *const Communicator,
-    read: Read,
-    write: Write,
-    context: *const c_void,
-) -> Code {
-    // SAFETY: as the caller promises.
-    match unsafe { comm.as_ref() } {
-        Some(comm) => comm.shared().lend(Memory { read, write, context }),
-        None => INVALID_ARGUMENT,
-    }
-}
-
-/// Nothing is kept back, so there is nothing to flush.
+/// Does nothing: there is nothing to flush.
 ///
 /// # Safety
 /// `comm` is null or live.
@@ -142,17 +126,17 @@ pub unsafe extern "C" fn ncclCommFinalize(comm: *const Communicator) -> Code {
 /// Ends a communicator whose work is done.
 ///
 /// # Safety
-/// `comm` is live, and used no more.
+/// `comm` is live, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommDestroy(comm: *mut Communicator) -> Code {
     // SAFETY: as the caller promises.
     unsafe { end(comm, "destroy") }
 }
 
-/// Ends a communicator, whatever it does.
+/// Ends a communicator at once, and the operation that it is in.
 ///
 /// # Safety
-/// `comm` is live, and used no more.
+/// `comm` is live, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommAbort(comm: *mut Communicator) -> Code {
     // SAFETY: as the caller promises.
@@ -160,7 +144,7 @@ pub unsafe extern "C" fn ncclCommAbort(comm: *mut Communicator) -> Code {
 }
 
 /// # Safety
-/// `comm` is null, or live and used no more.
+/// `comm` is null, or live and not used afterwards.
 unsafe fn end(comm: *mut Communicator, how: &str) -> Code {
     if comm.is_null() {
         return INVALID_ARGUMENT;
@@ -172,7 +156,7 @@ unsafe fn end(comm: *mut Communicator, how: &str) -> Code {
     SUCCESS
 }
 
-/// How the work of a communicator goes.
+/// Writes the first failure of a communicator, or whether its operations are in progress.
 ///
 /// # Safety
 /// `comm` is null or live; `code` is null or may be written.
@@ -186,31 +170,31 @@ pub unsafe extern "C" fn ncclCommGetAsyncError(comm: *const Communicator, code: 
     }
 }
 
-/// What a code means.
+/// The meaning of a result code.
 #[unsafe(no_mangle)]
 pub extern "C" fn ncclGetErrorString(code: Code) -> *const c_char {
-    let words = match code {
+    let text = match code {
         SUCCESS => c"no error",
-        CUDA_ERROR => c"stand-in: unhandled cuda error",
-        SYSTEM_ERROR => c"stand-in: unhandled system error",
-        INVALID_ARGUMENT => c"stand-in: invalid argument",
-        INVALID_USAGE => c"stand-in: invalid usage",
-        REMOTE_ERROR => c"stand-in: remote process exited or there was a network error",
-        IN_PROGRESS => c"stand-in: operation in progress",
-        _ => c"stand-in: unknown result code",
+        CUDA_ERROR => c"test double: unhandled cuda error",
+        SYSTEM_ERROR => c"test double: unhandled system error",
+        INVALID_ARGUMENT => c"test double: invalid argument",
+        INVALID_USAGE => c"test double: invalid usage",
+        REMOTE_ERROR => c"test double: remote process exited or there was a network error",
+        IN_PROGRESS => c"test double: operation in progress",
+        _ => c"test double: unknown result code",
     };
-    words.as_ptr()
+    text.as_ptr()
 }
 
-/// What went wrong first; good while the communicator is live.
+/// The message of the first failure. The string lives as long as the communicator.
 ///
 /// # Safety
 /// `comm` is null or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetLastError(comm: *const Communicator) -> *const c_char {
     // SAFETY: as the caller promises.
-    let words = unsafe { comm.as_ref() }.and_then(|comm| comm.shared().words());
-    words.unwrap_or(c"").as_ptr()
+    let message = unsafe { comm.as_ref() }.and_then(|comm| comm.shared().message());
+    message.unwrap_or(c"").as_ptr()
 }
 
 /// Writes a result.

@@ -1,5 +1,5 @@
-//! How ranks find each other: all tell rank 0's address where they listen, learn where the others do, and connect, every
-//! two of them once.
+//! Connects every pair of ranks: each rank sends the port that it listens on to rank 0's address, receives the ports of all
+//! ranks, and connects to the ranks below it.
 
 use std::{
     io::{self, Read, Write},
@@ -17,20 +17,20 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub fn listen() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
-    // A rank that is lost here is missed by the others, who wait for it until they are aborted.
+    // If a rank fails here, the others wait for it until they are aborted.
     thread::Builder::new().name("standin-meet".into()).spawn(move || meet(&listener))?;
     Ok(address)
 }
 
-/// Takes every rank's port, and gives all of them to each.
+/// Receives the port of every rank and sends all ports to each.
 fn meet(listener: &TcpListener) -> io::Result<()> {
     let mut ranks: Vec<Option<(TcpStream, u16)>> = Vec::new();
     while ranks.is_empty() || ranks.iter().any(Option::is_none) {
         let (mut stream, _) = listener.accept()?;
         let [rank, size, port] = numbers(&mut stream)?;
         ranks.resize_with(ranks.len().max(size as usize), || None);
-        if let Some(place) = ranks.get_mut(rank as usize) {
-            *place = Some((stream, port as u16));
+        if let Some(slot) = ranks.get_mut(rank as usize) {
+            *slot = Some((stream, port as u16));
         }
     }
     let ports: Vec<u8> =
@@ -48,7 +48,7 @@ fn numbers<const N: usize>(stream: &mut TcpStream) -> io::Result<[u32; N]> {
     Ok(numbers)
 }
 
-/// Connects a rank with all others; what it opens is closed when the communicator is aborted.
+/// Connects a rank with all others. An abort of the communicator closes the connections.
 pub fn connect(shared: &Shared, address: SocketAddr) -> io::Result<Vec<Option<TcpStream>>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
@@ -56,12 +56,12 @@ pub fn connect(shared: &Shared, address: SocketAddr) -> io::Result<Vec<Option<Tc
     let card = [shared.rank as u32, shared.size as u32, listener.local_addr()?.port().into()];
     meeting.write_all(&card.map(u32::to_le_bytes).concat())?;
     let mut streams: Vec<Option<TcpStream>> = (0..shared.size).map(|_| None).collect();
-    for (rank, place) in streams.iter_mut().enumerate() {
+    for (rank, slot) in streams.iter_mut().enumerate() {
         let [port] = numbers(&mut meeting)?;
         if rank < shared.rank {
             let mut stream = shared.watch(TcpStream::connect((Ipv4Addr::LOCALHOST, port as u16))?)?;
             stream.write_all(&(shared.rank as u32).to_le_bytes())?;
-            *place = Some(stream);
+            *slot = Some(stream);
         }
     }
     while streams.iter().skip(shared.rank + 1).any(Option::is_none) {
@@ -70,8 +70,8 @@ pub fn connect(shared: &Shared, address: SocketAddr) -> io::Result<Vec<Option<Tc
                 stream.set_nonblocking(false)?;
                 let mut stream = shared.watch(stream)?;
                 let [rank] = numbers(&mut stream)?;
-                if let Some(place) = streams.get_mut(rank as usize) {
-                    *place = Some(stream);
+                if let Some(slot) = streams.get_mut(rank as usize) {
+                    *slot = Some(stream);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !shared.is_aborted() => {

@@ -1,8 +1,8 @@
-//! A communicator: what its callers, its worker and the readers of its connections share.
+//! A communicator: the state that its callers, its worker thread and the readers of its connections share.
 
 use std::{
     collections::VecDeque,
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CStr, CString},
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     Code, IN_PROGRESS, REMOTE_ERROR, SUCCESS,
+    device::Device,
     id::{Fault, OPERATIONS, Operation, Order},
     mesh,
     work::{Failure, Job, Worker},
@@ -19,75 +20,57 @@ use crate::{
 /// Most bytes of one message.
 const MOST: u64 = 1 << 30;
 
-/// Reads device memory in the order of a stream: context, stream, address, to, bytes; 0 where it went well.
-pub type Read = unsafe extern "C" fn(*const c_void, u64, u64, *mut u8, usize) -> c_int;
-/// Writes it: context, stream, address, from, bytes.
-pub type Write = unsafe extern "C" fn(*const c_void, u64, u64, *const u8, usize) -> c_int;
-
-/// A way to a device's memory.
-#[derive(Clone, Copy)]
-pub struct Memory {
-    /// Reads.
-    pub read: Read,
-    /// Writes.
-    pub write: Write,
-    /// Handed back to both.
-    pub context: *const c_void,
-}
-
-// SAFETY: the lender lets every thread call it.
-unsafe impl Send for Memory {}
-
-/// What came from a rank.
+/// A message from another rank.
 pub struct Message {
-    /// The operation that sent it.
+    /// The operation that receives it, as a number.
     pub operation: u8,
-    /// Its bytes.
+    /// The elements in little-endian order.
     pub bytes: Vec<u8>,
 }
 
-/// One rank of a communicator, as its callers hold it.
+/// One rank of a communicator; NCCL's `ncclComm_t` points to it.
 pub struct Communicator {
     shared: Arc<Shared>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the threads of a communicator share.
+/// The state of a communicator that its threads share.
 pub struct Shared {
-    /// This rank.
+    /// This rank, from 0.
     pub rank: usize,
-    /// Ranks.
+    /// The number of ranks.
     pub size: usize,
+    /// The device that the operations work on.
+    pub device: Device,
     orders: Vec<Order>,
     state: Mutex<State>,
     changed: Condvar,
-    words: OnceLock<CString>,
+    message: OnceLock<CString>,
 }
 
 #[derive(Default)]
 struct State {
     code: Code,
-    /// Groups of operations that are not done; connecting counts as one.
+    /// The number of groups that are not done; connecting counts as one.
     busy: usize,
     aborted: bool,
-    /// By operation.
+    /// Calls so far, by operation.
     calls: [usize; OPERATIONS.len()],
     groups: VecDeque<Vec<Job>>,
-    /// By the rank that sent it.
+    /// Received messages, by sender.
     mail: Vec<VecDeque<Message>>,
-    /// The ranks that send no more.
+    /// Whether a rank closed its connection.
     closed: Vec<bool>,
-    /// What is shut down when the communicator is aborted.
+    /// Shut down when the communicator is aborted.
     connections: Vec<TcpStream>,
-    memory: Option<Memory>,
 }
 
 impl Shared {
-    /// Notes how the communicator ends, if a log is wanted.
+    /// Adds a line to the log, if there is one.
     pub fn log(&self, how: &str) {
         let Some(path) = std::env::var_os("STANDIN_LOG") else { return };
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        // One write a line, for several processes write.
+        // One write a line, because several processes write.
         let written = file.and_then(|mut file| file.write_all(format!("{how} {}\n", self.rank).as_bytes()));
         written.expect("STANDIN_LOG names a file that can be written");
     }
@@ -95,28 +78,28 @@ impl Shared {
 
 impl Communicator {
     /// A rank that is not connected yet.
-    pub fn new(rank: usize, size: usize, orders: Vec<Order>) -> Self {
+    pub fn new(rank: usize, size: usize, device: Device, orders: Vec<Order>) -> Self {
         let state = State {
             busy: 1,
             mail: (0..size).map(|_| VecDeque::new()).collect(),
             closed: vec![false; size],
             ..State::default()
         };
-        let (changed, words) = (Condvar::new(), OnceLock::new());
-        let shared = Shared { rank, size, orders, state: Mutex::new(state), changed, words };
+        let (changed, message) = (Condvar::new(), OnceLock::new());
+        let shared = Shared { rank, size, device, orders, state: Mutex::new(state), changed, message };
         Self { shared: Arc::new(shared), worker: Mutex::default() }
     }
 
-    /// What it shares with its threads.
+    /// The state that it shares with its threads.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Connects it and lets it work, in a thread.
+    /// Starts the thread that connects it and runs its operations.
     pub fn start(&self, address: SocketAddr, fault: Option<Fault>) {
         let shared = self.shared.clone();
         let worker = thread::spawn(move || {
-            let connected = shared.suffer(fault).and_then(|()| Ok(mesh::connect(&shared, address)?));
+            let connected = shared.inject(fault).and_then(|()| Ok(mesh::connect(&shared, address)?));
             let readers = connected.and_then(|streams| Ok((readers(&shared, &streams)?, streams)));
             shared.done(readers.as_ref().err());
             if let Ok((readers, streams)) = readers {
@@ -124,14 +107,14 @@ impl Communicator {
                 while let Some(group) = shared.next_group() {
                     shared.done(worker.run(group).err().as_ref());
                 }
-                // Readers end when the connections are shut down, which the abort did that ended the loop.
+                // The abort that ended the loop shut the connections down, so the readers end.
                 readers.into_iter().for_each(|reader| drop(reader.join()));
             }
         });
         *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
     }
 
-    /// Ends it, whatever it does.
+    /// Aborts it and waits for its threads.
     pub fn end(self) {
         self.shared.abort();
         if let Some(worker) = self.worker.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -140,7 +123,7 @@ impl Communicator {
     }
 }
 
-/// A thread a connection, which puts what comes into the mail, so that a sender never waits.
+/// Starts a thread for each connection that stores its messages, so that a sender never waits.
 fn readers(shared: &Arc<Shared>, streams: &[Option<TcpStream>]) -> io::Result<Vec<JoinHandle<()>>> {
     let mut readers = Vec::new();
     for (rank, stream) in streams.iter().enumerate() {
@@ -189,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// Counts a call of an operation; the failure that was ordered for it.
+    /// Counts a call of an operation and returns the failure that is requested for it.
     pub fn fault(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.state();
         state.calls[operation as usize] += 1;
@@ -201,30 +184,19 @@ impl Shared {
         self.orders.iter().find(ordered).map(|order| order.fault)
     }
 
-    /// Does as was ordered.
-    pub fn suffer(&self, fault: Option<Fault>) -> Result<(), Failure> {
+    /// Fails or hangs as requested.
+    pub fn inject(&self, fault: Option<Fault>) -> Result<(), Failure> {
         match fault {
             None => Ok(()),
             Some(Fault::Hang) => {
                 self.wait(|_| None::<()>);
-                Err(Failure::new(REMOTE_ERROR, "it hung to order, and was aborted"))
+                Err(Failure::new(REMOTE_ERROR, "it hung on request and was aborted"))
             }
-            Some(_) => Err(Failure::new(REMOTE_ERROR, "the other ranks are lost to order")),
+            Some(_) => Err(Failure::new(REMOTE_ERROR, "the other ranks are lost on request")),
         }
     }
 
-    /// Takes a way to memory.
-    pub fn lend(&self, memory: Memory) -> Code {
-        self.state().memory = Some(memory);
-        SUCCESS
-    }
-
-    /// The way to memory, where it was lent.
-    pub fn memory(&self) -> Option<Memory> {
-        self.state().memory
-    }
-
-    /// Keeps a connection, to shut it down when the communicator is aborted.
+    /// Registers a connection to be shut down when the communicator is aborted.
     pub fn watch(&self, stream: TcpStream) -> io::Result<TcpStream> {
         let mut state = self.state();
         if state.aborted {
@@ -248,7 +220,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Queues operations that are one group.
+    /// Queues the operations of one group.
     pub fn submit(&self, group: Vec<Job>) {
         let mut state = self.state();
         state.busy += 1;
@@ -263,10 +235,10 @@ impl Shared {
     fn done(&self, failure: Option<&Failure>) {
         let mut state = self.state();
         state.busy -= 1;
-        if let Some(Failure { code, words }) = failure
+        if let Some(Failure { code, message }) = failure
             && state.code == SUCCESS
         {
-            let _ = self.words.set(CString::new(words.as_str()).unwrap_or_default());
+            let _ = self.message.set(CString::new(message.as_str()).unwrap_or_default());
             state.code = *code;
         }
     }
@@ -280,18 +252,18 @@ impl Shared {
         }
     }
 
-    /// The first failure in words.
-    pub fn words(&self) -> Option<&CStr> {
-        self.words.get().map(CString::as_c_str)
+    /// The message of the first failure.
+    pub fn message(&self) -> Option<&CStr> {
+        self.message.get().map(CString::as_c_str)
     }
 
-    /// Puts a message into the mail.
+    /// Stores a message of a rank.
     pub fn deliver(&self, from: usize, message: Message) {
         self.state().mail[from].push_back(message);
         self.changed.notify_all();
     }
 
-    /// Waits for the next message of a rank; `None` where none will come.
+    /// Waits for the next message of a rank; `None` if its connection is closed.
     pub fn take(&self, from: usize) -> Option<Message> {
         self.wait(|state| match state.mail[from].pop_front() {
             Some(message) => Some(Some(message)),

@@ -1,5 +1,5 @@
-//! What the operations do. A group first sends all that it has to send and then takes what comes; readers empty the
-//! connections meanwhile, so no two ranks hold each other up.
+//! Runs the operations. A group first sends all its data and then receives; reader threads empty the connections meanwhile,
+//! so two ranks that send to each other do not deadlock.
 
 use std::{
     ffi::c_int,
@@ -13,7 +13,7 @@ use crate::{
     shared::{Message, Shared},
 };
 
-// Elements and reductions by their numbers in nccl.h.
+// `ncclDataType_t` and `ncclRedOp_t` of nccl.h.
 const F16: c_int = 6;
 const F32: c_int = 7;
 const SUM: c_int = 0;
@@ -22,16 +22,16 @@ const MAX: c_int = 2;
 /// Why an operation failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// The code.
+    /// The result code of NCCL for it.
     pub code: Code,
-    /// In words.
-    pub words: String,
+    /// The text of `ncclGetLastError`.
+    pub message: String,
 }
 
 impl Failure {
-    /// A failure.
-    pub fn new(code: Code, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
+    /// A failure with a result code and its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 }
 
@@ -41,29 +41,29 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// One operation.
+/// One queued operation.
 pub struct Job {
     operation: Operation,
     from: u64,
     to: u64,
     count: usize,
     dtype: c_int,
-    /// The other rank, or the root.
+    /// The other rank of a send or receive, or the root.
     pub peer: usize,
     reduction: c_int,
-    stream: u64,
+    stream: usize,
     fault: Option<Fault>,
 }
 
 impl Job {
-    /// An operation; `None` where its arguments are not those of one.
+    /// An operation; `None` for arguments that this library does not support.
     pub fn new(
         operation: Operation,
         (from, to): (u64, u64),
         (count, dtype): (usize, c_int),
         peer: c_int,
         reduction: c_int,
-        stream: u64,
+        stream: usize,
         fault: Option<Fault>,
     ) -> Option<Self> {
         let reduces = matches!(operation, Operation::AllReduce | Operation::ReduceScatter);
@@ -90,26 +90,26 @@ impl Job {
     }
 }
 
-/// What runs the operations of one rank.
+/// Runs the operations of one rank.
 pub struct Worker<'a> {
-    /// The communicator.
+    /// The communicator's state.
     pub shared: &'a Shared,
-    /// By rank; none to itself.
+    /// Connections by rank; `None` for this rank.
     pub streams: Vec<Option<TcpStream>>,
 }
 
 impl Worker<'_> {
-    /// Runs a group.
+    /// Runs a group of operations.
     pub fn run(&mut self, group: Vec<Job>) -> Result<(), Failure> {
         let mut own = Vec::with_capacity(group.len());
         for job in &group {
-            self.shared.suffer(job.fault)?;
+            self.shared.inject(job.fault)?;
             own.push(self.post(job)?);
         }
         group.iter().zip(own).try_for_each(|(job, own)| self.complete(job, own))
     }
 
-    /// Sends what others need; gives what this rank itself needs of it.
+    /// Sends this rank's data and returns the part that this rank itself needs.
     fn post(&mut self, job: &Job) -> Result<Vec<u8>, Failure> {
         let (rank, size, bytes) = (self.shared.rank, self.shared.size, job.bytes());
         match job.operation {
@@ -138,7 +138,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Takes what others sent, and writes the result. Sums run over the ranks in their order.
+    /// Receives the other ranks' data and writes the result. Sums run over the ranks in their order.
     fn complete(&self, job: &Job, own: Vec<u8>) -> Result<(), Failure> {
         let (rank, bytes) = (self.shared.rank, job.bytes());
         match job.operation {
@@ -182,42 +182,33 @@ impl Worker<'_> {
         stream.write_all(&header).and_then(|()| stream.write_all(bytes)).map_err(|_| gone(to))
     }
 
-    /// The next message of a rank, which must belong to this operation and have its length.
+    /// The next message of a rank, which must be of this operation and have its length.
     fn receive(&self, job: &Job, from: usize) -> Result<Vec<u8>, Failure> {
         let message = self.shared.take(from).ok_or_else(|| gone(from))?;
         if (message.operation, message.bytes.len()) == (job.operation as u8, job.bytes()) {
             return Ok(message.bytes);
         }
-        let words =
+        let message =
             format!("rank {from} does another operation, or one of another size: {:?}", job.operation);
-        Err(Failure::new(INVALID_USAGE, words))
+        Err(Failure::new(INVALID_USAGE, message))
     }
 
     fn read(&self, job: &Job, bytes: usize) -> Result<Vec<u8>, Failure> {
-        let memory = self.shared.memory().ok_or_else(no_memory)?;
         let mut data = vec![0; bytes];
-        // SAFETY: `data` has so many bytes; the context is good until the communicator ends, which waits for this thread.
-        match unsafe { (memory.read)(memory.context, job.stream, job.from, data.as_mut_ptr(), bytes) } {
-            0 => Ok(data),
-            _ => Err(Failure::new(CUDA_ERROR, "device memory cannot be read")),
+        match self.shared.device.read(job.stream, job.from, &mut data) {
+            true => Ok(data),
+            false => Err(Failure::new(CUDA_ERROR, "device memory cannot be read")),
         }
     }
 
     fn write(&self, job: &Job, offset: usize, data: &[u8]) -> Result<(), Failure> {
-        let memory = self.shared.memory().ok_or_else(no_memory)?;
-        let to = job.to + offset as u64;
-        // SAFETY: `data` has so many bytes; the context is good until the communicator ends, which waits for this thread.
-        match unsafe { (memory.write)(memory.context, job.stream, to, data.as_ptr(), data.len()) } {
-            0 => Ok(()),
-            _ => Err(Failure::new(CUDA_ERROR, "device memory cannot be written")),
+        match self.shared.device.write(job.stream, job.to + offset as u64, data) {
+            true => Ok(()),
+            false => Err(Failure::new(CUDA_ERROR, "device memory cannot be written")),
         }
     }
 }
 
 fn gone(rank: usize) -> Failure {
     Failure::new(REMOTE_ERROR, format!("rank {rank} is gone"))
-}
-
-fn no_memory() -> Failure {
-    Failure::new(CUDA_ERROR, "nobody lent a way to the device's memory")
 }

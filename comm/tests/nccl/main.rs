@@ -1,30 +1,40 @@
-//! NCCL's calls, against a library that stands in for it (`standin-nccl/`): threads as ranks, each with an emulated
-//! device of its own.
+//! NCCL's calls against a test double for NCCL (`standin-nccl/`), on a device of an emulated driver (`emulator/libcuda`). The
+//! ranks are threads.
 
-#[path = "../../standin-nccl/built.rs"]
-mod built;
 mod failures;
+#[path = "../../standin-nccl/libraries.rs"]
+mod libraries;
 mod misuse;
 mod operations;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{mem::ManuallyDrop, sync::OnceLock, thread, time::Duration};
 
-use ssmv_autograd::cuda::{Cuda, Emulated, EmulatorOptions};
+use libloading::Library;
+use ssmv_autograd::cuda::{Backend, Cuda};
 use ssmv_comm::nccl::{Nccl, NcclCommunicator, Result, UniqueId};
 
-/// Longer than any of these works takes, and shorter than any test's limit.
+/// Longer than any operation here takes, and shorter than the time limit of a test.
 const LONG: Duration = Duration::from_secs(60);
 
+/// Opens the emulated driver, by whose name the system then finds it.
+fn open_driver() {
+    static DRIVER: OnceLock<ManuallyDrop<Library>> = OnceLock::new();
+    // SAFETY: the library's initialisers only make it ready for calls.
+    DRIVER.get_or_init(|| ManuallyDrop::new(unsafe { Library::new(libraries::emulated_driver()) }.unwrap()));
+}
+
+/// The device, with streams and a memory pool of its own.
 fn device() -> Cuda {
-    let options = EmulatorOptions { memory: 64 << 20, ..Default::default() };
-    Cuda::over(Arc::new(Emulated::new(&options))).unwrap()
+    open_driver();
+    Cuda::open(Backend::Real, 0).unwrap()
 }
 
 fn library() -> Nccl {
-    Nccl::open_at(&built::standin()).unwrap()
+    open_driver();
+    Nccl::open_at(&libraries::standin()).unwrap()
 }
 
-/// A new id with failures to order, such as `;hang=send:2@1`.
+/// A new id with requested failures, such as `;hang=send:2@1`.
 fn unique_id(nccl: &Nccl, orders: &str) -> UniqueId {
     let mut bytes = nccl.unique_id().unwrap().to_bytes();
     let end = bytes.iter().position(|&byte| byte == 0).unwrap();
@@ -32,7 +42,7 @@ fn unique_id(nccl: &Nccl, orders: &str) -> UniqueId {
     UniqueId::from_bytes(bytes)
 }
 
-/// Runs `body` on threads as ranks, and gives what each returns. A rank waits as long as `timeout` says.
+/// Runs `body` on threads as ranks and returns their results. `timeout` is that of a rank's calls.
 fn on_ranks<T: Send>(
     size: usize,
     orders: &str,

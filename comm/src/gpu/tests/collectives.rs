@@ -1,4 +1,4 @@
-//! Every collective, every way.
+//! Every collective on every transport.
 
 use super::*;
 use crate::Reduction;
@@ -14,7 +14,7 @@ fn counts(ranks: usize) -> Vec<usize> {
 #[test]
 fn sums_have_the_bits_of_the_ring_on_the_cpu() {
     for ranks in [2, 3, 4] {
-        every_way(ranks, |way, control, cuda, device| {
+        on_every_transport(ranks, |transport, control, cuda, device| {
             for (count, start) in counts(ranks).into_iter().zip([0, 1, 2, 3, 64, 7, 65]) {
                 let rank = control.rank();
                 let values = numbers(rank, start + count + AROUND);
@@ -26,7 +26,10 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
                 let region =
                     Region { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
                 device.all_reduce_sum(control, &region).unwrap();
-                assert!(all(&on_device) == bits(&want), "{way}: all-reduce of {count} at {rank} of {ranks}");
+                assert!(
+                    all(&on_device) == bits(&want),
+                    "{transport}: all-reduce of {count} at {rank} of {ranks}"
+                );
 
                 let scattered = memory(cuda, DType::F32, &values);
                 let region = Region { memory: &scattered, ..region };
@@ -35,10 +38,13 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
                 part[own.clone()].copy_from_slice(&want[own]);
                 assert!(
                     all(&scattered) == bits(&part),
-                    "{way}: reduce-scatter of {count} at {rank} of {ranks}"
+                    "{transport}: reduce-scatter of {count} at {rank} of {ranks}"
                 );
                 device.all_gather(control, &region).unwrap();
-                assert!(all(&scattered) == bits(&want), "{way}: all-gather of {count} at {rank} of {ranks}");
+                assert!(
+                    all(&scattered) == bits(&want),
+                    "{transport}: all-gather of {count} at {rank} of {ranks}"
+                );
             }
         });
     }
@@ -47,7 +53,7 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
 #[test]
 fn copies_have_the_bits_of_the_ring_on_the_cpu() {
     for ranks in [2, 4] {
-        every_way(ranks, |way, control, cuda, device| {
+        on_every_transport(ranks, |transport, control, cuda, device| {
             for dtype in [DType::F16, DType::F32] {
                 for (count, start) in counts(ranks).into_iter().zip([0, 1, 2, 3, 64, 7, 65]) {
                     let rank = control.rank();
@@ -62,7 +68,10 @@ fn copies_have_the_bits_of_the_ring_on_the_cpu() {
                     let region =
                         Region { memory: &on_device, range: range.clone(), stream: cuda.compute_stream() };
                     device.all_gather(control, &region).unwrap();
-                    assert!(all(&on_device) == bits(&want), "{way}: {dtype} all-gather of {count} at {rank}");
+                    assert!(
+                        all(&on_device) == bits(&want),
+                        "{transport}: {dtype} all-gather of {count} at {rank}"
+                    );
                     for root in 0..ranks {
                         let on_device = memory(cuda, dtype, &of(rank));
                         let mut want = of(rank);
@@ -72,7 +81,7 @@ fn copies_have_the_bits_of_the_ring_on_the_cpu() {
                             .unwrap();
                         assert!(
                             all(&on_device) == bits(&want),
-                            "{way}: {dtype} broadcast of {count} from {root} at {rank}"
+                            "{transport}: {dtype} broadcast of {count} from {root} at {rank}"
                         );
                     }
                 }

@@ -1,4 +1,4 @@
-//! Ranks that fail, that are elsewhere, and devices that do not reach each other.
+//! Ranks that fail or call another collective, and devices that cannot reach each other.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use ssmv_autograd::cuda::{Address, Counting, Stream};
 
 use super::*;
 
-/// The methods of a [`DeviceLink`] that a test leaves to the link under it.
+/// The methods of a [`DeviceLink`] that call the inner link.
 macro_rules! as_the_link {
     () => {
         fn rank(&self) -> usize {
@@ -53,22 +53,22 @@ struct Failing {
 impl DeviceLink for Failing {
     as_the_link!();
 
-    fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
+    fn outbox(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
         let left = self.at.checked_sub(1);
         if self.loses.is_none() && left.is_none() {
             return Err(ssmv_autograd::Error::Misuse {
-                operation: "place".into(),
+                operation: "outbox".into(),
                 message: "the device fell off the bus".into(),
             });
         }
         self.at = left.unwrap_or(0);
-        self.link.place(piece, stream)
+        self.link.outbox(piece, stream)
     }
 
     fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()> {
         if let (Some(cuda), 0) = (&self.loses, self.at) {
-            let place = self.link.place(piece, stream)?;
-            cuda.driver().fill(place, 0, bytes as u64, stream)?;
+            let address = self.link.outbox(piece, stream)?;
+            cuda.driver().fill(address, 0, bytes as u64, stream)?;
         }
         self.link.send(piece, bytes, stream)
     }
@@ -93,8 +93,8 @@ struct Stopping {
 impl DeviceLink for Stopping {
     as_the_link!();
 
-    fn place(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
-        self.link.place(piece, stream)
+    fn outbox(&mut self, piece: usize, stream: Stream) -> ssmv_autograd::Result<Address> {
+        self.link.outbox(piece, stream)
     }
 
     fn send(&mut self, piece: usize, bytes: usize, stream: Stream) -> ssmv_autograd::Result<()> {
@@ -108,7 +108,7 @@ impl DeviceLink for Stopping {
         incoming: &[usize],
         stream: Stream,
     ) -> Result<()> {
-        if self.stops && turn.index == 1 {
+        if self.stops && turn.tag.index == 1 {
             loop {
                 control.check()?;
                 std::thread::sleep(Duration::from_millis(5));
@@ -119,7 +119,7 @@ impl DeviceLink for Stopping {
 }
 
 #[test]
-fn memory_that_lies_is_found_on_all_ranks_and_they_go_on_another_way() {
+fn lost_writes_are_found_on_all_ranks_and_another_transport_works() {
     // From the first message on, and only later.
     for at in [0, 9] {
         on_ranks(3, |control| {
@@ -171,17 +171,17 @@ fn a_rank_that_stops_in_a_collective_is_given_up_and_named() {
         let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
         ring.all_reduce_sum(control, &region).unwrap_err().to_string()
     });
-    // Its right neighbour gives up first, and the others hear of that.
+    // Its right neighbour times out first, and the others get its error.
     for error in [&errors[0], &errors[2]] {
         assert!(
-            error.contains("rank 2: all-reduce over device memory: rank 1 sends nothing for 0."),
+            error.contains("rank 2: all-reduce (sum) over device memory: rank 1 sends nothing for 0."),
             "{error}"
         );
     }
 }
 
 #[test]
-fn a_wait_for_a_neighbour_ends_when_another_thread_says_so() {
+fn another_thread_ends_a_wait_for_a_neighbour() {
     on_ranks(2, |control| {
         let cuda = emulated(control.rank() + 1);
         let rank = control.rank();
@@ -199,13 +199,13 @@ fn a_wait_for_a_neighbour_ends_when_another_thread_says_so() {
             }
             ring.all_reduce_sum(control, &region).unwrap_err().to_string()
         });
-        assert!(rank == 1 || error.contains("given up by this rank"), "{error}");
+        assert!(rank == 1 || error.contains("aborted by this rank"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     });
 }
 
 #[test]
-fn a_device_that_fails_in_the_middle_stops_all_ranks_with_its_words() {
+fn a_device_that_fails_in_a_collective_stops_all_ranks_with_its_error() {
     for at in [0, 1, 4, 17] {
         let started = Instant::now();
         let errors = on_ranks(4, |control| {
@@ -216,22 +216,23 @@ fn a_device_that_fails_in_the_middle_stops_all_ranks_with_its_words() {
             let values = memory(&cuda, DType::F32, &numbers(0, 20_000));
             let region = Region { memory: &values, range: 0..20_000, stream: cuda.compute_stream() };
             let error = ring.all_reduce_sum(control, &region).unwrap_err();
-            // And it stays so.
+            // Later collectives fail too.
             assert!(ring.all_reduce_sum(control, &region).is_err());
             error.to_string()
         });
         for error in errors {
             assert!(
-                error.contains("rank 2: all-reduce over device memory: ") && error.contains("off the bus"),
+                error.contains("rank 2: all-reduce (sum) over device memory: ")
+                    && error.contains("off the bus"),
                 "{error}"
             );
         }
-        assert!(started.elapsed().as_secs() < 10, "nobody waits for a timeout");
+        assert!(started.elapsed().as_secs() < 10, "no rank waits for the timeout");
     }
 }
 
 #[test]
-fn ranks_that_are_not_in_the_same_collective_find_out() {
+fn ranks_in_different_collectives_get_an_error() {
     let errors = on_ranks(2, |control| {
         let cuda = emulated(control.rank() + 1);
         let mut device = ring(&cuda, control);
@@ -241,12 +242,12 @@ fn ranks_that_are_not_in_the_same_collective_find_out() {
         device.all_reduce_sum(control, &region).unwrap_err().to_string()
     });
     for error in errors {
-        assert!(error.contains("of 90 elements") && error.contains("of 91 elements"), "{error}");
+        assert!(error.contains("of 90 f32") && error.contains("of 91 f32"), "{error}");
     }
 }
 
 #[test]
-fn arguments_that_cannot_be_are_refused_on_all_ranks() {
+fn invalid_arguments_are_refused_on_all_ranks() {
     type Call = fn(&mut dyn DeviceCollectives, &mut Communicator, &Region) -> Result<()>;
     let calls: [(DType, usize, Call, &str); 3] = [
         (
@@ -286,7 +287,7 @@ fn arguments_that_cannot_be_are_refused_on_all_ranks() {
 #[test]
 fn devices_that_do_not_reach_each_other_say_so_on_all_ranks_and_the_ring_goes_on() {
     let devices: [fn(usize) -> Cuda; 2] = [
-        // Rank 1 has a device that shares nothing.
+        // Rank 1 has a device that cannot share memory.
         |rank| if rank == 1 { over(Counting::new(Counting::describe())) } else { emulated(rank + 1) },
         // Devices of the same number have the same addresses.
         |_| emulated(1),
@@ -304,7 +305,7 @@ fn devices_that_do_not_reach_each_other_say_so_on_all_ranks_and_the_ring_goes_on
 }
 
 #[test]
-fn a_single_rank_has_nobody_to_link_with() {
+fn a_single_rank_has_no_neighbour() {
     let error = PeerLink::connect(&emulated(0), &mut Communicator::alone(), OPTIONS).unwrap_err();
     assert!(error.to_string().contains("two ranks"), "{error}");
 }

@@ -1,5 +1,4 @@
-//! Devices whose streams run late, and in any order that the events allow: what should wait for an event and does not comes
-//! out wrong.
+//! Devices whose streams run late and in any order that the events allow: a missing wait for an event gives wrong results.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,7 +20,7 @@ use ssmv_autograd::{
 /// The device that created it, and its handle.
 type Key = (u8, u64);
 
-/// What waits in a stream.
+/// An entry of a stream.
 enum Queued {
     Work(Box<dyn FnOnce() -> Result<()> + Send>),
     /// This record of the event, by number.
@@ -32,14 +31,14 @@ enum Queued {
 /// All devices.
 pub struct World {
     state: Mutex<State>,
-    /// The shared events that streams do not wait for, by their number on their device: with any of them tests must fail.
+    /// Shared events that streams ignore, by their number on their device.
     deaf: Range<usize>,
 }
 
 struct State {
     rng: ChaCha8Rng,
     streams: BTreeMap<Key, VecDeque<Queued>>,
-    /// How often each event was recorded, and the last record that a stream came to.
+    /// The number of records of each event, and the last record that a stream reached.
     recorded: HashMap<Key, u64>,
     reached: HashMap<Key, u64>,
     exported: HashMap<[u8; 64], Key>,
@@ -79,7 +78,7 @@ impl State {
         self.shared.iter().filter(|(device, _)| *device == event.0).position(|other| *other == event)
     }
 
-    /// Runs what is first in a stream that can go on, any one.
+    /// Runs the first entry of a random stream that can go on.
     fn step(&mut self) -> Result<()> {
         let ready = |queue: &VecDeque<Queued>| match queue.front() {
             Some(Queued::Wait(event, number)) => self.reached.get(event).is_some_and(|at| at >= number),
@@ -128,7 +127,7 @@ impl Lazy {
         self.queue(stream, Queued::Work(Box::new(move || work(&inner))))
     }
 
-    /// Runs until nothing is left of this device's streams that `which` says.
+    /// Runs until those of this device's streams are empty that `which` selects.
     fn drain(&self, which: impl Fn(Stream) -> bool) -> Result<&Emulated> {
         loop {
             let mut state = self.world.lock();

@@ -1,4 +1,4 @@
-//! Ranks as threads of one process, each with an emulated device, against the ring on the CPU: to the bit.
+//! Ranks as threads of one process, each with an emulated device. The results have the bits of the ring on the CPU.
 
 mod collectives;
 mod faults;
@@ -15,7 +15,7 @@ use ssmv_autograd::{
 use super::super::{Communicator, tests::on_ranks};
 use super::*;
 
-/// Small pieces, so that a few thousand elements are many.
+/// Small pieces, so that a few thousand elements make many.
 const OPTIONS: PeerOptions = PeerOptions { most: 1024, width: 3, timeout: Duration::from_secs(60) };
 
 /// An emulated device, one of several.
@@ -32,8 +32,11 @@ fn ring(cuda: &Cuda, control: &mut Communicator) -> Box<dyn DeviceCollectives> {
     Box::new(DeviceRing::new(cuda, link).unwrap())
 }
 
-/// Runs `body` on ranks with a device each over peer memory, on ranks that share one device, and through the host.
-fn every_way(ranks: usize, body: impl Fn(&str, &mut Communicator, &Cuda, &mut dyn DeviceCollectives) + Sync) {
+/// Runs `body` on ranks with a device each over peer memory and through the host, and on ranks that share one device.
+fn on_every_transport(
+    ranks: usize,
+    body: impl Fn(&str, &mut Communicator, &Cuda, &mut dyn DeviceCollectives) + Sync,
+) {
     on_ranks(ranks, |control| {
         let cuda = emulated(control.rank() + 1);
         let mut peer = ring(&cuda, control);
@@ -51,7 +54,7 @@ fn every_way(ranks: usize, body: impl Fn(&str, &mut Communicator, &Cuda, &mut dy
     });
 }
 
-/// Numbers of all magnitudes, other ones on each rank.
+/// Numbers of many magnitudes, different on each rank.
 fn numbers(rank: usize, count: usize) -> Vec<f32> {
     let mut state = rank as u32 * 7919 + count as u32;
     let mut next = || {

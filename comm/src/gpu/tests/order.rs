@@ -1,4 +1,4 @@
-//! That the events alone order the work of all ranks, however late their streams run.
+//! The events alone order the work of all ranks, for any delay of their streams.
 
 use std::ops::Range;
 
@@ -8,9 +8,9 @@ use super::lazy::World;
 use super::*;
 use crate::Reduction;
 
-/// Runs some collectives in a row on each rank, and the device only then. Returns whether all results are right.
+/// Queues some collectives on each rank before the device runs any. Returns whether all results are right.
 fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
-    let whole = deaf.is_empty();
+    let all_events = deaf.is_empty();
     let world = World::new(seed, deaf);
     let right = on_ranks(ranks, |control| {
         let rank = control.rank();
@@ -38,9 +38,9 @@ fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
         for (memory, want) in on_device.iter().zip(&want) {
             right &= all(memory) == bits(want);
         }
-        // All ranks come to their checks before what is shared goes away.
+        // Shared memory must stay until all ranks have checked their results.
         control.barrier().unwrap();
-        if whole {
+        if all_events {
             device.close(control).unwrap();
         }
         right
@@ -61,7 +61,7 @@ fn results_are_right_in_any_order_that_the_events_allow() {
 fn results_are_wrong_where_streams_do_not_wait() {
     let ranks = 3;
     let filled = ranks * OPTIONS.width;
-    // For what fills the slots, and for what frees them.
+    // The events that slots are filled, then those that they are free.
     for deaf in [0..filled, filled..filled + ranks] {
         assert!((0..4).any(|seed| !in_a_row(ranks, seed, deaf.clone())), "without events {deaf:?}");
     }

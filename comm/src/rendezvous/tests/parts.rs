@@ -10,9 +10,11 @@ fn a_token_is_64_digits_and_never_shows() {
     assert_eq!(token.to_hex(), TOKEN);
     assert_eq!(format!("{:?}", Security { token: Some(token), insecure: false }).matches("0011").count(), 0);
     assert_ne!(Token::random().unwrap().to_hex(), Token::random().unwrap().to_hex());
-    for (text, why) in
-        [("", "0 characters"), (&TOKEN[1..], "63 characters"), (&TOKEN.replace('a', "g"), "not such a digit")]
-    {
+    for (text, why) in [
+        ("", "0 characters"),
+        (&TOKEN[1..], "63 characters"),
+        (&TOKEN.replace('a', "g"), "not a hexadecimal digit"),
+    ] {
         let error = Token::from_hex(text).unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains("ggbb"), "{error}");
     }
@@ -20,7 +22,7 @@ fn a_token_is_64_digits_and_never_shows() {
 
 #[cfg(unix)]
 #[test]
-fn a_token_file_is_its_owners_alone() {
+fn only_the_owner_has_access_to_a_token_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
@@ -80,7 +82,7 @@ fn differences_of_many_ranks_stay_short() {
     let text = Fingerprint::differences(&[(0, &long[0]), (1, &long[1])]).unwrap();
     assert!(text.len() < 250 && !text.contains('\u{1b}'), "{text}");
     let many: Vec<_> = (0..30).collect();
-    assert_eq!(super::super::error::ranks_text(&many), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 22 more");
+    assert_eq!(super::super::ranks_text(&many), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 22 more");
 }
 
 #[test]
@@ -99,12 +101,12 @@ fn addresses_for_messages_keep_the_port_apart() {
         place.master = master.into();
         assert_eq!(place.name(), name);
     }
-    assert!(place::is_loopback("::ffff:127.0.0.1".parse().unwrap()));
-    assert!(!place::is_loopback(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert!(rank::is_loopback("::ffff:127.0.0.1".parse().unwrap()));
+    assert!(!rank::is_loopback(Ipv4Addr::new(10, 0, 0, 1).into()));
 }
 
 #[test]
-fn a_code_covers_the_whole_greeting_both_nonces_and_the_side() {
+fn a_code_covers_all_of_the_greeting_both_nonces_and_the_side() {
     let (token, host) = (Token::from_hex(TOKEN).unwrap(), [9; 32]);
     let hello = Hello { purpose: Purpose::Ring, from: 1, to: 2, size: 3, nonce: [7; 32] };
     assert_eq!(Hello::decode(&hello.encode()), Some(hello));

@@ -6,7 +6,7 @@ use super::*;
 use std::time::Instant;
 
 #[test]
-fn cards_that_differ_are_refused_by_all_with_field_values_and_ranks() {
+fn fingerprints_that_differ_are_an_error_of_all_ranks_with_values() {
     let job = Job::new(4);
     let mut ranks = job.ranks();
     ranks[2].1 = fingerprint("b").with("extra", 1);
@@ -41,7 +41,7 @@ fn another_number_of_ranks_is_refused_by_all() {
 }
 
 #[test]
-fn a_rank_that_comes_twice_is_named_by_all() {
+fn a_rank_that_joins_twice_is_named_by_all() {
     let job = Job::new(3);
     let mut ranks = job.ranks();
     ranks[2].0 = job.place(1);
@@ -51,7 +51,7 @@ fn a_rank_that_comes_twice_is_named_by_all() {
 }
 
 #[test]
-fn missing_ranks_are_named_by_all_who_came() {
+fn missing_ranks_are_named_by_all_others() {
     let mut job = Job::new(4);
     job.settings.timeout = Duration::from_millis(600);
     job.settings.quiet = Duration::from_millis(300);
@@ -74,7 +74,7 @@ fn a_missing_master_is_named() {
 }
 
 #[test]
-fn another_token_is_no_way_in() {
+fn a_rank_with_another_token_cannot_join() {
     let mut job = Job::new(2);
     job.settings.timeout = Duration::from_millis(600);
     let other = Security { token: Some(Token::random().unwrap()), insecure: false };
@@ -165,7 +165,7 @@ fn a_master_that_dies_is_named() {
     thread::scope(|scope| {
         let rank = scope.spawn(|| job.join(&job.place(1), &fingerprint("a"), &trusted()));
         while acceptor.poll().is_empty() {
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
         let error = rank.join().unwrap().unwrap_err().to_string();
         assert!(error.contains(&format!("the master at 127.0.0.1:{}, is gone", job.port)), "{error}");

@@ -1,6 +1,6 @@
 //! Connections of others while the ranks join, and hosts that are not ranks.
 
-use super::super::channel::{Channel, Message, TO_RANK};
+use super::super::client::{Channel, Message, TO_RANK};
 use super::super::handshake::{HELLO, Hello, PROOF, Purpose, Side};
 use super::*;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ fn among(job: &Job, stranger: impl FnOnce()) -> String {
     thread::scope(|scope| {
         let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
         while TcpStream::connect(job.address()).is_err() {
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
         stranger();
         let rank = job.join(&job.place(1), &fingerprint("a"), &trusted());
@@ -27,7 +27,7 @@ fn connect(job: &Job) -> TcpStream {
     stream
 }
 
-/// How many bytes come until the other end closes.
+/// The number of bytes until the other end closes.
 fn read_all(stream: &mut TcpStream) -> usize {
     let mut rest = Vec::new();
     // A close with bytes unread is a reset.
@@ -40,7 +40,7 @@ fn hello(size: u16) -> Hello {
 }
 
 #[test]
-fn those_who_speak_otherwise_are_dropped_at_once() {
+fn connections_without_a_greeting_are_dropped_at_once() {
     for said in [&b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: somebody\r\n\r\n"[..], &[0xa5; 5000]] {
         let job = Job::new(2);
         let log = among(&job, || {
@@ -71,7 +71,7 @@ fn the_silent_and_the_slow_lose_their_place_and_block_nobody() {
         assert_eq!(read_all(&mut connect(&job)), 0);
         assert!(start.elapsed() >= job.settings.handshake_timeout);
     });
-    assert!(log.contains("it did not say who it is within 0.5 s"), "{log}");
+    assert!(log.contains("it did not complete the handshake within 0.5 s"), "{log}");
 }
 
 #[test]
@@ -87,16 +87,19 @@ fn a_thousand_strangers_do_not_stop_the_ranks_or_fill_the_log() {
             if i % 2 == 0 {
                 staying.push(stream);
             }
-            // The system makes those wait whom it has no room for.
+            // The system's queue of connections is limited.
             if i % 50 == 0 {
-                thread::sleep(2 * LOOK);
+                thread::sleep(2 * POLL);
             }
         }
         flooded = Instant::now();
     });
     assert!(flooded.elapsed() < Duration::from_secs(4), "{:?}", flooded.elapsed());
     drop(staying);
-    assert!(log.contains("others have not said yet who they are") || log.contains("before it said"), "{log}");
+    assert!(
+        log.contains("other connections are waiting") || log.contains("before it completed the handshake"),
+        "{log}"
+    );
     let seconds = start.elapsed().as_secs() as usize + 1;
     assert!(log.lines().count() <= (job.settings.lines + 1) * seconds, "{log}");
     let more =
@@ -132,7 +135,7 @@ fn a_proof_serves_only_its_side_its_greeting_and_its_connection() {
             earlier = nonce;
         }
     });
-    assert!(log.contains("it says that it is rank 1 and does not have the token"), "{log}");
+    assert!(log.contains("it claims to be rank 1 and does not have the token"), "{log}");
 }
 
 #[test]
@@ -172,9 +175,9 @@ fn a_rank_that_dies_while_the_ranks_meet_ends_the_join() {
 fn messages_that_are_too_long_or_none_end_the_join() {
     for (said, text) in [
         (&[0xff; 8][..], "a message of 4294967295 bytes is too long"),
-        (&[3, 0, 0, 0, b'"', b'?', b'"'], "it sent no message"),
+        (&[3, 0, 0, 0, b'"', b'?', b'"'], "it sent an invalid message"),
         (&[0; 4], "it sent an empty message"),
-        (&[4, 0, 0, 0, b'"', b'G', b'o', b'"'], "rank 1 speaks out of turn"),
+        (&[4, 0, 0, 0, b'"', b'G', b'o', b'"'], "rank 1 sent an unexpected message"),
     ] {
         let job = Job::new(2);
         thread::scope(|scope| {
@@ -187,7 +190,7 @@ fn messages_that_are_too_long_or_none_end_the_join() {
     }
 }
 
-/// Rank 1 as far as the addresses of all, with its own at a port without a listener.
+/// Rank 1 after it received all addresses; its own is a port without a listener.
 fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
     let stream = client::reach(&job.place(1), &trusted(), &job.settings).unwrap();
     let mut channel = Channel::new(stream, TO_RANK);
@@ -197,7 +200,7 @@ fn arrive(job: &Job) -> (Channel, Vec<SocketAddr>) {
         match channel.poll().unwrap() {
             Some(Message::Table(addresses)) => return (channel, addresses),
             Some(other) => panic!("{other:?}"),
-            None => thread::sleep(LOOK),
+            None => thread::sleep(POLL),
         }
     }
 }
@@ -226,7 +229,10 @@ fn strangers_in_the_ring_are_dropped_as_well() {
         let error = master.join().unwrap().unwrap_err().to_string();
         assert!(error.contains("rank 1 left while the ranks met"), "{error}");
     });
-    for why in ["rank 1 did not mean to come here", "it says that it is rank 1 and does not have the token"] {
+    for why in [
+        "rank 1 called another rank or for another purpose",
+        "it claims to be rank 1 and does not have the token",
+    ] {
         assert!(job.said().contains(why), "{}", job.said());
     }
 }
