@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use super::info::short;
 use super::threads::use_threads;
 use super::{Table, Ui};
-use crate::config::{Device, TrainConfig, limits, presets};
+use crate::config::{self, Device, TrainConfig, limits};
 use crate::train::bench::{BenchSpec, Measured, PhaseTime, bench};
 use crate::{Error, Result};
 
@@ -18,8 +18,8 @@ pub struct BenchArgs {
     #[arg(
         long,
         value_name = "NAME",
-        default_value = presets::DEFAULT,
-        value_parser = PossibleValuesParser::new(presets::names())
+        default_value = config::DEFAULT_PRESET,
+        value_parser = PossibleValuesParser::new(config::PRESETS)
     )]
     pub preset: String,
     /// Device to train on

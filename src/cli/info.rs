@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::{Table, Ui, thousands};
-use crate::config::{Device, TrainConfig, limits, presets};
+use crate::config::{self, Device, TrainConfig, limits};
 use crate::model::Preset;
 use crate::model::info::{Info, Part, info};
 use crate::train::{StepMemory, step_memory};
@@ -19,8 +19,8 @@ pub struct InfoArgs {
     #[arg(
         long,
         value_name = "NAME",
-        default_value = presets::DEFAULT,
-        value_parser = PossibleValuesParser::new(presets::names())
+        default_value = config::DEFAULT_PRESET,
+        value_parser = PossibleValuesParser::new(config::PRESETS)
     )]
     pub preset: String,
     /// Frames that the model sees

@@ -9,8 +9,8 @@ use super::progress::clock;
 use super::threads::use_threads;
 use super::{Progress, Table, Ui, files, ranks};
 use crate::config::{
-    CONFIG_FILE, ConfigFile, TrainConfig, TrainOptions, check_run_folder, default_run_folder, find_config,
-    presets, resolve_over,
+    CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, default_run_folder,
+    find_config, resolve_over, shown_defaults,
 };
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result};
@@ -55,24 +55,23 @@ What the presets set:
 
 /// The examples, and the presets' defaults from their own table.
 pub fn after_help() -> String {
-    let whole = |number: i64| number.to_string();
-    let float = |number: f64| format!("{number:e}");
-    // A column a preset: a row a preset would be wider than a terminal.
-    let mut table = Table::new(std::iter::once("option").chain(presets::names()));
-    let mut row = |option: &str, value: &dyn Fn(&presets::Preset) -> String| {
-        table.row(std::iter::once(option.to_owned()).chain(presets::PRESETS.iter().map(value)));
-    };
-    row("canvas", &|p| whole(p.canvas));
-    row("sequences", &|p| whole(p.sequences));
-    row("epochs", &|p| whole(p.epochs));
-    row("batch-size", &|p| whole(p.batch_size));
-    row("lr", &|p| float(p.lr));
-    row("warmup", &|p| whole(p.warmup));
-    row("schedule", &|p| p.schedule.to_string());
-    row("loss", &|p| p.loss.to_string());
-    row("weight-decay", &|p| float(p.weight_decay));
-    row("clip-norm", &|p| p.clip_norm.to_string());
-    row("save-every", &|p| whole(p.save_every));
+    // A column a preset: with a row a preset, the table would be wider than a terminal.
+    let mut table = Table::new(std::iter::once("option").chain(PRESETS));
+    for option in [
+        "canvas",
+        "sequences",
+        "epochs",
+        "batch-size",
+        "lr",
+        "warmup",
+        "schedule",
+        "loss",
+        "weight-decay",
+        "clip-norm",
+        "save-every",
+    ] {
+        table.row(std::iter::once(option.to_owned()).chain(shown_defaults(option)));
+    }
     table
         .to_string()
         .lines()

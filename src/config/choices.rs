@@ -1,22 +1,38 @@
-//! The options that take one of a few words.
+//! Options that take one of a few words.
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
-/// Gives a [`ValueEnum`] its word ([`Display`](std::fmt::Display)) and reads it back
-/// ([`FromStr`](std::str::FromStr)).
-macro_rules! words {
-    ($($choice:ident),*) => {$(
-        impl $choice {
-            /// The word that stands for this choice on the command line and in a file.
-            pub fn as_str(self) -> &'static str {
-                Self::WORDS[self as usize]
-            }
+/// Declares an enum whose variants each have one word: on the command line, in a file, in `Display` and in `FromStr`. The
+/// first variant is the default.
+macro_rules! choices {
+    (
+        $(#[doc = $about:literal])+
+        $choice:ident {
+            $(#[doc = $first_help:literal])+
+            $first:ident = $first_word:literal,
+            $( $(#[doc = $help:literal])+ $variant:ident = $word:literal, )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+        pub enum $choice {
+            $(#[doc = $first_help])+
+            #[default]
+            #[value(name = $first_word, help = concat!($($first_help),+).trim().trim_end_matches('.'))]
+            #[serde(rename = $first_word)]
+            $first,
+            $(
+                $(#[doc = $help])+
+                #[value(name = $word, help = concat!($($help),+).trim().trim_end_matches('.'))]
+                #[serde(rename = $word)]
+                $variant,
+            )+
         }
 
         impl std::fmt::Display for $choice {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
+                f.write_str(match self {
+                    Self::$first => $first_word,
+                    $(Self::$variant => $word,)+
+                })
             }
         }
 
@@ -24,105 +40,85 @@ macro_rules! words {
             type Err = crate::Error;
 
             fn from_str(word: &str) -> crate::Result<Self> {
-                Self::value_variants().iter().copied().find(|choice| choice.as_str() == word).ok_or_else(|| {
-                    crate::Error::Usage(format!("`{word}` is not one of {}", Self::WORDS.join(", ")))
-                })
+                match word {
+                    $first_word => Ok(Self::$first),
+                    $($word => Ok(Self::$variant),)+
+                    _ => {
+                        let words = [$first_word, $($word),+].join(", ");
+                        Err(crate::Error::Usage(format!("`{word}` is not one of {words}")))
+                    }
+                }
             }
         }
-    )*};
+    };
+}
+pub(crate) use choices;
+
+choices! {
+    /// Device that holds the tensors and runs the operators.
+    Device {
+        /// The first GPU that can run the kernels, else the CPU
+        Auto = "auto",
+        /// The CPU
+        Cpu = "cpu",
+        /// An NVIDIA GPU
+        Cuda = "cuda",
+        /// The PTX emulator, which runs the GPU kernels on the CPU, for tests
+        Emulator = "emulator",
+    }
 }
 
-/// Where the tensors live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Device {
-    /// A GPU where there is one that the kernels run on, else the processor
-    #[default]
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU
-    Cuda,
-    /// The PTX emulator: a GPU's kernels on the processor, for tests
-    Emulator,
+choices! {
+    /// Number format of activations and matrix products.
+    Precision {
+        /// f16 on a GPU and on the emulator, f32 on the CPU
+        Auto = "auto",
+        /// f16, with sums, master weights and statistics in f32 and a loss scale; for a GPU
+        F16 = "f16",
+        /// f32; for the CPU
+        F32 = "f32",
+    }
 }
 
-/// What activations and matrix products are computed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// f16 on a GPU and in the emulator, f32 on the processor
-    #[default]
-    Auto,
-    /// f16 with f32 sums, masters and statistics, and a loss scale: a GPU's
-    F16,
-    /// f32: the processor's
-    F32,
+choices! {
+    /// Learning rate after the warm-up.
+    ScheduleKind {
+        /// Half a cosine down to zero, updated at every step
+        Cosine = "cosine",
+        /// Half a cosine down to zero, updated at every epoch
+        CosineEpoch = "cosine-epoch",
+        /// Constant
+        Constant = "constant",
+    }
 }
 
-/// How the learning rate falls after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// Half a cosine to zero, moved on at every step
-    #[default]
-    Cosine,
-    /// Half a cosine to zero, moved on at every epoch
-    CosineEpoch,
-    /// It stays
-    Constant,
+choices! {
+    /// Loss function.
+    Loss {
+        /// Mean absolute error
+        L1 = "l1",
+        /// Mean squared error
+        Mse = "mse",
+        /// Sum of both
+        L1Mse = "l1+mse",
+    }
 }
 
-/// What training makes small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    /// The mean absolute error
-    #[default]
-    L1,
-    /// The mean squared error
-    Mse,
-    /// The sum of both
-    #[value(name = "l1+mse")]
-    #[serde(rename = "l1+mse")]
-    L1Mse,
+choices! {
+    /// All-reduce that sums the gradients of GPUs.
+    Comm {
+        /// This program's ring: over peer memory within a machine, else through the host over TCP
+        Ring = "ring",
+        /// NCCL's all-reduce
+        Nccl = "nccl",
+    }
 }
-
-/// How gradients on GPUs are added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Comm {
-    /// By this program's ring: over peer memory within a machine, else through the host over TCP
-    #[default]
-    Ring,
-    /// By NCCL's all-reduce
-    Nccl,
-}
-
-impl Comm {
-    const WORDS: [&'static str; 2] = ["ring", "nccl"];
-}
-
-impl Device {
-    const WORDS: [&'static str; 4] = ["auto", "cpu", "cuda", "emulator"];
-}
-
-impl Precision {
-    const WORDS: [&'static str; 3] = ["auto", "f16", "f32"];
-}
-
-impl ScheduleKind {
-    const WORDS: [&'static str; 3] = ["cosine", "cosine-epoch", "constant"];
-}
-
-impl Loss {
-    const WORDS: [&'static str; 3] = ["l1", "mse", "l1+mse"];
-}
-
-words!(Comm, Device, Precision, ScheduleKind, Loss);
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+    use serde::{Deserialize, Serialize};
+
     use super::*;
     use crate::data::{Layout, Rule};
 

@@ -10,29 +10,34 @@ use toml::de::DeTable;
 use super::{TrainOptions, nearest};
 use crate::{Error, Result};
 
-/// Far above any configuration, and little enough to read whole.
-const LARGEST: u64 = 1 << 20;
+/// Maximum size of a configuration file in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// A configuration file: its options, and the line of each for messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfigFile {
-    /// Where it was read.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What it says.
+    /// Options that it sets.
     pub options: TrainOptions,
     lines: Vec<(String, usize)>,
 }
 
 impl ConfigFile {
-    /// Reads a file. One that cannot be read is an [`Error::File`]; one that says what it should not is an
-    /// [`Error::Usage`] with file, line and key.
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read; [`Error::Usage`] with file, line and key when its content is wrong.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let text = read_text(&path)?;
         Self::parse(path, &text)
     }
 
-    /// Reads `text` as the content of the file `path`, which is only named in errors.
+    /// Reads `text` as the content of the file `path`, which only the errors use.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`].
     pub fn parse(path: impl Into<PathBuf>, text: &str) -> Result<Self> {
         let path = path.into();
         let wrong = |at: Range<usize>, message: String| {
@@ -41,7 +46,7 @@ impl ConfigFile {
         let syntax = |e: toml::de::Error| wrong(e.span().unwrap_or(0..0), one_line(e.message()));
 
         let table = DeTable::parse(text).map_err(syntax)?;
-        let names = TrainOptions::names();
+        let names: Vec<String> = TrainOptions::names().collect();
         let mut lines = Vec::new();
         for key in table.get_ref().keys() {
             let name: &str = key.get_ref();
@@ -67,33 +72,33 @@ impl ConfigFile {
         Ok(Self { path, options, lines })
     }
 
-    /// The line on which a key stands, counted from 1.
+    /// Line of a key, counted from 1.
     pub fn line_of(&self, key: &str) -> Option<usize> {
         self.lines.iter().find(|(name, _)| name == key).map(|(_, line)| *line)
     }
 }
 
-/// The file as text: no more than [`LARGEST`] bytes are read, whatever the file claims to be.
+/// The file as text. At most [`MAX_BYTES`] + 1 bytes are read.
 fn read_text(path: &Path) -> Result<String> {
     let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     if path.is_dir() {
         return Err(Error::file(path, "is a folder; --config takes a TOML file"));
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LARGEST {
+    File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::file(path, "is larger than 1 MiB, so it is not a configuration"));
     }
     String::from_utf8(bytes)
         .map_err(|_| Error::file(path, "is not text in UTF-8, so it is not a configuration"))
 }
 
-/// The line of a byte offset, counted from 1.
+/// Line of a byte offset, counted from 1.
 fn line(text: &str, offset: usize) -> usize {
     1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
-/// A message of several lines as one.
+/// Joins the lines of a message with `; `.
 fn one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

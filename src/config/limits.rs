@@ -1,66 +1,38 @@
-//! What each number on the command line and in a file may be: one row an option.
+//! Limits of the numbers on the command line and in a configuration file.
 
 use clap::builder::RangedI64ValueParser;
 
-/// The values that an option may take.
+/// The values that an option may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
+    /// Not a number: no limit.
+    Any,
     /// A whole number from the first to the second, both allowed.
     Whole(i64, i64),
-    /// A number above zero, up to and with this one.
+    /// A number above 0 and at most this.
     Positive(f64),
-    /// A number from zero up to and with this one.
+    /// A number from 0 to this, both allowed.
     NotNegative(f64),
-    /// A number from zero to below this one.
+    /// A number from 0 to this, which is not allowed.
     Below(f64),
 }
-use Limit::{Below, NotNegative, Positive, Whole};
+use Limit::{Any, Below, NotNegative, Positive, Whole};
 
-const MILLION: i64 = 1_000_000;
-const BILLION: i64 = 1_000_000_000;
+pub(super) const MILLION: i64 = 1_000_000;
+pub(super) const BILLION: i64 = 1_000_000_000;
 
-/// Every option with a number, by its name.
-#[rustfmt::skip]
-const LIMITS: &[(&str, Limit)] = &[
-    ("threads",          Whole(1, 1024)),
-    ("seed",             Whole(0, i64::MAX)),
-    ("digits",           Whole(1, 64)),
-    ("canvas",           Whole(8, 1024)),
-    ("digit-size",       Whole(4, 1024)),
-    ("frames-in",        Whole(3, 1000)), // the model's skip connections show it the last three frames
-    ("sequences",        Whole(1, BILLION)),
-    ("epochs",           Whole(1, MILLION)),
-    ("steps",            Whole(1, BILLION)),
-    ("batch-size",       Whole(1, 65536)),
-    ("accumulate",       Whole(1, 65536)),
-    ("lr",               Positive(10.0)),
-    ("warmup",           Whole(0, BILLION)),
-    ("weight-decay",     NotNegative(10.0)),
-    ("clip-norm",        NotNegative(1e9)),
-    ("ema",              Below(1.0)),
-    ("save-every",       Whole(0, MILLION)),
-    ("save-every-steps", Whole(0, BILLION)),
-    ("keep-last",        Whole(0, MILLION)),
-    ("eval-every",       Whole(0, MILLION)),
-    ("eval-sequences",   Whole(1, MILLION)),
-    ("zero",             Whole(0, 1)),
-    ("bucket-mib",       Whole(1, 65536)),
-    ("check-ranks-every", Whole(0, BILLION)),
-    ("comm-timeout",     Positive(1e6)),
-    ("ranks",            Whole(1, 65535)),
-    // Of other commands than `train`.
-    ("frames",           Whole(1, 1000)),
-    ("roll-out",         Whole(1, 1000)),
-    ("index",            Whole(0, BILLION)),
-];
+/// Whole numbers of other commands than `train`.
+const OTHERS: [(&str, Limit); 3] =
+    [("frames", Whole(1, 1000)), ("roll-out", Whole(1, 1000)), ("index", Whole(0, BILLION))];
 
-/// The limit of the option called `name`, where it is a number.
+/// The limit of the option `name`, where it is a number.
 pub fn find(name: &str) -> Option<Limit> {
-    LIMITS.iter().find(|(option, _)| *option == name).map(|(_, limit)| *limit)
+    let other = || OTHERS.iter().find(|(option, _)| *option == name).map(|(_, limit)| *limit);
+    super::options::limit(name).or_else(other)
 }
 
-/// The command line's parser of the whole number called `name`, for commands that have no layers. A name
-/// without a row takes any number that is not negative.
+/// The command line's parser of the whole number `name`, for commands that read no configuration file. A name without a
+/// limit takes any number that is not negative.
 pub(crate) fn whole<T>(name: &str) -> RangedI64ValueParser<T>
 where
     T: TryFrom<i64> + Clone + Send + Sync,
@@ -73,7 +45,7 @@ where
 }
 
 impl Limit {
-    /// Whether a whole number is within it.
+    /// True if a whole number is within the limit.
     pub fn allows_whole(self, value: i64) -> bool {
         match self {
             Whole(low, high) => (low..=high).contains(&value),
@@ -81,9 +53,10 @@ impl Limit {
         }
     }
 
-    /// Whether a number is within it: NaN and the infinities never are.
+    /// True if a number is within the limit. NaN and the infinities are never within one.
     pub fn allows(self, value: f64) -> bool {
         match self {
+            Any => true,
             Whole(low, high) => value.fract() == 0.0 && value >= low as f64 && value <= high as f64,
             Positive(high) => value > 0.0 && value <= high,
             NotNegative(high) => (0.0..=high).contains(&value),
@@ -95,6 +68,7 @@ impl Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Any => write!(f, "any value"),
             Whole(low, high) => write!(f, "a whole number from {low} to {high}"),
             Positive(high) => write!(f, "a number above 0, at most {high}"),
             NotNegative(high) => write!(f, "a number from 0 to {high}"),

@@ -1,24 +1,23 @@
-//! What a training run is told to do: the presets' defaults, a TOML file over them, the command line over
-//! both.
+//! Configuration of a training in three layers: the preset's defaults, a TOML file over them, the command line over both.
 //!
-//! [`TrainOptions`] is one such layer, every field optional; [`resolve`] lays them over one another and gives
-//! a [`TrainConfig`], in which every value is present and within its [`limits`].
+//! [`TrainOptions`] is one layer, in which every field is optional; [`resolve`] merges the layers into a [`TrainConfig`], in
+//! which every value is present and within its [`limits`].
 
 mod choices;
 mod file;
 pub mod limits;
 mod nearest;
 mod options;
-pub mod presets;
 mod resolve;
 mod run_folder;
 mod train;
 
 pub use crate::data::{Layout, Rule};
+pub(crate) use choices::choices;
 pub use choices::{Comm, Device, Loss, Precision, ScheduleKind};
 pub use file::ConfigFile;
 pub use nearest::nearest;
-pub use options::TrainOptions;
+pub use options::{DEFAULT_PRESET, PRESETS, TrainConfig, TrainOptions, shown_defaults};
 pub use resolve::{resolve, resolve_over};
 pub use run_folder::{CONFIG_FILE, check_run_folder, default_run_folder, find_config};
-pub use train::{Duration, FRAMES_OUT, TrainConfig};
+pub use train::{Duration, FRAMES_OUT};

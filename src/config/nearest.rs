@@ -1,10 +1,10 @@
-//! The word that was probably meant.
+//! Suggestions for misspelt names.
 
-/// The candidate nearest to `word` by edit distance, where it is near enough to be a slip of the fingers: at
-/// most a third of the word's letters, one at least. Case, `_` and `-` make no difference.
+/// The candidate nearest to `word` by edit distance, where the distance is at most a third of the word's letters, or 1. Case
+/// is ignored, and `_` equals `-`.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| -> Vec<char> { text.to_lowercase().replace('_', "-").chars().collect() };
-    // No name is this long; without a bound a hostile word would cost its length squared.
+    // All names are shorter; the bound keeps the quadratic cost of a very long word away.
     if word.len() > 64 {
         return None;
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn slips_are_found_and_strangers_are_not() {
+    fn misspelt_names_are_found_and_others_are_not() {
         let names = ["batch-size", "lr", "epochs", "steps"];
         for (word, expected) in [
             ("batch_size", Some("batch-size")),

@@ -1,154 +1,415 @@
-//! One layer of a training configuration: what a file or the command line says, and nothing else.
+//! The options of a training, each declared once: name, type, default of every preset, limit and help. The command line, the
+//! configuration file and the resolved configuration are made from this table.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
-use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind, presets};
+use super::limits::{
+    BILLION,
+    Limit::{self, Any, Below, NotNegative, Positive, Whole},
+    MILLION,
+};
+use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind};
+use Loss::{L1, L1Mse};
+use ScheduleKind::{Cosine, CosineEpoch};
 
-/// Everything that `train` can be told, each field optional: one layer of the configuration. The names on the
-/// command line and the keys of a TOML file are the fields' own, with `-` for `_`. Whole numbers are `i64`
-/// here so that a negative one is met by [`limits`](super::limits) and named there with what is allowed.
-#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[command(allow_negative_numbers = true)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct TrainOptions {
-    /// Model and its defaults, from the smallest to the largest [default: tiny]
-    #[arg(
-        long,
-        value_name = "NAME",
-        help_heading = "Run",
-        value_parser = PossibleValuesParser::new(presets::names())
-    )]
-    pub preset: Option<String>,
-    /// Device to train on [default: auto]
-    #[arg(long, help_heading = "Run")]
-    pub device: Option<Device>,
-    /// What activations and matrix products are computed in [default: auto: f16 on a GPU, f32 on the processor]
-    #[arg(long, help_heading = "Run")]
-    pub precision: Option<Precision>,
-    /// On a GPU, launch each kernel of a step by itself instead of a captured graph: the same bits, slower
-    #[arg(long, help_heading = "Run", num_args = 0, default_missing_value = "true")]
-    pub no_graph: Option<bool>,
-    /// Look at every operator's output and end at the first that is not finite; slow, and without a graph
-    #[arg(long, help_heading = "Run", num_args = 0, default_missing_value = "true")]
-    pub check_finite: Option<bool>,
-    /// CPU threads, 1 to 1024 [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Run")]
-    pub threads: Option<i64>,
-    /// Seed of weights and data: the same seed gives the same bits [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Run")]
-    pub seed: Option<i64>,
-    /// Run folder; must be empty or absent unless --resume is given [default: runs/PRESET-DATE-TIME]
-    #[arg(long, value_name = "DIR", help_heading = "Run")]
-    pub out: Option<PathBuf>,
+/// Names of the presets, which are also the models' names, from the smallest model to the largest. `base` is the reference
+/// configuration.
+pub const PRESETS: [&str; 5] = ["nano", "tiny", "small", "base", "large"];
 
-    /// `digits` (built in), a folder with MNIST's IDX files, or an .npy file of sequences [default: digits]
-    #[arg(long, value_name = "digits|DIR|FILE.npy", help_heading = "Data")]
-    pub data: Option<String>,
-    /// Order of the axes in an .npy file [default: tnhw]
-    #[arg(long, help_heading = "Data")]
-    pub layout: Option<Layout>,
-    /// How the digits move [default: standard]
-    #[arg(long, help_heading = "Data")]
-    pub rule: Option<Rule>,
-    /// Digits in a sequence, 1 to 64 [default: 2]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    pub digits: Option<i64>,
-    /// Side of a frame in pixels, the one that the preset's model takes [default: 64; nano: 32]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub canvas: Option<i64>,
-    /// Side of a digit in pixels, at most the canvas [default: 28; nano: 14]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub digit_size: Option<i64>,
-    /// Frames that the model sees before it predicts the next 2, 3 to 1000 [default: 10]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    pub frames_in: Option<i64>,
-    /// Sequences in an epoch [default: the preset's]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    pub sequences: Option<i64>,
+/// Preset that is used when none is named.
+pub const DEFAULT_PRESET: &str = "tiny";
 
-    /// Length of the training in epochs [default: the preset's]
-    #[arg(long, value_name = "N", help_heading = "Optimisation", conflicts_with = "steps")]
-    pub epochs: Option<i64>,
-    /// Length of the training in optimiser steps, instead of --epochs
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
-    pub steps: Option<i64>,
-    /// Sequences in a batch, 1 to 65536 [default: the preset's]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
-    pub batch_size: Option<i64>,
-    /// Batches whose gradients make one optimiser step [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
-    pub accumulate: Option<i64>,
-    /// Learning rate at its highest [default: the preset's]
-    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
-    pub lr: Option<f64>,
-    /// Steps in which the learning rate rises from zero [default: the preset's]
-    #[arg(long, value_name = "STEPS", help_heading = "Optimisation")]
-    pub warmup: Option<i64>,
-    /// How the learning rate falls after the warm-up [default: the preset's]
-    #[arg(long, help_heading = "Optimisation")]
-    pub schedule: Option<ScheduleKind>,
-    /// AdamW's weight decay; norms, biases, A_log and D take none [default: the preset's]
-    #[arg(long, value_name = "X", help_heading = "Optimisation")]
-    pub weight_decay: Option<f64>,
-    /// What training makes small [default: the preset's]
-    #[arg(long, help_heading = "Optimisation")]
-    pub loss: Option<Loss>,
-    /// Norm to which longer gradients are scaled; 0 turns it off [default: the preset's]
-    #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
-    pub clip_norm: Option<f64>,
-    /// Decay of a running mean of the weights, kept beside them, below 1; 0 turns it off [default: 0]
-    #[arg(long, value_name = "DECAY", help_heading = "Optimisation")]
-    pub ema: Option<f64>,
+/// One row an option:
+///
+/// ```text
+/// /// Help
+/// #[arg(further settings on the command line)]
+/// #[serde(further settings in the saved configuration)]
+/// name: type as given => type when resolved, limit, defaults, text of the default in the help;
+/// ```
+///
+/// The defaults are one value for each of [`PRESETS`], one for all, or none. Without a text for it, the help shows the default
+/// where it is the same for all presets, or for all but one.
+macro_rules! options {
+    (
+        $($heading:literal {$(
+            $(#[doc = $help:literal])+
+            $(#[arg($($arg:tt)*)])?
+            $(#[serde($($serde:tt)*)])?
+            $name:ident: $given:ty => $resolved:ty, $limit:expr, $defaults:expr $(, $shown:literal)?;
+        )+})+
+        in files only {$(
+            $(#[doc = $file_help:literal])+
+            $file_name:ident: $file_given:ty => $file_resolved:ty, $file_limit:expr, $file_defaults:expr;
+        )+}
+    ) => {
+        /// One layer of a training's configuration: the options that a file, the command line or a preset sets. The names
+        /// on the command line and the keys of a TOML file are the fields' own, with `-` for `_`. Whole numbers are `i64`
+        /// here, so that a negative one gets the error of [`limits`](super::limits), which says what is allowed.
+        #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[command(allow_negative_numbers = true)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+        pub struct TrainOptions {
+            $($(
+                $(#[doc = $help])+
+                #[arg(long, help_heading = $heading, help = help(stringify!($name)) $(, $($arg)*)?)]
+                pub $name: Option<$given>,
+            )+)+
+            $(
+                $(#[doc = $file_help])+
+                #[arg(skip)]
+                pub $file_name: Option<$file_given>,
+            )+
+        }
 
-    /// Epochs between checkpoints; 0: none before the end [default: the preset's]
-    #[arg(long, value_name = "EPOCHS", help_heading = "Checkpoints and evaluation")]
-    pub save_every: Option<i64>,
-    /// Optimiser steps between checkpoints, besides --save-every; 0 turns it off [default: 0]
-    #[arg(long, value_name = "STEPS", help_heading = "Checkpoints and evaluation")]
-    pub save_every_steps: Option<i64>,
-    /// Checkpoints to keep, the newest; 0 keeps all [default: 2]
-    #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
-    pub keep_last: Option<i64>,
-    /// Epochs between evaluations; 0: only at the end [default: 1]
-    #[arg(long, value_name = "EPOCHS", help_heading = "Checkpoints and evaluation")]
-    pub eval_every: Option<i64>,
-    /// Test sequences in an evaluation [default: 500; 16 on the emulator]
-    #[arg(long, value_name = "N", help_heading = "Checkpoints and evaluation")]
-    pub eval_sequences: Option<i64>,
+        /// The resolved configuration of a training: every value is present and within its limit. `None` means off, or
+        /// chosen when training starts. Made by [`resolve`](super::resolve()); as TOML ([`TrainConfig::to_toml`]) it is a
+        /// configuration file that resolves to itself.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct TrainConfig {
+            $($(
+                $(#[doc = $help])+
+                $(#[serde($($serde)*)])?
+                pub $name: $resolved,
+            )+)+
+            $(
+                $(#[doc = $file_help])+
+                pub $file_name: $file_resolved,
+            )+
+        }
 
-    /// 1: each rank updates a share of the parameters, and all gather the results (ZeRO stage 1); moments have room for all of
-    /// them on every rank [default: 0]
-    #[arg(long, value_name = "0|1", help_heading = "Several ranks")]
-    pub zero: Option<i64>,
-    /// Normalise by the statistics of all ranks' batches instead of each rank's own
-    #[arg(long, help_heading = "Several ranks", num_args = 0, default_missing_value = "true")]
-    pub sync_batchnorm: Option<bool>,
-    /// Gradients that are reduced together, in MiB [default: 25]
-    #[arg(long, value_name = "MIB", help_heading = "Several ranks")]
-    pub bucket_mib: Option<i64>,
-    /// Steps between two comparisons of all ranks' parameters; 0 turns it off [default: 100]
-    #[arg(long, value_name = "STEPS", help_heading = "Several ranks")]
-    pub check_ranks_every: Option<i64>,
-    /// How gradients on GPUs are added up [default: ring]
-    #[arg(long, help_heading = "Several ranks")]
-    pub comm: Option<Comm>,
-    /// Seconds without a byte from another rank after which a rank gives up [default: 300]
-    #[arg(long, value_name = "SECONDS", help_heading = "Several ranks")]
-    pub comm_timeout: Option<f64>,
-    /// How many ranks there are: from the environment, never from the command line; in a file, those of the run
-    #[arg(skip)]
-    pub ranks: Option<i64>,
+        impl TrainOptions {
+            /// The defaults of the preset `PRESETS[preset]`: the lowest layer of a configuration.
+            pub(super) fn defaults(preset: usize) -> Self {
+                Self {
+                    $($($name: default($defaults, preset),)+)+
+                    $($file_name: default($file_defaults, preset),)+
+                }
+            }
+        }
+
+        const OPTIONS: &[Row] = &[
+            $($(Row {
+                field: stringify!($name),
+                help: concat!($($help),+),
+                limit: $limit,
+                default: concat!($($shown)?),
+            },)+)+
+            $(Row {
+                field: stringify!($file_name),
+                help: concat!($($file_help),+),
+                limit: $file_limit,
+                default: "",
+            },)+
+        ];
+    };
+}
+
+#[rustfmt::skip]
+options! {
+    "Run" {
+        /// Model and its defaults, from the smallest to the largest
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(PRESETS))]
+        preset: String => String, Any, PRESETS.map(str::to_owned), "tiny";
+        /// Device to train on
+        device: Device => Device, Any, [Device::Auto];
+        /// Number format of activations and matrix products
+        precision: Precision => Precision, Any, [Precision::Auto], "auto: f16 on a GPU, f32 on the CPU";
+        /// On a GPU, launch the kernels one by one instead of replaying a captured graph: same bits, slower
+        #[arg(num_args = 0, default_missing_value = "true")]
+        no_graph: bool => bool, Any, [false];
+        /// Check every operator's output and stop at the first that is not finite; slow, and without a graph
+        #[arg(num_args = 0, default_missing_value = "true")]
+        check_finite: bool => bool, Any, [false];
+        /// CPU threads, 1 to 1024
+        #[arg(value_name = "N")]
+        threads: i64 => Option<usize>, Whole(1, 1024), [], "one per core";
+        /// Seed of weights and data: the same seed gives the same bits
+        #[arg(value_name = "N")]
+        seed: i64 => u64, Whole(0, i64::MAX), [0];
+        /// Run folder; must be empty or absent unless --resume is given
+        #[arg(value_name = "DIR")]
+        out: PathBuf => Option<PathBuf>, Any, [], "runs/PRESET-DATE-TIME";
+    }
+    "Data" {
+        /// `digits` (built in), a folder with MNIST's IDX files, or an .npy file of sequences
+        #[arg(value_name = "digits|DIR|FILE.npy")]
+        data: String => String, Any, ["digits".to_owned()];
+        /// Order of the axes in an .npy file
+        layout: Layout => Layout, Any, [Layout::Tnhw];
+        /// Motion of the digits
+        rule: Rule => Rule, Any, [Rule::Standard];
+        /// Digits in a sequence, 1 to 64
+        #[arg(value_name = "N")]
+        digits: i64 => usize, Whole(1, 64), [2];
+        /// Side of a frame in pixels; must be the size that the preset's model takes
+        #[arg(value_name = "PIXELS")]
+        canvas: i64 => usize, Whole(8, 1024), [32, 64, 64, 64, 64];
+        /// Side of a digit in pixels, at most the canvas
+        #[arg(value_name = "PIXELS")]
+        digit_size: i64 => usize, Whole(4, 1024), [14, 28, 28, 28, 28];
+        // At least 3: the skip connections read the last three input frames.
+        /// Input frames, from which the model predicts the next 2; 3 to 1000
+        #[arg(value_name = "N")]
+        frames_in: i64 => usize, Whole(3, 1000), [10];
+        /// Sequences in an epoch
+        #[arg(value_name = "N")]
+        sequences: i64 => usize, Whole(1, BILLION), [4000, 9000, 10000, 10000, 10000];
+    }
+    "Optimisation" {
+        /// Length of the training in epochs
+        #[arg(value_name = "N", conflicts_with = "steps")]
+        epochs: i64 => Option<u64>, Whole(1, MILLION), [2, 4, 4, 10, 10];
+        /// Length of the training in optimiser steps, instead of --epochs
+        #[arg(value_name = "N")]
+        steps: i64 => Option<u64>, Whole(1, BILLION), [];
+        /// Sequences in a batch, 1 to 65536
+        #[arg(value_name = "N")]
+        batch_size: i64 => usize, Whole(1, 65536), [8, 8, 16, 16, 16];
+        /// Batches in an optimiser step: their gradients are accumulated
+        #[arg(value_name = "N")]
+        accumulate: i64 => usize, Whole(1, 65536), [1];
+        /// Highest learning rate
+        #[arg(value_name = "RATE")]
+        lr: f64 => f64, Positive(10.0), [1e-2, 1e-2, 1e-3, 2e-4, 2e-4];
+        /// Warm-up: steps in which the learning rate rises linearly from zero
+        #[arg(value_name = "STEPS")]
+        warmup: i64 => u64, Whole(0, BILLION), [100, 100, 100, 0, 0];
+        /// Learning rate after the warm-up
+        schedule: ScheduleKind => ScheduleKind, Any, [Cosine, Cosine, Cosine, CosineEpoch, CosineEpoch];
+        /// Weight decay of AdamW; norms, biases, A_log and D have none
+        #[arg(value_name = "X")]
+        weight_decay: f64 => f64, NotNegative(10.0), [1e-2, 1e-2, 1e-4, 1e-4, 1e-4];
+        /// Loss function
+        loss: Loss => Loss, Any, [L1Mse, L1Mse, L1Mse, L1, L1];
+        /// Maximum norm of the gradient: a longer gradient is scaled to it; 0 turns it off
+        #[arg(value_name = "NORM")]
+        #[serde(with = "zero_is_off")]
+        clip_norm: f64 => Option<f64>, NotNegative(1e9), [0.2, 0.2, 0.0, 0.0, 0.0];
+        /// Decay of the exponential moving average of the weights, which is kept beside them, below 1; 0 turns it off
+        #[arg(value_name = "DECAY")]
+        #[serde(with = "zero_is_off")]
+        ema: f64 => Option<f64>, Below(1.0), [0.0];
+    }
+    "Checkpoints and evaluation" {
+        /// Epochs between checkpoints; 0: only at the end
+        #[arg(value_name = "EPOCHS")]
+        #[serde(with = "zero_is_off")]
+        save_every: i64 => Option<u64>, Whole(0, MILLION), [1, 1, 1, 5, 5];
+        /// Optimiser steps between checkpoints, in addition to --save-every; 0 turns it off
+        #[arg(value_name = "STEPS")]
+        #[serde(with = "zero_is_off")]
+        save_every_steps: i64 => Option<u64>, Whole(0, BILLION), [0];
+        /// Number of newest checkpoints to keep; 0 keeps all
+        #[arg(value_name = "N")]
+        #[serde(with = "zero_is_off")]
+        keep_last: i64 => Option<u64>, Whole(0, MILLION), [2];
+        /// Epochs between evaluations; 0: only at the end
+        #[arg(value_name = "EPOCHS")]
+        #[serde(with = "zero_is_off")]
+        eval_every: i64 => Option<u64>, Whole(0, MILLION), [1];
+        /// Test sequences in an evaluation
+        #[arg(value_name = "N")]
+        eval_sequences: i64 => usize, Whole(1, MILLION), [500], "500; 16 on the emulator";
+    }
+    "Several ranks" {
+        /// 1: each rank updates a share of the parameters, and all ranks gather the results (ZeRO stage 1); every rank still
+        /// has memory for the moments of all parameters
+        #[arg(value_name = "0|1")]
+        zero: i64 => u8, Whole(0, 1), [0];
+        /// Normalise with the statistics of all ranks' batches instead of each rank's own
+        #[arg(num_args = 0, default_missing_value = "true")]
+        sync_batchnorm: bool => bool, Any, [false];
+        /// Size of a bucket of gradients, which are reduced together, in MiB
+        #[arg(value_name = "MIB")]
+        bucket_mib: i64 => usize, Whole(1, 65536), [25];
+        /// Steps between two comparisons of all ranks' parameters; 0 turns it off
+        #[arg(value_name = "STEPS")]
+        #[serde(with = "zero_is_off")]
+        check_ranks_every: i64 => Option<u64>, Whole(0, BILLION), [100];
+        /// All-reduce that sums the gradients of GPUs
+        comm: Comm => Comm, Any, [Comm::Ring];
+        /// Seconds without data from another rank before a rank stops
+        #[arg(value_name = "SECONDS")]
+        comm_timeout: f64 => f64, Positive(1e6), [300.0];
+    }
+    in files only {
+        /// Number of ranks that train together, each on batches of its own: set from the environment when training starts,
+        /// never on the command line; in a file, the number that the run had.
+        ranks: i64 => usize, Whole(1, 65535), [1];
+    }
+}
+
+/// One option as the command line's help, errors and limits need it.
+struct Row {
+    /// Name of the field: the option's name with `_` for `-`.
+    field: &'static str,
+    /// Lines of help, joined.
+    help: &'static str,
+    limit: Limit,
+    /// Text of the default in the help; empty: made from the values.
+    default: &'static str,
 }
 
 impl TrainOptions {
-    /// The names of all options, as in a file: those of the command line, and the number of ranks of a run.
-    pub fn names() -> Vec<String> {
-        let command = Self::augment_args(clap::Command::new("train"));
-        let given = command.get_arguments().filter_map(|arg| arg.get_long());
-        given.chain(["ranks"]).map(str::to_owned).collect()
+    /// Names of all options, as in a file.
+    pub fn names() -> impl Iterator<Item = String> {
+        OPTIONS.iter().map(|row| row.field.replace('_', "-"))
+    }
+}
+
+/// The limit of the option `name`, where it is a number.
+pub(super) fn limit(name: &str) -> Option<Limit> {
+    let field = name.replace('-', "_");
+    OPTIONS.iter().find(|row| row.field == field).map(|row| row.limit).filter(|limit| *limit != Any)
+}
+
+/// The default of the option `name` for each of [`PRESETS`], as the help shows it.
+pub fn shown_defaults(name: &str) -> Vec<String> {
+    static DEFAULTS: LazyLock<Vec<Table>> = LazyLock::new(|| {
+        (0..PRESETS.len()).map(|i| Table::try_from(TrainOptions::defaults(i)).unwrap_or_default()).collect()
+    });
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Float(number) if *number != 0.0 && *number < 0.1 => format!("{number:e}"),
+        Value::Float(number) => number.to_string(),
+        other => other.to_string(),
+    };
+    DEFAULTS.iter().filter_map(|preset| preset.get(name)).map(text).collect()
+}
+
+/// The help of an option, with its default.
+fn help(field: &str) -> String {
+    let row = OPTIONS.iter().find(|row| row.field == field);
+    let (help, shown) = row.map_or(("", ""), |row| (row.help.trim(), row.default));
+    let shown = Some(shown.to_owned()).filter(|text| !text.is_empty());
+    match shown.or_else(|| common_default(&field.replace('_', "-"))) {
+        Some(default) => format!("{help} [default: {default}]"),
+        None => help.to_owned(),
+    }
+}
+
+/// The default that all presets share; or all but one, which is then named; else `the preset's`. Flags have none.
+fn common_default(name: &str) -> Option<String> {
+    let values = shown_defaults(name);
+    let last = values.last().filter(|value| *value != "false")?;
+    let mut others = values.iter().zip(PRESETS).filter(|(value, _)| *value != last);
+    Some(match (others.next(), others.next()) {
+        (None, _) => last.clone(),
+        (Some((value, preset)), None) => format!("{last}; {preset}: {value}"),
+        _ => "the preset's".to_owned(),
+    })
+}
+
+/// The value for a preset out of one for each, one for all, or none.
+fn default<T, const N: usize>(values: [T; N], preset: usize) -> Option<T> {
+    const { assert!(N == PRESETS.len() || N <= 1, "one value for each preset, one for all, or none") }
+    values.into_iter().nth(if N == 1 { 0 } else { preset })
+}
+
+/// Writes `None` as 0, so that a file can also turn off an option of a lower layer.
+mod zero_is_off {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T, S>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Copy + Default + Serialize,
+        S: Serializer,
+    {
+        value.unwrap_or_default().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: Default + PartialEq + Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Some(T::deserialize(deserializer)?).filter(|value| *value != T::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+
+    #[test]
+    fn the_presets_have_these_defaults() {
+        let shared = |preset: &str, length: &str, rest: &str| {
+            format!(
+                "preset = \"{preset}\"\ndevice = \"auto\"\nprecision = \"auto\"\nno-graph = false\ncheck-finite = false\n\
+                 seed = 0\ndata = \"digits\"\nlayout = \"tnhw\"\nrule = \"standard\"\ndigits = 2\n{length}\
+                 {rest}save-every-steps = 0\nkeep-last = 2\neval-every = 1\neval-sequences = 500\nzero = 0\n\
+                 sync-batchnorm = false\nbucket-mib = 25\ncheck-ranks-every = 100\ncomm = \"ring\"\ncomm-timeout = 300.0\n\
+                 ranks = 1\n"
+            )
+        };
+        let length = |canvas: i64, digit: i64, sequences: i64, epochs: i64, batch: i64| {
+            format!(
+                "canvas = {canvas}\ndigit-size = {digit}\nframes-in = 10\nsequences = {sequences}\nepochs = {epochs}\n\
+                 batch-size = {batch}\naccumulate = 1\n"
+            )
+        };
+        let rest = |lr: f64, warmup: i64, schedule: &str, decay: f64, loss: &str, clip: f64, save: i64| {
+            format!(
+                "lr = {lr:?}\nwarmup = {warmup}\nschedule = \"{schedule}\"\nweight-decay = {decay:?}\nloss = \"{loss}\"\n\
+                 clip-norm = {clip:?}\nema = 0.0\nsave-every = {save}\n"
+            )
+        };
+        let quick = rest(1e-2, 100, "cosine", 1e-2, "l1+mse", 0.2, 1);
+        let reference = rest(2e-4, 0, "cosine-epoch", 1e-4, "l1", 0.0, 5);
+        for (preset, length, rest) in [
+            ("nano", length(32, 14, 4000, 2, 8), &quick),
+            ("tiny", length(64, 28, 9000, 4, 8), &quick),
+            ("small", length(64, 28, 10000, 4, 16), &rest(1e-3, 100, "cosine", 1e-4, "l1+mse", 0.0, 1)),
+            ("base", length(64, 28, 10000, 10, 16), &reference),
+            ("large", length(64, 28, 10000, 10, 16), &reference),
+        ] {
+            let saved = TrainConfig::preset(preset).unwrap().to_toml().unwrap();
+            assert_eq!(saved, shared(preset, &length, rest));
+        }
+        assert_eq!(
+            PRESETS.to_vec(),
+            crate::model::PRESETS.iter().map(|model| model.name).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn every_number_has_a_limit_and_help_that_agrees_with_it() {
+        let defaults = Table::try_from(TrainOptions::defaults(0)).unwrap();
+        for (name, value) in &defaults {
+            let number = value.is_integer() || value.is_float();
+            assert_eq!(limit(name).is_some(), number, "{name}");
+        }
+        for row in OPTIONS {
+            let Some((before, after)) = row.help.split_once(" to ") else { continue };
+            let low = before.rsplit(' ').next().and_then(|word| word.parse().ok());
+            let high = after.split(' ').next().and_then(|word| word.parse().ok());
+            if let (Some(low), Some(high)) = (low, high) {
+                assert_eq!(row.limit, Whole(low, high), "{}", row.field);
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_shows_the_defaults() {
+        for (field, expected) in [
+            ("seed", "the same bits [default: 0]"),
+            ("comm_timeout", "stops [default: 300]"),
+            ("canvas", "takes [default: 64; nano: 32]"),
+            ("loss", "Loss function [default: the preset's]"),
+            ("threads", "1 to 1024 [default: one per core]"),
+            ("steps", "instead of --epochs"),
+            ("no_graph", "slower"),
+        ] {
+            assert!(help(field).ends_with(expected), "{}", help(field));
+        }
     }
 }

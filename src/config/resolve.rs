@@ -1,19 +1,21 @@
-//! Lays the layers of a configuration over one another and checks what comes out.
+//! Merges the layers of a configuration and checks the result.
 
 use toml::{Table, Value};
 
-use super::{ConfigFile, TrainConfig, TrainOptions, limits, nearest, presets};
+use super::{ConfigFile, DEFAULT_PRESET, PRESETS, TrainConfig, TrainOptions, limits, nearest};
 use crate::{Error, Result};
 
-/// The configuration of a training: the command line over `file` over the preset's defaults. What is out of
-/// its [`limits`], or does not go together, is an [`Error::Usage`] of one line that names the option, or the
-/// file and line it came from, the value and what is allowed.
+/// The configuration of a training: the command line over `file` over the preset's defaults.
+///
+/// # Errors
+/// [`Error::Usage`] for a value outside its [`limits`] and for options that contradict each other. The message names the
+/// option, or its file and line, the value, and the values that are allowed.
 pub fn resolve(command_line: &TrainOptions, file: Option<&ConfigFile>) -> Result<TrainConfig> {
     resolve_over(command_line, file.as_slice())
 }
 
-/// Test sequences of an evaluation on the emulator, where a preset's would take minutes.
-const ON_THE_EMULATOR: i64 = 16;
+/// Test sequences in an evaluation on the emulator, where the preset's number would take minutes.
+const EVAL_SEQUENCES_ON_EMULATOR: i64 = 16;
 
 /// [`resolve`] with any number of files, each over those before it: a resumed run's own configuration, then
 /// the user's file.
@@ -24,45 +26,46 @@ pub fn resolve_over(command_line: &TrainOptions, files: &[&ConfigFile]) -> Resul
             .push(Layer { table: table(&file.options, &file.path.display().to_string())?, file: Some(file) });
     }
     let preset = preset(&layers)?;
-    let mut defaults = preset.options();
+    let mut defaults = TrainOptions::defaults(preset);
     if layers.iter().find_map(|layer| layer.table.get("device")?.as_str()) == Some("emulator") {
-        defaults.eval_sequences = Some(ON_THE_EMULATOR);
+        defaults.eval_sequences = Some(EVAL_SEQUENCES_ON_EMULATOR);
     }
     layers.push(Layer { table: table(&defaults, "the preset")?, file: None });
 
-    let mut given = Given { values: Table::new(), layers };
-    given.merge()?;
-    given.check_limits()?;
-    given.check_together(preset)?;
-    given.values.try_into().map_err(|e: toml::de::Error| Error::Usage(e.message().to_owned()))
+    let mut merged = Merged { values: Table::new(), layers };
+    merged.merge()?;
+    merged.check_limits()?;
+    merged.check_together(&defaults)?;
+    merged.values.try_into().map_err(|e: toml::de::Error| Error::Usage(e.message().to_owned()))
 }
 
-/// What one source says. The first layer is the command line, the last the preset.
+/// The options of one source. The first layer is the command line, the last the preset.
 struct Layer<'a> {
     table: Table,
     file: Option<&'a ConfigFile>,
 }
 
-/// The merged values and where they came from.
-struct Given<'a> {
+/// The merged values, and the layers that they are from.
+struct Merged<'a> {
     values: Table,
     layers: Vec<Layer<'a>>,
 }
 
 fn table(options: &TrainOptions, source: &str) -> Result<Table> {
-    Table::try_from(options).map_err(|e| Error::Usage(format!("{source} has what TOML cannot hold: {e}")))
+    Table::try_from(options)
+        .map_err(|e| Error::Usage(format!("{source} has a value that does not fit TOML: {e}")))
 }
 
-/// The preset that the highest layer with one names.
-fn preset(layers: &[Layer]) -> Result<&'static presets::Preset> {
+/// Index in [`PRESETS`] of the preset that the highest layer with a preset names.
+fn preset(layers: &[Layer]) -> Result<usize> {
     let named = layers.iter().find_map(|layer| Some((layer, layer.table.get("preset")?.as_str()?)));
     let (source, name) = match named {
         Some((layer, name)) => (layer.name("preset"), name),
-        None => ("--preset".to_owned(), presets::DEFAULT),
+        None => ("--preset".to_owned(), DEFAULT_PRESET),
     };
-    presets::find(name).ok_or_else(|| {
-        let hint = nearest(name, presets::names()).map(|near| format!("; did you mean `{near}`?"));
-        let names = presets::names().join(", ");
+    PRESETS.iter().position(|preset| *preset == name).ok_or_else(|| {
+        let hint = nearest(name, PRESETS).map(|near| format!("; did you mean `{near}`?"));
+        let names = PRESETS.join(", ");
         let shown: String = name.escape_default().take(64).collect();
         Error::Usage(format!(
             "{source}: unknown preset `{shown}`: one of {names}{}",
@@ -72,7 +75,7 @@ fn preset(layers: &[Layer]) -> Result<&'static presets::Preset> {
 }
 
 impl Layer<'_> {
-    /// The option as this layer's user knows it.
+    /// The option as its user wrote it: `--lr`, or `lr in FILE, line 3`.
     fn name(&self, option: &str) -> String {
         match self.file {
             Some(file) => {
@@ -84,9 +87,9 @@ impl Layer<'_> {
     }
 }
 
-impl Given<'_> {
-    /// Takes each option from the highest layer that has it. A length in steps hides one in epochs from a
-    /// lower layer, and the other way round; both in the same layer are a contradiction.
+impl Merged<'_> {
+    /// Takes each option from the highest layer that has it. A length in steps hides a length in epochs of a lower layer,
+    /// and the other way round; both in the same layer are an error.
     fn merge(&mut self) -> Result<()> {
         for layer in &self.layers {
             let length = ["epochs", "steps"].map(|option| layer.table.contains_key(option));
@@ -109,7 +112,7 @@ impl Given<'_> {
         Ok(())
     }
 
-    /// The option as its giver knows it: `--lr`, or `lr in FILE, line 3`.
+    /// The option as its user wrote it in the highest layer that has it.
     fn name(&self, option: &str) -> String {
         match self.layers.iter().find(|layer| layer.table.contains_key(option)) {
             Some(layer) => layer.name(option),
@@ -141,12 +144,12 @@ impl Given<'_> {
         Ok(())
     }
 
-    /// What one option asks of another.
-    fn check_together(&self, preset: &presets::Preset) -> Result<()> {
+    /// Checks the options that depend on each other.
+    fn check_together(&self, preset: &TrainOptions) -> Result<()> {
         let wrong = |option: &str, rest: String| Err(Error::Usage(format!("{} {rest}", self.name(option))));
         let (canvas, digit) = (self.whole("canvas"), self.whole("digit-size"));
-        if canvas != preset.canvas {
-            let (name, size) = (preset.name, preset.canvas);
+        let (name, size) = (preset.preset.as_deref().unwrap_or_default(), preset.canvas.unwrap_or_default());
+        if canvas != size {
             return wrong(
                 "canvas",
                 format!("is {canvas}, and the model `{name}` takes frames of {size} pixels only"),
@@ -180,19 +183,11 @@ mod tests {
 
     #[test]
     fn every_preset_resolves_and_reads_back_as_itself() {
-        for name in presets::names() {
+        for name in PRESETS {
             let config = TrainConfig::preset(name).unwrap();
             let again = file(&config.to_toml().unwrap());
             assert_eq!(resolve(&TrainOptions::default(), Some(&again)).unwrap(), config, "{name}");
         }
-    }
-
-    #[test]
-    fn every_number_has_a_limit() {
-        let all = TrainOptions { threads: Some(1), steps: Some(1), ..presets::PRESETS[0].options() };
-        let numbers = table(&all, "").unwrap();
-        let numbers = numbers.iter().filter(|(_, value)| value.is_integer() || value.is_float());
-        numbers.for_each(|(option, _)| assert!(limits::find(option).is_some(), "{option}"));
     }
 
     #[test]
@@ -201,10 +196,10 @@ mod tests {
             threads: Some(1),
             steps: Some(1),
             out: Some(PathBuf::from("x")),
-            ..presets::PRESETS[0].options()
+            ..TrainOptions::defaults(0)
         };
         let mut keys: Vec<String> = table(&all, "").unwrap().keys().cloned().collect();
-        let mut names = TrainOptions::names();
+        let mut names: Vec<String> = TrainOptions::names().collect();
         keys.sort();
         names.sort();
         assert_eq!(keys, names);

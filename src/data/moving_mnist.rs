@@ -1,50 +1,25 @@
 //! Moving MNIST: digits that move over a black canvas and turn at its edges.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
 
 use super::digits::Digits;
 use super::{MAX_BYTES, Split};
+use crate::config::choices;
 use crate::{Error, Result};
 
-/// How the digits move and overlap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// The field's rule, as in OpenSTL's generator. A position (x, y) uniform in [0, 1)², a direction uniform on the
-    /// circle, 0.1 a frame before every frame including the first; a coordinate that reaches 0 or 1 is put there and
-    /// its direction turned; top-left = ⌊(canvas − digit)·coordinate⌋; overlap by maximum.
-    #[default]
-    Standard,
-    /// The ssm-video project's rule. An integer start in 0…canvas − digit, a velocity of ±{1, 2, 3} an axis; a step
-    /// that would reach or pass an edge is not made and turns the velocity; overlap by sum, clamped to white.
-    SsmVideo,
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Standard => "standard",
-            Self::SsmVideo => "ssm-video",
-        })
-    }
-}
-
-impl FromStr for Rule {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "standard" => Ok(Self::Standard),
-            "ssm-video" => Ok(Self::SsmVideo),
-            _ => Err(Error::Usage(format!("unknown rule '{text}'; use standard or ssm-video"))),
-        }
+choices! {
+    /// Motion of the digits and their overlap.
+    Rule {
+        /// The field's rule, as in OpenSTL's generator. Position (x, y): uniform in [0, 1)²; direction: uniform on the
+        /// circle; motion: 0.1 before every frame including the first. A coordinate that reaches 0 or 1 is set to it and
+        /// its direction turned. Top-left = ⌊(canvas − digit)·coordinate⌋; overlap by maximum.
+        Standard = "standard",
+        /// The rule of the ssm-video project. Start: an integer in 0…canvas − digit; velocity: ±{1, 2, 3} on each axis. A
+        /// step that would reach or pass an edge is not made and turns the velocity. Overlap by sum, clamped to white.
+        SsmVideo = "ssm-video",
     }
 }
 

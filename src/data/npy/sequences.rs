@@ -1,52 +1,26 @@
 //! Video sequences in an .npy file of any size.
 
-use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::ValueEnum;
 use memmap2::Mmap;
-use serde::{Deserialize, Serialize};
 
 use super::header::{Dtype, Header};
+use crate::config::choices;
 use crate::{Error, Result};
 
-/// The order of the dimensions in a file of sequences: n sequences, t frames, h rows, w columns, c colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// [T, N, H, W], as the standard test set `mnist_test_seq.npy`.
-    #[default]
-    Tnhw,
-    /// [N, T, H, W].
-    Nthw,
-    /// [N, T, H, W, C].
-    Nthwc,
-    /// [N, T, C, H, W].
-    Ntchw,
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tnhw => "tnhw",
-            Self::Nthw => "nthw",
-            Self::Nthwc => "nthwc",
-            Self::Ntchw => "ntchw",
-        })
-    }
-}
-
-impl FromStr for Layout {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Tnhw, Self::Nthw, Self::Nthwc, Self::Ntchw]
-            .into_iter()
-            .find(|layout| layout.to_string() == text)
-            .ok_or_else(|| Error::Usage(format!("unknown layout '{text}'; use tnhw, nthw, nthwc or ntchw")))
+choices! {
+    /// Order of the dimensions in a file of sequences: N sequences, T frames, H rows, W columns, C colours.
+    Layout {
+        /// [T, N, H, W], as in the standard test set `mnist_test_seq.npy`.
+        Tnhw = "tnhw",
+        /// [N, T, H, W].
+        Nthw = "nthw",
+        /// [N, T, H, W, C].
+        Nthwc = "nthwc",
+        /// [N, T, C, H, W].
+        Ntchw = "ntchw",
     }
 }
 
