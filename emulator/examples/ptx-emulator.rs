@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use ssmv_emulator::{Approximation, Checks, Geometry, Memory, Module, Options, TensorCore, launch};
+use ssmv_emulator::{Approximation, Checks, LaunchConfig, Memory, Module, Options, TensorCore, launch};
 
 const USAGE: &str = "\
 usage: ptx-emulator run FILE.ptx [options]
@@ -77,7 +77,7 @@ fn list(file: &str) -> Result<(), String> {
 fn run(file: &str, options: &[String]) -> Result<(), String> {
     let module = read(file)?;
     let mut kernel = None;
-    let mut geometry = Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 };
+    let mut config = LaunchConfig { grid: [1; 3], block: [32, 1, 1], shared: 0 };
     let mut settings = Options::default();
     let (mut specifications, mut prints, mut limit) = (Vec::new(), Vec::new(), 1u64 << 30);
     let mut options = options.iter();
@@ -85,9 +85,9 @@ fn run(file: &str, options: &[String]) -> Result<(), String> {
         let mut value = || options.next().ok_or_else(|| format!("{option} needs a value\n\n{USAGE}"));
         match option.as_str() {
             "--kernel" => kernel = Some(value()?.clone()),
-            "--grid" => geometry.grid = shape(value()?)?,
-            "--block" => geometry.block = shape(value()?)?,
-            "--shared" => geometry.shared = number(value()?)?,
+            "--grid" => config.grid = shape(value()?)?,
+            "--block" => config.block = shape(value()?)?,
+            "--shared" => config.shared = number(value()?)?,
             "--arg" => specifications.push(value()?.clone()),
             "--print" => prints.push(value()?.clone()),
             "--memory" => limit = number(value()?)?,
@@ -113,8 +113,7 @@ fn run(file: &str, options: &[String]) -> Result<(), String> {
         arguments.push(argument(&memory, specification)?);
     }
     let bytes: Vec<&[u8]> = arguments.iter().map(|a| a.bytes.as_slice()).collect();
-    let report =
-        launch(&memory, &loaded, &kernel, &geometry, &bytes, &settings).map_err(|e| e.to_string())?;
+    let report = launch(&memory, &loaded, &kernel, &config, &bytes, &settings).map_err(|e| e.to_string())?;
     println!(
         "{kernel}: {} warp instructions, {} lane instructions",
         report.warp_instructions, report.lane_instructions

@@ -4,7 +4,7 @@
 //! [`Module::parse`] reads the text, [`Memory`] is the device's global memory, [`launch`] runs a kernel over a grid.
 //!
 //! ```
-//! use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, launch};
+//! use ssmv_emulator::{Error, FaultKind, LaunchConfig, Memory, Module, Options, launch};
 //!
 //! let text = "
 //! .version 7.0
@@ -32,8 +32,8 @@
 //! let module = Module::parse("double.ptx", text)?.load(&memory)?;
 //! let x = memory.alloc(4 * 3)?;
 //! memory.write(x, &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])?;
-//! let geometry = Geometry { grid: [1, 1, 1], block: [32, 1, 1], shared: 0 };
-//! let run = |n: u32| launch(&memory, &module, "double", &geometry, &[&x.to_le_bytes(), &n.to_le_bytes()], &Options::default());
+//! let config = LaunchConfig { grid: [1, 1, 1], block: [32, 1, 1], shared: 0 };
+//! let run = |n: u32| launch(&memory, &module, "double", &config, &[&x.to_le_bytes(), &n.to_le_bytes()], &Options::default());
 //!
 //! let report = run(3)?;
 //! let mut out = [0; 12];
@@ -53,10 +53,11 @@ mod memory;
 mod numerics;
 mod options;
 mod report;
+mod space;
 mod syntax;
 
 pub use error::{Error, Fault, FaultKind, Result};
 pub use machine::{KernelInfo, LoadedModule, Module, Parameter, launch};
 pub use memory::{Memory, Region};
-pub use options::{Approximation, Checks, Geometry, Options, TensorCore};
+pub use options::{Approximation, Checks, LaunchConfig, Options, TensorCore};
 pub use report::Report;

@@ -1,7 +1,7 @@
 //! Broken text: whatever comes in, parsing and running end with a value or an error, soon.
 
 use proptest::prelude::*;
-use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{Checks, Error, LaunchConfig, Memory, Module, Options, launch};
 
 /// Texts to break: what nvcc writes, and a kernel with what it does not.
 const TEXTS: [&str; 10] = [
@@ -128,11 +128,11 @@ fn survive(text: &str) {
             })
             .collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let geometry = Geometry { grid: [2, 1, 1], block: [64, 1, 1], shared: 1024 };
+        let config = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], shared: 1024 };
         for checks in [Checks::ALL, Checks::NONE] {
             let options = Options { checks, budget: 3000, threads: 1, ..Options::default() };
             // Errors are as good as results; panics and hangs are not.
-            let _ = launch(&memory, &loaded, &kernel.name, &geometry, &arguments, &options);
+            let _ = launch(&memory, &loaded, &kernel.name, &config, &arguments, &options);
         }
     }
 }
@@ -265,8 +265,8 @@ fn launches_that_make_no_sense_name_the_limit() {
     let memory = Memory::new(1 << 20);
     let module = Module::parse("limits", text).and_then(|m| m.load(&memory)).expect("a module");
     let run = |kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[&[u8]]| {
-        let geometry = Geometry { grid, block, shared };
-        match launch(&memory, &module, kernel, &geometry, arguments, &Options::default()) {
+        let config = LaunchConfig { grid, block, shared };
+        match launch(&memory, &module, kernel, &config, arguments, &Options::default()) {
             Err(Error::Usage(message)) => message,
             other => panic!("{other:?}"),
         }

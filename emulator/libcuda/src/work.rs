@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use ssmv_emulator::{Error, FaultKind, Geometry, LoadedModule, Memory, Options};
+use ssmv_emulator::{Error, FaultKind, LaunchConfig, LoadedModule, Memory, Options};
 
 use crate::{
     code::{Code, Failure, Outcome, fail},
@@ -44,7 +44,7 @@ pub struct Launch {
     /// The kernel's name.
     pub kernel: String,
     /// Grid, block, dynamic shared memory.
-    pub geometry: Geometry,
+    pub config: LaunchConfig,
     /// A value a parameter.
     pub arguments: Vec<Vec<u8>>,
     /// How the emulator runs it.
@@ -112,7 +112,7 @@ pub enum HostCall {
 
 impl fmt::Display for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Geometry { grid, block, .. } = self.geometry;
+        let LaunchConfig { grid, block, .. } = self.config;
         write!(f, "{} with grid {grid:?}, block {block:?}", self.kernel)
     }
 }
@@ -146,7 +146,7 @@ impl Work {
 impl Launch {
     /// Whether the grid has blocks.
     pub fn check_grid(&self) -> Outcome {
-        match self.geometry.grid.into_iter().position(|blocks| blocks == 0) {
+        match self.config.grid.into_iter().position(|blocks| blocks == 0) {
             None => Ok(()),
             Some(axis) => {
                 let name = &self.kernel;
@@ -161,7 +161,7 @@ impl Launch {
             &self.memory,
             &self.module,
             &self.kernel,
-            &self.geometry,
+            &self.config,
             &arguments,
             &self.options,
         );

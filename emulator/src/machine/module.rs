@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decode;
-use super::program::Program;
+use super::program::{Program, function_address};
 use crate::error::{Error, Result};
 use crate::memory::{HEAP_BYTES, Heap, Memory};
-use crate::syntax::{self, ParseError, Space, Variable};
+use crate::space::StateSpace;
+use crate::syntax::{self, ParseError, Variable};
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl Module {
             for &Patch { at, bytes, of, offset, shift } in &global.patches {
                 let address = match of {
                     Of::Global(global) => addresses.get(global).copied().unwrap_or(0),
-                    Of::Function(function) => super::call::address(function),
+                    Of::Function(function) => function_address(function),
                 };
                 let value = address.wrapping_add(offset as u64) >> shift;
                 if let Some(place) = initial.get_mut(at..at + bytes) {
@@ -235,11 +236,11 @@ impl LoadedModule {
 
 fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
     let unit = syntax::parse(text)?;
-    let names = decode::Names::new(&unit)?;
+    let names = decode::ModuleNames::new(&unit)?;
     let (globals, global_of) = globals(&names)?;
     let kernels = decode::kernels(&names)?;
     let mut out = Vec::new();
-    for (index, decode::Kernel { program, static_shared, ordered }) in kernels {
+    for (index, decode::DecodedKernel { program, static_shared, ordered }) in kernels {
         let function = &unit.functions[index];
         let mut parameters = Vec::new();
         let mut total = 0u64;
@@ -271,9 +272,9 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
 }
 
 /// The module's variables in global memory; a declaration and its definition are one.
-fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
+fn globals(names: &decode::ModuleNames<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
     let variables = || names.unit.variables.iter().enumerate();
-    let lasting = |v: &Variable<'_>| matches!(v.space, Space::Global | Space::Const);
+    let lasting = |v: &Variable<'_>| matches!(v.space, StateSpace::Global | StateSpace::Const);
     let mut globals: Vec<Global> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut global_of = HashMap::new();
@@ -286,7 +287,7 @@ fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMa
                 bytes: 0,
                 initial: Vec::new(),
                 blank: true,
-                constant: variable.space == Space::Const,
+                constant: variable.space == StateSpace::Const,
                 inner: variable.inner,
                 patches: Vec::new(),
             });
@@ -319,7 +320,7 @@ fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMa
 
 /// Whose address an initialiser takes, or what is wrong with it.
 fn target(
-    names: &decode::Names<'_, '_>,
+    names: &decode::ModuleNames<'_, '_>,
     global_of: &HashMap<usize, usize>,
     target: syntax::Target<'_>,
 ) -> Result<Of, String> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::allocation::Allocation;
 use super::region::Region;
 use crate::error::{Error, Result};
+use crate::space::SHARED_WINDOW;
 
 /// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
 const FIRST: u64 = 0x7f00_0000_0000;
@@ -122,7 +123,7 @@ impl Memory {
         let rounded = rounded.ok_or_else(|| full(table.used))?;
         let base = table.next;
         let next = base.checked_add(rounded).and_then(|end| end.checked_add(rounded.max(GAP)));
-        let next = next.filter(|&next| next < super::SHARED_WINDOW).ok_or_else(|| {
+        let next = next.filter(|&next| next < SHARED_WINDOW).ok_or_else(|| {
             Error::Usage(format!("no addresses left for {bytes} bytes: start with a new memory"))
         })?;
         let allocation = Allocation::new(base, bytes).ok_or_else(|| {
@@ -274,9 +275,9 @@ impl Memory {
     }
 
     /// Marks `bytes` bytes from `address` on as never written; the bytes stay. For pools that hand out memory again.
-    pub fn forget(&self, address: u64, bytes: u64) -> Result<()> {
+    pub fn mark_unwritten(&self, address: u64, bytes: u64) -> Result<()> {
         let Some((allocation, offset)) = self.range("forget", address, bytes)? else { return Ok(()) };
-        allocation.forget(offset, bytes as usize);
+        allocation.mark_unwritten(offset, bytes as usize);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ mod warp;
 
 use bytemuck::Pod;
 use proptest::prelude::*;
-use ssmv_emulator::{Geometry, LoadedModule, Memory, Module, Options, Report, launch};
+use ssmv_emulator::{LaunchConfig, LoadedModule, Memory, Module, Options, Report, launch};
 
 /// A device with one module.
 struct Device {
@@ -70,9 +70,9 @@ impl Device {
         shared: u32,
         arguments: &[Vec<u8>],
     ) -> Report {
-        let geometry = Geometry { grid, block, shared };
+        let config = LaunchConfig { grid, block, shared };
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        launch(&self.memory, &self.module, kernel, &geometry, &arguments, &self.options)
+        launch(&self.memory, &self.module, kernel, &config, &arguments, &self.options)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 

@@ -170,8 +170,11 @@ impl Emulated {
     }
 
     fn run_kernel(&self, kernel: &Kernel, geometry: &Geometry, arguments: &[Argument]) -> Result<()> {
-        let geometry =
-            ssmv_emulator::Geometry { grid: geometry.grid, block: geometry.block, shared: geometry.shared };
+        let geometry = ssmv_emulator::LaunchConfig {
+            grid: geometry.grid,
+            block: geometry.block,
+            shared: geometry.shared,
+        };
         let arguments: Vec<([u8; 8], usize)> = arguments.iter().map(|argument| argument.bytes()).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(|(bytes, length)| &bytes[..*length]).collect();
         let (memory, module, name) = (&self.memory, &kernel.object, &kernel.name);

@@ -2,12 +2,12 @@
 
 use std::ffi::c_void;
 
-use ssmv_emulator::{Geometry, Parameter};
+use ssmv_emulator::{LaunchConfig, Parameter};
 
 use super::module::function;
 use crate::{
     code::{Outcome, fail},
-    ffi::{In, KernelNodeParams, LaunchAttribute, LaunchConfig, Out},
+    ffi::{CuLaunchConfig, In, KernelNodeParams, LaunchAttribute, Out},
     handle::Handle,
     host,
     state::{Entered, enter},
@@ -154,7 +154,7 @@ pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Laun
         module: module.loaded.clone(),
         memory: entered.state.memory_of(module.context)?,
         kernel: name.clone(),
-        geometry: Geometry { grid: p.grid, block: p.block, shared: p.shared },
+        config: LaunchConfig { grid: p.grid, block: p.block, shared: p.shared },
         arguments: arguments(&info.parameters, p.parameters, p.extra)?,
         options: entered.driver.options.clone(),
     })
@@ -198,9 +198,9 @@ api! {
     }
 
     cuLaunchKernelEx since 11080 (
-        config: In<LaunchConfig>, function: Handle, parameters: In<*mut c_void>, extra: In<usize>,
+        config: In<CuLaunchConfig>, function: Handle, parameters: In<*mut c_void>, extra: In<usize>,
     ) {
-        let LaunchConfig { grid, block, shared, stream, attributes, count } = config.get()?;
+        let CuLaunchConfig { grid, block, shared, stream, attributes, count } = config.get()?;
         check_attributes(attributes, count)?;
         launch(&KernelNodeParams { function, grid, block, shared, parameters, extra }, stream)
     }
