@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::execute::{Block, BlockFailure, Failure, Launch, Progress};
 use super::module::{Kernel, LoadedModule};
 use super::program::{Callee, CodeAddress, Op, Program};
+use crate::arguments::Arguments;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::memory::Memory;
 use crate::options::{LaunchConfig, Options};
@@ -32,19 +33,19 @@ const TURN: u64 = 1 << 16;
 
 /// Runs a kernel over a grid and waits for its end.
 ///
-/// `arguments` are one byte slice a parameter, little-endian, each as long as the parameter. Results, report and errors do not
-/// depend on the number of cores: kernels whose result could depend on the order of blocks (atomics on global memory
-/// whose old value is used, floating-point atomics, volatile and acquiring loads) run their blocks in order, taking turns.
+/// [`args!`](crate::args) makes the `arguments`, one for each parameter. Results, report and errors do not depend on the number
+/// of cores: kernels whose result could depend on the order of blocks (atomics on global memory whose old value is used,
+/// floating-point atomics, volatile and acquiring loads) run their blocks in order, taking turns.
 ///
 /// # Errors
-/// [`Error::Usage`] names an argument or a limit that does not hold. [`Error::Kernel`] is what the kernel did wrong: of
-/// several blocks, that of the first in the grid.
+/// [`Error::Usage`] names a wrong argument or an exceeded limit. [`Error::Kernel`] is the kernel's own error; if several
+/// blocks fail, it is that of the first in the grid.
 pub fn launch(
     memory: &Memory,
     module: &LoadedModule,
     kernel: &str,
     config: &LaunchConfig,
-    arguments: &[&[u8]],
+    arguments: &Arguments,
     options: &Options,
 ) -> Result<Report> {
     let inner = &*module.inner;
@@ -130,7 +131,7 @@ fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
 }
 
 /// The parameters' bytes as the kernel finds them.
-fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
+fn parameters(kernel: &Kernel, arguments: &Arguments) -> Result<Vec<u8>> {
     let (name, wanted) = (&kernel.info.name, &kernel.info.parameters);
     if let Some(missing) = wanted.get(arguments.len()) {
         return Err(Error::Usage(format!(
@@ -148,8 +149,8 @@ fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
         )));
     }
     let mut bytes = Vec::new();
-    for (parameter, argument) in wanted.iter().zip(arguments) {
-        if argument.len() != parameter.bytes as usize {
+    for (parameter, argument) in wanted.iter().zip(arguments.iter()) {
+        if argument.len() != parameter.bytes {
             return Err(Error::Usage(format!(
                 "{name}: parameter {} has {} bytes, not {}",
                 parameter.name,
@@ -157,7 +158,7 @@ fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
                 argument.len()
             )));
         }
-        bytes.resize(bytes.len().next_multiple_of(parameter.align.max(1) as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(parameter.align.max(1)), 0);
         bytes.extend_from_slice(argument);
     }
     Ok(bytes)

@@ -13,24 +13,24 @@ use crate::syntax::{self, ParseError, Variable};
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
+    /// The name in the text.
     pub name: String,
-    /// Its size in bytes.
-    pub bytes: u32,
-    /// Its alignment in bytes.
-    pub align: u32,
+    /// Size in bytes; an argument has as many.
+    pub bytes: usize,
+    /// Alignment in bytes among the parameters.
+    pub align: usize,
 }
 
-/// What a kernel wants from those who launch it.
+/// What a launch of a kernel must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelInfo {
-    /// Its name.
+    /// The name in the text, by which [`launch`](crate::launch) finds it.
     pub name: String,
-    /// Its parameters, in order.
+    /// The parameters, in the order of the arguments.
     pub parameters: Vec<Parameter>,
-    /// Bytes of shared memory that it declares itself.
+    /// Static shared memory of a block in bytes.
     pub static_shared: u32,
-    /// The block shape that it demands (`.reqntid`).
+    /// The block shape that it requires (`.reqntid`).
     pub required_block: Option<[u32; 3]>,
     /// The most threads of a block that it allows (`.maxntid`).
     pub max_threads: Option<u32>,
@@ -128,7 +128,7 @@ impl Module {
         let inner = &self.inner;
         let mut addresses: Vec<u64> = Vec::new();
         for global in &inner.globals {
-            match memory.alloc(global.bytes.max(1)) {
+            match memory.alloc(global.bytes.max(1) as usize) {
                 Ok(address) => addresses.push(address),
                 Err(error) => {
                     release(memory, &addresses);
@@ -150,7 +150,7 @@ impl Module {
             }
             // CUDA's variables without an initialiser are zero.
             if global.blank || initial.len() as u64 != global.bytes {
-                memory.fill(address, 0, global.bytes)?;
+                memory.fill(address, 0, global.bytes as usize)?;
             }
             if !initial.is_empty() {
                 memory.write(address, &initial)?;
@@ -172,7 +172,7 @@ impl Module {
             programs.push(program);
         }
         let heap = if programs.iter().any(|program| program.heap) {
-            match memory.alloc(HEAP_BYTES) {
+            match memory.alloc(HEAP_BYTES as usize) {
                 Ok(base) => Some(Mutex::new(Heap::new(base, HEAP_BYTES))),
                 Err(error) => {
                     release(memory, &addresses);
@@ -183,7 +183,7 @@ impl Module {
             None
         };
         let variables =
-            placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes))).collect();
+            placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes as usize))).collect();
         if let Some(heap) = &heap {
             addresses.push(heap.lock().unwrap_or_else(PoisonError::into_inner).base());
         }
@@ -204,7 +204,8 @@ pub struct LoadedModule {
     pub(super) inner: Arc<Inner>,
     /// One for each kernel, with the variables' addresses.
     pub(super) programs: Vec<Program>,
-    variables: HashMap<String, (u64, u64)>,
+    /// Address and size in bytes, by name.
+    variables: HashMap<String, (u64, usize)>,
     /// Of all variables, those within functions too, and of the heap.
     addresses: Vec<u64>,
     /// What kernels take by `malloc`, if one does.
@@ -217,8 +218,8 @@ impl LoadedModule {
         self.inner.kernels.iter().map(|kernel| &kernel.info)
     }
 
-    /// Address and bytes of a global or constant variable.
-    pub fn variable(&self, name: &str) -> Option<(u64, u64)> {
+    /// Address and size in bytes of a global or constant variable.
+    pub fn variable(&self, name: &str) -> Option<(u64, usize)> {
         self.variables.get(name).copied()
     }
 
@@ -254,8 +255,8 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
             }
             parameters.push(Parameter {
                 name: parameter.name.to_owned(),
-                bytes: parameter.bytes as u32,
-                align: parameter.align as u32,
+                bytes: parameter.bytes as usize,
+                align: parameter.align as usize,
             });
         }
         let info = KernelInfo {
