@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use ssmv_emulator::{Checks, Geometry, Memory, Module, Options, Report, Result, launch};
+use ssmv_emulator::{Checks, LaunchConfig, Memory, Module, Options, Report, Result, args, launch};
 
 /// y = max(x·a + b, 0) + 0.5·x, four elements a thread.
 const POINTWISE: &str = include_str!("pointwise.ptx");
@@ -55,20 +55,19 @@ fn pointwise(options: &Options) -> Result<(f64, Report)> {
     let n = 1u32 << 20;
     let memory = Memory::new(64 << 20);
     let module = Module::parse("pointwise.ptx", POINTWISE)?.load(&memory)?;
-    let (x, y) = (memory.alloc(u64::from(n) * 4)?, memory.alloc(u64::from(n) * 4)?);
+    let (x, y) = (memory.alloc(n as usize * 4)?, memory.alloc(n as usize * 4)?);
     let values: Vec<u8> = (0..n).flat_map(|i| (i as f32 * 0.001 - 500.0).to_le_bytes()).collect();
     memory.write(x, &values)?;
-    let geometry = Geometry { grid: [n / 1024, 1, 1], block: [256, 1, 1], shared: 0 };
+    let config = LaunchConfig { grid: [n / 1024, 1, 1], block: [256, 1, 1], shared: 0 };
     let (a, b) = (1.5f32, -0.25f32);
-    let arguments: [&[u8]; 5] =
-        [&x.to_le_bytes(), &y.to_le_bytes(), &n.to_le_bytes(), &a.to_le_bytes(), &b.to_le_bytes()];
-    median(|| launch(&memory, &module, "pointwise", &geometry, &arguments, options))
+    let arguments = args![x, y, n, a, b];
+    median(|| launch(&memory, &module, "pointwise", &config, &arguments, options))
 }
 
 fn product(options: &Options) -> Result<(f64, Report)> {
     let memory = Memory::new(64 << 20);
     let module = Module::parse("product.ptx", &product_text())?.load(&memory)?;
-    let bytes = SIZE * SIZE * 2;
+    let bytes = (SIZE * SIZE * 2) as usize;
     let (a, b, c) = (memory.alloc(bytes)?, memory.alloc(bytes)?, memory.alloc(bytes * 2)?);
     // Halves between 1 and 2 with all bits of the fraction in use.
     let halves = |seed: u32| -> Vec<u8> {
@@ -79,9 +78,9 @@ fn product(options: &Options) -> Result<(f64, Report)> {
     memory.write(a, &halves(1))?;
     memory.write(b, &halves(2))?;
     let blocks = (SIZE / 64) as u32;
-    let geometry = Geometry { grid: [blocks, blocks, 1], block: [128, 1, 1], shared: 0 };
-    let arguments: [&[u8]; 3] = [&a.to_le_bytes(), &b.to_le_bytes(), &c.to_le_bytes()];
-    median(|| launch(&memory, &module, "product", &geometry, &arguments, options))
+    let config = LaunchConfig { grid: [blocks, blocks, 1], block: [128, 1, 1], shared: 0 };
+    let arguments = args![a, b, c];
+    median(|| launch(&memory, &module, "product", &config, &arguments, options))
 }
 
 /// C = A·B in tiles of 64×64, depth 32 at a time through shared memory; four warps with 32×32 each.

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use ssmv_emulator::{Approximation, Checks, Geometry, Memory, Module, Options, TensorCore, launch};
+use ssmv_emulator::{
+    Approximation, Arguments, Checks, LaunchConfig, Memory, Module, Options, TensorCore, launch,
+};
 
 const USAGE: &str = "\
 usage: ptx-emulator run FILE.ptx [options]
@@ -33,7 +35,8 @@ usage: ptx-emulator run FILE.ptx [options]
 /// An argument as it will be passed, with its buffer if it has one.
 struct Argument {
     bytes: Vec<u8>,
-    buffer: Option<(u64, u64)>,
+    /// Its address and size in bytes.
+    buffer: Option<(u64, usize)>,
 }
 
 fn main() -> ExitCode {
@@ -77,17 +80,17 @@ fn list(file: &str) -> Result<(), String> {
 fn run(file: &str, options: &[String]) -> Result<(), String> {
     let module = read(file)?;
     let mut kernel = None;
-    let mut geometry = Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 };
+    let mut config = LaunchConfig { grid: [1; 3], block: [32, 1, 1], shared: 0 };
     let mut settings = Options::default();
-    let (mut specifications, mut prints, mut limit) = (Vec::new(), Vec::new(), 1u64 << 30);
+    let (mut specifications, mut prints, mut limit) = (Vec::new(), Vec::new(), 1usize << 30);
     let mut options = options.iter();
     while let Some(option) = options.next() {
         let mut value = || options.next().ok_or_else(|| format!("{option} needs a value\n\n{USAGE}"));
         match option.as_str() {
             "--kernel" => kernel = Some(value()?.clone()),
-            "--grid" => geometry.grid = shape(value()?)?,
-            "--block" => geometry.block = shape(value()?)?,
-            "--shared" => geometry.shared = number(value()?)?,
+            "--grid" => config.grid = shape(value()?)?,
+            "--block" => config.block = shape(value()?)?,
+            "--shared" => config.shared = number(value()?)?,
             "--arg" => specifications.push(value()?.clone()),
             "--print" => prints.push(value()?.clone()),
             "--memory" => limit = number(value()?)?,
@@ -112,9 +115,8 @@ fn run(file: &str, options: &[String]) -> Result<(), String> {
     for specification in &specifications {
         arguments.push(argument(&memory, specification)?);
     }
-    let bytes: Vec<&[u8]> = arguments.iter().map(|a| a.bytes.as_slice()).collect();
-    let report =
-        launch(&memory, &loaded, &kernel, &geometry, &bytes, &settings).map_err(|e| e.to_string())?;
+    let bytes: Arguments = arguments.iter().map(|argument| &argument.bytes).collect();
+    let report = launch(&memory, &loaded, &kernel, &config, &bytes, &settings).map_err(|e| e.to_string())?;
     println!(
         "{kernel}: {} warp instructions, {} lane instructions",
         report.warp_instructions, report.lane_instructions
@@ -155,7 +157,7 @@ fn shape(text: &str) -> Result<[u32; 3], String> {
 
 fn argument(memory: &Memory, specification: &str) -> Result<Argument, String> {
     let value = |bytes: Vec<u8>| Ok(Argument { bytes, buffer: None });
-    let filled = |bytes: u64, content: Option<Vec<u8>>| -> Result<Argument, String> {
+    let filled = |bytes: usize, content: Option<Vec<u8>>| -> Result<Argument, String> {
         let address = memory.alloc(bytes).map_err(|e| format!("--arg {specification}: {e}"))?;
         if let Some(content) = content {
             memory.write(address, &content).map_err(|e| e.to_string())?;
@@ -180,20 +182,20 @@ fn argument(memory: &Memory, specification: &str) -> Result<Argument, String> {
         }
         ["iota-u32", count] => {
             let count: u32 = number(count)?;
-            filled(u64::from(count) * 4, Some((0..count).flat_map(u32::to_le_bytes).collect()))
+            filled(count as usize * 4, Some((0..count).flat_map(u32::to_le_bytes).collect()))
         }
         ["random-f32", count, seed] => {
             let count: u32 = number(count)?;
             let mut state: u64 = number(seed)?;
             let floats = (0..count).flat_map(|_| random(&mut state).to_le_bytes()).collect();
-            filled(u64::from(count) * 4, Some(floats))
+            filled(count as usize * 4, Some(floats))
         }
         ["random-f16", count, seed] => {
             let count: u32 = number(count)?;
             let mut state: u64 = number(seed)?;
             let halves =
                 (0..count).flat_map(|_| half::f16::from_f32(random(&mut state)).to_le_bytes()).collect();
-            filled(u64::from(count) * 2, Some(halves))
+            filled(count as usize * 2, Some(halves))
         }
         _ => Err(format!("--arg {specification}: unknown\n\n{USAGE}")),
     }
@@ -212,7 +214,7 @@ fn random(state: &mut u64) -> f32 {
 fn show(memory: &Memory, arguments: &[Argument], print: &str) -> Result<(), String> {
     let parts: Vec<&str> = print.split(':').collect();
     let [index, ty, count] = parts.as_slice() else { return Err(format!("--print {print}: not ARG:TYPE:N")) };
-    let (index, count): (usize, u64) = (number(index)?, number(count)?);
+    let (index, count): (usize, usize) = (number(index)?, number(count)?);
     let Some((address, bytes)) = arguments.get(index).and_then(|a| a.buffer) else {
         return Err(format!("--print {print}: argument {index} is not a buffer"));
     };
@@ -224,10 +226,10 @@ fn show(memory: &Memory, arguments: &[Argument], print: &str) -> Result<(), Stri
         _ => return Err(format!("--print {print}: unknown type {ty}")),
     };
     let count = count.min(bytes / width);
-    let mut data = vec![0; (count * width) as usize];
+    let mut data = vec![0; count * width];
     memory.read(address, &mut data).map_err(|e| e.to_string())?;
     let mut values = Vec::new();
-    for chunk in data.chunks_exact(width as usize) {
+    for chunk in data.chunks_exact(width) {
         let mut eight = [0; 8];
         eight[..chunk.len()].copy_from_slice(chunk);
         let bits = u64::from_le_bytes(eight);

@@ -1,10 +1,11 @@
-//! Runs PTX text on the CPU, and looks for bugs as it runs: accesses out of bounds, reads of what nothing wrote, races
-//! in shared memory, barriers that not all threads reach.
+//! Runs PTX text on the CPU and detects bugs while it runs: accesses out of bounds, reads of uninitialised memory, races in
+//! shared memory, barriers that not all threads reach.
 //!
-//! [`Module::parse`] reads the text, [`Memory`] is the device's global memory, [`launch`] runs a kernel over a grid.
+//! [`Module::parse`] reads the text, [`Memory`] is the device's global memory, [`args!`] makes the arguments of a kernel, and
+//! [`launch`] runs it over a grid.
 //!
 //! ```
-//! use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, launch};
+//! use ssmv_emulator::{Error, FaultKind, LaunchConfig, Memory, Module, Options, args, launch};
 //!
 //! let text = "
 //! .version 7.0
@@ -32,8 +33,8 @@
 //! let module = Module::parse("double.ptx", text)?.load(&memory)?;
 //! let x = memory.alloc(4 * 3)?;
 //! memory.write(x, &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])?;
-//! let geometry = Geometry { grid: [1, 1, 1], block: [32, 1, 1], shared: 0 };
-//! let run = |n: u32| launch(&memory, &module, "double", &geometry, &[&x.to_le_bytes(), &n.to_le_bytes()], &Options::default());
+//! let config = LaunchConfig { grid: [1, 1, 1], block: [32, 1, 1], shared: 0 };
+//! let run = |n: u32| launch(&memory, &module, "double", &config, &args![x, n], &Options::default());
 //!
 //! let report = run(3)?;
 //! let mut out = [0; 12];
@@ -47,16 +48,19 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod arguments;
 mod error;
 mod machine;
 mod memory;
 mod numerics;
 mod options;
 mod report;
+mod space;
 mod syntax;
 
+pub use arguments::Arguments;
 pub use error::{Error, Fault, FaultKind, Result};
 pub use machine::{KernelInfo, LoadedModule, Module, Parameter, launch};
 pub use memory::{Memory, Region};
-pub use options::{Approximation, Checks, Geometry, Options, TensorCore};
+pub use options::{Approximation, Checks, LaunchConfig, Options, TensorCore};
 pub use report::Report;

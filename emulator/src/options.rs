@@ -1,13 +1,13 @@
 //! How a launch runs.
 
-/// The shape of a launch.
+/// The launch configuration of a kernel, as in `kernel<<<grid, block, shared>>>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Geometry {
-    /// Blocks along x, y, z.
+pub struct LaunchConfig {
+    /// Number of blocks along x, y and z.
     pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
+    /// Threads of a block along x, y and z.
     pub block: [u32; 3],
-    /// Bytes of dynamic shared memory a block.
+    /// Dynamic shared memory of a block in bytes.
     pub shared: u32,
 }
 

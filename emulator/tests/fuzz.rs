@@ -1,7 +1,9 @@
 //! Broken text: whatever comes in, parsing and running end with a value or an error, soon.
 
 use proptest::prelude::*;
-use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{
+    Arguments, Checks, Error, LaunchConfig, Memory, Module, Options, Parameter, args, launch,
+};
 
 /// Texts to break: what nvcc writes, and a kernel with what it does not.
 const TEXTS: [&str; 10] = [
@@ -117,22 +119,18 @@ fn survive(text: &str) {
     let Ok(buffer) = memory.alloc(1 << 14) else { return };
     memory.fill(buffer, 0, 1 << 14).expect("memory");
     for kernel in module.kernels().take(4) {
-        let arguments: Vec<Vec<u8>> = kernel
-            .parameters
-            .iter()
-            .map(|p| {
-                let value = if p.bytes == 8 { buffer } else { 2 };
-                let mut bytes = value.to_le_bytes().to_vec();
-                bytes.resize(p.bytes as usize, 0);
-                bytes
-            })
-            .collect();
-        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let geometry = Geometry { grid: [2, 1, 1], block: [64, 1, 1], shared: 1024 };
+        let argument = |parameter: &Parameter| {
+            let value = if parameter.bytes == 8 { buffer } else { 2 };
+            let mut bytes = value.to_le_bytes().to_vec();
+            bytes.resize(parameter.bytes, 0);
+            bytes
+        };
+        let arguments: Arguments = kernel.parameters.iter().map(argument).collect();
+        let config = LaunchConfig { grid: [2, 1, 1], block: [64, 1, 1], shared: 1024 };
         for checks in [Checks::ALL, Checks::NONE] {
             let options = Options { checks, budget: 3000, threads: 1, ..Options::default() };
             // Errors are as good as results; panics and hangs are not.
-            let _ = launch(&memory, &loaded, &kernel.name, &geometry, &arguments, &options);
+            let _ = launch(&memory, &loaded, &kernel.name, &config, &arguments, &options);
         }
     }
 }
@@ -264,29 +262,30 @@ fn launches_that_make_no_sense_name_the_limit() {
         .entry open(.param .u64 a) .maxntid 128 { ret; }";
     let memory = Memory::new(1 << 20);
     let module = Module::parse("limits", text).and_then(|m| m.load(&memory)).expect("a module");
-    let run = |kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[&[u8]]| {
-        let geometry = Geometry { grid, block, shared };
-        match launch(&memory, &module, kernel, &geometry, arguments, &Options::default()) {
+    let run = |kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: Arguments| {
+        let config = LaunchConfig { grid, block, shared };
+        match launch(&memory, &module, kernel, &config, &arguments, &Options::default()) {
             Err(Error::Usage(message)) => message,
             other => panic!("{other:?}"),
         }
     };
-    let (a, n): (&[u8], &[u8]) = (&[0; 8], &[0; 4]);
+    let (a, n) = (0u64, 0u32);
     let one = [1; 3];
-    assert!(run("nobody", one, one, 0, &[]).contains("it has: k, open"));
-    assert!(run("k", one, [32, 1, 1], 0, &[a]).contains("n is missing"));
-    assert!(run("k", one, [32, 1, 1], 0, &[a, n, n]).contains("2 arguments, not 3"));
-    assert!(run("k", one, [32, 1, 1], 0, &[a, a]).contains("parameter n has 4 bytes, not 8"));
-    assert!(run("k", one, [64, 1, 1], 0, &[a, n]).contains(".reqntid"));
+    assert!(run("nobody", one, one, 0, args![]).contains("it has: k, open"));
+    assert!(run("k", one, [32, 1, 1], 0, args![a]).contains("n is missing"));
+    assert!(run("k", one, [32, 1, 1], 0, args![a, n, n]).contains("2 arguments, not 3"));
+    assert!(run("k", one, [32, 1, 1], 0, args![a, a]).contains("parameter n has 4 bytes, not 8"));
+    assert!(run("k", one, [64, 1, 1], 0, args![a, n]).contains(".reqntid"));
     assert!(
-        run("k", one, [32, 1, 1], 227 << 10, &[a, n]).contains("233472 bytes of shared memory (1024 static")
+        run("k", one, [32, 1, 1], 227 << 10, args![a, n])
+            .contains("233472 bytes of shared memory (1024 static")
     );
-    assert!(run("open", one, [256, 1, 1], 0, &[a]).contains("allows 128"));
-    assert!(run("open", [0, 1, 1], one, 0, &[a]).contains("a grid of 0 blocks along x"));
-    assert!(run("open", [1, 65536, 1], one, 0, &[a]).contains("65535"));
-    assert!(run("open", [u32::MAX, 1, 1], one, 0, &[a]).contains("2147483647"));
-    assert!(run("open", one, [1025, 1, 1], 0, &[a]).contains("1024"));
-    assert!(run("open", one, [1, 1, 65], 0, &[a]).contains("64"));
-    assert!(run("open", one, [32, 32, 2], 0, &[a]).contains("2048 threads; at most 1024"));
-    assert!(run("open", one, one, u32::MAX, &[a]).contains("at most 232448"));
+    assert!(run("open", one, [256, 1, 1], 0, args![a]).contains("allows 128"));
+    assert!(run("open", [0, 1, 1], one, 0, args![a]).contains("a grid of 0 blocks along x"));
+    assert!(run("open", [1, 65536, 1], one, 0, args![a]).contains("65535"));
+    assert!(run("open", [u32::MAX, 1, 1], one, 0, args![a]).contains("2147483647"));
+    assert!(run("open", one, [1025, 1, 1], 0, args![a]).contains("1024"));
+    assert!(run("open", one, [1, 1, 65], 0, args![a]).contains("64"));
+    assert!(run("open", one, [32, 32, 2], 0, args![a]).contains("2048 threads; at most 1024"));
+    assert!(run("open", one, one, u32::MAX, args![a]).contains("at most 232448"));
 }

@@ -1,8 +1,8 @@
 //! The same bits, reports and errors whatever the number of cores; blocks that wait for one another.
 
-use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, Report, launch};
+use ssmv_emulator::{Error, FaultKind, LaunchConfig, Memory, Module, Options, Report, args, launch};
 
-fn run(body: &str, grid: u32, threads: u32, cores: usize, words: u64) -> (Result<Report, Error>, Vec<u32>) {
+fn run(body: &str, grid: u32, threads: u32, cores: usize, words: usize) -> (Result<Report, Error>, Vec<u32>) {
     run_with(body, grid, threads, cores, words, 1 << 24)
 }
 
@@ -11,7 +11,7 @@ fn run_with(
     grid: u32,
     threads: u32,
     cores: usize,
-    words: u64,
+    words: usize,
     budget: u64,
 ) -> (Result<Report, Error>, Vec<u32>) {
     let text = format!(
@@ -26,10 +26,10 @@ ret;\n}}\n"
     let module = Module::parse("k", &text).and_then(|m| m.load(&memory)).unwrap_or_else(|e| panic!("{e}"));
     let out = memory.alloc(words * 4).expect("memory");
     memory.fill(out, 0, words * 4).expect("memory");
-    let geometry = Geometry { grid: [grid, 1, 1], block: [threads, 1, 1], shared: 0 };
+    let config = LaunchConfig { grid: [grid, 1, 1], block: [threads, 1, 1], shared: 0 };
     let options = Options { threads: cores, budget, ..Options::default() };
-    let result = launch(&memory, &module, "k", &geometry, &[&out.to_le_bytes()], &options);
-    let mut bytes = vec![0; words as usize * 4];
+    let result = launch(&memory, &module, "k", &config, &args![out], &options);
+    let mut bytes = vec![0; words * 4];
     memory.read(out, &mut bytes).expect("memory");
     (result, bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }

@@ -1,6 +1,6 @@
 //! A planted bug of every kind: it must be caught, at its line, in its block and thread; without it the kernel passes.
 
-use ssmv_emulator::{Error, FaultKind, Geometry, Memory, Module, Options, Report, launch};
+use ssmv_emulator::{Error, FaultKind, LaunchConfig, Memory, Module, Options, Report, args, launch};
 
 /// A kernel with a bug.
 struct Bug {
@@ -49,13 +49,12 @@ fn text(body: &str) -> String {
 fn run(text: &str, grid: u32, threads: u32, budget: u64) -> Result<Report, Error> {
     let memory = Memory::new(1 << 20);
     let module = Module::parse("buggy.ptx", text)?.load(&memory)?;
-    let words = u64::from(grid * threads);
+    let words = (grid * threads) as usize;
     let (input, output) = (memory.alloc(words * 4)?, memory.alloc(words * 4)?);
     memory.fill(input, 1, words * 4)?;
-    let geometry = Geometry { grid: [grid, 1, 1], block: [threads, 1, 1], shared: 0 };
+    let config = LaunchConfig { grid: [grid, 1, 1], block: [threads, 1, 1], shared: 0 };
     let options = Options { budget, ..Options::default() };
-    let arguments: [&[u8]; 2] = [&input.to_le_bytes(), &output.to_le_bytes()];
-    launch(&memory, &module, "buggy", &geometry, &arguments, &options)
+    launch(&memory, &module, "buggy", &config, &args![input, output], &options)
 }
 
 fn check(bugs: &[Bug]) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ssmv_emulator::{Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{LaunchConfig, Memory, Module, Options, args, launch};
 use ssmv_kernels::{
     Kernel, Target, catalogue,
     tour::{Tour, tours},
@@ -14,16 +14,11 @@ fn output(tour: &Tour) -> Vec<u8> {
     let Kernel { name, ptx, grid, block, shared, .. } = &tour.kernel;
     let memory = Memory::new(1 << 24);
     let module = Module::parse(name, ptx).unwrap().load(&memory).unwrap();
-    let (x, y) = (
-        memory.alloc(tour.input.len() as u64 + 8).unwrap(),
-        memory.alloc(tour.output_bytes() as u64).unwrap(),
-    );
+    let (x, y) = (memory.alloc(tour.input.len() + 8).unwrap(), memory.alloc(tour.output_bytes()).unwrap());
     memory.write(x, &tour.input).unwrap();
-    let numbers = tour.numbers.iter().map(|n| n.to_le_bytes().to_vec());
-    let arguments: Vec<_> = [x, y].iter().map(|a| a.to_le_bytes().to_vec()).chain(numbers).collect();
-    let arguments: Vec<_> = arguments.iter().map(Vec::as_slice).collect();
-    let geometry = Geometry { grid: *grid, block: *block, shared: *shared };
-    launch(&memory, &module, name, &geometry, &arguments, &Options::default())
+    let arguments = tour.numbers.iter().fold(args![x, y], |arguments, &number| arguments.with(number));
+    let config = LaunchConfig { grid: *grid, block: *block, shared: *shared };
+    launch(&memory, &module, name, &config, &arguments, &Options::default())
         .unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut output = vec![0; tour.output_bytes()];
     memory.read(y, &mut output).unwrap();

@@ -4,40 +4,15 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    thread::ThreadId,
 };
 
 use crate::{
     code::{Code, Failure, Outcome, fail},
-    event::At,
     graph::{Graph, Node},
     handle::Handle,
-    state::State,
+    state::{Capture, LastRecord, Mode, State},
     work::Work,
 };
-
-/// Which calls of which threads a capture forbids (cuda.h, `CUstreamCaptureMode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Unsafe calls of any thread.
-    Global,
-    /// Unsafe calls of the thread that captures.
-    ThreadLocal,
-    /// None.
-    Relaxed,
-}
-
-impl Mode {
-    /// From its number.
-    pub fn from_number(number: u32) -> Outcome<Self> {
-        match number {
-            0 => Ok(Self::Global),
-            1 => Ok(Self::ThreadLocal),
-            2 => Ok(Self::Relaxed),
-            _ => fail!(INVALID_VALUE, "{number} is not a capture mode"),
-        }
-    }
-}
 
 thread_local! {
     /// What this thread's own unsafe calls are held against.
@@ -47,22 +22,6 @@ thread_local! {
 /// Sets the mode of this thread; returns the old one.
 pub fn exchange_thread_mode(mode: Mode) -> Mode {
     THREAD_MODE.replace(mode)
-}
-
-/// A capture that goes on.
-#[derive(Debug)]
-pub struct Capture {
-    /// The stream that it began in.
-    origin: Handle,
-    mode: Mode,
-    thread: ThreadId,
-    graph: Graph,
-    /// The nodes that the next work of each stream in it comes after.
-    heads: BTreeMap<Handle, Vec<usize>>,
-    /// Why it is invalid.
-    broken: Option<String>,
-    /// A number that no other capture has.
-    number: u64,
 }
 
 /// The state of a stream's capture, as programs ask for it.
@@ -183,9 +142,9 @@ impl State {
     }
 
     /// The place of an event that is recorded in a captured stream.
-    pub fn capture_event(&mut self, capture: Handle, stream: Handle) -> Outcome<At> {
+    pub fn capture_event(&mut self, capture: Handle, stream: Handle) -> Outcome<LastRecord> {
         let nodes = self.valid_capture(capture)?.heads.get(&stream).cloned().unwrap_or_default();
-        Ok(At::Captured { capture, nodes })
+        Ok(LastRecord::Captured { capture, nodes })
     }
 
     /// A stream waits for an event of a capture: it becomes part of it.

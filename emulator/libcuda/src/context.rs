@@ -6,31 +6,8 @@ use crate::{
     code::{Code, Failure, Outcome, fail},
     handle::Handle,
     log,
-    memory::Kind,
-    state::State,
-    stream::Stream,
+    state::{Context, Kind, State, Stream},
 };
-
-/// A context.
-#[derive(Debug)]
-pub struct Context {
-    /// The ordinal of its device.
-    pub device: usize,
-    /// How often it was retained, for a primary context.
-    pub retained: Option<usize>,
-    /// The flags that it was made with.
-    pub flags: u32,
-    /// The fault of the work that ended it.
-    fault: Option<Failure>,
-    /// The stream that waits for all blocking streams.
-    pub legacy: Handle,
-    /// The default streams of threads that use them.
-    pub per_thread: BTreeMap<String, Handle>,
-    /// Devices whose memory it can reach, besides its own.
-    pub peers: Vec<usize>,
-    /// Values that `cuCtxSetLimit` set.
-    pub limits: BTreeMap<u32, usize>,
-}
 
 thread_local! {
     static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
@@ -78,16 +55,6 @@ pub fn pop() -> Option<Handle> {
 /// A name for a thread, as a key.
 pub fn thread_key(thread: ThreadId) -> String {
     format!("{thread:?}")
-}
-
-impl Context {
-    /// The fault that ended it, again and again.
-    pub fn check(&self) -> Outcome {
-        match &self.fault {
-            None => Ok(()),
-            Some(fault) => Err(Failure { code: fault.code, message: String::new() }),
-        }
-    }
 }
 
 /// Makes a context of a device.

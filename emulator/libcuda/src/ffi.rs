@@ -232,7 +232,7 @@ pub struct HostNodeParams {
 /// `CUlaunchConfig`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub struct LaunchConfig {
+pub struct CuLaunchConfig {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,

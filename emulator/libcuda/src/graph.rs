@@ -1,17 +1,12 @@
 //! Graphs: work with its dependencies, written down by hand or by a capture, and launched as a whole.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use crate::{
     code::{Outcome, fail},
     handle::Handle,
-    host,
     schedule::WorkId,
-    state::State,
-    work::{Side, Work},
+    work::Work,
 };
 
 /// What a node does.
@@ -52,7 +47,7 @@ pub struct Graph {
     /// In the order in which they were added.
     pub nodes: Vec<Node>,
     /// What each comes after.
-    after: Vec<Vec<usize>>,
+    pub after: Vec<Vec<usize>>,
     /// The handle of each.
     pub names: Vec<Handle>,
 }
@@ -60,11 +55,11 @@ pub struct Graph {
 /// A graph that can be launched.
 #[derive(Debug)]
 pub struct GraphExec {
-    graph: Graph,
+    pub graph: Graph,
     /// An order that keeps all dependencies.
-    order: Vec<usize>,
+    pub order: Vec<usize>,
     /// The last piece of work of its last launch: it does not run beside itself.
-    last: Option<WorkId>,
+    pub last: Option<WorkId>,
 }
 
 impl Graph {
@@ -95,7 +90,7 @@ impl Graph {
     }
 
     /// Whether all launches have blocks, those of child graphs too.
-    fn check_grids(&self) -> Outcome {
+    pub fn check_grids(&self) -> Outcome {
         self.nodes.iter().try_for_each(|node| match node {
             Node::Work(Work::Launch(launch)) => launch.check_grid(),
             Node::Child(graph) => graph.check_grids(),
@@ -116,7 +111,7 @@ impl Graph {
     }
 
     /// An order that keeps all dependencies.
-    fn order(&self) -> Outcome<Vec<usize>> {
+    pub fn order(&self) -> Outcome<Vec<usize>> {
         let mut waits: Vec<usize> = self.after.iter().map(Vec::len).collect();
         let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         for (node, after) in self.after.iter().enumerate() {
@@ -174,89 +169,6 @@ impl GraphExec {
         self.graph = graph.clone();
         Ok(())
     }
-}
-
-impl State {
-    /// Launches a graph in a stream.
-    pub fn launch_graph(&mut self, exec: Handle, stream: Handle) -> Outcome {
-        let found = self.graph_execs.get(exec)?;
-        let graph = found.graph.clone();
-        if let Some(capture) = self.streams.get(stream)?.capture {
-            return self.record_node(capture, stream, Node::Child(graph));
-        }
-        let (order, last) = (found.order.clone(), found.last);
-        graph.check_grids()?;
-        let begin = self.submit(stream, Work::Nothing)?;
-        let begin: Vec<WorkId> = begin.into_iter().chain(last).collect();
-        let context = self.streams.get(stream)?.context;
-        let ends = self.queue_nodes(context, &graph, &order, &begin)?;
-        let end = self.queue(stream, Work::Nothing, ends)?;
-        self.graph_execs.get_mut(exec)?.last = Some(end);
-        Ok(())
-    }
-
-    /// Queues the nodes of a graph behind other work; gives what nothing of the graph comes after.
-    fn queue_nodes(
-        &mut self,
-        context: Handle,
-        graph: &Graph,
-        order: &[usize],
-        begin: &[WorkId],
-    ) -> Outcome<Vec<WorkId>> {
-        let mut ids: BTreeMap<usize, Vec<WorkId>> = BTreeMap::new();
-        for &node in order {
-            let after = &graph.after[node];
-            let mut before: Vec<WorkId> =
-                after.iter().filter_map(|node| ids.get(node)).flatten().copied().collect();
-            if after.is_empty() {
-                before.extend(begin);
-            }
-            let queued = match &graph.nodes[node] {
-                Node::Work(work) => vec![self.schedule.submit(context, fresh(work), before, Vec::new())],
-                Node::Record(event) => vec![self.queue_record(context, *event, before)?],
-                Node::Wait(event) => {
-                    if let crate::event::At::Work { work, .. } = &self.events.get(*event)?.at {
-                        before.push(*work);
-                    }
-                    vec![self.schedule.submit(context, Work::Nothing, before, Vec::new())]
-                }
-                Node::Child(child) => {
-                    let order = child.order()?;
-                    match child.nodes.is_empty() {
-                        true => before,
-                        false => self.queue_nodes(context, child, &order, &before)?,
-                    }
-                }
-            };
-            ids.insert(node, queued);
-        }
-        let followed: BTreeSet<usize> = graph.after.iter().flatten().copied().collect();
-        let ends = ids
-            .iter()
-            .filter(|(node, _)| !followed.contains(node))
-            .flat_map(|(_, ids)| ids.clone())
-            .collect();
-        Ok(if graph.nodes.is_empty() { begin.to_vec() } else { ends })
-    }
-
-    fn queue_record(&mut self, context: Handle, event: Handle, before: Vec<WorkId>) -> Outcome<WorkId> {
-        let record = std::sync::Arc::new(crate::work::Record::default());
-        let id = self.schedule.submit(context, Work::Record(record.clone()), before, Vec::new());
-        self.events.get_mut(event)?.at = crate::event::At::Work { work: id, record };
-        Ok(id)
-    }
-}
-
-/// Work as it is queued now: a copy from the host reads what is there from now on.
-fn fresh(work: &Work) -> Work {
-    let mut work = work.clone();
-    if let Work::Copy(copy) = &mut work {
-        let length = copy.reach()[1] as usize;
-        if let Side::Host(address, Some(digest)) = &mut copy.from {
-            *digest = host::digest(*address, length).unwrap_or(*digest);
-        }
-    }
-    work
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use crate::{
     code::{Outcome, fail},
-    event::At,
     shared::FileName,
-    state::State,
+    state::{LastRecord, State},
 };
 
 /// Bytes of a handle (cuda.h, `CU_IPC_HANDLE_SIZE`).
@@ -64,12 +63,12 @@ pub fn read_memory(bytes: &[u8; HANDLE_BYTES]) -> Outcome<(FileName, u64, u64)> 
 }
 
 /// The handle of an event that was made for other processes.
-pub fn event_handle(at: &At) -> Outcome<[u8; HANDLE_BYTES]> {
+pub fn event_handle(at: &LastRecord) -> Outcome<[u8; HANDLE_BYTES]> {
     match at {
-        At::Shared { page, number } if page.name().process == std::process::id() => {
+        LastRecord::Shared { page, number } if page.name().process == std::process::id() => {
             Ok(Content { kind: *EVENT, file: page.name(), numbers: [*number, 0] }.bytes())
         }
-        At::Shared { .. } => {
+        LastRecord::Shared { .. } => {
             fail!(INVALID_VALUE, "the event is another process's; only its maker gives out handles")
         }
         _ => fail!(INVALID_VALUE, "the event was made without CU_EVENT_INTERPROCESS"),

@@ -11,15 +11,28 @@
 //! ([`settings`] has the seed); handles are checked; capture, IPC and context rules are enforced. A call that breaks a
 //! rule returns the driver's code, and a line on standard error says what is wrong.
 //!
-//! A call's way: [`api`] takes it from C, checks the thread's context and locks the `state`; memory, modules, streams and
-//! graphs have a module each; work for the device goes to the `schedule`, and the `executor` runs it.
+//! A call's way: [`api`] takes it from C, checks the thread's context and locks the `driver`; the rules of memory, modules,
+//! streams, events and captures have a file each; work for the device goes to the `schedule`, and the driver's own thread
+//! runs it.
+//!
+//! Imports point down this list, never up:
+//!
+//! | layer | files |
+//! | --- | --- |
+//! | functions of cuda.h | `api/`, with `ffi` |
+//! | the process's driver and its thread | `driver` |
+//! | rules, one subject a file | `context`, `stream`, `event`, `capture`, `memory`, `module`, `ipc` |
+//! | the objects that the driver knows | `state` |
+//! | work, graphs, device memory | `schedule`, `graph`, `work`, `device`, `shared` |
+//! | foundations | `settings`, `handle`, `host`, `log`, `code` |
 
 pub mod api;
 mod capture;
 pub mod code;
 mod context;
+mod device;
+mod driver;
 mod event;
-mod executor;
 mod ffi;
 mod graph;
 mod handle;

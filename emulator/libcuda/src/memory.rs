@@ -1,150 +1,19 @@
 //! Allocations: of a device, of the host, and of other processes; which one an address belongs to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use ssmv_emulator::{Memory, Region};
+use ssmv_emulator::Region;
 
 use crate::{
     code::{Code, Failure, Outcome, fail},
+    device::{DEVICES, Device, PEERS, RANGE, SMALL},
     handle::Handle,
     host, log,
     settings::MOST_DEVICES,
     shared::{Arena, BLOCK, HostMemory, PeerBlocks},
-    state::State,
+    state::{Allocation, Kind, State},
     work::Side,
 };
-
-/// Device memory starts here, a range of 2^40 a device.
-const DEVICES: u64 = 0x1000_0000_0000;
-
-/// Modules' variables, a range of 2^40 a device.
-const VARIABLES: u64 = 0x2000_0000_0000;
-
-/// Memory of other processes.
-const PEERS: u64 = 0x3000_0000_0000;
-
-/// Addresses of a device.
-const RANGE: u64 = 1 << 40;
-
-/// Allocations up to this share blocks, as a driver's do.
-const SMALL: u64 = 1 << 20;
-
-/// Allocations start at multiples of this (CUDA promises 256).
-const ALIGN: u64 = 512;
-
-/// A device.
-#[derive(Debug)]
-pub struct Device {
-    /// Its memory as kernels see it: its own allocations, pinned memory, peers.
-    pub memory: Arc<Memory>,
-    /// Its primary context, while it is retained.
-    pub primary: Option<Handle>,
-    /// The flags of its primary context.
-    pub primary_flags: u32,
-    /// Bytes in use.
-    pub used: u64,
-    arena: Arc<Arena>,
-    base: u64,
-    /// Blocks that small allocations share: their offset, and what is in them.
-    shared: BTreeMap<u64, SharedBlock>,
-    /// The one that the next small allocation is put into.
-    filling: Option<u64>,
-    /// Where the next opened memory of another process goes.
-    next_peer: u64,
-}
-
-#[derive(Debug)]
-struct SharedBlock {
-    end: u64,
-    live: usize,
-}
-
-/// What an allocation is made of.
-#[derive(Debug)]
-pub enum Kind {
-    /// Whole blocks from an offset of the device's memory on.
-    Large { offset: u64 },
-    /// Part of a block that it shares.
-    Small { offset: u64 },
-    /// Pinned or managed host memory.
-    Host { memory: Arc<HostMemory>, managed: bool, flags: u32 },
-    /// Memory of another process, and how often it was opened.
-    Opened { blocks: PeerBlocks, handle: [u8; 64], times: usize },
-}
-
-/// An allocation.
-#[derive(Debug)]
-pub struct Allocation {
-    /// The context that it belongs to.
-    pub context: Handle,
-    /// The ordinal of the device.
-    pub device: usize,
-    /// Bytes that were asked for.
-    pub bytes: u64,
-    /// What it is made of.
-    pub kind: Kind,
-    /// A number that no other allocation has.
-    pub number: u64,
-    /// Whether a stream is to free it.
-    pub freed_in_stream: bool,
-}
-
-impl Device {
-    /// An empty device.
-    pub fn new(ordinal: usize, memory: u64) -> Outcome<Self> {
-        debug_assert!(ordinal < MOST_DEVICES);
-        let span = (4 * memory).clamp(64 * BLOCK, RANGE / 2);
-        let start = ordinal as u64 * RANGE;
-        Ok(Self {
-            memory: Arc::new(Memory::starting_at(VARIABLES + start, memory)),
-            primary: None,
-            primary_flags: 0,
-            used: 0,
-            arena: Arc::new(Arena::new(span / BLOCK * BLOCK)?),
-            base: DEVICES + start,
-            shared: BTreeMap::new(),
-            filling: None,
-            next_peer: PEERS + start,
-        })
-    }
-
-    /// Bytes that an allocation takes of the device.
-    fn cost(bytes: u64) -> u64 {
-        if bytes <= SMALL { bytes.next_multiple_of(ALIGN) } else { bytes.next_multiple_of(BLOCK) }
-    }
-
-    /// The offset for a small allocation, in a block that has room for it.
-    fn place_small(&mut self, bytes: u64) -> Option<u64> {
-        // A gap between neighbours, so that running over the end is noticed.
-        let needed = bytes.next_multiple_of(ALIGN) + ALIGN;
-        let fits = |block: &SharedBlock| block.end + needed <= BLOCK;
-        let block = match self.filling.filter(|at| self.shared.get(at).is_some_and(fits)) {
-            Some(block) => block,
-            None => {
-                let block = self.arena.take(BLOCK)?;
-                self.shared.insert(block, SharedBlock { end: 0, live: 0 });
-                self.filling = Some(block);
-                block
-            }
-        };
-        let shared = self.shared.get_mut(&block)?;
-        let at = block + shared.end;
-        shared.end += needed;
-        shared.live += 1;
-        Some(at)
-    }
-
-    fn give_back_small(&mut self, offset: u64) {
-        let block = offset / BLOCK * BLOCK;
-        let Some(shared) = self.shared.get_mut(&block) else { return };
-        shared.live -= 1;
-        if shared.live == 0 {
-            self.shared.remove(&block);
-            self.filling = self.filling.filter(|&filling| filling != block);
-            self.arena.give_back(block);
-        }
-    }
-}
 
 impl State {
     /// Allocates memory of a context's device.
@@ -233,7 +102,10 @@ impl State {
     fn insert(&mut self, address: u64, allocation: Allocation, region: &Arc<dyn Region>) -> Outcome {
         let failed = |error| Failure::new(Code::UNKNOWN, format!("{error}"));
         for device in self.reaching(&allocation) {
-            self.devices[device].memory.map_region(address, allocation.bytes, region).map_err(failed)?;
+            self.devices[device]
+                .memory
+                .map_region(address, allocation.bytes as usize, region)
+                .map_err(failed)?;
         }
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -269,7 +141,7 @@ impl State {
                 Kind::Opened { blocks, .. } => blocks.window(),
                 Kind::Host { .. } => continue,
             };
-            let mapped = self.devices[device].memory.map_region(address, allocation.bytes, &window);
+            let mapped = self.devices[device].memory.map_region(address, allocation.bytes as usize, &window);
             mapped.map_err(|error| Failure::new(Code::UNKNOWN, error.to_string()))?;
         }
         Ok(())
@@ -390,7 +262,7 @@ impl State {
         }
         // Variables of modules are the emulator's own allocations.
         let memory = &self.devices[own].memory;
-        match memory.unwritten(address, bytes.max(1)) {
+        match memory.unwritten(address, bytes.max(1) as usize) {
             Ok(_) => Ok(Side::Device(memory.clone(), address)),
             Err(error) => fail!(INVALID_VALUE, "{call}: {error}"),
         }

@@ -2,60 +2,16 @@
 
 use std::sync::Arc;
 
-use ssmv_emulator::{KernelInfo, LoadedModule};
-
 use crate::{
     code::{Outcome, fail},
     handle::Handle,
     host,
     settings::Settings,
-    state::State,
+    state::{Function, Module, State},
 };
 
 /// The longest text that is taken.
 const MOST_TEXT: usize = 256 << 20;
-
-/// Static and dynamic shared memory that a launch may have without the attribute (CUDA C++ Programming Guide).
-pub const SHARED_WITHOUT_ATTRIBUTE: u32 = 48 << 10;
-
-/// A loaded module.
-#[derive(Debug)]
-pub struct Module {
-    /// Its context.
-    pub context: Handle,
-    /// What the emulator made of it.
-    pub loaded: Arc<LoadedModule>,
-    /// Its version of PTX: 70 for 7.0.
-    pub version: u32,
-    /// The handles of its functions that the program asked for.
-    pub functions: Vec<(String, Handle)>,
-}
-
-/// A kernel that the program asked for.
-#[derive(Debug, Clone)]
-pub struct Function {
-    /// Its module.
-    pub module: Handle,
-    /// What it needs.
-    pub info: KernelInfo,
-    /// Dynamic shared memory that launches may have.
-    pub allowed_shared: u32,
-    /// Other attributes that were set.
-    pub attributes: std::collections::BTreeMap<u32, i32>,
-}
-
-impl Function {
-    /// The dynamic shared memory that a launch may have.
-    pub fn most_dynamic_shared(&self) -> u32 {
-        self.allowed_shared.max(SHARED_WITHOUT_ATTRIBUTE.saturating_sub(self.info.static_shared))
-    }
-
-    /// The most threads of a block.
-    pub fn most_threads(&self) -> u32 {
-        let required = self.info.required_block.map(|block| block.iter().product());
-        required.or(self.info.max_threads).unwrap_or(1024)
-    }
-}
 
 /// The text of an image that a program gave.
 ///

@@ -1,42 +1,21 @@
-//! All that the driver knows, behind one lock; and how threads wait for the work of devices.
+//! All that the driver knows: the tables of a process's objects, and the objects in them. The rules about them are in the
+//! files that import this one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, thread::ThreadId};
 
-use ssmv_emulator::{Memory, Options};
+use ssmv_emulator::{KernelInfo, LoadedModule, Memory};
 
 use crate::{
-    capture::Capture,
-    code::{Outcome, fail},
-    context::{self, Context},
-    event::{Event, Pages},
-    executor,
+    code::{Failure, Outcome, fail},
+    device::Device,
     graph::{Graph, GraphExec, NodeName},
     handle::{Handle, Table},
-    memory::{Allocation, Device},
-    module::{Function, Module},
-    schedule::{Schedule, WorkId},
-    settings::Settings,
-    stream::Stream,
-    work,
+    schedule::{ForeignRecord, Schedule, WorkId},
+    shared::{EventPage, FileName, HostMemory, MOST_EVENTS, PeerBlocks},
+    work::Record,
 };
 
-/// The driver of this process.
-#[derive(Debug)]
-pub struct Driver {
-    /// What it pretends to be.
-    pub settings: Settings,
-    /// How kernels run.
-    pub options: Arc<Options>,
-    state: Mutex<State>,
-    changed: Condvar,
-    process: u32,
-}
-
-/// See the module.
+/// The driver's tables.
 #[derive(Debug)]
 pub struct State {
     /// By ordinal.
@@ -56,163 +35,277 @@ pub struct State {
     pub event_pages: Pages,
 }
 
-static DRIVER: OnceLock<Driver> = OnceLock::new();
-
-/// `cuInit`: reads the settings and makes the devices; only the first call does something.
-pub fn initialise() -> Outcome {
-    static ONCE: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
-    if DRIVER.get().is_some() {
-        return driver().map(drop);
-    }
-    let settings = Settings::from_environment()?;
-    let devices =
-        (0..settings.devices).map(|ordinal| Device::new(ordinal, settings.memory)).collect::<Outcome<_>>()?;
-    let state = State {
-        devices,
-        contexts: Table::new("context", 1),
-        modules: Table::new("module", 2),
-        functions: Table::new("function", 3),
-        streams: Table::new("stream", 4),
-        events: Table::new("event", 5),
-        graphs: Table::new("graph", 6),
-        graph_execs: Table::new("executable graph", 7),
-        nodes: Table::new("graph node", 8),
-        captures: Table::new("capture", 9),
-        allocations: BTreeMap::new(),
-        schedule: Schedule::new(settings.seed),
-        event_pages: Pages::default(),
-    };
-    let options = Options {
-        checks: settings.checks,
-        approximation: settings.approximation,
-        tensor_core: settings.tensor_core(),
-        ..Options::default()
-    };
-    let driver = Driver {
-        settings,
-        options: Arc::new(options),
-        state: Mutex::new(state),
-        changed: Condvar::new(),
-        process: std::process::id(),
-    };
-    // The lock above makes this the only call that sets it.
-    let _ = DRIVER.set(driver);
-    executor::start()
-}
-
-/// The driver, once it was initialised.
-///
-/// # Errors
-/// `CUDA_ERROR_NOT_INITIALIZED` before `cuInit` and in a forked child.
-pub fn driver() -> Outcome<&'static Driver> {
-    work::refuse_in_callback()?;
-    match DRIVER.get() {
-        None => fail!(NOT_INITIALIZED, "cuInit was not called"),
-        Some(driver) if driver.process != std::process::id() => {
-            fail!(
-                NOT_INITIALIZED,
-                "this process was forked after cuInit: initialise CUDA in the child instead"
-            )
-        }
-        Some(driver) => Ok(driver),
-    }
-}
-
-/// The driver with its lock held, for a thread with a current context.
-pub struct Entered {
-    /// The driver.
-    pub driver: &'static Driver,
-    /// All that it knows.
-    pub state: MutexGuard<'static, State>,
-    /// The thread's current context.
-    pub context: Handle,
-}
-
-/// Locks the driver for a call that needs a current context.
-///
-/// # Errors
-/// `CUDA_ERROR_INVALID_CONTEXT` without one; the fault of a kernel that ended the context.
-pub fn enter() -> Outcome<Entered> {
-    let driver = driver()?;
-    let state = driver.lock();
-    let context = context::current(&state)?;
-    state.contexts.get(context)?.check()?;
-    Ok(Entered { driver, state, context })
-}
-
 impl State {
+    /// No objects but the devices; `seed` is that of the [`Schedule`].
+    pub fn new(devices: Vec<Device>, seed: u64) -> Self {
+        Self {
+            devices,
+            contexts: Table::new("context", 1),
+            modules: Table::new("module", 2),
+            functions: Table::new("function", 3),
+            streams: Table::new("stream", 4),
+            events: Table::new("event", 5),
+            graphs: Table::new("graph", 6),
+            graph_execs: Table::new("executable graph", 7),
+            nodes: Table::new("graph node", 8),
+            captures: Table::new("capture", 9),
+            allocations: BTreeMap::new(),
+            schedule: Schedule::new(seed),
+            event_pages: Pages::default(),
+        }
+    }
+
     /// The memory of a context's device.
     pub fn memory_of(&self, context: Handle) -> Outcome<Arc<Memory>> {
         Ok(self.devices[self.contexts.get(context)?.device].memory.clone())
     }
 }
 
-impl Entered {
-    /// The ordinal of the context's device.
-    pub fn device(&self) -> Outcome<usize> {
-        Ok(self.state.contexts.get(self.context)?.device)
-    }
+/// A context.
+#[derive(Debug)]
+pub struct Context {
+    /// The ordinal of its device.
+    pub device: usize,
+    /// How often it was retained, for a primary context.
+    pub retained: Option<usize>,
+    /// The flags that it was made with.
+    pub flags: u32,
+    /// The fault of the work that ended it.
+    pub fault: Option<Failure>,
+    /// The stream that waits for all blocking streams.
+    pub legacy: Handle,
+    /// The default streams of threads that use them.
+    pub per_thread: BTreeMap<String, Handle>,
+    /// Devices whose memory it can reach, besides its own.
+    pub peers: Vec<usize>,
+    /// Values that `cuCtxSetLimit` set.
+    pub limits: BTreeMap<u32, usize>,
+}
 
-    /// The stream of a raw handle, 0 to 2 among them.
-    pub fn stream(&mut self, raw: Handle) -> Outcome<Handle> {
-        self.state.stream(self.context, raw)
-    }
-
-    /// Waits for a piece of work, or for nothing where it was captured; then for how the context fares.
-    pub fn finish(self, id: Option<WorkId>) -> Outcome {
-        let Some(id) = id else { return Ok(()) };
-        self.wait_until(|state| state.schedule.is_done(id))
-    }
-
-    /// Waits until all work of the context is done.
-    pub fn finish_all(self) -> Outcome<Self> {
-        let context = self.context;
-        let entered = self.wait(|state| state.schedule.is_idle(context));
-        entered.state.contexts.get(context)?.check()?;
-        Ok(entered)
-    }
-
-    /// Waits until a condition holds; then for how the context fares.
-    pub fn wait_until(self, holds: impl FnMut(&State) -> bool) -> Outcome {
-        let entered = self.wait(holds);
-        entered.state.contexts.get(entered.context)?.check()
-    }
-
-    /// Lets queued work go on for a moment: a program that asks again and again gets its answer.
-    pub fn make_progress(self) -> Self {
-        let mut first = true;
-        self.wait(|_| !std::mem::take(&mut first))
-    }
-
-    fn wait(mut self, mut holds: impl FnMut(&State) -> bool) -> Self {
-        self.state.schedule.waiting += 1;
-        self.driver.notify();
-        while !holds(&self.state) {
-            // Events of other processes end without a notice.
-            self.state = self.driver.pause(self.state, Duration::from_micros(200));
+impl Context {
+    /// The fault that ended it, again and again.
+    pub fn check(&self) -> Outcome {
+        match &self.fault {
+            None => Ok(()),
+            Some(fault) => Err(Failure { code: fault.code, message: String::new() }),
         }
-        self.state.schedule.waiting -= 1;
-        self
     }
 }
 
-impl Driver {
-    /// All that the driver knows.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its context.
+    pub context: Handle,
+    /// Waits for the legacy default stream, and is waited for by it.
+    pub blocking: bool,
+    /// As the program asked; lower is more urgent.
+    pub priority: i32,
+    /// The newest work in it.
+    pub last: Option<WorkId>,
+    /// What the next work waits for besides.
+    pub after: Vec<WorkId>,
+    pub foreign: Vec<ForeignRecord>,
+    /// The capture that records its work.
+    pub capture: Option<Handle>,
+}
 
-    /// Gives the lock away until something changes, or the time is over.
-    pub fn pause<'a>(&'a self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
-        match self.changed.wait_timeout(state, most) {
-            Ok((state, _)) => state,
-            Err(poisoned) => poisoned.into_inner().0,
+impl Stream {
+    /// A stream of a context.
+    pub fn new(context: Handle, blocking: bool, priority: i32) -> Self {
+        Self {
+            context,
+            blocking,
+            priority,
+            last: None,
+            after: Vec::new(),
+            foreign: Vec::new(),
+            capture: None,
         }
     }
 
-    /// Wakes all threads that wait for a change.
-    pub fn notify(&self) {
-        self.changed.notify_all();
+    /// The legacy default stream of a context.
+    pub fn default_of(context: Handle) -> Self {
+        Self::new(context, false, 0)
     }
+}
+
+/// An event.
+#[derive(Debug)]
+pub struct Event {
+    /// Its context.
+    pub context: Handle,
+    /// Whether it measures time.
+    pub timing: bool,
+    /// Where it was recorded last.
+    pub at: LastRecord,
+    /// Whether other processes can open it, or it is another process's.
+    pub shared: bool,
+}
+
+/// Where an event was recorded.
+#[derive(Debug, Clone)]
+pub enum LastRecord {
+    /// Nowhere.
+    Never,
+    /// Behind work of this process.
+    Work { work: WorkId, record: Arc<Record> },
+    /// In a capture, behind these nodes.
+    Captured { capture: Handle, nodes: Vec<usize> },
+    /// Wherever the processes that share it recorded it.
+    Shared { page: Arc<EventPage>, number: u64 },
+}
+
+/// The pages of shared events: this process's, and those of others that were opened.
+#[derive(Debug, Default)]
+pub struct Pages {
+    own: Option<Arc<EventPage>>,
+    used: u64,
+    others: BTreeMap<(u32, u32, u64), Arc<EventPage>>,
+}
+
+impl Pages {
+    /// A new number on this process's page.
+    pub fn take(&mut self) -> Outcome<LastRecord> {
+        let page = match &self.own {
+            Some(page) => page.clone(),
+            None => self.own.insert(Arc::new(EventPage::new()?)).clone(),
+        };
+        if self.used == MOST_EVENTS {
+            return fail!(
+                OUT_OF_MEMORY,
+                "{MOST_EVENTS} events for other processes were made, and no more are possible"
+            );
+        }
+        self.used += 1;
+        Ok(LastRecord::Shared { page, number: self.used - 1 })
+    }
+
+    /// Another process's event.
+    pub fn open(&mut self, name: FileName, number: u64) -> Outcome<LastRecord> {
+        if number >= MOST_EVENTS {
+            return fail!(INVALID_VALUE, "the event's handle has been changed");
+        }
+        let key = (name.process, name.descriptor, name.number);
+        let page = match self.others.get(&key) {
+            Some(page) => page.clone(),
+            None => {
+                let page = Arc::new(EventPage::open(name)?);
+                self.others.insert(key, page.clone());
+                page
+            }
+        };
+        Ok(LastRecord::Shared { page, number })
+    }
+}
+
+/// Which calls of which threads a capture forbids (cuda.h, `CUstreamCaptureMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Unsafe calls of any thread.
+    Global,
+    /// Unsafe calls of the thread that captures.
+    ThreadLocal,
+    /// None.
+    Relaxed,
+}
+
+impl Mode {
+    /// From its number.
+    pub fn from_number(number: u32) -> Outcome<Self> {
+        match number {
+            0 => Ok(Self::Global),
+            1 => Ok(Self::ThreadLocal),
+            2 => Ok(Self::Relaxed),
+            _ => fail!(INVALID_VALUE, "{number} is not a capture mode"),
+        }
+    }
+}
+
+/// A capture that goes on.
+#[derive(Debug)]
+pub struct Capture {
+    /// The stream that it began in.
+    pub origin: Handle,
+    pub mode: Mode,
+    pub thread: ThreadId,
+    pub graph: Graph,
+    /// The nodes that the next work of each stream in it comes after.
+    pub heads: BTreeMap<Handle, Vec<usize>>,
+    /// Why it is invalid.
+    pub broken: Option<String>,
+    /// A number that no other capture has.
+    pub number: u64,
+}
+
+/// A loaded module.
+#[derive(Debug)]
+pub struct Module {
+    /// Its context.
+    pub context: Handle,
+    /// What the emulator made of it.
+    pub loaded: Arc<LoadedModule>,
+    /// Its version of PTX: 70 for 7.0.
+    pub version: u32,
+    /// The handles of its functions that the program asked for.
+    pub functions: Vec<(String, Handle)>,
+}
+
+/// A kernel that the program asked for.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its module.
+    pub module: Handle,
+    /// What it needs.
+    pub info: KernelInfo,
+    /// Dynamic shared memory that launches may have.
+    pub allowed_shared: u32,
+    /// Other attributes that were set.
+    pub attributes: std::collections::BTreeMap<u32, i32>,
+}
+
+impl Function {
+    /// The dynamic shared memory that a launch may have.
+    pub fn most_dynamic_shared(&self) -> u32 {
+        self.allowed_shared.max(SHARED_WITHOUT_ATTRIBUTE.saturating_sub(self.info.static_shared))
+    }
+
+    /// The most threads of a block.
+    pub fn most_threads(&self) -> u32 {
+        let required = self.info.required_block.map(|block| block.iter().product());
+        required.or(self.info.max_threads).unwrap_or(1024)
+    }
+}
+
+/// Static and dynamic shared memory that a launch may have without the attribute (CUDA C++ Programming Guide).
+pub const SHARED_WITHOUT_ATTRIBUTE: u32 = 48 << 10;
+
+/// What an allocation is made of.
+#[derive(Debug)]
+pub enum Kind {
+    /// Whole blocks from an offset of the device's memory on.
+    Large { offset: u64 },
+    /// Part of a block that it shares.
+    Small { offset: u64 },
+    /// Pinned or managed host memory.
+    Host { memory: Arc<HostMemory>, managed: bool, flags: u32 },
+    /// Memory of another process, and how often it was opened.
+    Opened { blocks: PeerBlocks, handle: [u8; 64], times: usize },
+}
+
+/// An allocation.
+#[derive(Debug)]
+pub struct Allocation {
+    /// The context that it belongs to.
+    pub context: Handle,
+    /// The ordinal of the device.
+    pub device: usize,
+    /// Bytes that were asked for.
+    pub bytes: u64,
+    /// What it is made of.
+    pub kind: Kind,
+    /// A number that no other allocation has.
+    pub number: u64,
+    /// Whether a stream is to free it.
+    pub freed_in_stream: bool,
 }

@@ -1,56 +1,24 @@
-//! Streams: work in order, and what one stream's work waits for in others.
+//! Streams: the order of work within one and between several; graphs are launched into them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     code::{Outcome, fail},
-    context::{Context, thread_key},
-    event::At,
+    context::thread_key,
+    graph::{Graph, Node},
     handle::Handle,
+    host,
     schedule::{ForeignRecord, WorkId},
-    state::State,
-    work::Work,
+    state::{Context, LastRecord, State, Stream},
+    work::{Record, Side, Work},
 };
 
 /// `CU_STREAM_LEGACY` and `CU_STREAM_PER_THREAD` (cuda.h): numbers in the guise of handles.
 const LEGACY: Handle = 1;
 const PER_THREAD: Handle = 2;
-
-/// A stream.
-#[derive(Debug)]
-pub struct Stream {
-    /// Its context.
-    pub context: Handle,
-    /// Waits for the legacy default stream, and is waited for by it.
-    pub blocking: bool,
-    /// As the program asked; lower is more urgent.
-    pub priority: i32,
-    /// The newest work in it.
-    pub last: Option<WorkId>,
-    /// What the next work waits for besides.
-    after: Vec<WorkId>,
-    foreign: Vec<ForeignRecord>,
-    /// The capture that records its work.
-    pub capture: Option<Handle>,
-}
-
-impl Stream {
-    /// A stream of a context.
-    pub fn new(context: Handle, blocking: bool, priority: i32) -> Self {
-        Self {
-            context,
-            blocking,
-            priority,
-            last: None,
-            after: Vec::new(),
-            foreign: Vec::new(),
-            capture: None,
-        }
-    }
-
-    /// The legacy default stream of a context.
-    pub fn default_of(context: Handle) -> Self {
-        Self::new(context, false, 0)
-    }
-}
 
 /// Takes a stream out of those that a program may use; work that is in it still runs.
 pub fn destroy(state: &mut State, stream: Handle) -> Outcome {
@@ -125,7 +93,7 @@ impl State {
         if !self.is_legacy(stream, context) {
             return Ok(());
         }
-        let waits = |other: &crate::stream::Stream| other.context == context && other.blocking;
+        let waits = |other: &Stream| other.context == context && other.blocking;
         let captured: Vec<Handle> = self
             .streams
             .iter()
@@ -149,7 +117,9 @@ impl State {
         let capture = self.streams.get(stream)?.capture;
         let waited = self.events.get(event)?;
         match (waited.at.clone(), capture) {
-            (At::Captured { capture: theirs, nodes }, own) => self.join_capture(stream, own, theirs, nodes),
+            (LastRecord::Captured { capture: theirs, nodes }, own) => {
+                self.join_capture(stream, own, theirs, nodes)
+            }
             (_, Some(capture)) => {
                 self.break_capture(capture, "it waited for an event that was recorded outside of it");
                 fail!(
@@ -157,12 +127,12 @@ impl State {
                     "a captured stream would wait for work that is not captured: record the event in a captured stream"
                 )
             }
-            (At::Never, None) => Ok(()),
-            (At::Work { work, .. }, None) => {
+            (LastRecord::Never, None) => Ok(()),
+            (LastRecord::Work { work, .. }, None) => {
                 self.streams.get_mut(stream)?.after.push(work);
                 Ok(())
             }
-            (At::Shared { page, number }, None) => {
+            (LastRecord::Shared { page, number }, None) => {
                 let record = page.records(number);
                 let foreign = ForeignRecord { page, event: number, record };
                 self.streams.get_mut(stream)?.foreign.push(foreign);
@@ -170,4 +140,85 @@ impl State {
             }
         }
     }
+
+    /// Launches a graph in a stream.
+    pub fn launch_graph(&mut self, exec: Handle, stream: Handle) -> Outcome {
+        let found = self.graph_execs.get(exec)?;
+        let graph = found.graph.clone();
+        if let Some(capture) = self.streams.get(stream)?.capture {
+            return self.record_node(capture, stream, Node::Child(graph));
+        }
+        let (order, last) = (found.order.clone(), found.last);
+        graph.check_grids()?;
+        let begin = self.submit(stream, Work::Nothing)?;
+        let begin: Vec<WorkId> = begin.into_iter().chain(last).collect();
+        let context = self.streams.get(stream)?.context;
+        let ends = self.queue_nodes(context, &graph, &order, &begin)?;
+        let end = self.queue(stream, Work::Nothing, ends)?;
+        self.graph_execs.get_mut(exec)?.last = Some(end);
+        Ok(())
+    }
+
+    /// Queues the nodes of a graph behind other work; gives what nothing of the graph comes after.
+    fn queue_nodes(
+        &mut self,
+        context: Handle,
+        graph: &Graph,
+        order: &[usize],
+        begin: &[WorkId],
+    ) -> Outcome<Vec<WorkId>> {
+        let mut ids: BTreeMap<usize, Vec<WorkId>> = BTreeMap::new();
+        for &node in order {
+            let after = &graph.after[node];
+            let mut before: Vec<WorkId> =
+                after.iter().filter_map(|node| ids.get(node)).flatten().copied().collect();
+            if after.is_empty() {
+                before.extend(begin);
+            }
+            let queued = match &graph.nodes[node] {
+                Node::Work(work) => vec![self.schedule.submit(context, fresh(work), before, Vec::new())],
+                Node::Record(event) => vec![self.queue_record(context, *event, before)?],
+                Node::Wait(event) => {
+                    if let LastRecord::Work { work, .. } = &self.events.get(*event)?.at {
+                        before.push(*work);
+                    }
+                    vec![self.schedule.submit(context, Work::Nothing, before, Vec::new())]
+                }
+                Node::Child(child) => {
+                    let order = child.order()?;
+                    match child.nodes.is_empty() {
+                        true => before,
+                        false => self.queue_nodes(context, child, &order, &before)?,
+                    }
+                }
+            };
+            ids.insert(node, queued);
+        }
+        let followed: BTreeSet<usize> = graph.after.iter().flatten().copied().collect();
+        let ends = ids
+            .iter()
+            .filter(|(node, _)| !followed.contains(node))
+            .flat_map(|(_, ids)| ids.clone())
+            .collect();
+        Ok(if graph.nodes.is_empty() { begin.to_vec() } else { ends })
+    }
+
+    fn queue_record(&mut self, context: Handle, event: Handle, before: Vec<WorkId>) -> Outcome<WorkId> {
+        let record = Arc::new(Record::default());
+        let id = self.schedule.submit(context, Work::Record(record.clone()), before, Vec::new());
+        self.events.get_mut(event)?.at = LastRecord::Work { work: id, record };
+        Ok(id)
+    }
+}
+
+/// Work as it is queued now: a copy from the host reads what is there from now on.
+fn fresh(work: &Work) -> Work {
+    let mut work = work.clone();
+    if let Work::Copy(copy) = &mut work {
+        let length = copy.reach()[1] as usize;
+        if let Side::Host(address, Some(digest)) = &mut copy.from {
+            *digest = host::digest(*address, length).unwrap_or(*digest);
+        }
+    }
+    work
 }

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use ssmv_emulator::{Error, FaultKind, Geometry, LoadedModule, Memory, Options};
+use ssmv_emulator::{Arguments, Error, FaultKind, LaunchConfig, LoadedModule, Memory, Options};
 
 use crate::{
     code::{Code, Failure, Outcome, fail},
@@ -43,10 +43,8 @@ pub struct Launch {
     pub memory: Arc<Memory>,
     /// The kernel's name.
     pub kernel: String,
-    /// Grid, block, dynamic shared memory.
-    pub geometry: Geometry,
-    /// A value a parameter.
-    pub arguments: Vec<Vec<u8>>,
+    pub config: LaunchConfig,
+    pub arguments: Arguments,
     /// How the emulator runs it.
     pub options: Arc<Options>,
 }
@@ -112,7 +110,7 @@ pub enum HostCall {
 
 impl fmt::Display for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Geometry { grid, block, .. } = self.geometry;
+        let LaunchConfig { grid, block, .. } = self.config;
         write!(f, "{} with grid {grid:?}, block {block:?}", self.kernel)
     }
 }
@@ -146,7 +144,7 @@ impl Work {
 impl Launch {
     /// Whether the grid has blocks.
     pub fn check_grid(&self) -> Outcome {
-        match self.geometry.grid.into_iter().position(|blocks| blocks == 0) {
+        match self.config.grid.into_iter().position(|blocks| blocks == 0) {
             None => Ok(()),
             Some(axis) => {
                 let name = &self.kernel;
@@ -156,13 +154,12 @@ impl Launch {
     }
 
     fn run(&self) -> Outcome {
-        let arguments: Vec<&[u8]> = self.arguments.iter().map(Vec::as_slice).collect();
         let run = ssmv_emulator::launch(
             &self.memory,
             &self.module,
             &self.kernel,
-            &self.geometry,
-            &arguments,
+            &self.config,
+            &self.arguments,
             &self.options,
         );
         let Err(error) = run else { return Ok(()) };
@@ -220,7 +217,9 @@ impl Copy {
         if let (Side::Device(memory, target), Side::Device(same, source)) = (&self.to, &self.from)
             && Arc::ptr_eq(memory, same)
         {
-            return memory.copy(target + to, source + from, width).map_err(|error| usage(self.call, &error));
+            return memory
+                .copy(target + to, source + from, width as usize)
+                .map_err(|error| usage(self.call, &error));
         }
         let mut piece = vec![0; width.min(PIECE) as usize];
         for done in (0..width).step_by(PIECE as usize) {
@@ -250,7 +249,7 @@ impl Fill {
         for row in 0..height {
             let address = self.address + row * pitch;
             let filled = match self.element {
-                1 => self.memory.fill(address, value[0], bytes),
+                1 => self.memory.fill(address, value[0], bytes as usize),
                 _ => {
                     let pattern: Vec<u8> = value[..self.element as usize]
                         .iter()

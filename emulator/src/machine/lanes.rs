@@ -16,19 +16,19 @@ pub(super) type V64 = [u64; LANES];
 pub(super) const FULL: u32 = u32::MAX;
 
 /// 32-bit operands, 32-bit result.
-pub(super) type F32 = fn(&V32, &V32, &V32, &mut V32);
+pub(super) type LaneFn32 = fn(&V32, &V32, &V32, &mut V32);
 /// 64-bit operands, 64-bit result.
-pub(super) type F64 = fn(&V64, &V64, &V64, &mut V64);
+pub(super) type LaneFn64 = fn(&V64, &V64, &V64, &mut V64);
 /// 32-bit operands (the third 64-bit), 64-bit result: wide products and conversions.
-pub(super) type Widen = fn(&V32, &V32, &V64, &mut V64);
+pub(super) type WidenFn = fn(&V32, &V32, &V64, &mut V64);
 /// 64-bit operands (the third 32-bit), 32-bit result: counts and conversions.
-pub(super) type Narrow = fn(&V64, &V64, &V32, &mut V32);
+pub(super) type NarrowFn = fn(&V64, &V64, &V32, &mut V32);
 /// A 64-bit operand and two 32-bit ones, 64-bit result: shifts and bit fields.
-pub(super) type Shift = fn(&V64, &V32, &V32, &mut V64);
+pub(super) type ShiftFn = fn(&V64, &V32, &V32, &mut V64);
 /// A comparison of 32-bit operands: the lanes where it holds.
-pub(super) type Compare32 = fn(&V32, &V32) -> u32;
+pub(super) type CompareFn32 = fn(&V32, &V32) -> u32;
 /// A comparison of 64-bit operands: the lanes where it holds.
-pub(super) type Compare64 = fn(&V64, &V64) -> u32;
+pub(super) type CompareFn64 = fn(&V64, &V64) -> u32;
 
 /// Runs `body` compiled for the widest instruction set of this machine.
 #[inline(always)]
@@ -112,6 +112,21 @@ pub(super) fn blend<T: Copy>(to: &mut [T; LANES], from: &[T; LANES], mask: u32) 
             }
         },
     );
+}
+
+/// 64 bits a lane from their low and high halves.
+#[inline]
+pub(super) fn pack(low: &V32, high: &V32) -> V64 {
+    let mut out = [0; LANES];
+    wide(
+        #[inline(always)]
+        || {
+            for i in 0..LANES {
+                out[i] = u64::from(low[i]) | u64::from(high[i]) << 32;
+            }
+        },
+    );
+    out
 }
 
 /// The lanes of a mask, lowest first.

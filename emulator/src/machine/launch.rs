@@ -3,13 +3,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::block::{Block, BlockFailure, Launch, Progress};
+use super::execute::{Block, BlockFailure, Failure, Launch, Progress};
 use super::module::{Kernel, LoadedModule};
-use super::program::{Op, Program};
-use super::step::Failure;
+use super::program::{Callee, CodeAddress, Op, Program};
+use crate::arguments::Arguments;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::memory::Memory;
-use crate::options::{Geometry, Options};
+use crate::options::{LaunchConfig, Options};
 use crate::report::Report;
 
 /// Most threads of a block, along each axis and together.
@@ -33,19 +33,19 @@ const TURN: u64 = 1 << 16;
 
 /// Runs a kernel over a grid and waits for its end.
 ///
-/// `arguments` are one byte slice a parameter, little-endian, each as long as the parameter. Results, report and errors do not
-/// depend on the number of cores: kernels whose result could depend on the order of blocks (atomics on global memory
-/// whose old value is used, floating-point atomics, volatile and acquiring loads) run their blocks in order, taking turns.
+/// [`args!`](crate::args) makes the `arguments`, one for each parameter. Results, report and errors do not depend on the number
+/// of cores: kernels whose result could depend on the order of blocks (atomics on global memory whose old value is used,
+/// floating-point atomics, volatile and acquiring loads) run their blocks in order, taking turns.
 ///
 /// # Errors
-/// [`Error::Usage`] names an argument or a limit that does not hold. [`Error::Kernel`] is what the kernel did wrong: of
-/// several blocks, that of the first in the grid.
+/// [`Error::Usage`] names a wrong argument or an exceeded limit. [`Error::Kernel`] is the kernel's own error; if several
+/// blocks fail, it is that of the first in the grid.
 pub fn launch(
     memory: &Memory,
     module: &LoadedModule,
     kernel: &str,
-    geometry: &Geometry,
-    arguments: &[&[u8]],
+    config: &LaunchConfig,
+    arguments: &Arguments,
     options: &Options,
 ) -> Result<Report> {
     let inner = &*module.inner;
@@ -58,19 +58,19 @@ pub fn launch(
         )));
     };
     let (found, program) = (&inner.kernels[index], &module.programs[index]);
-    let shared = limits(found, geometry)?;
+    let shared = limits(found, config)?;
     let parameters = parameters(found, arguments)?;
     let local = local_bytes(program);
     let heap = module.heap.as_ref().filter(|_| program.heap);
-    let launch = Launch { program, memory, parameters: &parameters, heap, geometry, options, shared, local };
-    let blocks = geometry.grid.iter().map(|&n| u64::from(n)).product();
+    let launch = Launch { program, memory, parameters: &parameters, heap, config, options, shared, local };
+    let blocks = config.grid.iter().map(|&n| u64::from(n)).product();
     let outcome = if found.ordered { in_order(&launch, blocks)? } else { in_parallel(&launch, blocks)? };
     outcome.map_err(|failure| {
         let BlockFailure { failure, block, thread } = *failure;
-        let site =
-            program.routines.get(failure.routine).and_then(|r| r.sites.get(failure.pc as usize)).copied();
-        let (line, text) = match site {
-            Some(site) => (site.line, inner.text.get(site.start..site.end).unwrap_or("")),
+        let CodeAddress { routine, pc } = failure.at;
+        let span = program.routines.get(routine).and_then(|r| r.spans.get(pc as usize)).copied();
+        let (line, text) = match span {
+            Some(span) => (span.line, inner.text.get(span.start..span.end).unwrap_or("")),
             None => (0, ""),
         };
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -79,11 +79,11 @@ pub fn launch(
 }
 
 /// An error unless the launch keeps the hardware's limits; the bytes of shared memory of a block.
-fn limits(kernel: &Kernel, geometry: &Geometry) -> Result<u32> {
+fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
     let name = &kernel.info.name;
     let usage = |message: String| Err(Error::Usage(format!("{name}: {message}")));
     for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
-        let (grid, block) = (geometry.grid[axis], geometry.block[axis]);
+        let (grid, block) = (config.grid[axis], config.block[axis]);
         if grid == 0 || grid > GRID[axis] {
             return usage(format!(
                 "a grid of {grid} blocks along {letter}; 1 to {} are possible",
@@ -97,14 +97,14 @@ fn limits(kernel: &Kernel, geometry: &Geometry) -> Result<u32> {
             ));
         }
     }
-    let threads: u64 = geometry.block.iter().map(|&n| u64::from(n)).product();
+    let threads: u64 = config.block.iter().map(|&n| u64::from(n)).product();
     if threads > THREADS {
         return usage(format!("a block of {threads} threads; at most {THREADS} are possible"));
     }
     if let Some(required) = kernel.info.required_block
-        && required != geometry.block
+        && required != config.block
     {
-        return usage(format!("a block of {:?}; the kernel demands {required:?} (.reqntid)", geometry.block));
+        return usage(format!("a block of {:?}; the kernel demands {required:?} (.reqntid)", config.block));
     }
     if let Some(most) = kernel.info.max_threads
         && threads > u64::from(most)
@@ -120,18 +120,18 @@ fn limits(kernel: &Kernel, geometry: &Geometry) -> Result<u32> {
     if fixed > STATIC_SHARED {
         return usage(format!("{fixed} bytes of static shared memory; at most {STATIC_SHARED} are possible"));
     }
-    let total = u64::from(fixed) + u64::from(geometry.shared);
+    let total = u64::from(fixed) + u64::from(config.shared);
     if total > SHARED {
         return usage(format!(
             "{total} bytes of shared memory ({fixed} static, {} dynamic); at most {SHARED} are possible",
-            geometry.shared
+            config.shared
         ));
     }
     Ok(total as u32)
 }
 
 /// The parameters' bytes as the kernel finds them.
-fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
+fn parameters(kernel: &Kernel, arguments: &Arguments) -> Result<Vec<u8>> {
     let (name, wanted) = (&kernel.info.name, &kernel.info.parameters);
     if let Some(missing) = wanted.get(arguments.len()) {
         return Err(Error::Usage(format!(
@@ -149,8 +149,8 @@ fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
         )));
     }
     let mut bytes = Vec::new();
-    for (parameter, argument) in wanted.iter().zip(arguments) {
-        if argument.len() != parameter.bytes as usize {
+    for (parameter, argument) in wanted.iter().zip(arguments.iter()) {
+        if argument.len() != parameter.bytes {
             return Err(Error::Usage(format!(
                 "{name}: parameter {} has {} bytes, not {}",
                 parameter.name,
@@ -158,7 +158,7 @@ fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>> {
                 argument.len()
             )));
         }
-        bytes.resize(bytes.len().next_multiple_of(parameter.align.max(1) as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(parameter.align.max(1)), 0);
         bytes.extend_from_slice(argument);
     }
     Ok(bytes)
@@ -170,16 +170,16 @@ fn local_bytes(program: &Program) -> u32 {
     let frames: u64 = program.routines.iter().map(|r| r.frame.next_multiple_of(16)).sum();
     let later = |caller: usize, op: &Op| match op {
         Op::Call(call) => match call.callee {
-            // Places are given in the order of first calls, so a call backwards may be recursion.
-            super::call::Callee::Direct(place) => place <= caller,
-            super::call::Callee::Indirect(_) => true,
+            // Routines have the order of their first calls, so a call backwards may be recursion.
+            Callee::Direct(routine) => routine <= caller,
+            Callee::Indirect(_) => true,
         },
         _ => false,
     };
     let calls = program.routines.iter().enumerate();
     let recursive =
         calls.flat_map(|(at, r)| r.code.iter().map(move |i| (at, i))).any(|(at, i)| later(at, &i.op));
-    let takes = program.routines.iter().flat_map(|r| &r.code).any(|i| matches!(i.op, Op::Take(..)));
+    let takes = program.routines.iter().flat_map(|r| &r.code).any(|i| matches!(i.op, Op::Alloca(..)));
     let more = u64::from(recursive) * RECURSION + u64::from(takes) * DYNAMIC;
     (program.locals + frames + more).min(LOCAL) as u32
 }
@@ -207,7 +207,8 @@ fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
             }
             block.start(index);
             let result = finish(&mut block);
-            if used.fetch_add(block.used(), Ordering::Relaxed) + block.used() > launch.options.budget {
+            if used.fetch_add(block.executed(), Ordering::Relaxed) + block.executed() > launch.options.budget
+            {
                 limit.store(0, Ordering::Relaxed);
             }
             if let Err(failure) = result {
@@ -278,12 +279,12 @@ fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
         }
         let mut at = 0;
         while at < running.len() {
-            let before = running[at].used();
+            let before = running[at].executed();
             let progress = match running[at].run(TURN) {
                 Ok(progress) => progress,
                 Err(failure) => return Ok(Err(failure)),
             };
-            used += running[at].used() - before;
+            used += running[at].executed() - before;
             if used > launch.options.budget {
                 return Ok(Err(over_budget(launch.options.budget)));
             }
@@ -299,5 +300,9 @@ fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
 fn over_budget(budget: u64) -> Box<BlockFailure> {
     let message = format!("all blocks together spent the launch's budget of {budget} instructions");
     let fault = Fault { kind: FaultKind::Budget, lane: 0, address: None, message };
-    Box::new(BlockFailure { failure: Failure { fault, routine: 0, pc: 0 }, block: [0; 3], thread: [0; 3] })
+    Box::new(BlockFailure {
+        failure: Failure { fault, at: CodeAddress::default() },
+        block: [0; 3],
+        thread: [0; 3],
+    })
 }

@@ -1,36 +1,25 @@
-//! The machine: decoded programs, warps that run them, blocks, launches.
+//! From parsed text to a launch: decoding, the decoded program, and its execution.
 //!
-//! | file | what it holds |
-//! | --- | --- |
-//! | `decode/` | text's parts → instructions with resolved operands |
-//! | `program.rs` | those instructions |
-//! | `flow.rs` | where the lanes of a branch meet again |
-//! | `lanes.rs`, `math.rs` | functions of columns: 32 lanes at once |
-//! | `warp.rs`, `step.rs`, `branch.rs` | a warp's registers and stack; execution |
-//! | `access.rs`, `atomic.rs`, `tile.rs`, `multiply.rs`, `wmma.rs`, `exchange.rs`, `call.rs`, `heap.rs` | what instructions of a family do |
-//! | `block.rs`, `barrier.rs` | warps of a block and what they wait at |
-//! | `module.rs`, `launch.rs` | the public face |
+//! Imports point down this list, never up:
+//!
+//! | layer | what it holds | uses |
+//! | --- | --- | --- |
+//! | `launch.rs` | checks a launch, runs its blocks in parallel or in order | `module.rs`, `execute/` |
+//! | `module.rs` | a module and its kernels; loading into a device's memory | `decode/` |
+//! | `execute/` | blocks, warps, and the effect of each instruction | `program/`, [`memory`](crate::memory) |
+//! | `decode/` | parsed text → `program/` | `program/`, [`syntax`](crate::syntax) |
+//! | `program/` | decoded instructions and their operands | `lanes.rs`, `math.rs` |
+//! | `lanes.rs`, `math.rs` | functions of columns: one value for each of a warp's 32 lanes | [`numerics`](crate::numerics) |
+//!
+//! `decode/` and `execute/` do not know each other: the program is all that passes between them.
 
-mod access;
-mod atomic;
-mod barrier;
-mod block;
-mod branch;
-mod call;
 mod decode;
-mod exchange;
-mod flow;
-mod heap;
+mod execute;
 mod lanes;
 mod launch;
 mod math;
 mod module;
-mod multiply;
 mod program;
-mod step;
-mod tile;
-mod warp;
-mod wmma;
 
 pub use launch::launch;
 pub use module::{KernelInfo, LoadedModule, Module, Parameter};

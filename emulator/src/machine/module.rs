@@ -4,32 +4,33 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decode;
-use super::program::Program;
+use super::program::{Program, function_address};
 use crate::error::{Error, Result};
 use crate::memory::{HEAP_BYTES, Heap, Memory};
-use crate::syntax::{self, ParseError, Space, Variable};
+use crate::space::StateSpace;
+use crate::syntax::{self, ParseError, Variable};
 
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
+    /// The name in the text.
     pub name: String,
-    /// Its size in bytes.
-    pub bytes: u32,
-    /// Its alignment in bytes.
-    pub align: u32,
+    /// Size in bytes; an argument has as many.
+    pub bytes: usize,
+    /// Alignment in bytes among the parameters.
+    pub align: usize,
 }
 
-/// What a kernel wants from those who launch it.
+/// What a launch of a kernel must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelInfo {
-    /// Its name.
+    /// The name in the text, by which [`launch`](crate::launch) finds it.
     pub name: String,
-    /// Its parameters, in order.
+    /// The parameters, in the order of the arguments.
     pub parameters: Vec<Parameter>,
-    /// Bytes of shared memory that it declares itself.
+    /// Static shared memory of a block in bytes.
     pub static_shared: u32,
-    /// The block shape that it demands (`.reqntid`).
+    /// The block shape that it requires (`.reqntid`).
     pub required_block: Option<[u32; 3]>,
     /// The most threads of a block that it allows (`.maxntid`).
     pub max_threads: Option<u32>,
@@ -127,7 +128,7 @@ impl Module {
         let inner = &self.inner;
         let mut addresses: Vec<u64> = Vec::new();
         for global in &inner.globals {
-            match memory.alloc(global.bytes.max(1)) {
+            match memory.alloc(global.bytes.max(1) as usize) {
                 Ok(address) => addresses.push(address),
                 Err(error) => {
                     release(memory, &addresses);
@@ -140,7 +141,7 @@ impl Module {
             for &Patch { at, bytes, of, offset, shift } in &global.patches {
                 let address = match of {
                     Of::Global(global) => addresses.get(global).copied().unwrap_or(0),
-                    Of::Function(function) => super::call::address(function),
+                    Of::Function(function) => function_address(function),
                 };
                 let value = address.wrapping_add(offset as u64) >> shift;
                 if let Some(place) = initial.get_mut(at..at + bytes) {
@@ -149,7 +150,7 @@ impl Module {
             }
             // CUDA's variables without an initialiser are zero.
             if global.blank || initial.len() as u64 != global.bytes {
-                memory.fill(address, 0, global.bytes)?;
+                memory.fill(address, 0, global.bytes as usize)?;
             }
             if !initial.is_empty() {
                 memory.write(address, &initial)?;
@@ -171,7 +172,7 @@ impl Module {
             programs.push(program);
         }
         let heap = if programs.iter().any(|program| program.heap) {
-            match memory.alloc(HEAP_BYTES) {
+            match memory.alloc(HEAP_BYTES as usize) {
                 Ok(base) => Some(Mutex::new(Heap::new(base, HEAP_BYTES))),
                 Err(error) => {
                     release(memory, &addresses);
@@ -182,7 +183,7 @@ impl Module {
             None
         };
         let variables =
-            placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes))).collect();
+            placed.filter(|(g, _)| !g.inner).map(|(g, a)| (g.name.clone(), (a, g.bytes as usize))).collect();
         if let Some(heap) = &heap {
             addresses.push(heap.lock().unwrap_or_else(PoisonError::into_inner).base());
         }
@@ -203,7 +204,8 @@ pub struct LoadedModule {
     pub(super) inner: Arc<Inner>,
     /// One for each kernel, with the variables' addresses.
     pub(super) programs: Vec<Program>,
-    variables: HashMap<String, (u64, u64)>,
+    /// Address and size in bytes, by name.
+    variables: HashMap<String, (u64, usize)>,
     /// Of all variables, those within functions too, and of the heap.
     addresses: Vec<u64>,
     /// What kernels take by `malloc`, if one does.
@@ -216,8 +218,8 @@ impl LoadedModule {
         self.inner.kernels.iter().map(|kernel| &kernel.info)
     }
 
-    /// Address and bytes of a global or constant variable.
-    pub fn variable(&self, name: &str) -> Option<(u64, u64)> {
+    /// Address and size in bytes of a global or constant variable.
+    pub fn variable(&self, name: &str) -> Option<(u64, usize)> {
         self.variables.get(name).copied()
     }
 
@@ -235,11 +237,11 @@ impl LoadedModule {
 
 fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
     let unit = syntax::parse(text)?;
-    let names = decode::Names::new(&unit)?;
+    let names = decode::ModuleNames::new(&unit)?;
     let (globals, global_of) = globals(&names)?;
     let kernels = decode::kernels(&names)?;
     let mut out = Vec::new();
-    for (index, decode::Kernel { program, static_shared, ordered }) in kernels {
+    for (index, decode::DecodedKernel { program, static_shared, ordered }) in kernels {
         let function = &unit.functions[index];
         let mut parameters = Vec::new();
         let mut total = 0u64;
@@ -253,8 +255,8 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
             }
             parameters.push(Parameter {
                 name: parameter.name.to_owned(),
-                bytes: parameter.bytes as u32,
-                align: parameter.align as u32,
+                bytes: parameter.bytes as usize,
+                align: parameter.align as usize,
             });
         }
         let info = KernelInfo {
@@ -271,9 +273,9 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
 }
 
 /// The module's variables in global memory; a declaration and its definition are one.
-fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
+fn globals(names: &decode::ModuleNames<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMap<usize, usize>)> {
     let variables = || names.unit.variables.iter().enumerate();
-    let lasting = |v: &Variable<'_>| matches!(v.space, Space::Global | Space::Const);
+    let lasting = |v: &Variable<'_>| matches!(v.space, StateSpace::Global | StateSpace::Const);
     let mut globals: Vec<Global> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut global_of = HashMap::new();
@@ -286,7 +288,7 @@ fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMa
                 bytes: 0,
                 initial: Vec::new(),
                 blank: true,
-                constant: variable.space == Space::Const,
+                constant: variable.space == StateSpace::Const,
                 inner: variable.inner,
                 patches: Vec::new(),
             });
@@ -319,7 +321,7 @@ fn globals(names: &decode::Names<'_, '_>) -> syntax::Parsed<(Vec<Global>, HashMa
 
 /// Whose address an initialiser takes, or what is wrong with it.
 fn target(
-    names: &decode::Names<'_, '_>,
+    names: &decode::ModuleNames<'_, '_>,
     global_of: &HashMap<usize, usize>,
     target: syntax::Target<'_>,
 ) -> Result<Of, String> {

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
+use super::access::{groups, low_bytes};
 use super::region::{Region, Words};
-use super::{groups, low_bytes};
 
 /// One allocation. Offsets are from its base and were checked against [`Allocation::offset`].
 #[derive(Debug)]
@@ -151,7 +151,7 @@ impl Allocation {
     }
 
     /// Marks a range as never written.
-    pub fn forget(&self, offset: usize, bytes: usize) {
+    pub fn mark_unwritten(&self, offset: usize, bytes: usize) {
         for (group, mask) in groups(offset, bytes) {
             self.written[group].fetch_and(!mask, Relaxed);
         }
@@ -172,7 +172,7 @@ impl Allocation {
         while let Some(hole) = source.unwritten(from + at, bytes - at) {
             let group_end = (hole + 1).next_multiple_of(64).min(from + bytes);
             let length = (hole..group_end).take_while(|&byte| source.unwritten(byte, 1).is_some()).count();
-            self.forget(to + hole - from, length);
+            self.mark_unwritten(to + hole - from, length);
             at = hole + length - from;
         }
     }

@@ -1,7 +1,7 @@
 //! The bytes of a block's shared memory, and which of them were written.
 
+use super::access::{Words, groups, low_bytes};
 use super::runs::Run;
-use super::{Words, groups, low_bytes};
 
 /// Bytes that one host thread uses. Runs were checked to be inside and aligned.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! that of FastTrack, Flanagan and Freund 2009). Lanes of a warp are ordered among each other only by what waits for the
 //! whole warp, or for those lanes.
 
-use super::LANES;
+use super::access::{LANES, lanes};
 
 /// Warps of a block.
 pub(super) const WARPS: usize = 32;
@@ -146,7 +146,7 @@ impl Clocks {
     /// A barrier lets the waiting warps go.
     pub fn release(&mut self, barrier: usize, waiting: u32) {
         let arrived = std::mem::replace(&mut self.arrived[barrier], [0; WARPS]);
-        for warp in super::lanes(waiting) {
+        for warp in lanes(waiting) {
             join(&mut self.seen[warp], &arrived);
             join(&mut self.seen[warp], &self.ended);
             self.seen[warp][warp] = self.now;

@@ -5,8 +5,8 @@
 //!
 //! Limits: stores to a source by other blocks go unseen, and so does what a block does to a source through the host.
 
+use super::access::{Access, LANES, Words, groups, lanes};
 use super::scatter::Scatter;
-use super::{Access, LANES, Words, groups, lanes};
 
 /// Requests of a warp that are held; a kernel that never waits must not take all memory.
 const MOST: usize = 1024;

@@ -1,9 +1,9 @@
 //! The faults of memory, in words.
 
+use super::access::{Access, LANES, Site, Words, lanes, low_bytes};
 use super::copies::Collision;
-use super::races::{Conflict, Deed};
+use super::races::{AccessKind, Conflict};
 use super::runs::Run;
-use super::{Access, LANES, Site, Words, lanes, low_bytes};
 use crate::error::{Fault, FaultKind};
 
 /// The fault of a lane at an address.
@@ -49,8 +49,8 @@ pub(super) fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> 
             && parts.iter().any(|word| (word[lane] ^ word[other]) & mask != 0)
         {
             let (address, thread) = (address as usize, site.warp * LANES as u32 + other as u32);
-            let conflict = Conflict { lane, address, deed: Deed::Written, thread, line: site.line };
-            return Err(race(site, Run::one(access, lane), conflict, Deed::Written));
+            let conflict = Conflict { lane, address, kind: AccessKind::Write, thread, line: site.line };
+            return Err(race(site, Run::one(access, lane), conflict, AccessKind::Write));
         }
     }
     Ok(())
@@ -75,20 +75,20 @@ pub(super) fn pending(run: Run, Collision { address, thread, line }: Collision) 
     fault(FaultKind::PendingCopy, lane, address, message)
 }
 
-/// A lane of a run did what races with an earlier deed.
+/// A lane of a run did what races with an earlier kind.
 #[cold]
-pub(super) fn race(site: Site, run: Run, conflict: Conflict, deed: Deed) -> Fault {
-    let Conflict { lane, address, deed: other_deed, thread: other, line: other_line } = conflict;
+pub(super) fn race(site: Site, run: Run, conflict: Conflict, kind: AccessKind) -> Fault {
+    let Conflict { lane, address, kind: other_kind, thread: other, line: other_line } = conflict;
     let thread = site.warp as usize * LANES + lane;
-    let now = match deed {
-        Deed::Read => "reads",
-        Deed::Written => "writes",
-        Deed::Changed => "atomically changes",
+    let now = match kind {
+        AccessKind::Read => "reads",
+        AccessKind::Write => "writes",
+        AccessKind::Atomic => "atomically changes",
     };
-    let before = match other_deed {
-        Deed::Read => "read",
-        Deed::Written => "wrote",
-        Deed::Changed => "atomically changed",
+    let before = match other_kind {
+        AccessKind::Read => "read",
+        AccessKind::Write => "wrote",
+        AccessKind::Atomic => "atomically changed",
     };
     let message = format!(
         "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",

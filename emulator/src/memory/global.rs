@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::allocation::Allocation;
 use super::region::Region;
 use crate::error::{Error, Result};
+use crate::space::SHARED_WINDOW;
 
 /// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
 const FIRST: u64 = 0x7f00_0000_0000;
@@ -68,18 +69,18 @@ struct Table {
 
 impl Memory {
     /// An empty memory that holds at most `limit_bytes`, each allocation counted in whole 256 bytes.
-    pub fn new(limit_bytes: u64) -> Self {
+    pub fn new(limit_bytes: usize) -> Self {
         Self::of_device(0, limit_bytes)
     }
 
     /// The memory of one of several devices, whose addresses differ: what one maps has the same address on both.
-    pub fn of_device(device: u8, limit_bytes: u64) -> Self {
+    pub fn of_device(device: u8, limit_bytes: usize) -> Self {
         Self::starting_at(FIRST + (u64::from(device) << DEVICE_BITS), limit_bytes)
     }
 
     /// An empty memory whose first allocation gets the address `first`, rounded up to a multiple of 256; for callers
     /// that place regions of their own beside what is allocated here.
-    pub fn starting_at(first: u64, limit_bytes: u64) -> Self {
+    pub fn starting_at(first: u64, limit_bytes: usize) -> Self {
         let table = Table {
             live: BTreeMap::new(),
             mapped: BTreeMap::new(),
@@ -88,23 +89,24 @@ impl Memory {
             used: 0,
             sorted: None,
         };
-        Self { limit: limit_bytes, table: Mutex::new(table) }
+        Self { limit: limit_bytes as u64, table: Mutex::new(table) }
     }
 
     /// Bytes in live allocations, each counted in whole 256 bytes.
-    pub fn used(&self) -> u64 {
-        self.lock().used
+    pub fn used(&self) -> usize {
+        self.lock().used as usize
     }
 
     /// Bytes that all live allocations together may have.
-    pub fn limit(&self) -> u64 {
-        self.limit
+    pub fn limit(&self) -> usize {
+        self.limit as usize
     }
 
     /// Allocates `bytes` bytes that count as never written (and are zero); returns their address.
     ///
     /// 0 bytes, or more than the limit or the machine leaves, are an error.
-    pub fn alloc(&self, bytes: u64) -> Result<u64> {
+    pub fn alloc(&self, bytes: usize) -> Result<u64> {
+        let bytes = bytes as u64;
         let mut table = self.lock();
         let full = |used| {
             Error::Usage(format!(
@@ -122,7 +124,7 @@ impl Memory {
         let rounded = rounded.ok_or_else(|| full(table.used))?;
         let base = table.next;
         let next = base.checked_add(rounded).and_then(|end| end.checked_add(rounded.max(GAP)));
-        let next = next.filter(|&next| next < super::SHARED_WINDOW).ok_or_else(|| {
+        let next = next.filter(|&next| next < SHARED_WINDOW).ok_or_else(|| {
             Error::Usage(format!("no addresses left for {bytes} bytes: start with a new memory"))
         })?;
         let allocation = Allocation::new(base, bytes).ok_or_else(|| {
@@ -163,7 +165,8 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Usage`] where something is there already, the region is too short, or the address is misaligned.
-    pub fn map_region(&self, address: u64, bytes: u64, region: &Arc<dyn Region>) -> Result<()> {
+    pub fn map_region(&self, address: u64, bytes: usize, region: &Arc<dyn Region>) -> Result<()> {
+        let bytes = bytes as u64;
         let refuse = |why: &str| Err(Error::Usage(format!("map of {bytes} bytes at {address:#x}: {why}")));
         if bytes == 0 || !address.is_multiple_of(16) || address.checked_add(bytes).is_none() {
             return refuse("at least a byte, at a multiple of 16, is possible");
@@ -220,14 +223,14 @@ impl Memory {
     }
 
     /// The first byte of a range that nothing wrote, as its offset in the range; a range outside an allocation is an error.
-    pub fn unwritten(&self, address: u64, bytes: u64) -> Result<Option<u64>> {
+    pub fn unwritten(&self, address: u64, bytes: usize) -> Result<Option<usize>> {
         let Some((allocation, offset)) = self.range("read", address, bytes)? else { return Ok(None) };
-        Ok(allocation.unwritten(offset, bytes as usize).map(|at| (at - offset) as u64))
+        Ok(allocation.unwritten(offset, bytes).map(|at| at - offset))
     }
 
     /// Copies `data` to `address` on, and marks it as written.
     pub fn write(&self, address: u64, data: &[u8]) -> Result<()> {
-        let Some((allocation, offset)) = self.range("write", address, data.len() as u64)? else {
+        let Some((allocation, offset)) = self.range("write", address, data.len())? else {
             return Ok(());
         };
         allocation.write(offset, data);
@@ -237,7 +240,7 @@ impl Memory {
 
     /// Copies bytes from `address` on into `out`. Bytes that nothing wrote are what is there: no error.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
-        let Some((allocation, offset)) = self.range("read", address, out.len() as u64)? else {
+        let Some((allocation, offset)) = self.range("read", address, out.len())? else {
             return Ok(());
         };
         allocation.read(offset, out);
@@ -246,37 +249,37 @@ impl Memory {
 
     /// Copies `bytes` bytes from `source` to `destination`; bytes that nothing wrote stay unwritten at their new place.
     /// Ranges that overlap in part are an error; a range copied to itself stays as it is.
-    pub fn copy(&self, destination: u64, source: u64, bytes: u64) -> Result<()> {
+    pub fn copy(&self, destination: u64, source: u64, bytes: usize) -> Result<()> {
         let to = self.range("copy", destination, bytes)?;
         let from = self.range("copy", source, bytes)?;
         let (Some((to, to_offset)), Some((from, from_offset))) = (to, from) else { return Ok(()) };
         if destination == source {
             return Ok(());
         }
-        if destination.abs_diff(source) < bytes {
+        if destination.abs_diff(source) < bytes as u64 {
             return Err(Error::Usage(format!(
                 "copy of {bytes} bytes from {source:#x} to {destination:#x}: the ranges overlap"
             )));
         }
-        to.copy(to_offset, &from, from_offset, bytes as usize);
+        to.copy(to_offset, &from, from_offset, bytes);
         Ok(())
     }
 
     /// Sets `bytes` bytes from `address` on to `byte`, and marks them as written.
-    pub fn fill(&self, address: u64, byte: u8, bytes: u64) -> Result<()> {
+    pub fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<()> {
         let Some((allocation, offset)) = self.range("fill", address, bytes)? else { return Ok(()) };
         let block = [byte; 4096];
-        for done in (0..bytes as usize).step_by(block.len()) {
-            allocation.write(offset + done, &block[..block.len().min(bytes as usize - done)]);
+        for done in (0..bytes).step_by(block.len()) {
+            allocation.write(offset + done, &block[..block.len().min(bytes - done)]);
         }
-        allocation.mark(offset, bytes as usize);
+        allocation.mark(offset, bytes);
         Ok(())
     }
 
     /// Marks `bytes` bytes from `address` on as never written; the bytes stay. For pools that hand out memory again.
-    pub fn forget(&self, address: u64, bytes: u64) -> Result<()> {
-        let Some((allocation, offset)) = self.range("forget", address, bytes)? else { return Ok(()) };
-        allocation.forget(offset, bytes as usize);
+    pub fn mark_unwritten(&self, address: u64, bytes: usize) -> Result<()> {
+        let Some((allocation, offset)) = self.range("mark_unwritten", address, bytes)? else { return Ok(()) };
+        allocation.mark_unwritten(offset, bytes);
         Ok(())
     }
 
@@ -294,7 +297,8 @@ impl Memory {
     }
 
     /// The live allocation that holds a whole range, and the range's offset in it; nothing for 0 bytes.
-    fn range(&self, what: &str, address: u64, bytes: u64) -> Result<Option<(Arc<Allocation>, usize)>> {
+    fn range(&self, what: &str, address: u64, bytes: usize) -> Result<Option<(Arc<Allocation>, usize)>> {
+        let bytes = bytes as u64;
         if bytes == 0 {
             return Ok(None);
         }

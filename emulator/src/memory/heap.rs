@@ -1,23 +1,23 @@
-//! The device's heap, from which kernels take memory by `malloc`: one allocation of a module, shared out first fit.
+//! The device's heap for `malloc`: one allocation of a module, divided first fit.
 //!
-//! A part lies next to another, with a gap that nothing writes between them.
+//! Blocks are neighbours, with an unwritten gap between them.
 
 use std::collections::BTreeMap;
 
-/// Bytes of the heap: what CUDA gives it unless told otherwise.
+/// Bytes of the heap: CUDA's default.
 pub(crate) const HEAP_BYTES: u64 = 8 << 20;
 
-/// Each part starts at a multiple of this.
+/// Alignment of a block in bytes.
 const ALIGN: u64 = 16;
 
-/// Which parts of the heap are taken.
+/// The blocks of the heap.
 #[derive(Debug)]
 pub(crate) struct Heap {
     base: u64,
     bytes: u64,
-    /// First bytes of the parts that are taken, and how many bytes each was asked for.
+    /// First address and requested size in bytes of each allocated block.
     taken: BTreeMap<u64, u64>,
-    /// First bytes and lengths of the holes between them.
+    /// First address and length in bytes of each hole between them.
     holes: BTreeMap<u64, u64>,
 }
 
@@ -27,27 +27,27 @@ impl Heap {
         Self { base, bytes, taken: BTreeMap::new(), holes: BTreeMap::from([(base, bytes)]) }
     }
 
-    /// Where the heap begins.
+    /// First address of the heap.
     pub fn base(&self) -> u64 {
         self.base
     }
 
-    /// Takes `bytes` bytes; `None` where no hole has room.
-    pub fn take(&mut self, bytes: u64) -> Option<u64> {
-        let room = room(bytes).filter(|&room| room <= self.bytes)?;
-        let (&start, &length) = self.holes.iter().find(|&(_, &length)| length >= room)?;
+    /// Allocates `bytes` bytes; `None` if no hole is large enough.
+    pub fn allocate(&mut self, bytes: u64) -> Option<u64> {
+        let footprint = footprint(bytes).filter(|&footprint| footprint <= self.bytes)?;
+        let (&start, &length) = self.holes.iter().find(|&(_, &length)| length >= footprint)?;
         self.holes.remove(&start);
-        if length > room {
-            self.holes.insert(start + room, length - room);
+        if length > footprint {
+            self.holes.insert(start + footprint, length - footprint);
         }
         self.taken.insert(start, bytes);
         Some(start)
     }
 
-    /// Gives a part back; how many bytes it was asked for, or `None` if it is not one that is taken.
-    pub fn give(&mut self, address: u64) -> Option<u64> {
+    /// Frees a block; returns its requested size, or `None` if no allocated block starts at the address.
+    pub fn free(&mut self, address: u64) -> Option<u64> {
         let bytes = self.taken.remove(&address)?;
-        let (mut start, mut length) = (address, room(bytes)?);
+        let (mut start, mut length) = (address, footprint(bytes)?);
         if let Some(after) = self.holes.remove(&(start + length)) {
             length += after;
         }
@@ -62,8 +62,8 @@ impl Heap {
     }
 }
 
-/// Bytes of a part with the gap behind it.
-fn room(bytes: u64) -> Option<u64> {
+/// Bytes of a block with the gap behind it.
+fn footprint(bytes: u64) -> Option<u64> {
     bytes.checked_add(ALIGN)?.checked_next_multiple_of(ALIGN)
 }
 
@@ -81,9 +81,9 @@ mod tests {
             let draw = seed >> 33;
             if draw.is_multiple_of(3) && !live.is_empty() {
                 let (address, bytes) = live.swap_remove(draw as usize % live.len());
-                assert_eq!(heap.give(address), Some(bytes));
-                assert_eq!(heap.give(address), None);
-            } else if let Some(address) = heap.take(draw % 200) {
+                assert_eq!(heap.free(address), Some(bytes));
+                assert_eq!(heap.free(address), None);
+            } else if let Some(address) = heap.allocate(draw % 200) {
                 let bytes = draw % 200;
                 assert!(address.is_multiple_of(ALIGN) && address >= 0x1000 && address + bytes <= 0x2000);
                 let apart =
@@ -93,12 +93,12 @@ mod tests {
             }
         }
         for (address, _) in live {
-            assert!(heap.give(address).is_some());
+            assert!(heap.free(address).is_some());
         }
         // All holes are one again.
         assert_eq!(heap.holes, BTreeMap::from([(0x1000, 1 << 12)]));
-        assert_eq!(heap.take(1 << 12), None);
-        assert_eq!(heap.take(u64::MAX), None);
-        assert!(heap.take((1 << 12) - 16).is_some());
+        assert_eq!(heap.allocate(1 << 12), None);
+        assert_eq!(heap.allocate(u64::MAX), None);
+        assert!(heap.allocate((1 << 12) - 16).is_some());
     }
 }

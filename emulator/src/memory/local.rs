@@ -3,8 +3,8 @@
 //! Addresses are offsets from the start of the thread's own memory. Words of the 32 lanes lie side by side, as on the
 //! device, so that a warp's accesses of one variable touch neighbouring bytes.
 
+use super::access::{Access, LANES, Words, lanes, low_bytes};
 use super::faults::{fault, misaligned};
-use super::{Access, LANES, Words, lanes, low_bytes};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
@@ -49,7 +49,7 @@ impl Local {
     }
 
     /// A function's frame of `bytes` bytes at `address` (a multiple of 4) begins in these lanes: as if nothing wrote it.
-    pub fn forget(&mut self, mask: u32, address: u64, bytes: u64) {
+    pub fn mark_unwritten(&mut self, mask: u32, address: u64, bytes: u64) {
         if !self.check_written {
             return;
         }

@@ -1,6 +1,6 @@
 //! A warp's access cut where its addresses jump.
 
-use super::{Access, LANES};
+use super::access::{Access, LANES};
 
 /// Lanes with successive numbers that access successive addresses.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 //!
 //! Where something might be, the caller goes through the runs one by one and finds out what.
 
+use super::access::{Access, LANES, Words};
 use super::bytes::Bytes;
-use super::{Access, LANES, Words};
 
 /// The active lanes of an access of shared memory, all aligned and inside.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 //!
 //! Addresses are offsets from the start of the block's shared memory.
 
+use super::access::{Access, LANES, Site, Words, lanes, set_lane_value};
 use super::bytes::Bytes;
 use super::copies::{Copies, Request};
 use super::faults::{check_agreement, copying, fault, misaligned, pending, race, source_pending, unwritten};
-use super::races::{Deed, Races};
+use super::races::{AccessKind, Races};
 use super::runs::{Run, Runs};
 use super::scatter::Scatter;
-use super::{Access, LANES, Site, View, Words, lanes, set_lane_value};
+use super::view::View;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
@@ -70,7 +71,9 @@ impl Shared {
             self.check_place(run)?;
             self.check_written(run)?;
             if let Some(races) = &mut self.races {
-                races.check_read(site, run).map_err(|conflict| race(site, run, conflict, Deed::Read))?;
+                races
+                    .check_read(site, run)
+                    .map_err(|conflict| race(site, run, conflict, AccessKind::Read))?;
                 if !site.strong {
                     races.record_read(site, run, id);
                 }
@@ -101,7 +104,7 @@ impl Shared {
             if let Some(races) = &self.races {
                 let check =
                     if site.strong { races.check_atomic(site, run) } else { races.check_write(site, run) };
-                check.map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+                check.map_err(|conflict| race(site, run, conflict, AccessKind::Write))?;
             }
         }
         for run in Runs::known(access, whole) {
@@ -134,7 +137,7 @@ impl Shared {
                 if let Some(races) = &mut self.races {
                     races
                         .check_atomic(site, run)
-                        .map_err(|conflict| race(site, run, conflict, Deed::Changed))?;
+                        .map_err(|conflict| race(site, run, conflict, AccessKind::Atomic))?;
                     races.record_atomic(site, run, id);
                 }
             }
@@ -170,7 +173,9 @@ impl Shared {
         for run in Runs::known(access, whole).take_while(|_| !clear) {
             self.check_place(run)?;
             if let Some(races) = &self.races {
-                races.check_write(site, run).map_err(|conflict| race(site, run, conflict, Deed::Written))?;
+                races
+                    .check_write(site, run)
+                    .map_err(|conflict| race(site, run, conflict, AccessKind::Write))?;
             }
         }
         let mut whole = 0;
@@ -206,14 +211,15 @@ impl Shared {
         self.copies.commit(warp as usize, mask);
     }
 
-    /// `cp.async.wait_group`: all but each lane's last `left` committed groups land.
-    pub fn wait_group(&mut self, warp: u32, mask: u32, left: u32) {
-        self.wait(warp, mask, Some(left));
-    }
-
-    /// `cp.async.wait_all`: everything that the lanes issued lands.
-    pub fn wait_all(&mut self, warp: u32, mask: u32) {
-        self.wait(warp, mask, None);
+    /// `cp.async.wait_group`: the lanes' copies complete, but for each lane's newest `pending` groups. `None` is
+    /// `cp.async.wait_all`: all copies of the lanes complete.
+    pub fn wait_group(&mut self, warp: u32, mask: u32, pending: Option<u32>) {
+        if self.copies.any() {
+            let Self { copies, races, bytes, .. } = self;
+            copies.wait(warp as usize, mask, pending, |request, lanes| {
+                land(races, bytes, warp, request, lanes)
+            });
+        }
     }
 
     /// To be asked before a store or atomic of *global* memory: whether it hits the source of a copy of this block that is
@@ -384,13 +390,6 @@ impl Shared {
             return Ok(());
         }
         self.bytes.unwritten(run).map_or(Ok(()), |byte| Err(unwritten(run, byte)))
-    }
-
-    fn wait(&mut self, warp: u32, mask: u32, left: Option<u32>) {
-        if self.copies.any() {
-            let Self { copies, races, bytes, .. } = self;
-            copies.wait(warp as usize, mask, left, |request, lanes| land(races, bytes, warp, request, lanes));
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! threads that read one word share it; global memory in sectors of 32 bytes) and, for wide accesses, its Best Practices
 //! Guide's practice of half-warps for 8 bytes a lane and quarter-warps for 16.
 
-use super::{Access, LANES, lanes};
+use super::access::{Access, LANES, lanes};
 use crate::report::Report;
 
 /// Bytes of a sector of global memory.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use super::access::{Access, LANES, Words, lane_value, lanes, low_bytes, set_lane_value};
 use super::allocation::Allocation;
 use super::faults::{fault, misaligned};
-use super::{Access, LANES, Memory, Words, lane_value, lanes, low_bytes, set_lane_value};
+use super::global::Memory;
 use crate::error::{Fault, FaultKind};
 use crate::options::Checks;
 
@@ -39,11 +40,11 @@ pub(crate) fn fence() {
 
 impl View<'_> {
     /// As if nothing wrote these bytes, which one allocation holds.
-    pub fn forget(&mut self, address: u64, bytes: u64) {
+    pub fn mark_unwritten(&mut self, address: u64, bytes: u64) {
         if bytes > 0
             && let Some(offset) = self.find(address, bytes)
         {
-            self.allocations[self.last].forget(offset, bytes as usize);
+            self.allocations[self.last].mark_unwritten(offset, bytes as usize);
         }
     }
 
@@ -102,7 +103,7 @@ impl View<'_> {
     pub fn discard(&mut self, access: Access<'_>) -> Result<(), Fault> {
         for lane in lanes(access.mask) {
             let offset = self.locate(access, lane)?;
-            self.allocations[self.last].forget(offset, access.bytes as usize);
+            self.allocations[self.last].mark_unwritten(offset, access.bytes as usize);
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::lexer::{Lexeme, Token};
 use super::names::Declared;
 use super::parser::Parser;
-use super::{Call, Instruction, Kind, Label, Parsed, Prototype, Registers, Space, Statement, Type, Variable};
+use super::{Call, Instruction, Kind, Label, Parsed, Prototype, Registers, Statement, Type, Variable};
+use crate::space::StateSpace;
 
 impl<'a> Parser<'a> {
     /// A function's statements, between its braces.
@@ -96,7 +97,7 @@ impl<'a> Parser<'a> {
     /// Variables in a function. Those that outlive it are the module's.
     fn inner_variables(&mut self, external: bool, out: &mut Vec<Statement<'a>>) -> Parsed<()> {
         for variable in self.declaration(external)? {
-            if matches!(variable.space, Space::Global | Space::Const) {
+            if matches!(variable.space, StateSpace::Global | StateSpace::Const) {
                 let place = self.variables.len();
                 self.names.declare(variable.name, None, Declared::Global(place));
                 self.variables.push(Variable { inner: true, ..variable });

@@ -2,7 +2,8 @@
 
 use super::lexer::Lexeme;
 use super::parser::Parser;
-use super::{Kind, ParseError, Parsed, Space, Type, Variable};
+use super::{Kind, ParseError, Parsed, Type, Variable};
+use crate::space::StateSpace;
 
 /// Most bytes of one variable: more than any GPU's memory.
 const VARIABLE_BYTES: u64 = 1 << 40;
@@ -11,7 +12,7 @@ const DIMENSIONS: usize = 16;
 
 /// What the names of one declaration have in common.
 struct Declaration {
-    space: Space,
+    space: StateSpace,
     ty: Type,
     align: u64,
     lanes: u8,
@@ -28,8 +29,8 @@ impl<'a> Parser<'a> {
         }
         loop {
             let space = match self.peek() {
-                Lexeme::Dot("param") => Space::Param,
-                Lexeme::Dot("reg") => Space::Register,
+                Lexeme::Dot("param") => StateSpace::Param,
+                Lexeme::Dot("reg") => StateSpace::Register,
                 _ => return self.fail("expected .param or .reg"),
             };
             self.bump();
@@ -87,7 +88,7 @@ impl<'a> Parser<'a> {
                 word
             }
             // Formal parameters of prototypes need no name.
-            _ if space == Space::Param || space == Space::Register => "_",
+            _ if space == StateSpace::Param || space == StateSpace::Register => "_",
             _ => return self.fail("expected a name"),
         };
         // Lengths, the outermost first; that of `[]` is left to the initialiser.
@@ -132,17 +133,17 @@ impl<'a> Parser<'a> {
     pub(super) fn declaration(&mut self, external: bool) -> Parsed<Vec<Variable<'a>>> {
         let space = match self.peek() {
             // A texture by its old name is a reference like `.texref`.
-            Lexeme::Dot("global" | "tex") => Space::Global,
-            Lexeme::Dot("const") => Space::Const,
-            Lexeme::Dot("shared") => Space::Shared,
-            Lexeme::Dot("local") => Space::Local,
-            Lexeme::Dot("param") => Space::Param,
+            Lexeme::Dot("global" | "tex") => StateSpace::Global,
+            Lexeme::Dot("const") => StateSpace::Const,
+            Lexeme::Dot("shared") => StateSpace::Shared,
+            Lexeme::Dot("local") => StateSpace::Local,
+            Lexeme::Dot("param") => StateSpace::Param,
             _ => return self.fail("expected a state space"),
         };
         let texture = self.peek() == Lexeme::Dot("tex");
         self.bump();
         // Constant memory once had banks: `.const[2]`.
-        if space == Space::Const && self.eat('[') {
+        if space == StateSpace::Const && self.eat('[') {
             self.count()?;
             self.expect(']')?;
         }

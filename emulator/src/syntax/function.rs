@@ -3,7 +3,8 @@
 use super::lexer::Lexeme;
 use super::names::Declared;
 use super::parser::Parser;
-use super::{Function, Parsed, Space, Variable};
+use super::{Function, Parsed, Variable};
+use crate::space::StateSpace;
 
 impl<'a> Parser<'a> {
     /// `.entry` or `.func`, declared or defined. A declaration may end without a semicolon.
@@ -76,7 +77,7 @@ impl<'a> Parser<'a> {
 
     fn declare_formal(&mut self, formal: &Variable<'a>) {
         let declared = match formal.space {
-            Space::Register if formal.lanes > 1 => Declared::Vector(formal.lanes),
+            StateSpace::Register if formal.lanes > 1 => Declared::Vector(formal.lanes),
             _ => Declared::Other,
         };
         self.names.declare(formal.name, None, declared);

@@ -16,7 +16,7 @@ mod types;
 pub(crate) use operand::component;
 pub(crate) use parser::parse;
 pub(crate) use tree::{
-    Alias, Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers, Space,
+    Alias, Base, Call, Function, Initial, Instruction, Label, Operand, Patch, Prototype, Registers,
     Statement, Target, Unit, Variable,
 };
 pub(crate) use types::{Kind, Type};

@@ -1,6 +1,7 @@
 //! What a module's text says, part by part.
 
 use super::types::Type;
+use crate::space::StateSpace;
 
 /// A module.
 #[derive(Debug, Default)]
@@ -26,30 +27,13 @@ pub(crate) struct Alias<'a> {
     pub line: u32,
 }
 
-/// A state space that variables live in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Space {
-    /// Registers (formal parameters of functions only).
-    Register,
-    /// Global memory.
-    Global,
-    /// Constant memory.
-    Const,
-    /// Shared memory of a block.
-    Shared,
-    /// A thread's own memory.
-    Local,
-    /// Parameters.
-    Param,
-}
-
 /// A variable.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable<'a> {
     /// Its name.
     pub name: &'a str,
     /// Where it lives.
-    pub space: Space,
+    pub space: StateSpace,
     /// Its element type.
     pub ty: Type,
     /// Elements of its vector type; 1 without one.

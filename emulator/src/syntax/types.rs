@@ -35,6 +35,12 @@ pub(crate) struct Type {
 impl Type {
     /// Untyped 32 bits.
     pub const B32: Self = Self { kind: Kind::Bits, bits: 32, pair: false };
+    /// Untyped 64 bits.
+    pub const B64: Self = Self { kind: Kind::Bits, bits: 64, pair: false };
+    /// `.f32`
+    pub const F32: Self = Self { kind: Kind::Float, bits: 32, pair: false };
+    /// `.pred`
+    pub const PREDICATE: Self = Self { kind: Kind::Predicate, bits: 1, pair: false };
     /// `.texref`, `.samplerref`, `.surfref`: a handle of 64 bits.
     pub const OPAQUE: Self = Self { kind: Kind::Opaque, bits: 64, pair: false };
 

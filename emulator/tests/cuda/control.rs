@@ -33,7 +33,7 @@ kernel_test!(switch, "control", (x: some(-100_000i32..100_000, 500)), |device| {
     let n = x.len();
     let mut expected: Vec<i32> = (0..2 * n as i32).map(|i| i * 3 - 7).collect();
     let (from, to) = (device.input(&x), device.input(&expected));
-    device.launch_1d("switches", n, 64, arguments![from, to, n as i32]);
+    device.launch_1d("switches", n, 64, &args![from, to, n as i32]);
     let (y, other) = expected.split_at_mut(n);
     for i in 0..n {
         switches(x[i], &mut y[i], &mut other[i]);
@@ -43,7 +43,7 @@ kernel_test!(switch, "control", (x: some(-100_000i32..100_000, 500)), |device| {
 
 kernel_test!(indexed_branch, "control", (x: some(any::<i32>(), 500)), |device| {
     let (from, to) = (device.input(&x), device.output::<i32>(x.len()));
-    device.launch_1d("jump_table", x.len(), 64, arguments![from, to, x.len() as i32]);
+    device.launch_1d("jump_table", x.len(), 64, &args![from, to, x.len() as i32]);
     let expected: Vec<i32> = x.iter().enumerate().map(|(i, x)| match i % 4 {
         0 => x.wrapping_mul(3),
         1 => x.wrapping_sub(7),
@@ -55,7 +55,7 @@ kernel_test!(indexed_branch, "control", (x: some(any::<i32>(), 500)), |device| {
 
 kernel_test!(collatz, "control", (x: some(0u32..100_000, 300)), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len()));
-    device.launch("collatz", [2, 1, 1], [64, 1, 1], 0, arguments![from, to, x.len() as i32]);
+    device.launch("collatz", [2, 1, 1], [64, 1, 1], 0, &args![from, to, x.len() as i32]);
     let steps = |x: &u32| {
         let next = |v: u64| if v % 2 == 1 { 3 * v + 1 } else { v / 2 };
         std::iter::successors(Some(u64::from(*x)), |v| (*v > 1).then(|| next(*v))).count() as u32 - 1
@@ -65,7 +65,7 @@ kernel_test!(collatz, "control", (x: some(0u32..100_000, 300)), |device| {
 
 kernel_test!(break_and_continue, "control", (x: some(0u32..300, 100)), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len()));
-    device.launch_1d("primes", x.len(), 64, arguments![from, to, x.len() as i32]);
+    device.launch_1d("primes", x.len(), 64, &args![from, to, x.len() as i32]);
     let below = |x: &u32| (2..*x).filter(|p| (2..*p).all(|d| p % d != 0)).count() as u32;
     prop_assert_eq!(device.read::<u32>(to, x.len()), x.iter().map(below).collect::<Vec<_>>());
 });

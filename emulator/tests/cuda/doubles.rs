@@ -5,7 +5,7 @@ kernel_test!(
     doubles, "doubles", (pairs: some((-600.0f64..600.0, -90.0f64..90.0), 300)), |device| {
     let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<f64>(x.len() * 9));
-    device.launch_1d("doubles", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("doubles", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<f64>(out, x.len() * 9);
     for (i, (a, b)) in pairs.into_iter().enumerate() {
         let found = &found[i * 9..][..9];

@@ -5,7 +5,7 @@ kernel_test!(
     /// rounding, sines are absolute.
     approximations, "fast", (x: some(prop_oneof![-3.0f32..3.0, -30.0f32..30.0], 300)), |device| {
     let (from, out) = (device.input(&x), device.output::<f32>(x.len() * 8));
-    device.launch_1d("fast", x.len(), 64, arguments![from, out, x.len() as i32]);
+    device.launch_1d("fast", x.len(), 64, &args![from, out, x.len() as i32]);
     let found = device.read::<f32>(out, x.len() * 8);
     for (i, x) in x.into_iter().enumerate() {
         let (found, v) = (&found[i * 8..][..8], f64::from(x));

@@ -15,7 +15,7 @@ kernel_test!(
     /// Within the errors that CUDA's guide states for its functions, in places; roots and quotients are exact.
     functions, "functions", (x: some(numbers(), 300)), |device| {
     let (from, out) = (device.input(&x), device.output::<f32>(x.len() * 10));
-    device.launch_1d("functions", x.len(), 64, arguments![from, out, x.len() as i32]);
+    device.launch_1d("functions", x.len(), 64, &args![from, out, x.len() as i32]);
     let found = device.read::<f32>(out, x.len() * 10);
     for (i, x) in x.into_iter().enumerate() {
         let (found, wide, size) = (&found[i * 10..][..10], f64::from(x), f64::from(x.abs()));
@@ -84,7 +84,7 @@ fn coarse() -> impl Strategy<Value = f32> {
 kernel_test!(directed_roundings, "functions", (pairs: some((coarse(), coarse()), 300)), |device| {
     let (x, y): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<f32>(x.len() * 12));
-    device.launch_1d("rounding", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("rounding", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<f32>(out, x.len() * 12);
     for (i, (x, y)) in pairs.into_iter().enumerate() {
         let (a, b) = (f64::from(x), f64::from(y));

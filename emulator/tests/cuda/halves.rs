@@ -10,7 +10,7 @@ kernel_test!(pairs, "halves", (pairs: some(prop::array::uniform4(numbers()), 200
     let of = |at: usize| -> Vec<f16> { pairs.iter().flat_map(|p| [p[at], p[at + 1]]).map(f16::from_f32).collect() };
     let n = pairs.len();
     let (x, y, out) = (device.input(&of(0)), device.input(&of(2)), device.output::<f16>(n * 14));
-    device.launch_1d("half_pairs", n, 64, arguments![x, y, out, n as i32]);
+    device.launch_1d("half_pairs", n, 64, &args![x, y, out, n as i32]);
     let found = device.read::<f16>(out, n * 14);
     for (i, p) in pairs.iter().enumerate() {
         let mut expected = vec![];
@@ -31,7 +31,7 @@ kernel_test!(pairs, "halves", (pairs: some(prop::array::uniform4(numbers()), 200
 kernel_test!(functions, "halves", (x: some(numbers(), 200)), |device| {
     let halves: Vec<f16> = x.iter().map(|x| f16::from_f32(*x)).collect();
     let (from, out) = (device.input(&halves), device.output::<f32>(x.len() * 5));
-    device.launch_1d("half_functions", x.len(), 64, arguments![from, out, x.len() as i32]);
+    device.launch_1d("half_functions", x.len(), 64, &args![from, out, x.len() as i32]);
     let found = device.read::<f32>(out, x.len() * 5);
     for (i, x) in x.iter().enumerate() {
         let found = &found[i * 5..][..5];
@@ -48,7 +48,7 @@ kernel_test!(bfloats, "halves", (pairs: some(prop::array::uniform4(whole().prop_
     let of = |at: usize| -> Vec<bf16> { pairs.iter().flat_map(|p| [p[at], p[at + 1]]).map(bf16::from_f32).collect() };
     let n = pairs.len();
     let (x, y, out) = (device.input(&of(0)), device.input(&of(2)), device.output::<bf16>(n * 6));
-    device.launch_1d("bfloats", n, 64, arguments![x, y, out, n as i32]);
+    device.launch_1d("bfloats", n, 64, &args![x, y, out, n as i32]);
     let found = device.read::<bf16>(out, n * 6);
     for (i, p) in pairs.iter().enumerate() {
         let expected = [p[0] * p[2] + p[0], p[1] * p[3] + p[1], p[0].min(p[2]), p[1].min(p[3]), p[0] + p[3], p[1]];

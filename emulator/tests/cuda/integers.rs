@@ -15,7 +15,7 @@ fn pairs() -> impl Strategy<Value = Vec<(i64, i64)>> {
 kernel_test!(wide, "integers", (pairs: pairs()), |device| {
     let (x, y): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i64>(x.len() * 12));
-    device.launch_1d("wide", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("wide", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<i64>(out, x.len() * 12);
     for (i, (a, b)) in pairs.into_iter().enumerate() {
         let (c, d) = (a as u64, b as u64);
@@ -46,7 +46,7 @@ fn permute(a: u32, b: u32, selector: u32) -> u32 {
 kernel_test!(bits, "integers", (pairs: some((any::<u32>(), any::<u32>()), 200)), |device| {
     let (x, y): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<u32>(x.len() * 20));
-    device.launch_1d("bits", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("bits", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<u32>(out, x.len() * 20);
     for (i, (a, b)) in pairs.into_iter().enumerate() {
         let both = u64::from(b) << 32 | u64::from(a);
@@ -84,7 +84,7 @@ kernel_test!(bits, "integers", (pairs: some((any::<u32>(), any::<u32>()), 200)),
 kernel_test!(narrow, "integers", (pairs: some((any::<i8>(), any::<u16>()), 200)), |device| {
     let (x, y): (Vec<i8>, Vec<u16>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i16>(x.len() * 6));
-    device.launch_1d("narrow", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("narrow", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<i16>(out, x.len() * 6);
     for (i, (a, b)) in pairs.into_iter().enumerate() {
         let (wide_a, wide_b) = (i32::from(a), i32::from(b));
@@ -108,7 +108,7 @@ fn divisor() -> impl Strategy<Value = i32> {
 kernel_test!(divide, "integers", (pairs: some((any::<i32>(), divisor()), 200)), |device| {
     let (x, y): (Vec<i32>, Vec<i32>) = pairs.iter().copied().unzip();
     let (xt, yt, out) = (device.input(&x), device.input(&y), device.output::<i32>(x.len() * 8));
-    device.launch_1d("divide", x.len(), 64, arguments![xt, yt, out, x.len() as i32]);
+    device.launch_1d("divide", x.len(), 64, &args![xt, yt, out, x.len() as i32]);
     let found = device.read::<i32>(out, x.len() * 8);
     for (i, (a, b)) in pairs.into_iter().enumerate() {
         let (c, d) = (a as u32, b as u32);

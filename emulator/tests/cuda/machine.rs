@@ -32,7 +32,7 @@ kernel_test!(
     /// Lanes whose programs differ: they part and meet at the table in every way.
     jump_table_in_a_loop, "machine", (x: prop::collection::vec(any::<i32>(), 64), code: prop::collection::vec(0u8..14, 64 * 12)), |device| {
     let (text, from, to) = (device.input(&code), device.input(&x), device.output::<i32>(64));
-    device.launch("machine", [2, 1, 1], [32, 1, 1], 0, arguments![text, 12i32, from, to]);
+    device.launch("machine", [2, 1, 1], [32, 1, 1], 0, &args![text, 12i32, from, to]);
     let expected: Vec<i32> = code.chunks(12).zip(&x).zip(0..).map(|((code, &x), i)| run(code, i, x)).collect();
     prop_assert_eq!(device.read::<i32>(to, 64), expected);
 });

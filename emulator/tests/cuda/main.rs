@@ -25,7 +25,7 @@ mod warp;
 
 use bytemuck::Pod;
 use proptest::prelude::*;
-use ssmv_emulator::{Geometry, LoadedModule, Memory, Module, Options, Report, launch};
+use ssmv_emulator::{Arguments, LaunchConfig, LoadedModule, Memory, Module, Options, Report, args, launch};
 
 /// A device with one module.
 struct Device {
@@ -51,7 +51,7 @@ impl Device {
 
     /// Room for `n` elements that nothing has written.
     fn output<T: Pod>(&self, n: usize) -> u64 {
-        self.memory.alloc((n * size_of::<T>()).max(1) as u64).unwrap()
+        self.memory.alloc((n * size_of::<T>()).max(1)).unwrap()
     }
 
     /// What lies there.
@@ -68,28 +68,19 @@ impl Device {
         grid: [u32; 3],
         block: [u32; 3],
         shared: u32,
-        arguments: &[Vec<u8>],
+        arguments: &Arguments,
     ) -> Report {
-        let geometry = Geometry { grid, block, shared };
-        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        launch(&self.memory, &self.module, kernel, &geometry, &arguments, &self.options)
+        let config = LaunchConfig { grid, block, shared };
+        launch(&self.memory, &self.module, kernel, &config, arguments, &self.options)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// [`launch`](Self::launch) with `threads` a block along x and blocks for `n` threads.
-    fn launch_1d(&self, kernel: &str, n: usize, threads: u32, arguments: &[Vec<u8>]) -> Report {
+    fn launch_1d(&self, kernel: &str, n: usize, threads: u32, arguments: &Arguments) -> Report {
         let blocks = (n as u32).div_ceil(threads).max(1);
         self.launch(kernel, [blocks, 1, 1], [threads, 1, 1], 0, arguments)
     }
 }
-
-/// The bytes of each argument.
-macro_rules! arguments {
-    ($($value:expr),* $(,)?) => {
-        &[$(bytemuck::bytes_of(&$value).to_vec()),*]
-    };
-}
-use arguments;
 
 /// A test: a device with `NAME.ptx`, and inputs drawn by proptest.
 macro_rules! kernel_test {

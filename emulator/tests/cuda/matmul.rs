@@ -7,7 +7,7 @@ kernel_test!(
     let (a, b) = (draw(m * k, 7), draw(k * n, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));
     let grid = [n.div_ceil(16) as u32, m.div_ceil(16) as u32, 1];
-    device.launch("matmul", grid, [16, 16, 1], 0, arguments![at, bt, ct, m as i32, n as i32, k as i32]);
+    device.launch("matmul", grid, [16, 16, 1], 0, &args![at, bt, ct, m as i32, n as i32, k as i32]);
     let expected: Vec<f32> = (0..m * n)
         .map(|i| (0..k).fold(0.0f32, |sum, l| a[i / n * k + l].mul_add(b[l * n + i % n], sum)))
         .collect();

@@ -15,13 +15,13 @@ fn scanned(x: &[u64]) -> Vec<u64> {
 
 kernel_test!(shared_memory, "scan", (x: some(any::<i32>(), 1500)), |device| {
     let (from, to) = (device.input(&x), device.output::<i32>(x.len()));
-    device.launch_1d("scan_shared", x.len(), 256, arguments![from, to, x.len() as i32]);
+    device.launch_1d("scan_shared", x.len(), 256, &args![from, to, x.len() as i32]);
     let expected = scanned(&x.iter().map(|x| *x as u64).collect::<Vec<_>>());
     prop_assert_eq!(device.read::<i32>(to, x.len()), expected.iter().map(|y| *y as i32).collect::<Vec<_>>());
 });
 
 kernel_test!(shuffles, "scan", (x: some(any::<u64>(), 1500)), |device| {
     let (from, to) = (device.input(&x), device.output::<u64>(x.len()));
-    device.launch_1d("scan_shuffle", x.len(), 256, arguments![from, to, x.len() as i32]);
+    device.launch_1d("scan_shuffle", x.len(), 256, &args![from, to, x.len() as i32]);
     prop_assert_eq!(device.read::<u64>(to, x.len()), scanned(&x));
 });

@@ -8,7 +8,7 @@ kernel_test!(local_arrays, "spaces", (x: rows(), keys: some(0i32..100, 50)), |de
     let n = x.len();
     let keys: Vec<i32> = (0..n).map(|i| keys[i % keys.len()]).collect();
     let (from, key, to) = (device.input(&x), device.input(&keys), device.output::<i32>(n));
-    device.launch_1d("sort_local", n, 64, arguments![from, to, key, n as i32]);
+    device.launch_1d("sort_local", n, 64, &args![from, to, key, n as i32]);
     let expected: Vec<i32> = x.iter().zip(&keys).map(|(row, key)| {
         let mut row = *row;
         row.sort_unstable();
@@ -20,7 +20,7 @@ kernel_test!(local_arrays, "spaces", (x: rows(), keys: some(0i32..100, 50)), |de
 kernel_test!(constant_tables, "spaces", (pairs: some((0i32..1000, whole()), 200)), |device| {
     let (index, x): (Vec<i32>, Vec<f32>) = pairs.iter().copied().unzip();
     let (it, xt, to) = (device.input(&index), device.input(&x), device.output::<f32>(x.len()));
-    device.launch_1d("constants", x.len(), 64, arguments![it, xt, to, x.len() as i32]);
+    device.launch_1d("constants", x.len(), 64, &args![it, xt, to, x.len() as i32]);
     let weights = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 0.5, -0.25, 2.0, 4.0, 8.0, 16.0, 32.0, -64.0f32];
     let expected: Vec<f32> = pairs.iter().map(|(at, x)| {
         let at = *at as usize;
@@ -53,16 +53,16 @@ impl Affine {
 kernel_test!(struct_by_value, "spaces", (x: some(whole(), 200), on: any::<bool>()), |device| {
     let f = Affine { scale: [1.0, -2.0, 0.5, 4.0, 8.0], shift: [1, -1, 300, -300, 0], on: on.into() };
     let (from, to) = (device.input(&x), device.output::<f32>(x.len()));
-    let mut args = arguments![from, to, 0u8, x.len() as i32].to_vec();
-    args[2] = f.bytes();
-    device.launch_1d("affine", x.len(), 64, &args);
+    let mut args = args![from, to];
+    args.push_bytes(&f.bytes());
+    device.launch_1d("affine", x.len(), 64, &args.with(x.len() as i32));
     let affine = |(i, x): (usize, &f32)| if on { f.scale[i % 5] * x + f32::from(f.shift[i % 5]) } else { *x };
     prop_assert_eq!(device.read::<f32>(to, x.len()), x.iter().enumerate().map(affine).collect::<Vec<_>>());
 });
 
 kernel_test!(vector_accesses, "spaces", (x: some(prop::array::uniform4(-1e3f32..1e3), 200)), |device| {
     let (from, to) = (device.input(&x), device.output::<[f32; 4]>(x.len()));
-    let report = device.launch_1d("vectors", x.len(), 64, arguments![from, to, x.len() as i32]);
+    let report = device.launch_1d("vectors", x.len(), 64, &args![from, to, x.len() as i32]);
     let expected: Vec<[f32; 4]> = x.iter().map(|[x, y, z, w]| [x + w, y + z, z + y, w + x]).collect();
     prop_assert_eq!(device.read::<[f32; 4]>(to, x.len()), expected);
     prop_assert_eq!(report.global_sectors, report.global_sectors_ideal);
@@ -71,7 +71,7 @@ kernel_test!(vector_accesses, "spaces", (x: some(prop::array::uniform4(-1e3f32..
 kernel_test!(generic_pointers, "spaces", (x: prop::array::uniform4(whole()), warps: 1u32..4), |device| {
     let n = warps as usize * 32;
     let (from, to) = (device.input(&x), device.output::<f32>(n));
-    device.launch("generic", [1, 1, 1], [warps * 32, 1, 1], 0, arguments![from, to]);
+    device.launch("generic", [1, 1, 1], [warps * 32, 1, 1], 0, &args![from, to]);
     let sum: f32 = x.iter().sum();
     let expected: Vec<f32> = (0..n).map(|t| match t % 3 {
         0 => sum,

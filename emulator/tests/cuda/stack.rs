@@ -9,7 +9,7 @@ kernel_test!(
     /// Each lane takes a size of its own from the stack, many times over.
     alloca_and_statics, "stack", (n: prop::collection::vec(0i32..64, 1..64)), |device| {
     let (sizes, y) = (device.input(&n), device.output::<i32>(n.len()));
-    device.launch("digits", [1, 1, 1], [n.len() as u32, 1, 1], 0, arguments![sizes, y]);
+    device.launch("digits", [1, 1, 1], [n.len() as u32, 1, 1], 0, &args![sizes, y]);
     let weights = [[[1, 2], [3, 0], [0, 0]], [[4, 5], [6, 7], [8, 9]]];
     let factors = [[3, 0], [5, 7]];
     let expected: Vec<i32> = n.iter().enumerate().map(|(i, &size)| {

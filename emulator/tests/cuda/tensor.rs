@@ -35,7 +35,7 @@ kernel_test!(f16_fragments, "tensor", (size: sizes(), seed: some(-2.0f32..2.0, 3
     let seed: Vec<f16> = seed.into_iter().map(f16::from_f32).collect();
     let (a, b) = (draw(&seed, m * k, 7), draw(&seed, n * k, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));
-    let args = arguments![at, bt, ct, n as i32, k as i32];
+    let args = &args![at, bt, ct, n as i32, k as i32];
     let report = device.launch("tensor_f16", [n as u32 / 8, m as u32 / 16, 1], [32, 1, 1], 0, args);
     prop_assert_eq!(report.tensor_macs, (m * n * k) as u64);
     let [a, b] = [a, b].map(|x| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>());
@@ -49,7 +49,7 @@ kernel_test!(
     let seed: Vec<bf16> = seed.into_iter().map(bf16::from).collect();
     let (a, b) = (draw(&seed, m * k, 7), draw(&seed, n * k, 11));
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(m * n));
-    let args = arguments![at, bt, ct, n as i32, k as i32];
+    let args = &args![at, bt, ct, n as i32, k as i32];
     device.launch("tensor_bf16_ldmatrix", [n as u32 / 8, m as u32 / 16, 1], [32, 1, 1], 0, args);
     let [a, b] = [a, b].map(|x| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>());
     let expected: Vec<f32> = products(&a, &b, n, k).iter().map(|p| p.1 as f32).collect();
@@ -68,7 +68,7 @@ fn the_switch_shows() {
     let (at, bt, ct) = (device.input(&a), device.input(&b), device.output::<f32>(16 * 8));
     for (core, expected) in [(TensorCore::Ampere, 1.0), (TensorCore::Hopper, 1.0 + 2f32.powi(-23))] {
         device.options.tensor_core = core;
-        device.launch("tensor_f16", [1, 1, 1], [32, 1, 1], 0, arguments![at, bt, ct, 8i32, 16i32]);
+        device.launch("tensor_f16", [1, 1, 1], [32, 1, 1], 0, &args![at, bt, ct, 8i32, 16i32]);
         assert_eq!(device.read::<f32>(ct, 1), [expected], "{core:?}");
     }
 }

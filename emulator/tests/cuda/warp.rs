@@ -7,7 +7,7 @@ fn warps() -> impl Strategy<Value = Vec<i32>> {
 
 kernel_test!(compaction, "warp", (x: some(prop_oneof![Just(0), any::<i32>()], 1000)), |device| {
     let (from, to, count) = (device.input(&x), device.output::<i32>(x.len()), device.input(&[0u32]));
-    device.launch_1d("compact", x.len(), 96, arguments![from, to, count, x.len() as i32]);
+    device.launch_1d("compact", x.len(), 96, &args![from, to, count, x.len() as i32]);
     let mut expected: Vec<i32> = x.iter().copied().filter(|x| *x != 0).collect();
     prop_assert_eq!(device.read::<u32>(count, 1)[0] as usize, expected.len());
     let mut found = device.read::<i32>(to, expected.len());
@@ -18,7 +18,7 @@ kernel_test!(compaction, "warp", (x: some(prop_oneof![Just(0), any::<i32>()], 10
 
 kernel_test!(votes, "warp", (x: warps()), |device| {
     let (from, to) = (device.input(&x), device.output::<u32>(x.len() * 5));
-    device.launch_1d("votes", x.len(), 32, arguments![from, to]);
+    device.launch_1d("votes", x.len(), 32, &args![from, to]);
     let found = device.read::<u32>(to, x.len() * 5);
     for (warp, x) in x.chunks(32).enumerate() {
         let mask = |f: &dyn Fn(i32) -> bool| (0..32).map(|lane| u32::from(f(x[lane])) << lane).sum::<u32>();
@@ -34,7 +34,7 @@ kernel_test!(votes, "warp", (x: warps()), |device| {
 
 kernel_test!(shuffles, "warp", (x: warps()), |device| {
     let (from, to) = (device.input(&x), device.output::<i32>(x.len() * 5));
-    device.launch_1d("shuffles", x.len(), 32, arguments![from, to]);
+    device.launch_1d("shuffles", x.len(), 32, &args![from, to]);
     let found = device.read::<i32>(to, x.len() * 5);
     for (warp, x) in x.chunks(32).enumerate() {
         for lane in 0..32 {

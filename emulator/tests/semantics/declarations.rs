@@ -1,7 +1,7 @@
 //! Declarations and directives of a module, and calls: what they mean for what a kernel computes.
 
 use super::{d, f, module, run_text};
-use ssmv_emulator::{Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{LaunchConfig, Memory, Module, Options, args, launch};
 
 /// Declarations, a snippet after them, its operands, and what its result must be.
 struct Text(&'static str, &'static str, [u64; 3], u64);
@@ -143,9 +143,9 @@ fn one_variable_of_a_function_for_all_kernels() {
     let memory = Memory::new(1 << 16);
     let loaded = Module::parse("two", text).and_then(|m| m.load(&memory)).expect("a module");
     let out = memory.alloc(4).expect("memory");
-    let one = Geometry { grid: [1; 3], block: [1; 3], shared: 0 };
-    launch(&memory, &loaded, "first", &one, &[], &Options::default()).expect("a launch");
-    launch(&memory, &loaded, "second", &one, &[&out.to_le_bytes()], &Options::default()).expect("a launch");
+    let one = LaunchConfig { grid: [1; 3], block: [1; 3], shared: 0 };
+    launch(&memory, &loaded, "first", &one, &args![], &Options::default()).expect("a launch");
+    launch(&memory, &loaded, "second", &one, &args![out], &Options::default()).expect("a launch");
     let mut found = [0; 4];
     memory.read(out, &mut found).expect("the result");
     assert_eq!(u32::from_le_bytes(found), 2);

@@ -286,7 +286,7 @@ fn wrong_forms_are_errors_that_say_what_is_wrong() {
         ("mov.u32 %r, %a[1];", "%a is not an array whose element could be named"),
         ("mov.u64 %l, twice[1];", "twice is not an array whose element could be named"),
         ("mov.u64 %l, nowhere[1];", "nowhere is not declared"),
-        ("ld.shared.u32 %r, table[1];", "table does not lie in the state space of this access"),
+        ("ld.shared.u32 %r, table[1];", "table is not in the state space of this access"),
         ("{ .reg .v2 .u32 v; mov.u32 %r, v.w; }", "v has 2 elements and none of this name"),
         ("{ .reg .v2 .u32 v; mov.u32 %r, v; }", "v has 32 bits; 16 are wanted here"),
         ("{ .reg .v4 .u32 v; ld.global.v2.u32 v, [%in]; }", "expected 2 values, not 4"),

@@ -16,7 +16,7 @@ mod video;
 mod warp;
 mod wmma;
 
-use ssmv_emulator::{Checks, Error, Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{Checks, Error, LaunchConfig, Memory, Module, Options, args, launch};
 
 /// A snippet, its operands, and what its result must be.
 pub struct Case(pub &'static str, pub [u64; 3], pub u64);
@@ -111,10 +111,9 @@ pub fn run_text(text: &str, operands: [u64; 3]) -> Result<u64, Error> {
     let (input, output) = (memory.alloc(128)?, memory.alloc(8)?);
     let bytes: Vec<u8> = operands.iter().flat_map(|x| x.to_le_bytes()).collect();
     memory.write(input, &bytes)?;
-    let geometry = Geometry { grid: [1; 3], block: [1; 3], shared: 0 };
-    let arguments: [&[u8]; 2] = [&input.to_le_bytes(), &output.to_le_bytes()];
+    let config = LaunchConfig { grid: [1; 3], block: [1; 3], shared: 0 };
     let options = Options { checks: Checks::ALL, ..Options::default() };
-    launch(&memory, &module, "test", &geometry, &arguments, &options)?;
+    launch(&memory, &module, "test", &config, &args![input, output], &options)?;
     let mut out = [0; 8];
     memory.read(output, &mut out)?;
     Ok(u64::from_le_bytes(out))

@@ -242,7 +242,7 @@ fn what_is_not_known_is_an_error_that_names_it() {
         ("mov.u32 %r, 1", "expected ;"),
         ("ld.global.u32 %r, [%a];", "%a has 32 bits; a global or generic address has 64"),
         ("prefetch.global.L3 [%in];", "unknown instruction `prefetch.global.L3`"),
-        ("prefetch.local.L1 [shared];", "shared does not lie in the state space of this access"),
+        ("prefetch.local.L1 [shared];", "shared is not in the state space of this access"),
         ("discard.global.L2 [%in], 64;", "expected an address and the size 128"),
         ("fence.proxy.texture;", "unknown instruction `fence.proxy.texture`"),
         ("ld.global.L1::evict_some.u32 %r, [%in];", "unknown instruction `ld.global.L1::evict_some.u32`"),
@@ -270,7 +270,7 @@ fn what_is_not_known_is_an_error_that_names_it() {
         ("ldmatrix.sync.aligned.m8n8.x1.shared.b16 %r, [shared];", "expected registers in braces"),
         ("szext.s32 %r, %a, %b;", "unknown instruction `szext.s32`"),
         ("setp.lt.s32 1, %a, %b;", "expected a predicate for the result"),
-        ("ld.shared.u32 %r, [table];", "table does not lie in the state space of this access"),
+        ("ld.shared.u32 %r, [table];", "table is not in the state space of this access"),
     ];
     for (snippet, message) in cases {
         let error = run(snippet, [0; 3]).expect_err(snippet).to_string();

@@ -1,7 +1,7 @@
 //! `mma` of every type and shape: matrices of small whole numbers, put into registers as the PTX ISA draws them, against the
 //! product of the matrices.
 
-use ssmv_emulator::{Error, Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{Error, LaunchConfig, Memory, Module, Options, args, launch};
 
 /// Bytes of a number of a type, and how to put a whole number into one.
 #[derive(Clone, Copy)]
@@ -115,11 +115,11 @@ pub fn expected(a: &[Vec<i64>], b: &[Vec<i64>], c: &[Vec<i64>], bits: Option<&st
 pub fn run_warp(text: &str, input: &[u64], output: usize) -> Result<Vec<u64>, Error> {
     let memory = Memory::new(1 << 20);
     let module = Module::parse("tensor", text)?.load(&memory)?;
-    let (from, to) = (memory.alloc(input.len() as u64 * 8)?, memory.alloc(output as u64 * 8)?);
+    let (from, to) = (memory.alloc(input.len() * 8)?, memory.alloc(output * 8)?);
     memory.write(from, &input.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())?;
-    memory.fill(to, 0, output as u64 * 8)?;
-    let geometry = Geometry { grid: [1; 3], block: [32, 1, 1], shared: 0 };
-    launch(&memory, &module, "k", &geometry, &[&from.to_le_bytes(), &to.to_le_bytes()], &Options::default())?;
+    memory.fill(to, 0, output * 8)?;
+    let config = LaunchConfig { grid: [1; 3], block: [32, 1, 1], shared: 0 };
+    launch(&memory, &module, "k", &config, &args![from, to], &Options::default())?;
     let mut bytes = vec![0; output * 8];
     memory.read(to, &mut bytes)?;
     Ok(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())

@@ -1,6 +1,6 @@
 //! Instructions in which lanes look at each other: 32 lanes, one value each.
 
-use ssmv_emulator::{Error, Geometry, Memory, Module, Options, launch};
+use ssmv_emulator::{Error, LaunchConfig, Memory, Module, Options, args, launch};
 
 /// Runs a snippet in `threads` threads; `%r` of each.
 fn warp(snippet: &str, threads: u32) -> Vec<u32> {
@@ -32,9 +32,9 @@ fn warp_for(target: &str, snippet: &str, threads: u32) -> Result<Vec<u32>, Error
     );
     let memory = Memory::new(1 << 16);
     let module = Module::parse("test", &text)?.load(&memory)?;
-    let out = memory.alloc(u64::from(threads) * 4)?;
-    let geometry = Geometry { grid: [1; 3], block: [threads, 1, 1], shared: 4096 };
-    launch(&memory, &module, "test", &geometry, &[&out.to_le_bytes()], &Options::default())?;
+    let out = memory.alloc(threads as usize * 4)?;
+    let config = LaunchConfig { grid: [1; 3], block: [threads, 1, 1], shared: 4096 };
+    launch(&memory, &module, "test", &config, &args![out], &Options::default())?;
     let mut bytes = vec![0; threads as usize * 4];
     memory.read(out, &mut bytes)?;
     Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())

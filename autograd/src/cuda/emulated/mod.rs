@@ -118,7 +118,7 @@ impl Emulated {
         let tensor_core = if options.capability >= (9, 0) { TensorCore::Hopper } else { TensorCore::Ampere };
         Self {
             device: Self::describe(options),
-            memory: Arc::new(Memory::of_device(options.ordinal, options.memory)),
+            memory: Arc::new(Memory::of_device(options.ordinal, length(options.memory))),
             run: ssmv_emulator::Options {
                 checks: options.checks,
                 tensor_core,
@@ -156,27 +156,30 @@ impl Emulated {
             Work::Copy { to, from, bytes } => {
                 self.blocks.check("copy within the device", from.0, *bytes)?;
                 self.blocks.check("copy within the device", to.0, *bytes)?;
-                self.memory.copy(to.0, from.0, *bytes).map_err(fault)
+                self.memory.copy(to.0, from.0, length(*bytes)).map_err(fault)
             }
             Work::Fill { address, value, bytes } => {
                 self.blocks.check("fill", address.0, *bytes)?;
-                self.memory.fill(address.0, *value, *bytes).map_err(fault)
+                self.memory.fill(address.0, *value, length(*bytes)).map_err(fault)
             }
             Work::Poison { address, bytes } => {
                 self.blocks.check("fill", address.0, *bytes)?;
-                self.memory.forget(address.0, *bytes).map_err(fault)
+                self.memory.mark_unwritten(address.0, length(*bytes)).map_err(fault)
             }
         }
     }
 
     fn run_kernel(&self, kernel: &Kernel, config: &LaunchConfig, arguments: &[Argument]) -> Result<()> {
         let config =
-            ssmv_emulator::Geometry { grid: config.grid, block: config.block, shared: config.shared };
-        let arguments: Vec<([u8; 8], usize)> = arguments.iter().map(|argument| argument.bytes()).collect();
-        let arguments: Vec<&[u8]> = arguments.iter().map(|(bytes, length)| &bytes[..*length]).collect();
+            ssmv_emulator::LaunchConfig { grid: config.grid, block: config.block, shared: config.shared };
+        let mut packed = ssmv_emulator::Arguments::new();
+        for argument in arguments {
+            let (bytes, length) = argument.bytes();
+            packed.push_bytes(&bytes[..length]);
+        }
         let (memory, module, name) = (&self.memory, &kernel.object, &kernel.name);
         let counts =
-            ssmv_emulator::launch(memory, module, name, &config, &arguments, &self.run).map_err(fault)?;
+            ssmv_emulator::launch(memory, module, name, &config, &packed, &self.run).map_err(fault)?;
         let mut reports = lock(&self.reports);
         reports.push_back(LaunchReport { kernel: name.clone(), counts });
         while reports.len() > self.keep_reports {
@@ -189,6 +192,11 @@ impl Emulated {
         let recorded = *lock(&self.events.get(event.0)?.at);
         recorded.ok_or_else(|| Error::misuse(operation, "the event was never recorded"))
     }
+}
+
+/// A length in the host's memory; one that is too large for it is refused by the emulator.
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// The emulator's error as the engine's.
@@ -210,7 +218,7 @@ impl Driver for Emulated {
 
     fn memory(&self) -> Result<MemoryInfo> {
         let total = self.device.memory;
-        Ok(MemoryInfo { free: total.saturating_sub(self.memory.used()), total })
+        Ok(MemoryInfo { free: total.saturating_sub(self.memory.used() as u64), total })
     }
 
     fn checks_bounds(&self) -> bool {
@@ -223,7 +231,7 @@ impl Driver for Emulated {
         if bytes.div_ceil(GRAIN) > free / GRAIN {
             return Err(Error::out_of_memory(NAME, bytes, free, total));
         }
-        let address = self.memory.alloc(bytes.max(1)).map_err(fault)?;
+        let address = self.memory.alloc(length(bytes.max(1))).map_err(fault)?;
         self.blocks.insert(address, bytes, ());
         Ok(Address(address))
     }

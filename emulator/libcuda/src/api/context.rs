@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, ffi::c_int};
 
-use super::device::device;
 use crate::{
-    capture::{Mode, exchange_thread_mode},
+    capture::exchange_thread_mode,
     code::{Code, Failure, Outcome, fail},
     context,
+    driver::{Driver, device, driver, enter},
     ffi::Out,
     handle::Handle,
-    state::{Driver, driver, enter},
+    state::Mode,
 };
 
 /// `CU_LIMIT_*`: stack, printf and heap sizes, of which only the values are kept.
@@ -139,7 +139,7 @@ api! {
         let mut state = driver.lock();
         state.refuse_wait_for_all("cuCtxSynchronize", handle)?;
         state.contexts.get(handle)?.check()?;
-        crate::state::Entered { driver, state, context: handle }.finish_all().map(drop)
+        crate::driver::Entered { driver, state, context: handle }.finish_all().map(drop)
     }
 
     cuCtxGetStreamPriorityRange since 5050 (least: Out<c_int>, greatest: Out<c_int>) {

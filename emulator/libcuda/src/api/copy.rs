@@ -2,9 +2,9 @@
 
 use crate::{
     code::{Outcome, fail},
+    driver::{Entered, enter},
     ffi::{In, Memcpy2d, Memcpy3d},
     handle::Handle,
-    state::{Entered, enter},
     work::{Copy, Fill, Side, Work},
 };
 

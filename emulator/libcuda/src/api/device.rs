@@ -5,19 +5,10 @@ use std::ffi::{c_char, c_int};
 use crate::{
     code::{Outcome, fail},
     context,
+    driver::{device, driver},
     ffi::{In, Out, Uuid, string, write_text},
     settings::Settings,
-    state::{Driver, driver},
 };
-
-/// The driver, and a device's number as an ordinal.
-pub(super) fn device(number: c_int) -> Outcome<(&'static Driver, usize)> {
-    let driver = driver()?;
-    match usize::try_from(number) {
-        Ok(ordinal) if ordinal < driver.settings.devices => Ok((driver, ordinal)),
-        _ => fail!(INVALID_DEVICE, "device {number}: there are {} (0 is the first)", driver.settings.devices),
-    }
-}
 
 fn name(settings: &Settings) -> &'static str {
     match settings.capability {

@@ -2,12 +2,13 @@
 
 use crate::{
     code::{Code, Failure, Outcome, fail},
-    event::{Answer, At, Event},
+    driver::enter,
+    event::Answer,
     ffi::{IpcHandle, Out},
     graph::Node,
     handle::Handle,
     ipc,
-    state::enter,
+    state::{Event, LastRecord},
 };
 
 /// `CU_EVENT_BLOCKING_SYNC`, `CU_EVENT_DISABLE_TIMING`, `CU_EVENT_INTERPROCESS`
@@ -41,7 +42,7 @@ api! {
         if shared && timing {
             return fail!(INVALID_VALUE, "CU_EVENT_INTERPROCESS needs CU_EVENT_DISABLE_TIMING");
         }
-        let at = if shared { entered.state.event_pages.take()? } else { At::Never };
+        let at = if shared { entered.state.event_pages.take()? } else { LastRecord::Never };
         let context = entered.context;
         event.set(entered.state.events.insert(Event { context, timing, at, shared }))
     }
@@ -73,12 +74,12 @@ api! {
         entered.state.refuse_unsafe("cuEventSynchronize")?;
         // What is waited for is the newest record of now, whatever is recorded meanwhile.
         match entered.state.events.get(event)?.at.clone() {
-            At::Work { work, .. } => entered.finish(Some(work)),
-            At::Shared { page, number } => {
+            LastRecord::Work { work, .. } => entered.finish(Some(work)),
+            LastRecord::Shared { page, number } => {
                 let record = page.records(number);
                 entered.wait_until(|_| page.is_complete(number, record))
             }
-            At::Never | At::Captured { .. } => Ok(()),
+            LastRecord::Never | LastRecord::Captured { .. } => Ok(()),
         }
     }
 

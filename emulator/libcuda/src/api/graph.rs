@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     code::{Outcome, fail},
+    driver::{Entered, enter},
     ffi::{HostNodeParams, In, InstantiateParams, KernelNodeParams, Memcpy3d, MemsetNodeParams, Out},
     graph::{Graph, GraphExec, Node},
     handle::Handle,
-    state::{Entered, enter},
     work::{HostCall, Work},
 };
 

@@ -2,15 +2,14 @@
 
 use std::ffi::c_void;
 
-use ssmv_emulator::{Geometry, Parameter};
+use ssmv_emulator::{Arguments, LaunchConfig, Parameter};
 
-use super::module::function;
 use crate::{
     code::{Outcome, fail},
-    ffi::{In, KernelNodeParams, LaunchAttribute, LaunchConfig, Out},
+    driver::{Entered, enter},
+    ffi::{CuLaunchConfig, In, KernelNodeParams, LaunchAttribute, Out},
     handle::Handle,
     host,
-    state::{Entered, enter},
     work::{HostCall, Launch, Work},
 };
 
@@ -28,17 +27,17 @@ const CLUSTER: u32 = 4;
 pub(super) fn offsets(parameters: &[Parameter]) -> Vec<usize> {
     let mut end = 0usize;
     let offset = |parameter: &Parameter| {
-        let at = end.next_multiple_of(parameter.align.max(1) as usize);
-        end = at + parameter.bytes as usize;
+        let at = end.next_multiple_of(parameter.align.max(1));
+        end = at + parameter.bytes;
         at
     };
     parameters.iter().map(offset).collect()
 }
 
 /// The arguments of a launch: a pointer each, or a buffer of all.
-fn arguments(parameters: &[Parameter], pointers: In<*mut c_void>, extra: In<usize>) -> Outcome<Vec<Vec<u8>>> {
-    let read = |what: &str, address: usize, bytes: u32| {
-        let mut value = vec![0; bytes as usize];
+fn arguments(parameters: &[Parameter], pointers: In<*mut c_void>, extra: In<usize>) -> Outcome<Arguments> {
+    let read = |what: &str, address: usize, bytes: usize| {
+        let mut value = vec![0; bytes];
         host::read(what, address, &mut value).map(|()| value)
     };
     if !pointers.is_null() {
@@ -56,7 +55,7 @@ fn arguments(parameters: &[Parameter], pointers: In<*mut c_void>, extra: In<usiz
     }
     if extra.is_null() {
         return match parameters.first() {
-            None => Ok(Vec::new()),
+            None => Ok(Arguments::new()),
             Some(first) => {
                 fail!(INVALID_VALUE, "no arguments are given, and the first parameter is {}", first.name)
             }
@@ -78,7 +77,7 @@ fn arguments(parameters: &[Parameter], pointers: In<*mut c_void>, extra: In<usiz
         return fail!(INVALID_VALUE, "extra lacks the buffer of arguments or its size");
     };
     let offsets = offsets(parameters);
-    let needed = parameters.last().zip(offsets.last()).map_or(0, |(last, at)| at + last.bytes as usize);
+    let needed = parameters.last().zip(offsets.last()).map_or(0, |(last, at)| at + last.bytes);
     if size < needed {
         return fail!(
             INVALID_VALUE,
@@ -106,7 +105,7 @@ fn extra_pairs(extra: In<usize>) -> Outcome<Vec<(usize, usize)>> {
 /// The launch that a structure describes, under the driver's limits. It runs in the context of its module, which in a graph
 /// need not be the thread's. A grid of no blocks is refused when it is launched: until then a graph may have one.
 pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Launch> {
-    let found = function(&entered.state, p.function)?;
+    let found = entered.state.functions.get(p.function)?;
     let (info, name) = (&found.info, &found.info.name);
     let module = entered.state.modules.get(found.module)?;
     for (axis, (grid, most)) in p.grid.into_iter().zip([i32::MAX as u32, 65535, 65535]).enumerate() {
@@ -154,7 +153,7 @@ pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Laun
         module: module.loaded.clone(),
         memory: entered.state.memory_of(module.context)?,
         kernel: name.clone(),
-        geometry: Geometry { grid: p.grid, block: p.block, shared: p.shared },
+        config: LaunchConfig { grid: p.grid, block: p.block, shared: p.shared },
         arguments: arguments(&info.parameters, p.parameters, p.extra)?,
         options: entered.driver.options.clone(),
     })
@@ -167,7 +166,7 @@ fn launch(parameters: &KernelNodeParams, stream: Handle) -> Outcome {
         return fail!(INVALID_HANDLE, "the stream belongs to another context than the thread's current one");
     }
     let work = launch_of(&entered, parameters)?;
-    let found = function(&entered.state, parameters.function)?;
+    let found = entered.state.functions.get(parameters.function)?;
     if entered.state.modules.get(found.module)?.context != entered.context {
         let name = &found.info.name;
         return fail!(INVALID_HANDLE, "{name} was loaded in another context than the thread's current one");
@@ -198,9 +197,9 @@ api! {
     }
 
     cuLaunchKernelEx since 11080 (
-        config: In<LaunchConfig>, function: Handle, parameters: In<*mut c_void>, extra: In<usize>,
+        config: In<CuLaunchConfig>, function: Handle, parameters: In<*mut c_void>, extra: In<usize>,
     ) {
-        let LaunchConfig { grid, block, shared, stream, attributes, count } = config.get()?;
+        let CuLaunchConfig { grid, block, shared, stream, attributes, count } = config.get()?;
         check_attributes(attributes, count)?;
         launch(&KernelNodeParams { function, grid, block, shared, parameters, extra }, stream)
     }
@@ -244,7 +243,7 @@ api! {
         bytes: Out<usize>, handle: Handle, blocks: i32, threads: i32,
     ) {
         let entered = enter()?;
-        let found = function(&entered.state, handle)?;
+        let found = entered.state.functions.get(handle)?;
         if blocks < 1 || threads < 1 {
             return fail!(INVALID_VALUE, "{blocks} blocks of {threads} threads");
         }

@@ -5,9 +5,9 @@ use std::ffi::{c_char, c_int};
 use super::{Entry, entries};
 use crate::{
     code::{Code, fail},
+    driver::{driver, initialise},
     ffi::{In, Out, string},
     settings::Settings,
-    state::{driver, initialise},
 };
 
 /// `CU_GET_PROC_ADDRESS_SUCCESS`, `_SYMBOL_NOT_FOUND`, `_VERSION_NOT_SUFFICIENT`.

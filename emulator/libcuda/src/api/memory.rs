@@ -4,12 +4,12 @@ use std::ffi::{c_char, c_int, c_void};
 
 use crate::{
     code::{Outcome, fail},
+    driver::{Entered, enter},
     ffi::{In, IpcHandle, Out},
     handle::Handle,
     ipc,
-    memory::Kind,
     shared::{HostMemory, PeerBlocks},
-    state::{Entered, enter},
+    state::Kind,
     work::Work,
 };
 

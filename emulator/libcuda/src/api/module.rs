@@ -4,11 +4,11 @@ use std::ffi::{c_char, c_int};
 
 use crate::{
     code::{Failure, Outcome, fail},
+    driver::{Entered, enter},
     ffi::{In, Out, string},
     handle::Handle,
-    host,
-    module::{self, Function},
-    state::{Entered, State, enter},
+    host, module,
+    state::Function,
 };
 
 /// `CU_JIT_INFO_LOG_BUFFER`, its size, `CU_JIT_ERROR_LOG_BUFFER`, its size.
@@ -49,11 +49,6 @@ fn write_logs(options: &[u32], values: &[usize], failure: Option<&Failure>) -> O
         }
     }
     Ok(())
-}
-
-/// The function of a handle: programs may pass a library's kernel as one, which is the same here.
-pub(super) fn function(state: &State, handle: Handle) -> Outcome<&Function> {
-    state.functions.get(handle)
 }
 
 fn attribute(entered: &Entered, function: &Function, which: u32) -> Outcome<c_int> {
@@ -207,7 +202,7 @@ api! {
 
     cuKernelGetAttribute since 12000 (value: Out<c_int>, which: u32, kernel: Handle, _device: c_int) {
         let entered = enter()?;
-        value.set(attribute(&entered, function(&entered.state, kernel)?, which)?)
+        value.set(attribute(&entered, entered.state.functions.get(kernel)?, which)?)
     }
 
     cuKernelSetAttribute since 12000 (which: u32, value: c_int, kernel: Handle, _device: c_int) {
@@ -216,7 +211,7 @@ api! {
 
     cuFuncGetAttribute since 2020 (value: Out<c_int>, which: u32, handle: Handle) {
         let entered = enter()?;
-        value.set(attribute(&entered, function(&entered.state, handle)?, which)?)
+        value.set(attribute(&entered, entered.state.functions.get(handle)?, which)?)
     }
 
     cuFuncSetAttribute since 9000 (handle: Handle, which: u32, value: c_int) { set_attribute(handle, which, value) }
@@ -236,14 +231,14 @@ api! {
             return fail!(INVALID_VALUE, "the function has {} parameters", parameters.len());
         };
         offset.set(super::launch::offsets(parameters)[index])?;
-        bytes.set_if_asked(parameter.bytes as usize)
+        bytes.set_if_asked(parameter.bytes)
     }
 
     cuOccupancyMaxActiveBlocksPerMultiprocessor since 6050 (
         blocks: Out<c_int>, handle: Handle, threads: c_int, shared: usize,
     ) {
         let entered = enter()?;
-        let found = function(&entered.state, handle)?;
+        let found = entered.state.functions.get(handle)?;
         blocks.set(active_blocks(&entered, found, threads.max(0).unsigned_abs(), shared)? as c_int)
     }
 
@@ -251,7 +246,7 @@ api! {
         blocks: Out<c_int>, handle: Handle, threads: c_int, shared: usize, _flags: u32,
     ) {
         let entered = enter()?;
-        let found = function(&entered.state, handle)?;
+        let found = entered.state.functions.get(handle)?;
         blocks.set(active_blocks(&entered, found, threads.max(0).unsigned_abs(), shared)? as c_int)
     }
 
@@ -260,7 +255,7 @@ api! {
         shared: usize, limit: c_int,
     ) {
         let entered = enter()?;
-        let found = function(&entered.state, handle)?;
+        let found = entered.state.functions.get(handle)?;
         let most = match limit {
             1.. => found.most_threads().min(limit.unsigned_abs()),
             _ => found.most_threads(),

@@ -4,12 +4,13 @@ use std::ffi::c_int;
 
 use super::context::PRIORITIES;
 use crate::{
-    capture::{Mode, Status},
+    capture::Status,
     code::{Code, Failure, Outcome, fail},
+    driver::{Entered, enter},
     ffi::Out,
     handle::Handle,
-    state::{Entered, enter},
-    stream::{self, Stream},
+    state::{Mode, Stream},
+    stream,
 };
 
 /// `CU_STREAM_NON_BLOCKING`

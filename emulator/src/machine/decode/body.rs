@@ -1,17 +1,17 @@
 //! A function's body: declarations, operands, and what instructions are decoded into.
 
+use crate::machine::program::{Formal, Inst, Loc, Op, Pred, RegisterFile, Routine, SourceSpan, Value};
+use crate::space::StateSpace;
 use std::collections::HashMap;
 
-use super::super::call::Formal;
-use super::super::flow;
-use super::super::lanes::{F32, F64};
-use super::super::program::{Inst, Loc, Op, Pred, Routine, Site, Value};
-use super::scope::{Class, Extent, Register, Scopes, Symbol, labels};
+use super::builder::Builder;
+use super::names::LOCAL_BYTES;
+use super::reconverge;
+use super::scope::{Extent, Register, Scopes, Symbol, labels};
 use super::suffix::Suffixes;
-use super::{Build, FRAME_BYTES};
+use crate::machine::lanes::{LaneFn32, LaneFn64};
 use crate::syntax::{
-    Function, Instruction, Kind, Operand, ParseError, Parsed, Prototype, Registers, Space, Statement, Type,
-    Variable,
+    Function, Instruction, Kind, Operand, ParseError, Parsed, Prototype, Registers, Statement, Type, Variable,
 };
 
 /// Most instructions of a function after decoding.
@@ -19,7 +19,7 @@ const CODE: usize = 1 << 26;
 
 /// A function while it is decoded.
 pub(super) struct Body<'b, 'm, 'a> {
-    pub(super) build: &'b mut Build<'m, 'a>,
+    pub(super) builder: &'b mut Builder<'m, 'a>,
     pub(super) scopes: Scopes<'a>,
     pub(super) routine: Routine,
     pub(super) function: &'m Function<'a>,
@@ -28,30 +28,28 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) labels: HashMap<(usize, &'a str), usize>,
     /// The lists of functions that calls go to.
     pub(super) lists: HashMap<&'a str, &'m [(&'a str, Option<u64>)]>,
-    /// Where the top of the thread's memory was, in a function that moves it.
+    /// The top of the stack at the start of a function that calls `alloca`.
     pub(super) top: Option<Value>,
     /// Where each label stands.
     targets: Vec<Option<u32>>,
     guard: Pred,
-    site: Site,
-    /// Parts that the instruction in hand was decoded into so far.
+    span: SourceSpan,
+    /// How many parts the current instruction was decoded into so far.
     parts: u32,
 }
 
 /// A lane function of either width.
-pub(super) enum Lanes {
-    /// 32 bits.
-    Narrow(F32),
-    /// 64 bits.
-    Wide(F64),
+pub(super) enum LaneFn {
+    Bits32(LaneFn32),
+    Bits64(LaneFn64),
 }
 
 impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
     /// Decodes a function.
-    pub fn decode(build: &'b mut Build<'m, 'a>, function: &'m Function<'a>) -> Parsed<Routine> {
+    pub fn decode(builder: &'b mut Builder<'m, 'a>, function: &'m Function<'a>) -> Parsed<Routine> {
         let routine = Routine { line: function.line, ..Routine::default() };
         let mut body = Self {
-            build,
+            builder,
             scopes: Scopes::new(),
             routine,
             function,
@@ -62,7 +60,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             top: None,
             targets: Vec::new(),
             guard: Pred::NONE,
-            site: Site { line: function.line, start: 0, end: 0 },
+            span: SourceSpan { line: function.line, start: 0, end: 0 },
             parts: 0,
         };
         body.formals()?;
@@ -74,19 +72,18 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             for statement in statements {
                 body.statement(statement)?;
             }
-            body.routine.defined = true;
         }
         body.guard = Pred::NONE;
         body.leave();
         let targets = std::mem::take(&mut body.targets);
         let mut routine = body.routine;
-        flow::resolve(&mut routine, &targets)?;
+        reconverge::resolve(&mut routine, &targets)?;
         Ok(routine)
     }
 
     /// A complaint about the instruction in hand.
     pub fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
-        Err(ParseError::new(self.site.line, message))
+        Err(ParseError::new(self.span.line, message))
     }
 
     fn formals(&mut self) -> Parsed<()> {
@@ -115,7 +112,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
 
     /// Where a parameter or result lies; a vector in as many registers.
     fn formal(&mut self, variable: &'m Variable<'a>) -> Parsed<Vec<Formal>> {
-        if variable.space == Space::Register {
+        if variable.space == StateSpace::Register {
             let symbol = self.new_registers((variable.ty, variable.lanes), variable.name, variable.line)?;
             self.declare(variable.name, symbol, variable.line)?;
             let (first, lanes) = match symbol {
@@ -123,15 +120,15 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 Symbol::Register(register) => (register, 1),
                 _ => return Ok(Vec::new()),
             };
-            let formal = |index: usize| match first.class {
-                Class::Predicate => Formal::Predicate(Pred { index: index as u32, negated: false }),
-                class => Formal::Register(Value::new(Loc::register(index), class == Class::Wide)),
+            let formal = |index: usize| match first.file {
+                RegisterFile::Predicate => Formal::Predicate(Pred { index: index as u32, negated: false }),
+                file => Formal::Register(Value::new(Loc::register(index), file == RegisterFile::Bits64)),
             };
             return Ok((0..usize::from(lanes)).map(|lane| formal(first.index + lane)).collect());
         }
         // A parameter without a length is as long as the caller's variable.
-        let bytes = if variable.bytes == 0 { self.build.names.longest_argument } else { variable.bytes };
-        let offset = self.frame_room(bytes, variable.align, variable.line)?;
+        let bytes = if variable.bytes == 0 { self.builder.names.longest_argument } else { variable.bytes };
+        let offset = self.allocate_frame(bytes, variable.align, variable.line)?;
         self.declare_variable(variable, Symbol::Frame(offset))?;
         Ok(vec![Formal::Frame { offset, bytes }])
     }
@@ -152,12 +149,12 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Err(ParseError::new(line, format!("{name} is declared twice")))
     }
 
-    pub(super) fn frame_room(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
+    pub(super) fn allocate_frame(&mut self, bytes: u64, align: u64, line: u32) -> Parsed<u64> {
         let offset = self.routine.frame.next_multiple_of(align.max(1));
         self.routine.frame = offset.saturating_add(bytes);
-        if self.routine.frame > FRAME_BYTES {
+        if self.routine.frame > LOCAL_BYTES {
             let message = format!(
-                "{} bytes of local variables; at most {FRAME_BYTES} are possible",
+                "{} bytes of local variables; at most {LOCAL_BYTES} are possible",
                 self.routine.frame
             );
             return Err(ParseError::new(line, message));
@@ -187,7 +184,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             Statement::Registers(registers) => self.registers(registers)?,
             Statement::Variable(variable) => self.variable(variable)?,
             Statement::Global(place) => {
-                let unit = self.build.names.unit;
+                let unit = self.builder.names.unit;
                 self.declare_variable(&unit.variables[*place], Symbol::Global(*place))?;
             }
             Statement::Label(label) => {
@@ -266,14 +263,14 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
 
     fn variable(&mut self, variable: &'m Variable<'a>) -> Parsed<()> {
         let symbol = match variable.space {
-            Space::Shared if variable.bytes == 0 => Symbol::Dynamic(variable.align),
-            Space::Shared => {
-                Symbol::Shared(self.build.shared_room(variable.bytes, variable.align, variable.line)?)
+            StateSpace::Shared if variable.bytes == 0 => Symbol::Dynamic(variable.align),
+            StateSpace::Shared => {
+                Symbol::Shared(self.builder.allocate_shared(variable.bytes, variable.align, variable.line)?)
             }
-            Space::Local | Space::Param => {
-                Symbol::Frame(self.frame_room(variable.bytes, variable.align, variable.line)?)
+            StateSpace::Local | StateSpace::Param => {
+                Symbol::Frame(self.allocate_frame(variable.bytes, variable.align, variable.line)?)
             }
-            Space::Global | Space::Const | Space::Register => {
+            StateSpace::Global | StateSpace::Const | StateSpace::Register => {
                 return Err(ParseError::new(variable.line, "a variable of another space is expected here"));
             }
         };
@@ -284,7 +281,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         if self.routine.code.len() > CODE {
             return self.fail(format!("a function of more than {CODE} instructions"));
         }
-        self.site = Site { line: instruction.line, start: instruction.span.0, end: instruction.span.1 };
+        self.span = SourceSpan { line: instruction.line, start: instruction.span.0, end: instruction.span.1 };
         self.parts = 0;
         self.guard = Pred::NONE;
         if let Some((name, negated)) = instruction.guard {
@@ -336,7 +333,8 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             "membar" | "fence" => self.fence(s),
             "bar" | "barrier" => self.barrier(i.name, s),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.exchange(i.name, s),
-            "cp" | "ldmatrix" | "stmatrix" | "movmatrix" => self.tile(i.name, s),
+            "cp" => self.async_copy(s),
+            "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(i.name, s),
             "mma" => self.mma(s),
             "wmma" => self.wmma(s),
             _ => Err(s.unknown()),
@@ -348,14 +346,14 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         let counts = u32::from(self.parts == 0);
         self.parts += 1;
         self.routine.code.push(Inst { op, guard: self.guard, counts });
-        self.routine.sites.push(self.site);
+        self.routine.spans.push(self.span);
     }
 
     /// Adds a lane function.
-    pub fn emit_lanes(&mut self, f: Lanes, to: Loc, from: [Loc; 3]) {
+    pub fn emit_lanes(&mut self, f: LaneFn, to: Loc, from: [Loc; 3]) {
         self.emit(match f {
-            Lanes::Narrow(f) => Op::Lane32(f, to, from),
-            Lanes::Wide(f) => Op::Lane64(f, to, from),
+            LaneFn::Bits32(f) => Op::Lane32(f, to, from),
+            LaneFn::Bits64(f) => Op::Lane64(f, to, from),
         });
     }
 }
@@ -373,14 +371,14 @@ pub(super) fn new_registers(routine: &mut Routine, (ty, lanes): (Type, u8), name
 }
 
 fn new_register(routine: &mut Routine, ty: Type, name: String) -> Option<Register> {
-    let class = match (ty.kind, ty.width()) {
-        (Kind::Predicate, _) => Class::Predicate,
+    let file = match (ty.kind, ty.width()) {
+        (Kind::Predicate, _) => RegisterFile::Predicate,
         (Kind::Opaque, _) => return None,
-        (_, 0..=32) => Class::Narrow,
-        (_, 64) => Class::Wide,
+        (_, 0..=32) => RegisterFile::Bits32,
+        (_, 64) => RegisterFile::Bits64,
         _ => return None,
     };
-    let names = &mut routine.names[class as usize];
+    let names = &mut routine.register_names[file];
     names.push(name);
-    Some(Register { class, index: names.len() - 1, ty })
+    Some(Register { file, index: names.len() - 1, ty })
 }

@@ -4,11 +4,10 @@
 //! Caches are not modelled: a policy changes nothing. Kernels may store its number, so it has the encoding that ptxas 13.5
 //! computes for sm_80.
 
-use super::super::lanes::{F64, Shift, Widen, lanes};
-use super::super::program::{Loc, Op, StateSpace};
 use super::body::Body;
-use super::memory::B64;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn64, ShiftFn, WidenFn, lanes};
+use crate::machine::program::{Loc, Op};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 /// Priorities of the level-2 cache, in the order of their codes.
@@ -41,11 +40,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn create_policy(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let Some(form) = s.take_any(&["fractional", "range", "cvt"]) else { return Err(s.unknown()) };
         if form == "cvt" {
-            if !s.take("L2") || s.ty()? != B64 {
+            if !s.take("L2") || s.ty()? != Type::B64 {
                 return Err(s.unknown());
             }
             let [to, from] = s.operands()?;
-            let (from, to) = (self.value(from, B64)?, self.to(to, B64)?);
+            let (from, to) = (self.value(from, Type::B64)?, self.to(to, Type::B64)?);
             self.emit(Op::Copy64(to, from));
             return Ok(());
         }
@@ -55,20 +54,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let Some(primary) = s.take_parsed(code) else { return Err(s.unknown()) };
         // The second is evict_unchanged or evict_first.
         let secondary = s.take_parsed(|name| code(name).filter(|c| *c < 2)).unwrap_or(0);
-        if s.ty()? != B64 {
+        if s.ty()? != Type::B64 {
             return Err(s.unknown());
         }
         let kind = if form == "range" { RANGE } else { FRACTIONAL };
-        let prefix = self.build.constant64((kind | primary << 1 | secondary) << 56);
+        let prefix = self.builder.constant64((kind | primary << 1 | secondary) << 56);
         if form == "fractional" {
             let f32 = Type { kind: Kind::Float, bits: 32, pair: false };
             let (to, fraction) = match s.all() {
-                [to] => (to, self.build.constant32(1f32.to_bits())),
+                [to] => (to, self.builder.constant32(1f32.to_bits())),
                 [to, fraction] => (to, self.value(fraction, f32)?),
                 _ => return self.fail("createpolicy.fractional takes a register and a fraction"),
             };
-            let to = self.to(to, B64)?;
-            let sixteenths: Widen = lanes!(|fraction, _, prefix| {
+            let to = self.to(to, Type::B64)?;
+            let sixteenths: WidenFn = lanes!(|fraction, _, prefix| {
                 prefix | ((f32::from_bits(fraction) * 15.99) as u64 & 0xf) << 52
             });
             self.emit(Op::Widen(sixteenths, to, [fraction, Loc::ZERO, prefix]));
@@ -77,10 +76,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, address, primary, total] = s.operands()?;
         let base = self.global_line(address)?;
         let sizes = [self.value(primary, Type::B32)?, self.value(total, Type::B32)?];
-        let (place, to) = (Loc::register(self.temporary(B64)?.index), self.to(to, B64)?);
-        let f: Shift = lanes!(|base, primary, total| range(base, primary, total));
+        let (place, to) = (self.column(Type::B64)?, self.to(to, Type::B64)?);
+        let f: ShiftFn = lanes!(|base, primary, total| range(base, primary, total));
         self.emit(Op::Shift(f, place, [base, sizes[0], sizes[1]]));
-        let or: F64 = lanes!(|a, b, _| a | b);
+        let or: LaneFn64 = lanes!(|a, b, _| a | b);
         self.emit(Op::Lane64(or, to, [place, prefix, Loc::ZERO]));
         Ok(())
     }
@@ -88,12 +87,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// A global or generic address as a column.
     fn global_line(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
         let address = self.address(operand, None)?;
-        if !matches!(address.room, StateSpace::Global | StateSpace::Generic) {
+        if !address.may_be_global() {
             return self.fail("expected a global address");
         }
-        let to = Loc::register(self.temporary(B64)?.index);
-        let offset = self.build.constant64(address.offset as u64);
-        let add: F64 = lanes!(|a, b, _| a.wrapping_add(b));
+        let to = self.column(Type::B64)?;
+        let offset = self.builder.constant64(address.offset as u64);
+        let add: LaneFn64 = lanes!(|a, b, _| a.wrapping_add(b));
         self.emit(Op::Lane64(add, to, [address.base, offset, Loc::ZERO]));
         Ok(to)
     }
@@ -111,7 +110,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let [address] = s.operands()?;
         self.address(address, space)?;
-        self.emit(Op::Nothing);
+        self.emit(Op::Nop);
         Ok(())
     }
 
@@ -125,10 +124,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return self.fail(format!("expected an address and the size {LINE}"));
         };
         let address = self.address(address, None)?;
-        if !matches!(address.room, StateSpace::Global | StateSpace::Generic) {
+        if !address.may_be_global() {
             return self.fail("expected a global address");
         }
-        self.emit(if discard { Op::Discard(Box::new(address)) } else { Op::Nothing });
+        self.emit(if discard { Op::Discard(Box::new(address)) } else { Op::Nop });
         Ok(())
     }
 }

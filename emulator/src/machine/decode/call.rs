@@ -1,12 +1,11 @@
 //! Calls: by name, through a register, and to functions of CUDA's runtime that have no text.
 
-use super::super::call::{Argument, CallOp, Callee};
-use super::super::program::{Address, Loc, Op, StateSpace, Transfer, Value};
 use super::body::Body;
-use super::memory::B64;
 use super::scope::Symbol;
 use super::suffix::Suffixes;
-use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Space, Variable};
+use crate::machine::program::{Address, Argument, CallOp, Callee, Loc, Op, Transfer, Value};
+use crate::space::StateSpace;
+use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Type, Variable};
 
 /// What a function takes and gives.
 type Shape<'m, 'a> = (&'m [Variable<'a>], &'m [Variable<'a>]);
@@ -15,7 +14,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn call(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         s.take("uni");
         let Some(call) = &i.call else { return Err(s.unknown()) };
-        let unit = self.build.names.unit;
+        let unit = self.builder.names.unit;
         let (callee, (returns, parameters)): (_, Shape<'m, 'a>) = match self.symbol(call.callee)? {
             Symbol::Function(function) => {
                 let f = &unit.functions[function];
@@ -25,11 +24,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 if f.body.is_none() {
                     return self.outside(f.name, call);
                 }
-                (Callee::Direct(self.build.place(function)), (&f.returns, &f.parameters))
+                (Callee::Direct(self.builder.routine(function)), (&f.returns, &f.parameters))
             }
             Symbol::Register(_) => {
                 let loc = self.wide_value(&Operand::Name(call.callee))?;
-                self.build.place_taken();
+                self.builder.add_address_taken();
                 (Callee::Indirect(loc), self.through(call)?)
             }
             _ => return self.fail(format!("{} is not a function", call.callee)),
@@ -57,7 +56,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// The shape of a function that is called through a register: its prototype's, or that of the functions in a list.
     fn through(&self, call: &Call<'a>) -> Parsed<Shape<'m, 'a>> {
-        let names = self.build.names;
+        let names = self.builder.names;
         if let Some(prototype) = call.through.and_then(|name| self.prototypes.get(name)) {
             return Ok((&prototype.returns, &prototype.parameters));
         }
@@ -87,7 +86,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         mut part: impl FnMut(&mut Self, &Operand<'a>) -> Parsed<Argument>,
         out: &mut Vec<Argument>,
     ) -> Parsed<()> {
-        let lanes = if formal.space == Space::Register { usize::from(formal.lanes) } else { 1 };
+        let lanes = if formal.space == StateSpace::Register { usize::from(formal.lanes) } else { 1 };
         let parts = match operand {
             Operand::Vector(parts) => parts.as_slice(),
             single => std::slice::from_ref(single),
@@ -148,8 +147,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.emit(Op::Store(Box::new(store)));
             }
             ("malloc", [to]) if call.arguments.len() == 1 => {
-                let (bytes, address) = (self.given(&call.arguments[0])?, self.column(B64)?);
-                self.emit(Op::Allocate(address, bytes));
+                let (bytes, address) = (self.given(&call.arguments[0])?, self.column(Type::B64)?);
+                self.emit(Op::Malloc(address, bytes));
                 self.uses_heap();
                 match self.frame_place(to)? {
                     Some(place) => {
@@ -158,7 +157,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                         self.emit(Op::Store(Box::new(store)));
                     }
                     None => {
-                        let to = self.to(to, B64)?;
+                        let to = self.to(to, Type::B64)?;
                         self.emit(Op::Copy64(to, address));
                     }
                 }
@@ -175,14 +174,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// Which block comes first shows in the addresses.
     fn uses_heap(&mut self) {
-        self.build.heap = true;
-        self.build.ordered = true;
+        self.builder.heap = true;
+        self.builder.ordered = true;
     }
 
     /// An argument of 64 bits that such a function is given, in a `.param` variable or a register.
     fn given(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
-        let Some(place) = self.frame_place(operand)? else { return self.value(operand, B64) };
-        let value = self.column(B64)?;
+        let Some(place) = self.frame_place(operand)? else { return self.value(operand, Type::B64) };
+        let value = self.column(Type::B64)?;
         let mut load = Transfer::new(place, 8, 1);
         load.values[0] = Value::new(value, true);
         self.emit(Op::Load(Box::new(load)));
@@ -196,9 +195,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Ok(None);
         }
         Ok(match self.symbol(name)? {
-            Symbol::Frame(offset) => {
-                Some(Address { room: StateSpace::Frame, base: Loc::ZERO, wide: true, offset: offset as i64 })
-            }
+            Symbol::Frame(offset) => Some(Address::in_frame(offset as i64)),
             _ => None,
         })
     }

@@ -1,16 +1,16 @@
 //! Comparisons and selections (PTX ISA, "Comparison and Selection Instructions").
 
-use super::super::lanes::{Compare32, Compare64, F32, compare, lanes};
-use super::super::program::{Combine, Loc, Op, Outcome, Pred};
 use super::body::Body;
 use super::float::half;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{CompareFn32, CompareFn64, LaneFn32, compare, lanes};
+use crate::machine::program::{Combine, Loc, Op, Pred, SetPredicate};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 /// A comparison of either width.
 pub(super) enum Comparison {
-    Narrow(Compare32),
-    Wide(Compare64),
+    Narrow(CompareFn32),
+    Wide(CompareFn64),
 }
 
 const COMPARISONS: [&str; 18] = [
@@ -133,7 +133,7 @@ fn comparison(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    fn emit_compare(&mut self, f: Comparison, from: [Loc; 2], outcome: Outcome) {
+    fn emit_compare(&mut self, f: Comparison, from: [Loc; 2], outcome: SetPredicate) {
         self.emit(match f {
             Comparison::Narrow(f) => Op::Compare32(f, from, outcome),
             Comparison::Wide(f) => Op::Compare64(f, from, outcome),
@@ -146,7 +146,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         s: &Suffixes<'m, 'a>,
         (name, ty, ftz): (&str, Type, bool),
         [a, b]: [&Operand<'a>; 2],
-        outcome: Outcome,
+        outcome: SetPredicate,
     ) -> Parsed<()> {
         let from = [self.value(a, ty)?, self.value(b, ty)?];
         let element = Type { pair: false, ..ty };
@@ -156,15 +156,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Ok(());
         }
         let Some(again) = comparison(name, element, ftz) else { return Err(s.unknown()) };
-        let (low, high): (F32, F32) = (lanes!(|a, _, _| a & 0xffff), lanes!(|a, _, _| a >> 16));
+        let (low, high): (LaneFn32, LaneFn32) = (lanes!(|a, _, _| a & 0xffff), lanes!(|a, _, _| a >> 16));
         let parts = [(low, f, outcome.first), (high, again, outcome.second)];
         for (half, f, to) in parts {
             let mut sides = [Loc::ZERO; 2];
             for (side, from) in sides.iter_mut().zip(from) {
-                *side = Loc::register(self.temporary(Type::B32)?.index);
+                *side = self.column(Type::B32)?;
                 self.emit(Op::Lane32(half, *side, [from, Loc::ZERO, Loc::ZERO]));
             }
-            self.emit_compare(f, sides, Outcome { first: to, second: Pred::NONE, ..outcome });
+            self.emit_compare(f, sides, SetPredicate { first: to, second: Pred::NONE, ..outcome });
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             }
             to => (self.predicate_to(to)?, Pred::NONE),
         };
-        self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })
+        self.comparison(s, (name, ty, ftz), [a, b], SetPredicate { first, second, combine, with })
     }
 
     pub(super) fn set(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -240,16 +240,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let to = self.to(to, result)?;
         let first = self.scratch_predicate()?;
         let second = if ty.pair { self.scratch_predicate()? } else { Pred::NONE };
-        self.comparison(s, (name, ty, ftz), [a, b], Outcome { first, second, combine, with })?;
+        self.comparison(s, (name, ty, ftz), [a, b], SetPredicate { first, second, combine, with })?;
         if ty.pair {
-            let low = Loc::register(self.temporary(Type::B32)?.index);
-            let (one, top) = (self.build.constant32(ones), self.build.constant32(ones << 16));
+            let low = self.column(Type::B32)?;
+            let (one, top) = (self.builder.constant32(ones), self.builder.constant32(ones << 16));
             self.emit(Op::Select32(low, [one, Loc::ZERO], first));
-            let high = Loc::register(self.temporary(Type::B32)?.index);
+            let high = self.column(Type::B32)?;
             self.emit(Op::Select32(high, [top, Loc::ZERO], second));
             self.emit(Op::Lane32(lanes!(|a, b, _| a | b), to, [low, high, Loc::ZERO]));
         } else {
-            let ones = self.build.constant32(ones);
+            let ones = self.builder.constant32(ones);
             self.emit(Op::Select32(to, [ones, Loc::ZERO], first));
         }
         Ok(())
@@ -284,7 +284,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.emit_compare(
             f,
             [c, Loc::ZERO],
-            Outcome { first: p, second: Pred::NONE, combine: Combine::None, with: Pred::NONE },
+            SetPredicate { first: p, second: Pred::NONE, combine: Combine::None, with: Pred::NONE },
         );
         self.emit(if ty.width() == 64 { Op::Select64(to, from, p) } else { Op::Select32(to, from, p) });
         Ok(())
@@ -294,27 +294,27 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 /// Lane functions for an integer type, from one expression over values of that type.
 macro_rules! by_integer {
     ($ty:expr, |$a:ident, $b:ident, $c:ident| $body:expr) => {{
-        use $crate::machine::decode::body::Lanes;
+        use $crate::machine::decode::body::LaneFn;
         use $crate::syntax::Kind;
         match ($ty.kind == Kind::Signed, $ty.bits) {
-            (true, 16) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+            (true, 16) => Some(LaneFn::Bits32(lanes!(|a, b, c| {
                 let ($a, $b, $c) = (a as i16, b as i16, c as i16);
                 u32::from(($body) as u16)
             }))),
-            (false, 16) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+            (false, 16) => Some(LaneFn::Bits32(lanes!(|a, b, c| {
                 let ($a, $b, $c) = (a as u16, b as u16, c as u16);
                 u32::from($body)
             }))),
-            (true, 32) => Some(Lanes::Narrow(lanes!(|a, b, c| {
+            (true, 32) => Some(LaneFn::Bits32(lanes!(|a, b, c| {
                 let ($a, $b, $c) = (a as i32, b as i32, c as i32);
                 ($body) as u32
             }))),
-            (false, 32) => Some(Lanes::Narrow(lanes!(|$a, $b, $c| $body))),
-            (true, 64) => Some(Lanes::Wide(lanes!(|a, b, c| {
+            (false, 32) => Some(LaneFn::Bits32(lanes!(|$a, $b, $c| $body))),
+            (true, 64) => Some(LaneFn::Bits64(lanes!(|a, b, c| {
                 let ($a, $b, $c) = (a as i64, b as i64, c as i64);
                 ($body) as u64
             }))),
-            (false, 64) => Some(Lanes::Wide(lanes!(|$a, $b, $c| $body))),
+            (false, 64) => Some(LaneFn::Bits64(lanes!(|$a, $b, $c| $body))),
             _ => None,
         }
     }};

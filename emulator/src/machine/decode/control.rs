@@ -1,9 +1,8 @@
 //! Branches, returns, barriers and what only orders memory.
 
-use super::super::barrier::{BarrierKind, BarrierOp};
-use super::super::program::{Join, Op};
 use super::body::Body;
 use super::suffix::Suffixes;
+use crate::machine::program::{BarrierKind, BarrierOp, Op, Reconvergence};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
@@ -35,7 +34,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.value(time, Type::B32)?;
             }
         }
-        self.emit(Op::Nothing);
+        self.emit(Op::Nop);
         Ok(())
     }
 
@@ -73,7 +72,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         s.take("uni");
         let [Operand::Name(name)] = s.operands()? else { return self.fail("expected a label") };
         let label = self.label(name)?;
-        self.emit(Op::Branch(label, Join::END));
+        self.emit(Op::Branch(label, Reconvergence::END));
         Ok(())
     }
 
@@ -89,7 +88,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let Some(&table) = self.tables.get(name) else {
             return self.fail(format!("{name} is not a list of targets"));
         };
-        self.emit(Op::BranchTable(index, table as u32, Join::END));
+        self.emit(Op::BranchTable(index, table as u32, Reconvergence::END));
         Ok(())
     }
 

@@ -1,12 +1,11 @@
 //! `cvt` (PTX ISA, "cvt" and "cvt.pack").
 
-use super::super::lanes::{F32 as F32Lanes, Narrow, Widen, lanes};
-use super::super::math::{Math32, Math64};
-use super::super::program::{Loc, Op, Value};
-use super::body::{Body, Lanes};
+use super::body::{Body, LaneFn};
 use super::float::{half, rounding};
-use super::memory::B64;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn32, NarrowFn, WidenFn, lanes};
+use crate::machine::math::{Math32, Math64};
+use crate::machine::program::{Loc, Op, Value};
 use crate::numerics::Rounding;
 use crate::numerics::convert::{Conversion, Type as Number};
 use crate::numerics::half::Half;
@@ -25,8 +24,6 @@ fn number(ty: Type) -> Option<Number> {
         _ => return None,
     })
 }
-
-const F32: Type = Type { kind: Kind::Float, bits: 32, pair: false };
 
 /// Two 8-bit floats.
 fn eight(name: &str) -> Option<Eight> {
@@ -78,7 +75,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 (false, Some(Rounding::Zero)) => TensorRounding::Zero,
                 _ => return Err(s.unknown()),
             };
-            if from != F32 || sat || ftz || whole.is_some() || away && relu {
+            if from != Type::F32 || sat || ftz || whole.is_some() || away && relu {
                 return Err(s.unknown());
             }
             let tensor = Tensor { rounding, relu, finite };
@@ -92,7 +89,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         if let (true, Some(format)) = (to.pair, half(to)) {
-            if from != F32 || sat || ftz || whole.is_some() {
+            if from != Type::F32 || sat || ftz || whole.is_some() {
                 return Err(s.unknown());
             }
             let [d, a, b] = s.operands()?;
@@ -114,11 +111,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         // nothing that a compiler writes).
         let rounding =
             round.unwrap_or(if integer && !from.integer() { Rounding::Zero } else { Rounding::Nearest });
-        if finite && (half(to).is_none() || from != F32) {
+        if finite && (half(to).is_none() || from != Type::F32) {
             return Err(s.unknown());
         }
         // An integer is not a subnormal f32: .ftz is allowed and changes nothing.
-        if from.integer() && (ftz && to != F32 || relu || whole.is_some()) || to.integer() && relu {
+        if from.integer() && (ftz && to != Type::F32 || relu || whole.is_some()) || to.integer() && relu {
             return Err(s.unknown());
         }
         let integral = whole.is_some();
@@ -143,11 +140,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     ) -> Parsed<()> {
         let other = s.ty()?;
         let b16 = Type { bits: 16, ..Type::B32 };
-        let pair = Type { bits: 16, pair: true, ..F32 };
+        let pair = Type { bits: 16, pair: true, ..Type::F32 };
         match (finite, other) {
-            (true, F32) => {
+            (true, Type::F32) => {
                 let [d, a, b] = s.operands()?;
-                let from = [self.value(a, F32)?, self.value(b, F32)?, Loc::ZERO];
+                let from = [self.value(a, Type::F32)?, self.value(b, Type::F32)?, Loc::ZERO];
                 let d = self.to(d, b16)?;
                 self.emit(Op::Math32(Math32::Narrow(format, relu), d, from));
             }
@@ -178,7 +175,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let saturates = s.take("sat");
         let types = ["u16", "s16", "u8", "s8", "u4", "s4", "u2", "s2"];
         let Some(name) = s.take_any(&types).filter(|_| saturates) else { return Err(s.unknown()) };
-        let f: F32Lanes = match name {
+        let f: LaneFn32 = match name {
             "u16" => packed!(16, 0, 0xffff),
             "s16" => packed!(16, -0x8000, 0x7fff),
             "u8" => packed!(8, 0, 0xff),
@@ -202,7 +199,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if s.ty()? != Type::B32 {
             return Err(s.unknown());
         }
-        self.three(Lanes::Narrow(f), [Type::B32, s32, s32, Type::B32], s)
+        self.three(LaneFn::Bits32(f), [Type::B32, s32, s32, Type::B32], s)
     }
 
     /// Any conversion, over 64 bits where one side has them.
@@ -211,7 +208,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             self.emit(Op::Math32(Math32::Convert(conversion), d.loc, [a.loc, Loc::ZERO, Loc::ZERO]));
             // A signed result narrower than its 32-bit register fills it with the sign; 16-bit ones hold 16 bits.
             if to.bits <= 16 && holds(d) == 16 {
-                let low: super::super::lanes::F32 = lanes!(|a, _, _| a & 0xffff);
+                let low: LaneFn32 = lanes!(|a, _, _| a & 0xffff);
                 self.emit(Op::Lane32(low, d.loc, [d.loc, Loc::ZERO, Loc::ZERO]));
             }
             return Ok(());
@@ -219,14 +216,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let source = if a.wide {
             a.loc
         } else {
-            let wide = Loc::register(self.temporary(B64)?.index);
+            let wide = self.column(Type::B64)?;
             self.emit(Op::Widen(lanes!(|a, _, _| u64::from(a)), wide, [a.loc, Loc::ZERO, Loc::ZERO]));
             wide
         };
-        let result = if d.wide { d.loc } else { Loc::register(self.temporary(B64)?.index) };
+        let result = if d.wide { d.loc } else { self.column(Type::B64)? };
         self.emit(Op::Math64(Math64::Convert(conversion), result, [source, Loc::ZERO, Loc::ZERO]));
         if !d.wide {
-            let low: Narrow =
+            let low: NarrowFn =
                 if holds(d) == 16 { lanes!(|a, _, _| a as u32 & 0xffff) } else { lanes!(|a, _, _| a as u32) };
             self.emit(Op::Narrow(low, d.loc, [result, Loc::ZERO, Loc::ZERO]));
         }
@@ -257,7 +254,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 from,
             ));
         } else if d.wide && !a.wide {
-            let f: Widen = match (bits, signed, holds) {
+            let f: WidenFn = match (bits, signed, holds) {
                 (8, false, _) => lanes!(|a, _, _| u64::from(a & 0xff)),
                 (16, false, _) => lanes!(|a, _, _| u64::from(a & 0xffff)),
                 (8, true, 64) => lanes!(|a, _, _| i64::from(a as i8) as u64),
@@ -270,7 +267,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             };
             self.emit(Op::Widen(f, d.loc, from));
         } else if !d.wide {
-            let f: Narrow = match (bits, signed, holds) {
+            let f: NarrowFn = match (bits, signed, holds) {
                 (8, false, _) | (8, true, 8) => lanes!(|a, _, _| a as u32 & 0xff),
                 (16, false, _) | (16, true, 16) => lanes!(|a, _, _| a as u32 & 0xffff),
                 (8, true, 16) => lanes!(|a, _, _| u32::from(i16::from(a as i8) as u16)),

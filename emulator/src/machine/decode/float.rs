@@ -1,9 +1,9 @@
 //! Arithmetic by type: floats here, integers handed on (PTX ISA, "Floating Point" and "Half Precision" instructions).
 
-use super::super::math::{Math32, Math64};
-use super::super::program::{Loc, Op};
 use super::body::Body;
 use super::suffix::Suffixes;
+use crate::machine::math::{Math32, Math64};
+use crate::machine::program::{Combine, Loc, Op, Pred, SetPredicate};
 use crate::numerics::Rounding;
 use crate::numerics::approx::Function;
 use crate::numerics::float::{self, Flags};
@@ -198,8 +198,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// `testp`: what kind of number a float is.
     fn test(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        use super::super::lanes::{Compare32, Compare64, compare};
-        use super::super::program::{Combine, Outcome, Pred};
+        use crate::machine::lanes::{CompareFn32, CompareFn64, compare};
         let names = ["finite", "infinite", "number", "notanumber", "normal", "subnormal"];
         let Some(name) = s.take_any(&names) else { return Err(s.unknown()) };
         let ty = s.ty()?;
@@ -215,10 +214,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 }
             };
         }
-        let (narrow, wide): (Compare32, Compare64) = (test!(f32), test!(f64));
+        let (narrow, wide): (CompareFn32, CompareFn64) = (test!(f32), test!(f64));
         let [to, a] = s.operands()?;
         let (a, first) = (self.value(a, ty)?, self.predicate_to(to)?);
-        let outcome = Outcome { first, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
+        let outcome = SetPredicate { first, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
         match (ty.kind, ty.bits) {
             (Kind::Float, 32) => self.emit(Op::Compare32(narrow, [a, Loc::ZERO], outcome)),
             (Kind::Float, 64) => self.emit(Op::Compare64(wide, [a, Loc::ZERO], outcome)),

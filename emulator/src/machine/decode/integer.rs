@@ -1,10 +1,10 @@
 //! Integer arithmetic (PTX ISA, "Integer Arithmetic Instructions" and "Extended-Precision").
 
-use super::super::lanes::{F32, F64, Widen, lanes};
-use super::super::program::{Carry, Loc, Op};
-use super::body::{Body, Lanes};
+use super::body::{Body, LaneFn};
 use super::compare::by_integer;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn32, LaneFn64, WidenFn, lanes};
+use crate::machine::program::{Carry, Loc, Op};
 use crate::syntax::{Kind, Parsed, Type};
 
 /// What a division by zero gives: all ones, as the hardware does.
@@ -26,12 +26,12 @@ macro_rules! remain {
 macro_rules! typed {
     ($ty:expr, $what:ident) => {
         match ($ty.signed(), $ty.bits) {
-            (true, 16) => Some(Lanes::Narrow(lanes!(|a, b, _| u32::from($what!(i16, a, b) as u16)))),
-            (false, 16) => Some(Lanes::Narrow(lanes!(|a, b, _| u32::from($what!(u16, a, b))))),
-            (true, 32) => Some(Lanes::Narrow(lanes!(|a, b, _| $what!(i32, a, b) as u32))),
-            (false, 32) => Some(Lanes::Narrow(lanes!(|a, b, _| $what!(u32, a, b)))),
-            (true, 64) => Some(Lanes::Wide(lanes!(|a, b, _| $what!(i64, a, b) as u64))),
-            (false, 64) => Some(Lanes::Wide(lanes!(|a, b, _| $what!(u64, a, b)))),
+            (true, 16) => Some(LaneFn::Bits32(lanes!(|a, b, _| u32::from($what!(i16, a, b) as u16)))),
+            (false, 16) => Some(LaneFn::Bits32(lanes!(|a, b, _| u32::from($what!(u16, a, b))))),
+            (true, 32) => Some(LaneFn::Bits32(lanes!(|a, b, _| $what!(i32, a, b) as u32))),
+            (false, 32) => Some(LaneFn::Bits32(lanes!(|a, b, _| $what!(u32, a, b)))),
+            (true, 64) => Some(LaneFn::Bits64(lanes!(|a, b, _| $what!(i64, a, b) as u64))),
+            (false, 64) => Some(LaneFn::Bits64(lanes!(|a, b, _| $what!(u64, a, b)))),
             _ => None,
         }
     };
@@ -40,7 +40,7 @@ macro_rules! typed {
 /// One operation on the halves of pairs.
 macro_rules! halves {
     ($ty:ty, |$a:ident, $b:ident| $body:expr) => {
-        Some(Lanes::Narrow(lanes!(|a, b, _| {
+        Some(LaneFn::Bits32(lanes!(|a, b, _| {
             let half = |$a: $ty, $b: $ty| u32::from($body as u16);
             half(a as $ty, b as $ty) | half((a >> 16) as $ty, (b >> 16) as $ty) << 16
         })))
@@ -48,26 +48,26 @@ macro_rules! halves {
 }
 
 /// The high half of a product.
-fn high(ty: Type) -> Option<Lanes> {
+fn high(ty: Type) -> Option<LaneFn> {
     Some(match (ty.signed(), ty.bits) {
-        (true, 16) => Lanes::Narrow(lanes!(|a, b, c| {
+        (true, 16) => LaneFn::Bits32(lanes!(|a, b, c| {
             let high = (i32::from(a as i16) * i32::from(b as i16)) >> 16;
             (high as u32).wrapping_add(c) & 0xffff
         })),
         (false, 16) => {
-            Lanes::Narrow(lanes!(|a, b, c| (((a & 0xffff) * (b & 0xffff)) >> 16).wrapping_add(c) & 0xffff))
+            LaneFn::Bits32(lanes!(|a, b, c| (((a & 0xffff) * (b & 0xffff)) >> 16).wrapping_add(c) & 0xffff))
         }
-        (true, 32) => Lanes::Narrow(lanes!(|a, b, c| {
+        (true, 32) => LaneFn::Bits32(lanes!(|a, b, c| {
             (((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32).wrapping_add(c)
         })),
         (false, 32) => {
-            Lanes::Narrow(lanes!(|a, b, c| (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)))
+            LaneFn::Bits32(lanes!(|a, b, c| (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)))
         }
-        (true, 64) => Lanes::Wide(lanes!(|a, b, c| {
+        (true, 64) => LaneFn::Bits64(lanes!(|a, b, c| {
             (((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64).wrapping_add(c)
         })),
         (false, 64) => {
-            Lanes::Wide(lanes!(|a, b, c| (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c)))
+            LaneFn::Bits64(lanes!(|a, b, c| (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c)))
         }
         _ => return None,
     })
@@ -82,7 +82,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         s: &mut Suffixes<'m, 'a>,
     ) -> Parsed<()> {
         if s.take("cc") {
-            let carry = Carry { wide: ty.bits == 64, subtract: name == "sub", takes: false, gives: true };
+            let carry =
+                Carry { wide: ty.bits == 64, subtract: name == "sub", reads_flag: false, writes_flag: true };
             return match name {
                 "add" | "sub" => self.emit_carry(carry, ty, s),
                 "mad" => self.mad_carry(ty, s, false, true),
@@ -96,10 +97,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let f = if relu {
             match (name, ty.kind, ty.bits, ty.pair) {
                 ("min", Kind::Signed, 32, false) => {
-                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).min(b as i32).max(0) as u32)))
+                    Some(LaneFn::Bits32(lanes!(|a, b, _| (a as i32).min(b as i32).max(0) as u32)))
                 }
                 ("max", Kind::Signed, 32, false) => {
-                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).max(b as i32).max(0) as u32)))
+                    Some(LaneFn::Bits32(lanes!(|a, b, _| (a as i32).max(b as i32).max(0) as u32)))
                 }
                 ("min", Kind::Signed, 16, true) => halves!(i16, |a, b| a.min(b).max(0)),
                 ("max", Kind::Signed, 16, true) => halves!(i16, |a, b| a.max(b).max(0)),
@@ -108,10 +109,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         } else if saturate {
             match (name, ty.kind, ty.bits, ty.pair) {
                 ("add", Kind::Signed, 32, false) => {
-                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).saturating_add(b as i32) as u32)))
+                    Some(LaneFn::Bits32(lanes!(|a, b, _| (a as i32).saturating_add(b as i32) as u32)))
                 }
                 ("sub", Kind::Signed, 32, false) => {
-                    Some(Lanes::Narrow(lanes!(|a, b, _| (a as i32).saturating_sub(b as i32) as u32)))
+                    Some(LaneFn::Bits32(lanes!(|a, b, _| (a as i32).saturating_sub(b as i32) as u32)))
                 }
                 _ => None,
             }
@@ -136,9 +137,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 "rem" => typed!(ty, remain),
                 "neg" if ty.signed() => by_integer!(ty, |a, _b, _c| a.wrapping_neg()),
                 "abs" if ty.signed() => match ty.bits {
-                    16 => Some(Lanes::Narrow(lanes!(|a, _, _| u32::from((a as i16).unsigned_abs())))),
-                    32 => Some(Lanes::Narrow(lanes!(|a, _, _| (a as i32).unsigned_abs()))),
-                    64 => Some(Lanes::Wide(lanes!(|a, _, _| (a as i64).unsigned_abs()))),
+                    16 => Some(LaneFn::Bits32(lanes!(|a, _, _| u32::from((a as i16).unsigned_abs())))),
+                    32 => Some(LaneFn::Bits32(lanes!(|a, _, _| (a as i32).unsigned_abs()))),
+                    64 => Some(LaneFn::Bits64(lanes!(|a, _, _| (a as i64).unsigned_abs()))),
                     _ => None,
                 },
                 _ => None,
@@ -170,20 +171,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let (result, f) = match part {
             "lo" => (ty, by_integer!(ty, |a, b, c| a.wrapping_mul(b).wrapping_add(c))),
             "hi" if saturate && (name, ty.kind, ty.bits) == ("mad", Kind::Signed, 32) => {
-                let f: F32 = lanes!(|a, b, c| {
+                let f: LaneFn32 = lanes!(|a, b, c| {
                     let high = ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as i32;
                     high.saturating_add(c as i32) as u32
                 });
-                (ty, Some(Lanes::Narrow(f)))
+                (ty, Some(LaneFn::Bits32(f)))
             }
             "hi" => (ty, high(ty)),
             _ if ty.bits == 16 => {
-                let f: F32 = if ty.signed() {
+                let f: LaneFn32 = if ty.signed() {
                     lanes!(|a, b, c| ((i32::from(a as i16) * i32::from(b as i16)) as u32).wrapping_add(c))
                 } else {
                     lanes!(|a, b, c| ((a & 0xffff) * (b & 0xffff)).wrapping_add(c))
                 };
-                (double, Some(Lanes::Narrow(f)))
+                (double, Some(LaneFn::Bits32(f)))
             }
             _ if ty.bits == 32 => (double, None),
             _ => return Err(s.unknown()),
@@ -202,7 +203,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         match f {
             Some(f) => self.emit_lanes(f, to, [a, b, c]),
             None => {
-                let f: Widen = if ty.signed() {
+                let f: WidenFn = if ty.signed() {
                     lanes!(|a, b, c| ((i64::from(a as i32) * i64::from(b as i32)) as u64).wrapping_add(c))
                 } else {
                     lanes!(|a, b, c| (u64::from(a) * u64::from(b)).wrapping_add(c))
@@ -240,7 +241,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 if saturate && (name, high, ty.signed()) != ("mad24", true, true) {
                     return Err(s.unknown());
                 }
-                let f: F32 = match (ty.signed(), high) {
+                let f: LaneFn32 = match (ty.signed(), high) {
                     (true, true) if saturate => lanes!(|a, b, c| {
                         let product = i64::from((a << 8) as i32 >> 8) * i64::from((b << 8) as i32 >> 8);
                         ((product >> 16) as i32).saturating_add(c as i32) as u32
@@ -266,13 +267,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     self.emit(Op::Lane32(f, to, from));
                     return Ok(());
                 }
-                self.three(Lanes::Narrow(f), [ty; 4], s)
+                self.three(LaneFn::Bits32(f), [ty; 4], s)
             }
         }
     }
 
     /// A lane function of three operands; the types are those of the result and the operands.
-    pub(super) fn three(&mut self, f: Lanes, types: [Type; 4], s: &Suffixes<'m, 'a>) -> Parsed<()> {
+    pub(super) fn three(&mut self, f: LaneFn, types: [Type; 4], s: &Suffixes<'m, 'a>) -> Parsed<()> {
         let [to, a, b, c] = s.operands()?;
         let from = [self.value(a, types[1])?, self.value(b, types[2])?, self.value(c, types[3])?];
         let to = self.to(to, types[0])?;
@@ -315,7 +316,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if a.bits != 32 || b.bits != 32 {
             return Err(s.unknown());
         }
-        let f: F32 = match (name, a.signed(), b.signed(), high) {
+        let f: LaneFn32 = match (name, a.signed(), b.signed(), high) {
             ("dp4a", true, true, _) => dot4!(i8, i8),
             ("dp4a", true, false, _) => dot4!(i8, u8),
             ("dp4a", false, true, _) => dot4!(u8, i8),
@@ -329,7 +330,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             (_, false, true, true) => dot2!(u16, i8, 16),
             (_, false, false, true) => dot2!(u16, u8, 16),
         };
-        self.three(Lanes::Narrow(f), [Type::B32; 4], s)
+        self.three(LaneFn::Bits32(f), [Type::B32; 4], s)
     }
 
     fn emit_carry(&mut self, carry: Carry, ty: Type, s: &Suffixes<'m, 'a>) -> Parsed<()> {
@@ -345,17 +346,23 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// `addc`, `subc`, `madc`.
     pub(super) fn carry(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let gives = s.take("cc");
+        let writes_flag = s.take("cc");
         let ty = s.ty()?;
         if name == "madc" {
-            return self.mad_carry(ty, s, true, gives);
+            return self.mad_carry(ty, s, true, writes_flag);
         }
-        let carry = Carry { wide: ty.bits == 64, subtract: name == "subc", takes: true, gives };
+        let carry = Carry { wide: ty.bits == 64, subtract: name == "subc", reads_flag: true, writes_flag };
         self.emit_carry(carry, ty, s)
     }
 
     /// A product, then an addition with the carry flag.
-    fn mad_carry(&mut self, ty: Type, s: &mut Suffixes<'m, 'a>, takes: bool, gives: bool) -> Parsed<()> {
+    fn mad_carry(
+        &mut self,
+        ty: Type,
+        s: &mut Suffixes<'m, 'a>,
+        reads_flag: bool,
+        writes_flag: bool,
+    ) -> Parsed<()> {
         let part = s.take_any(&["lo", "hi"]);
         let f = match part {
             Some("lo") => by_integer!(ty, |a, b, _c| a.wrapping_mul(b)),
@@ -364,12 +371,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let Some(f) = f.filter(|_| ty.bits >= 32 && !ty.pair) else { return Err(s.unknown()) };
         let [to, a, b, c] = s.operands()?;
-        let product = Loc::register(self.temporary(ty)?.index);
+        let product = self.column(ty)?;
         let from = [self.value(a, ty)?, self.value(b, ty)?, Loc::ZERO];
         self.emit_lanes(f, product, from);
         let c = self.value(c, ty)?;
         let to = self.to(to, ty)?;
-        self.emit(Op::Carry(Carry { wide: ty.bits == 64, subtract: false, takes, gives }, to, [product, c]));
+        self.emit(Op::Carry(
+            Carry { wide: ty.bits == 64, subtract: false, reads_flag, writes_flag },
+            to,
+            [product, c],
+        ));
         Ok(())
     }
 }
@@ -377,14 +388,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 /// Lane functions of 32 and of 64 bits from the same expression.
 macro_rules! both {
     (|$a:pat_param, $b:pat_param, $c:pat_param| $body:expr) => {{
-        let narrow: $crate::machine::lanes::F32 = lanes!(|$a, $b, $c| $body);
-        let wide: $crate::machine::lanes::F64 = lanes!(|$a, $b, $c| $body);
+        let narrow: $crate::machine::lanes::LaneFn32 = lanes!(|$a, $b, $c| $body);
+        let wide: $crate::machine::lanes::LaneFn64 = lanes!(|$a, $b, $c| $body);
         (narrow, wide)
     }};
 }
 pub(super) use both;
 
 /// The function for a width of up to 32 or of 64 bits.
-pub(super) fn of_width(bits: u32, (narrow, wide): (F32, F64)) -> Lanes {
-    if bits == 64 { Lanes::Wide(wide) } else { Lanes::Narrow(narrow) }
+pub(super) fn of_width(bits: u32, (narrow, wide): (LaneFn32, LaneFn64)) -> LaneFn {
+    if bits == 64 { LaneFn::Bits64(wide) } else { LaneFn::Bits32(narrow) }
 }

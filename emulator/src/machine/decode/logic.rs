@@ -1,11 +1,10 @@
 //! Logic, shifts, bit fields and counts (PTX ISA, "Logic and Shift Instructions" and the bit instructions of "Integer").
 
-use super::super::lanes::{F32, Narrow, Shift, compare, lanes};
-use super::super::program::{Combine, Loc, Logic, Op, Outcome, Pred};
-use super::body::{Body, Lanes};
+use super::body::{Body, LaneFn};
 use super::integer::{both, of_width};
-use super::memory::B64;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn32, NarrowFn, ShiftFn, compare, lanes};
+use crate::machine::program::{Combine, Loc, Logic, Op, Pred, SetPredicate};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 /// `bfe` (PTX ISA): `len` bits of `a` from `pos` on; beyond the top, and above the field, the sign where it is signed.
@@ -107,8 +106,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             "brev" => {
                 let ty = s.ty()?;
                 let f = match ty.bits {
-                    32 => Lanes::Narrow(lanes!(|a, _, _| a.reverse_bits())),
-                    64 => Lanes::Wide(lanes!(|a, _, _| a.reverse_bits())),
+                    32 => LaneFn::Bits32(lanes!(|a, _, _| a.reverse_bits())),
+                    64 => LaneFn::Bits64(lanes!(|a, _, _| a.reverse_bits())),
                     _ => return Err(s.unknown()),
                 };
                 self.one(f, ty, s)
@@ -119,7 +118,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     return Err(s.unknown());
                 }
                 s.ty()?;
-                let f: F32 = if clamp {
+                let f: LaneFn32 = if clamp {
                     lanes!(|a, b, _| insert(u64::MAX, 0, a.min(255), b.min(255)) as u32)
                 } else {
                     lanes!(|a, b, _| insert(u64::MAX, 0, a & 31, b & 31) as u32)
@@ -133,7 +132,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             "szext" => self.extend_from(s),
             "fns" => {
                 s.ty()?;
-                self.three(Lanes::Narrow(lanes!(|a, b, c| nth_set(a, b, c))), [Type::B32; 4], s)
+                self.three(LaneFn::Bits32(lanes!(|a, b, c| nth_set(a, b, c))), [Type::B32; 4], s)
             }
             _ => Err(s.unknown()),
         }
@@ -146,7 +145,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         let ty = s.ty()?;
-        let f: F32 = match (clamp, ty.signed()) {
+        let f: LaneFn32 = match (clamp, ty.signed()) {
             (true, true) => lanes!(|a, b, _| low_bits_signed(a, b.min(32))),
             (true, false) => lanes!(|a, b, _| low_bits(a, b.min(32))),
             (false, true) => lanes!(|a, b, _| low_bits_signed(a, b & 31)),
@@ -163,7 +162,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     /// A lane function of one operand.
-    fn one(&mut self, f: Lanes, ty: Type, s: &Suffixes<'m, 'a>) -> Parsed<()> {
+    fn one(&mut self, f: LaneFn, ty: Type, s: &Suffixes<'m, 'a>) -> Parsed<()> {
         let [to, a] = s.operands()?;
         let from = [self.value(a, ty)?, Loc::ZERO, Loc::ZERO];
         let to = self.to(to, ty)?;
@@ -221,14 +220,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// Shifts by more than the width give 0, or the sign.
     fn shift(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let ty = s.ty()?;
-        let narrow: F32 = match (name, ty.signed(), ty.bits) {
+        let narrow: LaneFn32 = match (name, ty.signed(), ty.bits) {
             ("shl", _, 16) => lanes!(|a, b, _| if b > 15 { 0 } else { a << b & 0xffff }),
             ("shl", _, _) => lanes!(|a, b, _| if b > 31 { 0 } else { a << b }),
             (_, true, 16) => lanes!(|a, b, _| u32::from((a as i16 >> b.min(15)) as u16)),
             (_, true, _) => lanes!(|a, b, _| (a as i32 >> b.min(31)) as u32),
             (_, false, _) => lanes!(|a, b, _| if b > 31 { 0 } else { a >> b }),
         };
-        let wide: Shift = match (name, ty.signed()) {
+        let wide: ShiftFn = match (name, ty.signed()) {
             ("shl", _) => lanes!(|a, b, _| if b > 63 { 0 } else { a << b }),
             (_, true) => lanes!(|a, b, _| (a as i64 >> b.min(63)) as u64),
             (_, false) => lanes!(|a, b, _| if b > 63 { 0 } else { a >> b }),
@@ -256,13 +255,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.bits != 32 {
             return Err(s.unknown());
         }
-        let f: F32 = match (left, clamp) {
+        let f: LaneFn32 = match (left, clamp) {
             (true, true) => lanes!(|a, b, c| ((u64::from(a) | u64::from(b) << 32) << c.min(32) >> 32) as u32),
             (true, false) => lanes!(|a, b, c| ((u64::from(a) | u64::from(b) << 32) << (c & 31) >> 32) as u32),
             (false, true) => lanes!(|a, b, c| ((u64::from(a) | u64::from(b) << 32) >> c.min(32)) as u32),
             (false, false) => lanes!(|a, b, c| ((u64::from(a) | u64::from(b) << 32) >> (c & 31)) as u32),
         };
-        self.three(Lanes::Narrow(f), [Type::B32; 4], s)
+        self.three(LaneFn::Bits32(f), [Type::B32; 4], s)
     }
 
     /// Any function of three bits; the common ones have a lane function of their own.
@@ -300,7 +299,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if let (Some(logic), Some(with)) = (logic, with) {
             let some = self.scratch_predicate()?;
             let outcome =
-                Outcome { first: some, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
+                SetPredicate { first: some, second: Pred::NONE, combine: Combine::None, with: Pred::NONE };
             self.emit(Op::Compare32(compare!(|a, b| a != b), [to, Loc::ZERO], outcome));
             self.emit(Op::Predicate(logic, p, [some, with]));
         }
@@ -310,7 +309,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// The function of three bits that a table of 8 says, bit by bit.
     fn any_of_three(&mut self, table: i64, to: Loc, from: [Loc; 3], ty: Type) -> Parsed<()> {
         // The sum of the products whose bit in the table is set, one product at a time.
-        let products: [F32; 8] = [
+        let products: [LaneFn32; 8] = [
             lanes!(|a, b, c| !a & !b & !c),
             lanes!(|a, b, c| !a & !b & c),
             lanes!(|a, b, c| !a & b & !c),
@@ -320,7 +319,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             lanes!(|a, b, c| a & b & !c),
             lanes!(|a, b, c| a & b & c),
         ];
-        let common: Option<F32> = match table {
+        let common: Option<LaneFn32> = match table {
             0x00 => Some(lanes!(|_, _, _| 0)),
             0x80 => Some(lanes!(|a, b, c| a & b & c)),
             0xfe => Some(lanes!(|a, b, c| a | b | c)),
@@ -343,13 +342,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             self.emit(Op::Lane32(f, to, from));
             return Ok(());
         }
-        let or: F32 = lanes!(|a, b, _| a | b);
+        let or: LaneFn32 = lanes!(|a, b, _| a | b);
         let mut sum = Loc::ZERO;
         for (bit, product) in products.into_iter().enumerate().filter(|(bit, _)| table >> bit & 1 == 1) {
-            let term = Loc::register(self.temporary(ty)?.index);
+            let term = self.column(ty)?;
             self.emit(Op::Lane32(product, term, from));
             let last = table >> bit == 1;
-            let next = if last { to } else { Loc::register(self.temporary(ty)?.index) };
+            let next = if last { to } else { self.column(ty)? };
             self.emit(Op::Lane32(or, next, [sum, term, Loc::ZERO]));
             sum = next;
         }
@@ -359,15 +358,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     fn prmt(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let mode = s.take_parsed(permute_mode);
         s.ty()?;
-        let f: F32 = lanes!(|a, b, c| permute(a, b, c));
-        let Some(picks) = mode else { return self.three(Lanes::Narrow(f), [Type::B32; 4], s) };
+        let f: LaneFn32 = lanes!(|a, b, c| permute(a, b, c));
+        let Some(picks) = mode else { return self.three(LaneFn::Bits32(f), [Type::B32; 4], s) };
         let [to, a, b, c] = s.operands()?;
         let from = [self.value(a, Type::B32)?, self.value(b, Type::B32)?];
         let mode = self.value(c, Type::B32)?;
-        let [p0, p1, p2, p3] = picks.map(|p| self.build.constant32(p));
+        let [p0, p1, p2, p3] = picks.map(|p| self.builder.constant32(p));
         // The pick is a constant of the mode's two bits.
         let (low, high) = (self.scratch()?, self.scratch()?);
-        let pick: F32 = lanes!(|m, even, odd| if m & 1 == 0 { even } else { odd });
+        let pick: LaneFn32 = lanes!(|m, even, odd| if m & 1 == 0 { even } else { odd });
         self.emit(Op::Lane32(pick, low, [mode, p0, p1]));
         self.emit(Op::Lane32(pick, high, [mode, p2, p3]));
         let picked = self.scratch()?;
@@ -379,11 +378,6 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let to = self.to(to, Type::B32)?;
         self.emit(Op::Lane32(f, to, [from[0], from[1], picked]));
         Ok(())
-    }
-
-    /// A 32-bit register that no name stands for.
-    pub(super) fn scratch(&mut self) -> Parsed<Loc> {
-        Ok(Loc::register(self.temporary(Type::B32)?.index))
     }
 
     fn bfe(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
@@ -421,18 +415,19 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     mask,
                     field3,
                 ));
-                let shift: F32 = lanes!(|a, pos, _| u64::from(a).checked_shl(pos & 0xff).unwrap_or(0) as u32);
+                let shift: LaneFn32 =
+                    lanes!(|a, pos, _| u64::from(a).checked_shl(pos & 0xff).unwrap_or(0) as u32);
                 self.emit(Op::Lane32(shift, moved, [values[0], field[0], Loc::ZERO]));
-                let merge: F32 = lanes!(|moved, b, mask| moved & mask | b & !mask);
+                let merge: LaneFn32 = lanes!(|moved, b, mask| moved & mask | b & !mask);
                 self.emit(Op::Lane32(merge, to, [moved, values[1], mask]));
             }
             64 => {
-                let mask = Loc::register(self.temporary(B64)?.index);
-                let moved = Loc::register(self.temporary(B64)?.index);
-                let ones = self.build.constant64(u64::MAX);
-                let masked: Shift = lanes!(|ones, pos, len| insert(ones, 0, pos, len));
+                let mask = self.column(Type::B64)?;
+                let moved = self.column(Type::B64)?;
+                let ones = self.builder.constant64(u64::MAX);
+                let masked: ShiftFn = lanes!(|ones, pos, len| insert(ones, 0, pos, len));
                 self.emit(Op::Shift(masked, mask, [ones, field[0], field[1]]));
-                let shift: Shift = lanes!(|a, pos, _| a.checked_shl(pos & 0xff).unwrap_or(0));
+                let shift: ShiftFn = lanes!(|a, pos, _| a.checked_shl(pos & 0xff).unwrap_or(0));
                 self.emit(Op::Shift(shift, moved, [values[0], field[0], Loc::ZERO]));
                 self.emit(Op::Lane64(
                     lanes!(|moved, b, mask| moved & mask | b & !mask),
@@ -452,7 +447,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, a] = s.operands()?;
         let from = [self.value(a, ty)?, Loc::ZERO, Loc::ZERO];
         let to = self.to(to, Type::B32)?;
-        let narrow: F32 = match (name, ty.signed(), distance) {
+        let narrow: LaneFn32 = match (name, ty.signed(), distance) {
             ("popc", _, false) => lanes!(|a, _, _| a.count_ones()),
             ("clz", _, false) => lanes!(|a, _, _| a.leading_zeros()),
             ("bfind", false, false) => lanes!(|a, _, _| 31u32.wrapping_sub(a.leading_zeros())),
@@ -466,7 +461,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             }),
             _ => return Err(s.unknown()),
         };
-        let wide: Narrow = match (name, ty.signed(), distance) {
+        let wide: NarrowFn = match (name, ty.signed(), distance) {
             ("popc", ..) => lanes!(|a, _, _| a.count_ones()),
             ("clz", ..) => lanes!(|a, _, _| a.leading_zeros()),
             (_, false, false) => lanes!(|a, _, _| 63u32.wrapping_sub(a.leading_zeros())),

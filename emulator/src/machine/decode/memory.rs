@@ -1,13 +1,14 @@
 //! Loads, stores, atomics and address conversions (PTX ISA, "Data Movement and Conversion Instructions").
 
-use super::super::atomic::{Atomic, AtomicOp};
-use super::super::lanes::lanes;
-use super::super::program::{
-    Address, ConvertAddress, Loc, Logic, Op, Pred, StateSpace, Transfer, Value, Window,
-};
 use super::body::Body;
-use super::scope::{Class, Symbol};
+use super::float::half;
+use super::scope::Symbol;
 use super::suffix::Suffixes;
+use crate::machine::lanes::lanes;
+use crate::machine::program::{
+    Address, Atomic, AtomicOp, ConvertAddress, Loc, Logic, Op, Pred, RegisterFile, Transfer, Value,
+};
+use crate::space::StateSpace;
 use crate::syntax::{Base, Kind, Operand, Parsed, Type};
 
 const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
@@ -43,8 +44,46 @@ const SPACES: [&str; 11] = [
     "tex",
     "shared::cluster",
 ];
-/// Untyped 64 bits.
-pub(super) const B64: Type = Type { kind: Kind::Bits, bits: 64, pair: false };
+
+/// A state space by its name, as a memory that loads and stores reach; `.param` is the frame in a function, and the
+/// parameters in a kernel. `None` for a space that is not supported.
+fn memory_of(space: &str, entry: bool) -> Option<StateSpace> {
+    Some(match space {
+        "global" | "const" => StateSpace::Global,
+        "shared" | "shared::cta" | "shared::cluster" => StateSpace::Shared,
+        "local" => StateSpace::Local,
+        "param" | "param::entry" | "param::func" if entry => StateSpace::Param,
+        "param" | "param::entry" | "param::func" => StateSpace::Local,
+        _ => return None,
+    })
+}
+
+/// The atomic operation with this name on values of a type.
+fn atomic_operation(name: &str, ty: Type) -> Option<AtomicOp> {
+    let bits = ty.width();
+    let integer = ty.integer() && !ty.pair && matches!(bits, 32 | 64);
+    let untyped = ty.kind == Kind::Bits && matches!(bits, 32 | 64);
+    let half = half(ty);
+    Some(match name {
+        "add" if integer && ty.kind != Kind::Bits => AtomicOp::Add(bits),
+        "add" if ty.kind == Kind::Float && bits == 32 && !ty.pair => AtomicOp::Single,
+        "add" if ty.kind == Kind::Float && bits == 64 => AtomicOp::Double,
+        "add" => AtomicOp::Half(half?, ty.pair),
+        "min" | "max" if half.is_some() => AtomicOp::HalfExtreme(half?, name == "max", ty.pair),
+        "min" if integer && ty.signed() => AtomicOp::MinSigned(bits),
+        "max" if integer && ty.signed() => AtomicOp::MaxSigned(bits),
+        "min" if integer && ty.kind == Kind::Unsigned => AtomicOp::Min,
+        "max" if integer && ty.kind == Kind::Unsigned => AtomicOp::Max,
+        "inc" if ty.kind == Kind::Unsigned && bits == 32 => AtomicOp::Increment,
+        "dec" if ty.kind == Kind::Unsigned && bits == 32 => AtomicOp::Decrement,
+        "and" if untyped => AtomicOp::And,
+        "or" if untyped => AtomicOp::Or,
+        "xor" if untyped => AtomicOp::Xor,
+        "exch" if untyped => AtomicOp::Exchange,
+        "cas" if untyped || ty.kind == Kind::Bits && bits == 16 => AtomicOp::CompareSwap,
+        _ => return None,
+    })
+}
 
 /// What load and store instructions have in common.
 struct Form {
@@ -80,7 +119,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         // A register of 128 bits is a vector of two halves.
-        let (ty, count) = if ty.width() == 128 { (B64, 2) } else { (ty, count) };
+        let (ty, count) = if ty.width() == 128 { (Type::B64, 2) } else { (ty, count) };
         Ok(Form { space, strong, orders, count, ty, policy })
     }
 
@@ -99,59 +138,55 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             Operand::Element(name, index) => (Base::Name(name), self.element(name, index)?.1),
             _ => return self.fail("expected an address in [ ]"),
         };
-        let entry = self.function.entry;
         let named = match space {
-            None => StateSpace::Generic,
-            Some("global" | "const") => StateSpace::Global,
-            Some("shared" | "shared::cta" | "shared::cluster") => StateSpace::Shared,
-            Some("local") => StateSpace::Local,
-            Some("param" | "param::entry" | "param::func") if entry => StateSpace::Param,
-            Some("param" | "param::entry" | "param::func") => StateSpace::Local,
-            Some(_) => return self.fail("this state space is not supported"),
+            None => None,
+            Some(space) => match memory_of(space, self.function.entry) {
+                Some(space) => Some(space),
+                None => return self.fail("this state space is not supported"),
+            },
         };
         let name = match base {
-            Base::Absolute => return Ok(Address { room: named, base: Loc::ZERO, wide: true, offset }),
+            Base::Absolute => return Ok(Address::fixed(named, offset)),
             Base::Name(name) => name,
         };
         let symbol = self.symbol(name)?;
-        let wrong = |body: &Self| body.fail(format!("{name} does not lie in the state space of this access"));
-        let constant = |room, at: u64| {
-            Ok(Address { room, base: Loc::ZERO, wide: true, offset: offset.wrapping_add(at as i64) })
-        };
+        // An access that names no space takes the variable's.
+        let fits = |space: StateSpace| named.is_none_or(|named| named == space);
+        let sum = |at: u64| offset.wrapping_add(at as i64);
         match symbol {
-            Symbol::Register(register) if register.class == Class::Predicate || register.ty.width() < 32 => {
+            Symbol::Register(register)
+                if register.file == RegisterFile::Predicate || register.ty.width() < 32 =>
+            {
                 self.fail(format!("{name} cannot be an address"))
             }
             Symbol::Register(register) => {
-                let wide = register.class == Class::Wide;
-                if !wide && matches!(named, StateSpace::Global | StateSpace::Generic) {
+                let wide = register.file == RegisterFile::Bits64;
+                let address = Address::new(named, Loc::register(register.index), wide, offset);
+                if !wide && address.may_be_global() {
                     return self.fail(format!("{name} has 32 bits; a global or generic address has 64"));
                 }
-                Ok(Address { room: named, base: Loc::register(register.index), wide, offset })
+                Ok(address)
             }
-            // In a kernel, .param is its own parameters or the arguments of a call that it makes. An access that names no space
-            // takes the variable's.
-            Symbol::Frame(at)
-                if matches!(named, StateSpace::Local | StateSpace::Param | StateSpace::Generic) =>
-            {
-                constant(StateSpace::Frame, at)
+            // In a kernel, .param is its own parameters or the arguments of a call that it makes.
+            Symbol::Frame(at) if fits(StateSpace::Local) || fits(StateSpace::Param) => {
+                Ok(Address::in_frame(sum(at)))
             }
-            Symbol::Local(at) if matches!(named, StateSpace::Local | StateSpace::Generic) => {
-                constant(StateSpace::Local, at)
+            Symbol::Local(at) if fits(StateSpace::Local) => {
+                Ok(Address::fixed(Some(StateSpace::Local), sum(at)))
             }
-            Symbol::Param(at) if named == StateSpace::Param => constant(StateSpace::Param, at),
-            Symbol::Shared(at) if matches!(named, StateSpace::Shared | StateSpace::Generic) => {
-                constant(StateSpace::Shared, at)
+            Symbol::Param(at) if named == Some(StateSpace::Param) => Ok(Address::fixed(named, sum(at))),
+            Symbol::Shared(at) if fits(StateSpace::Shared) => {
+                Ok(Address::fixed(Some(StateSpace::Shared), sum(at)))
             }
-            Symbol::Dynamic(_) if matches!(named, StateSpace::Shared | StateSpace::Generic) => {
+            Symbol::Dynamic(_) if fits(StateSpace::Shared) => {
                 let base = self.address_of(symbol, offset, true)?;
-                Ok(Address { room: StateSpace::Shared, base, wide: true, offset: 0 })
+                Ok(Address::new(Some(StateSpace::Shared), base, true, 0))
             }
-            Symbol::Global(_) if matches!(named, StateSpace::Global | StateSpace::Generic) => {
+            Symbol::Global(_) if fits(StateSpace::Global) => {
                 let base = self.address_of(symbol, offset, true)?;
-                Ok(Address { room: StateSpace::Global, base, wide: true, offset: 0 })
+                Ok(Address::new(Some(StateSpace::Global), base, true, 0))
             }
-            _ => wrong(self),
+            _ => self.fail(format!("{name} is not in the state space of this access")),
         }
     }
 
@@ -183,7 +218,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.fail("a cache policy is missing as the last operand")
             }
             [operands @ .., last] if policy => {
-                self.value(last, B64)?;
+                self.value(last, Type::B64)?;
                 Ok(operands)
             }
             operands => Ok(operands),
@@ -201,7 +236,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let form = self.form(s)?;
         let [to, address] = self.two(s, form.policy)?;
         let address = self.address(address, form.space)?;
-        self.build.ordered |= form.strong && matches!(address.room, StateSpace::Global | StateSpace::Generic);
+        self.builder.ordered |= form.strong && address.may_be_global();
         let mut transfer = self.transfer(&form, address);
         for (value, operand) in transfer.values.iter_mut().zip(self.elements(to, form.count)?) {
             *value = self.loose_to(operand, form.ty)?;
@@ -214,7 +249,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let form = self.form(s)?;
         let [address, from] = self.two(s, form.policy)?;
         let address = self.address(address, form.space)?;
-        if address.room == StateSpace::Param {
+        if address.space == Some(StateSpace::Param) {
             return self.fail("a kernel's parameters cannot be written");
         }
         let mut transfer = self.transfer(&form, address);
@@ -241,7 +276,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             None => 1,
         };
         let ty = s.ty()?;
-        let Some(op) = AtomicOp::named(name, ty) else { return Err(s.unknown()) };
+        let Some(op) = atomic_operation(name, ty) else { return Err(s.unknown()) };
         let vector = count > 1;
         if policy && name == "cas" {
             return Err(s.unknown());
@@ -262,12 +297,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => return self.fail(format!("an atomic operation with {} operands", s.count())),
         };
         let address = self.address(address, space)?;
-        let rooms = matches!(address.room, StateSpace::Global | StateSpace::Generic);
-        if !rooms && (vector || address.room != StateSpace::Shared) {
+        let global = address.may_be_global();
+        if !global && (vector || address.space != Some(StateSpace::Shared)) {
             return Err(s.unknown());
         }
         let order_shows = to.is_some() || !op.commutes();
-        self.build.ordered |= rooms && order_shows;
+        self.builder.ordered |= global && order_shows;
         let (wide, bytes) = (ty.width() == 64, ty.bytes() as u32);
         let atomic = Atomic {
             op,
@@ -298,7 +333,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             atomic.address.offset = address.offset.wrapping_add(at as i64 * i64::from(bytes));
             atomic.align = if at == 0 { atomic.align } else { bytes };
             if let Some(to) = to {
-                let old = Loc::register(self.temporary(ty)?.index);
+                let old = self.column(ty)?;
                 results.push((self.to(&self.elements(to, count)?[at], ty)?, old));
                 atomic.to = Some(Value::new(old, false));
             }
@@ -312,7 +347,10 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     pub(super) fn convert_address(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let generic = !s.take("to");
-        let room = self.room(s)?;
+        let space = s.take_any(&SPACES).filter(|space| *space != "param::func");
+        let Some(space) = space.and_then(|space| memory_of(space, self.function.entry)) else {
+            return Err(s.unknown());
+        };
         let ty = s.ty()?;
         let [to, from] = s.operands()?;
         if ty.bits != 64 {
@@ -321,35 +359,23 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         // A variable's name stands for its address in its own space.
         let from = Value::new(self.value(from, ty)?, true);
         let to = Value::new(self.to(to, ty)?, true);
-        self.emit(Op::Convert(ConvertAddress { to, from, room, generic }));
+        self.emit(Op::ConvertAddress(ConvertAddress { to, from, space, generic }));
         Ok(())
     }
 
-    fn room(&self, s: &mut Suffixes<'m, 'a>) -> Parsed<StateSpace> {
-        Ok(match s.take_any(&SPACES) {
-            Some("global" | "const") => StateSpace::Global,
+    pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let space = match s.take_any(&SPACES) {
+            Some("global") => StateSpace::Global,
+            Some("const") => StateSpace::Const,
             Some("shared" | "shared::cta" | "shared::cluster") => StateSpace::Shared,
             Some("local") => StateSpace::Local,
-            // A function's parameters lie in its frame.
-            Some("param" | "param::entry") if self.function.entry => StateSpace::Param,
-            Some("param" | "param::entry") => StateSpace::Local,
-            _ => return Err(s.unknown()),
-        })
-    }
-
-    pub(super) fn in_space(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let window = match s.take_any(&SPACES) {
-            Some("global") => Window::Global,
-            Some("const") => Window::Const,
-            Some("shared" | "shared::cta" | "shared::cluster") => Window::Shared,
-            Some("local") => Window::Local,
-            Some("param" | "param::entry") => Window::Param,
+            Some("param" | "param::entry") => StateSpace::Param,
             _ => return Err(s.unknown()),
         };
         let [to, from] = s.operands()?;
         let from = Value::new(self.generic_value(from)?, true);
         let to = self.predicate_to(to)?;
-        self.emit(Op::InSpace(to, from, window));
+        self.emit(Op::InSpace(to, from, space));
         Ok(())
     }
 
@@ -359,7 +385,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         let [to, from] = s.operands()?;
-        self.value(from, B64)?;
+        self.value(from, Type::B64)?;
         let to = self.predicate_to(to)?;
         self.emit(Op::Predicate(Logic::Copy, to, [Pred::FALSE, Pred::NONE]));
         Ok(())
@@ -369,13 +395,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     fn generic_value(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
         if let Operand::Name(name) = operand
             && let Symbol::Register(register) = self.symbol(name)?
-            && register.class == Class::Narrow
+            && register.file == RegisterFile::Bits32
         {
             let from = self.value(operand, Type::B32)?;
-            let wide = Loc::register(self.temporary(B64)?.index);
+            let wide = self.column(Type::B64)?;
             self.emit(Op::Widen(lanes!(|a, _, _| u64::from(a)), wide, [from, Loc::ZERO, Loc::ZERO]));
             return Ok(wide);
         }
-        self.value(operand, B64)
+        self.value(operand, Type::B64)
     }
 }

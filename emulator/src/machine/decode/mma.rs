@@ -1,11 +1,8 @@
 //! `mma`: which types and shapes there are, and how many registers they take (PTX ISA, "mma").
 
-use super::super::multiply::{Multiply, Product};
-use super::super::program::{Loc, Op};
-use super::super::tile::Tile;
 use super::body::Body;
-use super::memory::B64;
 use super::suffix::Suffixes;
+use crate::machine::program::{Loc, Matrix, Multiply, Op, Product};
 use crate::numerics::Rounding;
 use crate::numerics::half::Half;
 use crate::numerics::mma::Factor;
@@ -208,7 +205,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return Err(s.unknown());
         }
         let wide = a == Element::F64;
-        let factor_type = if wide { Type { kind: Kind::Float, ..B64 } } else { Type::B32 };
+        let factor_type = if wide { Type { kind: Kind::Float, ..Type::B64 } } else { Type::B32 };
         let sum_type =
             if wide || c == Element::F32 { Type { kind: Kind::Float, ..factor_type } } else { Type::B32 };
         let counts @ [lefts, rights, sums] = counts(size, a, c);
@@ -222,7 +219,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             to: self.fragments(to, sums, sum_type)?,
             macs: (m * n * k) as u64,
         };
-        self.emit(Op::Tile(Box::new(Tile::Multiply(multiply))));
+        self.emit(Op::Matrix(Box::new(Matrix::Multiply(multiply))));
         Ok(())
     }
 }

@@ -1,11 +1,9 @@
 //! `mov`: copies, packing and unpacking, addresses, special registers, predicates.
 
-use super::super::lanes::{F32, lanes};
-use super::super::program::{Loc, Logic, Op, Pred};
 use super::body::Body;
-use super::memory::B64;
-use super::scope::Class;
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn32, lanes};
+use crate::machine::program::{Loc, Logic, Op, Pred, RegisterFile};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
@@ -22,7 +20,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         match (to, from) {
             // A register of 128 bits is a vector of two halves.
-            _ if ty.width() == 128 => self.copy_vector(to, from, (B64, 2)),
+            _ if ty.width() == 128 => self.copy_vector(to, from, (Type::B64, 2)),
             (Operand::Vector(parts), whole) => self.unpack(parts, whole, ty),
             (whole, Operand::Vector(parts)) => self.pack(whole, parts, ty),
             _ if ty.kind == Kind::Predicate => self.copy_predicate(to, from),
@@ -108,20 +106,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             values.push(self.part_value(operand, part)?);
         }
         let to = self.to(to, ty)?;
-        let halves: F32 = lanes!(|a, b, _| a & 0xffff | b << 16);
-        let bytes: F32 = lanes!(|a, b, _| a & 0xff | (b & 0xff) << 8);
+        let halves: LaneFn32 = lanes!(|a, b, _| a & 0xffff | b << 16);
+        let bytes: LaneFn32 = lanes!(|a, b, _| a & 0xff | (b & 0xff) << 8);
         match (values.as_slice(), part.bits) {
-            (&[a, b], 32) => self.emit(Op::Join(to, [a, b])),
+            (&[a, b], 32) => self.emit(Op::Pack(to, [a, b])),
             (&[a, b], 16) => self.emit(Op::Lane32(halves, to, [a, b, Loc::ZERO])),
             (&[a, b], _) => self.emit(Op::Lane32(bytes, to, [a, b, Loc::ZERO])),
             (&[a, b, c, d], bits) => {
                 let f = if bits == 16 { halves } else { bytes };
-                let low = Loc::register(self.temporary(Type::B32)?.index);
-                let high = Loc::register(self.temporary(Type::B32)?.index);
+                let low = self.column(Type::B32)?;
+                let high = self.column(Type::B32)?;
                 self.emit(Op::Lane32(f, low, [a, b, Loc::ZERO]));
                 self.emit(Op::Lane32(f, high, [c, d, Loc::ZERO]));
                 if bits == 16 {
-                    self.emit(Op::Join(to, [low, high]));
+                    self.emit(Op::Pack(to, [low, high]));
                 } else {
                     self.emit(Op::Lane32(halves, to, [low, high, Loc::ZERO]));
                 }
@@ -136,7 +134,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if part.bits == 8
             && !matches!(operand, Operand::Integer(_))
             && let register = self.register(operand)?
-            && register.class == Class::Narrow
+            && register.file == RegisterFile::Bits32
         {
             return Ok(Loc::register(register.index));
         }
@@ -150,19 +148,15 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.width() == 64 {
             let mut halves = [Loc::ZERO; 2];
             for (half, operand) in halves.iter_mut().zip(parts) {
-                *half = if part.bits == 32 {
-                    self.to(operand, part)?
-                } else {
-                    Loc::register(self.temporary(Type::B32)?.index)
-                };
+                *half = if part.bits == 32 { self.to(operand, part)? } else { self.column(Type::B32)? };
             }
-            self.emit(Op::Split(halves, from));
+            self.emit(Op::Unpack(halves, from));
             if part.bits == 32 {
                 return Ok(());
             }
             words = halves.to_vec();
         }
-        let functions: [F32; 6] = [
+        let functions: [LaneFn32; 6] = [
             lanes!(|a, _, _| a & 0xffff),
             lanes!(|a, _, _| a >> 16),
             lanes!(|a, _, _| a & 0xff),
@@ -186,6 +180,6 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// The address of an operand as 64 bits, for instructions that take either width.
     pub(super) fn wide_value(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
-        self.value(operand, B64)
+        self.value(operand, Type::B64)
     }
 }

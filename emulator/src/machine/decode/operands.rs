@@ -1,11 +1,12 @@
 //! Operands: names, registers, constants, addresses.
 
-use super::super::lanes::{F32, F64, lanes};
-use super::super::program::{Loc, Op, Pred, Value};
 use super::body::{Body, new_registers};
-use super::scope::{Class, Register, Symbol};
+use super::scope::{Register, Symbol};
 use super::special;
-use crate::syntax::{Kind, Operand, Parsed, Space, Type};
+use crate::machine::lanes::{LaneFn32, LaneFn64, lanes};
+use crate::machine::program::{Loc, Op, Pred, RegisterFile, Value, function_address};
+use crate::space::StateSpace;
+use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'a> Body<'_, '_, 'a> {
     /// What a name stands for.
@@ -14,13 +15,13 @@ impl<'a> Body<'_, '_, 'a> {
         if let Some(symbol) = self.scopes.find(name, |ty, lanes| new_registers(routine, (ty, lanes), name)) {
             return Ok(symbol);
         }
-        let names = self.build.names;
+        let names = self.builder.names;
         if let Some(&variable) = names.variables.get(name) {
             let v = &names.unit.variables[variable];
             return match v.space {
-                Space::Shared if v.bytes == 0 => Ok(Symbol::Dynamic(v.align)),
-                Space::Shared => Ok(Symbol::Shared(self.build.shared_offset(variable)?)),
-                Space::Local => Ok(Symbol::Local(names.locals.get(&variable).copied().unwrap_or(0))),
+                StateSpace::Shared if v.bytes == 0 => Ok(Symbol::Dynamic(v.align)),
+                StateSpace::Shared => Ok(Symbol::Shared(self.builder.shared_offset(variable)?)),
+                StateSpace::Local => Ok(Symbol::Local(names.locals.get(&variable).copied().unwrap_or(0))),
                 _ => Ok(Symbol::Global(variable)),
             };
         }
@@ -52,7 +53,7 @@ impl<'a> Body<'_, '_, 'a> {
     /// What `name[index]` stands for: a variable, and bytes to add to its address.
     pub fn element(&mut self, name: &'a str, index: i64) -> Parsed<(Symbol, i64)> {
         let symbol = self.symbol(name)?;
-        let names = self.build.names;
+        let names = self.builder.names;
         let module = || names.variables.get(name).map(|&v| names.unit.variables[v].ty.bytes());
         let bytes = match symbol {
             Symbol::Register(_) | Symbol::Vector(..) | Symbol::Function(_) => None,
@@ -93,7 +94,7 @@ impl<'a> Body<'_, '_, 'a> {
             return Ok(Pred { negated, ..special });
         }
         let register = self.register(&Operand::Name(name))?;
-        if register.class != Class::Predicate {
+        if register.file != RegisterFile::Predicate {
             return self.fail(format!("{name} is not a predicate"));
         }
         Ok(Pred { index: register.index as u32, negated })
@@ -108,9 +109,19 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// A predicate that no name stands for.
+    /// A temporary register.
+    pub fn column(&mut self, ty: Type) -> Parsed<Loc> {
+        Ok(Loc::register(self.temporary(ty)?.index))
+    }
+
+    /// A temporary register of 32 bits.
+    pub fn scratch(&mut self) -> Parsed<Loc> {
+        self.column(Type::B32)
+    }
+
+    /// A temporary predicate.
     pub fn scratch_predicate(&mut self) -> Parsed<Pred> {
-        let ty = Type { kind: Kind::Predicate, bits: 1, pair: false };
+        let ty = Type::PREDICATE;
         Ok(Pred { index: self.temporary(ty)?.index as u32, negated: false })
     }
 
@@ -143,7 +154,7 @@ impl<'a> Body<'_, '_, 'a> {
             }
             _ => {
                 let bits = self.immediate(operand, ty)?;
-                Ok(if wide { self.build.constant64(bits) } else { self.build.constant32(bits as u32) })
+                Ok(if wide { self.builder.constant64(bits) } else { self.builder.constant32(bits as u32) })
             }
         }
     }
@@ -151,7 +162,7 @@ impl<'a> Body<'_, '_, 'a> {
     /// A register's column, if it has the bits that are wanted.
     fn sized(&self, operand: &Operand<'a>, register: Register, ty: Type) -> Parsed<Loc> {
         let (bits, wanted) = (register.ty.width(), ty.width());
-        if register.class == Class::Predicate || bits != wanted {
+        if register.file == RegisterFile::Predicate || bits != wanted {
             let name = match operand {
                 Operand::Name(name) | Operand::Component(name, _) => name,
                 _ => "a register",
@@ -163,21 +174,21 @@ impl<'a> Body<'_, '_, 'a> {
 
     /// A register with a number added, as `%r+4` reads where no address is meant.
     fn plus(&mut self, base: Loc, offset: i64, ty: Type) -> Parsed<Loc> {
-        let to = Loc::register(self.temporary(ty)?.index);
+        let to = self.column(ty)?;
         match ty.width() {
             64 => {
-                let add: F64 = lanes!(|a, b, _| a.wrapping_add(b));
-                let offset = self.build.constant64(offset as u64);
+                let add: LaneFn64 = lanes!(|a, b, _| a.wrapping_add(b));
+                let offset = self.builder.constant64(offset as u64);
                 self.emit(Op::Lane64(add, to, [base, offset, Loc::ZERO]));
             }
             32 => {
-                let add: F32 = lanes!(|a, b, _| a.wrapping_add(b));
-                let offset = self.build.constant32(offset as u32);
+                let add: LaneFn32 = lanes!(|a, b, _| a.wrapping_add(b));
+                let offset = self.builder.constant32(offset as u32);
                 self.emit(Op::Lane32(add, to, [base, offset, Loc::ZERO]));
             }
             16 => {
-                let add: F32 = lanes!(|a, b, _| a.wrapping_add(b) & 0xffff);
-                let offset = self.build.constant32(offset as u32);
+                let add: LaneFn32 = lanes!(|a, b, _| a.wrapping_add(b) & 0xffff);
+                let offset = self.builder.constant32(offset as u32);
                 self.emit(Op::Lane32(add, to, [base, offset, Loc::ZERO]));
             }
             bits => return self.fail(format!("nothing can be added to a register of {bits} bits here")),
@@ -207,23 +218,26 @@ impl<'a> Body<'_, '_, 'a> {
             Symbol::Register(_) | Symbol::Vector(..) => self.fail("expected a variable, not a register"),
             Symbol::Param(at) | Symbol::Shared(at) | Symbol::Local(at) => {
                 let address = at.wrapping_add(offset as u64);
-                Ok(if wide { self.build.constant64(address) } else { self.build.constant32(address as u32) })
+                Ok(if wide {
+                    self.builder.constant64(address)
+                } else {
+                    self.builder.constant32(address as u32)
+                })
             }
-            Symbol::Dynamic(align) => Ok(self.build.dynamic_address(offset, align, wide)),
-            Symbol::Global(variable) if wide => Ok(self.build.global_address(variable, offset)),
+            Symbol::Dynamic(align) => Ok(self.builder.dynamic_address(offset, align, wide)),
+            Symbol::Global(variable) if wide => Ok(self.builder.global_address(variable, offset)),
             Symbol::Global(_) => self.fail("a global address has 64 bits"),
             Symbol::Function(function) if wide => {
-                let found = &self.build.names.unit.functions[function];
+                let found = &self.builder.names.unit.functions[function];
                 if found.body.is_none() {
                     return self.fail(format!("{} is declared, but defined nowhere", found.name));
                 }
-                let address = super::super::call::address(function);
-                Ok(self.build.constant64(address.wrapping_add(offset as u64)))
+                let address = function_address(function);
+                Ok(self.builder.constant64(address.wrapping_add(offset as u64)))
             }
             Symbol::Function(_) => self.fail("a function's address has 64 bits"),
             Symbol::Frame(at) => {
-                let ty = Type { kind: Kind::Bits, bits: if wide { 64 } else { 32 }, pair: false };
-                let loc = Loc::register(self.temporary(ty)?.index);
+                let loc = self.column(if wide { Type::B64 } else { Type::B32 })?;
                 self.emit(Op::FrameAddress(Value::new(loc, wide), at.wrapping_add(offset as u64)));
                 Ok(loc)
             }
@@ -233,10 +247,10 @@ impl<'a> Body<'_, '_, 'a> {
     /// The column that a result of type `ty` goes to; `_` is a register that is never read.
     pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         if *operand == Operand::Name("_") {
-            return Ok(Loc::register(self.temporary(ty)?.index));
+            return Ok(self.column(ty)?);
         }
         let register = self.register(operand)?;
-        if register.class == Class::Predicate || register.ty.width() != ty.width() {
+        if register.file == RegisterFile::Predicate || register.ty.width() != ty.width() {
             return self.fail(format!(
                 "the result has {} bits, its register {}",
                 ty.width(),
@@ -250,7 +264,7 @@ impl<'a> Body<'_, '_, 'a> {
     pub fn loose_value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
         let special = matches!(operand, Operand::Name(name) if special::named(name).is_some());
         if !special && let Some(Symbol::Register(register)) = self.named(operand)? {
-            if register.class == Class::Predicate || register.ty.width() < ty.width() {
+            if register.file == RegisterFile::Predicate || register.ty.width() < ty.width() {
                 let name = match operand {
                     Operand::Name(name) | Operand::Component(name, _) => name,
                     _ => "a register",
@@ -259,7 +273,7 @@ impl<'a> Body<'_, '_, 'a> {
             }
             return Ok(Value {
                 loc: Loc::register(register.index),
-                wide: register.class == Class::Wide,
+                wide: register.file == RegisterFile::Bits64,
                 sixteen: register.ty.width() <= 16,
             });
         }
@@ -272,12 +286,12 @@ impl<'a> Body<'_, '_, 'a> {
             return Ok(Value::new(self.to(operand, ty)?, ty.width() == 64));
         }
         let register = self.register(operand)?;
-        if register.class == Class::Predicate || register.ty.width() < ty.width() {
+        if register.file == RegisterFile::Predicate || register.ty.width() < ty.width() {
             return self.fail(format!("the result has {} bits, more than its register", ty.width()));
         }
         Ok(Value {
             loc: Loc::register(register.index),
-            wide: register.class == Class::Wide,
+            wide: register.file == RegisterFile::Bits64,
             sixteen: register.ty.width() <= 16,
         })
     }

@@ -1,25 +1,14 @@
 //! Names within a function: registers, variables, labels, each known within its braces.
 
+use crate::machine::program::RegisterFile;
 use std::collections::HashMap;
 
 use crate::syntax::{Statement, Type};
 
-/// The files of registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Up to 32 bits.
-    Narrow,
-    /// 64 bits.
-    Wide,
-    /// Predicates.
-    Predicate,
-}
-
 /// A register.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Register {
-    /// Its file.
-    pub class: Class,
+    pub file: RegisterFile,
     /// Its index there.
     pub index: usize,
     /// Its declared type.

@@ -3,9 +3,8 @@
 //! The device that they describe has one multiprocessor, whose counters count nothing, no graphs, no reserved shared memory,
 //! and clusters of one block.
 
-use super::super::program::{Loc, Logic, Op, Pred, Special, Value};
 use super::body::Body;
-use super::memory::B64;
+use crate::machine::program::{Loc, Logic, Op, Pred, Special, Value};
 use crate::syntax::{Kind, Parsed, Type, component};
 
 /// Warps that a multiprocessor of an A100 or H100 has room for.
@@ -114,22 +113,22 @@ impl Body<'_, '_, '_> {
             Source::Column(special) if ty.width() == 16 => {
                 let low = self.scratch()?;
                 let from = [Loc::special(special), Loc::ZERO, Loc::ZERO];
-                self.emit(Op::Lane32(super::super::lanes::lanes!(|a, _, _| a & 0xffff), low, from));
+                self.emit(Op::Lane32(crate::machine::lanes::lanes!(|a, _, _| a & 0xffff), low, from));
                 low
             }
             Source::Column(special) => Loc::special(special),
-            Source::Constant(bits) if wide => self.build.constant64(bits),
-            Source::Constant(bits) => self.build.constant32(bits as u32),
+            Source::Constant(bits) if wide => self.builder.constant64(bits),
+            Source::Constant(bits) => self.builder.constant32(bits as u32),
             Source::Clock => {
-                let loc = Loc::register(self.temporary(ty)?.index);
+                let loc = self.column(ty)?;
                 self.emit(Op::Clock(Value::new(loc, wide)));
                 loc
             }
             Source::ClockHigh => {
-                let (count, low, high) = (self.temporary(B64)?, self.scratch()?, self.scratch()?);
+                let (count, low, high) = (self.temporary(Type::B64)?, self.scratch()?, self.scratch()?);
                 let count = Loc::register(count.index);
                 self.emit(Op::Clock(Value::new(count, true)));
-                self.emit(Op::Split([low, high], count));
+                self.emit(Op::Unpack([low, high], count));
                 high
             }
             Source::False => return self.fail(format!("{name} is a predicate")),
@@ -152,7 +151,7 @@ impl Body<'_, '_, '_> {
         if !matches!(named(name), Some((Source::False, _))) {
             return Ok(None);
         }
-        let register = self.temporary(Type { kind: Kind::Predicate, bits: 1, pair: false })?;
+        let register = self.temporary(Type::PREDICATE)?;
         let to = Pred { index: register.index as u32, negated: false };
         self.emit(Op::Predicate(Logic::Not, to, [Pred::NONE; 2]));
         Ok(Some(to))

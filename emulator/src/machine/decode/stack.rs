@@ -1,9 +1,8 @@
 //! `alloca`, `stacksave`, `stackrestore`: memory at the top of a thread's own, given back when the function returns.
 
-use super::super::program::{Loc, Op, Value};
 use super::body::Body;
-use super::memory::B64;
 use super::suffix::Suffixes;
+use crate::machine::program::{Op, Value};
 use crate::syntax::{Kind, Operand, Parsed, Statement, Type};
 
 /// What a place is a multiple of where the text says nothing.
@@ -14,8 +13,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn keep_top(&mut self, statements: &[Statement<'a>]) -> Parsed<()> {
         let takes = |s: &Statement<'_>| matches!(s, Statement::Instruction(i) if i.name == "alloca");
         if statements.iter().any(takes) {
-            let top = Value::new(Loc::register(self.temporary(B64)?.index), true);
-            self.emit(Op::Top(top));
+            let top = Value::new(self.column(Type::B64)?, true);
+            self.emit(Op::StackSave(top));
             self.top = Some(top);
         }
         Ok(())
@@ -24,7 +23,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// The end of the function: what it took is free again.
     pub(super) fn leave(&mut self) {
         if let Some(top) = self.top {
-            self.emit(Op::SetTop(top));
+            self.emit(Op::StackRestore(top));
         }
         self.emit(Op::Return);
     }
@@ -36,8 +35,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let wide = ty.bits == 64;
         let op = match (name, s.all()) {
-            ("stacksave", [to]) => Op::Top(Value::new(self.to(to, ty)?, wide)),
-            ("stackrestore", [from]) => Op::SetTop(Value::new(self.value(from, ty)?, wide)),
+            ("stacksave", [to]) => Op::StackSave(Value::new(self.to(to, ty)?, wide)),
+            ("stackrestore", [from]) => Op::StackRestore(Value::new(self.value(from, ty)?, wide)),
             ("alloca", [to, bytes, align @ ..]) => {
                 let align = match align {
                     [] => ALIGN,
@@ -45,16 +44,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                     _ => return self.fail("alloca aligns to 8, 16, 32, 64 or 128 bytes"),
                 };
                 let bytes = Value::new(self.value(bytes, ty)?, wide);
-                Op::Take(Value::new(self.to(to, ty)?, wide), bytes, align)
+                Op::Alloca(Value::new(self.to(to, ty)?, wide), bytes, align)
             }
             _ => return self.fail(format!("{name} with other operands than it takes")),
         };
         self.emit(op);
         Ok(())
-    }
-
-    /// A register of a type that no name stands for, as a column.
-    pub(super) fn column(&mut self, ty: Type) -> Parsed<Loc> {
-        Ok(Loc::register(self.temporary(ty)?.index))
     }
 }

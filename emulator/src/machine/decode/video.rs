@@ -1,9 +1,9 @@
 //! Video instructions: selectors, masks and second operations (PTX ISA, "Video Instructions").
 
-use super::super::math::Math32;
-use super::super::program::{Loc, Op};
 use super::body::Body;
 use super::suffix::Suffixes;
+use crate::machine::math::Math32;
+use crate::machine::program::{Loc, Op};
 use crate::numerics::video::{Compare, MultiplyAdd, Part, Scalar, Second, Simd, Video, VideoOp};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 

@@ -2,10 +2,9 @@
 //!
 //! `shfl` and `vote` without `.sync` (PTX ISA: up to targets below sm_70) take the lanes that run them, and wait for none.
 
-use super::super::exchange::{Exchange, Reduce, Shuffle, Vote};
-use super::super::program::{Loc, Op, Pred, Value};
 use super::body::Body;
 use super::suffix::Suffixes;
+use crate::machine::program::{Exchange, Loc, Op, Pred, Redux, Shuffle, Value, Vote};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
@@ -14,14 +13,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             s.ty()?;
             let [to] = s.operands()?;
             let to = self.to(to, Type::B32)?;
-            self.emit(Op::Warp(Box::new(Exchange::Active(to))));
+            self.emit(Op::Exchange(Box::new(Exchange::Active(to))));
             return Ok(());
         }
         let sync = s.take("sync");
         if !sync && !matches!(name, "shfl" | "vote") {
             return Err(s.unknown());
         }
-        if !sync && self.build.names.unit.target.is_none_or(|target| target >= 70) {
+        if !sync && self.builder.names.unit.target.is_none_or(|target| target >= 70) {
             return self.fail(format!(
                 "{name} without .sync is for targets below sm_70: write {name}.sync with a mask of its lanes"
             ));
@@ -41,7 +40,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 Exchange::Elect { lane, p, members: self.value(members, Type::B32)? }
             }
         };
-        self.emit(Op::Warp(Box::new(exchange)));
+        self.emit(Op::Exchange(Box::new(exchange)));
         Ok(())
     }
 
@@ -132,14 +131,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let ty = s.ty()?;
         let op = match (name, ty.kind) {
-            ("add", Kind::Unsigned | Kind::Signed) => Reduce::Add,
-            ("min", Kind::Unsigned) => Reduce::Min,
-            ("max", Kind::Unsigned) => Reduce::Max,
-            ("min", Kind::Signed) => Reduce::MinSigned,
-            ("max", Kind::Signed) => Reduce::MaxSigned,
-            ("and", Kind::Bits) => Reduce::And,
-            ("or", Kind::Bits) => Reduce::Or,
-            ("xor", Kind::Bits) => Reduce::Xor,
+            ("add", Kind::Unsigned | Kind::Signed) => Redux::Add,
+            ("min", Kind::Unsigned) => Redux::Min,
+            ("max", Kind::Unsigned) => Redux::Max,
+            ("min", Kind::Signed) => Redux::MinSigned,
+            ("max", Kind::Signed) => Redux::MaxSigned,
+            ("and", Kind::Bits) => Redux::And,
+            ("or", Kind::Bits) => Redux::Or,
+            ("xor", Kind::Bits) => Redux::Xor,
             _ => return Err(s.unknown()),
         };
         if ty.bits != 32 {
@@ -148,6 +147,6 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, from, members] = s.operands()?;
         let from = self.value(from, ty)?;
         let to = self.to(to, ty)?;
-        Ok(Exchange::Reduce { op, to, from, members: self.value(members, Type::B32)? })
+        Ok(Exchange::Redux { op, to, from, members: self.value(members, Type::B32)? })
     }
 }

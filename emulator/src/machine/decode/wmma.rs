@@ -4,17 +4,13 @@
 //! change places. The small shapes are one `mma`. Fragments of f16 have 8 registers always, the same ones again where fewer
 //! are enough.
 
-use super::super::lanes::{F32, lanes};
-use super::super::math::Math32;
-use super::super::multiply::{Multiply, Product};
-use super::super::program::{Loc, Op, StateSpace, Value};
-use super::super::tile::Tile;
-use super::super::wmma::Fragment;
 use super::body::Body;
 use super::float::rounding;
-use super::memory::B64;
 use super::mma::{Element, Flags, counts, product, shape};
 use super::suffix::Suffixes;
+use crate::machine::lanes::{LaneFn32, lanes};
+use crate::machine::math::Math32;
+use crate::machine::program::{Fragment, Loc, Matrix, Multiply, Op, Product, Value};
 use crate::numerics::convert::{Conversion, Type as Number};
 use crate::numerics::half::Half;
 use crate::syntax::{Kind, Operand, Parsed, Type};
@@ -101,7 +97,7 @@ fn registers(role: Role, size: [usize; 3], element: Element) -> (usize, usize) {
 /// The type of an element's registers.
 fn register_type(element: Element) -> Type {
     match element {
-        Element::F64 => Type { kind: Kind::Float, ..B64 },
+        Element::F64 => Type { kind: Kind::Float, ..Type::B64 },
         Element::F32 => Type { kind: Kind::Float, ..Type::B32 },
         _ => Type::B32,
     }
@@ -157,7 +153,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             _ => return self.fail("expected the registers, an address and perhaps a stride"),
         };
         let address = self.address(address, space)?;
-        if !matches!(address.room, StateSpace::Global | StateSpace::Shared | StateSpace::Generic) {
+        if !address.may_be_global() && !address.may_be_shared() {
             return Err(s.unknown());
         }
         let [rows, columns] = match role {
@@ -167,7 +163,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let stride = match stride {
             Some(stride) => self.value(stride, Type::B32)?,
-            None => self.build.constant32(if row_major { columns } else { rows } as u32),
+            None => self.builder.constant32(if row_major { columns } else { rows } as u32),
         };
         // Runs go along k in A and B, and along the columns of C and D (of their transpose).
         let (_, turned) = turned(size);
@@ -196,7 +192,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             units,
             registers,
         };
-        self.emit(Op::Tile(Box::new(Tile::Fragment(fragment))));
+        self.emit(Op::Matrix(Box::new(Matrix::Fragment(fragment))));
         for (at, copy) in copies {
             self.emit(Op::Copy32(copy.loc, first[at % once].loc));
         }
@@ -273,7 +269,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                         sum: filled(&held),
                         macs: (rows * 8 * k / steps) as u64,
                     };
-                    self.emit(Op::Tile(Box::new(Tile::Multiply(multiply))));
+                    self.emit(Op::Matrix(Box::new(Matrix::Multiply(multiply))));
                     held = to;
                 }
                 results.extend(held);
@@ -312,7 +308,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     /// Pairs of f16 as f32.
     fn halves_widened(&mut self, pairs: &[Loc]) -> Parsed<Vec<Loc>> {
         let mut out = Vec::new();
-        let parts: [F32; 2] = [lanes!(|a, _, _| a & 0xffff), lanes!(|a, _, _| a >> 16)];
+        let parts: [LaneFn32; 2] = [lanes!(|a, _, _| a & 0xffff), lanes!(|a, _, _| a >> 16)];
         for &pair in pairs {
             for part in parts {
                 let half = self.scratch()?;

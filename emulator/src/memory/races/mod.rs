@@ -11,19 +11,34 @@
 
 mod quick;
 
+use super::access::{LANES, Site};
 use super::clocks::{Clocks, WARPS};
 use super::runs::Run;
-use super::{LANES, Site};
+
+/// Calls a function with the records a lane as its constant.
+macro_rules! by_width {
+    ($each:expr, $function:ident($($argument:expr),*)) => {
+        match $each {
+            1 => $function::<1>($($argument),*),
+            2 => $function::<2>($($argument),*),
+            4 => $function::<4>($($argument),*),
+            8 => $function::<8>($($argument),*),
+            _ => $function::<16>($($argument),*),
+        }
+    };
+}
+
+use by_width;
 
 /// Lines beyond this are reported as this.
 const LAST_LINE: u32 = (1 << 22) - 1;
 
-/// What a thread did to a byte.
+/// How a thread accessed a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum AccessKind {
     Read,
-    Written,
-    Changed,
+    Write,
+    Atomic,
 }
 
 /// A lane's access that races with an earlier one.
@@ -33,7 +48,7 @@ pub(super) struct Conflict {
     /// The first byte that both touch.
     pub address: usize,
     /// What the other thread did, its index in the block, and its line in the text.
-    pub deed: Deed,
+    pub kind: AccessKind,
     pub thread: u32,
     pub line: u32,
 }
@@ -102,7 +117,7 @@ impl Races {
     pub fn check_read(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
         if self.any_atomics && !site.strong {
-            self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
+            self.check_by_warp(&self.atomics, AccessKind::Atomic, site, run)?;
         }
         Ok(())
     }
@@ -111,9 +126,9 @@ impl Races {
     #[inline]
     pub fn check_write(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
-        self.check_by_warp(&self.reads, Deed::Read, site, run)?;
+        self.check_by_warp(&self.reads, AccessKind::Read, site, run)?;
         if self.any_atomics && !site.strong {
-            self.check_by_warp(&self.atomics, Deed::Changed, site, run)?;
+            self.check_by_warp(&self.atomics, AccessKind::Atomic, site, run)?;
         }
         Ok(())
     }
@@ -122,7 +137,7 @@ impl Races {
     #[inline]
     pub fn check_atomic(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
-        self.check_by_warp(&self.reads, Deed::Read, site, run)
+        self.check_by_warp(&self.reads, AccessKind::Read, site, run)
     }
 
     /// Whether a read cannot race, whichever lane reads: all writes there happened before.
@@ -159,7 +174,7 @@ impl Races {
         ids.fill(id);
         let base = line_bits(site) + site.warp * LANES as u32 + run.lane as u32;
         let who = &mut self.writes.who[first..first + each * run.lanes];
-        quick::by_width!(each, fill(who, base, 1));
+        by_width!(each, fill(who, base, 1));
     }
 
     /// The first record of a run, and the records a lane.
@@ -193,14 +208,14 @@ impl Races {
             let ordered = self.clocks.ordered(site.warp as usize, lane, warp, other, written);
             if !ordered {
                 let (thread, line) = (who & 1023, who >> 10);
-                return Err(Conflict { lane, address, deed: Deed::Written, thread, line });
+                return Err(Conflict { lane, address, kind: AccessKind::Write, thread, line });
             }
         }
         Ok(())
     }
 
     #[inline]
-    fn check_by_warp(&self, marks: &ByWarp, deed: Deed, site: Site, run: Run) -> Result<(), Conflict> {
+    fn check_by_warp(&self, marks: &ByWarp, kind: AccessKind, site: Site, run: Run) -> Result<(), Conflict> {
         let (first, each) = self.records(run);
         let least = self.clocks.least(site.warp as usize);
         let latest = &marks.latest[first..first + each * run.lanes];
@@ -224,7 +239,7 @@ impl Races {
                 if let Some(other) = lanes.into_iter().find(|other| !ordered(other)) {
                     let (thread, line) = ((other_warp * LANES) as u32 + other, who[record] >> 10);
                     let address = (first + record) << self.grain;
-                    found = Err(Conflict { lane, address, deed, thread, line });
+                    found = Err(Conflict { lane, address, kind, thread, line });
                     end = record;
                     break;
                 }
@@ -284,7 +299,7 @@ impl ByWarp {
         let (ids, who) = (&mut marks.id[range.clone()], &mut marks.who[range]);
         let line = line_bits(site);
         if none_from(ids, unwaited) {
-            quick::by_width!(each, fill(who, line | pair(run.lane), pair(1)));
+            by_width!(each, fill(who, line | pair(run.lane), pair(1)));
         } else {
             for (record, who) in who.iter_mut().enumerate() {
                 let lane = run.lane + record / each;

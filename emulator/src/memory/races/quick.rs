@@ -2,23 +2,9 @@
 //!
 //! "Clear" is certain; what is not clear goes to the exact checks, which find the race or that there is none.
 
-use super::super::Site;
+use super::super::access::Site;
 use super::super::scatter::Scatter;
-use super::{ByWarp, Marks, Races, line_bits, none_from, pair};
-
-/// Calls a function with the records a lane as its constant.
-macro_rules! by_width {
-    ($each:expr, $function:ident($($argument:expr),*)) => {
-        match $each {
-            1 => $function::<1>($($argument),*),
-            2 => $function::<2>($($argument),*),
-            4 => $function::<4>($($argument),*),
-            8 => $function::<8>($($argument),*),
-            _ => $function::<16>($($argument),*),
-        }
-    };
-}
-pub(super) use by_width;
+use super::{ByWarp, Marks, Races, by_width, line_bits, merged, none_from, pair};
 
 impl Races {
     /// Whether a read is clear.
@@ -148,7 +134,7 @@ fn note<const N: usize>(
             who[chunk] = [fresh; N];
         } else {
             for (who, &id) in who[chunk].iter_mut().zip(&ids[chunk]) {
-                *who = if id < unwaited { fresh } else { super::merged(*who, line, lane as u32) };
+                *who = if id < unwaited { fresh } else { merged(*who, line, lane as u32) };
             }
         }
         ids[chunk] = [id; N];

@@ -33,23 +33,23 @@ fn groups_land_when_they_are_waited_for() {
         issue(&mut block, &mut view, 0, stage * 512, base + stage * 512).unwrap();
         block.shared.commit_group(0, ALL);
     }
-    block.shared.wait_group(0, ALL, 2);
+    block.shared.wait_group(0, ALL, Some(2));
     assert_eq!(
         block.load(0, ALL, strided(0, 16), 4).unwrap()[0],
         std::array::from_fn(|lane| 4 * lane as u32)
     );
     assert_eq!(kind(block.load(0, ALL, strided(512, 16), 4)), Some(FaultKind::PendingCopy));
-    block.shared.wait_group(0, ALL - 1, 1);
+    block.shared.wait_group(0, ALL - 1, Some(1));
     let fault = block.load(0, ALL, strided(512, 16), 4).unwrap_err();
     assert_eq!((fault.kind, fault.lane, fault.address), (FaultKind::PendingCopy, 0, Some(512)));
     assert!(fault.message.contains("that thread 0 issued in line 2 and"), "{}", fault.message);
     assert!(block.load(0, ALL - 1, strided(512, 16), 4).is_ok());
     // Only `wait_all` waits for what was not committed.
     issue(&mut block, &mut view, 0, 1536, base).unwrap();
-    block.shared.wait_group(0, ALL, 0);
+    block.shared.wait_group(0, ALL, Some(0));
     assert!(block.load(0, ALL, strided(1024, 16), 16).is_ok());
     assert_eq!(kind(block.load(0, ALL, strided(1536, 16), 16)), Some(FaultKind::PendingCopy));
-    block.shared.wait_all(0, ALL);
+    block.shared.wait_group(0, ALL, None);
     assert_eq!(block.load(0, ALL, strided(1536, 16), 16).unwrap()[3][31], 127);
 }
 
@@ -60,7 +60,7 @@ fn others_need_a_barrier_after_the_wait() {
     for barrier in [true, false] {
         let mut block = Block::new(2048, 64, Checks::ALL);
         issue(&mut block, &mut view, 0, 0, base).unwrap();
-        block.shared.wait_all(0, ALL);
+        block.shared.wait_group(0, ALL, None);
         if barrier {
             block.barrier(3);
         }
@@ -70,7 +70,7 @@ fn others_need_a_barrier_after_the_wait() {
         let mut block = Block::new(2048, 64, Checks::ALL);
         issue(&mut block, &mut view, 0, 0, base).unwrap();
         block.barrier(3);
-        block.shared.wait_all(0, ALL);
+        block.shared.wait_group(0, ALL, None);
         assert_eq!(kind(block.load(1, ALL, strided(0, 16), 16)), Some(FaultKind::Race));
     }
 }
@@ -102,7 +102,7 @@ fn a_copy_over_what_others_still_read_is_a_race() {
     let mut view = memory.view(Checks::ALL);
     let mut block = Block::new(2048, 64, Checks::ALL);
     issue(&mut block, &mut view, 0, 0, base).unwrap();
-    block.shared.wait_all(0, ALL);
+    block.shared.wait_group(0, ALL, None);
     block.barrier(3);
     block.load(1, ALL, strided(0, 16), 16).unwrap();
     assert_eq!(kind(issue(&mut block, &mut view, 0, 0, base)), Some(FaultKind::Race));
@@ -124,7 +124,7 @@ fn sources_stay_until_they_landed() {
     assert_eq!(stores(&block, base + 132), Some(FaultKind::PendingCopy));
     assert_eq!(stores(&block, base + 764), Some(FaultKind::PendingCopy));
     assert_eq!(stores(&block, base + 768), None);
-    block.shared.wait_all(0, ALL);
+    block.shared.wait_group(0, ALL, None);
     assert_eq!(stores(&block, base + 256), None);
 }
 
@@ -141,7 +141,7 @@ fn the_rest_of_a_short_copy_is_zero() {
     let site = block.site(0);
     let access = Access { mask: 0xf, addresses: &strided(0, 16), bytes: 16 };
     block.shared.copy_async(site, &mut view, access, &sources, &source_bytes).unwrap();
-    block.shared.wait_all(0, ALL);
+    block.shared.wait_group(0, ALL, None);
     let out = block.load(0, 0xf, strided(0, 16), 16).unwrap();
     let lane = |lane: usize| out.map(|word| word[lane]);
     assert_eq!([lane(0), lane(1), lane(2), lane(3)], [[0, 1, 2, 3], [4, 5, 0, 0], [0; 4], [12, 13, 14, 15]]);

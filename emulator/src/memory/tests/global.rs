@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::{ALL, ZERO, pattern, strided};
 use crate::error::{Error, FaultKind};
-use crate::memory::{Access, LANES, LOCAL_WINDOW, Memory, SHARED_WINDOW, Space, generic};
+use crate::memory::{Access, LANES, Memory};
 use crate::options::Checks;
+use crate::space::StateSpace;
 
 fn message(result: Result<(), Error>) -> String {
     result.expect_err("must be refused").to_string()
@@ -30,9 +31,9 @@ fn the_host_sees_what_it_wrote() {
     assert_eq!(back[79], 9);
     memory.free(b).unwrap();
     assert_eq!(memory.used(), 256);
-    assert_eq!(generic(a), (Space::Global, a));
-    assert_eq!(generic(SHARED_WINDOW + 12), (Space::Shared, 12));
-    assert_eq!(generic(LOCAL_WINDOW + 8), (Space::Local, 8));
+    assert_eq!(StateSpace::of_generic(a), (StateSpace::Global, a));
+    assert_eq!(StateSpace::of_generic(StateSpace::Shared.window() + 12), (StateSpace::Shared, 12));
+    assert_eq!(StateSpace::of_generic(StateSpace::Local.window() + 8), (StateSpace::Local, 8));
 }
 
 #[test]
@@ -66,10 +67,10 @@ fn what_the_host_must_not_do() {
     let b = memory.alloc(100).unwrap();
     assert!(message(memory.alloc(0).map(drop)).contains("0 bytes"));
     assert!(message(memory.alloc(1 << 16).map(drop)).contains("512 of 65536 bytes are in use"));
-    assert!(message(memory.alloc(u64::MAX).map(drop)).contains("no room"));
+    assert!(message(memory.alloc(usize::MAX).map(drop)).contains("no room"));
     assert!(message(memory.write(a + 98, &[0; 3])).contains("only 2 of 3 bytes are inside the 100-byte"));
     assert!(message(memory.fill(a + 100, 0, 1)).contains("0 bytes past the end of a 100-byte allocation"));
-    assert!(message(memory.forget(b - 8, 1)).contains("8 bytes before a 100-byte allocation"));
+    assert!(message(memory.mark_unwritten(b - 8, 1)).contains("8 bytes before a 100-byte allocation"));
     assert!(message(memory.read(0, &mut [0])).contains("no allocation there"));
     assert!(message(memory.copy(a, a + 10, 11)).contains("overlap"));
     memory.copy(a, a, 11).unwrap();
@@ -78,7 +79,7 @@ fn what_the_host_must_not_do() {
     assert!(message(memory.free(a)).contains("freed before"));
     assert!(message(memory.write(a, &[0])).contains("that was freed"));
     assert_ne!(memory.alloc(100).unwrap(), a);
-    let huge = Memory::new(u64::MAX);
+    let huge = Memory::new(usize::MAX);
     assert!(message(huge.alloc(1 << 62).map(drop)).contains("no addresses left"));
 }
 
@@ -174,7 +175,7 @@ fn reads_of_what_nothing_wrote_are_caught() {
 
     memory.fill(base, 1, 4096).unwrap();
     assert_eq!(view.load(access, &mut out), Ok(()));
-    memory.forget(base + 21, 1).unwrap();
+    memory.mark_unwritten(base + 21, 1).unwrap();
     let fault = view.load(access, &mut out).unwrap_err();
     assert_eq!((fault.kind, fault.lane, fault.address), (FaultKind::UninitialisedMemory, 5, Some(base + 20)));
     assert!(fault.message.contains("nothing wrote byte 21 of the 4096-byte allocation"), "{}", fault.message);
@@ -304,7 +305,7 @@ proptest! {
     #[test]
     fn global_memory_is_a_map_of_bytes(steps in steps()) {
         let memory = Memory::new(1 << 16);
-        let base = memory.alloc(SIZE).unwrap();
+        let base = memory.alloc(SIZE as usize).unwrap();
         let mut view = memory.view(Checks::ALL);
         let mut model: HashMap<u64, u8> = HashMap::new();
         let active = |mask: u32| (0..LANES).filter(move |lane| mask >> lane & 1 != 0);
@@ -353,7 +354,7 @@ proptest! {
                         || (to + bytes <= SIZE
                             && from + bytes <= SIZE
                             && (to == from || to.abs_diff(from) >= bytes));
-                    prop_assert_eq!(memory.copy(base + to, base + from, bytes).is_ok(), fits);
+                    prop_assert_eq!(memory.copy(base + to, base + from, bytes as usize).is_ok(), fits);
                     for i in (0..bytes).filter(|_| fits) {
                         match model.get(&(from + i)).copied() {
                             Some(byte) => model.insert(to + i, byte),
@@ -363,7 +364,7 @@ proptest! {
                 }
                 Step::Forget { at, bytes } => {
                     let fits = at + bytes <= SIZE || bytes == 0;
-                    prop_assert_eq!(memory.forget(base + at, bytes).is_ok(), fits);
+                    prop_assert_eq!(memory.mark_unwritten(base + at, bytes as usize).is_ok(), fits);
                     for byte in (at..at + bytes).filter(|_| fits) {
                         model.remove(&byte);
                     }

@@ -114,7 +114,7 @@ impl Model {
     ) -> u32 {
         let before = self.events.len();
         let mut racing = 0;
-        for lane in super::super::lanes(mask) {
+        for lane in crate::memory::access::lanes(mask) {
             let (thread, address, bytes) = (warp * LANES + lane, addresses[lane], u64::from(bytes));
             let races = self.events.iter().enumerate().any(|(index, event)| {
                 let overlap = event.address < address + bytes && address < event.address + event.bytes;
@@ -136,7 +136,7 @@ impl Model {
                 self.events.push(Event { thread, when, address, bytes, kind });
             }
         }
-        for lane in super::super::lanes(mask) {
+        for lane in crate::memory::access::lanes(mask) {
             self.clocks[warp * LANES + lane][warp * LANES + lane] += 1;
         }
         racing
@@ -157,17 +157,17 @@ impl Model {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::SyncWarp { warp, mask } => {
-                let threads = || super::super::lanes(mask).map(move |lane| warp * LANES + lane);
+                let threads = || crate::memory::access::lanes(mask).map(move |lane| warp * LANES + lane);
                 let mut clock = self.joined(threads());
                 threads().for_each(|thread| clock[thread] = self.clocks[thread][thread] - 1);
                 self.learn(threads(), &clock);
             }
             Step::Barrier { arriving, waiting } => {
-                for warp in super::super::lanes(arriving | waiting) {
+                for warp in crate::memory::access::lanes(arriving | waiting) {
                     self.arrive(0, warp);
                 }
                 let clock = std::mem::replace(&mut self.arrived[0], [0; THREADS]);
-                for warp in super::super::lanes(waiting) {
+                for warp in crate::memory::access::lanes(waiting) {
                     self.learn(of_warp(warp), &clock);
                 }
             }
@@ -304,7 +304,7 @@ fn compare(steps: Vec<Step>, exact: bool) -> Result<(), TestCaseError> {
                 model.step(&step);
             }
             Step::Barrier { arriving, waiting } => {
-                for warp in super::super::lanes(arriving | waiting) {
+                for warp in crate::memory::access::lanes(arriving | waiting) {
                     block.shared.arrive(0, warp as u32);
                 }
                 block.shared.release(0, waiting);

@@ -62,7 +62,7 @@ impl Block {
 
     /// A `bar.sync` of the warps of a mask.
     fn barrier(&mut self, warps: u32) {
-        super::lanes(warps).for_each(|warp| self.shared.arrive(0, warp as u32));
+        super::access::lanes(warps).for_each(|warp| self.shared.arrive(0, warp as u32));
         self.shared.release(0, warps);
     }
 }

@@ -1,16 +1,14 @@
-//! What moves tiles: `cp.async`, `ldmatrix`, `stmatrix`, `movmatrix`.
+//! `cp.async`, `ldmatrix`, `stmatrix`, `movmatrix`.
 
-use super::super::program::{Op, Pred, StateSpace};
-use super::super::tile::{CopyAsync, LoadMatrix, StoreMatrix, Tile};
 use super::body::Body;
-use super::memory::B64;
+use super::scope::Symbol;
 use super::suffix::Suffixes;
+use crate::machine::program::{AsyncCopy, Matrices, Matrix, Op, Pred, RegisterFile};
 use crate::syntax::{Operand, Parsed, Type};
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    pub(super) fn tile(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let tile = match name {
-            "cp" => self.copy_async(s)?,
+    pub(super) fn matrix(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let matrix = match name {
             "ldmatrix" => self.load_matrix(s)?,
             "stmatrix" => self.store_matrix(s)?,
             _ => {
@@ -21,31 +19,38 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 }
                 let [to, from] = s.operands()?;
                 let from = self.value(from, Type::B32)?;
-                Tile::Transpose(self.to(to, Type::B32)?, from)
+                Matrix::Transpose(self.to(to, Type::B32)?, from)
             }
         };
-        self.emit(Op::Tile(Box::new(tile)));
+        self.emit(Op::Matrix(Box::new(matrix)));
         Ok(())
     }
 
-    fn copy_async(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+    /// `cp.async` and its groups.
+    pub(super) fn async_copy(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
+        let copy = self.async_copy_form(s)?;
+        self.emit(Op::AsyncCopy(Box::new(copy)));
+        Ok(())
+    }
+
+    fn async_copy_form(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<AsyncCopy> {
         if !s.take("async") {
             return Err(s.unknown());
         }
         if s.take("commit_group") {
             let [] = s.operands()?;
-            return Ok(Tile::Commit);
+            return Ok(AsyncCopy::Commit);
         }
         if s.take("wait_all") {
             let [] = s.operands()?;
-            return Ok(Tile::WaitAll);
+            return Ok(AsyncCopy::WaitAll);
         }
         if s.take("wait_group") {
             let [groups] = s.operands()?;
             let Operand::Integer(groups @ 0..) = *groups else {
                 return self.fail("expected a number of groups");
             };
-            return Ok(Tile::Wait(u32::try_from(groups).unwrap_or(u32::MAX)));
+            return Ok(AsyncCopy::Wait(u32::try_from(groups).unwrap_or(u32::MAX)));
         }
         let level = s.take_any(&["ca", "cg"]);
         let policy = s.take("L2::cache_hint");
@@ -56,7 +61,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         let mut operands = s.all();
         if policy && let [rest @ .., last] = operands {
-            self.value(last, B64)?;
+            self.value(last, Type::B64)?;
             operands = rest;
         }
         let (to, from, bytes, last) = match operands {
@@ -71,19 +76,19 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         };
         let to = self.address(to, Some("shared"))?;
         let from = self.address(from, Some("global"))?;
-        let (mut source_bytes, mut ignore) = (self.build.constant32(bytes), Pred::NONE);
+        let (mut source_bytes, mut ignore_source) = (self.builder.constant32(bytes), Pred::NONE);
         match last {
-            Some(Operand::Not(_)) => ignore = self.predicate(&operands[3])?,
+            Some(Operand::Not(_)) => ignore_source = self.predicate(&operands[3])?,
             Some(last @ Operand::Name(name)) => match self.symbol(name)? {
-                super::scope::Symbol::Register(r) if r.class == super::scope::Class::Predicate => {
-                    ignore = self.predicate(last)?;
+                Symbol::Register(r) if r.file == RegisterFile::Predicate => {
+                    ignore_source = self.predicate(last)?;
                 }
                 _ => source_bytes = self.value(last, Type::B32)?,
             },
             Some(last) => source_bytes = self.value(last, Type::B32)?,
             None => {}
         }
-        Ok(Tile::Copy(CopyAsync { to, from, bytes, source_bytes, ignore }))
+        Ok(AsyncCopy::Copy { to, from, bytes, source_bytes, ignore_source })
     }
 
     /// Number of matrices, whether they are transposed, and the state space.
@@ -103,25 +108,25 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok((count, transposed, space))
     }
 
-    fn load_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+    fn load_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Matrix> {
         let (count, transposed, space) = self.matrices(s)?;
         let [to, from] = s.operands()?;
-        let to = self.fragments(to, count, Type::B32)?;
+        let registers = self.fragments(to, count, Type::B32)?;
         let address = self.address(from, space)?;
-        if !matches!(address.room, StateSpace::Shared | StateSpace::Generic) {
+        if !address.may_be_shared() {
             return Err(s.unknown());
         }
-        Ok(Tile::Load(LoadMatrix { count: count as u32, transposed, to, address }))
+        Ok(Matrix::Load(Matrices { count, transposed, registers, address }))
     }
 
-    fn store_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Tile> {
+    fn store_matrix(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<Matrix> {
         let (count, transposed, space) = self.matrices(s)?;
         let [to, from] = s.operands()?;
-        let from = self.sources(from, count, Type::B32)?;
+        let registers = self.sources(from, count, Type::B32)?;
         let address = self.address(to, space)?;
-        if !matches!(address.room, StateSpace::Shared | StateSpace::Generic) {
+        if !address.may_be_shared() {
             return Err(s.unknown());
         }
-        Ok(Tile::Store(StoreMatrix { count: count as u32, transposed, from, address }))
+        Ok(Matrix::Store(Matrices { count, transposed, registers, address }))
     }
 }

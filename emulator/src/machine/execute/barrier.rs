@@ -1,52 +1,11 @@
 //! Barriers of a block (PTX ISA, "bar, barrier").
 
-use super::lanes::each;
-use super::program::{Loc, Pred, Program};
-use super::warp::{Warp, fault};
+use super::context::fault;
+use super::warp::Warp;
 use crate::error::{Fault, FaultKind};
+use crate::machine::lanes::each;
+use crate::machine::program::{BarrierKind, BarrierOp, CodeAddress, Loc, Program, RegisterFile};
 use crate::memory::{BARRIERS, LANES};
-
-/// What a barrier instruction does.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum BarrierKind {
-    /// Arrives and waits.
-    #[default]
-    Sync,
-    /// Arrives and goes on.
-    Arrive,
-    /// Waits, and counts the threads whose predicate is true.
-    Count(Loc, Pred),
-    /// Waits, and asks whether all or any predicates are true.
-    Vote {
-        /// All, not any.
-        all: bool,
-        /// Where the answer goes.
-        to: Pred,
-        /// What is asked.
-        from: Pred,
-    },
-    /// `bar.warp.sync` with its member mask.
-    Warp(Loc),
-}
-
-/// A barrier instruction.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BarrierOp {
-    /// What it does.
-    pub kind: BarrierKind,
-    /// The barrier's number.
-    pub id: Loc,
-    /// How many threads it waits for; all where there is none.
-    pub count: Option<Loc>,
-    /// The whole warp must run it.
-    pub aligned: bool,
-}
-
-impl Default for BarrierOp {
-    fn default() -> Self {
-        Self { kind: BarrierKind::Sync, id: Loc::ZERO, count: None, aligned: true }
-    }
-}
 
 /// A warp that waits.
 #[derive(Debug, Clone, Copy)]
@@ -59,18 +18,19 @@ struct Waiting {
 /// One barrier.
 #[derive(Debug, Clone, Default)]
 struct Barrier {
-    /// Threads that it waits for, if it was said.
+    /// The number of threads that it waits for; `None` for all.
     expected: Option<u32>,
-    /// Where the first warp came to it.
-    place: (usize, u32),
-    /// Threads that arrived.
+    /// The instruction of the first warp that arrived.
+    at: CodeAddress,
+    /// Number of threads that arrived.
     arrived: u32,
-    /// Warps that arrived, waiting or not.
+    /// Mask of the warps that arrived, waiting or not.
     warps: u32,
     waiting: Vec<Waiting>,
-    /// Predicates so far: how many were true, of how many.
-    ayes: u32,
-    votes: u32,
+    /// How many predicates were true so far.
+    trues: u32,
+    /// How many predicates were given so far.
+    predicates: u32,
 }
 
 /// The barriers of a block.
@@ -81,19 +41,18 @@ pub(super) struct Barriers {
 
 /// A barrier that is complete.
 pub(super) struct Complete {
-    /// Its number.
     pub id: usize,
-    /// The warps that go on.
+    /// Mask of the warps that waited at it.
     pub warps: u32,
 }
 
 impl Barriers {
-    /// No warp waits.
+    /// Barriers at which no warp waits.
     pub fn new() -> Self {
         Self { barriers: vec![Barrier::default(); BARRIERS] }
     }
 
-    /// The next block begins.
+    /// Begins the next block.
     pub fn restart(&mut self) {
         self.barriers.fill(Barrier::default());
     }
@@ -104,11 +63,11 @@ impl Barriers {
         program: &Program,
         warp: &Warp,
         op: &BarrierOp,
-        place: (usize, u32),
+        at: CodeAddress,
         mask: u32,
     ) -> Result<(usize, bool), Fault> {
         let first = mask.trailing_zeros().min(31) as usize;
-        warp.need(program, 0, &[op.id, op.count.unwrap_or(Loc::ZERO)], mask)?;
+        warp.need(program, RegisterFile::Bits32, &[op.id, op.count.unwrap_or(Loc::ZERO)], mask)?;
         let ids = warp.v32(program, op.id);
         let counts = op.count.map(|loc| warp.v32(program, loc));
         let (id, count) = (ids[first], counts.map(|c| c[first]));
@@ -133,7 +92,7 @@ impl Barriers {
         let waits = !matches!(op.kind, BarrierKind::Arrive);
         if barrier.warps == 0 {
             barrier.expected = count;
-            barrier.place = place;
+            barrier.at = at;
         } else if barrier.expected != count {
             let say = |c: Option<u32>| c.map_or("all threads".to_owned(), |c| format!("{c} threads"));
             let message = format!(
@@ -142,7 +101,7 @@ impl Barriers {
                 say(barrier.expected)
             );
             return Err(fault(FaultKind::DivergentBarrier, mask, message));
-        } else if count.is_none() && op.aligned && barrier.place != place {
+        } else if count.is_none() && op.aligned && barrier.at != at {
             let message = format!("another warp waits at barrier {id} at another instruction");
             return Err(fault(FaultKind::DivergentBarrier, mask, message));
         }
@@ -153,8 +112,8 @@ impl Barriers {
         barrier.warps |= 1 << warp.index;
         if let BarrierKind::Count(_, p) | BarrierKind::Vote { from: p, .. } = op.kind {
             warp.need_predicate(program, p, mask)?;
-            barrier.ayes += (warp.predicate(p) & mask).count_ones();
-            barrier.votes += mask.count_ones();
+            barrier.trues += (warp.predicate(p) & mask).count_ones();
+            barrier.predicates += mask.count_ones();
         }
         if waits {
             barrier.waiting.push(Waiting { warp: warp.index as usize, lanes: mask, kind: op.kind });
@@ -178,9 +137,9 @@ impl Barriers {
                 released |= 1 << warp;
                 let Some(warp) = warps.get_mut(warp) else { continue };
                 match kind {
-                    BarrierKind::Count(to, _) => warp.set32(to, &[done.ayes; LANES], lanes),
+                    BarrierKind::Count(to, _) => warp.set32(to, &[done.trues; LANES], lanes),
                     BarrierKind::Vote { all, to, .. } => {
-                        let yes = if all { done.ayes == done.votes } else { done.ayes > 0 };
+                        let yes = if all { done.trues == done.predicates } else { done.trues > 0 };
                         warp.set_predicate(to, if yes { u32::MAX } else { 0 }, lanes);
                     }
                     _ => {}

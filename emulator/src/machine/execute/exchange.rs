@@ -1,86 +1,17 @@
-//! Lanes of a warp that look at each other's registers (PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync").
+//! LaneFn of a warp that look at each other's registers (PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync").
 
-use super::lanes::{V32, each};
-use super::program::{Loc, Pred, Program, Value};
-use super::warp::{Warp, fault};
+use super::context::fault;
+use super::warp::Warp;
 use crate::error::{Fault, FaultKind};
+use crate::machine::lanes::{V32, each};
+use crate::machine::program::{Exchange, Loc, Program, Redux, RegisterFile, Shuffle, Vote};
 use crate::memory::LANES;
-
-/// Whose value a lane takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shuffle {
-    /// A lower lane's.
-    Up,
-    /// A higher lane's.
-    Down,
-    /// That of the lane whose number differs in some bits.
-    Butterfly,
-    /// That of a given lane.
-    Index,
-}
-
-/// What a vote asks, and where the answer goes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Vote {
-    /// All true?
-    All(Pred),
-    /// Any true?
-    Any(Pred),
-    /// All the same?
-    Uniform(Pred),
-    /// Which are true.
-    Ballot(Loc),
-}
-
-/// How `redux` combines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reduce {
-    Add,
-    Min,
-    Max,
-    MinSigned,
-    MaxSigned,
-    And,
-    Or,
-    Xor,
-}
-
-/// An instruction that looks at other lanes. `members` is the mask of the lanes that take part; without one (`shfl`, `vote`)
-/// those do that run it.
-#[derive(Debug, Clone)]
-pub(super) enum Exchange {
-    /// `activemask`
-    Active(Loc),
-    /// `shfl.sync`
-    Shuffle { mode: Shuffle, to: Loc, p: Pred, from: Loc, by: Loc, limits: Loc, members: Option<Loc> },
-    /// `vote.sync`
-    Vote { vote: Vote, p: Pred, members: Option<Loc> },
-    /// `match.sync`
-    Match { all: bool, to: Loc, p: Pred, from: Value, members: Loc },
-    /// `redux.sync`
-    Reduce { op: Reduce, to: Loc, from: Loc, members: Loc },
-    /// `elect.sync`
-    Elect { lane: Loc, p: Pred, members: Loc },
-}
-
-impl Exchange {
-    /// The member mask's column.
-    pub fn members(&self) -> Option<Loc> {
-        match *self {
-            Self::Active(_) => None,
-            Self::Shuffle { members, .. } | Self::Vote { members, .. } => members,
-            Self::Match { members, .. } | Self::Reduce { members, .. } | Self::Elect { members, .. } => {
-                Some(members)
-            }
-        }
-    }
-}
 
 impl Warp {
     /// The lanes that take part: every active lane must name itself, else only active ones or ones that ended (those are
     /// not waited for), and all the same.
     pub(super) fn members(&self, program: &Program, members: Loc, active: u32) -> Result<u32, Fault> {
-        self.need(program, 0, &[members], active)?;
+        self.need(program, RegisterFile::Bits32, &[members], active)?;
         let masks = self.v32(program, members);
         let mut all = 0;
         for lane in each(active) {
@@ -95,7 +26,7 @@ impl Warp {
                 );
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
-            // Lanes that name each other must agree.
+            // LaneFn that name each other must agree.
             if let Some(other) = each(mask).find(|&other| masks[other] != whole) {
                 let message = format!(
                     "lane {lane} has the member mask {whole:#010x}, but lane {other} has {:#010x}",
@@ -123,7 +54,7 @@ impl Warp {
         match *exchange {
             Exchange::Active(to) => self.set32(to, &[mask; LANES], mask),
             Exchange::Shuffle { mode, to, p, from, by, limits, .. } => {
-                self.need(program, 0, &[by, limits], mask)?;
+                self.need(program, RegisterFile::Bits32, &[by, limits], mask)?;
                 let (a, b, c) = (self.v32(program, from), self.v32(program, by), self.v32(program, limits));
                 let (mut out, mut valid, mut sources) = (*a, 0, 0);
                 for lane in each(mask) {
@@ -141,7 +72,7 @@ impl Warp {
                         sources |= 1 << lane;
                     }
                 }
-                self.need(program, 0, &[from], sources)?;
+                self.need(program, RegisterFile::Bits32, &[from], sources)?;
                 self.set32(to, &out, mask);
                 self.set_predicate(p, valid, mask);
             }
@@ -179,8 +110,8 @@ impl Warp {
                 self.set32(to, &out, mask);
                 self.set_predicate(p, same, mask);
             }
-            Exchange::Reduce { op, to, from, members } => {
-                self.need(program, 0, &[from], mask)?;
+            Exchange::Redux { op, to, from, members } => {
+                self.need(program, RegisterFile::Bits32, &[from], mask)?;
                 let (values, groups) = (self.v32(program, from), self.groups(program, Some(members), mask));
                 let mut out = [0; LANES];
                 for lane in each(mask) {
@@ -201,16 +132,16 @@ impl Warp {
     }
 }
 
-fn combine(op: Reduce, a: u32, b: u32) -> u32 {
+fn combine(op: Redux, a: u32, b: u32) -> u32 {
     match op {
-        Reduce::Add => a.wrapping_add(b),
-        Reduce::Min => a.min(b),
-        Reduce::Max => a.max(b),
-        Reduce::MinSigned => (a as i32).min(b as i32) as u32,
-        Reduce::MaxSigned => (a as i32).max(b as i32) as u32,
-        Reduce::And => a & b,
-        Reduce::Or => a | b,
-        Reduce::Xor => a ^ b,
+        Redux::Add => a.wrapping_add(b),
+        Redux::Min => a.min(b),
+        Redux::Max => a.max(b),
+        Redux::MinSigned => (a as i32).min(b as i32) as u32,
+        Redux::MaxSigned => (a as i32).max(b as i32) as u32,
+        Redux::And => a & b,
+        Redux::Or => a | b,
+        Redux::Xor => a ^ b,
     }
 }
 

@@ -1,15 +1,15 @@
 //! A block: its warps take turns until all have ended.
 
+use crate::machine::program::{PerFile, Program, SPECIALS, Special};
 use std::sync::Mutex;
 
 use super::barrier::Barriers;
-use super::lanes::V32;
-use super::program::{Program, SPECIALS, Special};
-use super::step::{Failure, Stop};
-use super::warp::{State, Warp, fault};
+use super::context::{Context, Failure, Stop, fault};
+use super::warp::{State, Warp};
 use crate::error::{Fault, FaultKind, Result};
-use crate::memory::{Heap, LANES, Local, Memory, Shared, View};
-use crate::options::{Checks, Geometry, Options, TensorCore};
+use crate::machine::lanes::V32;
+use crate::memory::{Heap, LANES, Local, Memory, Shared};
+use crate::options::{LaunchConfig, Options};
 use crate::report::Report;
 
 /// Instructions of a warp's turn. It bounds how long a warp that waits for another one spins.
@@ -18,75 +18,49 @@ const TURN: u64 = 1 << 12;
 /// Shared memory is given to blocks in multiples of so many bytes on sm_80 to sm_90.
 const SHARED_UNIT: u32 = 128;
 
-/// What a warp needs besides itself.
-pub(super) struct Context<'a> {
-    /// The code.
-    pub program: &'a Program,
-    /// Global memory.
-    pub view: View<'a>,
-    /// The block's shared memory.
-    pub shared: Shared,
-    /// The kernel's parameters.
-    pub parameters: &'a [u8],
-    /// The device's heap, for a kernel that uses it.
-    pub heap: Option<&'a Mutex<Heap>>,
-    /// What is looked for.
-    pub checks: Checks,
-    /// How `mma` computes.
-    pub core: TensorCore,
-    /// Counts.
-    pub report: Report,
-    /// Instructions of this block so far.
-    pub used: u64,
-}
-
 /// A launch, as its blocks see it.
 #[derive(Clone, Copy)]
-pub(super) struct Launch<'a> {
-    /// The code.
+pub(crate) struct Launch<'a> {
     pub program: &'a Program,
     /// Global memory.
     pub memory: &'a Memory,
-    /// The kernel's parameters.
+    /// The bytes of the kernel's parameters.
     pub parameters: &'a [u8],
-    /// Grid and block.
-    pub geometry: &'a Geometry,
-    /// The device's heap, for a kernel that uses it.
+    pub config: &'a LaunchConfig,
+    /// The device's heap; `None` for a kernel that does not use it.
     pub heap: Option<&'a Mutex<Heap>>,
-    /// Checks and the like.
     pub options: &'a Options,
-    /// Shared memory of a block, static and dynamic.
+    /// Bytes of shared memory of a block, static and dynamic.
     pub shared: u32,
-    /// Local memory of a thread.
+    /// Bytes of local memory of a thread.
     pub local: u32,
 }
 
-/// How far a block came.
+/// How far a block has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// Its turn is over.
     Paused,
     /// All its threads ended.
     Done,
 }
 
-/// A fault, where, and whose.
+/// A fault with its instruction, block and thread.
 #[derive(Debug)]
-pub(super) struct BlockFailure {
-    /// The fault and its place.
+pub(crate) struct BlockFailure {
     pub failure: Failure,
-    /// The block's coordinates.
+    /// The block's coordinates in the grid.
     pub block: [u32; 3],
-    /// The thread's coordinates.
+    /// The thread's coordinates in the block.
     pub thread: [u32; 3],
 }
 
-/// A block.
-pub(super) struct Block<'a> {
+/// A block of threads; runs one block of the grid after another.
+pub(crate) struct Block<'a> {
     cx: Context<'a>,
     warps: Vec<Warp>,
     barriers: Barriers,
-    geometry: &'a Geometry,
+    config: &'a LaunchConfig,
     coordinates: [u32; 3],
     budget: u64,
     has_local: bool,
@@ -95,10 +69,10 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Room for one block after another.
+    /// The memories and warps of a block.
     pub fn new(launch: &Launch<'a>) -> Result<Self> {
-        let Launch { geometry, options, .. } = *launch;
-        let threads: u32 = geometry.block.iter().product();
+        let Launch { config, options, .. } = *launch;
+        let threads: u32 = config.block.iter().product();
         let checks = options.checks;
         let count = threads.div_ceil(LANES as u32);
         let mut warps = Vec::new();
@@ -110,16 +84,16 @@ impl<'a> Block<'a> {
                 r32: Vec::new(),
                 r64: Vec::new(),
                 predicates: Vec::new(),
-                defined: [Vec::new(), Vec::new(), Vec::new()],
+                defined: PerFile::default(),
                 carry: 0,
                 frames: Vec::new(),
                 stack: Vec::new(),
-                specials: specials(geometry, launch.shared, index),
+                specials: specials(config, launch.shared, index),
                 local: Local::new(launch.local, checks)?,
                 tops: Box::new([0; LANES]),
                 lowest_top: 0,
                 executed: 0,
-                base: [0; 3],
+                base: PerFile::default(),
                 checked: checks.uninitialised_registers,
                 approximation: options.approximation,
             });
@@ -131,16 +105,16 @@ impl<'a> Block<'a> {
             parameters: launch.parameters,
             heap: launch.heap,
             checks,
-            core: options.tensor_core,
+            tensor_core: options.tensor_core,
             report: Report::default(),
-            used: 0,
+            executed: 0,
         };
         let barriers = Barriers::new();
         Ok(Self {
             cx,
             warps,
             barriers,
-            geometry,
+            config,
             coordinates: [0; 3],
             budget: options.budget,
             has_local: launch.local > 0,
@@ -150,13 +124,13 @@ impl<'a> Block<'a> {
 
     /// Begins block `index` of the grid.
     pub fn start(&mut self, index: u64) {
-        let [x, y, _] = self.geometry.grid.map(u64::from);
+        let [x, y, _] = self.config.grid.map(u64::from);
         self.coordinates = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
         self.cx.shared.restart();
-        self.cx.used = 0;
+        self.cx.executed = 0;
         self.barriers.restart();
         self.next = 0;
-        let threads: u32 = self.geometry.block.iter().product();
+        let threads: u32 = self.config.block.iter().product();
         for warp in &mut self.warps {
             let left = threads - warp.index * LANES as u32;
             warp.start(self.cx.program, if left >= 32 { u32::MAX } else { (1 << left) - 1 });
@@ -170,25 +144,25 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// What the blocks that ran here did, added up.
+    /// The counts of all blocks that ran here.
     pub fn report(&self) -> &Report {
         &self.cx.report
     }
 
     /// Instructions of the current block so far.
-    pub fn used(&self) -> u64 {
-        self.cx.used
+    pub fn executed(&self) -> u64 {
+        self.cx.executed
     }
 
     /// Runs for about `turn` instructions, or to the end.
     pub fn run(&mut self, turn: u64) -> Result<Progress, Box<BlockFailure>> {
-        let end = self.cx.used.saturating_add(turn);
+        let end = self.cx.executed.saturating_add(turn);
         loop {
             while self.next < self.warps.len() {
                 let index = self.next;
                 if self.warps[index].state == State::Ready {
                     self.turn(index)?;
-                    if self.cx.used >= end {
+                    if self.cx.executed >= end {
                         self.next += 1;
                         return Ok(Progress::Paused);
                     }
@@ -210,7 +184,7 @@ impl<'a> Block<'a> {
 
     /// One warp's turn.
     fn turn(&mut self, index: usize) -> Result<(), Box<BlockFailure>> {
-        let left = self.budget.saturating_sub(self.cx.used);
+        let left = self.budget.saturating_sub(self.cx.executed);
         if left == 0 {
             let message = format!("the launch's budget of {} instructions is spent", self.budget);
             let mask = self.warps[index].stack.last().map_or(1, |e| e.mask);
@@ -225,15 +199,15 @@ impl<'a> Block<'a> {
                 self.release();
             }
             Ok(Stop::Barrier(op, mask)) => {
-                let place = warp.place();
-                match self.barriers.arrive(self.cx.program, warp, op, place, mask) {
+                let at = warp.position();
+                match self.barriers.arrive(self.cx.program, warp, op, at, mask) {
                     Ok((id, waits)) => {
                         self.cx.report.barriers += 1;
                         self.cx.shared.arrive(id, index as u32);
                         if waits {
                             warp.state = State::Waiting;
                         } else {
-                            warp.set_pc(place.1 + 1);
+                            warp.set_pc(at.pc + 1);
                         }
                         self.release();
                     }
@@ -254,20 +228,19 @@ impl<'a> Block<'a> {
             self.cx.shared.release(complete.id, complete.warps);
             for warp in self.warps.iter_mut().filter(|w| complete.warps >> w.index & 1 == 1) {
                 warp.state = State::Ready;
-                let (_, pc) = warp.place();
-                warp.set_pc(pc + 1);
+                warp.set_pc(warp.position().pc + 1);
             }
         }
     }
 
     fn failure(&self, warp: usize, fault: Fault) -> Box<BlockFailure> {
-        let (routine, pc) = self.warps.get(warp).map_or((0, 0), Warp::place);
-        self.located(warp, Failure { fault, routine, pc })
+        let at = self.warps.get(warp).map_or_else(Default::default, Warp::position);
+        self.located(warp, Failure { fault, at })
     }
 
     fn located(&self, warp: usize, failure: Failure) -> Box<BlockFailure> {
         let thread = warp as u32 * LANES as u32 + failure.fault.lane;
-        let [x, y, _] = self.geometry.block;
+        let [x, y, _] = self.config.block;
         Box::new(BlockFailure {
             failure,
             block: self.coordinates,
@@ -277,9 +250,9 @@ impl<'a> Block<'a> {
 }
 
 /// The special registers of a warp that hold for all blocks; a block's coordinates are set when it begins.
-fn specials(geometry: &Geometry, shared: u32, warp: u32) -> Box<[V32; SPECIALS]> {
+fn specials(config: &LaunchConfig, shared: u32, warp: u32) -> Box<[V32; SPECIALS]> {
     let mut out = Box::new([[0; LANES]; SPECIALS]);
-    let [x, y, _] = geometry.block;
+    let [x, y, _] = config.block;
     let mut set = |special: Special, f: &dyn Fn(u32) -> u32| {
         out[special as usize] = std::array::from_fn(|lane| f(lane as u32));
     };
@@ -295,8 +268,8 @@ fn specials(geometry: &Geometry, shared: u32, warp: u32) -> Box<[V32; SPECIALS]>
     .into_iter()
     .enumerate()
     {
-        set(block, &|_| geometry.block[axis]);
-        set(grid, &|_| geometry.grid[axis]);
+        set(block, &|_| config.block[axis]);
+        set(grid, &|_| config.grid[axis]);
     }
     set(Special::Lane, &|lane| lane);
     set(Special::MaskEq, &|lane| 1 << lane);
@@ -305,7 +278,7 @@ fn specials(geometry: &Geometry, shared: u32, warp: u32) -> Box<[V32; SPECIALS]>
     set(Special::MaskGe, &|lane| u32::MAX << lane);
     set(Special::MaskGt, &|lane| !(u32::MAX >> (31 - lane)));
     set(Special::Warp, &|_| warp);
-    set(Special::DynamicShared, &|_| geometry.shared);
+    set(Special::DynamicShared, &|_| config.shared);
     set(Special::TotalShared, &|_| shared.next_multiple_of(SHARED_UNIT));
     out
 }

@@ -3,7 +3,7 @@
 //! Algorithm: Cooper, Harvey, Kennedy, "A Simple, Fast Dominance Algorithm", 2001, on the reversed graph. Returns and exits
 //! are edges to one virtual exit.
 
-use super::program::{Join, Op, Routine};
+use crate::machine::program::{Op, Reconvergence, Routine};
 use crate::syntax::{ParseError, Parsed};
 
 /// Puts instruction numbers for label numbers, and finds where the lanes of each branch meet.
@@ -15,9 +15,9 @@ pub(super) fn resolve(routine: &mut Routine, targets: &[Option<u32>]) -> Parsed<
             .flatten()
             .ok_or_else(|| ParseError::new(line, "a jump to nowhere"))
     };
-    for (inst, site) in routine.code.iter_mut().zip(&routine.sites) {
+    for (inst, span) in routine.code.iter_mut().zip(&routine.spans) {
         if let Op::Branch(target, _) = &mut inst.op {
-            *target = find(*target, site.line)?;
+            *target = find(*target, span.line)?;
         }
     }
     let line = routine.line;
@@ -101,7 +101,7 @@ fn graph(routine: &Routine) -> Graph {
 }
 
 /// For each instruction, where its block's lanes meet again.
-fn joins(routine: &Routine) -> Vec<Join> {
+fn joins(routine: &Routine) -> Vec<Reconvergence> {
     if routine.code.is_empty() {
         return Vec::new();
     }
@@ -155,9 +155,9 @@ fn joins(routine: &Routine) -> Vec<Join> {
         }
     }
     let join = |block: u32| match dominator[block as usize] {
-        UNSEEN => Join::END,
-        node if node as usize == exit => Join::END,
-        node => Join(graph.starts[node as usize]),
+        UNSEEN => Reconvergence::END,
+        node if node as usize == exit => Reconvergence::END,
+        node => Reconvergence(graph.starts[node as usize]),
     };
     graph.block.iter().map(|&block| join(block)).collect()
 }

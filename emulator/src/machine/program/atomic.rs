@@ -1,14 +1,13 @@
 //! Atomic operations (PTX ISA, "atom" and "red").
 
-use super::program::{Address, Value};
+use super::operand::{Address, Value};
 use crate::numerics::Rounding;
 use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
-use crate::syntax::{Kind, Type};
 
-/// What is done to the old value `a` with the operands `b` and `c`.
+/// How the new value comes from the old value `a` and the operands `b` and `c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtomicOp {
+pub(crate) enum AtomicOp {
     /// a + b.
     Add(u32),
     /// The smaller, of signed values of that many bits.
@@ -44,38 +43,7 @@ pub(super) enum AtomicOp {
 }
 
 impl AtomicOp {
-    /// The operation `name` of a type.
-    pub fn named(name: &str, ty: Type) -> Option<Self> {
-        let bits = ty.width();
-        let integer = ty.integer() && !ty.pair && matches!(bits, 32 | 64);
-        let untyped = ty.kind == Kind::Bits && matches!(bits, 32 | 64);
-        let half = match (ty.kind, ty.bits) {
-            (Kind::Float, 16) => Some(Half::F16),
-            (Kind::Brain, 16) => Some(Half::Bf16),
-            _ => None,
-        };
-        Some(match name {
-            "add" if integer && ty.kind != Kind::Bits => Self::Add(bits),
-            "add" if ty.kind == Kind::Float && bits == 32 && !ty.pair => Self::Single,
-            "add" if ty.kind == Kind::Float && bits == 64 => Self::Double,
-            "add" => Self::Half(half?, ty.pair),
-            "min" | "max" if half.is_some() => Self::HalfExtreme(half?, name == "max", ty.pair),
-            "min" if integer && ty.signed() => Self::MinSigned(bits),
-            "max" if integer && ty.signed() => Self::MaxSigned(bits),
-            "min" if integer && ty.kind == Kind::Unsigned => Self::Min,
-            "max" if integer && ty.kind == Kind::Unsigned => Self::Max,
-            "inc" if ty.kind == Kind::Unsigned && bits == 32 => Self::Increment,
-            "dec" if ty.kind == Kind::Unsigned && bits == 32 => Self::Decrement,
-            "and" if untyped => Self::And,
-            "or" if untyped => Self::Or,
-            "xor" if untyped => Self::Xor,
-            "exch" if untyped => Self::Exchange,
-            "cas" if untyped || ty.kind == Kind::Bits && bits == 16 => Self::CompareSwap,
-            _ => return None,
-        })
-    }
-
-    /// Whether the last value is the same in any order.
+    /// Whether the order of several operations does not change the final value.
     pub fn commutes(self) -> bool {
         matches!(
             self,
@@ -154,19 +122,16 @@ fn halves(format: Half, op: HalfOp, pair: bool, a: u64, b: u64) -> u64 {
 
 /// An atomic operation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Atomic {
-    /// What it does.
+pub(crate) struct Atomic {
     pub op: AtomicOp,
-    /// Where.
     pub address: Address,
-    /// Bytes of the value.
+    /// Size of the value in bytes.
     pub bytes: u32,
-    /// The address must be a multiple of it: the bytes of all elements, for the first of a vector.
+    /// Alignment of the address in bytes: the size of the whole vector for its first element.
     pub align: u32,
-    /// Orders what is around it: `.acquire`, `.release`, `.acq_rel`.
+    /// `.acquire`, `.release`, `.acq_rel`: orders the accesses around it.
     pub orders: bool,
-    /// Where the old value goes.
+    /// Destination of the old value; `None` for `red`.
     pub to: Option<Value>,
-    /// The operands.
     pub values: [Value; 2],
 }

@@ -1,26 +1,25 @@
-//! Loads, stores, atomics: addresses out of registers, words into registers.
+//! Loads, stores, atomics and asynchronous copies: addresses from registers, words to and from registers.
 
-use super::atomic::Atomic;
-use super::block::Context;
-use super::lanes::{V32, V64, each, wide};
-use super::program::{Address, ConvertAddress, Pred, Program, StateSpace, Transfer, Value, Window};
-use super::warp::{Warp, fault};
+use super::context::{Context, fault};
+use super::warp::Warp;
 use crate::error::{Fault, FaultKind};
-use crate::memory::{Access, LANES, LOCAL_WINDOW, SHARED_WINDOW, Site, Space, Words, generic, traffic};
-
-/// Where a kernel's parameters lie among generic addresses.
-const PARAM_WINDOW: u64 = 0x0300_0000_0000_0000;
+use crate::machine::lanes::{V32, V64, each, pack, wide};
+use crate::machine::program::{
+    Address, AsyncCopy, Atomic, ConvertAddress, Pred, Program, RegisterFile, Transfer, Value,
+};
+use crate::memory::{Access, LANES, Site, Words, traffic};
+use crate::space::StateSpace;
 
 impl Warp {
     /// The addresses of an access.
     pub(super) fn addresses(&self, program: &Program, address: &Address, mask: u32) -> Result<V64, Fault> {
         let mut offset = address.offset as u64;
-        if address.room == StateSpace::Frame {
+        if address.in_frame {
             offset = offset.wrapping_add(self.frames.last().map_or(0, |f| f.local));
         }
         let mut out = [0; LANES];
         if address.wide {
-            self.need(program, 1, &[address.base], mask)?;
+            self.need(program, RegisterFile::Bits64, &[address.base], mask)?;
             let base = self.v64(program, address.base);
             wide(
                 #[inline(always)]
@@ -31,7 +30,7 @@ impl Warp {
                 },
             );
         } else {
-            self.need(program, 0, &[address.base], mask)?;
+            self.need(program, RegisterFile::Bits32, &[address.base], mask)?;
             let base = self.v32(program, address.base);
             wide(
                 #[inline(always)]
@@ -45,75 +44,70 @@ impl Warp {
         Ok(out)
     }
 
-    /// Calls `each` with the lanes and addresses of every space that generic addresses name.
+    /// Calls `each_space` for every state space that generic addresses belong to, with its lanes and the addresses within.
     fn by_space(
         addresses: &V64,
         mask: u32,
         mut each_space: impl FnMut(StateSpace, u32, &V64) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let mut masks = [0u32; 4];
+        let mut masks = [0u32; StateSpace::MEMORIES.len()];
         let mut within = *addresses;
         for lane in each(mask) {
-            let (space, address) = generic(addresses[lane]);
-            let room = match space {
-                Space::Shared => 1,
-                Space::Local => 2,
-                Space::Global if address >> 32 == PARAM_WINDOW >> 32 => 3,
-                Space::Global => 0,
-            };
-            masks[room] |= 1 << lane;
-            within[lane] = if room == 3 { address - PARAM_WINDOW } else { address };
+            let (space, address) = StateSpace::of_generic(addresses[lane]);
+            within[lane] = address;
+            for (other, mask) in StateSpace::MEMORIES.into_iter().zip(&mut masks) {
+                *mask |= u32::from(space == other) << lane;
+            }
         }
-        for (room, mask) in [StateSpace::Global, StateSpace::Shared, StateSpace::Local, StateSpace::Param]
-            .into_iter()
-            .zip(masks)
-        {
+        for (space, mask) in StateSpace::MEMORIES.into_iter().zip(masks) {
             if mask != 0 {
-                each_space(room, mask, &within)?;
+                each_space(space, mask, &within)?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn load_in(
+    /// Loads words from a state space; `None` for generic addresses.
+    pub(super) fn load_from(
         &mut self,
         cx: &mut Context<'_>,
-        (room, site): (StateSpace, Site),
+        (space, site): (Option<StateSpace>, Site),
         access: Access<'_>,
         words: &mut Words,
     ) -> Result<(), Fault> {
-        match room {
-            StateSpace::Global => {
+        match space {
+            Some(StateSpace::Global | StateSpace::Const) => {
                 cx.view.load(access, words)?;
                 if cx.checks.traffic {
                     traffic::global(access, &mut cx.report);
                 }
                 Ok(())
             }
-            StateSpace::Shared => {
+            Some(StateSpace::Shared) => {
                 cx.shared.load(site, access, words)?;
                 if cx.checks.traffic {
                     traffic::shared(access, &mut cx.report);
                 }
                 Ok(())
             }
-            StateSpace::Local | StateSpace::Frame => self.local.load(access, words),
-            StateSpace::Param => parameters(cx.parameters, access, words),
-            StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
-                self.load_in(cx, (room, site), Access { mask, addresses, ..access }, words)
+            Some(StateSpace::Local) => self.local.load(access, words),
+            Some(StateSpace::Param | StateSpace::Register) => parameters(cx.parameters, access, words),
+            None => Self::by_space(access.addresses, access.mask, |space, mask, addresses| {
+                self.load_from(cx, (Some(space), site), Access { mask, addresses, ..access }, words)
             }),
         }
     }
 
-    pub(super) fn store_in(
+    /// Stores words to a state space; `None` for generic addresses.
+    pub(super) fn store_to(
         &mut self,
         cx: &mut Context<'_>,
-        (room, site): (StateSpace, Site),
+        (space, site): (Option<StateSpace>, Site),
         access: Access<'_>,
         words: &Words,
     ) -> Result<(), Fault> {
-        match room {
-            StateSpace::Global => {
+        match space {
+            Some(StateSpace::Global | StateSpace::Const) => {
                 if cx.checks.pending_copies {
                     cx.shared.check_global_store(access)?;
                 }
@@ -123,22 +117,22 @@ impl Warp {
                 }
                 Ok(())
             }
-            StateSpace::Shared => {
+            Some(StateSpace::Shared) => {
                 cx.shared.store(site, access, words)?;
                 if cx.checks.traffic {
                     traffic::shared(access, &mut cx.report);
                 }
                 Ok(())
             }
-            StateSpace::Local | StateSpace::Frame => self.local.store(access, words),
-            StateSpace::Param => {
+            Some(StateSpace::Local) => self.local.store(access, words),
+            Some(StateSpace::Param | StateSpace::Register) => {
                 let message = "a store to the kernel's parameters".to_owned();
                 let lane = access.mask.trailing_zeros().min(31);
                 let address = access.addresses.get(lane as usize).copied();
                 Err(Fault { kind: FaultKind::OutOfBounds, lane, address, message })
             }
-            StateSpace::Generic => Self::by_space(access.addresses, access.mask, |room, mask, addresses| {
-                self.store_in(cx, (room, site), Access { mask, addresses, ..access }, words)
+            None => Self::by_space(access.addresses, access.mask, |space, mask, addresses| {
+                self.store_to(cx, (Some(space), site), Access { mask, addresses, ..access }, words)
             }),
         }
     }
@@ -154,23 +148,14 @@ impl Warp {
         let site = Site { warp: self.index, line, strong: op.strong };
         let mut words: Words = [[0; LANES]; 4];
         let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
-        self.load_in(cx, (op.address.room, site), access, &mut words)?;
+        self.load_from(cx, (op.address.space, site), access, &mut words)?;
         let count = usize::from(op.count);
         for (at, value) in op.values.iter().enumerate().take(count) {
             match op.bytes {
                 4 if !value.wide => self.set32(value.loc, &words[at], mask),
                 8 if value.wide => {
                     let (low, high) = (&words[2 * at], &words[2 * at + 1]);
-                    let mut out = [0; LANES];
-                    wide(
-                        #[inline(always)]
-                        || {
-                            for i in 0..LANES {
-                                out[i] = u64::from(low[i]) | u64::from(high[i]) << 32;
-                            }
-                        },
-                    );
-                    self.set64(value.loc, &out, mask);
+                    self.set64(value.loc, &pack(low, high), mask);
                 }
                 bytes => self.set_part(*value, &words, (at, bytes, op.signed), mask),
             }
@@ -238,7 +223,7 @@ impl Warp {
             }
         }
         let access = Access { mask, addresses: &addresses, bytes: u32::from(op.bytes) * u32::from(op.count) };
-        self.store_in(cx, (op.address.room, site), access, &words)
+        self.store_to(cx, (op.address.space, site), access, &words)
     }
 
     pub(super) fn atomic(
@@ -263,9 +248,9 @@ impl Warp {
         let site = Site { warp: self.index, line, strong: true };
         let mut words: Words = [[0; LANES]; 4];
         let new = |lane: usize, old: u64| op.op.apply(old, b[lane], c[lane]);
-        let mut run = |room: StateSpace, mask: u32, addresses: &V64| -> Result<(), Fault> {
+        let mut run = |space: StateSpace, mask: u32, addresses: &V64| -> Result<(), Fault> {
             let access = Access { mask, addresses, bytes: op.bytes };
-            match room {
+            match space {
                 StateSpace::Shared => {
                     cx.shared.atomic(site, access, &mut words, new)?;
                     if cx.checks.traffic {
@@ -291,15 +276,13 @@ impl Warp {
             }
             Ok(())
         };
-        if op.address.room == StateSpace::Generic {
-            Self::by_space(&addresses, mask, run)?;
-        } else {
-            run(op.address.room, mask, &addresses)?;
+        match op.address.space {
+            None => Self::by_space(&addresses, mask, run)?,
+            Some(space) => run(space, mask, &addresses)?,
         }
         if let Some(to) = op.to {
             if to.wide {
-                let out = std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
-                self.set64(to.loc, &out, mask);
+                self.set64(to.loc, &pack(&words[0], &words[1]), mask);
             } else {
                 self.set32(to.loc, &words[0], mask);
             }
@@ -307,7 +290,53 @@ impl Warp {
         Ok(())
     }
 
-    /// `discard`: the line's bytes count as never written.
+    /// `cp.async` and its groups.
+    pub(super) fn async_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        copy: &AsyncCopy,
+        line: u32,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let (to, from, bytes, source_bytes, ignore_source) = match copy {
+            AsyncCopy::Copy { to, from, bytes, source_bytes, ignore_source } => {
+                (to, from, *bytes, *source_bytes, *ignore_source)
+            }
+            AsyncCopy::Commit => {
+                cx.shared.commit_group(self.index, mask);
+                return Ok(());
+            }
+            AsyncCopy::Wait(pending) => {
+                cx.shared.wait_group(self.index, mask, Some(*pending));
+                return Ok(());
+            }
+            AsyncCopy::WaitAll => {
+                cx.shared.wait_group(self.index, mask, None);
+                return Ok(());
+            }
+        };
+        let to = self.addresses(cx.program, to, mask)?;
+        let from = self.addresses(cx.program, from, mask)?;
+        self.need(cx.program, RegisterFile::Bits32, &[source_bytes], mask)?;
+        self.need_predicate(cx.program, ignore_source, mask)?;
+        let mut read_bytes = self.v32(cx.program, source_bytes).map(|b| b.min(bytes));
+        if !ignore_source.is_none() {
+            for lane in each(self.predicate(ignore_source) & mask) {
+                read_bytes[lane] = 0;
+            }
+        }
+        let site = Site { warp: self.index, line, strong: false };
+        let access = Access { mask, addresses: &to, bytes };
+        cx.shared.copy_async(site, &mut cx.view, access, &from, &read_bytes)?;
+        if cx.checks.traffic {
+            let reads = each(mask).filter(|&lane| read_bytes[lane] > 0).fold(0, |m, lane| m | 1u32 << lane);
+            traffic::global(Access { mask: reads, addresses: &from, bytes }, &mut cx.report);
+            traffic::shared(access, &mut cx.report);
+        }
+        Ok(())
+    }
+
+    /// `discard`: the 128 bytes count as never written.
     pub(super) fn discard(&self, cx: &mut Context<'_>, address: &Address, mask: u32) -> Result<(), Fault> {
         let addresses = self.addresses(cx.program, address, mask)?;
         let access = Access { mask, addresses: &addresses, bytes: 128 };
@@ -325,7 +354,7 @@ impl Warp {
         mask: u32,
     ) -> Result<(), Fault> {
         self.need_value(program, op.from, mask)?;
-        let window = window(op.room);
+        let window = op.space.window();
         let from = self.v64(program, op.from.loc);
         let out = from.map(|a| if op.generic { a.wrapping_add(window) } else { a.wrapping_sub(window) });
         self.set64(op.to.loc, &out, mask);
@@ -336,36 +365,20 @@ impl Warp {
     pub(super) fn in_space(
         &mut self,
         program: &Program,
-        (to, from, wanted): (Pred, Value, Window),
+        (to, from, wanted): (Pred, Value, StateSpace),
         mask: u32,
     ) -> Result<(), Fault> {
         self.need_value(program, from, mask)?;
         let from = self.v64(program, from.loc);
         let constant =
             |a: u64| program.constant_ranges.iter().any(|&(base, bytes)| a.wrapping_sub(base) < bytes);
-        let inside = |a: u64| {
-            let found = match generic(a).0 {
-                Space::Shared => Window::Shared,
-                Space::Local => Window::Local,
-                Space::Global if a >> 32 == PARAM_WINDOW >> 32 => Window::Param,
-                Space::Global if constant(a) => Window::Const,
-                Space::Global => Window::Global,
-            };
-            found == wanted
+        let inside = |a: u64| match StateSpace::of_generic(a).0 {
+            StateSpace::Global if constant(a) => wanted == StateSpace::Const,
+            space => space == wanted,
         };
         let bits = (0..LANES).fold(0, |bits, lane| bits | u32::from(inside(from[lane])) << lane);
         self.set_predicate(to, bits, mask);
         Ok(())
-    }
-}
-
-/// Where a space lies among generic addresses.
-fn window(room: StateSpace) -> u64 {
-    match room {
-        StateSpace::Shared => SHARED_WINDOW,
-        StateSpace::Local | StateSpace::Frame => LOCAL_WINDOW,
-        StateSpace::Param => PARAM_WINDOW,
-        StateSpace::Global | StateSpace::Generic => 0,
     }
 }
 

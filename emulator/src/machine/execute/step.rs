@@ -1,42 +1,25 @@
 //! Execution: one instruction after another, until the warp waits, ends, or has had its turn.
 
-use super::barrier::BarrierOp;
-use super::block::Context;
-use super::program::{Carry, Combine, Inst, Loc, Logic, Op, Outcome, Program, Value};
-use super::warp::{Warp, fault};
+use super::context::{Context, Failure, Stop, fault};
+use super::warp::Warp;
 use crate::error::{Fault, FaultKind};
+use crate::machine::lanes::{blend, pack};
+use crate::machine::program::{
+    Carry, CodeAddress, Combine, Inst, Loc, Logic, Op, Program, RegisterFile, SetPredicate, Value,
+};
 use crate::memory::LANES;
 
-/// Why a warp stopped.
-pub(super) enum Stop<'a> {
-    /// It had its turn.
-    Turn,
-    /// It comes to a barrier of the block, with these lanes. The instruction is done when the barrier knows of it.
-    Barrier(&'a BarrierOp, u32),
-    /// All its threads ended.
-    Done,
-}
-
-/// A fault, and where.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// What happened.
-    pub fault: Fault,
-    /// The routine.
-    pub routine: usize,
-    /// The instruction.
-    pub pc: u32,
-}
-
 impl Warp {
-    /// Where it stands: routine and instruction.
-    pub(super) fn place(&self) -> (usize, u32) {
-        (self.frames.last().map_or(0, |f| f.routine), self.stack.last().map_or(0, |e| e.pc))
+    /// Its next instruction.
+    pub(super) fn position(&self) -> CodeAddress {
+        CodeAddress {
+            routine: self.frames.last().map_or(0, |f| f.routine),
+            pc: self.stack.last().map_or(0, |e| e.pc),
+        }
     }
 
     fn failure(&self, fault: Fault) -> Failure {
-        let (routine, pc) = self.place();
-        Failure { fault, routine, pc }
+        Failure { fault, at: self.position() }
     }
 
     /// Runs up to `turn` instructions.
@@ -51,15 +34,19 @@ impl Warp {
             let Some(frame) = self.frames.last() else { break Ok(Stop::Done) };
             let Some(routine) = program.routines.get(frame.routine) else { break Ok(Stop::Done) };
             let Some(top) = self.stack.last().copied() else { break Ok(Stop::Done) };
-            let (code, sites) = (routine.code.as_slice(), routine.sites.as_slice());
+            let code = routine.code.as_slice();
             // Straight on until something changes who runs.
             let mut pc = top.pc;
             let stop = loop {
-                if pc == top.join.0 {
+                if pc == top.reconverge.0 {
                     break None;
                 }
                 let Some(inst) = code.get(pc as usize) else {
-                    break Some(Err(fault(FaultKind::Trap, top.mask, "a jump to nowhere".to_owned())));
+                    break Some(Err(fault(
+                        FaultKind::Trap,
+                        top.mask,
+                        "a jump outside the function".to_owned(),
+                    )));
                 };
                 if left == 0 {
                     break Some(Ok(Stop::Turn));
@@ -83,7 +70,7 @@ impl Warp {
                 self.executed += 1;
                 let step = match self.compute(program, inst, mask) {
                     Step::Next => Ok(()),
-                    Step::Memory => self.access(cx, inst, sites.get(pc as usize).map_or(0, |s| s.line), mask),
+                    Step::Memory => self.access(cx, inst, routine.line_of(pc), mask),
                     Step::Fault(fault) => Err(*fault),
                     Step::Flow => {
                         if let Some(entry) = self.stack.last_mut() {
@@ -103,7 +90,7 @@ impl Warp {
             };
             match stop {
                 // Flow set the next instruction; otherwise the entry came to its end.
-                None if pc == top.join.0 => self.set_pc(pc),
+                None if pc == top.reconverge.0 => self.set_pc(pc),
                 None => {}
                 Some(Ok(Stop::Turn)) => {
                     self.set_pc(pc);
@@ -116,7 +103,7 @@ impl Warp {
                 }
             }
         };
-        cx.used += turn - left;
+        cx.executed += turn - left;
         cx.report.warp_instructions += counted;
         cx.report.lane_instructions += lanes;
         result
@@ -128,7 +115,7 @@ impl Warp {
         }
     }
 
-    /// What happens between registers.
+    /// Runs an instruction that only reads and writes registers; for others, says what is needed.
     #[inline(always)]
     fn compute(&mut self, program: &Program, inst: &Inst, mask: u32) -> Step {
         macro_rules! check {
@@ -140,21 +127,21 @@ impl Warp {
         }
         match &inst.op {
             Op::Lane32(f, to, from) => {
-                check!(self.need(program, 0, from, mask));
+                check!(self.need(program, RegisterFile::Bits32, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
                 f(self.v32(program, a), self.v32(program, b), self.v32(program, c), &mut out);
                 self.set32(*to, &out, mask);
             }
             Op::Lane64(f, to, from) => {
-                check!(self.need(program, 1, from, mask));
+                check!(self.need(program, RegisterFile::Bits64, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
                 f(self.v64(program, a), self.v64(program, b), self.v64(program, c), &mut out);
                 self.set64(*to, &out, mask);
             }
             Op::Math32(math, to, from) => {
-                check!(self.need(program, 0, from, mask));
+                check!(self.need(program, RegisterFile::Bits32, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
                 let from = [a, b, c].map(|loc| self.v32(program, loc));
@@ -162,7 +149,7 @@ impl Warp {
                 self.set32(*to, &out, mask);
             }
             Op::Math64(math, to, from) => {
-                check!(self.need(program, 1, from, mask));
+                check!(self.need(program, RegisterFile::Bits64, from, mask));
                 let mut out = [0; LANES];
                 let [a, b, c] = *from;
                 let from = [a, b, c].map(|loc| self.v64(program, loc));
@@ -170,75 +157,75 @@ impl Warp {
                 self.set64(*to, &out, mask);
             }
             Op::Widen(f, to, [a, b, c]) => {
-                check!(self.need(program, 0, &[*a, *b], mask));
-                check!(self.need(program, 1, &[*c], mask));
+                check!(self.need(program, RegisterFile::Bits32, &[*a, *b], mask));
+                check!(self.need(program, RegisterFile::Bits64, &[*c], mask));
                 let mut out = [0; LANES];
                 f(self.v32(program, *a), self.v32(program, *b), self.v64(program, *c), &mut out);
                 self.set64(*to, &out, mask);
             }
             Op::Narrow(f, to, [a, b, c]) => {
-                check!(self.need(program, 1, &[*a, *b], mask));
-                check!(self.need(program, 0, &[*c], mask));
+                check!(self.need(program, RegisterFile::Bits64, &[*a, *b], mask));
+                check!(self.need(program, RegisterFile::Bits32, &[*c], mask));
                 let mut out = [0; LANES];
                 f(self.v64(program, *a), self.v64(program, *b), self.v32(program, *c), &mut out);
                 self.set32(*to, &out, mask);
             }
             Op::Shift(f, to, [a, b, c]) => {
-                check!(self.need(program, 1, &[*a], mask));
-                check!(self.need(program, 0, &[*b, *c], mask));
+                check!(self.need(program, RegisterFile::Bits64, &[*a], mask));
+                check!(self.need(program, RegisterFile::Bits32, &[*b, *c], mask));
                 let mut out = [0; LANES];
                 f(self.v64(program, *a), self.v32(program, *b), self.v32(program, *c), &mut out);
                 self.set64(*to, &out, mask);
             }
             Op::Compare32(f, from, outcome) => {
-                check!(self.need(program, 0, from, mask));
+                check!(self.need(program, RegisterFile::Bits32, from, mask));
                 let bits = f(self.v32(program, from[0]), self.v32(program, from[1]));
                 check!(self.outcome(program, bits, outcome, mask));
             }
             Op::Compare64(f, from, outcome) => {
-                check!(self.need(program, 1, from, mask));
+                check!(self.need(program, RegisterFile::Bits64, from, mask));
                 let bits = f(self.v64(program, from[0]), self.v64(program, from[1]));
                 check!(self.outcome(program, bits, outcome, mask));
             }
             Op::Select32(to, [a, b], p) => {
                 check!(self.need_predicate(program, *p, mask));
                 let (bits, mut out) = (self.predicate(*p), *self.v32(program, *b));
-                check!(self.need(program, 0, &[*a], mask & bits));
-                check!(self.need(program, 0, &[*b], mask & !bits));
-                super::lanes::blend(&mut out, self.v32(program, *a), bits);
+                check!(self.need(program, RegisterFile::Bits32, &[*a], mask & bits));
+                check!(self.need(program, RegisterFile::Bits32, &[*b], mask & !bits));
+                blend(&mut out, self.v32(program, *a), bits);
                 self.set32(*to, &out, mask);
             }
             Op::Select64(to, [a, b], p) => {
                 check!(self.need_predicate(program, *p, mask));
                 let (bits, mut out) = (self.predicate(*p), *self.v64(program, *b));
-                check!(self.need(program, 1, &[*a], mask & bits));
-                check!(self.need(program, 1, &[*b], mask & !bits));
-                super::lanes::blend(&mut out, self.v64(program, *a), bits);
+                check!(self.need(program, RegisterFile::Bits64, &[*a], mask & bits));
+                check!(self.need(program, RegisterFile::Bits64, &[*b], mask & !bits));
+                blend(&mut out, self.v64(program, *a), bits);
                 self.set64(*to, &out, mask);
             }
             // Copying is not using: what is undefined stays so.
             Op::Copy32(to, from) => {
-                let defined = self.defined_in(0, *from);
+                let defined = self.defined_in(RegisterFile::Bits32, *from);
                 let out = *self.v32(program, *from);
                 self.set32(*to, &out, mask);
-                self.undefine(0, *to, mask & !defined);
+                self.undefine(RegisterFile::Bits32, *to, mask & !defined);
             }
             Op::Copy64(to, from) => {
-                let defined = self.defined_in(1, *from);
+                let defined = self.defined_in(RegisterFile::Bits64, *from);
                 let out = *self.v64(program, *from);
                 self.set64(*to, &out, mask);
-                self.undefine(1, *to, mask & !defined);
+                self.undefine(RegisterFile::Bits64, *to, mask & !defined);
             }
-            Op::Split([low, high], from) => {
-                check!(self.need(program, 1, &[*from], mask));
+            Op::Unpack([low, high], from) => {
+                check!(self.need(program, RegisterFile::Bits64, &[*from], mask));
                 let from = *self.v64(program, *from);
                 self.set32(*low, &from.map(|x| x as u32), mask);
                 self.set32(*high, &from.map(|x| (x >> 32) as u32), mask);
             }
-            Op::Join(to, [low, high]) => {
-                check!(self.need(program, 0, &[*low, *high], mask));
+            Op::Pack(to, [low, high]) => {
+                check!(self.need(program, RegisterFile::Bits32, &[*low, *high], mask));
                 let (low, high) = (self.v32(program, *low), self.v32(program, *high));
-                let out = std::array::from_fn(|i| u64::from(low[i]) | u64::from(high[i]) << 32);
+                let out = pack(low, high);
                 self.set64(*to, &out, mask);
             }
             Op::Predicate(logic, to, [a, b]) => {
@@ -257,23 +244,23 @@ impl Warp {
             Op::Carry(carry, to, from) => check!(self.add_with_carry(program, *carry, *to, *from, mask)),
             Op::FrameAddress(to, offset) => {
                 let address = self.frames.last().map_or(0, |f| f.local).wrapping_add(*offset);
-                self.set_value(*to, address, mask);
+                self.set_column(*to, &[address; LANES], mask);
             }
-            Op::Take(to, bytes, align) => check!(self.take(program, (*to, *bytes, *align), mask)),
-            Op::Top(to) => self.top(*to, mask),
-            Op::SetTop(from) => check!(self.set_top(program, *from, mask)),
-            Op::Clock(to) => self.set_value(*to, self.executed, mask),
-            Op::Convert(op) => check!(self.convert_address(program, op, mask)),
-            Op::InSpace(to, from, window) => check!(self.in_space(program, (*to, *from, *window), mask)),
-            Op::Nothing => {}
+            Op::Alloca(to, bytes, align) => check!(self.alloca(program, (*to, *bytes, *align), mask)),
+            Op::StackSave(to) => self.stack_save(*to, mask),
+            Op::StackRestore(from) => check!(self.stack_restore(program, *from, mask)),
+            Op::Clock(to) => self.set_column(*to, &[self.executed; LANES], mask),
+            Op::ConvertAddress(op) => check!(self.convert_address(program, op, mask)),
+            Op::InSpace(to, from, space) => check!(self.in_space(program, (*to, *from, *space), mask)),
+            Op::Nop => {}
             Op::Load(_)
             | Op::Store(_)
             | Op::Atomic(_)
             | Op::Discard(_)
             | Op::Fence
-            | Op::Allocate(..)
-            | Op::Free(_) => return Step::Memory,
-            Op::Tile(tile) if !tile.aligned() => return Step::Memory,
+            | Op::Malloc(..)
+            | Op::Free(_)
+            | Op::AsyncCopy(_) => return Step::Memory,
             Op::Branch(..)
             | Op::BranchTable(..)
             | Op::Call(_)
@@ -281,30 +268,28 @@ impl Warp {
             | Op::Exit
             | Op::Trap
             | Op::Barrier(_)
-            | Op::Warp(_)
-            | Op::Tile(_) => return Step::Flow,
+            | Op::Exchange(_)
+            | Op::Matrix(_) => return Step::Flow,
         }
         Step::Next
     }
 
-    fn set_value(&mut self, to: Value, value: u64, mask: u32) {
-        if to.wide {
-            self.set64(to.loc, &[value; LANES], mask);
-        } else {
-            self.set32(to.loc, &[value as u32; LANES], mask);
-        }
-    }
-
-    fn undefine(&mut self, file: usize, loc: Loc, mask: u32) {
-        if let Some(index) = loc.index() {
+    fn undefine(&mut self, file: RegisterFile, loc: Loc, mask: u32) {
+        if let Some(index) = loc.register_index() {
             self.defined[file][self.base[file] + index] &= !mask;
         }
     }
 
     /// Writes what a comparison found.
     #[inline(always)]
-    fn outcome(&mut self, program: &Program, bits: u32, outcome: &Outcome, mask: u32) -> Result<(), Fault> {
-        let Outcome { first, second, combine, with } = *outcome;
+    fn outcome(
+        &mut self,
+        program: &Program,
+        bits: u32,
+        outcome: &SetPredicate,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let SetPredicate { first, second, combine, with } = *outcome;
         if combine == Combine::None {
             self.set_predicate(first, bits, mask);
             if !second.is_none() {
@@ -333,16 +318,16 @@ impl Warp {
         [a, b]: [Loc; 2],
         mask: u32,
     ) -> Result<(), Fault> {
-        let file = usize::from(carry.wide);
+        let file = RegisterFile::of_width(carry.wide);
         self.need(program, file, &[a, b], mask)?;
         let bits = if carry.wide { 64 } else { 32 };
         let (mut out, mut flags) = ([0; LANES], 0);
         for (lane, out) in out.iter_mut().enumerate() {
             let get = |loc| u128::from(self.lane(program, Value::new(loc, carry.wide), lane));
-            let flag = if carry.takes { u128::from(self.carry >> lane & 1) } else { 0 };
+            let flag = if carry.reads_flag { u128::from(self.carry >> lane & 1) } else { 0 };
             let sum = if carry.subtract {
                 // a + not b + 1: the flag is the adder's carry, 0 where PTX's text says that a borrow is written.
-                let flag = if carry.takes { flag } else { 1 };
+                let flag = if carry.reads_flag { flag } else { 1 };
                 get(a) + (get(b) ^ u128::from(u64::MAX >> (64 - bits))) + flag
             } else {
                 get(a) + get(b) + flag
@@ -355,13 +340,13 @@ impl Warp {
         } else {
             self.set32(to, &out.map(|x| x as u32), mask);
         }
-        if carry.gives {
+        if carry.writes_flag {
             self.carry = self.carry & !mask | flags & mask;
         }
         Ok(())
     }
 
-    /// What touches memory.
+    /// Runs an instruction that accesses memory.
     fn access(&mut self, cx: &mut Context<'_>, inst: &Inst, line: u32, mask: u32) -> Result<(), Fault> {
         match &inst.op {
             Op::Load(op) => {
@@ -388,8 +373,8 @@ impl Warp {
                 Ok(())
             }
             Op::Discard(address) => self.discard(cx, address, mask),
-            Op::Tile(tile) => self.tile(cx, tile, line, mask),
-            Op::Allocate(to, bytes) => self.allocate(cx, *to, *bytes, mask),
+            Op::AsyncCopy(copy) => self.async_copy(cx, copy, line, mask),
+            Op::Malloc(to, bytes) => self.malloc(cx, *to, *bytes, mask),
             Op::Free(address) => self.free(cx, *address, mask),
             _ => {
                 self.order(cx);
@@ -404,14 +389,13 @@ impl Warp {
     }
 }
 
-/// How an instruction went on.
+/// The result of an instruction.
 enum Step {
     /// It is done.
     Next,
-    /// It touches memory.
+    /// It accesses memory.
     Memory,
-    /// It changes who runs.
+    /// It changes which lanes run, or needs several of them together.
     Flow,
-    /// It failed.
     Fault(Box<Fault>),
 }

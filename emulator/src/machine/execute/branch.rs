@@ -1,12 +1,12 @@
-//! Branches, and what wants the lanes of a warp together.
+//! Control flow, and instructions that need the lanes of a warp together.
 
-use super::barrier::BarrierKind;
-use super::block::Context;
-use super::lanes::FULL;
-use super::program::{Inst, Join, Loc, Op, Program};
-use super::step::Stop;
-use super::warp::{Entry, Warp, fault};
+use super::context::{Context, Stop, fault};
+use super::warp::{Entry, Warp};
 use crate::error::{Fault, FaultKind};
+use crate::machine::lanes::FULL;
+use crate::machine::program::{
+    BarrierKind, CodeAddress, Inst, Loc, Op, Program, Reconvergence, RegisterFile,
+};
 use crate::memory::LANES;
 
 impl Warp {
@@ -18,11 +18,11 @@ impl Warp {
         mask: u32,
     ) -> Result<Option<Stop<'a>>, Fault> {
         let program = cx.program;
-        let (routine, pc) = self.place();
+        let here @ CodeAddress { routine, pc } = self.position();
         match &inst.op {
-            Op::Branch(target, join) => self.part(*target, mask, *join),
-            Op::BranchTable(index, table, join) => {
-                self.need(program, 0, &[*index], mask)?;
+            Op::Branch(target, reconverge) => self.part(*target, mask, *reconverge),
+            Op::BranchTable(index, table, reconverge) => {
+                self.need(program, RegisterFile::Bits32, &[*index], mask)?;
                 let targets = program.routines.get(routine).and_then(|r| r.tables.get(*table as usize));
                 let targets = targets.map_or(&[][..], Vec::as_slice);
                 let first = mask.trailing_zeros().min(31) as usize;
@@ -34,10 +34,10 @@ impl Warp {
                 };
                 let same = (0..LANES).fold(0, |m, lane| m | u32::from(picks[lane] == pick) << lane) & mask;
                 if same == mask {
-                    self.part(target, mask, *join);
+                    self.part(target, mask, *reconverge);
                 } else {
                     // One target after another: the others stay at this instruction.
-                    self.part_table(target, same, mask, *join);
+                    self.part_table(target, same, mask, *reconverge);
                 }
             }
             Op::Call(op) => {
@@ -49,7 +49,7 @@ impl Warp {
                 }
                 let depth = self.frames.len();
                 self.set_pc(pc + 1);
-                if let Err(fault) = self.execute_call(program, op, (routine, pc), mask) {
+                if let Err(fault) = self.execute_call(program, op, here, mask) {
                     // The call is to blame, not what it would have begun.
                     self.leave(depth);
                     self.set_pc(pc);
@@ -85,7 +85,7 @@ impl Warp {
                     return Err(fault(FaultKind::DivergentBarrier, mask, message));
                 }
             }
-            Op::Warp(exchange) => {
+            Op::Exchange(exchange) => {
                 if let Some(members) = exchange.members() {
                     let Some(members) = self.together(program, members, mask)? else { return Ok(None) };
                     cx.shared.sync_warp(self.index, members);
@@ -93,7 +93,7 @@ impl Warp {
                 self.exchange(program, exchange, mask)?;
                 self.set_pc(pc + 1);
             }
-            Op::Tile(tile) => {
+            Op::Matrix(matrix) => {
                 if mask != FULL {
                     if inst.guard.is_none() && self.gather(program) {
                         return Ok(None);
@@ -101,13 +101,9 @@ impl Warp {
                     let message = format!("it needs all 32 lanes, but {mask:#010x} run it");
                     return Err(fault(FaultKind::PartialMask, mask, message));
                 }
-                let line = program
-                    .routines
-                    .get(routine)
-                    .and_then(|r| r.sites.get(pc as usize))
-                    .map_or(0, |s| s.line);
+                let line = program.routines.get(routine).map_or(0, |r| r.line_of(pc));
                 cx.shared.sync_warp(self.index, FULL);
-                self.tile(cx, tile, line, mask)?;
+                self.matrix(cx, matrix, line)?;
                 self.set_pc(pc + 1);
             }
             _ => self.set_pc(pc + 1),
@@ -130,37 +126,37 @@ impl Warp {
         }
     }
 
-    /// Lanes of a call go first, those of `mask` that call something else after them; all meet behind it.
+    /// LaneFn of a call go first, those of `mask` that call something else after them; all meet behind it.
     fn part_call(&mut self, first: u32, mask: u32) {
         let Some(top) = self.stack.last_mut() else { return };
-        let (pc, join) = (top.pc, Join(top.pc + 1));
-        top.pc = join.0;
+        let (pc, reconverge) = (top.pc, Reconvergence(top.pc + 1));
+        top.pc = reconverge.0;
         for mask in [mask & !first, first] {
-            self.stack.push(Entry { pc, join, mask, waits: false });
+            self.stack.push(Entry { pc, reconverge, mask, waits: false });
         }
     }
 
     /// Some lanes of a jump table go to `target`, the other lanes of `mask` stay to be asked again; the rest go on.
-    fn part_table(&mut self, target: u32, taken: u32, mask: u32, join: Join) {
+    fn part_table(&mut self, target: u32, taken: u32, mask: u32, reconverge: Reconvergence) {
         let Some(top) = self.stack.last_mut() else { return };
         let pc = top.pc;
         let rest = top.mask & !mask;
         if rest != 0 {
             // Guarded off: on to the next instruction.
-            self.part(pc, mask, join);
+            self.part(pc, mask, reconverge);
         }
         let Some(top) = self.stack.last_mut() else { return };
         let stay = mask & !taken;
-        let own = top.join;
-        if join == Join::END || join == own {
+        let own = top.reconverge;
+        if reconverge == Reconvergence::END || reconverge == own {
             top.mask = stay;
         } else {
-            top.pc = join.0;
-            let stays = Entry { pc, join, mask: stay, waits: false };
+            top.pc = reconverge.0;
+            let stays = Entry { pc, reconverge, mask: stay, waits: false };
             self.stack.push(stays);
         }
-        if target != join.0 {
-            self.stack.push(Entry { pc: target, join, mask: taken, waits: false });
+        if target != reconverge.0 {
+            self.stack.push(Entry { pc: target, reconverge, mask: taken, waits: false });
         }
     }
 }

@@ -1,69 +1,14 @@
-//! Calls: where arguments and results lie, and how they get there.
+//! Calls and returns: arguments and results go from frame to frame.
 
-use super::program::{Loc, Pred, Program, Value};
-use super::warp::{Warp, fault};
+use super::context::fault;
+use super::warp::Warp;
 use crate::error::{Fault, FaultKind};
+use crate::machine::lanes::{each, pack};
+use crate::machine::program::{
+    Argument, CallOp, Callee, CodeAddress, Formal, Op, PerFile, Pred, Program, RegisterFile, Value,
+    function_at,
+};
 use crate::memory::{Access, LANES, Words};
-
-/// Function addresses start here, far from all memory.
-const WINDOW: u64 = 0x0400_0000_0000_0000;
-
-/// The address of one of the module's functions, the same in all its kernels.
-pub(super) fn address(function: usize) -> u64 {
-    WINDOW + 16 * function as u64
-}
-
-/// Where a function finds a parameter or leaves a result.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Formal {
-    /// In its frame.
-    Frame {
-        /// From the frame's start.
-        offset: u64,
-        /// Its size.
-        bytes: u64,
-    },
-    /// In a register.
-    Register(Value),
-    /// In a predicate.
-    Predicate(Pred),
-}
-
-/// What a caller gives or takes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Argument {
-    /// A variable in its frame.
-    Frame {
-        /// From the frame's start.
-        offset: u64,
-        /// Its size.
-        bytes: u64,
-    },
-    /// A register or constant.
-    Value(Value),
-    /// A predicate.
-    Predicate(Pred),
-}
-
-/// Which function is called.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Callee {
-    /// The one at this place.
-    Direct(usize),
-    /// The one whose address this is.
-    Indirect(Loc),
-}
-
-/// A call.
-#[derive(Debug, Clone)]
-pub(super) struct CallOp {
-    /// Which function.
-    pub callee: Callee,
-    /// What it is given.
-    pub arguments: Vec<Argument>,
-    /// Where its results go.
-    pub returns: Vec<Argument>,
-}
 
 /// A call through a register goes to a function of another shape than the call's.
 #[cold]
@@ -74,7 +19,7 @@ fn mismatch(mask: u32) -> Fault {
 /// One end of a copy between frames.
 #[derive(Clone, Copy)]
 enum End {
-    /// In local memory, at this address.
+    /// An address in local memory.
     Local(u64),
     /// A register or constant.
     Value(Value),
@@ -89,12 +34,10 @@ impl Warp {
         mask: u32,
     ) -> Result<Option<u32>, Fault> {
         let Callee::Indirect(loc) = op.callee else { return Ok(None) };
-        self.need(program, 1, &[loc], mask)?;
+        self.need(program, RegisterFile::Bits64, &[loc], mask)?;
         let targets = self.v64(program, loc);
         let first = targets[mask.trailing_zeros().min(31) as usize];
-        Ok(Some(
-            super::lanes::each(mask).filter(|&lane| targets[lane] == first).fold(0, |m, lane| m | 1 << lane),
-        ))
+        Ok(Some(each(mask).filter(|&lane| targets[lane] == first).fold(0, |m, lane| m | 1 << lane)))
     }
 
     /// Calls for the lanes of `mask`, which all call one function. The entry's next instruction must be set already.
@@ -102,18 +45,17 @@ impl Warp {
         &mut self,
         program: &Program,
         op: &CallOp,
-        here: (usize, u32),
+        here: CodeAddress,
         mask: u32,
     ) -> Result<(), Fault> {
-        let place = match op.callee {
-            Callee::Direct(place) => place,
+        let callee = match op.callee {
+            Callee::Direct(routine) => routine,
             Callee::Indirect(loc) => {
                 let first = self.v64(program, loc)[mask.trailing_zeros().min(31) as usize];
-                let offset = first.wrapping_sub(WINDOW);
-                let function = usize::try_from(offset / 16).ok().filter(|_| offset.is_multiple_of(16));
+                let routine = function_at(first).and_then(|f| program.routine_of.get(f).copied().flatten());
                 // The kernel is the first routine; it cannot be called.
-                match function.and_then(|f| program.places.get(f).copied().flatten()).filter(|&p| p > 0) {
-                    Some(place) => place,
+                match routine.filter(|&routine| routine > 0) {
+                    Some(routine) => routine,
                     None => {
                         let message = format!("{first:#x} is not a function's address");
                         return Err(fault(FaultKind::Trap, mask, message));
@@ -121,7 +63,7 @@ impl Warp {
                 }
             }
         };
-        let routine = program.routines.get(place);
+        let routine = program.routines.get(callee);
         let formals = routine.map_or(&[][..], |r| &r.parameters);
         if formals.len() != op.arguments.len() || routine.is_none_or(|r| r.returns.len() != op.returns.len())
         {
@@ -129,7 +71,7 @@ impl Warp {
         }
         let frame = self.frames.last().map_or(0, |f| f.local);
         let base = self.base;
-        self.call(program, place, here, mask)?;
+        self.call(program, callee, here, mask)?;
         let inner = self.frames.last().map_or(0, |f| f.local);
         let inner_base = self.base;
         for (argument, formal) in op.arguments.iter().zip(formals) {
@@ -141,11 +83,11 @@ impl Warp {
     /// Returns for the lanes of `mask`; false if the kernel itself is left.
     pub(super) fn execute_return(&mut self, program: &Program, mask: u32) -> Result<bool, Fault> {
         let Some((frame, below)) = self.frames.split_last() else { return Ok(false) };
-        let (Some((routine, pc)), Some(caller)) = (frame.caller, below.last()) else { return Ok(false) };
+        let (Some(call), Some(caller)) = (frame.caller, below.last()) else { return Ok(false) };
         let (inner, inner_base, outer, outer_base) = (frame.local, frame.base, caller.local, caller.base);
-        let op = program.routines.get(routine).and_then(|r| r.code.get(pc as usize)).map(|i| &i.op);
+        let op = program.routines.get(call.routine).and_then(|r| r.code.get(call.pc as usize)).map(|i| &i.op);
         let formals = program.routines.get(frame.routine).map_or(&[][..], |r| &r.returns);
-        if let Some(super::program::Op::Call(op)) = op {
+        if let Some(Op::Call(op)) = op {
             for (argument, formal) in op.returns.iter().zip(formals) {
                 self.pass(
                     program,
@@ -165,8 +107,8 @@ impl Warp {
     fn pass(
         &mut self,
         program: &Program,
-        (argument, frame, base): (Argument, u64, [usize; 3]),
-        (formal, inner, inner_base): (Formal, u64, [usize; 3]),
+        (argument, frame, base): (Argument, u64, PerFile<usize>),
+        (formal, inner, inner_base): (Formal, u64, PerFile<usize>),
         mask: u32,
         inward: bool,
     ) -> Result<(), Fault> {
@@ -208,7 +150,7 @@ impl Warp {
     }
 
     /// Copies a predicate where it is defined.
-    fn pass_predicate(&mut self, from: (Pred, [usize; 3]), to: (Pred, [usize; 3]), mask: u32) {
+    fn pass_predicate(&mut self, from: (Pred, PerFile<usize>), to: (Pred, PerFile<usize>), mask: u32) {
         self.base = from.1;
         let (bits, defined) = (self.predicate(from.0), self.defined_predicate(from.0));
         self.base = to.1;
@@ -219,8 +161,8 @@ impl Warp {
     fn piece(
         &mut self,
         program: &Program,
-        (from, from_base): (End, [usize; 3]),
-        (to, to_base): (End, [usize; 3]),
+        (from, from_base): (End, PerFile<usize>),
+        (to, to_base): (End, PerFile<usize>),
         (at, bytes): (u64, u32),
         mask: u32,
     ) -> Result<(), Fault> {
@@ -237,9 +179,8 @@ impl Warp {
                         return self.piece(program, from, to, (at + u64::from(half), half), mask);
                     }
                     // Some lanes have nothing there: what they would read is an error later, if they do.
-                    let each = super::lanes::each(mask);
                     let mut found = 0;
-                    for lane in each {
+                    for lane in each(mask) {
                         let access = Access { mask: 1 << lane, addresses: &addresses, bytes };
                         found |= u32::from(self.local.load(access, &mut words).is_ok()) << lane;
                     }
@@ -248,7 +189,7 @@ impl Warp {
             }
             End::Value(value) => {
                 self.base = from_base;
-                mask &= self.defined_in(usize::from(value.wide), value.loc);
+                mask &= self.defined_in(value.file(), value.loc);
                 for (lane, word) in words[0].iter_mut().enumerate() {
                     *word = self.lane(program, value, lane) as u32;
                 }
@@ -267,9 +208,7 @@ impl Warp {
             End::Value(value) => {
                 self.base = to_base;
                 if value.wide {
-                    let joined =
-                        std::array::from_fn(|i| u64::from(words[0][i]) | u64::from(words[1][i]) << 32);
-                    self.set64(value.loc, &joined, mask);
+                    self.set64(value.loc, &pack(&words[0], &words[1]), mask);
                 } else {
                     self.set32(value.loc, &words[0], mask);
                 }

@@ -1,0 +1,100 @@
+//! A warp's access of a memory, and the words that it moves.
+
+/// Lanes of a warp.
+pub(crate) const LANES: usize = 32;
+
+/// One load or store of a warp: which lanes, where, how many bytes each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access<'a> {
+    /// Active lanes, bit `i` for lane `i`.
+    pub mask: u32,
+    /// Each lane's byte address; those of inactive lanes are not looked at.
+    pub addresses: &'a [u64; LANES],
+    /// Bytes a lane, all elements of a vector together: 1, 2, 4, 8 or 16. The address must be a multiple of it.
+    pub bytes: u32,
+}
+
+impl Access<'_> {
+    /// The first lane's address where all lanes are active and each follows the one before it without a gap.
+    #[inline]
+    pub(super) fn contiguous(&self) -> Option<u64> {
+        let first = self.addresses[0];
+        let step = u64::from(self.bytes);
+        let mut odd = u64::from(!self.mask);
+        for (lane, &address) in self.addresses.iter().enumerate() {
+            odd |= address ^ first.wrapping_add(lane as u64 * step);
+        }
+        (odd == 0).then_some(first)
+    }
+
+    /// Whether all lanes are active and have one address.
+    #[inline]
+    pub(super) fn uniform(&self) -> bool {
+        let first = self.addresses[0];
+        self.addresses.iter().fold(u64::from(!self.mask), |odd, &address| odd | address ^ first) == 0
+    }
+}
+
+/// Who accesses shared memory, and with what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    /// The warp's index in its block; lane `i` is thread `32 * warp + i`.
+    pub warp: u32,
+    /// The instruction's line in the PTX text.
+    pub line: u32,
+    /// A strong access (`.volatile`, `.relaxed`, `.acquire`, `.release`): strong and atomic accesses do not race with
+    /// each other.
+    pub strong: bool,
+}
+
+/// What a warp's lanes load or store, word by word: `words[w][lane]`. Accesses of fewer than 4 bytes use the low bits of
+/// word 0 (loads clear the rest); 8 bytes are words 0 (low) and 1 (high).
+pub(crate) type Words = [[u32; LANES]; 4];
+
+/// The lanes of a mask, lowest first.
+#[inline]
+pub(super) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = mask.trailing_zeros();
+        mask &= mask.wrapping_sub(1);
+        (lane < 32).then_some(lane as usize)
+    })
+}
+
+/// The lowest `bytes` bytes of 8 set.
+#[inline]
+pub(super) fn low_bytes(bytes: u32) -> u64 {
+    u64::MAX >> (64 - 8 * bytes.clamp(1, 8))
+}
+
+/// A lane's value of at most 8 bytes out of its words.
+#[inline]
+pub(super) fn lane_value(words: &Words, lane: usize, bytes: u32) -> u64 {
+    let low = u64::from(words[0][lane]);
+    if bytes >= 8 { low | u64::from(words[1][lane]) << 32 } else { low & low_bytes(bytes) }
+}
+
+/// Puts a value of 8 bytes or fewer into a lane's words.
+#[inline]
+pub(super) fn set_lane_value(words: &mut Words, lane: usize, bytes: u32, value: u64) {
+    words[0][lane] = value as u32;
+    if bytes >= 8 {
+        words[1][lane] = (value >> 32) as u32;
+    }
+}
+
+/// The parts of a range of bytes in groups of 64, as (group, mask of the bytes within it).
+#[inline]
+pub(super) fn groups(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u64)> {
+    let end = offset + bytes;
+    let mut at = offset;
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let (group, from) = (at / 64, at % 64);
+        let count = (64 - from).min(end - at);
+        at += count;
+        Some((group, (u64::MAX >> (64 - count)) << from))
+    })
+}
