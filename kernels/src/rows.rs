@@ -1,4 +1,4 @@
-//! Rows of a matrix and the threads that share them: what normalisations over the last axis loop over.
+//! Rows of a matrix and the threads that share them, for kernels that normalise over the last axis.
 
 use crate::{
     ptx::{Asm, F32, F64, Launch, Pred, Reg, U32},

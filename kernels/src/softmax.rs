@@ -10,7 +10,8 @@
 //! # Threads
 //! As layer normalisation: a warp has a row, or several short ones; above 1024 columns a block of up to 512 threads has one.
 //! A thread takes vectors of up to 16 bytes and keeps up to 32 elements in registers from one pass over the row to the
-//! next; rows of more than 16,384 columns are read again in each pass, from the L2 cache.
+//! next; rows of more than 16,384 columns are read again in each pass, from the L2 cache. No row is split over blocks: fewer
+//! long rows than there are multiprocessors leave some of these idle.
 //!
 //! # Bytes and operations
 //! Forward moves two elements an element, for some 20 operations, most of them the exponential's. Backward moves three.
@@ -37,7 +38,7 @@ const FAMILY: &str = "softmax";
 pub struct Softmax {
     /// Rows.
     pub rows: u32,
-    /// Columns, N: what a softmax adds up to 1 over.
+    /// Columns, N: a row of them adds up to 1.
     pub cols: u32,
     /// Its logarithm instead.
     pub log: bool,

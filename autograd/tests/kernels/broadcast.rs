@@ -55,7 +55,7 @@ fn agree<H: Host>() {
             let [x, z] = [&a, &b].map(|x| H::encode(x.values::<f32>().unwrap()));
             let bytes = whole.iter().product::<usize>() * H::encode(&[0.0]).len();
             let (outputs, report) = run(&kernel, &[Arg::In(&x), Arg::In(&z), Arg::Out(bytes)]);
-            // An axis that neither has is in no tensor's shape.
+            // Adding −0 changes no bit; it repeats along axes that neither operand has.
             let zeros = Tensor::new(whole.clone(), &vec![-0.0f32; whole.iter().product()]).unwrap();
             let want = on_cpu(&a, &b).unwrap().add(&zeros).unwrap();
             let want: Vec<_> = want.values::<f32>().unwrap().iter().map(|&x| H::round(x).into()).collect();

@@ -157,7 +157,7 @@ fn numbers_that_have_no_softmax_spoil_their_row() {
                     x[at] = bad;
                     let y = forward::<Half>(Target::Sm80, Softmax { rows: 9, cols: cols as u32, log }, &x).0;
                     for (i, y) in y.iter().enumerate() {
-                        // Of +∞ a softmax may have zeros beside NaN; whatever sums them up is NaN.
+                        // ∞ − ∞ is NaN, and so is the sum.
                         let spoilt = i / cols == at / cols;
                         assert_eq!(y.is_nan(), spoilt, "{bad} at {at} of 9x{cols}: y[{i}] is {y}");
                     }
