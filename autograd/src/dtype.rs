@@ -83,6 +83,8 @@ pub trait Element:
     fn exp(self) -> Self;
     /// eˣ within 2 units in the last place, written so that the compiler vectorises it over a slice.
     fn exp_wide(self) -> Self;
+    /// ln x.
+    fn ln(self) -> Self;
     /// ln(1 + x).
     fn ln_1p(self) -> Self;
     /// tanh.
@@ -123,6 +125,9 @@ macro_rules! element {
             #[inline(always)]
             fn exp_wide(self) -> Self {
                 $exp(self)
+            }
+            fn ln(self) -> Self {
+                $t::ln(self)
             }
             fn ln_1p(self) -> Self {
                 $t::ln_1p(self)

@@ -4,7 +4,7 @@ use ssmv_kernels::{
     Kernel, Target, Work,
     gemm::{Activation, Dtype, Epilogue, Gemm},
     optim::{StepState, adamw, decay_bitmap, grad_norm, optimiser_step, partial_sums},
-    pointwise::{self, ACTIVATIONS, Frames},
+    pointwise::{self, ACTIVATIONS, Arithmetic, Frames},
     ptx::{F16, F32},
     reduce,
     span::Real,
@@ -149,7 +149,7 @@ fn pointwise_cases(size: Size, target: Target) -> Vec<Case> {
         let buffers = vec![Halves(count), Halves(count), Stale(2 * count)];
         cases.push(case(&format!("{name} f16, backward"), backward, buffers));
     }
-    let (sum, onto) = (pointwise::add::<F16>(n, target), pointwise::accumulate::<F16>(n, target));
+    let (sum, onto) = (Arithmetic::Add.kernel::<F16>(n, target), pointwise::accumulate::<F16>(n, target));
     cases.push(case("add f16", sum, vec![Halves(count), Halves(count), Stale(2 * count)]));
     cases.push(case("f32 += f16", onto, vec![Halves(count), Singles(count)]));
     let (down, up) = (pointwise::cast::<F32, F16>(n, target), pointwise::cast::<F16, F32>(n, target));

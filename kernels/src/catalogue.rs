@@ -3,7 +3,7 @@
 
 use crate::{
     Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layer_norm, layout, loss, max_pool, optim,
-    pointwise, reduce, reduce_copy, selective_scan, tour, upsample,
+    pointwise, reduce, reduce_copy, selective_scan, softmax, tour, upsample,
 };
 
 /// The families, each with its own catalogue.
@@ -19,6 +19,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     loss::catalogue,
     batch_norm::catalogue,
     layer_norm::catalogue,
+    softmax::catalogue,
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     reduce_copy::catalogue,

@@ -9,7 +9,7 @@ use std::{
 use ssmv_kernels::{Kernel, Target, catalogue};
 
 /// Each family, and how the names of the kernels start that are good to read.
-const LISTED: [(&str, &str); 20] = [
+const LISTED: [(&str, &str); 21] = [
     ("pointwise", "silu_f16"),
     ("reduce", "sum_rows_f16_1600"),
     ("grad_norm", "grad_norm_f16"),
@@ -26,6 +26,7 @@ const LISTED: [(&str, &str); 20] = [
     ("loss", "loss_mse_forward_f16_n1003"),
     ("batch_norm", "batch_norm_train_residual_relu_f16"),
     ("layer_norm", "layer_norm_forward_f16_1000x64"),
+    ("softmax", "softmax_forward_f16_1000x64"),
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
     ("reduce_copy", "reduce_copy_sum_both"),

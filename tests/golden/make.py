@@ -108,6 +108,7 @@ class Writer:
 
 
 UNARY = dict(relu=F.relu, silu=F.silu, sigmoid=torch.sigmoid, softplus=F.softplus, tanh=torch.tanh)
+SOFTMAX = dict(softmax=lambda x: F.softmax(x, -1), log_softmax=lambda x: F.log_softmax(x, -1))
 
 
 def operators(w):
@@ -327,6 +328,39 @@ def odd_max_pool2d(w):
     w.max_pool2d("max_pool2d_neg", half(-torch.rand(2, 3, 9, 8) - 1).requires_grad_(True), 3, 2, 1)
 
 
+def arithmetic(w):
+    """Element by element, with operands that are broadcast, and softmax."""
+    torch.manual_seed(17)
+    for name, function in dict(neg=torch.neg, exp=torch.exp).items():
+        w.case(name, name, dict(x=normal(7, 11)), function)
+    for name, function in dict(log=torch.log, sqrt=torch.sqrt).items():
+        w.case(name, name, dict(x=uniform(7, 11, low=0.05, high=8.0)), function)
+    for name, function, a, b in [
+        ("add", torch.add, (5,), (3, 4, 5)),
+        ("sub", torch.sub, (3, 4, 5), (4, 1)),
+        ("mul", torch.mul, (2, 1, 4), (3, 1)),
+        ("div", torch.div, (4, 5), (3, 1, 5)),
+    ]:
+        w.case(name, name, dict(a=normal(*a), b=uniform(*b, low=0.5, high=2.0)), function)
+    for name, function in SOFTMAX.items():
+        w.case(name, name, dict(x=normal(3, 5, 40, scale=3.0)), function)
+
+
+def odd_arithmetic(w):
+    torch.manual_seed(19)
+    w.case("log_near_1", "log", dict(x=half(1 + 1e-2 * torch.randn(200)).requires_grad_(True)), torch.log)
+    w.case("sqrt_tiny", "sqrt", dict(x=uniform(200, low=1e-3, high=2e-3)), torch.sqrt)
+    w.case("div_one", "div", dict(a=normal(1), b=uniform(1, 1, low=0.5, high=2.0)), torch.div)
+    for name, function in SOFTMAX.items():
+        w.case(f"{name}_1", name, dict(x=normal(5, 1)), function)
+        # e^1000 is beyond float64.
+        w.case(f"{name}_far", name, dict(x=half(1000 + 3 * torch.randn(4, 33)).requires_grad_(True)), function)
+        w.case(f"{name}_long", name, dict(x=normal(2, 1025)), function)
+    x = normal(6, 9).detach()
+    x[:, 4:7] = -torch.inf
+    w.case("softmax_masked", "softmax", dict(x=x.requires_grad_(True)), SOFTMAX["softmax"])
+
+
 def main():
     parse = argparse.ArgumentParser()
     parse.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent, help="folder to write into")
@@ -335,6 +369,8 @@ def main():
     for write in [operators, mamba_mixer, adamw, clip_grad_norm, cosine_annealing, grad_scaler, predictor]:
         write(Writer(out))
     odd(Writer(out / "odd"))
+    arithmetic(Writer(out))
+    odd_arithmetic(Writer(out / "odd"))
 
 
 if __name__ == "__main__":

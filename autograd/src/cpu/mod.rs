@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::{Element, buffer::Buffer, wide};
 
 /// Elements below which a loop stays on one core, and the size of a piece above it.
-const GRAIN: usize = 16 * 1024;
+pub(crate) const GRAIN: usize = 16 * 1024;
 
 /// out[i] = f(x[i]).
 pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Buffer<T> {

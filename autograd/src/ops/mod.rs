@@ -15,4 +15,5 @@ pub mod pointwise;
 pub mod probe;
 pub mod reduce;
 pub mod selective_scan;
+pub mod softmax;
 pub mod upsample_nearest2d;

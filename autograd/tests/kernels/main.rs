@@ -1,6 +1,7 @@
 //! The GPU kernels against the CPU backend, over drawn shapes (odd, tiny, tails), under all of the emulator's checks.
 
 mod batch_norm;
+mod broadcast;
 mod causal_conv1d;
 mod conv;
 mod elements;
@@ -16,5 +17,6 @@ mod pointwise;
 mod reduce;
 mod reduce_copy;
 mod selective_scan;
+mod softmax;
 mod tour;
 mod upsample;

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use half::f16;
 use ssmv_autograd::{
     Result, Tensor,
-    ops::pointwise::{Exp, Relu, Sigmoid, Silu, Softplus, Tanh, Unary},
+    ops::pointwise::{Exp, Log, Relu, Sigmoid, Silu, Softplus, Sqrt, Tanh, Unary},
 };
 use ssmv_kernels::{
     Kernel, Target,
-    pointwise::{self, ACTIVATIONS, Activation, Along, Frames, unary},
+    pointwise::{self, ACTIVATIONS, Activation, Along, Arithmetic, Frames, unary},
     ptx,
 };
 
@@ -53,7 +53,7 @@ struct Case {
 /// What hardware makes of results below f32's normal numbers: 1/(1 + e⁻ˣ) is 0 where e⁻ˣ overflows.
 const FLUSHED: f64 = 1.2e-38;
 
-fn cases() -> [Case; 6] {
+fn cases() -> [Case; 8] {
     let near = |ulps, absolute| Tolerance::Near { ulps, absolute };
     macro_rules! case {
         ($gpu:ident, $cpu:ident, $($tolerance:expr),*) => {
@@ -75,6 +75,12 @@ fn cases() -> [Case; 6] {
         case!(TANH, Tanh, near(12.0, 0.0), near(2.0, 2f64.powi(-23))),
         case!(SOFTPLUS, Softplus, near(12.0, 0.0), near(8.0, FLUSHED)),
         case!(EXP, Exp, near(4.0, 0.0), Tolerance::Exact),
+        // 1/x in f32, where that of a subnormal number is infinite.
+        Case {
+            derivative: |x| Log.derivative(x as f32).into(),
+            ..case!(LOG, Log, near(2.0, 0.0), near(1.0, 0.0))
+        },
+        case!(SQRT, Sqrt, near(0.5, 0.0), near(2.0, 0.0)),
     ]
 }
 
@@ -137,6 +143,21 @@ fn softplus_is_accurate_where_its_result_is_small() {
     });
 }
 
+/// ln x to the last bits of f32 where it vanishes.
+#[test]
+fn log_is_accurate_near_1() {
+    at_best_and_worst(|| {
+        let n = 1 << 16;
+        let x: Vec<f32> = (0..n).map(|i| 1.0 + (i - n / 2) as f32 * 1.5e-5).chain([1.0]).collect();
+        let near = |i: u32| [f32::from_bits(0x3f80_0000 + i), f32::from_bits(0x3f80_0000 - i)];
+        let x: Vec<f32> = x.into_iter().chain((1..100).flat_map(near)).collect();
+        let kernel = unary::LOG.forward::<ptx::F32>(x.len() as u32, TARGET);
+        let y = output::<Single>(&kernel, x.len(), &[&Single::encode(&x)], None);
+        let want: Vec<_> = x.iter().map(|&x| f64::from(x).ln()).collect();
+        compare::<Single>(&kernel.name, &y, &want, Tolerance::Near { ulps: 2.0, absolute: 0.0 });
+    });
+}
+
 #[test]
 fn every_activation_has_its_case() {
     let tested: HashSet<_> = cases().iter().map(|c| c.gpu.name).collect();
@@ -151,19 +172,15 @@ fn exact<H: Host>(kernel: &Kernel, got: &[f32], want: &Tensor) {
 
 /// f32 arithmetic as the CPU does it, rounded once more for f16: to the bit.
 fn arithmetic_is_exact<H: Host>() {
-    type Binary = (fn(u32, Target) -> Kernel, fn(&Tensor, &Tensor) -> Result<Tensor>);
-    let binaries: [Binary; 3] = [
-        (pointwise::add::<H::Gpu>, Tensor::add),
-        (pointwise::sub::<H::Gpu>, |a, b| a.add(&b.scale(-1.0)?)),
-        (pointwise::mul::<H::Gpu>, Tensor::mul),
-    ];
+    let on_cpu: [fn(&Tensor, &Tensor) -> Result<Tensor>; 4] =
+        [Tensor::add, Tensor::sub, Tensor::mul, Tensor::div];
     for n in SIZES {
         let mut random = Random(100 + n as u64);
         let (a, b) = (random.with_corners::<H>(n), random.with_corners::<H>(n));
         let (a_bytes, b_bytes) = (H::encode(&a), H::encode(&b));
         let [a, b] = [a, b].map(|x| Tensor::new([n], &x).unwrap());
-        for (kernel, f) in binaries {
-            let kernel = kernel(n as u32, TARGET);
+        for (operation, f) in Arithmetic::ALL.into_iter().zip(on_cpu) {
+            let kernel = operation.kernel::<H::Gpu>(n as u32, TARGET);
             let y = output::<H>(&kernel, n, &[&a_bytes, &b_bytes], None);
             exact::<H>(&kernel, &y, &f(&a, &b).unwrap());
         }

@@ -3,11 +3,11 @@
 use super::{
     FAMILY, LayerNorm, Parameters, few,
     forward::{Moments, WIDEST},
-    row::Rows,
 };
 use crate::{
     Kernel, Target, Work,
     ptx::{Asm, Launch},
+    rows::Rows,
     span::{Real, load_all, store_all},
 };
 

@@ -1,9 +1,10 @@
 //! dx of short rows, in f64: of a gradient over two or three columns nearly everything cancels (all but ε's share of two),
 //! and what is left would drown in f32's rounding of the rest.
 
-use super::{LayerNorm, Parameters, row::Rows};
+use super::{LayerNorm, Parameters};
 use crate::{
     ptx::{Asm, F64, Reg},
+    rows::Rows,
     span::Real,
 };
 

@@ -1,12 +1,10 @@
 //! y, and the statistics that both passes find.
 
-use super::{
-    FAMILY, LayerNorm,
-    row::{Kept, Row, Rows},
-};
+use super::{FAMILY, LayerNorm};
 use crate::{
     Kernel, Target, Work,
     ptx::{Asm, F32, Launch, Reg, U32},
+    rows::{Kept, Row, Rows},
     span::{Real, load_all, store_all},
 };
 

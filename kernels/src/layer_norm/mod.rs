@@ -28,7 +28,6 @@
 mod backward;
 mod few;
 mod forward;
-mod row;
 mod sums;
 
 use crate::{

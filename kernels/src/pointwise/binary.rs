@@ -1,4 +1,4 @@
-//! y[i] = a[i] ∘ b[i]. The derivatives need no other kernels: those of a sum are dy itself, those of a product products.
+//! y[i] = a[i] ∘ b[i]. The derivatives need no other kernels: they are sums, products and quotients again.
 
 use super::Elementwise;
 use crate::{
@@ -7,45 +7,73 @@ use crate::{
     span::Real,
 };
 
-/// y[i] = a[i] + b[i]. Parameters a, b, y. Moves three elements an element.
-pub fn add<T: Real>(n: u32, target: Target) -> Kernel {
-    binary::<T>("add", "y[i] = a[i] + b[i]", n, target, |a, b| a + b)
+/// An operation on two numbers, in f32 and rounded to the nearest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// a + b.
+    Add,
+    /// a − b.
+    Sub,
+    /// a·b.
+    Mul,
+    /// a/b.
+    Div,
 }
 
-/// y[i] = a[i] − b[i]. Parameters a, b, y. Moves three elements an element.
-pub fn sub<T: Real>(n: u32, target: Target) -> Kernel {
-    binary::<T>("sub", "y[i] = a[i] - b[i]", n, target, |a, b| a - b)
-}
+impl Arithmetic {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Add, Self::Sub, Self::Mul, Self::Div];
 
-/// y[i] = a[i]·b[i]; with dy for b it is da, with dy for a it is db. Parameters a, b, y. Moves three elements an element.
-pub fn mul<T: Real>(n: u32, target: Target) -> Kernel {
-    binary::<T>("mul", "y[i] = a[i]*b[i]", n, target, |a, b| a * b)
-}
-
-fn binary<T: Real>(
-    name: &str,
-    summary: &str,
-    n: u32,
-    target: Target,
-    f: impl for<'a> Fn(Reg<'a, F32>, Reg<'a, F32>) -> Reg<'a, F32>,
-) -> Kernel {
-    Elementwise {
-        name: format!("{name}_{}_n{n}", T::SPELLED),
-        summary,
-        n,
-        width: T::VECTOR,
-        target,
-        bytes: 3 * T::BYTES,
-        operations: 1,
-        other_bytes: 0,
+    /// Its name, as the operator has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+            Self::Div => "div",
+        }
     }
-    .kernel(|asm| {
-        let (a, b, y) = (asm.pointer::<T>("a"), asm.pointer::<T>("b"), asm.pointer::<T>("y"));
-        asm.each_span(n, T::VECTOR, |span| {
-            let values: Vec<_> = span.load(a).into_iter().zip(span.load(b)).map(|(a, b)| f(a, b)).collect();
-            span.store(y, &values);
-        });
-    })
+
+    /// a ∘ b.
+    pub(super) fn of<'a>(self, a: Reg<'a, F32>, b: Reg<'a, F32>) -> Reg<'a, F32> {
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+            Self::Div => a / b,
+        }
+    }
+
+    /// The operation in one line.
+    pub(super) fn summary(self) -> &'static str {
+        match self {
+            Self::Add => "y[i] = a[i] + b[i]",
+            Self::Sub => "y[i] = a[i] - b[i]",
+            Self::Mul => "y[i] = a[i]*b[i]",
+            Self::Div => "y[i] = a[i]/b[i]",
+        }
+    }
+
+    /// y[i] = a[i] ∘ b[i] for n elements. Parameters a, b, y. Moves three elements an element.
+    pub fn kernel<T: Real>(self, n: u32, target: Target) -> Kernel {
+        Elementwise {
+            name: format!("{}_{}_n{n}", self.name(), T::SPELLED),
+            summary: self.summary(),
+            n,
+            width: T::VECTOR,
+            target,
+            bytes: 3 * T::BYTES,
+            operations: 1,
+            other_bytes: 0,
+        }
+        .kernel(|asm| {
+            let (a, b, y) = (asm.pointer::<T>("a"), asm.pointer::<T>("b"), asm.pointer::<T>("y"));
+            asm.each_span(n, T::VECTOR, |span| {
+                let pairs = span.load(a).into_iter().zip(span.load(b));
+                span.store(y, &pairs.map(|(a, b)| self.of(a, b)).collect::<Vec<_>>());
+            });
+        })
+    }
 }
 
 /// sum[i] ← sum[i] + x[i] with the sum in f32: a gradient that has several sources. Parameters x, sum. Moves the element

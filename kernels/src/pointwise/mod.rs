@@ -7,19 +7,22 @@
 //! | file | kernels |
 //! | --- | --- |
 //! | [`unary`] | y = f(x) and dx = dy·f′, for every function of [`ACTIVATIONS`]; scale |
-//! | [`binary`] | a + b, a − b, a·b; y += x |
+//! | [`binary`] | a + b, a − b, a·b, a/b; y += x |
+//! | [`broadcast_binary`] | the same of arrays that repeat along axes which they lack |
 //! | [`broadcast`] | x + b of a row; a value, a column or a row repeated over a matrix |
 //! | [`cast`] | f16 ↔ f32; fill |
 //! | [`frames`] | bytes → numbers in [0, 1], grey repeated to three channels |
 
 pub mod binary;
 pub mod broadcast;
+pub mod broadcast_binary;
 pub mod cast;
 pub mod frames;
 pub mod unary;
 
-pub use binary::{accumulate, add, mul, sub};
+pub use binary::{Arithmetic, accumulate};
 pub use broadcast::{Along, bias, spread};
+pub use broadcast_binary::{Axis, Broadcast};
 pub use cast::{cast, fill};
 pub use frames::Frames;
 pub use unary::{ACTIVATIONS, Activation, scale};
@@ -74,9 +77,9 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
             kernels.extend([f.backward::<F16>(n, target), f.backward::<F32>(n, target)]);
         }
         kernels.extend([scale::<F16>(n, target), scale::<F32>(n, target)]);
-        kernels.extend([add::<F16>(n, target), add::<F32>(n, target)]);
-        kernels.extend([sub::<F16>(n, target), sub::<F32>(n, target)]);
-        kernels.extend([mul::<F16>(n, target), mul::<F32>(n, target)]);
+        for f in Arithmetic::ALL {
+            kernels.extend([f.kernel::<F16>(n, target), f.kernel::<F32>(n, target)]);
+        }
         kernels.extend([accumulate::<F16>(n, target), accumulate::<F32>(n, target)]);
         kernels.extend([cast::<F32, F16>(n, target), cast::<F16, F32>(n, target)]);
         kernels.extend([fill::<F16>(n, target), fill::<F32>(n, target)]);
@@ -87,6 +90,19 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
             kernels.push(spread::<F16>(along, rows, cols, target));
             kernels.push(spread::<F32>(along, rows, cols, target));
         }
+    }
+    // A row and a column beside a matrix, a channel's number beside images of NCHW, and an outer product.
+    let axis = |size, a, b| Axis { size, a, b };
+    let both = |size| axis(size, true, true);
+    let shapes = [
+        vec![axis(1600, true, false), both(1024)],
+        vec![both(160), axis(16_384, false, true)],
+        vec![axis(16, true, false), both(64), axis(32 * 32, true, false)],
+        vec![axis(7, false, true), axis(33, true, false)],
+    ];
+    for (operation, axes) in Arithmetic::ALL.into_iter().zip(shapes) {
+        let spec = Broadcast { operation, axes };
+        kernels.extend([spec.kernel::<F16>(target), spec.kernel::<F32>(target)].into_iter().flatten());
     }
     // Batches of 16 sequences of 12 frames: the 10 that go in as the model wants them, the 2 that should come out.
     let grey =

@@ -24,7 +24,7 @@ pub struct Activation {
 }
 
 /// Every activation.
-pub const ACTIVATIONS: [Activation; 6] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, EXP];
+pub const ACTIVATIONS: [Activation; 8] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, EXP, LOG, SQRT];
 
 /// y = max(x, 0); dy/dx = 1 where y > 0. NaN stays NaN.
 pub const RELU: Activation = Activation {
@@ -69,6 +69,22 @@ pub const SOFTPLUS: Activation = Activation {
     from_output: false,
     value: |asm, x| asm.softplus(x),
     derivative: |asm, x| asm.select(x.gt(20.0), 1.0, asm.sigmoid(x)),
+};
+
+/// y = ln x.  dy/dx = 1/x.
+pub const LOG: Activation = Activation {
+    name: "log",
+    from_output: false,
+    value: |asm, x| asm.log(x),
+    derivative: |_, x| x.reciprocal(),
+};
+
+/// y = √x.  dy/dx = 1/(2y).
+pub const SQRT: Activation = Activation {
+    name: "sqrt",
+    from_output: true,
+    value: |_, x| x.sqrt(),
+    derivative: |_, y| y.reciprocal() * 0.5,
 };
 
 /// y = eˣ.  dy/dx = y.

@@ -94,6 +94,31 @@ impl Asm {
         (t * square).mad(sum, t)
     }
 
+    /// ln x: x = 2ⁿ·(1 + f) with 1 + f in [√½, √2), s = f/(2 + f), ln x = n·ln 2 + 2·artanh s. With
+    /// R = s²·(⅔ + ⅖·s² + …), 2·artanh s = f − (f²/2 − s·(f²/2 + R)), in which f is exact and the rest is small (as in
+    /// FreeBSD's `logf`). The first term left out of R is 2/11·s¹⁰ < 2⁻²⁷. Within 2 ulp; −∞ of 0, NaN below 0. Not by
+    /// `lg2.approx`, which is bounded absolutely near 1, where the logarithm vanishes.
+    pub fn log<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
+        // Few enough bits that n·LN_2_HIGH is exact.
+        const LN_2_HIGH: f32 = 355.0 / 512.0;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+        const ROOT_HALF: i32 = 0x3f35_04f3;
+        let subnormal = x.lt(f32::MIN_POSITIVE);
+        let bits = self.select(subnormal, x * 8_388_608.0, x).bits_as::<S32>();
+        let doublings = (bits - ROOT_HALF) >> 23;
+        let f = (bits - (doublings << 23)).bits_as::<F32>() - 1.0;
+        let n = doublings.to::<F32>() + self.select::<F32>(subnormal, -23.0, 0.0);
+        let s = f * (f + 2.0).reciprocal_approx();
+        let (square, half) = (s * s, f * f * 0.5);
+        let terms = [2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0];
+        let r = terms.into_iter().fold(self.value(2.0 / 9.0), |sum, term| sum.mad(square, term)) * square;
+        let small = half - s.mad(half + r, n * LN_2_LOW);
+        let regular = n.mad(LN_2_HIGH, f - small);
+        // +∞ and NaN stay.
+        let positive = self.select(x.lt(f32::INFINITY), regular, x);
+        self.select(x.le(0.0), self.select::<F32>(x.eq(0.0), f32::NEG_INFINITY, f32::NAN), positive)
+    }
+
     /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that cancels,
     /// x − x³/3 + 2x⁵/15 − 17x⁷/315 + 62x⁹/2835. Within 12 ulp.
     pub fn tanh<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {

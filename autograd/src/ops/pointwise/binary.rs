@@ -1,18 +1,35 @@
-//! Operators of two tensors, element by element.
+//! Arithmetic of two tensors, element by element. Their shapes are broadcast as NumPy does; the gradient of an operand that
+//! was repeated is summed over its repeats.
 
-use super::cuda;
-use crate::ops::reduce;
-use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, wide};
-use rayon::prelude::*;
+use ssmv_kernels::pointwise::Arithmetic;
 
-fn same(op: &'static str, inputs: &[&Shape]) -> Result<Shape> {
-    if inputs[0] != inputs[1] {
-        return Err(Error::shape(op, format!("{} and {} differ", inputs[0], inputs[1])));
+use super::{
+    broadcast::{self, axes, give, is_plain},
+    cuda,
+};
+use crate::{Backward, Device, Forward, Op, Result, Shape, Tensor, apply};
+
+/// a ∘ b. Tensors of one shape, and those that differ in axes of size 1 alone, are computed as flat arrays.
+fn compute(operation: Arithmetic, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let shape = broadcast::shape(operation.name(), &[a.shape(), b.shape()])?;
+    let axes = axes(a.shape(), b.shape(), &shape);
+    match a.device() {
+        Device::Cpu => crate::dispatch!(a.dtype(), T => {
+            let (a, b) = (a.values::<T>()?, b.values::<T>()?);
+            let y = match operation {
+                Arithmetic::Add => broadcast::zip(&axes, a, b, |a, b| a + b),
+                Arithmetic::Sub => broadcast::zip(&axes, a, b, |a, b| a - b),
+                Arithmetic::Mul => broadcast::zip(&axes, a, b, |a, b| a * b),
+                Arithmetic::Div => broadcast::zip(&axes, a, b, |a, b| a / b),
+            };
+            Ok(Tensor::from_buffer(shape, y))
+        }),
+        Device::Cuda if is_plain(&axes) => Ok(cuda::arithmetic(operation, a, b)?.with_shape(shape)),
+        Device::Cuda => cuda::broadcast(operation, a, b, shape, &axes),
     }
-    Ok(inputs[0].clone())
 }
 
-/// y = a + b, of one shape.  da = db = dy.
+/// y = a + b.  da = db = dy.
 pub struct Add;
 
 impl Op for Add {
@@ -21,27 +38,42 @@ impl Op for Add {
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        same("add", inputs)
+        broadcast::shape("add", inputs)
     }
 
     fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (a, b) = (inputs[0], inputs[1]);
-        match a.device() {
-            Device::Cpu => crate::dispatch!(a.dtype(), T => {
-                let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a + b);
-                Ok(Tensor::from_buffer(a.shape().clone(), y))
-            }),
-            Device::Cuda => cuda::add(a, b),
-        }
+        compute(Arithmetic::Add, inputs[0], inputs[1])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        cx.give(0, dy.clone())?;
-        cx.give(1, dy.clone())
+        give(cx, 0, dy, 1.0)?;
+        give(cx, 1, dy, 1.0)
     }
 }
 
-/// y = a·b, of one shape.  da = dy·b, db = dy·a.
+/// y = a − b.  da = dy, db = −dy.
+pub struct Sub;
+
+impl Op for Sub {
+    fn name(&self) -> &'static str {
+        "sub"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        broadcast::shape("sub", inputs)
+    }
+
+    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        compute(Arithmetic::Sub, inputs[0], inputs[1])
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        give(cx, 0, dy, 1.0)?;
+        give(cx, 1, dy, -1.0)
+    }
+}
+
+/// y = a·b.  da = dy·b, db = dy·a.
 pub struct Mul;
 
 impl Op for Mul {
@@ -50,101 +82,77 @@ impl Op for Mul {
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        same("mul", inputs)
+        broadcast::shape("mul", inputs)
     }
 
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (a, b) = (inputs[0], inputs[1]);
-        cx.save(a);
-        cx.save(b);
-        match a.device() {
-            Device::Cpu => crate::dispatch!(a.dtype(), T => {
-                let y = cpu::zip(a.values::<T>()?, b.values::<T>()?, |a, b| a * b);
-                Ok(Tensor::from_buffer(a.shape().clone(), y))
-            }),
-            Device::Cuda => cuda::mul(a, b),
-        }
+        cx.save(inputs[0]);
+        cx.save(inputs[1]);
+        compute(Arithmetic::Mul, inputs[0], inputs[1])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [a, b] = cx.saved()?;
         for (i, other) in [(0, b), (1, a)] {
             if cx.needs(i) {
-                let d = match dy.device() {
-                    Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                        let d = cpu::zip(dy.values::<T>()?, other.values::<T>()?, |d, o| d * o);
-                        Tensor::from_buffer(dy.shape().clone(), d)
-                    }),
-                    Device::Cuda => cuda::mul(dy, &other)?,
-                };
-                cx.give(i, d)?;
+                give(cx, i, &compute(Arithmetic::Mul, dy, &other)?, 1.0)?;
             }
         }
         Ok(())
     }
 }
 
-/// y[…, j] = x[…, j] + b[j]: a bias broadcast over all axes but the last.  dx = dy, db = Σ dy over the others.
-pub struct Bias;
+/// y = a/b.  da = dy/b, db = −dy·y/b = −da·y.
+pub struct Div;
 
-impl Op for Bias {
+impl Op for Div {
     fn name(&self) -> &'static str {
-        "bias"
+        "div"
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        let (x, b) = (inputs[0], inputs[1]);
-        if b.len() != 1 || x.last() != b.last() {
-            let message = format!("bias {b} does not fit the last axis of {x}");
-            return Err(Error::shape("bias", message));
-        }
-        Ok(x.clone())
+        broadcast::shape("div", inputs)
     }
 
-    fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (x, b) = (inputs[0], inputs[1]);
-        match x.device() {
-            Device::Cpu => crate::dispatch!(x.dtype(), T => {
-                let (values, bias) = (x.values::<T>()?, b.values::<T>()?);
-                let mut y = Buffer::uninit(values.len());
-                let piece = (cpu::rows_per_piece(bias.len()) * bias.len()).max(1);
-                y.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(y, x)| wide!({
-                    for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
-                        y.iter_mut().zip(x.iter().zip(bias)).for_each(|(y, (&x, &b))| *y = x + b);
-                    }
-                }));
-                Ok(Tensor::from_buffer(x.shape().clone(), y))
-            }),
-            Device::Cuda => cuda::bias(x, b),
-        }
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let y = compute(Arithmetic::Div, inputs[0], inputs[1])?;
+        cx.save(inputs[1]);
+        cx.save(&y);
+        Ok(y)
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        cx.give(0, dy.clone())?;
-        let cols = dy.shape().rows_cols().1;
-        match dy.device() {
-            Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                let d = dy.values::<T>()?;
-                cx.accumulate(1, |dst, add| cpu::column_sums(d, cols, dst, add))
-            }),
-            Device::Cuda => cx.fill(1, |db| reduce::cuda::column_sums_as(dy, db)),
+        let [b, y] = cx.saved()?;
+        let da = compute(Arithmetic::Div, dy, &b)?;
+        give(cx, 0, &da, 1.0)?;
+        if cx.needs(1) {
+            give(cx, 1, &compute(Arithmetic::Mul, &da, &y)?, -1.0)?;
         }
+        Ok(())
     }
 }
 
 impl Tensor {
-    /// a + b, of one shape.
+    /// a + b under broadcasting: [3, 1] and [4] make [3, 4].
+    ///
+    /// # Errors
+    /// Sizes of an axis that differ and are not 1, other dtypes or devices.
     pub fn add(&self, other: &Tensor) -> Result<Tensor> {
         apply(Add, &[self, other])
     }
 
-    /// a·b element by element, of one shape.
+    /// a − b under broadcasting, with the errors of [`Tensor::add`].
+    pub fn sub(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Sub, &[self, other])
+    }
+
+    /// a·b element by element under broadcasting, with the errors of [`Tensor::add`].
     pub fn mul(&self, other: &Tensor) -> Result<Tensor> {
         apply(Mul, &[self, other])
     }
 
-    /// x + b with b [C] broadcast over all axes of x [.., C] but the last.
-    pub fn bias(&self, bias: &Tensor) -> Result<Tensor> {
-        apply(Bias, &[self, bias])
+    /// a/b element by element under broadcasting, with the errors of [`Tensor::add`]. Of b = 0 it is ±∞ or NaN.
+    pub fn div(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Div, &[self, other])
     }
 }

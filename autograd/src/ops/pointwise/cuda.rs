@@ -1,12 +1,13 @@
 //! Launches of the pointwise kernels.
 
 use ssmv_kernels::{
-    pointwise::{self, Activation},
+    pointwise::{self, Activation, Arithmetic, Axis, Broadcast},
     ptx::F32,
 };
 
+use super::broadcast;
 use crate::{
-    DType, Result, Tensor,
+    DType, Result, Shape, Tensor,
     cuda::plan::{dispatch_cuda, size},
 };
 
@@ -67,35 +68,52 @@ fn scale(x: &Tensor, k: f64) -> Result<Tensor> {
     Ok(y)
 }
 
-/// a + b.
+/// A tensor of shape [] with a number, beside `x` and of its dtype.
+pub(super) fn number(x: &Tensor, value: f64) -> Result<Tensor> {
+    let (y, dtype) = (x.empty_like(Shape::scalar())?, x.dtype());
+    x.cuda()?.launch_one(&("number", dtype), &[y.argument()?, (value as f32).into()], |_, target| {
+        Ok(dispatch_cuda!(dtype, T => pointwise::fill::<T>(1, target)))
+    })?;
+    Ok(y)
+}
+
+/// a + b, of one shape.
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    binary(Binary::Add, a, b)
+    arithmetic(Arithmetic::Add, a, b)
 }
 
-/// a·b.
-pub(super) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    binary(Binary::Mul, a, b)
-}
-
-/// A function of two numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Binary {
-    Add,
-    Mul,
-}
-
-fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// a ∘ b, of one shape.
+pub(super) fn arithmetic(op: Arithmetic, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (cuda, n, dtype) = (a.cuda()?, size("pointwise", a.numel())?, a.dtype());
     let y = a.empty_like(a.shape().clone())?;
     if n > 0 {
         let arguments = [a.argument()?, b.argument()?, y.argument()?];
         cuda.launch_one(&(op, dtype, n), &arguments, |_, target| {
-            let kernel = dispatch_cuda!(dtype, T => match op {
-                Binary::Add => pointwise::add::<T>(n, target),
-                Binary::Mul => pointwise::mul::<T>(n, target),
-            });
-            Ok(kernel)
+            Ok(dispatch_cuda!(dtype, T => op.kernel::<T>(n, target)))
         })?;
+    }
+    Ok(y)
+}
+
+/// a ∘ b of this shape.
+pub(super) fn broadcast(
+    operation: Arithmetic,
+    a: &Tensor,
+    b: &Tensor,
+    shape: Shape,
+    axes: &[broadcast::Axis],
+) -> Result<Tensor> {
+    let (cuda, dtype, op) = (a.cuda()?, a.dtype(), operation.name());
+    let y = a.empty_like(shape)?;
+    if y.numel() > 0 {
+        let axis = |axis: &broadcast::Axis| Ok(Axis { size: size(op, axis.size)?, a: axis.a, b: axis.b });
+        let spec = Broadcast { operation, axes: axes.iter().map(axis).collect::<Result<_>>()? };
+        let arguments = [a.argument()?, b.argument()?, y.argument()?];
+        cuda.launch_one(
+            &(spec, dtype),
+            &arguments,
+            |(spec, _), target| dispatch_cuda!(dtype, T => spec.kernel::<T>(target)),
+        )?;
     }
     Ok(y)
 }

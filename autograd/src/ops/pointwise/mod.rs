@@ -1,9 +1,22 @@
-//! Operators that work element by element: one file a group, one struct a function.
+//! Operators that work element by element.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `unary.rs` | functions of one number, one struct each |
+//! | `binary.rs` | `a + b`, `a − b`, `a·b`, `a/b` |
+//! | `broadcast.rs` | NumPy's broadcasting of two shapes, and its gradient |
+//! | `arithmetic.rs` | Rust's operators `+`, `-`, `*`, `/` |
+//! | `bias.rs` | a row added to every row |
+//! | `cuda.rs` | launches on a device |
 
+mod arithmetic;
+mod bias;
 mod binary;
+mod broadcast;
 pub(crate) mod cuda;
 mod unary;
 
-pub use binary::{Add, Bias, Mul};
+pub use bias::Bias;
+pub use binary::{Add, Div, Mul, Sub};
 pub use cuda::Function;
-pub use unary::{Exp, Pointwise, Relu, Scale, Sigmoid, Silu, Softplus, Tanh, Unary};
+pub use unary::*;

@@ -1,6 +1,6 @@
 //! y[i] = f(x[i]). A function is its value and its derivative; everything else is shared.
 
-use ssmv_kernels::pointwise::unary::{EXP, RELU, SIGMOID, SILU, SOFTPLUS, TANH};
+use ssmv_kernels::pointwise::unary::{EXP, LOG, RELU, SIGMOID, SILU, SOFTPLUS, SQRT, TANH};
 
 use super::cuda::{self, Function};
 use crate::{Backward, Device, Element, Forward, Op, Result, Shape, Tensor, apply, cpu};
@@ -184,6 +184,62 @@ impl Unary for Exp {
     }
 }
 
+/// y = ln x: −∞ of 0, NaN below 0.  dy/dx = 1/x.
+pub struct Log;
+
+impl Unary for Log {
+    const NAME: &'static str = "log";
+    const FROM_OUTPUT: bool = false;
+    fn value<T: Element>(&self, x: T) -> T {
+        x.ln()
+    }
+    #[inline(always)]
+    fn derivative<T: Element>(&self, x: T) -> T {
+        T::ONE / x
+    }
+    fn function(&self) -> Function {
+        Function::Activation(LOG)
+    }
+}
+
+/// y = √x: NaN below 0.  dy/dx = 1/(2y).
+pub struct Sqrt;
+
+impl Unary for Sqrt {
+    const NAME: &'static str = "sqrt";
+    const FROM_OUTPUT: bool = true;
+    #[inline(always)]
+    fn value<T: Element>(&self, x: T) -> T {
+        x.sqrt()
+    }
+    #[inline(always)]
+    fn derivative<T: Element>(&self, y: T) -> T {
+        T::from_f64(0.5) / y
+    }
+    fn function(&self) -> Function {
+        Function::Activation(SQRT)
+    }
+}
+
+/// y = −x.  dy/dx = −1.
+pub struct Neg;
+
+impl Unary for Neg {
+    const NAME: &'static str = "neg";
+    const FROM_OUTPUT: bool = true;
+    #[inline(always)]
+    fn value<T: Element>(&self, x: T) -> T {
+        -x
+    }
+    #[inline(always)]
+    fn derivative<T: Element>(&self, _: T) -> T {
+        -T::ONE
+    }
+    fn function(&self) -> Function {
+        Function::Scale(-1.0)
+    }
+}
+
 /// y = k·x.  dy/dx = k.
 pub struct Scale(pub f64);
 
@@ -224,6 +280,12 @@ methods! {
     softplus => Softplus;
     /// eˣ.
     exp => Exp;
+    /// ln x, the natural logarithm: −∞ of 0, NaN below 0.
+    log => Log;
+    /// √x: NaN below 0.
+    sqrt => Sqrt;
+    /// −x.
+    neg => Neg;
 }
 
 impl Tensor {

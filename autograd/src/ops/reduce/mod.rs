@@ -44,8 +44,18 @@ impl Reduce {
         if out == 1 {
             sums[0] = crate::cpu::sum_pieces(x.len(), |r| x[r].iter().map(|v| v.to_f64()).sum());
         } else {
-            let target = self.targets();
-            x.iter().enumerate().for_each(|(i, v)| sums[target(i)] += v.to_f64());
+            // The last axes that are alike make a run: it is added to one sum, or to as many side by side.
+            let (target, rank) = (self.targets(), self.from.len());
+            let kept = |axis| !self.axes.contains(&axis);
+            let alike = (0..rank).rev().take_while(|&axis| kept(axis) == kept(rank - 1));
+            let run = alike.map(|axis| self.from[axis]).product::<usize>().max(1);
+            for (i, run) in x.chunks_exact(run).enumerate() {
+                let sums = &mut sums[target(i * run.len())..];
+                match kept(rank - 1) {
+                    true => sums.iter_mut().zip(run).for_each(|(sum, v)| *sum += v.to_f64()),
+                    false => run.iter().for_each(|v| sums[0] += v.to_f64()),
+                }
+            }
         }
         let mut y = Buffer::uninit(out);
         y.iter_mut().zip(sums).for_each(|(y, s)| *y = T::from_f64(s * self.factor()));

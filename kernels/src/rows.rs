@@ -1,4 +1,4 @@
-//! A row of a matrix and the threads that share it.
+//! Rows of a matrix and the threads that share them, for kernels that normalise over the last axis.
 
 use crate::{
     ptx::{Asm, F32, F64, Launch, Pred, Reg, U32},
@@ -17,7 +17,7 @@ const MOST_LANES: u32 = 512;
 
 /// How the rows of a matrix are shared out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     rows: u32,
     cols: u32,
     /// Columns of a vector, an access.
@@ -71,7 +71,7 @@ impl Rows {
 }
 
 /// A thread's row.
-pub(super) struct Row<'a> {
+pub(crate) struct Row<'a> {
     asm: &'a Asm,
     shape: Rows,
     /// Which it is.
@@ -86,7 +86,7 @@ pub(super) struct Row<'a> {
 
 /// Neighbouring columns that a thread takes at once.
 #[derive(Clone, Copy)]
-pub(super) struct Vector<'a> {
+pub(crate) struct Vector<'a> {
     /// The first column.
     pub col: Reg<'a, U32>,
     /// Whether the row reaches so far; `None` where it does in every thread. If not, the row's last vector stands in.
@@ -96,12 +96,22 @@ pub(super) struct Vector<'a> {
 }
 
 /// Numbers that are made from columns, once where registers hold them, at each use otherwise.
-pub(super) struct Kept<'a, M> {
+pub(crate) struct Kept<'a, M> {
     held: Vec<Vec<Reg<'a, F32>>>,
     make: M,
 }
 
 impl<'a, M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> Kept<'a, M> {
+    /// The same with `f` of each number.
+    pub fn map(
+        self,
+        f: impl Fn(Reg<'a, F32>) -> Reg<'a, F32>,
+    ) -> Kept<'a, impl Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> {
+        let Self { held, make } = self;
+        let each = move |numbers: Vec<_>| numbers.into_iter().map(&f).collect::<Vec<_>>();
+        Kept { held: held.into_iter().map(&each).collect(), make: move |col| each(make(col)) }
+    }
+
     /// Those of a vector.
     pub fn of(&self, vector: &Vector<'a>) -> Vec<Reg<'a, F32>> {
         match vector.held.and_then(|i| self.held.get(i)) {
@@ -157,6 +167,22 @@ impl<'a> Row<'a> {
             ..=32 => asm.lanes_fold(Fold::Sum, sum.get(), 1, lanes),
             _ => asm.block_sum(sum.get(), lanes),
         })
+    }
+
+    /// The largest number of the row, NaN where there is one, in all of its threads.
+    pub fn max(&self, numbers: impl Fn(&Vector<'a>) -> Vec<Reg<'a, F32>>) -> Reg<'a, F32> {
+        let (asm, lanes) = (self.asm, self.shape.lanes);
+        let largest = asm.var::<F32>(f32::NEG_INFINITY);
+        // A vector outside stands for the row's last one, which changes no maximum.
+        self.each(|vector| {
+            if let Some(part) = Fold::Max.pairwise(&numbers(vector)) {
+                largest.max_nan(part);
+            }
+        });
+        match lanes {
+            ..=32 => asm.lanes_fold(Fold::Max, largest.get(), 1, lanes),
+            _ => asm.block_max(largest.get(), lanes),
+        }
     }
 
     /// The sum over a row of one number a thread.
