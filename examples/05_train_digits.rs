@@ -1,6 +1,6 @@
 //! A complete training against the library: data, model, optimiser, a prediction.
 //!
-//!     cargo run --release --example train_digits
+//!     cargo run --release --example 05_train_digits
 
 use ssmv_autograd::{
     DType, Tensor,
