@@ -89,7 +89,7 @@ fn a_run_is_resumed_to_the_same_bits_and_evaluated_where_it_was_trained() {
         report["next"]["model"]["mean"]["mse"].as_f64().unwrap()
     };
     let (cpu, device) = (mse("cpu"), mse("emulator"));
-    assert!((device / cpu - 1.0).abs() < 0.01, "{device} on the emulator, {cpu} on the CPU");
+    approx::assert_relative_eq!(device, cpu, max_relative = 0.01);
 }
 
 #[test]

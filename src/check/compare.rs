@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn errors_are_relative_absolute_for_zeros_and_nan_for_nan() {
         assert_eq!(error(&[3.0, 4.0], &[3.0, 4.0]), 0.0);
-        assert!((error(&[3.0, 4.5], &[3.0, 4.0]) - 0.1).abs() < 1e-15);
+        approx::assert_abs_diff_eq!(error(&[3.0, 4.5], &[3.0, 4.0]), 0.1, epsilon = 1e-15);
         assert_eq!(error(&[0.5, 0.0], &[0.0, 0.0]), 0.5);
         assert!(error(&[f64::NAN], &[1.0]).is_nan());
         assert!(error(&[f64::NAN], &[f64::NAN]).is_nan());

@@ -171,7 +171,7 @@ mod tests {
         // MNIST's mean pixel is 0.1307.
         let mean =
             digits.images.iter().map(|&p| f64::from(p)).sum::<f64>() / digits.images.len() as f64 / 255.0;
-        assert!((mean - 0.1307).abs() < 0.002, "{mean}");
+        approx::assert_abs_diff_eq!(mean, 0.1307, epsilon = 0.002);
         assert_eq!(digits.get(9_999).unwrap().len(), 784);
         assert!(digits.get(10_000).is_none());
     }

@@ -255,8 +255,8 @@ mod tests {
         // The field's all-black picture (0.0497 and 176) is of other digits; a NumPy statement of the rule over these
         // ones has 0.04874 and 172.02 after 20,000 sequences.
         for (value, field, these) in [(l1, 0.0497, 0.04874), (mse, 176.0, 172.02)] {
-            assert!((value / field - 1.0).abs() < 0.04, "{value}, not {field}");
-            assert!((value / these - 1.0).abs() < 0.012, "{value}, not {these}");
+            approx::assert_relative_eq!(value, field, max_relative = 0.04);
+            approx::assert_relative_eq!(value, these, max_relative = 0.012);
         }
     }
 

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(done, [2, 4, 5]);
         assert_eq!(run(3, 2).0, one);
         let other = run(2, 5).0.next.model.mean;
-        assert!((other.mse / one.next.model.mean.mse - 1.0).abs() < 1e-6);
+        approx::assert_relative_eq!(other.mse, one.next.model.mean.mse, max_relative = 1e-6);
         let json = serde_json::to_string(&one).unwrap();
         assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), one);
         let rolled = one.roll_out.as_ref().unwrap();
@@ -376,7 +376,7 @@ mod tests {
                 sum += (pixel(4, i) + pixel(5, i)) / 10.0 / 1024.0;
             }
         }
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5 * b, "{a} {b}");
+        let near = |a: f64, b: f64| approx::assert_relative_eq!(a, b, max_relative = 1e-5);
         near(result.next.black.frames[1].mse, black);
         near(result.next.copy.frames[1].mae, copy);
         near(result.brightness.target_mean, sum);

@@ -115,7 +115,7 @@ mod tests {
     fn cosines_fall_from_the_base_rate_to_zero() {
         let by_step = Schedule { kind: ScheduleKind::Cosine, warmup: 0, ..BASE };
         assert_eq!(by_step.rate(0), 0.5);
-        assert!((by_step.rate(50) - 0.25).abs() < 1e-15);
+        approx::assert_abs_diff_eq!(by_step.rate(50), 0.25, epsilon = 1e-15);
         assert!((0..120).all(|step| by_step.rate(step + 1) <= by_step.rate(step)));
         assert_eq!((by_step.rate(100), by_step.rate(u64::MAX)), (0.0, 0.0));
         let by_epoch = Schedule { kind: ScheduleKind::CosineEpoch, warmup: 0, ..BASE };

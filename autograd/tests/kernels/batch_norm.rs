@@ -458,7 +458,7 @@ fn the_mask_is_y_above_0() {
             assert!(got[0].iter().all(|dx| dx.is_finite()), "{mode:?}, {rows} rows");
             let through: f32 = (0..rows).map(|row| inputs.dy[row * 8 + 4]).sum();
             assert_eq!(sums[1], [0.0, 0.0, sums[1][2], 0.0, sums[1][4], 0.0, sums[1][6], 0.0]);
-            assert!((sums[1][4] - through).abs() < 1e-3, "{} is not {through}", sums[1][4]);
+            approx::assert_abs_diff_eq!(sums[1][4], through, epsilon = 1e-3);
         }
     }
 }

@@ -180,7 +180,8 @@ impl NcclCommunicator {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_event(&self, event: EventId, timeout: Duration) -> Result<()> {
-        let done = wait_until(timeout, || Ok(self.progress(None)? && self.cuda.driver().query_event(event)?))?;
+        let done =
+            wait_until(timeout, || Ok(self.progress(None)? && self.cuda.driver().query_event(event)?))?;
         if done {
             return Ok(());
         }

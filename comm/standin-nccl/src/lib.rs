@@ -1,7 +1,8 @@
 //! A test double for NCCL: its C interface over TCP on loopback. With `emulator/libcuda` as the driver, programs that call
 //! NCCL run on machines without a GPU. It also fails and hangs on request. It is slow, supports f16 and f32 only, reduces f32
-//! only, and treats every communicator as non-blocking. An operation runs in the order of its stream, but no later than its
-//! communicator stops being in progress; it cannot be captured.
+//! only, and treats every communicator as non-blocking. An operation runs in the order of its stream, and its
+//! communicator is in progress until it is done, unlike NCCL's, which is done when the operation is queued. It cannot be
+//! captured.
 //!
 //! | file | content |
 //! | --- | --- |

@@ -105,7 +105,7 @@ fn ranks_with_small_batches_train_as_one_with_a_large_one() {
     let together = train(TrainConfig { sync_batchnorm: true, ..config(2, 2) });
     assert_same_bits(&together);
     for (got, want) in together[0].losses().iter().zip(whole.losses()) {
-        assert!((got / want - 1.0).abs() < 2e-4, "{got}, not {want}");
+        approx::assert_relative_eq!(got, &want, max_relative = 2e-4);
     }
     let (near, far) = (
         distance(&whole.parameters, &together[0].parameters),
@@ -113,7 +113,7 @@ fn ranks_with_small_batches_train_as_one_with_a_large_one() {
     );
     assert!(near < 1e-3 && near < far / 5.0, "{near:e} with common statistics, {far:e} without");
     let statistics = whole.statistics.iter().zip(&together[0].statistics);
-    statistics.for_each(|(a, b)| assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}"));
+    statistics.for_each(|(a, b)| approx::assert_relative_eq!(a, b, epsilon = 1e-3, max_relative = 1e-3));
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn devices_end_with_the_same_bits_captured_or_not() {
     assert_same_bits(&[captured[0].clone(), launched[0].clone(), launched[1].clone()]);
     let host = train(short);
     for (got, want) in captured[0].losses().iter().zip(host[0].losses()) {
-        assert!((got / want - 1.0).abs() < 1e-2, "{got} on devices, {want} on the CPU");
+        approx::assert_relative_eq!(got, &want, max_relative = 1e-2);
     }
 }
 

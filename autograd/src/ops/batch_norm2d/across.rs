@@ -104,7 +104,7 @@ mod tests {
         let near = |got: &[f64], want: &[f64]| {
             assert_eq!(got.len(), want.len());
             for (g, w) in got.iter().zip(want) {
-                assert!((g - w).abs() <= 1e-11 * (1.0 + w.abs()), "{g:e}, not {w:e}");
+                approx::assert_relative_eq!(g, w, epsilon = 1e-11, max_relative = 1e-11);
             }
         };
         for i in [0, 1] {
