@@ -1,8 +1,29 @@
-//! Tensors, a tape and operators with CPU kernels, and the driver seam of the GPU: the engine under `ssmv-raw`.
+//! Tensors, a tape and operators, on the CPU and on NVIDIA GPUs: the engine under `ssmv-raw`, usable by itself.
 //!
-//! A [`Tensor`] is a cheap handle to contiguous memory; operators are methods on it, each an [`Op`] in a folder of its
-//! own under `ops`; [`Tensor::backward`] adds gradients up in [`Gradients`]. Parameters live in an [`Arena`]. [`cuda`] opens
-//! a GPU, or the emulator that stands in for one.
+//! ```
+//! use ssmv_autograd::{Gradients, Result, Tensor};
+//!
+//! fn main() -> Result<()> {
+//!     // y = Σ x·exp(−x), whose slope is (1 − x)·exp(−x).
+//!     let x = Tensor::new([3], &[0.0f64, 1.0, 2.0])?.leaf();
+//!     let y = (&x * (-&x)?.exp()?)?.sum(&[0])?;
+//!     let mut gradients = Gradients::of_leaves();
+//!     y.backward(&mut gradients)?;
+//!     let slope = gradients.of(&x).expect("y depends on x").to_f64()?;
+//!     assert_eq!(slope[..2], [1.0, 0.0]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - A [`Tensor`] is a cheap handle to contiguous memory. Operators are methods on it, each an [`Op`] in a folder of its own
+//!   under [`ops`]; `+`, `-`, `*` and `/` work between tensors and with numbers.
+//! - [`Tensor::backward`] adds gradients up in [`Gradients`]: those of leaves, and those of parameters, which live side by
+//!   side in an [`Arena`].
+//! - [`init`] sets parameters, [`optim`] updates them, [`tensor_file`] saves and loads them.
+//! - `cuda` opens a GPU, or the emulator that replaces one in tests. It is a feature, on by default; without it neither
+//!   kernels nor the emulator nor bindings of the driver are built.
+//!
+//! The numbered programs in `examples/` go from the first tensor to an operator with a GPU kernel of one's own.
 
 mod arena;
 mod buffer;
