@@ -5,17 +5,20 @@ use ssmv_kernels::{
     batch_norm::{Apply, InputGradient, Mode, Statistics, Sums},
     layer_norm::LayerNorm,
     ptx::F16,
+    softmax::Softmax,
 };
 
 use crate::cases::{Arg, Case, Content, Launch, Size};
 
 const EPS: Arg = Arg::F32(1e-5);
 
-/// Batch normalisation of the first and the last maps of the encoder, layer normalisation of the Mamba layers' rows.
+/// Batch normalisation of the first and the last maps of the encoder, layer normalisation of the Mamba layers' rows, softmax of
+/// rows of the same size.
 pub fn cases(size: Size, target: Target) -> Vec<Case> {
     let maps = [(size.of(160 * 32 * 32, 1024), 64), (size.of(160 * 4 * 4, 256), 512)];
     let maps = maps.into_iter().flat_map(|(rows, cols)| batch_norm(rows, cols, target));
-    maps.chain(layer_norm(LayerNorm { rows: size.of(1600, 16), cols: 1024 }, target)).collect()
+    let (rows, cols) = (size.of(1600, 16), 1024);
+    maps.chain(layer_norm(LayerNorm { rows, cols }, target)).chain(softmax(rows, cols, target)).collect()
 }
 
 /// A launch with buffers, and then numbers.
@@ -127,5 +130,17 @@ fn layer_norm(spec: LayerNorm, target: Target) -> [Case; 2] {
     [
         case("layer norm f16", forward, &[Halves(count), Singles(n), Singles(n), Stale(2 * count)]),
         case("layer norm f16, backward", backward.collect(), &gradients),
+    ]
+}
+
+fn softmax(rows: u32, cols: u32, target: Target) -> [Case; 2] {
+    use Content::{Halves, Stale};
+    let (spec, count) = (Softmax { rows, cols, log: false }, u64::from(rows) * u64::from(cols));
+    let case = |what, launches, buffers: &[_]| case("softmax", what, [rows, cols], launches, buffers);
+    let forward = vec![launch(spec.forward::<F16>(target), &[0, 1], &[])];
+    let backward = vec![launch(spec.backward::<F16>(target), &[0, 1, 2], &[])];
+    [
+        case("softmax f16", forward, &[Halves(count), Stale(2 * count)]),
+        case("softmax f16, backward", backward, &[Halves(count), Halves(count), Stale(2 * count)]),
     ]
 }
