@@ -90,7 +90,7 @@ impl State {
             let node = &capture.graph.nodes[loose];
             return fail!(
                 STREAM_CAPTURE_UNJOINED,
-                "another stream was captured and did not come back: the capture's stream must wait for an event behind {node}"
+                "another stream joined the capture and was not joined back: the capture's stream must wait for an event behind {node}"
             );
         }
         Ok(self.graphs.insert(capture.graph))

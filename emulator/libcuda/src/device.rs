@@ -29,7 +29,6 @@ pub const SMALL: u64 = 1 << 20;
 /// Allocations start at multiples of this (CUDA promises 256).
 const ALIGN: u64 = 512;
 
-/// A device.
 #[derive(Debug)]
 pub struct Device {
     /// Its memory as kernels see it: its own allocations, pinned memory, peers.
@@ -80,7 +79,7 @@ impl Device {
         if bytes <= SMALL { bytes.next_multiple_of(ALIGN) } else { bytes.next_multiple_of(BLOCK) }
     }
 
-    /// The offset for a small allocation, in a block that has room for it.
+    /// The offset for a small allocation, in a block with enough free bytes.
     pub fn place_small(&mut self, bytes: u64) -> Option<u64> {
         // A gap between neighbours, so that running over the end is noticed.
         let needed = bytes.next_multiple_of(ALIGN) + ALIGN;

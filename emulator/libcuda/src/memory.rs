@@ -34,7 +34,7 @@ impl State {
         let small = bytes <= SMALL;
         let offset = if small { device.place_small(bytes) } else { device.arena.take(bytes) };
         let Some(offset) = offset else {
-            return fail!(OUT_OF_MEMORY, "no room for {bytes} bytes in one piece");
+            return fail!(OUT_OF_MEMORY, "no {bytes} contiguous bytes are free");
         };
         device.used += cost;
         let (address, window) = (device.base + offset, device.arena.window(offset, bytes));
@@ -325,7 +325,7 @@ impl State {
 fn report_openings(arena: &Arena, address: u64, block: u64, bytes: u64) {
     let openings = arena.openings(block);
     if openings > 0 {
-        log::say(&format!(
+        log::write(&format!(
             "cuMemFree of {address:#x} ({bytes} bytes) while another process has it open ({openings} times): \
              cuIpcCloseMemHandle must come first there"
         ));

@@ -6,7 +6,6 @@ use super::Rounding;
 /// A binary interchange format: sign, exponent, fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// All bits.
     pub bits: u32,
     /// Bits of the fraction, without the hidden one.
     pub fraction: u32,
@@ -58,7 +57,6 @@ impl Format {
 pub(crate) enum Value {
     /// Not a number.
     Nan,
-    /// ±∞.
     Infinite {
         /// The sign.
         negative: bool,
@@ -213,7 +211,6 @@ pub(crate) fn fma(format: Format, a: u64, b: u64, c: u64, rounding: Rounding) ->
     }
 }
 
-/// a + b.
 pub(crate) fn add(format: Format, a: u64, b: u64, rounding: Rounding) -> u64 {
     let one = ((1 << (format.bits - 2 - format.fraction)) - 1) << format.fraction;
     fma(format, a, one, b, rounding)

@@ -6,14 +6,12 @@
 /// A byte, a half, or all of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Its lowest bit.
+    /// Index of the lowest bit.
     pub shift: u32,
-    /// Its bits.
     pub bits: u32,
 }
 
 impl Part {
-    /// All of it.
     pub const WHOLE: Self = Self { shift: 0, bits: 32 };
 
     fn of(self, x: u32, signed: bool) -> i64 {
@@ -78,7 +76,7 @@ pub(crate) enum VideoOp {
     ShiftLeft {
         wrap: bool,
     },
-    /// Likewise.
+    /// a >> b, with the same rule for b.
     ShiftRight {
         wrap: bool,
     },
@@ -121,7 +119,7 @@ pub(crate) struct Scalar {
     pub parts: [Part; 3],
     /// `.sat`
     pub saturate: bool,
-    /// With c.
+    /// A second operation, on the result and `c`.
     pub second: Option<Second>,
 }
 
@@ -214,7 +212,7 @@ impl Simd {
     }
 }
 
-/// Any of them.
+/// A video instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Video {
     Scalar(Scalar),

@@ -5,13 +5,12 @@ use super::{ParseError, Parsed};
 /// A token and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Token<'a> {
-    /// What it is.
     pub lexeme: Lexeme<'a>,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
-    /// First byte.
+    /// Byte offset of its start.
     pub start: usize,
-    /// Past the last byte.
+    /// Byte offset behind its end.
     pub end: usize,
 }
 

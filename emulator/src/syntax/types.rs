@@ -15,7 +15,6 @@ pub(crate) enum Kind {
     Brain,
     /// tf32: an f32 whose low 13 bits do not count.
     Tensor,
-    /// Predicate.
     Predicate,
     /// A reference to a texture, sampler or surface.
     Opaque,

@@ -36,7 +36,7 @@ api! {
     cuEventCreate since 2000 (event: Out<Handle>, flags: u32) {
         let mut entered = enter()?;
         if flags > ALL_FLAGS {
-            return fail!(INVALID_VALUE, "flags {flags} mean nothing");
+            return fail!(INVALID_VALUE, "flags {flags} are unknown");
         }
         let (timing, shared) = (flags & DISABLE_TIMING == 0, flags & INTERPROCESS != 0);
         if shared && timing {

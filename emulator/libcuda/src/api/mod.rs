@@ -82,9 +82,9 @@ fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> u32 {
     };
     match outcome {
         Err(Failure { message, .. }) if !message.is_empty() => {
-            log::say(&format!("{name}: {}: {message}", code.name()));
+            log::write(&format!("{name}: {}: {message}", code.name()));
         }
-        _ if log::traces() => log::say(&format!("{name}: {}", code.name())),
+        _ if log::traces() => log::write(&format!("{name}: {}", code.name())),
         _ => {}
     }
     code.0
