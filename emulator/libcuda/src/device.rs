@@ -37,7 +37,7 @@ pub struct Device {
     pub primary: Option<Handle>,
     /// The flags of its primary context.
     pub primary_flags: u32,
-    /// Bytes in use.
+    /// Bytes of live allocations.
     pub used: u64,
     pub arena: Arc<Arena>,
     pub base: u64,
@@ -56,7 +56,7 @@ struct SharedBlock {
 }
 
 impl Device {
-    /// An empty device.
+    /// A device of `memory` bytes without allocations.
     pub fn new(ordinal: usize, memory: u64) -> Outcome<Self> {
         debug_assert!(ordinal < MOST_DEVICES);
         let span = (4 * memory).clamp(64 * BLOCK, RANGE / 2);

@@ -14,11 +14,10 @@ use crate::{
 pub enum Node {
     /// Work for the device, or nothing.
     Work(Work),
-    /// Records an event.
     Record(Handle),
     /// Waits for an event.
     Wait(Handle),
-    /// Runs another graph.
+    /// All nodes of another graph.
     Child(Graph),
 }
 

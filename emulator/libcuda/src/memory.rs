@@ -147,7 +147,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes that back.
+    /// Undoes [`enable_peer`](Self::enable_peer).
     pub fn disable_peer(&mut self, context: Handle, peer: usize) -> Outcome {
         let own = self.contexts.get_mut(context)?;
         let device = own.device;
@@ -176,7 +176,7 @@ impl State {
     /// The allocation that starts at an address, of a kind that a call may end.
     ///
     /// # Errors
-    /// `CUDA_ERROR_INVALID_VALUE` says what the address is instead.
+    /// `CUDA_ERROR_INVALID_VALUE` names the kind of memory at the address.
     pub fn starting_at(
         &self,
         call: &str,

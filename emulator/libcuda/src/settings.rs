@@ -37,7 +37,7 @@ pub struct Settings {
     pub seed: u64,
     /// How long queued work waits while no thread waits for it.
     pub late: Duration,
-    /// The emulator's checks.
+    /// The checks of every launch.
     pub checks: Checks,
     /// The error of approximate instructions.
     pub approximation: Approximation,

@@ -15,7 +15,7 @@ use crate::{
     work::Record,
 };
 
-/// The driver's tables.
+/// The tables of the driver's objects.
 #[derive(Debug)]
 pub struct State {
     /// Indexed by ordinal.
@@ -175,7 +175,7 @@ impl Pages {
         Ok(LastRecord::Shared { page, number: self.used - 1 })
     }
 
-    /// Another process's event.
+    /// Opens an event of another process.
     pub fn open(&mut self, name: FileName, number: u64) -> Outcome<LastRecord> {
         if number >= MOST_EVENTS {
             return fail!(INVALID_VALUE, "the event's handle has been changed");
@@ -200,7 +200,7 @@ pub enum Mode {
     Global,
     /// Unsafe calls of the thread that captures.
     ThreadLocal,
-    /// No calls.
+    /// Forbids no calls.
     Relaxed,
 }
 

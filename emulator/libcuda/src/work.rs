@@ -20,11 +20,8 @@ use crate::{
 pub enum Work {
     /// No effect: a point in the order of work.
     Nothing,
-    /// Runs a kernel.
     Launch(Launch),
-    /// Copies bytes.
     Copy(Copy),
-    /// Fills bytes.
     Fill(Fill),
     /// Notes the time, for an event.
     Record(Arc<Record>),
@@ -41,7 +38,6 @@ pub struct Launch {
     pub module: Arc<LoadedModule>,
     /// The device's memory.
     pub memory: Arc<Memory>,
-    /// The kernel's name.
     pub kernel: String,
     pub config: LaunchConfig,
     pub arguments: Arguments,

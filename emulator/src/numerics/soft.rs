@@ -26,7 +26,7 @@ impl Format {
         (1 << (self.bits - 1)) - (1 << self.fraction)
     }
 
-    /// The sign bit.
+    /// A mask of the sign bit.
     pub const fn sign(self) -> u64 {
         1 << (self.bits - 1)
     }
@@ -58,7 +58,6 @@ pub(crate) enum Value {
     /// Not a number.
     Nan,
     Infinite {
-        /// The sign.
         negative: bool,
     },
     /// A number, zeros included.
@@ -68,7 +67,6 @@ pub(crate) enum Value {
 /// ±significand·2^exponent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Number {
-    /// The sign.
     pub negative: bool,
     /// Exponent of the significand's last bit.
     pub exponent: i32,

@@ -111,7 +111,6 @@ pub(crate) enum Second {
 /// A scalar video instruction other than `vmad`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scalar {
-    /// The operation.
     pub op: VideoOp,
     /// Whether the types of d, a and b are signed.
     pub signed: [bool; 3],
@@ -176,7 +175,6 @@ impl MultiplyAdd {
 /// A SIMD video instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Simd {
-    /// The operation.
     pub op: VideoOp,
     /// Bits of a place: 16 or 8.
     pub bits: u32,

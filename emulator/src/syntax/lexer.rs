@@ -23,7 +23,6 @@ pub(super) enum Lexeme<'a> {
     Dot(&'a str),
     /// An integer: with the suffix `U`, or too large for 64 signed bits, it counts as unsigned.
     Integer {
-        /// Its bits.
         value: u64,
         /// How they count in an expression.
         unsigned: bool,

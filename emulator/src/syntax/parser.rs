@@ -4,7 +4,7 @@ use super::lexer::{Lexeme, Token, tokens};
 use super::names::Names;
 use super::{Alias, ParseError, Parsed, Unit, Variable};
 
-/// Reads a module.
+/// Parses the text of a module.
 pub(crate) fn parse(text: &str) -> Parsed<Unit<'_>> {
     let mut parser =
         Parser { text, tokens: tokens(text)?, at: 0, names: Names::default(), variables: Vec::new() };

@@ -3,7 +3,7 @@
 use super::types::Type;
 use crate::space::StateSpace;
 
-/// A module.
+/// The parts of a module.
 #[derive(Debug, Default)]
 pub(crate) struct Unit<'a> {
     /// The number of the architecture that `.target` names: 80 for sm_80.
@@ -89,7 +89,6 @@ pub(crate) struct Function<'a> {
     pub entry: bool,
     /// Line in the text, from 1.
     pub line: u32,
-    /// What it returns.
     pub returns: Vec<Variable<'a>>,
     pub parameters: Vec<Variable<'a>>,
     /// Its body; `None` for a declaration.
@@ -148,7 +147,6 @@ pub(crate) struct Registers<'a> {
 #[derive(Debug)]
 pub(crate) struct Prototype<'a> {
     pub name: &'a str,
-    /// What it returns.
     pub returns: Vec<Variable<'a>>,
     pub parameters: Vec<Variable<'a>>,
 }

@@ -79,7 +79,7 @@ impl Type {
         if self.pair { 2 * self.bits } else { self.bits }
     }
 
-    /// Bytes in memory.
+    /// Size in memory in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.width()).div_ceil(8)
     }

@@ -163,7 +163,7 @@ api! {
         match entered.state.modules.get(handle)?.loaded.variable(&name) {
             Some((at, length)) => {
                 address.set_if_asked(at)?;
-                bytes.set_if_asked(length as usize)
+                bytes.set_if_asked(length)
             }
             None => fail!(NOT_FOUND, "the module has no variable {name}"),
         }

@@ -247,7 +247,7 @@ impl<'a> Body<'_, '_, 'a> {
     /// The column that a result of type `ty` goes to; `_` is a register that is never read.
     pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         if *operand == Operand::Name("_") {
-            return Ok(self.column(ty)?);
+            return self.column(ty);
         }
         let register = self.register(operand)?;
         if register.file == RegisterFile::Predicate || register.ty.width() != ty.width() {

@@ -153,7 +153,6 @@ impl Warp {
     }
 
     /// Writes lanes of a register of either width; 32 bits take the low half.
-
     pub fn set_column(&mut self, to: Value, column: &V64, mask: u32) {
         if to.wide {
             self.set64(to.loc, column, mask);
