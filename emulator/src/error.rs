@@ -1,51 +1,51 @@
-//! What can go wrong: text that is not PTX, launches that make no sense, and kernels that misbehave.
+//! Errors: of PTX text, of calls, and of kernels.
 
 use std::fmt;
 
-/// What stopped a parse or a launch.
+/// An error of a call to the emulator.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Text that cannot be understood, or an instruction that the emulator does not know.
+    /// Text that is not PTX, or an instruction that the emulator does not know.
     #[error("{module}:{line}: {message}")]
     Parse {
         /// The module's name, as the caller gave it.
         module: String,
         /// Line in the text, from 1.
         line: u32,
-        /// What was found and what was expected.
+        /// What the parser found and what it expected.
         message: String,
     },
-    /// A launch, an allocation or a copy that makes no sense: missing arguments, absurd sizes, foreign addresses.
+    /// A wrong call: missing arguments, sizes over a limit, addresses outside all allocations.
     #[error("{0}")]
     Usage(String),
-    /// A kernel that did something wrong while it ran.
+    /// An error of a kernel while it ran.
     #[error("{kernel}:{line}: block ({}, {}, {}), thread ({}, {}, {}): {fault}\n    {text}", block[0], block[1], block[2], thread[0], thread[1], thread[2])]
     Kernel {
-        /// The kernel.
+        /// Name of the kernel.
         kernel: String,
         /// Line of the instruction in the PTX text, from 1.
         line: u32,
-        /// The instruction as it stands there.
+        /// The text of the instruction.
         text: String,
         /// The block's coordinates in the grid.
         block: [u32; 3],
         /// The thread's coordinates in the block.
         thread: [u32; 3],
-        /// What it did.
+        /// What the thread did wrong.
         fault: Box<Fault>,
     },
 }
 
-/// What a lane did wrong.
+/// What a thread did wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     /// The kind, for tests to match on.
     pub kind: FaultKind,
-    /// The lane of the warp that is to blame (the lowest, where several are).
+    /// The lane of the warp that caused the fault; the lowest of several.
     pub lane: u32,
-    /// The address that was accessed, where there is one.
+    /// The address of the access, if the fault is one of memory.
     pub address: Option<u64>,
-    /// One sentence with the numbers.
+    /// A sentence with addresses, sizes and lines.
     pub message: String,
 }
 
@@ -55,22 +55,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The kinds of misbehaviour that are looked for.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// An access outside every live allocation, or across the end of one.
     OutOfBounds,
     /// An address that is not a multiple of the access' width.
     Misaligned,
-    /// A read of memory that nothing wrote.
+    /// A read of memory that was never written.
     UninitialisedMemory,
     /// A read of a register that this thread has not written.
     UninitialisedRegister,
-    /// Two threads that touch the same byte of shared memory between barriers, one of them writing.
+    /// Two threads access a byte of shared memory without synchronisation, and at least one writes.
     Race,
-    /// A barrier that a part of a warp reaches alone, or that threads of a block reach at different places or counts.
+    /// A barrier that only part of a warp reaches, or that warps reach at different instructions or with different counts.
     DivergentBarrier,
-    /// Threads that wait for what will never come.
+    /// All threads wait.
     Deadlock,
     /// Data of an asynchronous copy that is read before its wait, or overwritten (at source or destination) while pending.
     PendingCopy,
@@ -78,7 +78,7 @@ pub enum FaultKind {
     PartialMask,
     /// More instructions than the launch's budget.
     Budget,
-    /// `trap`, a failed `assert`, division that PTX leaves undefined, a jump to nowhere.
+    /// `trap`, a failed `assert`, or a jump or call to an invalid address.
     Trap,
 }
 

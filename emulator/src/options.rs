@@ -1,4 +1,4 @@
-//! How a launch runs.
+//! The configuration of a launch, and the options of its emulation.
 
 /// The launch configuration of a kernel, as in `kernel<<<grid, block, shared>>>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,23 +11,23 @@ pub struct LaunchConfig {
     pub shared: u32,
 }
 
-/// What is looked for while a kernel runs. Accesses out of bounds and misaligned ones are errors always.
+/// The checks of a launch. Accesses that are out of bounds or misaligned are errors in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
-    /// Reads of memory (global, shared, local) that nothing wrote.
+    /// Reads of global, shared or local memory that was never written.
     pub uninitialised_memory: bool,
-    /// Reads of registers that nothing wrote.
+    /// Reads of registers that the thread has not written.
     pub uninitialised_registers: bool,
-    /// Races in shared memory.
+    /// Races between threads of a block in shared memory.
     pub races: bool,
-    /// Asynchronous copies read before their wait or overwritten while pending.
+    /// Data of `cp.async` that is read before its wait, or overwritten while the copy is pending.
     pub pending_copies: bool,
-    /// Bank conflicts and global sectors, for the report.
+    /// Counts of bank conflicts and global sectors, for the [`Report`](crate::Report).
     pub traffic: bool,
 }
 
 impl Checks {
-    /// Everything.
+    /// All checks and counts.
     pub const ALL: Self = Self {
         uninitialised_memory: true,
         uninitialised_registers: true,
@@ -35,7 +35,7 @@ impl Checks {
         pending_copies: true,
         traffic: true,
     };
-    /// Nothing but bounds and alignment.
+    /// Bounds and alignment only: the fastest.
     pub const NONE: Self = Self {
         uninitialised_memory: false,
         uninitialised_registers: false,
@@ -45,39 +45,39 @@ impl Checks {
     };
 }
 
-/// Whose tensor cores `mma` computes as (their results differ in the last bits).
+/// The chip whose tensor cores `mma` computes as: results differ in the last bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TensorCore {
-    /// A100 (sm_80).
+    /// The A100 (sm_80).
     Ampere,
-    /// H100 and H200 (sm_90).
+    /// The H100 and H200 (sm_90).
     #[default]
     Hopper,
 }
 
-/// How far the approximate instructions (`ex2.approx` and its kind, `div.full`) are from the exact result.
+/// The error of approximate instructions (`ex2.approx` and similar, `div.full`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Approximation {
-    /// Rounded to nearest, but for one case in thousands: better than any chip.
+    /// The nearest result, except for one case in thousands: better than any chip.
     #[default]
     Nearest,
-    /// As far off as the PTX ISA allows, up or down by the operands' bits. A kernel that passes its tests in this mode
-    /// depends on no more than the ISA promises. Special values stay exact.
+    /// The largest error that the PTX ISA allows; the bits of the operands select its direction. A kernel that passes its
+    /// tests in this mode depends only on guarantees of the ISA. Special values stay exact.
     Worst,
 }
 
-/// How a launch runs.
+/// The options of a launch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// What is looked for.
+    /// The checks to make.
     pub checks: Checks,
-    /// The tensor cores' arithmetic.
+    /// The arithmetic of the tensor cores.
     pub tensor_core: TensorCore,
     /// The error of approximate instructions.
     pub approximation: Approximation,
-    /// Instructions of a warp that the whole launch may take before it ends with an error; no kernel runs for ever.
+    /// Warp instructions that the whole launch may execute; more are an error, so that endless loops end.
     pub budget: u64,
-    /// Blocks that run at once; 0 for one a core. The results do not depend on it.
+    /// Number of blocks that run at once; 0 for one per core. Results do not depend on it.
     pub threads: usize,
 }
 

@@ -1,27 +1,27 @@
-//! What a launch did, counted.
+//! Counts of a launch.
 
-/// Counts of a launch, added up over its blocks. The traffic counts stay 0 without [`Checks::traffic`](crate::Checks).
+/// Counts of a launch, summed over its blocks. The traffic counts stay 0 without [`Checks::traffic`](crate::Checks).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Instructions, each counted once a warp.
+    /// Instructions, counted once per warp.
     pub warp_instructions: u64,
-    /// Instructions, each counted once an active lane.
+    /// Instructions, counted once per active lane.
     pub lane_instructions: u64,
-    /// Multiply-accumulates of `mma`.
+    /// Multiply-accumulates of the tensor cores.
     pub tensor_macs: u64,
-    /// Block-wide barriers, counted once a warp.
+    /// Block-wide barriers, counted once per warp.
     pub barriers: u64,
-    /// Loads and stores of global memory, counted once a warp.
+    /// Loads and stores of global memory, counted once per warp.
     pub global_requests: u64,
-    /// 32-byte sectors that they touched.
+    /// 32-byte sectors that these requests touched.
     pub global_sectors: u64,
-    /// The sectors that the same bytes would take, were each warp's bytes contiguous and aligned.
+    /// The sectors that the same bytes would take if each warp's bytes were contiguous and aligned.
     pub global_sectors_ideal: u64,
-    /// Loads and stores of shared memory, counted once a warp.
+    /// Loads and stores of shared memory, counted once per warp.
     pub shared_requests: u64,
-    /// Passes that they took: 1 a request of up to 128 bytes without bank conflicts.
+    /// Passes over the banks that these requests took: 1 for a request of up to 128 bytes without bank conflicts.
     pub shared_passes: u64,
-    /// Passes beyond those that the number of distinct bytes needs: bank conflicts.
+    /// Passes beyond the number that the distinct bytes need.
     pub bank_conflicts: u64,
 }
 

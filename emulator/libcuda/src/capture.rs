@@ -27,11 +27,11 @@ pub fn exchange_thread_mode(mode: Mode) -> Mode {
 /// The state of a stream's capture, as programs ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Not captured.
+    /// The stream is not captured.
     None = 0,
-    /// Captured.
+    /// The stream is captured.
     Active = 1,
-    /// Captured, and invalid.
+    /// The stream is captured, and the capture is invalid.
     Invalidated = 2,
 }
 
@@ -60,7 +60,7 @@ impl State {
         Ok(())
     }
 
-    /// Ends the capture of a stream; gives the graph.
+    /// Ends the capture of a stream; returns the graph.
     pub fn end_capture(&mut self, stream: Handle) -> Outcome<Handle> {
         let Some(handle) = self.streams.get(stream)?.capture else {
             return fail!(ILLEGAL_STATE, "the stream is not captured");
@@ -90,7 +90,7 @@ impl State {
             let node = &capture.graph.nodes[loose];
             return fail!(
                 STREAM_CAPTURE_UNJOINED,
-                "another stream was captured and did not come back: the capture's stream must wait for an event behind {node}"
+                "another stream joined the capture and was not joined back: the capture's stream must wait for an event behind {node}"
             );
         }
         Ok(self.graphs.insert(capture.graph))

@@ -4,12 +4,12 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 
-/// What went wrong in a call: the code that the program gets, and a sentence for its author.
+/// A failed call: its result code, and a sentence for the author of the program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// The code.
+    /// The result code that the program gets.
     pub code: Code,
-    /// What is wrong and what to do; empty for codes that are answers rather than mistakes (`CUDA_ERROR_NOT_READY`).
+    /// The reason and a remedy; empty for codes that are not mistakes (`CUDA_ERROR_NOT_READY`).
     pub message: String,
 }
 
@@ -20,7 +20,7 @@ impl Failure {
     }
 }
 
-/// A call's outcome.
+/// The result of a call of the driver API.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 /// Fails with a code and a formatted sentence.

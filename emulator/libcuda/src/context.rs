@@ -145,7 +145,7 @@ pub fn destroy(state: &mut State, context: Handle) -> Outcome {
         }
     }
     if healthy && !leaks.is_empty() {
-        log::say(&format!("leak: the context ends with {}", leaks.join("; ")));
+        log::write(&format!("leak: the context ends with {}", leaks.join("; ")));
     }
     for module in modules {
         crate::module::unload(state, module)?;

@@ -29,7 +29,6 @@ pub const SMALL: u64 = 1 << 20;
 /// Allocations start at multiples of this (CUDA promises 256).
 const ALIGN: u64 = 512;
 
-/// A device.
 #[derive(Debug)]
 pub struct Device {
     /// Its memory as kernels see it: its own allocations, pinned memory, peers.
@@ -38,7 +37,7 @@ pub struct Device {
     pub primary: Option<Handle>,
     /// The flags of its primary context.
     pub primary_flags: u32,
-    /// Bytes in use.
+    /// Bytes of live allocations.
     pub used: u64,
     pub arena: Arc<Arena>,
     pub base: u64,
@@ -57,7 +56,7 @@ struct SharedBlock {
 }
 
 impl Device {
-    /// An empty device.
+    /// A device of `memory` bytes without allocations.
     pub fn new(ordinal: usize, memory: u64) -> Outcome<Self> {
         debug_assert!(ordinal < MOST_DEVICES);
         let span = (4 * memory).clamp(64 * BLOCK, RANGE / 2);
@@ -80,7 +79,7 @@ impl Device {
         if bytes <= SMALL { bytes.next_multiple_of(ALIGN) } else { bytes.next_multiple_of(BLOCK) }
     }
 
-    /// The offset for a small allocation, in a block that has room for it.
+    /// The offset for a small allocation, in a block with enough free bytes.
     pub fn place_small(&mut self, bytes: u64) -> Option<u64> {
         // A gap between neighbours, so that running over the end is noticed.
         let needed = bytes.next_multiple_of(ALIGN) + ALIGN;

@@ -23,9 +23,8 @@ use crate::{
 /// The driver of this process.
 #[derive(Debug)]
 pub struct Driver {
-    /// What it pretends to be.
     pub settings: Settings,
-    /// How kernels run.
+    /// Options of every launch.
     pub options: Arc<Options>,
     state: Mutex<State>,
     changed: Condvar,
@@ -92,9 +91,7 @@ pub fn device(number: i32) -> Outcome<(&'static Driver, usize)> {
 
 /// The driver with its lock held, for a thread with a current context.
 pub struct Entered {
-    /// The driver.
     pub driver: &'static Driver,
-    /// All that it knows.
     pub state: MutexGuard<'static, State>,
     /// The thread's current context.
     pub context: Handle,
@@ -123,7 +120,7 @@ impl Entered {
         self.state.stream(self.context, raw)
     }
 
-    /// Waits for a piece of work, or for nothing where it was captured; then for how the context fares.
+    /// Waits for a piece of work, unless it was captured (`None`); returns the fault of the context.
     pub fn finish(self, id: Option<WorkId>) -> Outcome {
         let Some(id) = id else { return Ok(()) };
         self.wait_until(|state| state.schedule.is_done(id))
@@ -137,7 +134,7 @@ impl Entered {
         Ok(entered)
     }
 
-    /// Waits until a condition holds; then for how the context fares.
+    /// Waits until a condition holds; returns the fault of the context.
     pub fn wait_until(self, holds: impl FnMut(&State) -> bool) -> Outcome {
         let entered = self.wait(holds);
         entered.state.contexts.get(entered.context)?.check()
@@ -162,12 +159,11 @@ impl Entered {
 }
 
 impl Driver {
-    /// All that the driver knows.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the lock away until something changes, or the time is over.
+    /// Releases the lock until something changes, or the time is over.
     pub fn pause<'a>(&'a self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
         match self.changed.wait_timeout(state, most) {
             Ok((state, _)) => state,
@@ -205,7 +201,7 @@ fn run(driver: &'static Driver) {
                 continue;
             }
         };
-        // After a fault nothing more of a context runs: its queue ends as it stands.
+        // After a fault, a context runs no more work.
         let lives = state.contexts.get(context).is_ok_and(|context| context.check().is_ok());
         if lives {
             drop(state);
@@ -216,7 +212,7 @@ fn run(driver: &'static Driver) {
                 _ => outcome,
             };
             if let Err(failure) = outcome {
-                log::say(&format!("{}: {}", failure.code.name(), failure.message));
+                log::write(&format!("{}: {}", failure.code.name(), failure.message));
                 context::fail(&mut state, context, failure);
             }
         }

@@ -9,15 +9,6 @@ use crate::{
     work::{Record, Work},
 };
 
-/// Whether a call asks an event without waiting or waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// All work before the record is done.
-    Done,
-    /// Some is not.
-    Pending,
-}
-
 impl State {
     /// Puts an event at the end of a stream.
     pub fn record_event(&mut self, event: Handle, stream: Handle) -> Outcome {
@@ -49,7 +40,7 @@ impl State {
     }
 
     /// Whether the work before an event's last record is done. An event without a record is done.
-    pub fn event_answer(&self, event: Handle) -> Outcome<Answer> {
+    pub fn event_is_done(&self, event: Handle) -> Outcome<bool> {
         let done = match &self.events.get(event)?.at {
             LastRecord::Never => true,
             LastRecord::Work { work, .. } => self.schedule.is_done(*work),
@@ -61,7 +52,7 @@ impl State {
                 );
             }
         };
-        Ok(if done { Answer::Done } else { Answer::Pending })
+        Ok(done)
     }
 
     /// Milliseconds between two events.

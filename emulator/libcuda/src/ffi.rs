@@ -92,7 +92,6 @@ impl<T: Copy> In<T> {
     }
 }
 
-/// A C string.
 pub fn string(what: &str, text: In<c_char>) -> Outcome<String> {
     let bytes = host::text(what, text.address(), 1 << 16)?;
     match String::from_utf8(bytes) {
@@ -102,11 +101,11 @@ pub fn string(what: &str, text: In<c_char>) -> Outcome<String> {
 }
 
 /// Writes a text with its closing zero, cut to fit.
-pub fn write_text(what: &str, to: Out<c_char>, room: usize, text: &str) -> Outcome {
-    if room == 0 || to.is_null() {
+pub fn write_text(what: &str, to: Out<c_char>, capacity: usize, text: &str) -> Outcome {
+    if capacity == 0 || to.is_null() {
         return fail!(INVALID_VALUE, "the buffer for {what} is null or has no bytes");
     }
-    let mut bytes = text.as_bytes()[..text.len().min(room - 1)].to_vec();
+    let mut bytes = text.as_bytes()[..text.len().min(capacity - 1)].to_vec();
     bytes.push(0);
     host::write(what, to.0.addr(), &bytes)
 }

@@ -14,11 +14,10 @@ use crate::{
 pub enum Node {
     /// Work for the device, or nothing.
     Work(Work),
-    /// Records an event.
     Record(Handle),
     /// Waits for an event.
     Wait(Handle),
-    /// Another graph, whole.
+    /// All nodes of another graph.
     Child(Graph),
 }
 
@@ -37,18 +36,17 @@ impl fmt::Display for Node {
     }
 }
 
-/// A node's name: programs name nodes of a graph to change them in what was made of it.
+/// Marks a node's handle, with which programs change the node in an executable graph.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NodeName;
 
-/// A graph.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     /// In the order in which they were added.
     pub nodes: Vec<Node>,
-    /// What each comes after.
+    /// For each node, the nodes that it depends on.
     pub after: Vec<Vec<usize>>,
-    /// The handle of each.
+    /// The handle of each node.
     pub names: Vec<Handle>,
 }
 

@@ -1,5 +1,4 @@
-//! The program's own memory, read and written through the system, which refuses what is not there: a wrong pointer is an
-//! error with a sentence, never a crash.
+//! The program's own memory, accessed through the operating system: a wrong pointer is an error, not a crash.
 
 use std::{
     fs::File,

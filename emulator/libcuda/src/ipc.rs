@@ -12,7 +12,7 @@ pub const HANDLE_BYTES: usize = 64;
 const MEMORY: &[u8; 8] = b"ssmv-mem";
 const EVENT: &[u8; 8] = b"ssmv-evt";
 
-/// A handle's content.
+/// The fields of a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Content {
     kind: [u8; 8],

@@ -37,8 +37,8 @@ fn log() -> &'static Log {
     })
 }
 
-/// Writes a line.
-pub fn say(message: &str) {
+/// Writes a line to the log.
+pub fn write(message: &str) {
     let line = format!("libcuda emulator: {message}\n");
     match &log().target {
         // A closed standard error must not end the program.
@@ -50,7 +50,7 @@ pub fn say(message: &str) {
     }
 }
 
-/// Whether every call is written.
+/// Whether every call is logged.
 pub fn traces() -> bool {
     log().trace
 }

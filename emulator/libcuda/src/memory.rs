@@ -34,7 +34,7 @@ impl State {
         let small = bytes <= SMALL;
         let offset = if small { device.place_small(bytes) } else { device.arena.take(bytes) };
         let Some(offset) = offset else {
-            return fail!(OUT_OF_MEMORY, "no room for {bytes} bytes in one piece");
+            return fail!(OUT_OF_MEMORY, "no {bytes} contiguous bytes are free");
         };
         device.used += cost;
         let (address, window) = (device.base + offset, device.arena.window(offset, bytes));
@@ -147,7 +147,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes that back.
+    /// Undoes [`enable_peer`](Self::enable_peer).
     pub fn disable_peer(&mut self, context: Handle, peer: usize) -> Outcome {
         let own = self.contexts.get_mut(context)?;
         let device = own.device;
@@ -176,7 +176,7 @@ impl State {
     /// The allocation that starts at an address, of a kind that a call may end.
     ///
     /// # Errors
-    /// `CUDA_ERROR_INVALID_VALUE` says what the address is instead.
+    /// `CUDA_ERROR_INVALID_VALUE` names the kind of memory at the address.
     pub fn starting_at(
         &self,
         call: &str,
@@ -325,7 +325,7 @@ impl State {
 fn report_openings(arena: &Arena, address: u64, block: u64, bytes: u64) {
     let openings = arena.openings(block);
     if openings > 0 {
-        log::say(&format!(
+        log::write(&format!(
             "cuMemFree of {address:#x} ({bytes} bytes) while another process has it open ({openings} times): \
              cuIpcCloseMemHandle must come first there"
         ));

@@ -1,5 +1,5 @@
-//! Work that was queued and what it waits for. Nothing runs before it must: the order of what may run is drawn from a
-//! seed, so that a program that relies on one order meets another.
+//! Queued work and its dependencies. Work runs as late as possible, and the order of independent work is drawn from a seed:
+//! a program that relies on one order meets another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ pub type WorkId = u64;
 pub struct ForeignRecord {
     /// Where the events of that process are.
     pub page: Arc<EventPage>,
-    /// Its number there.
+    /// The event's index in the page.
     pub event: u64,
     /// Which record of it is waited for.
     pub record: u64,
@@ -35,7 +35,7 @@ struct Queued {
     work: Option<Work>,
     /// How many pieces of work must end first.
     blockers: usize,
-    /// What is blocked by it.
+    /// The work that waits for it.
     blocks: Vec<WorkId>,
     foreign: Vec<ForeignRecord>,
     since: Instant,
@@ -54,10 +54,10 @@ pub struct Schedule {
     pub waiting: usize,
 }
 
-/// What the executor does next.
+/// What the driver's thread does next.
 #[derive(Debug)]
 pub enum Pick {
-    /// Runs this.
+    /// Runs this work of this context.
     Run(WorkId, Handle, Box<Work>),
     /// Looks again after this time at the latest.
     Wait(Duration),

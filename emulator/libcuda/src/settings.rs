@@ -1,4 +1,4 @@
-//! What the emulated driver pretends to be, from environment variables that are read at `cuInit`.
+//! The settings of the emulated driver, from environment variables that are read at `cuInit`.
 //!
 //! | variable | what it sets | default |
 //! | --- | --- | --- |
@@ -8,7 +8,7 @@
 //! | `SSMV_CUDA_MEMORY` | bytes of each device: `512M`, `8G` | `8G` |
 //! | `SSMV_CUDA_SEED` | chooses the order of work that streams and events leave open; 0 keeps the order of the calls | 1 |
 //! | `SSMV_CUDA_LATE` | milliseconds that queued work waits while no thread waits for it | 2 |
-//! | `SSMV_CUDA_CHECKS` | `all`; `written` for all but reads of memory that nothing wrote, which a GPU does not notice; or `none` for bounds and alignment only (faster) | `all` |
+//! | `SSMV_CUDA_CHECKS` | `all`; `written` for all but reads of memory that was never written, which a GPU does not detect; or `none` for bounds and alignment only (faster) | `all` |
 //! | `SSMV_CUDA_APPROXIMATION` | `nearest`, or `worst` for all the error that the ISA allows approximate instructions | `nearest` |
 //! | `SSMV_CUDA_LOG` | a file for messages, or `off` | standard error |
 //! | `SSMV_CUDA_TRACE` | `1` writes every call with its result | off |
@@ -37,7 +37,7 @@ pub struct Settings {
     pub seed: u64,
     /// How long queued work waits while no thread waits for it.
     pub late: Duration,
-    /// The emulator's checks.
+    /// The checks of every launch.
     pub checks: Checks,
     /// The error of approximate instructions.
     pub approximation: Approximation,

@@ -341,7 +341,7 @@ impl std::fmt::Debug for EventPage {
 impl EventPage {
     const BYTES: u64 = HEADER + MOST_EVENTS * 16;
 
-    /// This process's page.
+    /// A new page of this process.
     pub fn new() -> Outcome<Self> {
         let file = SharedFile::create("cuda-events", Self::BYTES)?;
         let map = Mapping::new(&file.file, 0, Self::BYTES)?;
@@ -351,7 +351,7 @@ impl EventPage {
         Ok(Self { name: file.name, map, _file: Some(file) })
     }
 
-    /// Another process's page.
+    /// Opens the page of another process.
     pub fn open(name: FileName) -> Outcome<Self> {
         let file = SharedFile::open(name)?;
         Ok(Self { name, map: Mapping::new(&file, 0, Self::BYTES)?, _file: None })
@@ -417,7 +417,7 @@ impl HostMemory {
         self.address
     }
 
-    /// How many bytes.
+    /// Length in bytes.
     pub fn length(&self) -> usize {
         self.length
     }

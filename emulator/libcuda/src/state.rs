@@ -1,5 +1,5 @@
-//! All that the driver knows: the tables of a process's objects, and the objects in them. The rules about them are in the
-//! files that import this one.
+//! The state of the driver: the tables of a process's objects, and the objects in them. The files that import this one
+//! have the rules.
 
 use std::{collections::BTreeMap, sync::Arc, thread::ThreadId};
 
@@ -15,10 +15,10 @@ use crate::{
     work::Record,
 };
 
-/// The driver's tables.
+/// The tables of the driver's objects.
 #[derive(Debug)]
 pub struct State {
-    /// By ordinal.
+    /// Indexed by ordinal.
     pub devices: Vec<Device>,
     pub contexts: Table<Context>,
     pub modules: Table<Module>,
@@ -61,12 +61,11 @@ impl State {
     }
 }
 
-/// A context.
 #[derive(Debug)]
 pub struct Context {
     /// The ordinal of its device.
     pub device: usize,
-    /// How often it was retained, for a primary context.
+    /// The retain count of a primary context; `None` for other contexts.
     pub retained: Option<usize>,
     /// The flags that it was made with.
     pub flags: u32,
@@ -92,18 +91,16 @@ impl Context {
     }
 }
 
-/// A stream.
 #[derive(Debug)]
 pub struct Stream {
-    /// Its context.
     pub context: Handle,
-    /// Waits for the legacy default stream, and is waited for by it.
+    /// It synchronises with the legacy default stream.
     pub blocking: bool,
-    /// As the program asked; lower is more urgent.
+    /// Priority; lower is more urgent.
     pub priority: i32,
     /// The newest work in it.
     pub last: Option<WorkId>,
-    /// What the next work waits for besides.
+    /// Other work that the next work waits for.
     pub after: Vec<WorkId>,
     pub foreign: Vec<ForeignRecord>,
     /// The capture that records its work.
@@ -130,23 +127,20 @@ impl Stream {
     }
 }
 
-/// An event.
 #[derive(Debug)]
 pub struct Event {
-    /// Its context.
     pub context: Handle,
-    /// Whether it measures time.
+    /// Created without `CU_EVENT_DISABLE_TIMING`.
     pub timing: bool,
-    /// Where it was recorded last.
     pub at: LastRecord,
     /// Whether other processes can open it, or it is another process's.
     pub shared: bool,
 }
 
-/// Where an event was recorded.
+/// The last record of an event.
 #[derive(Debug, Clone)]
 pub enum LastRecord {
-    /// Nowhere.
+    /// It was never recorded.
     Never,
     /// Behind work of this process.
     Work { work: WorkId, record: Arc<Record> },
@@ -181,7 +175,7 @@ impl Pages {
         Ok(LastRecord::Shared { page, number: self.used - 1 })
     }
 
-    /// Another process's event.
+    /// Opens an event of another process.
     pub fn open(&mut self, name: FileName, number: u64) -> Outcome<LastRecord> {
         if number >= MOST_EVENTS {
             return fail!(INVALID_VALUE, "the event's handle has been changed");
@@ -206,12 +200,11 @@ pub enum Mode {
     Global,
     /// Unsafe calls of the thread that captures.
     ThreadLocal,
-    /// None.
+    /// Forbids no calls.
     Relaxed,
 }
 
 impl Mode {
-    /// From its number.
     pub fn from_number(number: u32) -> Outcome<Self> {
         match number {
             0 => Ok(Self::Global),
@@ -232,7 +225,7 @@ pub struct Capture {
     pub graph: Graph,
     /// The nodes that the next work of each stream in it comes after.
     pub heads: BTreeMap<Handle, Vec<usize>>,
-    /// Why it is invalid.
+    /// Why the capture is invalid; `None` while it is valid.
     pub broken: Option<String>,
     /// A number that no other capture has.
     pub number: u64,
@@ -241,9 +234,7 @@ pub struct Capture {
 /// A loaded module.
 #[derive(Debug)]
 pub struct Module {
-    /// Its context.
     pub context: Handle,
-    /// What the emulator made of it.
     pub loaded: Arc<LoadedModule>,
     /// Its version of PTX: 70 for 7.0.
     pub version: u32,
@@ -254,9 +245,8 @@ pub struct Module {
 /// A kernel that the program asked for.
 #[derive(Debug, Clone)]
 pub struct Function {
-    /// Its module.
     pub module: Handle,
-    /// What it needs.
+    /// Parameters and limits.
     pub info: KernelInfo,
     /// Dynamic shared memory that launches may have.
     pub allowed_shared: u32,
@@ -280,7 +270,7 @@ impl Function {
 /// Static and dynamic shared memory that a launch may have without the attribute (CUDA C++ Programming Guide).
 pub const SHARED_WITHOUT_ATTRIBUTE: u32 = 48 << 10;
 
-/// What an allocation is made of.
+/// The kinds of allocations.
 #[derive(Debug)]
 pub enum Kind {
     /// Whole blocks from an offset of the device's memory on.
@@ -293,19 +283,17 @@ pub enum Kind {
     Opened { blocks: PeerBlocks, handle: [u8; 64], times: usize },
 }
 
-/// An allocation.
 #[derive(Debug)]
 pub struct Allocation {
     /// The context that it belongs to.
     pub context: Handle,
     /// The ordinal of the device.
     pub device: usize,
-    /// Bytes that were asked for.
+    /// Requested size in bytes.
     pub bytes: u64,
-    /// What it is made of.
     pub kind: Kind,
     /// A number that no other allocation has.
     pub number: u64,
-    /// Whether a stream is to free it.
+    /// `cuMemFreeAsync` was called for it.
     pub freed_in_stream: bool,
 }

@@ -1,4 +1,4 @@
-//! What a piece of queued work does when it runs.
+//! Queued work, and its effect when it runs.
 
 use std::{
     ffi::c_void,
@@ -18,17 +18,14 @@ use crate::{
 /// A piece of work for a device.
 #[derive(Debug, Clone)]
 pub enum Work {
-    /// Only its place in the order counts.
+    /// No effect: a point in the order of work.
     Nothing,
-    /// Runs a kernel.
     Launch(Launch),
-    /// Copies bytes.
     Copy(Copy),
-    /// Fills bytes.
     Fill(Fill),
     /// Notes the time, for an event.
     Record(Arc<Record>),
-    /// Calls the program.
+    /// Calls a function of the program.
     Host(HostCall),
     /// Ends the allocation at an address, in stream order; the executor does it, which has the lock.
     Free(u64),
@@ -41,7 +38,6 @@ pub struct Launch {
     pub module: Arc<LoadedModule>,
     /// The device's memory.
     pub memory: Arc<Memory>,
-    /// The kernel's name.
     pub kernel: String,
     pub config: LaunchConfig,
     pub arguments: Arguments,
@@ -80,7 +76,6 @@ pub struct Copy {
 pub struct Fill {
     /// Where the first element is.
     pub memory: Arc<Memory>,
-    /// Its address.
     pub address: u64,
     /// The value, in its low bytes.
     pub value: u32,
@@ -116,7 +111,7 @@ impl fmt::Display for Launch {
 }
 
 impl Work {
-    /// Does it.
+    /// Runs the work.
     ///
     /// # Errors
     /// The code that ends the context, with what happened.
@@ -201,7 +196,7 @@ impl Copy {
             && host::digest(address, self.reach()[1] as usize) != Some(digest)
         {
             let call = self.call;
-            log::say(&format!(
+            log::write(&format!(
                 "{call}: the source at {address:#x} changed, or was given back, between the call and the copy; \
                  wait for the copy before you write there"
             ));

@@ -1,4 +1,4 @@
-//! Columns: one value a lane, and the functions that compute a column from columns.
+//! Columns: one value per lane, and the functions that compute a column from columns.
 //!
 //! A lane function is compiled for the machine's widest instruction set (as `wide!` does it in the CPU kernels), so the
 //! loop over the 32 lanes is a handful of vector instructions.
@@ -7,9 +7,9 @@ use pulp::Arch;
 
 use crate::memory::LANES;
 
-/// 32 bits a lane.
+/// 32 bits per lane.
 pub(super) type V32 = [u32; LANES];
-/// 64 bits a lane.
+/// 64 bits per lane.
 pub(super) type V64 = [u64; LANES];
 
 /// All lanes.
@@ -114,7 +114,7 @@ pub(super) fn blend<T: Copy>(to: &mut [T; LANES], from: &[T; LANES], mask: u32) 
     );
 }
 
-/// 64 bits a lane from their low and high halves.
+/// 64 bits per lane from their low and high halves.
 #[inline]
 pub(super) fn pack(low: &V32, high: &V32) -> V64 {
     let mut out = [0; LANES];

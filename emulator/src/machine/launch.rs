@@ -1,4 +1,4 @@
-//! Launches: arguments and limits, blocks in parallel or in order, errors with their place.
+//! Launches: checks arguments and limits, runs blocks in parallel or in order, locates errors.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,23 +12,25 @@ use crate::memory::Memory;
 use crate::options::{LaunchConfig, Options};
 use crate::report::Report;
 
-/// Most threads of a block, along each axis and together.
+/// The most threads of a block along each axis.
 const BLOCK: [u32; 3] = [1024, 1024, 64];
+/// The most threads of a block.
 const THREADS: u64 = 1024;
 /// Most blocks of a grid along each axis.
 const GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
-/// Most static shared memory, and most altogether.
+/// The most static shared memory of a block in bytes.
 const STATIC_SHARED: u32 = 48 << 10;
+/// The most shared memory of a block in bytes, static and dynamic.
 const SHARED: u64 = 227 << 10;
-/// Local memory that recursive functions get besides one frame each.
+/// Bytes of local memory for recursive calls.
 const RECURSION: u64 = 16 << 10;
-/// Local memory that `alloca` may take.
+/// Bytes of local memory for `alloca`.
 const DYNAMIC: u64 = 16 << 10;
-/// Most local memory of a thread.
+/// The most local memory of a thread in bytes.
 const LOCAL: u64 = 512 << 10;
-/// Blocks that take turns where their order could show.
+/// How many blocks take turns if their order could change a result.
 const RESIDENT: u64 = 16;
-/// Instructions of such a turn.
+/// Instructions of a block's turn.
 const TURN: u64 = 1 << 16;
 
 /// Runs a kernel over a grid and waits for its end.
@@ -78,7 +80,7 @@ pub fn launch(
     })
 }
 
-/// An error unless the launch keeps the hardware's limits; the bytes of shared memory of a block.
+/// Checks the limits of the hardware and the kernel; returns the bytes of shared memory of a block.
 fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
     let name = &kernel.info.name;
     let usage = |message: String| Err(Error::Usage(format!("{name}: {message}")));
@@ -104,7 +106,7 @@ fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
     if let Some(required) = kernel.info.required_block
         && required != config.block
     {
-        return usage(format!("a block of {:?}; the kernel demands {required:?} (.reqntid)", config.block));
+        return usage(format!("a block of {:?}; the kernel requires {required:?} (.reqntid)", config.block));
     }
     if let Some(most) = kernel.info.max_threads
         && threads > u64::from(most)
@@ -130,7 +132,7 @@ fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
     Ok(total as u32)
 }
 
-/// The parameters' bytes as the kernel finds them.
+/// The bytes of the parameters, each at its alignment.
 fn parameters(kernel: &Kernel, arguments: &Arguments) -> Result<Vec<u8>> {
     let (name, wanted) = (&kernel.info.name, &kernel.info.parameters);
     if let Some(missing) = wanted.get(arguments.len()) {
@@ -184,10 +186,11 @@ fn local_bytes(program: &Program) -> u32 {
     (program.locals + frames + more).min(LOCAL) as u32
 }
 
-type Outcome = Result<Report, Box<BlockFailure>>;
+/// The report of a grid, or its first failure.
+type GridResult = Result<Report, Box<BlockFailure>>;
 
-/// Blocks on all cores. They are taken in order, so those before the first that fails have all been begun, and finish.
-fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
+/// Runs blocks on all cores. Cores take them in order, so all blocks before the first that fails run to their end.
+fn in_parallel(launch: &Launch<'_>, blocks: u64) -> Result<GridResult> {
     let threads = match launch.options.threads {
         0 => rayon::current_num_threads(),
         n => n,
@@ -254,8 +257,8 @@ fn finish(block: &mut Block<'_>) -> Result<(), Box<BlockFailure>> {
     Ok(())
 }
 
-/// Blocks on one core, a few at a time, in turns: one that waits for what another writes finds it in the end.
-fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
+/// Runs blocks on one core, several in turns, so that a block may wait for a value that another block writes.
+fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<GridResult> {
     let mut total = Report::default();
     let mut used = 0u64;
     let mut running: Vec<Block<'_>> = Vec::new();
@@ -296,7 +299,7 @@ fn in_order(launch: &Launch<'_>, blocks: u64) -> Result<Outcome> {
     }
 }
 
-/// All blocks together took too many instructions. No one of them is to blame, so the kernel's first instruction is named.
+/// The failure of all blocks together, located at the kernel's first instruction.
 fn over_budget(budget: u64) -> Box<BlockFailure> {
     let message = format!("all blocks together spent the launch's budget of {budget} instructions");
     let fault = Fault { kind: FaultKind::Budget, lane: 0, address: None, message };

@@ -1,4 +1,4 @@
-//! Floating point, and what else takes a loop over lanes: which of the [`numerics`](crate::numerics) an instruction is.
+//! Instructions whose arithmetic is in [`numerics`](crate::numerics): floating point, conversions, video instructions.
 
 use super::lanes::{V32, V64};
 use crate::numerics::approx::{self, Function};
@@ -35,7 +35,7 @@ pub(super) enum Math32 {
     Tensor(Tensor),
     /// `cvt` of two f32 to two 8-bit floats, with or without `.relu`.
     Narrow(Eight, bool),
-    /// Likewise of a pair of f16.
+    /// `cvt` of a pair of f16 to two 8-bit floats.
     NarrowPair(Eight, bool),
     /// `cvt` of two 8-bit floats to a pair of f16.
     Widen(Eight, bool),
@@ -104,7 +104,7 @@ impl Math32 {
         }
     }
 
-    /// Computes a column of an approximate function with all the error that it may have; of others, nothing: false.
+    /// Computes a column of an approximate function with its largest error; false for other instructions.
     fn run_worst(self, a: &V32, b: &V32, d: &mut V32) -> bool {
         match self {
             Self::Function(function, ftz) => worst::lanes(function, ftz, a, d),

@@ -1,4 +1,4 @@
-//! Modules: text that was understood, and what it looks like in a device's memory.
+//! Modules: parsed and decoded text, and its variables in a device's memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ pub(super) struct Kernel {
     pub info: KernelInfo,
     pub program: Program,
     pub ordered: bool,
-    /// Blocks of a cluster that it demands.
+    /// The shape of a cluster that it requires, in blocks.
     pub cluster: [u32; 3],
 }
 
@@ -52,11 +52,11 @@ struct Global {
     name: String,
     bytes: u64,
     initial: Vec<u8>,
-    /// Nothing wrote it before the kernel does.
-    blank: bool,
-    /// In constant memory.
+    /// It has no initial value: it is zero, as in CUDA.
+    uninitialised: bool,
+    /// It is in constant memory.
     constant: bool,
-    /// Its name holds within a function alone.
+    /// It is declared within a function.
     inner: bool,
     patches: Vec<Patch>,
 }
@@ -64,18 +64,18 @@ struct Global {
 /// An address in a variable's initial bytes.
 #[derive(Debug)]
 struct Patch {
-    /// Where in the bytes, and how many of them.
+    /// Offset in the initial bytes.
     at: usize,
     bytes: usize,
-    of: Of,
+    target: PatchTarget,
     offset: i64,
-    /// Low bits that are left out.
+    /// How many low bits of the address are left out.
     shift: u32,
 }
 
-/// Whose address it is.
+/// The variable or function whose address it is, by its index.
 #[derive(Debug, Clone, Copy)]
-enum Of {
+enum PatchTarget {
     Global(usize),
     Function(usize),
 }
@@ -83,24 +83,24 @@ enum Of {
 /// A module of PTX.
 #[derive(Debug)]
 pub struct Module {
-    inner: Arc<Inner>,
+    inner: Arc<ParsedModule>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct ParsedModule {
     pub name: String,
     pub text: String,
     pub kernels: Vec<Kernel>,
     globals: Vec<Global>,
-    /// The global of each of the unit's variables.
+    /// For each variable of the unit in global memory, its index in `globals`.
     global_of: HashMap<usize, usize>,
 }
 
 impl Module {
-    /// Reads PTX text; `name` stands in errors.
+    /// Parses PTX text; `name` is the module's name in errors.
     ///
     /// # Errors
-    /// [`Error::Parse`] names the line and what was not understood there.
+    /// [`Error::Parse`] has the line and the reason.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let inner = parse(name, text).map_err(|ParseError { line, message }| Error::Parse {
             module: name.to_owned(),
@@ -110,20 +110,20 @@ impl Module {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Its kernels, in the text's order.
+    /// The kernels, in the order of the text.
     pub fn kernels(&self) -> impl Iterator<Item = &KernelInfo> {
         self.inner.kernels.iter().map(|kernel| &kernel.info)
     }
 
-    /// The kernel of this name.
+    /// The kernel with this name.
     pub fn kernel(&self, name: &str) -> Option<&KernelInfo> {
         self.kernels().find(|kernel| kernel.name == name)
     }
 
-    /// Puts the module's variables into a device's memory.
+    /// Loads the module into a device: allocates and initialises its variables, and the heap if a kernel uses `malloc`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where they do not fit.
+    /// [`Error::Usage`] if the memory has no space for them.
     pub fn load(&self, memory: &Memory) -> Result<LoadedModule> {
         let inner = &self.inner;
         let mut addresses: Vec<u64> = Vec::new();
@@ -138,18 +138,18 @@ impl Module {
         }
         for (global, &address) in inner.globals.iter().zip(&addresses) {
             let mut initial = global.initial.clone();
-            for &Patch { at, bytes, of, offset, shift } in &global.patches {
-                let address = match of {
-                    Of::Global(global) => addresses.get(global).copied().unwrap_or(0),
-                    Of::Function(function) => function_address(function),
+            for &Patch { at, bytes, target, offset, shift } in &global.patches {
+                let address = match target {
+                    PatchTarget::Global(global) => addresses.get(global).copied().unwrap_or(0),
+                    PatchTarget::Function(function) => function_address(function),
                 };
                 let value = address.wrapping_add(offset as u64) >> shift;
-                if let Some(place) = initial.get_mut(at..at + bytes) {
-                    place.copy_from_slice(&value.to_le_bytes()[..bytes]);
+                if let Some(patched) = initial.get_mut(at..at + bytes) {
+                    patched.copy_from_slice(&value.to_le_bytes()[..bytes]);
                 }
             }
             // CUDA's variables without an initialiser are zero.
-            if global.blank || initial.len() as u64 != global.bytes {
+            if global.uninitialised || initial.len() as u64 != global.bytes {
                 memory.fill(address, 0, global.bytes as usize)?;
             }
             if !initial.is_empty() {
@@ -193,7 +193,7 @@ impl Module {
 
 fn release(memory: &Memory, addresses: &[u64]) {
     for &address in addresses {
-        // What was allocated here is freed here; there is nothing else to be done if that fails.
+        // These allocations are the loader's own; an error here has no remedy.
         let _ = memory.free(address);
     }
 }
@@ -201,19 +201,19 @@ fn release(memory: &Memory, addresses: &[u64]) {
 /// A module in a device's memory.
 #[derive(Debug)]
 pub struct LoadedModule {
-    pub(super) inner: Arc<Inner>,
-    /// One for each kernel, with the variables' addresses.
+    pub(super) inner: Arc<ParsedModule>,
+    /// The program of each kernel, with the addresses of variables.
     pub(super) programs: Vec<Program>,
     /// Address and size in bytes, by name.
     variables: HashMap<String, (u64, usize)>,
-    /// Of all variables, those within functions too, and of the heap.
+    /// The allocations of all variables and of the heap.
     addresses: Vec<u64>,
-    /// What kernels take by `malloc`, if one does.
+    /// The heap of `malloc`; `None` if no kernel uses it.
     pub(super) heap: Option<Mutex<Heap>>,
 }
 
 impl LoadedModule {
-    /// Its kernels, in the text's order.
+    /// The kernels, in the order of the text.
     pub fn kernels(&self) -> impl Iterator<Item = &KernelInfo> {
         self.inner.kernels.iter().map(|kernel| &kernel.info)
     }
@@ -223,10 +223,10 @@ impl LoadedModule {
         self.variables.get(name).copied()
     }
 
-    /// Frees its variables.
+    /// Frees the variables and the heap.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `memory` is not the one that it was loaded into.
+    /// [`Error::Usage`] if the module was loaded into another memory.
     pub fn unload(self, memory: &Memory) -> Result<()> {
         for address in self.addresses {
             memory.free(address)?;
@@ -235,7 +235,7 @@ impl LoadedModule {
     }
 }
 
-fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
+fn parse(name: &str, text: &str) -> syntax::Parsed<ParsedModule> {
     let unit = syntax::parse(text)?;
     let names = decode::ModuleNames::new(&unit)?;
     let (globals, global_of) = globals(&names)?;
@@ -269,7 +269,7 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<Inner> {
         let cluster = function.cluster.unwrap_or([1; 3]);
         out.push(Kernel { info, program, ordered, cluster });
     }
-    Ok(Inner { name: name.to_owned(), text: text.to_owned(), kernels: out, globals, global_of })
+    Ok(ParsedModule { name: name.to_owned(), text: text.to_owned(), kernels: out, globals, global_of })
 }
 
 /// The module's variables in global memory; a declaration and its definition are one.
@@ -281,65 +281,67 @@ fn globals(names: &decode::ModuleNames<'_, '_>) -> syntax::Parsed<(Vec<Global>, 
     let mut global_of = HashMap::new();
     for (index, variable) in variables().filter(|(_, v)| lasting(v)) {
         let new = globals.len();
-        let place = if variable.inner { new } else { *by_name.entry(variable.name).or_insert(new) };
-        if place == new {
+        let slot = if variable.inner { new } else { *by_name.entry(variable.name).or_insert(new) };
+        if slot == new {
             globals.push(Global {
                 name: variable.name.to_owned(),
                 bytes: 0,
                 initial: Vec::new(),
-                blank: true,
+                uninitialised: true,
                 constant: variable.space == StateSpace::Const,
                 inner: variable.inner,
                 patches: Vec::new(),
             });
         }
-        global_of.insert(index, place);
-        let global = &mut globals[place];
+        global_of.insert(index, slot);
+        let global = &mut globals[slot];
         global.bytes = global.bytes.max(variable.bytes);
         if let Some(initial) = &variable.initial {
             global.initial.clone_from(&initial.bytes);
-            global.blank = false;
+            global.uninitialised = false;
         }
     }
     for (index, variable) in variables().filter(|(_, v)| lasting(v)) {
-        let Some(&place) = global_of.get(&index) else { continue };
-        if variable.external && globals[place].bytes == 0 {
-            let message = format!("{} is declared, but defined nowhere", variable.name);
+        let Some(&slot) = global_of.get(&index) else { continue };
+        if variable.external && globals[slot].bytes == 0 {
+            let message = format!("{} is declared but not defined", variable.name);
             return Err(ParseError::new(variable.line, message));
         }
         for patch in variable.initial.iter().flat_map(|initial| &initial.patches) {
-            let of = match target(names, &global_of, patch.target) {
-                Ok(of) => of,
+            let target = match patch_target(names, &global_of, patch.target) {
+                Ok(target) => target,
                 Err(message) => return Err(ParseError::new(variable.line, message)),
             };
             let syntax::Patch { at, bytes, offset, shift, .. } = *patch;
-            globals[place].patches.push(Patch { at, bytes, of, offset, shift });
+            globals[slot].patches.push(Patch { at, bytes, target, offset, shift });
         }
     }
     Ok((globals, global_of))
 }
 
-/// Whose address an initialiser takes, or what is wrong with it.
-fn target(
+/// The variable or function whose address an initialiser takes, or an error message.
+fn patch_target(
     names: &decode::ModuleNames<'_, '_>,
     global_of: &HashMap<usize, usize>,
     target: syntax::Target<'_>,
-) -> Result<Of, String> {
+) -> Result<PatchTarget, String> {
     let name = match target {
         syntax::Target::Inner(variable) => {
             return global_of
                 .get(&variable)
-                .map(|&g| Of::Global(g))
+                .map(|&g| PatchTarget::Global(g))
                 .ok_or_else(|| "no such variable".to_owned());
         }
         syntax::Target::Name(name) => name,
     };
     if let Some(&global) = names.variables.get(name).and_then(|variable| global_of.get(variable)) {
-        return Ok(Of::Global(global));
+        return Ok(PatchTarget::Global(global));
     }
     match names.functions.get(name) {
-        Some(&function) if names.unit.functions[function].body.is_some() => Ok(Of::Function(function)),
-        Some(_) => Err(format!("{name} is declared, but defined nowhere")),
+        Some(&function) if names.unit.functions[function].body.is_some() => {
+            Ok(PatchTarget::Function(function))
+        }
+        Some(_) => Err(format!("{name} is declared but not defined")),
         None => {
             Err(format!("{name} is not a global variable or function whose address could initialise another"))
         }

@@ -8,9 +8,9 @@ pub(crate) const LANES: usize = 32;
 pub(crate) struct Access<'a> {
     /// Active lanes, bit `i` for lane `i`.
     pub mask: u32,
-    /// Each lane's byte address; those of inactive lanes are not looked at.
+    /// The byte address of each lane; those of inactive lanes are ignored.
     pub addresses: &'a [u64; LANES],
-    /// Bytes a lane, all elements of a vector together: 1, 2, 4, 8 or 16. The address must be a multiple of it.
+    /// Bytes per lane, all elements of a vector together: 1, 2, 4, 8 or 16. The address must be a multiple of it.
     pub bytes: u32,
 }
 
@@ -35,7 +35,7 @@ impl Access<'_> {
     }
 }
 
-/// Who accesses shared memory, and with what.
+/// The origin of an access to shared memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site {
     /// The warp's index in its block; lane `i` is thread `32 * warp + i`.
@@ -47,7 +47,7 @@ pub(crate) struct Site {
     pub strong: bool,
 }
 
-/// What a warp's lanes load or store, word by word: `words[w][lane]`. Accesses of fewer than 4 bytes use the low bits of
+/// The words that a warp loads or stores: `words[w][lane]`. Accesses of fewer than 4 bytes use the low bits of
 /// word 0 (loads clear the rest); 8 bytes are words 0 (low) and 1 (high).
 pub(crate) type Words = [[u32; LANES]; 4];
 
@@ -67,14 +67,14 @@ pub(super) fn low_bytes(bytes: u32) -> u64 {
     u64::MAX >> (64 - 8 * bytes.clamp(1, 8))
 }
 
-/// A lane's value of at most 8 bytes out of its words.
+/// The value of a lane, at most 8 bytes.
 #[inline]
 pub(super) fn lane_value(words: &Words, lane: usize, bytes: u32) -> u64 {
     let low = u64::from(words[0][lane]);
     if bytes >= 8 { low | u64::from(words[1][lane]) << 32 } else { low & low_bytes(bytes) }
 }
 
-/// Puts a value of 8 bytes or fewer into a lane's words.
+/// Sets the value of a lane, at most 8 bytes.
 #[inline]
 pub(super) fn set_lane_value(words: &mut Words, lane: usize, bytes: u32, value: u64) {
     words[0][lane] = value as u32;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
 use super::access::{groups, low_bytes};
-use super::region::{Region, Words};
+use super::region::{AtomicWords, Region};
 
 /// One allocation. Offsets are from its base and were checked against [`Allocation::offset`].
 #[derive(Debug)]
@@ -17,28 +17,28 @@ pub(super) struct Allocation {
     pub bytes: u64,
     /// Whether the host freed it; views made before may still hold it.
     pub freed: AtomicBool,
-    words: Words,
-    /// A bit a byte.
-    written: Words,
+    words: AtomicWords,
+    /// One bit per byte.
+    written: AtomicWords,
 }
 
 impl Allocation {
-    /// Zeroed and unwritten; nothing when the machine has no room.
+    /// Zeroed and unwritten; `None` if the host is out of memory.
     pub fn new(base: u64, bytes: u64) -> Option<Self> {
         let words = usize::try_from(bytes.div_ceil(8)).ok()?;
         Some(Self {
             base,
             bytes,
             freed: AtomicBool::new(false),
-            words: Words::zeroed(words)?,
-            written: Words::zeroed(words.div_ceil(8))?,
+            words: AtomicWords::zeroed(words)?,
+            written: AtomicWords::zeroed(words.div_ceil(8))?,
         })
     }
 
-    /// Over bytes of the caller's; nothing when the region is too short.
+    /// An allocation in a region; `None` if the region is too short.
     pub fn over(base: u64, bytes: u64, region: &Arc<dyn Region>) -> Option<Self> {
         let needed = usize::try_from(bytes.div_ceil(8)).ok()?;
-        let (words, written) = Words::of_region(region);
+        let (words, written) = AtomicWords::of_region(region);
         let fits = words.len() >= needed && written.len() >= needed.div_ceil(8);
         fits.then(|| Self { base, bytes, freed: AtomicBool::new(false), words, written })
     }
@@ -120,7 +120,7 @@ impl Allocation {
         }
     }
 
-    /// The offset of the first byte of a range that nothing wrote.
+    /// The offset of the first byte of a range that was never written.
     #[inline]
     pub fn unwritten(&self, offset: usize, bytes: usize) -> Option<usize> {
         for (group, mask) in groups(offset, bytes) {

@@ -8,7 +8,7 @@ use super::runs::Run;
 pub(super) struct Bytes {
     pub size: usize,
     pub data: Vec<u32>,
-    /// A bit a byte.
+    /// One bit per byte.
     pub written: Vec<u64>,
 }
 
@@ -24,7 +24,7 @@ impl Bytes {
         self.written.fill(0);
     }
 
-    /// The first byte of a run that nothing wrote.
+    /// The first byte of a run that was never written.
     #[inline]
     pub fn unwritten(&self, run: Run) -> Option<usize> {
         for (group, mask) in groups(run.address, run.lanes * run.bytes) {
@@ -36,7 +36,6 @@ impl Bytes {
         None
     }
 
-    /// Loads a run.
     #[inline]
     pub fn load(&self, run: Run, out: &mut Words) {
         let lanes = run.lane..run.lane + run.lanes;

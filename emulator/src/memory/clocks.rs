@@ -1,9 +1,8 @@
-//! What happened before what among the warps of a block: vector clocks over access numbers.
+//! The happens-before order among the warps of a block: vector clocks over access numbers.
 //!
-//! A block runs on one thread of the host, so its accesses of shared memory have an order, and a number each. Per pair of
-//! warps one number says how much of the other's past a warp has been made to wait for (Mattern 1989; the use for races is
-//! that of FastTrack, Flanagan and Freund 2009). Lanes of a warp are ordered among each other only by what waits for the
-//! whole warp, or for those lanes.
+//! A block runs on one thread of the host, so its accesses of shared memory are numbered in order. For each pair of warps,
+//! one number says up to which access of the other a warp is synchronised (Mattern 1989; for races as in FastTrack, Flanagan
+//! and Freund 2009). Lanes of a warp are ordered only by synchronisation of the whole warp or of those lanes.
 
 use super::access::{LANES, lanes};
 
@@ -13,7 +12,7 @@ pub(super) const WARPS: usize = 32;
 /// Named barriers of a block.
 pub(crate) const BARRIERS: usize = 16;
 
-/// Waits of a part of a warp that are remembered before they count as one of the whole warp.
+/// How many waits of a part of a warp are kept; a further one counts as a wait of the whole warp.
 const PARTIAL: usize = 64;
 
 /// For each warp, the number that its accesses must be below to have happened before.
@@ -25,17 +24,18 @@ pub(super) struct Clocks {
     warps: usize,
     /// The number of the next access.
     now: u32,
-    /// `seen[v][w]`: what of warp `w` happened before all that warp `v` does next; `seen[v][v]` is the last wait of all its lanes.
+    /// `seen[v][w]`: accesses of warp `w` below it happened before the next access of warp `v`; `seen[v][v]` is the last wait of
+    /// all lanes of `v`.
     seen: [Clock; WARPS],
-    /// `least[v]`: the least of `seen[v]`; whatever is below it happened before.
+    /// `least[v]`: the least of `seen[v]`; all accesses below it happened before.
     least: Clock,
-    /// What happened before the arrivals at each barrier.
+    /// The accesses before the arrivals at each barrier.
     arrived: [Clock; BARRIERS],
-    /// What warps that ended have done.
+    /// The accesses of warps that have ended.
     ended: Clock,
-    /// What happened before any fence.
+    /// The accesses before any fence.
     fenced: Clock,
-    /// Lanes that exist.
+    /// Mask of the lanes of each warp.
     lanes: [u32; WARPS],
     /// Each warp's waits of some lanes since the last of all lanes: when, and which lanes.
     partial: [Vec<(u32, u32)>; WARPS],

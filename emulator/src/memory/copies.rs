@@ -3,23 +3,23 @@
 //! The source is read when the copy is issued and lands when the issuing thread waits for its group. Until then its bytes
 //! in shared memory are pending: no thread may read or write them. Nor may the block store to the source.
 //!
-//! Limits: stores to a source by other blocks go unseen, and so does what a block does to a source through the host.
+//! Limit: stores to a source by other blocks or by the host are not detected.
 
 use super::access::{Access, LANES, Words, groups, lanes};
 use super::scatter::Scatter;
 
-/// Requests of a warp that are held; a kernel that never waits must not take all memory.
+/// The most pending requests of a warp, so that a kernel that never waits does not use up the memory.
 const MOST: usize = 1024;
 
 /// The copies of one instruction of a warp.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// Lanes whose copy has not landed.
+    /// Lanes whose copy is pending.
     pub mask: u32,
-    /// Bytes a lane at the destination.
+    /// Bytes per lane at the destination.
     pub bytes: u32,
     pub line: u32,
-    /// Which of its thread's groups each lane's copy belongs to.
+    /// The group of each lane's copy, by its number in the thread.
     group: [u64; LANES],
     pub to: [u64; LANES],
     from: [u64; LANES],
@@ -29,7 +29,7 @@ pub(super) struct Request {
     pub data: Words,
 }
 
-/// The copies of a block that have not landed.
+/// The pending copies of a block.
 #[derive(Debug)]
 pub(super) struct Copies {
     /// Groups that each thread has committed.
@@ -76,7 +76,7 @@ impl Copies {
         }
     }
 
-    /// A new block: what was never waited for is gone.
+    /// Begins a new block without pending copies.
     pub fn restart(&mut self) {
         self.committed.fill(0);
         self.queues.iter_mut().for_each(Vec::clear);
@@ -84,7 +84,7 @@ impl Copies {
         self.requests = 0;
     }
 
-    /// A warp's oldest request when it has too many, to land before another is issued: the hardware may, too.
+    /// Removes the oldest request of a warp that has too many. It completes early, as the hardware may do.
     pub fn surplus(&mut self, warp: usize) -> Option<Request> {
         if self.queues[warp].len() < MOST {
             return None;
@@ -102,7 +102,7 @@ impl Copies {
     }
 
     /// Takes a warp's copies, `data` read already. The first lane whose destination was pending, of this instruction or
-    /// an earlier one, comes back.
+    /// an earlier one, is returned.
     pub fn issue(
         &mut self,
         warp: usize,

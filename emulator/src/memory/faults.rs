@@ -1,4 +1,4 @@
-//! The faults of memory, in words.
+//! Faults of memory, and their messages.
 
 use super::access::{Access, LANES, Site, Words, lanes, low_bytes};
 use super::copies::Collision;
@@ -36,7 +36,7 @@ pub(super) fn source_pending(lane: usize, address: u64, bytes: u32, found: Colli
     fault(FaultKind::PendingCopy, lane, address, message)
 }
 
-/// Whether lanes of one store that share an address store one value there; each is compared with the lane before it there.
+/// An error if lanes of one store write different values to one address.
 #[cold]
 pub(super) fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> Result<(), Fault> {
     let mask = low_bytes(access.bytes.min(4)) as u32;
@@ -56,12 +56,13 @@ pub(super) fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> 
     Ok(())
 }
 
-/// A run reads a byte that nothing wrote.
+/// A run reads a byte that was never written.
 #[cold]
 pub(super) fn unwritten(run: Run, byte: usize) -> Fault {
     let lane = run.lane + (byte - run.address) / run.bytes;
     let address = run.address + (byte - run.address) / run.bytes * run.bytes;
-    let message = format!("{} bytes at shared address {address:#x}: nothing wrote byte {byte:#x}", run.bytes);
+    let message =
+        format!("{} bytes at shared address {address:#x}: byte {byte:#x} was never written", run.bytes);
     fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
 }
 
@@ -75,7 +76,7 @@ pub(super) fn pending(run: Run, Collision { address, thread, line }: Collision) 
     fault(FaultKind::PendingCopy, lane, address, message)
 }
 
-/// A lane of a run did what races with an earlier kind.
+/// An access of a lane races with an earlier access.
 #[cold]
 pub(super) fn race(site: Site, run: Run, conflict: Conflict, kind: AccessKind) -> Fault {
     let Conflict { lane, address, kind: other_kind, thread: other, line: other_line } = conflict;
@@ -91,7 +92,7 @@ pub(super) fn race(site: Site, run: Run, conflict: Conflict, kind: AccessKind) -
         AccessKind::Atomic => "atomically changed",
     };
     let message = format!(
-        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and nothing made one wait for the other",
+        "thread {thread} {now} {} bytes in line {} whose shared address {address:#x} thread {other} {before} in line {other_line}, and no synchronisation orders them",
         run.bytes, site.line
     );
     fault(FaultKind::Race, lane, address as u64, message)

@@ -1,4 +1,4 @@
-//! A device's global memory as the host sees it.
+//! A device's global memory: allocations, and the host's access to them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,26 +9,26 @@ use super::region::Region;
 use crate::error::{Error, Result};
 use crate::space::SHARED_WINDOW;
 
-/// The first address that is given out: high as on the real thing, below the windows of shared and local memory.
+/// The first address: high as on a GPU, below the windows of generic addresses.
 const FIRST: u64 = 0x7f00_0000_0000;
 
-/// The addresses of a device: 2 to the power of this.
+/// A device has 2 to the power of this addresses.
 const DEVICE_BITS: u32 = 44;
 
-/// Every allocation starts at a multiple of this.
+/// Alignment of an allocation in bytes.
 const ALIGN: u64 = 256;
 
-/// The least unmapped bytes after an allocation; large ones have as many as they have bytes.
+/// Unmapped bytes after an allocation, at least; large allocations have as many as their size.
 const GAP: u64 = 4096;
 
-/// Freed ranges that are remembered, for errors to say so.
+/// How many freed ranges are kept for error messages.
 const REMEMBERED: usize = 4096;
 
 /// One device's global memory: allocations, their bytes, and which bytes were ever written.
 ///
-/// Addresses are multiples of 256 and are never given out twice; behind every allocation lie at least 4 KiB that belong
-/// to nothing, so overruns are caught, to the byte. The same sequence of calls gives the same addresses. All methods may
-/// be called from any thread; a range that must be inside *one* live allocation and is not is [`Error::Usage`].
+/// Addresses are multiples of 256 and are never reused; at least 4 KiB behind every allocation are unmapped, so that an
+/// overrun by a single byte is detected. The same sequence of calls gives the same addresses. All methods may be called from
+/// any thread. Lengths are in bytes. A range that is not inside *one* live allocation is [`Error::Usage`].
 ///
 /// ```
 /// # use ssmv_emulator::Memory;
@@ -47,7 +47,7 @@ pub struct Memory {
     table: Mutex<Table>,
 }
 
-/// What a mapped allocation was made of.
+/// The origin of a mapped allocation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mapped {
     OtherMemory,
@@ -57,13 +57,13 @@ enum Mapped {
 #[derive(Debug)]
 struct Table {
     live: BTreeMap<u64, Arc<Allocation>>,
-    /// The live allocations that are mapped, and from where.
+    /// The live allocations that are mapped, with their origin.
     mapped: BTreeMap<u64, Mapped>,
     /// Base and bytes, the newest last.
     freed: VecDeque<(u64, u64)>,
     next: u64,
     used: u64,
-    /// The live allocations by address, as views take them; made when one is asked for.
+    /// The live allocations by address, as views take them; `None` after a change.
     sorted: Option<Arc<[Arc<Allocation>]>>,
 }
 
@@ -73,13 +73,13 @@ impl Memory {
         Self::of_device(0, limit_bytes)
     }
 
-    /// The memory of one of several devices, whose addresses differ: what one maps has the same address on both.
+    /// The memory of one of several devices. Their addresses differ, so a mapped allocation has one address on all devices.
     pub fn of_device(device: u8, limit_bytes: usize) -> Self {
         Self::starting_at(FIRST + (u64::from(device) << DEVICE_BITS), limit_bytes)
     }
 
-    /// An empty memory whose first allocation gets the address `first`, rounded up to a multiple of 256; for callers
-    /// that place regions of their own beside what is allocated here.
+    /// An empty memory whose first allocation gets the address `first`, rounded up to a multiple of 256; for callers that
+    /// also map regions at addresses of their own.
     pub fn starting_at(first: u64, limit_bytes: usize) -> Self {
         let table = Table {
             live: BTreeMap::new(),
@@ -97,20 +97,21 @@ impl Memory {
         self.lock().used as usize
     }
 
-    /// Bytes that all live allocations together may have.
+    /// The most bytes of all live allocations together.
     pub fn limit(&self) -> usize {
         self.limit as usize
     }
 
     /// Allocates `bytes` bytes that count as never written (and are zero); returns their address.
     ///
-    /// 0 bytes, or more than the limit or the machine leaves, are an error.
+    /// # Errors
+    /// [`Error::Usage`] for 0 bytes, for more than the limit leaves, and for more than the host can allocate.
     pub fn alloc(&self, bytes: usize) -> Result<u64> {
         let bytes = bytes as u64;
         let mut table = self.lock();
         let full = |used| {
             Error::Usage(format!(
-                "no room for {bytes} bytes: {used} of {} bytes are in use; free something or raise the limit",
+                "out of memory for {bytes} bytes: {used} of {} bytes are in use; free memory or raise the limit",
                 self.limit
             ))
         };
@@ -137,13 +138,12 @@ impl Memory {
         Ok(base)
     }
 
-    /// Frees the allocation that starts at `address`. Its addresses become faults on use, in launches under way too, and
-    /// are not given out again.
+    /// Frees the allocation that starts at `address`. From now on every access to it is a fault, also in running launches.
     pub fn free(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
         if table.mapped.contains_key(&address) {
             return Err(Error::Usage(format!(
-                "free of {address:#x}: it is another memory's, and only mapped"
+                "free of {address:#x}: it belongs to another memory and is only mapped"
             )));
         }
         let Some(allocation) = table.live.remove(&address) else {
@@ -160,11 +160,11 @@ impl Memory {
         Ok(())
     }
 
-    /// Makes the first `bytes` bytes of a region an allocation at `address`, a multiple of 16. It counts nothing towards
-    /// the limit, and [`unmap`](Self::unmap) ends it.
+    /// Maps the first `bytes` bytes of a region as an allocation at `address`, a multiple of 16. It does not count towards the
+    /// limit. [`unmap`](Self::unmap) removes it.
     ///
     /// # Errors
-    /// [`Error::Usage`] where something is there already, the region is too short, or the address is misaligned.
+    /// [`Error::Usage`] if the range overlaps an allocation, the region is too short, or the address is misaligned.
     pub fn map_region(&self, address: u64, bytes: usize, region: &Arc<dyn Region>) -> Result<()> {
         let bytes = bytes as u64;
         let refuse = |why: &str| Err(Error::Usage(format!("map of {bytes} bytes at {address:#x}: {why}")));
@@ -176,7 +176,7 @@ impl Memory {
         };
         let mut table = self.lock();
         if table.overlaps(address, bytes) {
-            return refuse("this memory has something there");
+            return refuse("this memory has an allocation there");
         }
         table.freed.retain(|&(base, size)| base + size <= address || address + bytes <= base);
         table.live.insert(address, Arc::new(allocation));
@@ -187,7 +187,8 @@ impl Memory {
 
     /// Makes the allocation of another memory that starts at `address` one of this memory's too, at the same address.
     ///
-    /// No allocation there, or one of this memory's own at the address, is an error.
+    /// # Errors
+    /// [`Error::Usage`] if no allocation of the other memory starts there, or one of this memory overlaps it.
     pub fn map(&self, from: &Self, address: u64) -> Result<()> {
         let allocation = from.lock().live.get(&address).cloned();
         let allocation = allocation.ok_or_else(|| {
@@ -196,7 +197,7 @@ impl Memory {
         let mut table = self.lock();
         if table.overlaps(address, allocation.bytes) {
             return Err(Error::Usage(format!(
-                "map of {address:#x}: this memory has something there; give the devices different numbers"
+                "map of {address:#x}: this memory has an allocation there; give the devices different numbers"
             )));
         }
         table.live.insert(address, allocation);
@@ -205,8 +206,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Undoes a [`map`](Self::map) or [`map_region`](Self::map_region); the other memory, or the region's owner, keeps the
-    /// bytes. A region's addresses are faults on use from now on, in launches under way too.
+    /// Undoes a [`map`](Self::map) or [`map_region`](Self::map_region); the other memory or the region keeps the bytes. From
+    /// now on every access to an unmapped region is a fault, also in running launches.
     pub fn unmap(&self, address: u64) -> Result<()> {
         let mut table = self.lock();
         let Some(mapped) = table.mapped.remove(&address) else {
@@ -222,13 +223,13 @@ impl Memory {
         Ok(())
     }
 
-    /// The first byte of a range that nothing wrote, as its offset in the range; a range outside an allocation is an error.
+    /// The offset in the range of the first byte that was never written; `None` if all were.
     pub fn unwritten(&self, address: u64, bytes: usize) -> Result<Option<usize>> {
         let Some((allocation, offset)) = self.range("read", address, bytes)? else { return Ok(None) };
         Ok(allocation.unwritten(offset, bytes).map(|at| at - offset))
     }
 
-    /// Copies `data` to `address` on, and marks it as written.
+    /// Copies `data` to `address`, and marks the bytes as written.
     pub fn write(&self, address: u64, data: &[u8]) -> Result<()> {
         let Some((allocation, offset)) = self.range("write", address, data.len())? else {
             return Ok(());
@@ -238,7 +239,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies bytes from `address` on into `out`. Bytes that nothing wrote are what is there: no error.
+    /// Copies bytes from `address` into `out`. Bytes that were never written are not an error here.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
         let Some((allocation, offset)) = self.range("read", address, out.len())? else {
             return Ok(());
@@ -247,8 +248,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies `bytes` bytes from `source` to `destination`; bytes that nothing wrote stay unwritten at their new place.
-    /// Ranges that overlap in part are an error; a range copied to itself stays as it is.
+    /// Copies `bytes` bytes from `source` to `destination`; bytes that were never written are unwritten there too.
+    /// Ranges that overlap in part are an error; a range may be copied to itself.
     pub fn copy(&self, destination: u64, source: u64, bytes: usize) -> Result<()> {
         let to = self.range("copy", destination, bytes)?;
         let from = self.range("copy", source, bytes)?;
@@ -265,7 +266,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Sets `bytes` bytes from `address` on to `byte`, and marks them as written.
+    /// Sets `bytes` bytes at `address` to `byte`, and marks them as written.
     pub fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<()> {
         let Some((allocation, offset)) = self.range("fill", address, bytes)? else { return Ok(()) };
         let block = [byte; 4096];
@@ -276,7 +277,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Marks `bytes` bytes from `address` on as never written; the bytes stay. For pools that hand out memory again.
+    /// Marks `bytes` bytes at `address` as never written; for pools that reuse memory.
     pub fn mark_unwritten(&self, address: u64, bytes: usize) -> Result<()> {
         let Some((allocation, offset)) = self.range("mark_unwritten", address, bytes)? else { return Ok(()) };
         allocation.mark_unwritten(offset, bytes);
@@ -290,13 +291,13 @@ impl Memory {
         sorted.get_or_insert_with(|| live.values().cloned().collect()).clone()
     }
 
-    /// What is to say about an access of `bytes` bytes at an address that is not inside one live allocation.
+    /// Describes an address whose `bytes` bytes are not inside one live allocation.
     #[cold]
     pub(super) fn whereabouts(&self, address: u64, bytes: u64) -> String {
         self.lock().whereabouts(address, bytes)
     }
 
-    /// The live allocation that holds a whole range, and the range's offset in it; nothing for 0 bytes.
+    /// The live allocation that holds a whole range, and the range's offset in it; `None` for 0 bytes.
     fn range(&self, what: &str, address: u64, bytes: usize) -> Result<Option<(Arc<Allocation>, usize)>> {
         let bytes = bytes as u64;
         if bytes == 0 {

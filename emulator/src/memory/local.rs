@@ -1,6 +1,6 @@
 //! The local memory of a block's threads: `.local` variables and the stack.
 //!
-//! Addresses are offsets from the start of the thread's own memory. Words of the 32 lanes lie side by side, as on the
+//! Addresses are offsets from the start of the thread's own memory. Words of the 32 lanes are neighbours, as on the
 //! device, so that a warp's accesses of one variable touch neighbouring bytes.
 
 use super::access::{Access, LANES, Words, lanes, low_bytes};
@@ -8,7 +8,7 @@ use super::faults::{fault, misaligned};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
-/// The most that a thread may have (CUDA C++ Programming Guide, "Technical Specifications").
+/// The most bytes of a thread (CUDA C++ Programming Guide, "Technical Specifications").
 const MOST: u32 = 512 * 1024;
 
 /// Local memory of one warp after another.
@@ -18,12 +18,12 @@ pub(crate) struct Local {
     check_written: bool,
     /// Word `w` of lane `l` is at `[w][l]`.
     data: Vec<[u32; LANES]>,
-    /// Its written bytes, a bit each.
+    /// One bit for each byte of a word: whether it was written.
     written: Vec<[u8; LANES]>,
 }
 
 impl Local {
-    /// The memory of one warp, `bytes` bytes a thread; zeroed and unwritten.
+    /// The memory of one warp, `bytes` bytes per thread; zeroed and unwritten.
     pub fn new(bytes: u32, checks: Checks) -> Result<Self> {
         if bytes > MOST {
             return Err(Error::Usage(format!("{bytes} bytes of local memory: a thread has at most {MOST}")));
@@ -37,7 +37,7 @@ impl Local {
         })
     }
 
-    /// Bytes of a thread.
+    /// Size of a thread's memory in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes.into()
     }
@@ -48,7 +48,7 @@ impl Local {
         self.written.fill([0; LANES]);
     }
 
-    /// A function's frame of `bytes` bytes at `address` (a multiple of 4) begins in these lanes: as if nothing wrote it.
+    /// Marks `bytes` bytes at `address` (a multiple of 4) as never written in these lanes.
     pub fn mark_unwritten(&mut self, mask: u32, address: u64, bytes: u64) {
         if !self.check_written {
             return;
@@ -70,7 +70,7 @@ impl Local {
                 if self.check_written && self.written[word + part][lane] & bits != bits {
                     let address = access.addresses[lane];
                     let message = format!(
-                        "{} bytes at local address {address:#x}: nothing wrote all of them",
+                        "{} bytes at local address {address:#x}: some of them were never written",
                         access.bytes
                     );
                     return Err(fault(FaultKind::UninitialisedMemory, lane, address, message));

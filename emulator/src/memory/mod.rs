@@ -1,18 +1,19 @@
-//! The device's memories: global with bounds, and each block's shared memory, with what the checks remember of every byte.
+//! The device's memories: global, shared and local, with the records that the checks keep for every byte.
 //!
-//! A warp's access is one call: addresses of all lanes in, words out, so that contiguous accesses cost little.
+//! A warp's access is one call with the addresses of all lanes, so that contiguous accesses are fast.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `global.rs`, `allocation.rs` | the host's side: allocations, copies, what was written |
-//! | `region.rs` | where an allocation's bytes are: its own, or the caller's |
+//! | `access.rs` | the lanes, addresses and words of an access |
+//! | `global.rs`, `allocation.rs` | allocations, copies by the host, written bytes |
+//! | `region.rs` | the bytes of an allocation: its own, or a caller's |
 //! | `view.rs` | a warp's loads, stores and atomics of global memory |
 //! | `shared.rs`, `bytes.rs` | a block's shared memory |
-//! | `runs.rs`, `scatter.rs` | an access cut where its addresses jump, or taken whole |
-//! | `races/`, `clocks.rs` | who touched which byte of it last, and what happened before what |
-//! | `copies.rs` | asynchronous copies that have not landed |
-//! | `faults.rs` | what is said when something is wrong |
-//! | `heap.rs` | what kernels take by `malloc` |
+//! | `runs.rs`, `scatter.rs` | an access as runs of contiguous lanes, or as scattered lanes |
+//! | `races/`, `clocks.rs` | the last accesses of each byte, and their order |
+//! | `copies.rs` | pending asynchronous copies |
+//! | `faults.rs` | faults and their messages |
+//! | `heap.rs` | the heap of `malloc` |
 //! | `local.rs` | the local memory of a block's threads |
 //! | `traffic.rs` | sectors, passes and bank conflicts |
 

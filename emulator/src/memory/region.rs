@@ -1,22 +1,21 @@
-//! Where an allocation's bytes are: in memory of its own, or in memory that a caller owns (shared between processes, or
-//! the host's own).
+//! The bytes of an allocation: owned by it, or by a caller (memory shared between processes, pinned host memory).
 
 use std::{fmt, ops::Deref, ptr::NonNull, sync::Arc, sync::atomic::AtomicU64};
 
 /// Bytes outside the emulator that an allocation can use: memory shared with another process, or pinned host memory.
 ///
 /// # Safety
-/// As long as the value lives, both methods return the same slices on every call, and nothing else accesses the words
-/// other than by the host program's own risk (a copy or kernel that races with the host is the host's error).
+/// As long as the value lives, both methods return the same slices on every call. Other accesses to the words must be atomic,
+/// or happen while no copy or kernel accesses them.
 pub unsafe trait Region: Send + Sync {
     /// The bytes, little-endian in words.
     fn words(&self) -> &[AtomicU64];
-    /// One bit for each byte: whether it was ever written. At least an eighth as many words, rounded up.
+    /// One bit for each byte: whether it was ever written. It has at least one word for eight words of bytes.
     fn written(&self) -> &[AtomicU64];
 }
 
 /// A slice of words and what keeps it alive.
-pub(super) struct Words {
+pub(super) struct AtomicWords {
     slice: NonNull<[AtomicU64]>,
     _owner: Owner,
 }
@@ -27,11 +26,11 @@ enum Owner {
 }
 
 // SAFETY: the slice holds atomics, and both owners can be sent and shared.
-unsafe impl Send for Words {}
+unsafe impl Send for AtomicWords {}
 // SAFETY: the same.
-unsafe impl Sync for Words {}
+unsafe impl Sync for AtomicWords {}
 
-impl Words {
+impl AtomicWords {
     /// Zeroed words of its own; `None` when the machine has no memory for them.
     pub fn zeroed(len: usize) -> Option<Self> {
         let words: Box<[AtomicU64]> = bytemuck::allocation::try_zeroed_slice_box(len).ok()?;
@@ -48,7 +47,7 @@ impl Words {
     }
 }
 
-impl Deref for Words {
+impl Deref for AtomicWords {
     type Target = [AtomicU64];
 
     #[inline]
@@ -59,7 +58,7 @@ impl Deref for Words {
     }
 }
 
-impl fmt::Debug for Words {
+impl fmt::Debug for AtomicWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} words", self.len())
     }

@@ -1,23 +1,23 @@
-//! A warp's access cut where its addresses jump.
+//! A warp's access as runs of lanes with contiguous addresses.
 
 use super::access::{Access, LANES};
 
 /// Lanes with successive numbers that access successive addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// The first lane.
+    /// First lane.
     pub lane: usize,
     pub lanes: usize,
-    /// The first lane's address.
+    /// Address of the first lane.
     pub address: usize,
-    /// Bytes a lane.
+    /// Bytes per lane.
     pub bytes: usize,
 }
 
 /// The runs of an access, lowest lane first.
 pub(super) struct Runs<'a> {
     access: Access<'a>,
-    /// Lanes to come.
+    /// Mask of the lanes that follow.
     rest: u32,
     whole: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct Runs<'a> {
 impl Run {
     /// One lane of an access.
     pub fn one(access: Access<'_>, lane: usize) -> Self {
-        // An address beyond the host's is beyond the block's memory, too.
+        // An address that does not fit the host is outside the block's memory too.
         let address = usize::try_from(access.addresses[lane]).unwrap_or(usize::MAX);
         Self { lane, lanes: 1, address, bytes: access.bytes as usize }
     }

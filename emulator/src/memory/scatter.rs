@@ -1,6 +1,6 @@
-//! Accesses whose addresses jump: all lanes looked at together, for the common case that nothing is wrong.
+//! Accesses with scattered addresses: all lanes are checked together, for the common case without a fault.
 //!
-//! Where something might be, the caller goes through the runs one by one and finds out what.
+//! If there might be a fault, the caller checks the runs one by one.
 
 use super::access::{Access, LANES, Words};
 use super::bytes::Bytes;
@@ -11,12 +11,12 @@ pub(super) struct Scatter {
     count: usize,
     lanes: [u8; LANES],
     addresses: [u32; LANES],
-    /// Bytes a lane.
+    /// Bytes per lane.
     pub bytes: usize,
 }
 
 impl Scatter {
-    /// Nothing where a lane is misaligned or not inside `size` bytes.
+    /// `None` if a lane is misaligned or not inside `size` bytes.
     #[inline]
     pub fn new(access: Access<'_>, size: usize) -> Option<Self> {
         let bytes = access.bytes as usize;
@@ -49,7 +49,7 @@ impl Scatter {
 
     /// Whether two lanes have one address.
     pub fn overlap(&self) -> bool {
-        // Most of the time, a set of hashes says no.
+        // A set of hashes excludes it in most cases.
         let mut seen = [0u64; 32];
         let mut doubt = false;
         for &address in self.addresses() {

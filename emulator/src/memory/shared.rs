@@ -13,12 +13,12 @@ use super::view::View;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
-/// The most that a block may have (228 KiB an SM on sm_90, one of them the system's).
+/// The most bytes of a block (228 KiB per SM on sm_90, of which the system uses one).
 const MOST: u32 = 227 * 1024;
 
 /// A block's shared memory, used by one block after another.
 ///
-/// What the checks are not asked for costs nothing; bounds and alignment are looked at always.
+/// Checks that are off cost nothing. Bounds and alignment are always checked.
 #[derive(Debug)]
 pub(crate) struct Shared {
     bytes: Bytes,
@@ -54,7 +54,7 @@ impl Shared {
         }
     }
 
-    /// Loads `access.bytes` bytes a lane, as [`View::load`] does; for `ldmatrix` the 16 bytes of each lane that names a row.
+    /// Loads `access.bytes` bytes per lane, as [`View::load`] does; for `ldmatrix` the 16 bytes of each lane that names a row.
     ///
     /// Faults, besides those of [`View::load`]: a race with another thread's write, or bytes that a copy will land on.
     #[inline]
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// `cp.async`: copies `source_bytes[lane]` bytes from global `sources[lane]` to `access.addresses[lane]`, and zeros up to
-    /// `access.bytes` (4, 8 or 16). With 0 source bytes the source is not looked at.
+    /// `access.bytes` (4, 8 or 16). With 0 source bytes the source is not accessed.
     ///
     /// The source is read now; the bytes land, as the issuing thread's write, when it waits for the group. Faults: the
     /// source's as those of [`View::load`], its alignment to `access.bytes` included; the destination's as those of [`Shared::store`].
@@ -222,8 +222,8 @@ impl Shared {
         }
     }
 
-    /// To be asked before a store or atomic of *global* memory: whether it hits the source of a copy of this block that is
-    /// still pending.
+    /// Call it before a store or atomic of *global* memory: an error if the access hits the source of a pending copy of this
+    /// block.
     #[inline]
     pub fn check_global_store(&self, access: Access<'_>) -> Result<(), Fault> {
         if !self.checks.pending_copies || !self.copies.any() {
@@ -270,7 +270,7 @@ impl Shared {
     }
 
     /// `membar`, `fence`, and both sides of an access with `.acquire` or `.release`: orders the warp with every fence before.
-    /// More than PTX promises (which fences meet depends on what is read between them), so that no race is invented.
+    /// This orders more than the PTX ISA does, where it depends on the values that are read, so that no false race is reported.
     pub fn fence(&mut self, warp: u32) {
         if let Some(races) = &mut self.races {
             races.clocks.fence(warp as usize);
@@ -282,7 +282,7 @@ impl Shared {
         self.races.as_mut().map_or(0, |races| races.begin(access.bytes))
     }
 
-    /// A load by all lanes from one address, where nothing can be wrong.
+    /// A load by all lanes from one address; `None` if there might be a fault.
     #[inline]
     fn load_uniform(&mut self, site: Site, access: Access<'_>, id: u32, out: &mut Words) -> Option<()> {
         let one = Run::one(access, 0);
@@ -304,7 +304,7 @@ impl Shared {
         Some(())
     }
 
-    /// A load by lanes here and there, where nothing can be wrong.
+    /// A load with scattered addresses; `None` if there might be a fault.
     #[inline]
     fn load_scattered(&mut self, site: Site, access: Access<'_>, id: u32, out: &mut Words) -> Option<()> {
         let lanes = self.scatter(access, true)?;
@@ -318,7 +318,7 @@ impl Shared {
         Some(())
     }
 
-    /// A store by lanes here and there, if no race is possible.
+    /// A store with scattered addresses; `None` if there might be a race.
     #[inline]
     fn store_scattered(&mut self, site: Site, lanes: &Scatter, id: u32, words: &Words) -> Option<()> {
         match &mut self.races {
@@ -336,7 +336,7 @@ impl Shared {
         Some(())
     }
 
-    /// Remembers an atomic access where nothing can be wrong.
+    /// Records an atomic access; `None` if there might be a fault.
     fn atomic_is_clear(&mut self, site: Site, access: Access<'_>, id: u32) -> Option<()> {
         let lanes = self.scatter(access, true)?;
         if let Some(races) = &mut self.races {
@@ -346,7 +346,7 @@ impl Shared {
         Some(())
     }
 
-    /// The lanes of an access, if all of them are inside, aligned, not to be landed on, and written where they are read.
+    /// The lanes of an access, if all are inside, aligned, no destination of a pending copy and, for a load, written.
     #[inline]
     fn scatter(&self, access: Access<'_>, reading: bool) -> Option<Scatter> {
         let lanes = Scatter::new(access, self.bytes.size)?;
@@ -393,7 +393,7 @@ impl Shared {
     }
 }
 
-/// The lanes' bytes arrive, as their write.
+/// Completes the copies of the lanes, as their writes.
 fn land(races: &mut Option<Races>, bytes: &mut Bytes, warp: u32, request: &Request, lanes: u32) {
     let access = Access { mask: lanes, addresses: &request.to, bytes: request.bytes };
     let site = Site { warp, line: request.line, strong: false };

@@ -1,8 +1,8 @@
-//! What a warp's accesses cost the memory system: sectors of global memory, passes over the banks of shared memory.
+//! The cost of a warp's accesses: sectors of global memory, passes over the banks of shared memory.
 //!
 //! The rules are those of NVIDIA's CUDA C++ Programming Guide (compute capability 5.x and later: 32 banks of 4 bytes,
 //! threads that read one word share it; global memory in sectors of 32 bytes) and, for wide accesses, its Best Practices
-//! Guide's practice of half-warps for 8 bytes a lane and quarter-warps for 16.
+//! Guide's practice of half-warps for 8 bytes per lane and quarter-warps for 16.
 
 use super::access::{Access, LANES, lanes};
 use crate::report::Report;
@@ -11,7 +11,7 @@ use crate::report::Report;
 const SECTOR: u64 = 32;
 
 /// Counts a warp's load, store or atomic of global memory: the request, the distinct sectors it touches, and the sectors that
-/// its distinct bytes would fill. Nothing for no lanes.
+/// its distinct bytes would fill. An access without lanes is not counted.
 #[inline]
 pub(crate) fn global(access: Access<'_>, report: &mut Report) {
     if access.mask == 0 {

@@ -39,7 +39,7 @@ pub(crate) fn fence() {
 }
 
 impl View<'_> {
-    /// As if nothing wrote these bytes, which one allocation holds.
+    /// Marks these bytes as never written, which one allocation holds.
     pub fn mark_unwritten(&mut self, address: u64, bytes: u64) {
         if bytes > 0
             && let Some(offset) = self.find(address, bytes)
@@ -48,9 +48,9 @@ impl View<'_> {
         }
     }
 
-    /// Loads `access.bytes` bytes a lane; fills the words of active lanes that the width covers and leaves all others.
+    /// Loads `access.bytes` bytes per lane; fills the words of active lanes that the width covers and leaves all others.
     ///
-    /// The fault is the lowest lane's: misaligned, out of bounds, or (where checked) of bytes that nothing wrote. 8 bytes
+    /// The fault is the lowest lane's: misaligned, out of bounds, or (where checked) of bytes that were never written. 8 bytes
     /// and fewer are read in one piece, 16 in two.
     #[inline]
     pub fn load(&mut self, access: Access<'_>, out: &mut Words) -> Result<(), Fault> {
@@ -154,7 +154,7 @@ impl View<'_> {
         let Some(hole) = allocation.unwritten(offset, access.bytes as usize) else { return Ok(()) };
         let (address, Allocation { base, bytes, .. }) = (access.addresses[lane], &**allocation);
         let message = format!(
-            "{} bytes at {address:#x}: nothing wrote byte {hole} of the {bytes}-byte allocation at {base:#x}",
+            "{} bytes at {address:#x}: byte {hole} was never written in the {bytes}-byte allocation at {base:#x}",
             access.bytes
         );
         Err(fault(FaultKind::UninitialisedMemory, lane, address, message))
@@ -170,7 +170,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// A load of lanes here and there, where all are in one allocation and nothing is wrong.
+    /// A load with scattered addresses in one allocation; `None` if there might be a fault.
     fn gather(&mut self, access: Access<'_>, out: &mut Words) -> Option<()> {
         if access.mask == 0 {
             return Some(());

@@ -30,7 +30,7 @@ pub(crate) enum Op {
     Sqrt,
     /// The smaller; a NaN loses against a number; −0 < +0.
     Min,
-    /// The larger, likewise.
+    /// The larger, with the same rule for NaN.
     Max,
     /// The smaller, NaN where either is.
     MinNan,

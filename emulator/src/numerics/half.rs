@@ -132,7 +132,7 @@ pub(crate) enum HalfOp {
     Fma,
     /// The smaller; a NaN loses against a number; −0 < +0.
     Min,
-    /// The larger, likewise.
+    /// The larger, with the same rule for NaN.
     Max,
     /// The smaller, NaN where either is.
     MinNan,

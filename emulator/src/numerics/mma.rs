@@ -147,7 +147,7 @@ trait Accumulator {
     fn round(x: f64) -> u32;
     /// Whether it is an infinity or a NaN.
     fn is_special(bits: u32) -> bool;
-    /// Exact.
+    /// The exact value of an accumulator.
     fn widen(bits: u32) -> f64;
     /// The bits of an infinity or a NaN.
     fn special(x: f64) -> u32;

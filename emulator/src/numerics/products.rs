@@ -101,7 +101,7 @@ pub(crate) fn eights_f32(
     }
 }
 
-/// Likewise in f16.
+/// Products of 8-bit floats, accumulated in f16.
 pub(crate) fn eights_f16(
     core: TensorCore,
     formats: [Eight; 2],

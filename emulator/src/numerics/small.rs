@@ -11,7 +11,6 @@ use super::{NAN_16, NAN_F32};
 /// `cvt` of f32 to tf32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Tensor {
-    /// The rounding.
     pub rounding: TensorRounding,
     /// `.relu`: negative results become +0.
     pub relu: bool,
@@ -31,7 +30,7 @@ pub(crate) enum TensorRounding {
 }
 
 impl Tensor {
-    /// Converts.
+    /// The tf32 of an f32, as an f32.
     pub fn apply(self, x: u32) -> u32 {
         if f32::from_bits(x).is_nan() {
             return canonical(f32::NAN);

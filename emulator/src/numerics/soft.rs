@@ -6,7 +6,6 @@ use super::Rounding;
 /// A binary interchange format: sign, exponent, fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// All bits.
     pub bits: u32,
     /// Bits of the fraction, without the hidden one.
     pub fraction: u32,
@@ -27,7 +26,7 @@ impl Format {
         (1 << (self.bits - 1)) - (1 << self.fraction)
     }
 
-    /// The sign bit.
+    /// A mask of the sign bit.
     pub const fn sign(self) -> u64 {
         1 << (self.bits - 1)
     }
@@ -58,9 +57,7 @@ impl Format {
 pub(crate) enum Value {
     /// Not a number.
     Nan,
-    /// ±∞.
     Infinite {
-        /// The sign.
         negative: bool,
     },
     /// A number, zeros included.
@@ -70,7 +67,6 @@ pub(crate) enum Value {
 /// ±significand·2^exponent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Number {
-    /// The sign.
     pub negative: bool,
     /// Exponent of the significand's last bit.
     pub exponent: i32,
@@ -213,7 +209,6 @@ pub(crate) fn fma(format: Format, a: u64, b: u64, c: u64, rounding: Rounding) ->
     }
 }
 
-/// a + b.
 pub(crate) fn add(format: Format, a: u64, b: u64, rounding: Rounding) -> u64 {
     let one = ((1 << (format.bits - 2 - format.fraction)) - 1) << format.fraction;
     fma(format, a, one, b, rounding)

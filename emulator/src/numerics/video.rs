@@ -6,14 +6,12 @@
 /// A byte, a half, or all of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Its lowest bit.
+    /// Index of the lowest bit.
     pub shift: u32,
-    /// Its bits.
     pub bits: u32,
 }
 
 impl Part {
-    /// All of it.
     pub const WHOLE: Self = Self { shift: 0, bits: 32 };
 
     fn of(self, x: u32, signed: bool) -> i64 {
@@ -78,7 +76,7 @@ pub(crate) enum VideoOp {
     ShiftLeft {
         wrap: bool,
     },
-    /// Likewise.
+    /// a >> b, with the same rule for b.
     ShiftRight {
         wrap: bool,
     },
@@ -113,7 +111,6 @@ pub(crate) enum Second {
 /// A scalar video instruction other than `vmad`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scalar {
-    /// The operation.
     pub op: VideoOp,
     /// Whether the types of d, a and b are signed.
     pub signed: [bool; 3],
@@ -121,7 +118,7 @@ pub(crate) struct Scalar {
     pub parts: [Part; 3],
     /// `.sat`
     pub saturate: bool,
-    /// With c.
+    /// A second operation, on the result and `c`.
     pub second: Option<Second>,
 }
 
@@ -178,7 +175,6 @@ impl MultiplyAdd {
 /// A SIMD video instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Simd {
-    /// The operation.
     pub op: VideoOp,
     /// Bits of a place: 16 or 8.
     pub bits: u32,
@@ -214,7 +210,7 @@ impl Simd {
     }
 }
 
-/// Any of them.
+/// A video instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Video {
     Scalar(Scalar),

@@ -98,10 +98,10 @@ impl<'a> Parser<'a> {
     fn inner_variables(&mut self, external: bool, out: &mut Vec<Statement<'a>>) -> Parsed<()> {
         for variable in self.declaration(external)? {
             if matches!(variable.space, StateSpace::Global | StateSpace::Const) {
-                let place = self.variables.len();
-                self.names.declare(variable.name, None, Declared::Global(place));
+                let index = self.variables.len();
+                self.names.declare(variable.name, None, Declared::Global(index));
                 self.variables.push(Variable { inner: true, ..variable });
-                out.push(Statement::Global(place));
+                out.push(Statement::Global(index));
             } else {
                 self.names.declare(variable.name, None, Declared::Other);
                 out.push(Statement::Variable(variable));

@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
         }
         let offset = if self.eat('+') { self.expression()? } else { 0 };
         let target = match self.names.find(name) {
-            Some(Declared::Global(place)) => Target::Inner(place),
+            Some(Declared::Global(index)) => Target::Inner(index),
             _ => Target::Name(name),
         };
         Ok((target, offset))

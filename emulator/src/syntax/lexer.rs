@@ -5,13 +5,12 @@ use super::{ParseError, Parsed};
 /// A token and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Token<'a> {
-    /// What it is.
     pub lexeme: Lexeme<'a>,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
-    /// First byte.
+    /// Byte offset of its start.
     pub start: usize,
-    /// Past the last byte.
+    /// Byte offset behind its end.
     pub end: usize,
 }
 
@@ -24,7 +23,6 @@ pub(super) enum Lexeme<'a> {
     Dot(&'a str),
     /// An integer: with the suffix `U`, or too large for 64 signed bits, it counts as unsigned.
     Integer {
-        /// Its bits.
         value: u64,
         /// How they count in an expression.
         unsigned: bool,

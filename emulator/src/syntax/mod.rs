@@ -1,5 +1,5 @@
-//! PTX text → its parts: tokens, then directives, declarations and instructions as they stand. Nothing here knows what
-//! an instruction means; names are slices of the text.
+//! PTX text → its parts: tokens, then directives, declarations and instructions as written. Instructions have no meaning
+//! here. Names are slices of the text.
 
 mod body;
 mod constant;
@@ -21,21 +21,21 @@ pub(crate) use tree::{
 };
 pub(crate) use types::{Kind, Type};
 
-/// A sentence about a place in the text.
+/// An error at a line of the text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ParseError {
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
     /// What was found and what was expected.
     pub message: String,
 }
 
 impl ParseError {
-    /// A sentence about `line`.
+    /// An error at `line`.
     pub fn new(line: u32, message: impl Into<String>) -> Self {
         Self { line, message: message.into() }
     }
 }
 
-/// `Result` with a complaint.
+/// `Result` with [`ParseError`].
 pub(crate) type Parsed<T> = std::result::Result<T, ParseError>;

@@ -1,11 +1,11 @@
 //! Names that a function's text has declared so far: which are vector registers, and which variables outlive the call.
 
-/// What the parser must know of a name.
+/// The kind of a declared name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Declared {
     /// A vector register with so many elements.
     Vector(u8),
-    /// A global or constant variable within a function, by its place in the unit's.
+    /// A global or constant variable within a function, by its index in the unit.
     Global(usize),
     /// Anything else: it hides outer names.
     Other,
@@ -22,7 +22,7 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// A function begins.
+    /// Begins a function.
     pub fn restart(&mut self) {
         *self = Self::default();
     }

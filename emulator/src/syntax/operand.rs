@@ -6,7 +6,7 @@ use super::names::Declared;
 use super::parser::Parser;
 use super::{Base, Operand, Parsed};
 
-/// As `ptxas` has it.
+/// The message of `ptxas`.
 const NO_MINUS: &str = "an offset is added, also a negative one: write +-4 instead of -4";
 
 impl<'a> Parser<'a> {

@@ -4,7 +4,7 @@ use super::lexer::{Lexeme, Token, tokens};
 use super::names::Names;
 use super::{Alias, ParseError, Parsed, Unit, Variable};
 
-/// Reads a module.
+/// Parses the text of a module.
 pub(crate) fn parse(text: &str) -> Parsed<Unit<'_>> {
     let mut parser =
         Parser { text, tokens: tokens(text)?, at: 0, names: Names::default(), variables: Vec::new() };
@@ -20,7 +20,7 @@ pub(super) struct Parser<'a> {
     pub(super) text: &'a str,
     tokens: Vec<Token<'a>>,
     at: usize,
-    /// What the function in hand has declared.
+    /// What the current function has declared.
     pub(super) names: Names<'a>,
     /// The unit's variables so far.
     pub(super) variables: Vec<Variable<'a>>,
@@ -57,7 +57,7 @@ impl<'a> Parser<'a> {
         if self.eat(mark) { Ok(()) } else { self.fail(format!("expected {mark}")) }
     }
 
-    /// A complaint about the token that comes next.
+    /// An error at the next token.
     pub(super) fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
         let token = self.token();
         let found = match self.text.get(token.start..token.end) {

@@ -1,9 +1,9 @@
-//! What a module's text says, part by part.
+//! The parts of a module's text.
 
 use super::types::Type;
 use crate::space::StateSpace;
 
-/// A module.
+/// The parts of a module.
 #[derive(Debug, Default)]
 pub(crate) struct Unit<'a> {
     /// The number of the architecture that `.target` names: 80 for sm_80.
@@ -23,16 +23,13 @@ pub(crate) struct Alias<'a> {
     pub name: &'a str,
     /// The function that it stands for.
     pub target: &'a str,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
 }
 
-/// A variable.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Where it lives.
     pub space: StateSpace,
     /// Its element type.
     pub ty: Type,
@@ -42,13 +39,13 @@ pub(crate) struct Variable<'a> {
     pub bytes: u64,
     /// Its alignment in bytes.
     pub align: u64,
-    /// First bytes, if it is initialised.
+    /// The initial value, if it has one.
     pub initial: Option<Initial<'a>>,
     /// Declared `.extern`: defined elsewhere, or dynamic shared memory.
     pub external: bool,
     /// Declared within a function: its name holds there alone.
     pub inner: bool,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
 }
 
@@ -64,13 +61,12 @@ pub(crate) struct Initial<'a> {
 /// An address in an initialiser.
 #[derive(Debug, Clone)]
 pub(crate) struct Patch<'a> {
-    /// Where in the bytes.
+    /// Offset of the address in the bytes.
     pub at: usize,
-    /// How many bytes.
+    /// How many bytes of the address.
     pub bytes: usize,
-    /// Whose address.
     pub target: Target<'a>,
-    /// Plus so much.
+    /// Bytes to add to the address.
     pub offset: i64,
     /// How many of the sum's low bits are left out (`0xff00(name)` takes its second byte).
     pub shift: u32,
@@ -81,30 +77,27 @@ pub(crate) struct Patch<'a> {
 pub(crate) enum Target<'a> {
     /// A variable or function of the module.
     Name(&'a str),
-    /// A variable within the same function, by its place in the unit's.
+    /// A variable within the same function, by its index in the unit.
     Inner(usize),
 }
 
 /// A kernel or a function.
 #[derive(Debug)]
 pub(crate) struct Function<'a> {
-    /// Its name.
     pub name: &'a str,
     /// A kernel (`.entry`).
     pub entry: bool,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
-    /// What it returns.
     pub returns: Vec<Variable<'a>>,
-    /// Its parameters.
     pub parameters: Vec<Variable<'a>>,
     /// Its body; `None` for a declaration.
     pub body: Option<Vec<Statement<'a>>>,
-    /// Exact block shape that it demands (`.reqntid`).
+    /// The exact block shape that it requires (`.reqntid`).
     pub required_block: Option<[u32; 3]>,
-    /// Largest number of threads a block that it allows (`.maxntid`).
+    /// The most threads of a block that it allows (`.maxntid`).
     pub max_threads: Option<u64>,
-    /// Blocks of a cluster that it demands (`.reqnctapercluster`).
+    /// The shape of a cluster that it requires (`.reqnctapercluster`), in blocks.
     pub cluster: Option<[u32; 3]>,
 }
 
@@ -119,7 +112,7 @@ pub(crate) enum Statement<'a> {
     Registers(Registers<'a>),
     /// A variable in shared, local or parameter memory.
     Variable(Variable<'a>),
-    /// A global or constant variable: its place in the unit's variables.
+    /// A global or constant variable, by its index in the unit.
     Global(usize),
     /// `name:`
     Label(Label<'a>),
@@ -127,16 +120,13 @@ pub(crate) enum Statement<'a> {
     Targets(Label<'a>, Vec<(&'a str, Option<u64>)>),
     /// `name: .callprototype …;`
     Prototype(Prototype<'a>),
-    /// An instruction.
     Instruction(Instruction<'a>),
 }
 
-/// A label.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Label<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
 }
 
@@ -149,37 +139,33 @@ pub(crate) struct Registers<'a> {
     pub lanes: u8,
     /// Names, with the count of `%r<10>` where there is one.
     pub names: Vec<(&'a str, Option<u64>)>,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
 }
 
 /// The shape of a function that is called through a register.
 #[derive(Debug)]
 pub(crate) struct Prototype<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// What it returns.
     pub returns: Vec<Variable<'a>>,
-    /// Its parameters.
     pub parameters: Vec<Variable<'a>>,
 }
 
-/// An instruction as it stands.
+/// An instruction as written.
 #[derive(Debug)]
 pub(crate) struct Instruction<'a> {
     /// The guard predicate, and whether it is negated.
     pub guard: Option<(&'a str, bool)>,
-    /// What stands before the first dot.
+    /// The opcode, before the first dot.
     pub name: &'a str,
     /// The suffixes, without their dots.
     pub suffixes: Vec<&'a str>,
-    /// The operands.
     pub operands: Vec<Operand<'a>>,
     /// The parts of a `call`.
     pub call: Option<Call<'a>>,
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
-    /// Where it stands in the text.
+    /// Byte offsets of its start and its end.
     pub span: (usize, usize),
 }
 
@@ -190,13 +176,11 @@ pub(crate) struct Call<'a> {
     pub returns: Vec<Operand<'a>>,
     /// The function, or the register with its address.
     pub callee: &'a str,
-    /// The arguments.
     pub arguments: Vec<Operand<'a>>,
     /// The prototype or list of targets of an indirect call.
     pub through: Option<&'a str>,
 }
 
-/// An operand.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Operand<'a> {
     /// A register, special register, variable, label or `_`.
@@ -213,7 +197,6 @@ pub(crate) enum Operand<'a> {
     Minus(&'a str),
     /// `a|b`
     Both(&'a str, &'a str),
-    /// An integer.
     Integer(i64),
     /// `0f…`
     Single(u32),

@@ -15,7 +15,6 @@ pub(crate) enum Kind {
     Brain,
     /// tf32: an f32 whose low 13 bits do not count.
     Tensor,
-    /// Predicate.
     Predicate,
     /// A reference to a texture, sampler or surface.
     Opaque,
@@ -80,7 +79,7 @@ impl Type {
         if self.pair { 2 * self.bits } else { self.bits }
     }
 
-    /// Bytes in memory.
+    /// Size in memory in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.width()).div_ceil(8)
     }

@@ -120,7 +120,7 @@ fn places(found: f32, expected: f64) -> f64 {
     if f64::from(found) == expected { 0.0 } else { (f64::from(found) - expected).abs() / place }
 }
 
-/// Asserts that `found` lies within `most` places of `expected`; NaN and infinities must be met.
+/// Asserts that `found` is within `most` places of `expected`; NaN and infinities must match.
 #[track_caller]
 fn assert_places(found: f32, expected: f64, most: f64, what: &str) {
     let near = expected as f32;

@@ -57,7 +57,7 @@ fn initial_values() {
         (".global .u32 m[3] = {1, 2,};", "", "expected an operand"),
         (".global .f32 m = 1;", "", "an initial value of another type than the variable"),
         (".global .u32 m = 1.5;", "", "an initial value of another type than the variable"),
-        (".extern .global .u32 m[];", "", "m is declared, but defined nowhere"),
+        (".extern .global .u32 m[];", "", "m is declared but not defined"),
     ]);
 }
 
@@ -104,7 +104,7 @@ fn addresses_in_initial_values() {
     refused(&[
         (".shared .u32 x; .global .u64 p = x;", "", "x is not a global variable or function"),
         (".global .u64 p = nowhere;", "", "nowhere is not a global variable or function"),
-        (".extern .func g; .global .u64 p = g;", "", "g is declared, but defined nowhere"),
+        (".extern .func g; .global .u64 p = g;", "", "g is declared but not defined"),
         (".global .u32 x; .global .u8 p = 0xfff(x);", "", "a mask of one byte"),
         (".global .u32 x; .global .u32 p = 0xff(x);", "", "a mask of one byte"),
     ]);
@@ -309,8 +309,8 @@ fn calls() {
             "mov.u64 %l0, half; add.u64 %l0, %l0, 1; P: .callprototype _; call %l0, P;",
             "is not a function's address",
         ),
-        (".extern .func far(.param .b32 a);", "call far, (1);", "far is declared, but defined nowhere"),
-        (".extern .func far(.param .b32 a);", "mov.u64 %l, far;", "far is declared, but defined nowhere"),
+        (".extern .func far(.param .b32 a);", "call far, (1);", "far is declared but not defined"),
+        (".extern .func far(.param .b32 a);", "mov.u64 %l, far;", "far is declared but not defined"),
     ]);
 }
 
@@ -368,7 +368,7 @@ fn aliases() {
             "",
             "other must be a function that is declared",
         ),
-        (".func other; .alias other, nowhere;", "", "nowhere is defined nowhere"),
+        (".func other; .alias other, nowhere;", "", "nowhere is not defined"),
     ]);
 }
 
@@ -500,18 +500,18 @@ fn memory_from_the_heap() {
         (
             heap,
             "call (%l0), malloc, (16); call free, (%l0); call free, (%l0); mov.u32 %r, 1;",
-            "which malloc did not give",
+            "which malloc did not return",
         ),
-        (heap, "call free, (%in); mov.u32 %r, 1;", "which malloc did not give"),
+        (heap, "call free, (%in); mov.u32 %r, 1;", "which malloc did not return"),
         (
             heap,
             "call (%l0), malloc, (%l1); mov.u32 %r, 1;",
             "%l1 is read, but this thread has not written it",
         ),
-        (heap, "call malloc, (16);", "malloc is declared, but defined nowhere"),
+        (heap, "call malloc, (16);", "malloc is declared but not defined"),
     ]);
     // A device without room for it.
     let text = module(heap, "call (%l), malloc, (16);");
     let small = Module::parse("small", &text).expect("a module").load(&Memory::new(1 << 20));
-    assert!(small.expect_err("no room").to_string().contains("the heap of malloc: no room"));
+    assert!(small.expect_err("out of memory").to_string().contains("the heap of malloc: out of memory"));
 }

@@ -271,7 +271,7 @@ fn memory_from_the_stacks_top() {
             "uninitialised memory",
         ),
         ("alloca.u64 %l0, 1000000;", "alloca of 1000000 bytes"),
-        ("mov.u64 %l0, 0; alloca.u64 %l1, 8; stackrestore.u64 %l0;", "which stacksave did not give"),
+        ("mov.u64 %l0, 0; alloca.u64 %l1, 8; stackrestore.u64 %l0;", "which stacksave did not return"),
         ("alloca.u64 %l0, 8, 3;", "alloca aligns to 8, 16, 32, 64 or 128 bytes"),
         ("alloca.s64 %l0, 8;", "unknown instruction `alloca.s64`"),
     ] {
@@ -288,7 +288,7 @@ fn wrong_forms_are_errors_that_say_what_is_wrong() {
         ("mov.u64 %l, nowhere[1];", "nowhere is not declared"),
         ("ld.shared.u32 %r, table[1];", "table is not in the state space of this access"),
         ("{ .reg .v2 .u32 v; mov.u32 %r, v.w; }", "v has 2 elements and none of this name"),
-        ("{ .reg .v2 .u32 v; mov.u32 %r, v; }", "v has 32 bits; 16 are wanted here"),
+        ("{ .reg .v2 .u32 v; mov.u32 %r, v; }", "v has 32 bits; 16 are expected here"),
         ("{ .reg .v4 .u32 v; ld.global.v2.u32 v, [%in]; }", "expected 2 values, not 4"),
         ("{ .reg .v2 .u32 v; mov.v4.u32 v, {%a, %a, %a, %a}; }", "expected 4 elements, not 2 and 4"),
         ("{ .reg .v2 .u32 v; mov.v2.u32 {v, v}, v; }", "a vector within a vector"),

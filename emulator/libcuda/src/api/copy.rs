@@ -8,13 +8,13 @@ use crate::{
     work::{Copy, Fill, Side, Work},
 };
 
-/// What the two addresses of a copy are.
+/// The direction of a copy.
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     ToDevice,
     ToHost,
     Within,
-    /// The addresses say.
+    /// The addresses decide (unified addressing).
     Unified,
 }
 
@@ -24,25 +24,32 @@ const DEVICE: u32 = 2;
 const UNIFIED: u32 = 4;
 
 /// A copy of bytes in a row.
-fn flat(entered: &Entered, call: &'static str, way: Way, to: u64, from: u64, bytes: usize) -> Outcome<Copy> {
+fn flat(
+    entered: &Entered,
+    call: &'static str,
+    direction: Direction,
+    to: u64,
+    from: u64,
+    bytes: usize,
+) -> Outcome<Copy> {
     let (state, context, length) = (&entered.state, entered.context, bytes as u64);
-    let (to, from) = match way {
-        Way::ToDevice => (
+    let (to, from) = match direction {
+        Direction::ToDevice => (
             state.device_side(call, context, to, length)?,
             state.host_side(call, from as usize, length, true)?,
         ),
-        Way::ToHost => (
+        Direction::ToHost => (
             state.host_side(call, to as usize, length, false)?,
             state.device_side(call, context, from, length)?,
         ),
-        Way::Within => {
+        Direction::Within => {
             // A copy onto itself changes nothing, and programs do it.
             if to != from && to.abs_diff(from) < length {
                 return fail!(INVALID_VALUE, "{call}: {bytes} bytes from {from:#x} to {to:#x} overlap");
             }
             (state.device_side(call, context, to, length)?, state.device_side(call, context, from, length)?)
         }
-        Way::Unified => (
+        Direction::Unified => (
             state.any_side(call, context, to, length, false)?,
             state.any_side(call, context, from, length, true)?,
         ),
@@ -51,7 +58,14 @@ fn flat(entered: &Entered, call: &'static str, way: Way, to: u64, from: u64, byt
 }
 
 /// Queues a copy; waits for it where the call does not end in `Async`.
-fn copy(call: &'static str, way: Way, to: u64, from: u64, bytes: usize, stream: Option<Handle>) -> Outcome {
+fn copy(
+    call: &'static str,
+    direction: Direction,
+    to: u64,
+    from: u64,
+    bytes: usize,
+    stream: Option<Handle>,
+) -> Outcome {
     let mut entered = enter()?;
     let target = entered.stream(stream.unwrap_or(0))?;
     if stream.is_none() {
@@ -60,7 +74,7 @@ fn copy(call: &'static str, way: Way, to: u64, from: u64, bytes: usize, stream: 
     if bytes == 0 {
         return Ok(());
     }
-    let work = Work::Copy(flat(&entered, call, way, to, from, bytes)?);
+    let work = Work::Copy(flat(&entered, call, direction, to, from, bytes)?);
     let id = entered.state.submit(target, work)?;
     if stream.is_none() { entered.finish(id) } else { Ok(()) }
 }
@@ -147,45 +161,45 @@ fn fill(address: u64, value: u32, element: u32, extent: [usize; 3], stream: Opti
 }
 
 api! {
-    cuMemcpy since 4000 (to: u64, from: u64, bytes: usize) { copy("cuMemcpy", Way::Unified, to, from, bytes, None) }
+    cuMemcpy since 4000 (to: u64, from: u64, bytes: usize) { copy("cuMemcpy", Direction::Unified, to, from, bytes, None) }
 
     cuMemcpyAsync since 4000 (to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy("cuMemcpyAsync", Way::Unified, to, from, bytes, Some(stream))
+        copy("cuMemcpyAsync", Direction::Unified, to, from, bytes, Some(stream))
     }
 
     cuMemcpyHtoD_v2 since 3020 (to: u64, from: usize, bytes: usize) {
-        copy("cuMemcpyHtoD", Way::ToDevice, to, from as u64, bytes, None)
+        copy("cuMemcpyHtoD", Direction::ToDevice, to, from as u64, bytes, None)
     }
 
     cuMemcpyHtoDAsync_v2 since 3020 (to: u64, from: usize, bytes: usize, stream: Handle) {
-        copy("cuMemcpyHtoDAsync", Way::ToDevice, to, from as u64, bytes, Some(stream))
+        copy("cuMemcpyHtoDAsync", Direction::ToDevice, to, from as u64, bytes, Some(stream))
     }
 
     cuMemcpyDtoH_v2 since 3020 (to: usize, from: u64, bytes: usize) {
-        copy("cuMemcpyDtoH", Way::ToHost, to as u64, from, bytes, None)
+        copy("cuMemcpyDtoH", Direction::ToHost, to as u64, from, bytes, None)
     }
 
     cuMemcpyDtoHAsync_v2 since 3020 (to: usize, from: u64, bytes: usize, stream: Handle) {
-        copy("cuMemcpyDtoHAsync", Way::ToHost, to as u64, from, bytes, Some(stream))
+        copy("cuMemcpyDtoHAsync", Direction::ToHost, to as u64, from, bytes, Some(stream))
     }
 
     cuMemcpyDtoD_v2 since 3020 (to: u64, from: u64, bytes: usize) {
         // Within a device the call returns before the copy is done.
-        copy("cuMemcpyDtoD", Way::Within, to, from, bytes, Some(0))
+        copy("cuMemcpyDtoD", Direction::Within, to, from, bytes, Some(0))
     }
 
     cuMemcpyDtoDAsync_v2 since 3020 (to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy("cuMemcpyDtoDAsync", Way::Within, to, from, bytes, Some(stream))
+        copy("cuMemcpyDtoDAsync", Direction::Within, to, from, bytes, Some(stream))
     }
 
     cuMemcpyPeer since 4000 (to: u64, _to_context: Handle, from: u64, _from_context: Handle, bytes: usize) {
-        copy("cuMemcpyPeer", Way::Within, to, from, bytes, Some(0))
+        copy("cuMemcpyPeer", Direction::Within, to, from, bytes, Some(0))
     }
 
     cuMemcpyPeerAsync since 4000 (
         to: u64, _to_context: Handle, from: u64, _from_context: Handle, bytes: usize, stream: Handle,
     ) {
-        copy("cuMemcpyPeerAsync", Way::Within, to, from, bytes, Some(stream))
+        copy("cuMemcpyPeerAsync", Direction::Within, to, from, bytes, Some(stream))
     }
 
     cuMemcpy2D_v2 since 3020 (parameters: In<Memcpy2d>) { boxed("cuMemcpy2D", &parameters.get()?.into(), None) }

@@ -93,9 +93,9 @@ api! {
 
     cuDeviceGetCount since 2000 (count: Out<c_int>) { count.set(driver()?.settings.devices as c_int) }
 
-    cuDeviceGetName since 2000 (text: Out<c_char>, room: c_int, number: c_int) {
+    cuDeviceGetName since 2000 (text: Out<c_char>, capacity: c_int, number: c_int) {
         let (driver, _) = device(number)?;
-        write_text("the device's name", text, usize::try_from(room).unwrap_or(0), name(&driver.settings))
+        write_text("the device's name", text, usize::try_from(capacity).unwrap_or(0), name(&driver.settings))
     }
 
     cuDeviceGetUuid since 9020 (uuid: Out<Uuid>, number: c_int) {
@@ -122,9 +122,9 @@ api! {
         minor.set(driver.settings.capability.1 as c_int)
     }
 
-    cuDeviceGetPCIBusId since 4010 (text: Out<c_char>, room: c_int, number: c_int) {
+    cuDeviceGetPCIBusId since 4010 (text: Out<c_char>, capacity: c_int, number: c_int) {
         let (_, ordinal) = device(number)?;
-        write_text("the bus address", text, usize::try_from(room).unwrap_or(0), &bus(ordinal))
+        write_text("the bus address", text, usize::try_from(capacity).unwrap_or(0), &bus(ordinal))
     }
 
     cuDeviceGetByPCIBusId since 4010 (device_out: Out<c_int>, text: In<c_char>) {

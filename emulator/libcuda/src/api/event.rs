@@ -3,7 +3,6 @@
 use crate::{
     code::{Code, Failure, Outcome, fail},
     driver::enter,
-    event::Answer,
     ffi::{IpcHandle, Out},
     graph::Node,
     handle::Handle,
@@ -36,7 +35,7 @@ api! {
     cuEventCreate since 2000 (event: Out<Handle>, flags: u32) {
         let mut entered = enter()?;
         if flags > ALL_FLAGS {
-            return fail!(INVALID_VALUE, "flags {flags} mean nothing");
+            return fail!(INVALID_VALUE, "flags {flags} are unknown");
         }
         let (timing, shared) = (flags & DISABLE_TIMING == 0, flags & INTERPROCESS != 0);
         if shared && timing {
@@ -55,22 +54,22 @@ api! {
 
     cuEventQuery since 2000 (event: Handle) {
         let mut entered = enter()?;
-        let answer = entered.state.event_answer(event)?;
+        let done = entered.state.event_is_done(event)?;
         entered.state.refuse_unsafe("cuEventQuery")?;
-        if answer == Answer::Done {
+        if done {
             return Ok(());
         }
         let entered = entered.make_progress();
         entered.state.contexts.get(entered.context)?.check()?;
-        match entered.state.event_answer(event)? {
-            Answer::Done => Ok(()),
-            Answer::Pending => Err(Failure::new(Code::NOT_READY, "")),
+        match entered.state.event_is_done(event)? {
+            true => Ok(()),
+            false => Err(Failure::new(Code::NOT_READY, "")),
         }
     }
 
     cuEventSynchronize since 2000 (event: Handle) {
         let mut entered = enter()?;
-        entered.state.event_answer(event)?;
+        entered.state.event_is_done(event)?;
         entered.state.refuse_unsafe("cuEventSynchronize")?;
         // What is waited for is the newest record of now, whatever is recorded meanwhile.
         match entered.state.events.get(event)?.at.clone() {

@@ -69,9 +69,9 @@ fn list(nodes: &[Handle], out: Out<Handle>, count: Out<usize>) -> Outcome {
     if out.is_null() {
         return count.set(nodes.len());
     }
-    let room = count.get()?;
-    count.set(nodes.len().min(room))?;
-    (0..room).try_for_each(|i| out.at(i).set(nodes.get(i).copied().unwrap_or(0)))
+    let capacity = count.get()?;
+    count.set(nodes.len().min(capacity))?;
+    (0..capacity).try_for_each(|i| out.at(i).set(nodes.get(i).copied().unwrap_or(0)))
 }
 
 api! {
@@ -188,7 +188,7 @@ api! {
     }
 
     cuGraphInstantiate_v2 since 11000 (
-        exec: Out<Handle>, graph: Handle, _error_node: Out<Handle>, _log: Out<c_char>, _room: usize,
+        exec: Out<Handle>, graph: Handle, _error_node: Out<Handle>, _log: Out<c_char>, _capacity: usize,
     ) {
         instantiate(exec, graph)
     }

@@ -70,7 +70,7 @@ fn arguments(parameters: &[Parameter], pointers: In<*mut c_void>, extra: In<usiz
                 host::read("the size of the arguments", pointer, &mut bytes)?;
                 size = Some(usize::from_le_bytes(bytes));
             }
-            (other, _) => return fail!(INVALID_VALUE, "extra has {other}, which means nothing"),
+            (other, _) => return fail!(INVALID_VALUE, "extra has the unknown option {other}"),
         }
     }
     let (Some(buffer), Some(size)) = (buffer, size) else {
@@ -128,7 +128,7 @@ pub(super) fn launch_of(entered: &Entered, p: &KernelNodeParams) -> Outcome<Laun
     if info.required_block.is_some_and(|required| required != p.block) {
         return fail!(
             INVALID_VALUE,
-            "{name}: a block of {:?}; the kernel demands {:?}",
+            "{name}: a block of {:?}; the kernel requires {:?}",
             p.block,
             info.required_block
         );

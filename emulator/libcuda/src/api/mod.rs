@@ -50,11 +50,11 @@ pub struct Entry {
     pub name: &'static str,
     /// The CUDA version that had it first, as 12080 for 12.8.
     pub since: u32,
-    /// Where it is.
+    /// Address of the function.
     pub address: *const (),
 }
 
-/// All functions.
+/// All functions of the library, file by file.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
     let tables = [
         context::TABLE,
@@ -71,7 +71,7 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
     tables.into_iter().flatten()
 }
 
-/// Does what a function does; its code. A panic must not reach C.
+/// Runs the body of a function; returns its code. A panic must not reach C.
 fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> u32 {
     let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         Err(Failure::new(Code::UNKNOWN, "the emulated driver panicked, which is a defect of it"))
@@ -82,9 +82,9 @@ fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> u32 {
     };
     match outcome {
         Err(Failure { message, .. }) if !message.is_empty() => {
-            log::say(&format!("{name}: {}: {message}", code.name()));
+            log::write(&format!("{name}: {}: {message}", code.name()));
         }
-        _ if log::traces() => log::say(&format!("{name}: {}", code.name())),
+        _ if log::traces() => log::write(&format!("{name}: {}", code.name())),
         _ => {}
     }
     code.0

@@ -42,8 +42,8 @@ fn write_logs(options: &[u32], values: &[usize], failure: Option<&Failure>) -> O
             && buffer != 0
             && size as u32 > 0
         {
-            let room = size as u32 as usize;
-            let mut bytes = text.as_bytes()[..text.len().min(room - 1)].to_vec();
+            let capacity = size as u32 as usize;
+            let mut bytes = text.as_bytes()[..text.len().min(capacity - 1)].to_vec();
             bytes.push(0);
             host::write("the compiler's log", buffer, &bytes)?;
         }
@@ -163,7 +163,7 @@ api! {
         match entered.state.modules.get(handle)?.loaded.variable(&name) {
             Some((at, length)) => {
                 address.set_if_asked(at)?;
-                bytes.set_if_asked(length as usize)
+                bytes.set_if_asked(length)
             }
             None => fail!(NOT_FOUND, "the module has no variable {name}"),
         }

@@ -138,7 +138,7 @@ api! {
         handle: Handle, status: Out<u32>, id: Out<u64>, graph: Out<Handle>, nodes: Out<usize>, count: Out<usize>,
     ) {
         if !graph.is_null() || !nodes.is_null() || !count.is_null() {
-            return fail!(NOT_SUPPORTED, "the graph of a capture that goes on is not given out");
+            return fail!(NOT_SUPPORTED, "the graph of an active capture is not available");
         }
         capture_info(handle, status, id)
     }

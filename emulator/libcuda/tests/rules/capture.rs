@@ -145,7 +145,7 @@ fn the_legacy_stream_stays_outside() {
 #[test]
 fn streams_join_and_come_back() {
     let sentences = [
-        "another stream was captured and did not come back: the capture's stream must wait for an event behind a fill",
+        "another stream joined the capture and was not joined back: the capture's stream must wait for an event behind a fill",
         "a captured stream would wait for work that is not captured",
         "a stream of one capture would wait for an event of another",
         "where it happens only when the graph runs",

@@ -14,7 +14,7 @@ use crate::syntax::{
     Function, Instruction, Kind, Operand, ParseError, Parsed, Prototype, Registers, Statement, Type, Variable,
 };
 
-/// Most instructions of a function after decoding.
+/// The most instructions of a decoded function.
 const CODE: usize = 1 << 26;
 
 /// A function while it is decoded.
@@ -26,11 +26,11 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) tables: HashMap<&'a str, usize>,
     pub(super) prototypes: HashMap<&'a str, &'m Prototype<'a>>,
     pub(super) labels: HashMap<(usize, &'a str), usize>,
-    /// The lists of functions that calls go to.
+    /// `.calltargets` lists by label.
     pub(super) lists: HashMap<&'a str, &'m [(&'a str, Option<u64>)]>,
     /// The top of the stack at the start of a function that calls `alloca`.
     pub(super) top: Option<Value>,
-    /// Where each label stands.
+    /// The instruction that each label marks.
     targets: Vec<Option<u32>>,
     guard: Pred,
     span: SourceSpan,
@@ -45,7 +45,6 @@ pub(super) enum LaneFn {
 }
 
 impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
-    /// Decodes a function.
     pub fn decode(builder: &'b mut Builder<'m, 'a>, function: &'m Function<'a>) -> Parsed<Routine> {
         let routine = Routine { line: function.line, ..Routine::default() };
         let mut body = Self {
@@ -81,7 +80,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(routine)
     }
 
-    /// A complaint about the instruction in hand.
+    /// An error at the line of the current instruction.
     pub fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
         Err(ParseError::new(self.span.line, message))
     }
@@ -110,7 +109,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(())
     }
 
-    /// Where a parameter or result lies; a vector in as many registers.
+    /// The places of a parameter or result; a vector has one register per element.
     fn formal(&mut self, variable: &'m Variable<'a>) -> Parsed<Vec<Formal>> {
         if variable.space == StateSpace::Register {
             let symbol = self.new_registers((variable.ty, variable.lanes), variable.name, variable.line)?;
@@ -169,7 +168,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         }
     }
 
-    /// A register that no name stands for.
+    /// A register without a name.
     pub fn temporary(&mut self, ty: Type) -> Parsed<Register> {
         match new_register(&mut self.routine, ty, "a temporary value".to_owned()) {
             Some(register) => Ok(register),
@@ -183,9 +182,9 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
             Statement::Close => self.scopes.close(),
             Statement::Registers(registers) => self.registers(registers)?,
             Statement::Variable(variable) => self.variable(variable)?,
-            Statement::Global(place) => {
+            Statement::Global(index) => {
                 let unit = self.builder.names.unit;
-                self.declare_variable(&unit.variables[*place], Symbol::Global(*place))?;
+                self.declare_variable(&unit.variables[*index], Symbol::Global(*index))?;
             }
             Statement::Label(label) => {
                 let here = self.routine.code.len() as u32;
@@ -193,7 +192,10 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
                 if let Some(&index) = self.labels.get(&(scope, label.name))
                     && self.targets[index].replace(here).is_some()
                 {
-                    return Err(ParseError::new(label.line, format!("label {} stands twice", label.name)));
+                    return Err(ParseError::new(
+                        label.line,
+                        format!("label {} is defined twice", label.name),
+                    ));
                 }
             }
             Statement::Targets(..) => {}
@@ -205,7 +207,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(())
     }
 
-    /// Jump tables may stand after the jump; their labels are of the scope that the table stands in.
+    /// Collects jump tables first, because a table may follow the jump. Its labels belong to the table's scope.
     fn find_tables(&mut self, statements: &'m [Statement<'a>]) -> Parsed<()> {
         let mut scopes = Scopes::new();
         for statement in statements {
@@ -236,7 +238,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         for &(name, count) in names {
             match count {
                 None => out.push(find(name)?),
-                // Each of them must be there, so a vast count ends soon.
+                // Each label must exist, so a huge count ends soon.
                 Some(count) => {
                     for number in 0..count {
                         out.push(find(&format!("{name}{number}"))?);

@@ -8,7 +8,6 @@ use crate::machine::lanes::{V32, V64};
 use crate::memory::LANES;
 use crate::syntax::{ParseError, Parsed};
 
-/// A decoded kernel.
 #[derive(Debug)]
 pub(crate) struct DecodedKernel {
     /// The kernel and the functions that it reaches.

@@ -1,4 +1,4 @@
-//! What concerns caches: policies, prefetches, priorities, and bytes that are given up (PTX ISA, "createpolicy", "prefetch",
+//! Cache policies, prefetches, priorities, and `discard` (PTX ISA, "createpolicy", "prefetch",
 //! "applypriority", "discard").
 //!
 //! Caches are not modelled: a policy changes nothing. Kernels may store its number, so it has the encoding that ptxas 13.5
@@ -16,7 +16,7 @@ const PRIORITIES: [&str; 4] =
 /// Bytes that `applypriority` and `discard` work on.
 const LINE: i64 = 128;
 
-/// Bits 56 on: what the policy is.
+/// The kind of a policy, in bits 56 and higher.
 const FRACTIONAL: u64 = 0x10;
 const RANGE: u64 = 0x18;
 
@@ -25,7 +25,7 @@ fn code(name: &str) -> Option<u64> {
     PRIORITIES.iter().position(|p| *p == name).map(|at| at as u64)
 }
 
-/// A range's place: in units of 2^s bytes, s at least 12, the low bits of its start, and its length.
+/// The code of a range: in units of 2^s bytes, s at least 12, the low bits of its start, and its length.
 #[inline(always)]
 fn range(base: u64, primary: u32, total: u32) -> u64 {
     let s = (32 - total.max(1).saturating_sub(1).leading_zeros()).saturating_sub(7).max(12);
@@ -76,11 +76,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         let [to, address, primary, total] = s.operands()?;
         let base = self.global_line(address)?;
         let sizes = [self.value(primary, Type::B32)?, self.value(total, Type::B32)?];
-        let (place, to) = (self.column(Type::B64)?, self.to(to, Type::B64)?);
+        let (encoded, to) = (self.column(Type::B64)?, self.to(to, Type::B64)?);
         let f: ShiftFn = lanes!(|base, primary, total| range(base, primary, total));
-        self.emit(Op::Shift(f, place, [base, sizes[0], sizes[1]]));
+        self.emit(Op::Shift(f, encoded, [base, sizes[0], sizes[1]]));
         let or: LaneFn64 = lanes!(|a, b, _| a | b);
-        self.emit(Op::Lane64(or, to, [place, prefix, Loc::ZERO]));
+        self.emit(Op::Lane64(or, to, [encoded, prefix, Loc::ZERO]));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Calls: by name, through a register, and to functions of CUDA's runtime that have no text.
+//! Calls: by name, through a register, and to functions of CUDA's runtime that are not PTX.
 
 use super::body::Body;
 use super::scope::Symbol;
@@ -7,15 +7,15 @@ use crate::machine::program::{Address, Argument, CallOp, Callee, Loc, Op, Transf
 use crate::space::StateSpace;
 use crate::syntax::{Call, Instruction, Kind, Operand, Parsed, Type, Variable};
 
-/// What a function takes and gives.
-type Shape<'m, 'a> = (&'m [Variable<'a>], &'m [Variable<'a>]);
+/// The results and the parameters of a function.
+type Signature<'m, 'a> = (&'m [Variable<'a>], &'m [Variable<'a>]);
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
     pub(super) fn call(&mut self, i: &'m Instruction<'a>, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         s.take("uni");
         let Some(call) = &i.call else { return Err(s.unknown()) };
         let unit = self.builder.names.unit;
-        let (callee, (returns, parameters)): (_, Shape<'m, 'a>) = match self.symbol(call.callee)? {
+        let (callee, (returns, parameters)): (_, Signature<'m, 'a>) = match self.symbol(call.callee)? {
             Symbol::Function(function) => {
                 let f = &unit.functions[function];
                 if f.entry {
@@ -54,8 +54,8 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// The shape of a function that is called through a register: its prototype's, or that of the functions in a list.
-    fn through(&self, call: &Call<'a>) -> Parsed<Shape<'m, 'a>> {
+    /// The signature of a function that is called through a register: its prototype's, or that of the functions in a list.
+    fn through(&self, call: &Call<'a>) -> Parsed<Signature<'m, 'a>> {
         let names = self.builder.names;
         if let Some(prototype) = call.through.and_then(|name| self.prototypes.get(name)) {
             return Ok((&prototype.returns, &prototype.parameters));
@@ -74,11 +74,11 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
         match first {
             Some(function) => Ok((&function.returns, &function.parameters)),
-            None => self.fail("a list of no functions"),
+            None => self.fail("an empty list of functions"),
         }
     }
 
-    /// What an operand stands for, part by part where the formal parameter is a vector of registers.
+    /// The parts of an operand: one for each element if the formal parameter is a vector of registers.
     fn each_part(
         &mut self,
         operand: &Operand<'a>,
@@ -119,7 +119,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Argument::Value(Value::new(self.value(operand, formal.ty)?, formal.ty.width() == 64)))
     }
 
-    /// Where a result goes; `_` is nowhere.
+    /// The destination of a result; `_` discards it.
     fn result(&mut self, operand: &Operand<'a>, formal: &Variable<'a>) -> Parsed<Argument> {
         if formal.ty.kind == Kind::Predicate {
             return Ok(Argument::Predicate(self.predicate_to(operand)?));
@@ -133,13 +133,13 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Argument::Value(Value::new(self.to(operand, formal.ty)?, formal.ty.width() == 64)))
     }
 
-    /// Functions of CUDA's runtime that have no text: an assertion that failed stops the kernel, `printf` prints nothing,
+    /// Functions of CUDA's runtime that are not PTX: a failed assertion stops the kernel, `printf` prints nothing,
     /// `malloc` and `free` go to the device's heap.
     fn outside(&mut self, name: &str, call: &Call<'a>) -> Parsed<()> {
         match (name, call.returns.as_slice()) {
             ("__assertfail", _) => self.emit(Op::Trap),
             ("vprintf", [to]) => {
-                let Some(address) = self.frame_place(to)? else {
+                let Some(address) = self.frame_variable(to)? else {
                     return self.fail("expected a .param variable");
                 };
                 let mut store = Transfer::new(address, 4, 1);
@@ -150,9 +150,9 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 let (bytes, address) = (self.given(&call.arguments[0])?, self.column(Type::B64)?);
                 self.emit(Op::Malloc(address, bytes));
                 self.uses_heap();
-                match self.frame_place(to)? {
-                    Some(place) => {
-                        let mut store = Transfer::new(place, 8, 1);
+                match self.frame_variable(to)? {
+                    Some(variable) => {
+                        let mut store = Transfer::new(variable, 8, 1);
                         store.values[0] = Value::new(address, true);
                         self.emit(Op::Store(Box::new(store)));
                     }
@@ -167,12 +167,12 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 self.emit(Op::Free(address));
                 self.uses_heap();
             }
-            _ => return self.fail(format!("{name} is declared, but defined nowhere")),
+            _ => return self.fail(format!("{name} is declared but not defined")),
         }
         Ok(())
     }
 
-    /// Which block comes first shows in the addresses.
+    /// Addresses depend on the order of blocks, so blocks must run in order.
     fn uses_heap(&mut self) {
         self.builder.heap = true;
         self.builder.ordered = true;
@@ -180,16 +180,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
 
     /// An argument of 64 bits that such a function is given, in a `.param` variable or a register.
     fn given(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
-        let Some(place) = self.frame_place(operand)? else { return self.value(operand, Type::B64) };
+        let Some(variable) = self.frame_variable(operand)? else { return self.value(operand, Type::B64) };
         let value = self.column(Type::B64)?;
-        let mut load = Transfer::new(place, 8, 1);
+        let mut load = Transfer::new(variable, 8, 1);
         load.values[0] = Value::new(value, true);
         self.emit(Op::Load(Box::new(load)));
         Ok(value)
     }
 
-    /// Where a variable in the frame lies, if the operand is one.
-    fn frame_place(&mut self, operand: &Operand<'a>) -> Parsed<Option<Address>> {
+    /// The address of a variable in the frame; `None` for other operands.
+    fn frame_variable(&mut self, operand: &Operand<'a>) -> Parsed<Option<Address>> {
         let Operand::Name(name) = operand else { return Ok(None) };
         if *name == "_" {
             return Ok(None);

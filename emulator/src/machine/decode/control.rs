@@ -1,4 +1,4 @@
-//! Branches, returns, barriers and what only orders memory.
+//! Branches, returns, barriers, fences, and instructions without an effect.
 
 use super::body::Body;
 use super::suffix::Suffixes;
@@ -13,7 +13,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Instructions that change nothing that a kernel can see. Grids do not overlap here, so `griddepcontrol` never waits.
+    /// Instructions without an effect that a kernel can observe. Grids do not overlap here, so `griddepcontrol` never waits.
     pub(super) fn unseen(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         match name {
             "griddepcontrol" => {

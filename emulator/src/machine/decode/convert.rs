@@ -34,7 +34,7 @@ fn eight(name: &str) -> Option<Eight> {
     })
 }
 
-/// Bits of a result's register.
+/// The width of a register in bits.
 fn holds(value: Value) -> u32 {
     match value {
         Value { wide: true, .. } => 64,
@@ -148,7 +148,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
                 let d = self.to(d, b16)?;
                 self.emit(Op::Math32(Math32::Narrow(format, relu), d, from));
             }
-            // Conversions to 8 bits saturate, and are told by it from those back.
+            // Conversions to 8 bits have .satfinite, those back do not.
             (_, other) if other == pair => {
                 let [d, a] = s.operands()?;
                 let (to, from) = if finite { (b16, pair) } else { (pair, b16) };

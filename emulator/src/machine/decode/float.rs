@@ -1,4 +1,4 @@
-//! Arithmetic by type: floats here, integers handed on (PTX ISA, "Floating Point" and "Half Precision" instructions).
+//! Floating-point arithmetic; integers go to `integer.rs` (PTX ISA, "Floating Point" and "Half Precision" instructions).
 
 use super::body::Body;
 use super::suffix::Suffixes;
@@ -10,7 +10,7 @@ use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{Half, HalfFlags, HalfOp};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// `.rn` and its like.
+/// `.rn`, `.rz`, `.rm`, `.rp`.
 pub(super) fn rounding(name: &str) -> Option<Rounding> {
     Some(match name {
         "rn" => Rounding::Nearest,

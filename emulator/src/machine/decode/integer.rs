@@ -7,7 +7,7 @@ use crate::machine::lanes::{LaneFn32, LaneFn64, WidenFn, lanes};
 use crate::machine::program::{Carry, Loc, Op};
 use crate::syntax::{Kind, Parsed, Type};
 
-/// What a division by zero gives: all ones, as the hardware does.
+/// A quotient; all ones for a division by zero, as on the hardware.
 macro_rules! divide {
     ($ty:ty, $a:expr, $b:expr) => {{
         let (a, b) = ($a as $ty, $b as $ty);

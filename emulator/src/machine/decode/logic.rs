@@ -51,7 +51,7 @@ fn low_bits(a: u32, bits: u32) -> u32 {
     a & u32::MAX.checked_shr(32 - bits).unwrap_or(0)
 }
 
-/// Likewise, extended by their highest.
+/// The low `bits` bits, sign-extended.
 #[inline(always)]
 fn low_bits_signed(a: u32, bits: u32) -> u32 {
     let shift = 32 - bits;

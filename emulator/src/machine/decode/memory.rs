@@ -85,18 +85,18 @@ fn atomic_operation(name: &str, ty: Type) -> Option<AtomicOp> {
     })
 }
 
-/// What load and store instructions have in common.
+/// The modifiers that loads and stores share.
 struct Form {
     /// The state space that is named; `None` for generic addresses.
     space: Option<&'static str>,
-    /// Its value may be another thread's: `.volatile`, `.relaxed`, `.acquire`.
+    /// `.volatile`, `.relaxed`, `.acquire`, `.release`.
     strong: bool,
     /// `.acquire` or `.release`.
     orders: bool,
-    /// Elements.
+    /// Number of elements.
     count: usize,
     ty: Type,
-    /// One more operand: a cache policy.
+    /// The last operand is a cache policy.
     policy: bool,
 }
 

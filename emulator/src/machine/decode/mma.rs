@@ -49,7 +49,6 @@ impl Element {
         })
     }
 
-    /// Its bits.
     pub fn bits(self) -> u32 {
         match self {
             Self::F64 => 64,
@@ -61,7 +60,7 @@ impl Element {
         }
     }
 
-    /// How many a register holds; f64 have registers of 64 bits.
+    /// Elements per register; f64 has registers of 64 bits.
     pub fn per(self) -> usize {
         (32 / self.bits()).max(1) as usize
     }
@@ -173,16 +172,16 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.each_braced(operand, count, |body, element| body.value(element, ty))
     }
 
-    /// The places of an operand's elements in braces; those beyond `count` are zeros.
+    /// The columns of an operand's elements in braces; those beyond `count` are the constant 0.
     fn each_braced<const N: usize>(
         &mut self,
         operand: &Operand<'a>,
         count: usize,
-        place: impl Fn(&mut Self, &Operand<'a>) -> Parsed<Loc>,
+        locate: impl Fn(&mut Self, &Operand<'a>) -> Parsed<Loc>,
     ) -> Parsed<[Loc; N]> {
         let mut out = [Loc::ZERO; N];
         for (loc, element) in out.iter_mut().zip(self.braced(operand, count)?) {
-            *loc = place(self, element)?;
+            *loc = locate(self, element)?;
         }
         Ok(out)
     }

@@ -64,20 +64,20 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return self.fail(format!("expected {count} elements, not {} and {}", parts.len(), values.len()));
         }
         let copy = |to, from| if ty.width() == 64 { Op::Copy64(to, from) } else { Op::Copy32(to, from) };
-        let mut places = Vec::new();
+        let mut destinations = Vec::new();
         for part in parts {
-            places.push(self.to(part, ty)?);
+            destinations.push(self.to(part, ty)?);
         }
         let mut values = values;
-        let overlap = |at: usize, place: &Loc| values[at + 1..].contains(place);
-        if places.iter().enumerate().any(|(at, place)| overlap(at, place)) {
+        let overlap = |at: usize, destination: &Loc| values[at + 1..].contains(destination);
+        if destinations.iter().enumerate().any(|(at, destination)| overlap(at, destination)) {
             for value in &mut values {
                 let between = self.column(ty)?;
                 self.emit(copy(between, *value));
                 *value = between;
             }
         }
-        for (to, from) in places.into_iter().zip(values) {
+        for (to, from) in destinations.into_iter().zip(values) {
             self.emit(copy(to, from));
         }
         Ok(())

@@ -48,7 +48,7 @@ impl<'m, 'a> ModuleNames<'m, 'a> {
             match (defined(alias.name), defined(alias.target)) {
                 (Some((_, false)), Some((target, true))) => functions.insert(alias.name, target),
                 (Some((_, false)), _) => {
-                    let message = format!("{} is defined nowhere", alias.target);
+                    let message = format!("{} is not defined", alias.target);
                     return Err(ParseError::new(alias.line, message));
                 }
                 _ => {

@@ -9,7 +9,7 @@ use crate::space::StateSpace;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
 impl<'a> Body<'_, '_, 'a> {
-    /// What a name stands for.
+    /// The symbol of a name.
     pub fn symbol(&mut self, name: &'a str) -> Parsed<Symbol> {
         let routine = &mut self.routine;
         if let Some(symbol) = self.scopes.find(name, |ty, lanes| new_registers(routine, (ty, lanes), name)) {
@@ -41,7 +41,7 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// What an operand that is a name stands for.
+    /// The symbol of an operand that is a name; `None` for other operands.
     fn named(&mut self, operand: &Operand<'a>) -> Parsed<Option<Symbol>> {
         Ok(match operand {
             Operand::Name(name) => Some(self.symbol(name)?),
@@ -50,7 +50,7 @@ impl<'a> Body<'_, '_, 'a> {
         })
     }
 
-    /// What `name[index]` stands for: a variable, and bytes to add to its address.
+    /// The variable of `name[index]`, and the bytes to add to its address.
     pub fn element(&mut self, name: &'a str, index: i64) -> Parsed<(Symbol, i64)> {
         let symbol = self.symbol(name)?;
         let names = self.builder.names;
@@ -69,7 +69,7 @@ impl<'a> Body<'_, '_, 'a> {
     pub fn label(&mut self, name: &'a str) -> Parsed<u32> {
         match self.scopes.numbers().find_map(|scope| self.labels.get(&(scope, name))) {
             Some(&index) => Ok(index as u32),
-            None => self.fail(format!("label {name} stands nowhere")),
+            None => self.fail(format!("label {name} is not defined")),
         }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Body<'_, '_, 'a> {
                 Operand::Name(name) | Operand::Component(name, _) => name,
                 _ => "a register",
             };
-            return self.fail(format!("{name} has {bits} bits; {wanted} are wanted here"));
+            return self.fail(format!("{name} has {bits} bits; {wanted} are expected here"));
         }
         Ok(Loc::register(register.index))
     }
@@ -230,7 +230,7 @@ impl<'a> Body<'_, '_, 'a> {
             Symbol::Function(function) if wide => {
                 let found = &self.builder.names.unit.functions[function];
                 if found.body.is_none() {
-                    return self.fail(format!("{} is declared, but defined nowhere", found.name));
+                    return self.fail(format!("{} is declared but not defined", found.name));
                 }
                 let address = function_address(function);
                 Ok(self.builder.constant64(address.wrapping_add(offset as u64)))
@@ -247,7 +247,7 @@ impl<'a> Body<'_, '_, 'a> {
     /// The column that a result of type `ty` goes to; `_` is a register that is never read.
     pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         if *operand == Operand::Name("_") {
-            return Ok(self.column(ty)?);
+            return self.column(ty);
         }
         let register = self.register(operand)?;
         if register.file == RegisterFile::Predicate || register.ty.width() != ty.width() {

@@ -1,24 +1,20 @@
-//! Names within a function: registers, variables, labels, each known within its braces.
+//! Names within a function: registers, variables and labels, each visible within its braces.
 
 use crate::machine::program::RegisterFile;
 use std::collections::HashMap;
 
 use crate::syntax::{Statement, Type};
 
-/// A register.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Register {
     pub file: RegisterFile,
-    /// Its index there.
     pub index: usize,
-    /// Its declared type.
     pub ty: Type,
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Symbol {
-    /// A register.
     Register(Register),
     /// A vector register: its first element, and how many there are.
     Vector(Register, u8),
@@ -38,7 +34,7 @@ pub(super) enum Symbol {
     Function(usize),
 }
 
-/// Registers that are declared by a prefix and a count.
+/// Registers that are declared by prefix and count: `%r<10>`.
 #[derive(Debug, Clone, Copy)]
 struct Range<'a> {
     prefix: &'a str,
@@ -47,23 +43,21 @@ struct Range<'a> {
     lanes: u8,
 }
 
-/// How large a variable is.
+/// The size of a variable.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub element: u64,
-    /// All of its bytes.
     pub bytes: u64,
 }
 
-/// What is declared within one pair of braces.
+/// The declarations within one pair of braces.
 #[derive(Debug, Default)]
 struct Scope<'a> {
     symbols: HashMap<&'a str, Symbol>,
-    /// How large each variable is.
     extents: HashMap<&'a str, Extent>,
     ranges: Vec<Range<'a>>,
-    /// Its number, for labels.
+    /// Number of the scope, for labels.
     number: usize,
 }
 
@@ -110,7 +104,7 @@ impl<'a> Scopes<'a> {
         self.declare(name, symbol)
     }
 
-    /// How large the variable with this name is, if it is one of the function's.
+    /// The size of a variable of the function.
     pub fn extent(&self, name: &str) -> Option<Extent> {
         self.open.iter().rev().find_map(|scope| scope.extents.get(name).copied())
     }
@@ -120,7 +114,7 @@ impl<'a> Scopes<'a> {
         self.innermost().ranges.push(Range { prefix, count, ty, lanes });
     }
 
-    /// What a name stands for; `make` makes the register of a range on its first use.
+    /// The meaning of a name; `make` makes the register of a range on its first use.
     pub fn find(&mut self, name: &'a str, make: impl FnOnce(Type, u8) -> Option<Symbol>) -> Option<Symbol> {
         for scope in self.open.iter_mut().rev() {
             if let Some(symbol) = scope.symbols.get(name) {

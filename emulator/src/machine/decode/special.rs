@@ -1,4 +1,4 @@
-//! Special registers (PTX ISA, "Special Registers"): what stands behind each name.
+//! Special registers (PTX ISA, "Special Registers").
 //!
 //! The device that they describe has one multiprocessor, whose counters count nothing, no graphs, no reserved shared memory,
 //! and clusters of one block.
@@ -7,10 +7,10 @@ use super::body::Body;
 use crate::machine::program::{Loc, Logic, Op, Pred, Special, Value};
 use crate::syntax::{Kind, Parsed, Type, component};
 
-/// Warps that a multiprocessor of an A100 or H100 has room for.
+/// The most resident warps of a multiprocessor of an A100 or H100.
 const WARPS: u64 = 64;
 
-/// What a special register holds.
+/// The source of a special register's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// A column of the warp.

@@ -5,11 +5,11 @@ use super::suffix::Suffixes;
 use crate::machine::program::{Op, Value};
 use crate::syntax::{Kind, Operand, Parsed, Statement, Type};
 
-/// What a place is a multiple of where the text says nothing.
+/// The alignment of `alloca` without one, in bytes.
 const ALIGN: u64 = 8;
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// Keeps in mind where the stack's top was, for a function that moves it.
+    /// Saves the top of the stack at the start of a function that calls `alloca`.
     pub(super) fn keep_top(&mut self, statements: &[Statement<'a>]) -> Parsed<()> {
         let takes = |s: &Statement<'_>| matches!(s, Statement::Instruction(i) if i.name == "alloca");
         if statements.iter().any(takes) {

@@ -1,4 +1,4 @@
-//! An instruction's suffixes, taken one by one; a suffix that is left over makes the instruction unknown.
+//! The modifiers of an instruction (`.global`, `.u32`), taken one by one. One that is left over is an error.
 
 use crate::syntax::{Instruction, Operand, ParseError, Parsed, Type};
 
@@ -48,7 +48,7 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         self.take_parsed(Type::named).ok_or_else(|| self.unknown())
     }
 
-    /// The complaint about an instruction that is not known.
+    /// The error for an unknown instruction.
     pub fn unknown(&self) -> ParseError {
         let instruction = self.instruction;
         let mut name = instruction.name.to_owned();
@@ -74,7 +74,6 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         })
     }
 
-    /// All operands.
     pub fn all(&self) -> &'i [Operand<'a>] {
         &self.instruction.operands
     }

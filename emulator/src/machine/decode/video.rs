@@ -45,13 +45,13 @@ fn part(selector: &str) -> Option<Part> {
     })
 }
 
-/// A selector's digits, the lowest place first.
+/// A selector's digits, the lowest element first.
 fn digits(selector: &str, bits: u32, below: u8) -> Option<Vec<u8>> {
     let digits = selector.strip_prefix(if bits == 16 { 'h' } else { 'b' })?;
     digits.bytes().rev().map(|d| d.checked_sub(b'0').filter(|d| *d < below)).collect()
 }
 
-/// An operand taken apart: negated or not, its register, its selector.
+/// Whether an operand is negated, its register, and its selector.
 fn selected<'a>(operand: &Operand<'a>) -> (bool, Operand<'a>, Option<&'a str>) {
     let (negated, name) = match operand {
         Operand::Name(name) => (false, *name),
@@ -67,13 +67,13 @@ fn selected<'a>(operand: &Operand<'a>) -> (bool, Operand<'a>, Option<&'a str>) {
 impl<'m, 'a> Body<'_, 'm, 'a> {
     /// `vadd`, `vadd2`, `vadd4` and all their kind.
     pub(super) fn video(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        let (name, places) = match name.strip_suffix(['2', '4']) {
+        let (name, elements) = match name.strip_suffix(['2', '4']) {
             Some(short) if name.ends_with('2') => (short, 2),
             Some(short) => (short, 4),
             None => (name, 1),
         };
         let name = name.strip_prefix('v').unwrap_or(name);
-        if name == "mad" && places == 1 {
+        if name == "mad" && elements == 1 {
             return self.video_mad(s);
         }
         // The comparison's result is unsigned, and it has no type of its own.
@@ -95,14 +95,14 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             name => operation(name),
         };
         let saturate = s.take("sat");
-        let simd = places > 1;
+        let simd = elements > 1;
         let Some(op) =
             op.filter(|op| !(simd && shift || !simd && *op == VideoOp::Average || set && saturate))
         else {
             return Err(s.unknown());
         };
         if simd {
-            return self.video_simd(op, 32 / places, signed, saturate, s);
+            return self.video_simd(op, 32 / elements, signed, saturate, s);
         }
         let second = s.take_any(&["add", "min", "max"]).map(|name| match name {
             "add" => Second::Add,
@@ -223,7 +223,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if accumulate && saturate {
             return Err(s.unknown());
         }
-        let places = 32 / bits;
+        let elements = 32 / bits;
         let [to, a, b, c] = s.operands()?;
         let (to_minus, to, mask) = selected(to);
         let (a_minus, a, a_pick) = selected(a);
@@ -232,25 +232,26 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
             return self.fail("only vmad has negated operands");
         }
         let mask = match mask {
-            None => Some((1 << places) - 1),
-            Some(mask) => digits(mask, bits, places as u8).and_then(|digits| {
-                // The places stand from the highest to the lowest, each once.
+            None => Some((1 << elements) - 1),
+            Some(mask) => digits(mask, bits, elements as u8).and_then(|digits| {
+                // Elements are named from the highest to the lowest, each once.
                 let rising = digits.windows(2).all(|pair| pair[0] < pair[1]);
-                rising.then(|| digits.iter().fold(0u8, |mask, place| mask | 1 << place))
+                rising.then(|| digits.iter().fold(0u8, |mask, element| mask | 1 << element))
             }),
         };
         let pick = |selector: Option<&str>, first: u8| match selector {
-            None => Some(std::array::from_fn(|place| first + place as u8)),
+            None => Some(std::array::from_fn(|element| first + element as u8)),
             Some(selector) => {
-                let digits = digits(selector, bits, 2 * places as u8)?;
+                let digits = digits(selector, bits, 2 * elements as u8)?;
                 let mut picks = [0; 4];
                 picks.get_mut(..digits.len())?.copy_from_slice(&digits);
-                (digits.len() == places as usize).then_some(picks)
+                (digits.len() == elements as usize).then_some(picks)
             }
         };
-        let (Some(mask), Some(first), Some(second)) = (mask, pick(a_pick, 0), pick(b_pick, places as u8))
+        let (Some(mask), Some(first), Some(second)) = (mask, pick(a_pick, 0), pick(b_pick, elements as u8))
         else {
-            return self.fail(format!("a mask or selector that {places} places of {bits} bits do not have"));
+            return self
+                .fail(format!("the mask or selector does not fit {elements} elements of {bits} bits"));
         };
         let video = Simd { op, bits, signed, picks: [first, second], mask, saturate, accumulate };
         self.emit_video(Video::Simd(video), &to, [&a, &b], Some(c))

@@ -37,7 +37,7 @@ fn factors(element: Element, size: [usize; 3]) -> bool {
     }
 }
 
-/// Likewise C and D.
+/// Whether there are matrices C and D of that element in a shape.
 fn sums(element: Element, size: [usize; 3]) -> bool {
     match element {
         Element::F16 => factors(Element::F16, size),
@@ -56,7 +56,7 @@ fn turned(size: [usize; 3]) -> ([usize; 3], bool) {
     }
 }
 
-/// Where lane 0's runs of elements begin, in the order of the registers.
+/// Row and column where each run of lane 0 begins, in the order of the registers.
 fn units(role: Role, size: [usize; 3], per: usize) -> Vec<(u32, u32)> {
     let ([m, n, k], turned) = turned(size);
     let mut out = Vec::new();

@@ -53,7 +53,7 @@ impl Warp {
         for lane in each(mask) {
             let top = self.lane(program, from, lane);
             if top < self.tops[lane] || top > self.local.bytes() {
-                let message = format!("stackrestore to {top:#x}, which stacksave did not give");
+                let message = format!("stackrestore to {top:#x}, which stacksave did not return");
                 return Err(fault(FaultKind::OutOfBounds, 1 << lane, message));
             }
             self.tops[lane] = top;
@@ -93,7 +93,8 @@ impl Warp {
         for lane in each(mask).filter(|&lane| addresses[lane] != 0) {
             let address = addresses[lane];
             let Some(bytes) = heap.free(address) else {
-                let message = format!("free of {address:#x}, which malloc did not give or free already took");
+                let message =
+                    format!("free of {address:#x}, which malloc did not return or free already freed");
                 return Err(Fault {
                     address: Some(address),
                     ..fault(FaultKind::OutOfBounds, 1 << lane, message)

@@ -15,7 +15,6 @@ struct Waiting {
     kind: BarrierKind,
 }
 
-/// One barrier.
 #[derive(Debug, Clone, Default)]
 struct Barrier {
     /// The number of threads that it waits for; `None` for all.
@@ -57,7 +56,7 @@ impl Barriers {
         self.barriers.fill(Barrier::default());
     }
 
-    /// The lanes of `mask` of a warp arrive. The number of the barrier, and whether they wait.
+    /// The lanes of `mask` of a warp arrive; returns the number of the barrier, and whether they wait.
     pub fn arrive(
         &mut self,
         program: &Program,
@@ -94,18 +93,18 @@ impl Barriers {
             barrier.expected = count;
             barrier.at = at;
         } else if barrier.expected != count {
-            let say = |c: Option<u32>| c.map_or("all threads".to_owned(), |c| format!("{c} threads"));
+            let threads = |c: Option<u32>| c.map_or("all threads".to_owned(), |c| format!("{c} threads"));
             let message = format!(
-                "barrier {id} is for {} here, but for {} where another warp came to it",
-                say(count),
-                say(barrier.expected)
+                "barrier {id} is for {} here, but for {} where another warp reached it",
+                threads(count),
+                threads(barrier.expected)
             );
             return Err(fault(FaultKind::DivergentBarrier, mask, message));
         } else if count.is_none() && op.aligned && barrier.at != at {
             let message = format!("another warp waits at barrier {id} at another instruction");
             return Err(fault(FaultKind::DivergentBarrier, mask, message));
         }
-        // A warp counts as a whole: what it has beyond the block's threads, or has ended, is there.
+        // A warp counts with all its lanes, also those beyond the block's threads and those that have ended.
         if barrier.warps >> warp.index & 1 == 0 || op.aligned {
             barrier.arrived += LANES as u32;
         }
@@ -121,7 +120,7 @@ impl Barriers {
         Ok((id as usize, waits))
     }
 
-    /// Takes a barrier that is complete, where `live` are the warps that have threads left. Its warps get their answers.
+    /// Removes a barrier that is complete, and writes the results of its warps; `live` is the mask of warps with live threads.
     pub fn complete(&mut self, warps: &mut [Warp], live: u32) -> Option<Complete> {
         for (id, barrier) in self.barriers.iter_mut().enumerate() {
             let full = match barrier.expected {

@@ -15,10 +15,10 @@ use crate::report::Report;
 /// Instructions of a warp's turn. It bounds how long a warp that waits for another one spins.
 const TURN: u64 = 1 << 12;
 
-/// Shared memory is given to blocks in multiples of so many bytes on sm_80 to sm_90.
+/// Granularity of shared memory in bytes on sm_80 to sm_90.
 const SHARED_UNIT: u32 = 128;
 
-/// A launch, as its blocks see it.
+/// The parts of a launch that its blocks need.
 #[derive(Clone, Copy)]
 pub(crate) struct Launch<'a> {
     pub program: &'a Program,
@@ -219,7 +219,7 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    /// Lets the warps of complete barriers go on.
+    /// Releases the warps of complete barriers.
     fn release(&mut self) {
         loop {
             let live =
@@ -249,7 +249,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The special registers of a warp that hold for all blocks; a block's coordinates are set when it begins.
+/// The special registers of a warp that are the same for all blocks; a block's coordinates are set when it begins.
 fn specials(config: &LaunchConfig, shared: u32, warp: u32) -> Box<[V32; SPECIALS]> {
     let mut out = Box::new([[0; LANES]; SPECIALS]);
     let [x, y, _] = config.block;

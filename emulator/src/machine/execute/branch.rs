@@ -10,7 +10,8 @@ use crate::machine::program::{
 use crate::memory::LANES;
 
 impl Warp {
-    /// What changes who runs, or wants the lanes together. The entry's instruction is set; it is moved on here.
+    /// Runs an instruction that changes which lanes run, or needs several together. The top entry is at the instruction;
+    /// this moves it on.
     pub(super) fn flow<'a>(
         &mut self,
         cx: &mut Context<'a>,
@@ -50,7 +51,7 @@ impl Warp {
                 let depth = self.frames.len();
                 self.set_pc(pc + 1);
                 if let Err(fault) = self.execute_call(program, op, here, mask) {
-                    // The call is to blame, not what it would have begun.
+                    // The error is the call's, not the callee's.
                     self.leave(depth);
                     self.set_pc(pc);
                     return Err(fault);
@@ -66,7 +67,7 @@ impl Warp {
                 self.end(mask, true);
                 self.set_pc(pc + 1);
             }
-            Op::Trap => return Err(fault(FaultKind::Trap, mask, "the kernel stopped itself".to_owned())),
+            Op::Trap => return Err(fault(FaultKind::Trap, mask, "the kernel executed trap".to_owned())),
             Op::Barrier(op) => {
                 if let BarrierKind::Warp(members) = op.kind {
                     if let Some(members) = self.together(program, members, mask)? {
@@ -79,7 +80,7 @@ impl Warp {
                     return Ok(None);
                 } else {
                     let message = format!(
-                        "only lanes {mask:#010x} of the warp's {:#010x} come to the barrier",
+                        "only lanes {mask:#010x} of the warp's {:#010x} reach the barrier",
                         self.live
                     );
                     return Err(fault(FaultKind::DivergentBarrier, mask, message));
@@ -111,7 +112,7 @@ impl Warp {
         Ok(None)
     }
 
-    /// The lanes that a member mask names, if they are here; `None` if they run first and may come.
+    /// The lanes of a member mask if all are at this instruction; `None` if other lanes must run first.
     fn together(&mut self, program: &Program, members: Loc, mask: u32) -> Result<Option<u32>, Fault> {
         match self.members(program, members, mask) {
             Ok(members) => Ok(Some(members)),
@@ -126,7 +127,7 @@ impl Warp {
         }
     }
 
-    /// LaneFn of a call go first, those of `mask` that call something else after them; all meet behind it.
+    /// The lanes of `first` call; those of `mask` that call another function follow. All reconverge behind the call.
     fn part_call(&mut self, first: u32, mask: u32) {
         let Some(top) = self.stack.last_mut() else { return };
         let (pc, reconverge) = (top.pc, Reconvergence(top.pc + 1));
@@ -136,13 +137,13 @@ impl Warp {
         }
     }
 
-    /// Some lanes of a jump table go to `target`, the other lanes of `mask` stay to be asked again; the rest go on.
+    /// The lanes of `taken` jump to `target`; the other lanes of `mask` stay at the instruction; the rest go on.
     fn part_table(&mut self, target: u32, taken: u32, mask: u32, reconverge: Reconvergence) {
         let Some(top) = self.stack.last_mut() else { return };
         let pc = top.pc;
         let rest = top.mask & !mask;
         if rest != 0 {
-            // Guarded off: on to the next instruction.
+            // The guard is false for them: they go to the next instruction.
             self.part(pc, mask, reconverge);
         }
         let Some(top) = self.stack.last_mut() else { return };

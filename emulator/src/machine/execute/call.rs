@@ -10,7 +10,7 @@ use crate::machine::program::{
 };
 use crate::memory::{Access, LANES, Words};
 
-/// A call through a register goes to a function of another shape than the call's.
+/// The fault of an indirect call to a function with other parameters than the call has.
 #[cold]
 fn mismatch(mask: u32) -> Fault {
     fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned())
@@ -26,7 +26,7 @@ enum End {
 }
 
 impl Warp {
-    /// Of a call through a register, the lanes of `mask` that call what the first of them does.
+    /// The lanes of `mask` that call the same function as the first of them; `None` for a direct call.
     pub(super) fn same_callee(
         &self,
         program: &Program,
@@ -80,7 +80,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Returns for the lanes of `mask`; false if the kernel itself is left.
+    /// Returns for the lanes of `mask`; false if the kernel itself returns.
     pub(super) fn execute_return(&mut self, program: &Program, mask: u32) -> Result<bool, Fault> {
         let Some((frame, below)) = self.frames.split_last() else { return Ok(false) };
         let (Some(call), Some(caller)) = (frame.caller, below.last()) else { return Ok(false) };
@@ -136,7 +136,7 @@ impl Warp {
             if inward { (outside, base, inside, inner_base) } else { (inside, inner_base, outside, base) };
         let mut at = 0;
         while at < bytes {
-            // The widest piece that the places allow, registers in one.
+            // The widest piece that both alignments allow; a register is one piece.
             let aligned = |end: End| match end {
                 End::Local(address) => 1u64 << (address + at).trailing_zeros().min(3),
                 End::Value(_) => 8,
@@ -157,7 +157,7 @@ impl Warp {
         self.set_predicate(to.0, bits, mask & defined);
     }
 
-    /// Copies `bytes` bytes at `at`; those that nothing wrote stay so.
+    /// Copies `bytes` bytes at `at`; those that were never written stay so.
     fn piece(
         &mut self,
         program: &Program,
@@ -172,13 +172,13 @@ impl Warp {
             End::Local(address) => {
                 let addresses = [address + at; LANES];
                 if self.local.load(Access { mask, addresses: &addresses, bytes }, &mut words).is_err() {
-                    // A struct's padding is seldom written; its neighbours must get through all the same.
+                    // The padding of a struct may be unwritten: the other bytes are copied.
                     if let (End::Local(_), 2..) = (to, bytes) {
                         let (from, to, half) = ((from, from_base), (to, to_base), bytes / 2);
                         self.piece(program, from, to, (at, half), mask)?;
                         return self.piece(program, from, to, (at + u64::from(half), half), mask);
                     }
-                    // Some lanes have nothing there: what they would read is an error later, if they do.
+                    // Lanes without a value get none; a later read of it is an error.
                     let mut found = 0;
                     for lane in each(mask) {
                         let access = Access { mask: 1 << lane, addresses: &addresses, bytes };

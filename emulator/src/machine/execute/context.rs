@@ -11,7 +11,7 @@ use crate::report::Report;
 /// The memories and settings that the instructions of a block use.
 pub(super) struct Context<'a> {
     pub program: &'a Program,
-    /// Global memory.
+    /// The launch's view of global memory.
     pub view: View<'a>,
     /// The block's shared memory.
     pub shared: Shared,

@@ -1,4 +1,4 @@
-//! LaneFn of a warp that look at each other's registers (PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync").
+//! Exchange between lanes of a warp (PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync").
 
 use super::context::fault;
 use super::warp::Warp;
@@ -8,8 +8,8 @@ use crate::machine::program::{Exchange, Loc, Program, Redux, RegisterFile, Shuff
 use crate::memory::LANES;
 
 impl Warp {
-    /// The lanes that take part: every active lane must name itself, else only active ones or ones that ended (those are
-    /// not waited for), and all the same.
+    /// The lanes that take part. Every active lane must name itself, may name only lanes that are active or have ended, and
+    /// must give the same mask as the lanes that it names.
     pub(super) fn members(&self, program: &Program, members: Loc, active: u32) -> Result<u32, Fault> {
         self.need(program, RegisterFile::Bits32, &[members], active)?;
         let masks = self.v32(program, members);
@@ -26,7 +26,7 @@ impl Warp {
                 );
                 return Err(fault(FaultKind::PartialMask, 1 << lane, message));
             }
-            // LaneFn that name each other must agree.
+            // Lanes that name each other must agree.
             if let Some(other) = each(mask).find(|&other| masks[other] != whole) {
                 let message = format!(
                     "lane {lane} has the member mask {whole:#010x}, but lane {other} has {:#010x}",
@@ -145,7 +145,7 @@ fn combine(op: Redux, a: u32, b: u32) -> u32 {
     }
 }
 
-/// The lane that `lane` takes its value from, and whether that lies within its segment.
+/// The lane that `lane` reads from, and whether it is within the segment.
 fn source(mode: Shuffle, lane: u32, by: u32, limits: u32) -> (u32, bool) {
     let (by, clamp, segment) = (by & 31, limits & 31, limits >> 8 & 31);
     let highest = lane & segment | clamp & !segment;

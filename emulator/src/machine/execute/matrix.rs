@@ -155,7 +155,7 @@ impl Warp {
         let strides = *self.v32(cx.program, op.stride);
         let site = Site { warp: self.index, line, strong: false };
         let per_unit = op.registers.len() / op.units.len().max(1);
-        // A run is one access where it can be, else one an element.
+        // A contiguous run is one access; other runs are one access per element.
         let (accesses, bits) = if op.contiguous { (1, op.bits * op.run) } else { (op.run, op.bits) };
         for (&unit, registers) in op.units.iter().zip(op.registers.chunks(per_unit.max(1))) {
             let mut run: Words = [[0; LANES]; 4];
@@ -186,7 +186,7 @@ impl Warp {
         Ok(())
     }
 
-    /// The words of a run out of its registers.
+    /// Reads the words of a run from its registers.
     fn collect(&self, cx: &Context<'_>, registers: &[Value], run: &mut Words) -> Result<(), Fault> {
         let mut words = run.iter_mut();
         for &value in registers {
@@ -201,7 +201,7 @@ impl Warp {
         Ok(())
     }
 
-    /// The words of a run into its registers.
+    /// Writes the words of a run to its registers.
     fn spread(&mut self, registers: &[Value], run: &Words) {
         let mut words = run.iter();
         for value in registers {

@@ -10,7 +10,7 @@ use crate::machine::program::{
 use crate::memory::LANES;
 
 impl Warp {
-    /// Its next instruction.
+    /// The next instruction of its top entry.
     pub(super) fn position(&self) -> CodeAddress {
         CodeAddress {
             routine: self.frames.last().map_or(0, |f| f.routine),
@@ -391,11 +391,11 @@ impl Warp {
 
 /// The result of an instruction.
 enum Step {
-    /// It is done.
+    /// It is done; the next one follows.
     Next,
-    /// It accesses memory.
+    /// It accesses memory: [`Warp::access`] runs it.
     Memory,
-    /// It changes which lanes run, or needs several of them together.
+    /// It changes which lanes run, or needs several of them together: [`Warp::flow`] runs it.
     Flow,
     Fault(Box<Fault>),
 }

@@ -1,4 +1,4 @@
-//! A warp: its registers, which of them are defined, and its stack of lanes that wait for others.
+//! A warp: its registers, which of them are defined, and its stack of diverged lanes.
 
 use super::context::fault;
 use crate::error::{Fault, FaultKind};
@@ -10,7 +10,7 @@ use crate::machine::program::{
 use crate::memory::{LANES, Local};
 use crate::options::Approximation;
 
-/// LaneFn that run together.
+/// Lanes that run together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     /// Their next instruction.
@@ -50,7 +50,6 @@ pub(super) enum State {
 /// Deepest nesting of calls.
 const CALLS: usize = 256;
 
-/// A warp.
 #[derive(Debug)]
 pub(super) struct Warp {
     /// Index in the block.
@@ -86,7 +85,7 @@ pub(super) struct Warp {
 }
 
 impl Warp {
-    /// Begins the kernel: all of `threads` at its first instruction.
+    /// Begins the kernel with the lanes of `threads`.
     pub fn start(&mut self, program: &Program, threads: u32) {
         self.live = threads;
         self.state = State::Ready;
@@ -105,7 +104,7 @@ impl Warp {
         }
     }
 
-    /// Adds a frame for a routine that `mask` begins.
+    /// Adds a frame for a routine that the lanes of `mask` enter.
     fn enter(&mut self, index: usize, routine: &Routine, local: u64, caller: Option<CodeAddress>, mask: u32) {
         let base = PerFile([self.r32.len(), self.r64.len(), self.predicates.len()]);
         self.frames.push(Frame { routine: index, base, local, stack: self.stack.len(), caller });
@@ -153,12 +152,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Takes memory from the top of the lanes' own, down to this function's frame.
-
-    /// Where what the lanes took begins.
-
-    /// Gives back what was taken below these places.
-
+    /// Writes lanes of a register of either width; 32 bits take the low half.
     pub fn set_column(&mut self, to: Value, column: &V64, mask: u32) {
         if to.wide {
             self.set64(to.loc, column, mask);
@@ -167,7 +161,7 @@ impl Warp {
         }
     }
 
-    /// Drops all frames beyond `depth`.
+    /// Removes all frames beyond `depth`.
     pub fn leave(&mut self, depth: usize) {
         if let Some(frame) = self.frames.get(depth) {
             self.stack.truncate(frame.stack);
@@ -175,7 +169,7 @@ impl Warp {
         }
     }
 
-    /// Takes off entries that are done, and frames without entries. False when no thread is left.
+    /// Removes entries that have reached their reconvergence point, and frames without entries. False if no thread is left.
     pub fn settle(&mut self) -> bool {
         loop {
             let Some(frame) = self.frames.last().copied() else { return false };
@@ -198,7 +192,7 @@ impl Warp {
         }
     }
 
-    /// The top entry's lanes part: `taken` goes to `target`, the others go on.
+    /// The lanes of the top entry diverge: `taken` goes to `target`, the others to the next instruction.
     pub fn part(&mut self, target: u32, taken: u32, reconverge: Reconvergence) {
         let Some(top) = self.stack.last_mut() else { return };
         let (next, rest) = (top.pc + 1, top.mask & !taken);
@@ -222,7 +216,7 @@ impl Warp {
         }
     }
 
-    /// LaneFn end: in the whole warp, or (a return) in the current frame only.
+    /// Ends lanes: in the whole warp, or (a return) in the current frame only.
     pub fn end(&mut self, mask: u32, everywhere: bool) {
         let first = if everywhere { 0 } else { self.frames.last().map_or(0, |f| f.stack) };
         for entry in self.stack.iter_mut().skip(first) {
@@ -233,11 +227,11 @@ impl Warp {
         }
     }
 
-    /// LaneFn that stand apart from the top entry's, at an instruction that wants them together: runs them first, as far as
-    /// they go, so that they may come here or end. False if none can.
+    /// At an instruction that needs several lanes together: lets diverged lanes run first, so that they reach the
+    /// instruction or end. False if no other lanes can run.
     ///
-    /// LaneFn that part where a path returns early meet only where the function ends. On hardware they meet again at the
-    /// next instruction that waits for all of them, and threads that jump to a return are gone.
+    /// If a path returns early, the immediate post-dominator is the end of the function. On hardware the lanes reconverge
+    /// at the next instruction that waits for all of them, and threads that jump to a return have ended.
     pub fn gather(&mut self, program: &Program) -> bool {
         if self.end_waiting(program) {
             return true;
@@ -245,7 +239,7 @@ impl Warp {
         let first = self.frames.last().map_or(0, |f| f.stack);
         let entries = &mut self.stack[first..];
         let Some((top, below)) = entries.split_last() else { return false };
-        // The entries of one branch have the same meeting point and lie next to each other.
+        // The entries of one branch have the same reconvergence point and are neighbours on the stack.
         let siblings = below.iter().rev().take_while(|e| e.reconverge == top.reconverge).count();
         let here = entries.len() - 1;
         let (pc, mask) = (top.pc, top.mask);
@@ -269,7 +263,7 @@ impl Warp {
         }
     }
 
-    /// Ends the lanes that wait at a return of the kernel for others to come there too.
+    /// Ends the lanes that wait at a return of the kernel for other lanes.
     fn end_waiting(&mut self, program: &Program) -> bool {
         let Some(kernel) = program.routines.first() else { return false };
         let last = self.frames.get(1).map_or(self.stack.len(), |f| f.stack);

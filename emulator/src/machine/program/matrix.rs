@@ -82,7 +82,6 @@ pub(crate) struct Multiply {
     pub counts: [usize; 3],
     /// D
     pub to: [Loc; 4],
-    /// A
     pub left: [Loc; 8],
     /// B
     pub right: [Loc; 4],

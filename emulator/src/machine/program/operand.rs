@@ -11,7 +11,6 @@ pub(crate) enum RegisterFile {
     Bits32,
     /// Registers of 64 bits.
     Bits64,
-    /// Predicates.
     Predicate,
 }
 

@@ -1,13 +1,12 @@
-//! Races in a block's shared memory: who wrote and who read each byte last, and whether a wait lies between.
+//! Races in a block's shared memory: the last write and the last reads of each byte, and whether they are ordered.
 //!
 //! Two accesses of one byte by two threads race when at least one writes, not both are atomic, and neither happened before
-//! the other. Per record (4 bytes; 2 or 1 once an access is that narrow) there is the last writer, and of each warp the
-//! last lanes that read and the last that changed it atomically. All by access number, so what lies behind a barrier is
-//! passed over by one comparison.
+//! the other. Each record (4 bytes; 2 or 1 after an access that is that narrow) has the last writer, and for each warp the
+//! last lanes that read it and the last that changed it atomically. All have access numbers, so one comparison excludes what
+//! a barrier has ordered.
 //!
-//! Limits: where only parts of a warp wait for each other (a `bar.warp.sync` with some of its lanes), of the lanes that
-//! read a record before such a wait only the last is kept; a race with one of the others goes unseen. No race is reported
-//! that is none.
+//! Limit: of the lanes that read a record before a wait of only part of a warp (`bar.warp.sync` with some of its lanes), only
+//! the last is kept; a race with another of them is not detected. There are no false reports.
 
 mod quick;
 
@@ -15,7 +14,7 @@ use super::access::{LANES, Site};
 use super::clocks::{Clocks, WARPS};
 use super::runs::Run;
 
-/// Calls a function with the records a lane as its constant.
+/// Calls a function with the records per lane as its constant.
 macro_rules! by_width {
     ($each:expr, $function:ident($($argument:expr),*)) => {
         match $each {
@@ -30,7 +29,7 @@ macro_rules! by_width {
 
 use by_width;
 
-/// Lines beyond this are reported as this.
+/// The highest line number that a record can hold.
 const LAST_LINE: u32 = (1 << 22) - 1;
 
 /// How a thread accessed a byte.
@@ -100,7 +99,7 @@ impl Races {
         self.any_atomics = false;
     }
 
-    /// Begins a warp's access of so many bytes a lane; returns its number.
+    /// Begins a warp's access of so many bytes per lane; returns its number.
     #[inline]
     pub fn begin(&mut self, bytes: u32) -> u32 {
         if bytes < 1 << self.grain {
@@ -177,7 +176,7 @@ impl Races {
         by_width!(each, fill(who, base, 1));
     }
 
-    /// The first record of a run, and the records a lane.
+    /// The first record of a run, and the records per lane.
     #[inline]
     fn records(&self, run: Run) -> (usize, usize) {
         (run.address >> self.grain, run.bytes >> self.grain)
@@ -330,7 +329,7 @@ fn merged(who: u32, line: u32, lane: u32) -> u32 {
     line | lane << 5 | if last != lane { last } else { before }
 }
 
-/// Doers of a run: `N` records a lane, `first` for the first lane and `step` more for each that follows.
+/// Doers of a run: `N` records per lane, `first` for the first lane and `step` more for each that follows.
 #[inline]
 fn fill<const N: usize>(who: &mut [u32], first: u32, step: u32) {
     for (lane, whose) in who.as_chunks_mut::<N>().0.iter_mut().enumerate() {

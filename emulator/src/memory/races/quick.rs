@@ -1,6 +1,6 @@
-//! Whether an access of scattered lanes is clear of races at a glance, and what it leaves behind.
+//! A fast check of accesses with scattered lanes, and their records.
 //!
-//! "Clear" is certain; what is not clear goes to the exact checks, which find the race or that there is none.
+//! "Clear" means certainly without a race; other accesses go to the exact checks.
 
 use super::super::access::Site;
 use super::super::scatter::Scatter;

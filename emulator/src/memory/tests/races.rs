@@ -26,7 +26,7 @@ fn the_message_names_both_threads_and_lines() {
     assert_eq!((fault.kind, fault.lane, fault.address), (FaultKind::Race, 0, Some(64)));
     assert_eq!(
         fault.message,
-        "thread 0 reads 4 bytes in line 11 whose shared address 0x40 thread 48 wrote in line 10, and nothing made one wait for the other"
+        "thread 0 reads 4 bytes in line 11 whose shared address 0x40 thread 48 wrote in line 10, and no synchronisation orders them"
     );
 }
 
