@@ -110,7 +110,7 @@ pub fn read_gif(path: &Path) -> Result<(usize, usize, Vec<u8>)> {
     gif_from(BufReader::new(file), path)
 }
 
-/// [`read_gif`] from any source; `name` is for the messages.
+/// [`read_gif`] from any source; messages use `name`.
 pub(super) fn gif_from(source: impl Read, name: &Path) -> Result<(usize, usize, Vec<u8>)> {
     let broken = |e: ::gif::DecodingError| Error::file(name, format!("is not a GIF that can be read: {e}"));
     let mut options = DecodeOptions::new();
