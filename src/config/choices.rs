@@ -87,7 +87,7 @@ choices! {
         Cosine = "cosine",
         /// Half a cosine down to zero, updated at every epoch
         CosineEpoch = "cosine-epoch",
-        /// Constant
+        /// The highest rate until the end
         Constant = "constant",
     }
 }
