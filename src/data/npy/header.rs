@@ -265,7 +265,7 @@ mod tests {
             ("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", "save it as uint8"),
             ("{'descr': '|u1', 'fortran_order': True, 'shape': (3,)}", "Fortran"),
             ("{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (3,)}", "descr"),
-            ("{'descr': '|u1', 'fortran_order': False}", "lacks"),
+            ("{'descr': '|u1', 'fortran_order': False}", "is missing"),
             ("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", "header"),
             ("{'descr': '|u1', 'fortran_order': False, 'shape': (-3,)}", "header"),
             ("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999,)}", "header"),

@@ -241,6 +241,6 @@ mod tests {
         let mut bytes = Header::bytes(Dtype::U8, &[1 << 40, 1 << 20, 1 << 10, 4]);
         bytes.extend([0; 64]);
         std::fs::write(&path, &bytes).unwrap();
-        assert!(error(Layout::Nthw).contains("not what its shape"));
+        assert!(error(Layout::Nthw).contains("does not match its shape"));
     }
 }
