@@ -88,7 +88,7 @@ mod tests {
     fn the_error_of_a_missing_device_says_what_to_do() {
         assert!(open(Device::Cpu).unwrap().is_none());
         assert!(open(Device::Emulator).unwrap().is_some());
-        // Where there is no driver; on a machine with a GPU this opens it.
+        // An error without a driver; on a machine with a GPU this opens it.
         if let Err(error) = open(Device::Cuda) {
             let message = error.to_string();
             assert!(message.contains("--device cpu") && message.lines().count() == 1, "{message}");

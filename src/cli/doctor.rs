@@ -221,7 +221,7 @@ fn text(findings: &Findings) -> String {
         },
     );
     for gpu in devices {
-        line(&format!("device {}", gpu.ordinal), told(gpu));
+        line(&format!("device {}", gpu.ordinal), gpu_line(gpu));
     }
     line(
         "nccl",
@@ -247,7 +247,7 @@ fn text(findings: &Findings) -> String {
     lines.iter().map(|(what, found)| format!("{what:<width$}  {found}\n")).collect()
 }
 
-fn told(gpu: &Gpu) -> String {
+fn gpu_line(gpu: &Gpu) -> String {
     let free = gpu.free_bytes.map_or(String::new(), |free| format!(" ({} free)", gigabytes(free)));
     let verdict = match (&gpu.error, gpu.usable) {
         (Some(error), _) => error.clone(),

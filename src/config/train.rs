@@ -1,4 +1,4 @@
-//! What follows from the resolved configuration of a training.
+//! Quantities derived from the resolved configuration of a training.
 
 use super::{TrainConfig, TrainOptions, resolve};
 use crate::data::{DataSource, DataSpec};

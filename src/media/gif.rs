@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct Animation {
     /// At least one picture, all of the size of the first.
     pub frames: Vec<Image>,
-    /// How long each picture is seen, in hundredths of a second; as long as `frames`.
+    /// Duration of each picture in hundredths of a second; one for each of `frames`.
     pub delays_cs: Vec<u16>,
 }
 

@@ -88,8 +88,8 @@ impl Recorder {
         Ok(Self { path, metrics, events: EventFile::create(&run.join(TENSORBOARD_FOLDER))? })
     }
 
-    /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will come
-    /// again, and a last line that a kill cut short are removed; TensorBoard gets a mark to do the same. A missing
+    /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will be
+    /// written again, and a last line that a kill cut short are removed; TensorBoard gets a mark to do the same. A missing
     /// log is created.
     ///
     /// # Errors
