@@ -17,7 +17,7 @@ pub enum Error {
     /// A wrong option, value or configuration key.
     #[error("{0}")]
     Usage(String),
-    /// Any other failure.
+    /// Any other failure of a command.
     #[error("{0}")]
     Failure(String),
     /// A signal asked the program to end; the state was saved.
@@ -39,7 +39,7 @@ pub enum Error {
     Ranks(#[from] ssmv_comm::Error),
 }
 
-/// `Result` with [`Error`].
+/// `Result` with [`Error`] as its default error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<ssmv_autograd::Error> for Error {

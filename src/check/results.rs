@@ -15,7 +15,7 @@ pub(super) struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    /// Starts without comparisons.
+    /// Starts a selftest without comparisons.
     pub fn new(options: &'a Options) -> Self {
         Self { options, checks: Vec::new(), fault_met: false }
     }

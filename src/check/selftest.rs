@@ -103,7 +103,7 @@ pub struct Report {
     pub device: String,
     /// Extent of the selftest.
     pub extent: Extent,
-    /// All comparisons.
+    /// Comparisons of all cases, in order.
     pub checks: Vec<Check>,
 }
 

@@ -9,7 +9,7 @@ use crate::config::{self, Device, TrainConfig, limits};
 use crate::train::bench::{BenchSpec, Measured, PhaseTime, bench};
 use crate::{Error, Result, device};
 
-/// Arguments of `bench`.
+/// Command-line arguments of `bench`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct BenchArgs {
@@ -147,7 +147,7 @@ fn table(measured: &Measured) -> Table {
     table
 }
 
-/// Explains the floor.
+/// Explanation of the floor, below the table.
 fn footing(measured: &Measured) -> String {
     let (Some(rates), Some(share)) = (measured.rates, measured.share_of_matrix_rate()) else {
         return String::new();

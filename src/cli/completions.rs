@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use super::{Cli, Ui};
 use crate::Result;
 
-/// Arguments of `completions`.
+/// Command-line arguments of `completions`.
 #[derive(Args, Clone, Debug)]
 pub struct CompletionsArgs {
     /// Shell to print the script for

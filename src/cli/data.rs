@@ -10,7 +10,7 @@ use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
 use crate::media::{self, Style};
 use crate::{Error, Result};
 
-/// Commands of `data`.
+/// Subcommands of `data`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DataCommand {
     /// Generate sequences and write them to an .npy file (uint8; frame, sequence, height, width)
@@ -21,7 +21,7 @@ pub enum DataCommand {
     Show(ShowArgs),
 }
 
-/// Arguments of `data make`.
+/// Command-line arguments of `data make`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct MakeArgs {
@@ -65,7 +65,7 @@ pub struct MakeArgs {
     pub force: bool,
 }
 
-/// Arguments of `data show`.
+/// Command-line arguments of `data show`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct ShowArgs {
@@ -142,7 +142,7 @@ impl From<Split> for data::Split {
     }
 }
 
-/// Runs `data make`.
+/// Runs the command `data make`.
 fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     let source = DataSource::from_name(&args.data, data::Layout::default())?;
     if let DataSource::Npy { path, .. } = source {
@@ -169,7 +169,7 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Runs `data show`.
+/// Runs the command `data show`.
 fn show(args: &ShowArgs, out: &Path, ui: &Ui) -> Result<()> {
     let layout = files::layout(&args.file, args.layout);
     media::show(&args.file, layout, args.sequences as usize, out, Style::default())?;

@@ -8,7 +8,7 @@ use super::Ui;
 use crate::Result;
 use crate::config::Device;
 
-/// Arguments of `doctor`.
+/// Command-line arguments of `doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Print JSON instead of a table

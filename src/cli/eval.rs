@@ -14,7 +14,7 @@ use crate::model::Preset;
 use crate::train::divergence::{DivergenceMonitor, Figures};
 use crate::{Error, Result, device};
 
-/// Arguments of `eval`. Defaults are those of the checkpoint's training.
+/// Command-line arguments of `eval`. Defaults are those of the checkpoint's training.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct EvalArgs {

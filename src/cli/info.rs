@@ -11,7 +11,7 @@ use crate::model::info::{Info, Part, info};
 use crate::train::{StepMemory, step_memory};
 use crate::{Error, Result, device};
 
-/// Arguments of `info`.
+/// Command-line arguments of `info`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct InfoArgs {

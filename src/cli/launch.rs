@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Maximum number of ranks on one machine.
 const MAX_RANKS: u32 = 1024;
 
-/// Arguments of `launch`.
+/// Command-line arguments of `launch`.
 #[derive(Args, Clone, Debug)]
 pub struct LaunchArgs {
     /// Ranks on this machine; auto: one for each GPU, or one without GPUs
@@ -64,7 +64,7 @@ On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; 
 pub enum RankCount {
     /// One for each usable GPU, or one without GPUs.
     Auto,
-    /// This number.
+    /// This number of ranks.
     Given(u32),
 }
 

@@ -13,7 +13,7 @@ use crate::model::{CHANNELS, Predict, SKIP_FRAMES};
 use crate::{Error, Result, device};
 use ssmv_autograd::Tensor;
 
-/// Arguments of `predict`.
+/// Command-line arguments of `predict`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct PredictArgs {

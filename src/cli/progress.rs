@@ -50,7 +50,7 @@ impl Progress {
         self.show(status.step, || training_line(status, total));
     }
 
-    /// Removes the bar.
+    /// Removes the bar from the screen.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

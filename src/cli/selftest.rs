@@ -13,7 +13,7 @@ use crate::check::{
 use crate::config::Device;
 use crate::{Error, Result, device};
 
-/// Arguments of `selftest`.
+/// Command-line arguments of `selftest`.
 #[derive(Args, Clone, Debug)]
 pub struct SelftestArgs {
     /// Device to check
@@ -45,7 +45,7 @@ Examples:
   ssmv-raw selftest --device cuda --json
   ssmv-raw selftest --device emulator --filter conv2d";
 
-/// Runs the cases.
+/// Runs the selftest and prints its comparisons.
 pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let cuda = open(args.device)?;

@@ -15,7 +15,7 @@ use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks:
 use crate::{Error, Result, device};
 use ssmv_comm::rendezvous::Place;
 
-/// Arguments of `train`.
+/// Command-line arguments of `train`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
     /// Options that a configuration file can also set

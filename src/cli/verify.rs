@@ -14,7 +14,7 @@ use crate::{
     device,
 };
 
-/// Arguments of `verify`.
+/// Command-line arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
     /// Golden cases: files or folders
@@ -51,7 +51,7 @@ Examples:
   ssmv-raw verify tests/golden/conv2d_3x3.safetensors --dtype f64 --json
   ssmv-raw verify tests/golden --device emulator --dtype f16";
 
-/// Runs the cases.
+/// Opens the device and runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
     let dtype = args.dtype.map(|dtype| match dtype {
         Dtype::F64 => DType::F64,

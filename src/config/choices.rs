@@ -93,7 +93,7 @@ choices! {
 }
 
 choices! {
-    /// Loss function.
+    /// Loss function of the training.
     Loss {
         /// Mean absolute error
         L1 = "l1",

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Size of the buffer in bytes: 64 MiB.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// Options of [`make`].
+/// Options of [`make`] for its output file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MakeOptions {
     /// Overwrite an existing file.

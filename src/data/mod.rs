@@ -24,8 +24,8 @@ const MAX_BYTES: usize = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Training data.
+    /// Data that the model is trained on.
     Train,
-    /// Test data.
+    /// Data that the model is evaluated on.
     Test,
 }

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct Layout {
     /// Number of ranks on each machine.
     pub local_ranks: u32,
-    /// Number of machines.
+    /// Number of machines in the job.
     pub nodes: u32,
     /// Number of this machine, from 0.
     pub node: u32,
@@ -152,9 +152,9 @@ impl Secret {
 pub(super) struct Endpoint {
     /// Name or address of the machine with rank 0.
     pub address: String,
-    /// Rank 0's port.
+    /// Port of rank 0.
     pub port: u16,
-    /// The job's secret.
+    /// Secret of the job.
     pub token: Secret,
 }
 

@@ -21,9 +21,9 @@ use crate::{Error, Result};
 
 /// Receiver of the launcher's messages.
 pub trait Reporter {
-    /// Prints a note.
+    /// Prints a note for the user.
     fn note(&self, line: &str);
-    /// Prints a warning.
+    /// Prints a warning for the user.
     fn warn(&self, line: &str);
 }
 

@@ -123,7 +123,7 @@ impl fmt::Display for Failure {
 /// Result of one start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// All ranks succeeded.
+    /// All ranks ended with success.
     Done,
     /// The first rank that failed.
     Failed(Failure),

@@ -6,15 +6,15 @@ use crate::{Error, Result};
 /// One sequence to compare.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Input frames.
+    /// Input frames of the model.
     pub input: Clip,
     /// True next frames, at least one; `None` if unknown.
     pub truth: Option<Clip>,
-    /// Predicted frames.
+    /// Predicted frames, which follow the input.
     pub prediction: Clip,
 }
 
-/// Drawing options.
+/// Options of a drawing.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     /// Side of a drawn pixel in pixels of the picture; 0: chosen by the size of the frames.

@@ -5,9 +5,9 @@ use super::font;
 /// A picture of 8-bit red, green and blue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// [height, width], row by row from the top.
     pub pixels: Vec<[u8; 3]>,

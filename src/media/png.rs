@@ -15,13 +15,13 @@ use crate::{Error, Result};
 /// A picture from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raster {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
-    /// [height, width, channels].
+    /// Values as [height, width, channels].
     pub pixels: Vec<u8>,
 }
 

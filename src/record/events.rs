@@ -44,7 +44,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// The file's path.
+    /// Path of the event file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -195,7 +195,7 @@ fn image_size(bytes: &[u8]) -> Option<ImageSize> {
     None
 }
 
-/// Seconds since 1970.
+/// Time as seconds since 1970 (UTC).
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }

@@ -110,7 +110,7 @@ impl Recorder {
         Ok(Self { path, metrics, events })
     }
 
-    /// The log's path.
+    /// Path of `metrics.jsonl`.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -53,7 +53,7 @@ pub struct Operator {
     pub name: &'static str,
     /// Inputs, in the order of the call.
     pub(crate) inputs: &'static [Input],
-    /// Computes the operator.
+    /// Function that computes the operator.
     pub(crate) call: Call,
     /// Checks that this engine supports the attributes of a golden case.
     pub(crate) accepts: fn(&Attributes) -> Result<()>,
@@ -64,7 +64,7 @@ pub struct Operator {
     pub drawn: &'static [DrawnCases],
     /// Golden cases of the operator.
     pub(crate) golden: Golden,
-    /// Maximum errors.
+    /// Maximum relative errors, by tensor and dtype.
     pub(crate) bounds: Bounds,
 }
 
@@ -163,7 +163,7 @@ pub struct DrawnCases {
     pub name: &'static str,
     /// Check that runs the cases.
     pub by: By,
-    /// Draws one case.
+    /// Draws one case from random numbers.
     pub draw: fn(&mut Draw) -> Case,
 }
 

@@ -18,7 +18,7 @@ use crate::config::{TrainConfig, limits};
 use crate::train::step_kernels;
 use crate::{Error, Result};
 
-/// Arguments of `kernels`.
+/// Command-line arguments of `kernels`.
 #[derive(Args, Clone, Debug)]
 pub struct KernelsArgs {
     /// GPUs to write the kernels for
@@ -56,7 +56,7 @@ pub struct KernelsArgs {
     pub update: bool,
 }
 
-/// Values of `--target`.
+/// Values of the option `--target`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Targets {
     /// A100 and all later GPUs
@@ -186,7 +186,7 @@ struct Row<'a> {
     shared: u32,
     bytes: u64,
     operations: u64,
-    /// Operations per byte.
+    /// Operations per byte of memory traffic.
     intensity: Option<f64>,
 }
 

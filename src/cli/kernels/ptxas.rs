@@ -74,7 +74,7 @@ impl Usage {
     }
 }
 
-/// An executable `ptxas`.
+/// An executable `ptxas` and its version.
 #[derive(Clone, Debug)]
 pub struct Ptxas {
     path: PathBuf,
