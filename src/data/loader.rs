@@ -183,7 +183,7 @@ impl Drop for Loader {
         self.shared.lock().stop = true;
         self.shared.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so already.
+            // A panic was printed when it occurred.
             let _ = thread.join();
         }
     }

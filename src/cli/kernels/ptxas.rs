@@ -89,12 +89,12 @@ impl Ptxas {
     pub fn open(path: &Path) -> Result<Self> {
         let output = run(Command::new(path).arg("--version"), "")
             .map_err(|e| Error::file(path, format!("cannot be run: {e}")))?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stdout);
         // "Cuda compilation tools, release 13.0, V13.0.88"
-        let version = said
+        let version = text
             .split_whitespace()
             .find_map(|word| word.strip_prefix('V'))
-            .filter(|_| said.contains("ptxas"));
+            .filter(|_| text.contains("ptxas"));
         let version =
             version.ok_or_else(|| Error::file(path, "is not ptxas: its --version does not name ptxas"))?;
         Ok(Self { path: path.to_owned(), version: version.to_owned() })
@@ -114,13 +114,13 @@ impl Ptxas {
         let mut command = Command::new(&self.path);
         // The text goes through a pipe ("-"), so that no file stays behind.
         command.args(["-v", "-arch", target.name(), "-o", NOWHERE, "-"]);
-        let failure = |said: String| Error::Failure(format!("{name} ({target}): ptxas: {said}"));
+        let failure = |text: String| Error::Failure(format!("{name} ({target}): ptxas: {text}"));
         let output = run(&mut command, ptx).map_err(|e| failure(format!("cannot be run: {e}")))?;
-        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            return Err(failure(complaint(&said)));
+            return Err(failure(first_error(&text)));
         }
-        Usage::parse(&said).ok_or_else(|| failure("its output has no register count".to_owned()))
+        Usage::parse(&text).ok_or_else(|| failure("its output has no register count".to_owned()))
     }
 }
 
@@ -138,10 +138,10 @@ fn run(command: &mut Command, input: &str) -> std::io::Result<Output> {
 }
 
 /// The first error of an output, from its line number on, and the number of other errors.
-fn complaint(said: &str) -> String {
-    let errors: Vec<_> = said.lines().filter(|line| line.contains("error")).collect();
+fn first_error(text: &str) -> String {
+    let errors: Vec<_> = text.lines().filter(|line| line.contains("error")).collect();
     let Some(first) = errors.first() else {
-        return said.lines().next().unwrap_or("failed without a message").to_owned();
+        return text.lines().next().unwrap_or("failed without a message").to_owned();
     };
     // "ptxas FILE, line 22; error   : what"
     let first = first.find("line ").map_or(*first, |at| &first[at..]);
@@ -191,14 +191,14 @@ ptxas info    : Compile time = 2.232 ms
 
     #[test]
     fn the_first_error_is_reported_with_its_line() {
-        let said = "ptxas /tmp/x_stdin, line 22; error   : Unknown modifier '.lcal'\n\
+        let text = "ptxas /tmp/x_stdin, line 22; error   : Unknown modifier '.lcal'\n\
                     ptxas /tmp/x_stdin, line 22; error   : Unexpected types for 'st'\n\
                     ptxas fatal   : Ptx assembly aborted due to errors\n";
-        assert_eq!(complaint(said), "line 22; error: Unknown modifier '.lcal' (and 2 more)");
+        assert_eq!(first_error(text), "line 22; error: Unknown modifier '.lcal' (and 2 more)");
         assert_eq!(
-            complaint("ptxas fatal   : Value 'sm_1' is not defined\n"),
+            first_error("ptxas fatal   : Value 'sm_1' is not defined\n"),
             "ptxas fatal   : Value 'sm_1' is not defined"
         );
-        assert_eq!(complaint(""), "failed without a message");
+        assert_eq!(first_error(""), "failed without a message");
     }
 }
