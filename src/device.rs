@@ -1,19 +1,21 @@
-//! Which device a command computes on.
+//! The device and the threads that a command computes on.
 
 use ssmv_autograd::cuda::{self, Backend, Counting, Cuda, DeviceInfo};
 
-use crate::{Result, config::Device};
+use crate::config::Device;
+use crate::model::{DevicePredictor, Predict, Predictor};
+use crate::{Error, Result};
 
-/// The GPU (or the emulator) that `device` names; `None` for the CPU. `auto` is the first GPU that the kernels run on, where
-/// there is one.
+/// The GPU (or the emulator) that `device` names; `None` for the CPU. `auto` is the first usable GPU,
+/// else the CPU.
 ///
 /// # Errors
-/// No driver, one that is too old, no GPU of compute capability 8.0: the message says what to do.
+/// No driver, a driver that is too old, or no GPU of compute capability 8.0. The message says what to do.
 pub fn open(device: Device) -> Result<Option<Cuda>> {
     open_for(device, 0)
 }
 
-/// The same for one of several ranks of a machine: they take its GPUs by turns.
+/// As [`open`], for one of several ranks of a machine, which share its GPUs in turn.
 ///
 /// # Errors
 /// As [`open`].
@@ -26,7 +28,7 @@ pub fn open_for(device: Device, local_rank: usize) -> Result<Option<Cuda>> {
         Device::Cpu => Ok(None),
         Device::Cuda => {
             let devices = cuda::devices(Backend::Real)?;
-            // Where none will do, the first says why.
+            // Without a usable GPU, the first one's error says why.
             Ok(Some(Cuda::open(Backend::Real, of_rank(&devices).unwrap_or(0))?))
         }
         Device::Emulator => Ok(Some(Cuda::open(Backend::Emulated, 0)?)),
@@ -37,10 +39,10 @@ pub fn open_for(device: Device, local_rank: usize) -> Result<Option<Cuda>> {
     }
 }
 
-/// What `device` is, or what it would most likely be: where there is no GPU, an H100. `None` for the CPU.
+/// Description of `device`; of an H100 if there is no GPU; `None` for the CPU.
 ///
 /// # Errors
-/// Settings of the emulator that make no sense.
+/// Wrong settings of the emulator.
 pub fn describe(device: Device) -> Result<Option<DeviceInfo>> {
     let first = |backend| cuda::devices(backend).map(|devices| devices.into_iter().find(cuda::is_usable));
     Ok(match device {
@@ -53,15 +55,40 @@ pub fn describe(device: Device) -> Result<Option<DeviceInfo>> {
     })
 }
 
+/// The model on `device`, or on the CPU for `None`, ready to predict.
+///
+/// # Errors
+/// Too little device memory.
+pub fn place(model: Predictor, device: Option<&Cuda>) -> Result<Box<dyn Predict>> {
+    Ok(match device {
+        Some(cuda) => Box::new(DevicePredictor::upload(&model, cuda)?),
+        None => Box::new(model),
+    })
+}
+
+/// Sets the number of threads for all parallel work of this process; `None`: one per core. Call it once, before any work.
+///
+/// # Errors
+/// [`Error::Failure`] when the system does not start that many threads.
+pub fn use_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else {
+        return Ok(());
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}; lower --threads")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_says_what_to_do() {
+    fn the_error_of_a_missing_device_says_what_to_do() {
         assert!(open(Device::Cpu).unwrap().is_none());
         assert!(open(Device::Emulator).unwrap().is_some());
-        // Where there is no driver; on a machine with a GPU this opens it.
+        // An error without a driver; on a machine with a GPU this opens it.
         if let Err(error) = open(Device::Cuda) {
             let message = error.to_string();
             assert!(message.contains("--device cpu") && message.lines().count() == 1, "{message}");

@@ -2,22 +2,22 @@
 
 use std::path::PathBuf;
 
-/// What went wrong, in one line. [`Error::Usage`] ends the program with code 2, every other variant with 1, but
-/// [`Error::Interrupted`] with 128 + the signal's number and [`Error::Rank`] with the rank's code.
+/// An error, whose message is one line. The program's exit code is 2 for [`Error::Usage`], 128 + the signal's number for
+/// [`Error::Interrupted`], the rank's code for [`Error::Rank`], and 1 for every other variant.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that cannot be read, written or understood.
+    /// A file that cannot be read or written, or has wrong content.
     #[error("{}: {message}", path.display())]
     File {
-        /// The file or folder at fault.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The problem, and how to solve it.
         message: String,
     },
     /// A wrong option, value or configuration key.
     #[error("{0}")]
     Usage(String),
-    /// Anything else that stops the work.
+    /// Any other failure of a command.
     #[error("{0}")]
     Failure(String),
     /// A signal asked the program to end; the state was saved.
@@ -26,20 +26,20 @@ pub enum Error {
     /// A rank of a launched job that failed.
     #[error("{message}")]
     Rank {
-        /// Which rank, and how it ended.
+        /// The rank, and how it ended.
         message: String,
-        /// The exit code that it passes on.
+        /// Exit code of the rank.
         code: u8,
     },
-    /// A tensor operation that was given what it cannot take.
+    /// A tensor operation with wrong arguments, or a failure of its device.
     #[error(transparent)]
     Tensor(ssmv_autograd::Error),
-    /// A collective of all ranks that failed.
+    /// A failed collective of all ranks.
     #[error(transparent)]
     Ranks(#[from] ssmv_comm::Error),
 }
 
-/// `Result` with [`Error`].
+/// `Result` with [`Error`] as its default error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<ssmv_autograd::Error> for Error {
@@ -57,7 +57,7 @@ impl Error {
         Self::File { path: path.into(), message: message.to_string() }
     }
 
-    /// The exit code that the program ends with.
+    /// Exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

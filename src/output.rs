@@ -1,4 +1,4 @@
-//! Writing a file so that a reader sees all of it or none of it.
+//! Atomic writes: a reader sees the whole file or nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// A file that is written under a temporary name beside its final one, and takes the final name in
-/// [`OutputFile::commit`]. Dropped before that, it leaves nothing behind.
+/// A file that is written under a temporary name in the same folder; [`OutputFile::commit`] gives it its final name. If it is
+/// dropped before that, the temporary file is removed.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
@@ -18,13 +18,13 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Starts the file that is to become `path`. An existing `path` is an error unless `overwrite`.
+    /// Creates the temporary file for `path`. An existing `path` is an error unless `overwrite`.
     ///
     /// # Errors
     /// [`Error::File`] when `path` exists or its folder cannot be written to.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
         refuse_existing(path, overwrite)?;
-        let name = path.file_name().ok_or_else(|| Error::file(path, "is not the name of a file"))?;
+        let name = path.file_name().ok_or_else(|| Error::file(path, "is not a file name"))?;
         let mut temporary_name = std::ffi::OsString::from(".");
         temporary_name.push(name);
         temporary_name.push(format!(".{}.partial", std::process::id()));
@@ -39,7 +39,7 @@ impl OutputFile {
         Ok(Self { file, temporary, path: path.to_owned(), overwrite, done: false })
     }
 
-    /// Writes `bytes` to `path`, whole or not at all; what was there is replaced.
+    /// Writes `bytes` to `path` atomically; an existing file is replaced.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
@@ -49,12 +49,12 @@ impl OutputFile {
         output.commit()
     }
 
-    /// The file to write to.
+    /// The temporary file, open for writing.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// An [`Error::File`] that names the final path and says what could not be done.
+    /// An [`Error::File`] with the final path: it cannot be written because of `e`.
     pub fn error(&self, e: impl std::fmt::Display) -> Error {
         Error::file(&self.path, format!("cannot be written: {e}"))
     }
@@ -75,7 +75,7 @@ impl OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if !self.done {
-            // Nothing more can be done when even the removal fails.
+            // If the removal fails too, nothing more can be done.
             let _ = fs::remove_file(&self.temporary);
         }
     }
@@ -84,8 +84,8 @@ impl Drop for OutputFile {
 /// An error when `path` exists and may not be overwritten, or is a folder or a device (which a rename would replace).
 fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(Error::file(path, "is a folder; give the name of a file")),
-        Ok(found) if !found.is_file() => Err(Error::file(path, "is a device; give the name of a file")),
+        Ok(found) if found.is_dir() => Err(Error::file(path, "is a folder; give a file name")),
+        Ok(found) if !found.is_file() => Err(Error::file(path, "is a device; give a file name")),
         Ok(_) if !overwrite => Err(Error::file(path, "exists already; remove it or choose another name")),
         _ => Ok(()),
     }

@@ -35,7 +35,7 @@ fn number(json: &Value, key: &str) -> f64 {
 #[test]
 fn the_emulator_runs_every_phase_and_counts_its_work() {
     let (json, stderr) = bench(&["--device", "emulator", "--batch-size", "2", "--steps", "1"]);
-    assert!(stderr.contains("nothing of any GPU"), "{stderr}");
+    assert!(stderr.contains("do not predict the speed of a GPU"), "{stderr}");
     assert_eq!((&json["preset"], &json["batch_size"]), (&"nano".into(), &2.into()));
     assert_eq!((&json["device"], &json["driver"]), (&"PTX emulator".into(), &"emulator".into()));
     assert!(number(&json, "seconds") > 0.0 && number(&json, "samples_per_second") > 0.0);

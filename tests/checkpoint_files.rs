@@ -120,7 +120,7 @@ fn reads_bare_files_of_any_float() {
     assert_eq!(model.read_f32("half", &[2]).unwrap(), [1.0, -2.0]);
     assert_eq!(model.read_f32("brain", &[1]).unwrap(), [-1.0]);
     assert_eq!((checkpoint.preset(), checkpoint.step()), (None, None));
-    assert!(checkpoint.optimizer().unwrap_err().to_string().contains("weights only"));
+    assert!(checkpoint.optimizer().unwrap_err().to_string().contains("only weights"));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn paths_that_are_no_checkpoint_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let message = |path: &Path| Checkpoint::open(path).unwrap_err().to_string();
     assert!(message(&folder.path().join("absent")).contains("absent"));
-    assert!(message(folder.path()).contains("holds no checkpoint"));
+    assert!(message(folder.path()).contains("has no checkpoint"));
     assert!(message(Path::new("/dev/zero")).contains("not a file"));
     let step = write_small(folder.path(), 1);
     fs::remove_file(step.join("manifest.json")).unwrap();

@@ -70,7 +70,7 @@ fn every_command_has_help_with_examples() {
 #[test]
 fn the_help_of_train_shows_what_the_presets_set() {
     let output = here("train --help");
-    let table = stdout(&output).split("What the presets set:\n").nth(1).unwrap();
+    let table = stdout(&output).split("Defaults of the presets:\n").nth(1).unwrap();
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["option", "nano", "tiny", "small", "base", "large"]);
     let wanted = [

@@ -190,7 +190,7 @@ fn a_damaged_or_foreign_checkpoint_is_refused() {
     // A manifest that names another preset than the weights are of.
     let nano = Predictor::new(Preset::find("nano").unwrap(), 1, DType::F32).unwrap();
     for (preset, parts) in
-        [("tiny", &["preset `tiny`", "has shape"][..]), ("giant", &["`giant`", "does not know"])]
+        [("tiny", &["preset `tiny`", "has shape"][..]), ("giant", &["`giant`", "does not have"])]
     {
         let contents = Contents { preset, model: state::export(&nano).unwrap(), optimizer: Vec::new() };
         let path = checkpoint::write(&folder.join("other"), 1, &contents, &0, None).unwrap();

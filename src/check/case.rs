@@ -1,11 +1,11 @@
-//! A case of an operator: the values that go in, and its attributes.
+//! A case of an operator: its inputs and attributes.
 
 use serde_json::{Map, Value};
 use ssmv_autograd::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// The largest whole number that an attribute may be: a kernel, stride or padding beyond it is a mistake.
+/// Maximum of a whole number in an attribute: a larger kernel, stride or padding is a mistake.
 const LARGEST_ATTRIBUTE: u64 = 4096;
 
 /// Values in row-major order under a shape.
@@ -13,7 +13,7 @@ const LARGEST_ATTRIBUTE: u64 = 4096;
 pub struct Array {
     /// Sizes of the axes.
     pub shape: Vec<usize>,
-    /// One value an element.
+    /// Values of the elements.
     pub values: Vec<f64>,
 }
 
@@ -26,7 +26,7 @@ impl Array {
     /// A copy of a tensor's values.
     ///
     /// # Errors
-    /// A device that cannot be read.
+    /// The device cannot be read.
     pub fn of(tensor: &Tensor) -> Result<Self> {
         Ok(Self { shape: tensor.shape().to_vec(), values: tensor.to_f64()? })
     }
@@ -34,7 +34,7 @@ impl Array {
     /// A tensor of these values on the CPU.
     ///
     /// # Errors
-    /// Values that the shape does not hold.
+    /// The number of values does not fit the shape.
     pub fn tensor(&self, dtype: DType) -> Result<Tensor> {
         Ok(Tensor::new(&self.shape, &self.values)?.to_dtype(dtype)?)
     }
@@ -45,7 +45,7 @@ impl Array {
 pub struct Case {
     /// The values of its inputs, in their order.
     pub inputs: Vec<Array>,
-    /// Its attributes.
+    /// Attributes of the operator.
     pub attributes: Attributes,
 }
 
@@ -55,7 +55,7 @@ impl Case {
         Self { inputs: inputs.into(), attributes: Attributes::default() }
     }
 
-    /// The same with the attributes of a JSON object.
+    /// Sets the attributes from a JSON object.
     pub fn with(self, attributes: Value) -> Self {
         let attributes = match attributes {
             Value::Object(map) => Attributes(map),
@@ -70,7 +70,7 @@ impl Case {
 pub struct Attributes(pub Map<String, Value>);
 
 impl Attributes {
-    /// Whether an attribute is given.
+    /// True if an attribute is given.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -85,42 +85,42 @@ impl Attributes {
         let value = self.0.get(name);
         let value = value.ok_or_else(|| Error::Failure(format!("the case has no attribute {name}")))?;
         read(value)
-            .ok_or_else(|| Error::Failure(format!("attribute {name} is {value}; {expected} is expected")))
+            .ok_or_else(|| Error::Failure(format!("attribute {name} is {value}, but must be {expected}")))
     }
 
-    /// A finite number.
+    /// An attribute that is a finite number.
     pub fn number(&self, name: &str) -> Result<f64> {
         self.get(name, "a number", |value| value.as_f64().filter(|v| v.is_finite()))
     }
 
-    /// A truth value.
+    /// An attribute that is true or false.
     pub fn flag(&self, name: &str) -> Result<bool> {
         self.get(name, "true or false", Value::as_bool)
     }
 
-    /// A truth value that is false where it is not given.
+    /// An attribute that is true or false; false if it is missing.
     pub fn optional_flag(&self, name: &str) -> Result<bool> {
         if self.has(name) { self.flag(name) } else { Ok(false) }
     }
 
-    /// A word.
+    /// An attribute that is a string.
     pub fn word(&self, name: &str) -> Result<&str> {
         self.get(name, "a word", Value::as_str)
     }
 
-    /// A whole number.
+    /// An attribute that is a whole number of at most 4096.
     pub fn count(&self, name: &str) -> Result<usize> {
         self.get(name, "a whole number of at most 4096", count)
     }
 
-    /// Whole numbers.
+    /// An attribute that is a list of whole numbers of at most 4096.
     pub fn counts(&self, name: &str) -> Result<Vec<usize>> {
         self.get(name, "a list of whole numbers of at most 4096", |value| {
             value.as_array()?.iter().map(count).collect()
         })
     }
 
-    /// A whole number a direction: one for both, or rows and columns.
+    /// An attribute with a whole number for both directions, or one for rows and one for columns.
     pub fn pair(&self, name: &str) -> Result<[usize; 2]> {
         self.get(name, "one or two whole numbers of at most 4096", |value| {
             match value.as_array().map(Vec::as_slice) {
@@ -136,17 +136,17 @@ impl Attributes {
     pub fn square(&self, name: &str) -> Result<usize> {
         match self.pair(name)? {
             [a, b] if a == b => Ok(a),
-            pair => Err(Error::Failure(format!("{name} {pair:?}: the two directions must agree"))),
+            pair => Err(Error::Failure(format!("{name} {pair:?}: the two directions must be equal"))),
         }
     }
 
-    /// Refuses any other value of attributes of which the engine has only the usual one.
+    /// Checks attributes of which the engine supports only one value.
     pub fn only_usual(&self, usual: &[(&str, Value)]) -> Result<()> {
         for (name, value) in usual {
             if let Some(given) = self.0.get(*name)
                 && given != value
             {
-                return Err(Error::Failure(format!("{name} {given} is not supported; {value} is")));
+                return Err(Error::Failure(format!("{name} {given} is not supported; only {value} is")));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Comparisons: the error of a tensor, the bound that it must keep, and the verdict.
+//! Comparisons: the error of a tensor, its bound, and the verdict.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const REFERENCES: [&str; 5] = ["out.", "grad_in.", "grad_param.", "out_state.", 
 pub enum Verdict {
     /// The error is within the bound.
     Pass,
-    /// It is not, or there is nothing to compare.
+    /// The error is too large, or a comparison was not possible.
     Fail,
 }
 
@@ -35,23 +35,23 @@ impl std::fmt::Display for Verdict {
 /// One tensor of one case, or a case that could not be run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// The case's name.
+    /// Name of the case.
     pub case: String,
-    /// The tensor; empty where the case as a whole failed.
+    /// Name of the tensor; empty if the whole case failed.
     pub tensor: String,
-    /// ‖got − want‖₂ / ‖want‖₂ (‖got‖₂ where `want` is all zeros); `None` where there is nothing to compare.
+    /// ‖got − want‖₂ / ‖want‖₂ (‖got‖₂ where `want` is all zeros); `None` if a comparison was not possible.
     pub error: Option<f64>,
     /// The largest error that passes.
     pub bound: Option<f64>,
-    /// Whether it passed.
+    /// Verdict: passed or failed.
     pub verdict: Verdict,
-    /// Why there is nothing to compare.
+    /// Reason why a comparison was not possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl Comparison {
-    /// A tensor or, where `tensor` is empty, a case that could not be compared.
+    /// A tensor that could not be compared; if `tensor` is empty, a whole case.
     pub(super) fn failure(case: &str, tensor: &str, message: String) -> Self {
         let (case, tensor, message) = (case.to_owned(), tensor.to_owned(), Some(message));
         Self { case, tensor, error: None, bound: None, verdict: Verdict::Fail, message }
@@ -66,15 +66,13 @@ impl Comparison {
     pub(super) fn new(case: &str, tensor: &str, [got, want]: [&[f64]; 2], error: f64, bound: f64) -> Self {
         let broken = |values: &[f64]| values.iter().filter(|v| !v.is_finite()).count();
         let message = match (broken(got), broken(want)) {
-            _ if want.is_empty() => Some("there is nothing to compare with".to_owned()),
-            _ if got.len() != want.len() => {
-                Some(format!("{} values where {} are expected", got.len(), want.len()))
-            }
+            _ if want.is_empty() => Some("there are no reference values".to_owned()),
+            _ if got.len() != want.len() => Some(format!("{} values instead of {}", got.len(), want.len())),
             (0, 0) => None,
             (0, n) => Some(format!("{n} of {} reference values are not finite", want.len())),
             (n, _) => Some(format!("{n} of {} values are not finite", got.len())),
         };
-        // A NaN is not within any bound.
+        // NaN is never within a bound.
         let verdict = if message.is_none() && error <= bound { Verdict::Pass } else { Verdict::Fail };
         let (case, tensor, error) =
             (case.to_owned(), tensor.to_owned(), Some(error).filter(|e| e.is_finite()));
@@ -93,8 +91,8 @@ pub(super) fn bound(bounds: Bounds, tensor: &str, dtype: DType) -> f64 {
     }
 }
 
-/// The name under which a whole model's gradients are compared: they are compared as one vector, since a sign that rounding flips in
-/// ReLU or L1 weighs much in a small gradient.
+/// Name of all gradients of a whole model. They are compared as one vector, since a sign that rounding flips in ReLU or L1
+/// weighs much in a small gradient.
 pub(super) const ALL_GRADIENTS: &str = "grad.*";
 
 /// ‖got − want‖₂ / ‖want‖₂, ‖got‖₂ where `want` is all zeros; NaN where their numbers differ.
@@ -122,8 +120,8 @@ pub(super) fn compare(case: &GoldenCase, outputs: &Outputs, bounds: Bounds, dtyp
                     both[1].extend(&want.values);
                     continue;
                 }
-                Some(got) => format!("has the shape {:?}; {:?} is expected", got.shape, want.shape),
-                None => "is not made by this operator".to_owned(),
+                Some(got) => format!("has the shape {:?} instead of {:?}", got.shape, want.shape),
+                None => "is not an output of this operator".to_owned(),
             };
             let bound = Some(bound(bounds, &name, dtype));
             rows.push(Comparison { bound, ..Comparison::failure(&case.name, &name, message) });
@@ -133,7 +131,7 @@ pub(super) fn compare(case: &GoldenCase, outputs: &Outputs, bounds: Bounds, dtyp
         rows.push(Comparison::near(&case.name, tensor, got, want, bound(bounds, tensor, dtype)));
     }
     if rows.is_empty() {
-        let message = "the case has no reference to compare with".to_owned();
+        let message = "the case has no reference values".to_owned();
         rows.push(Comparison::failure(&case.name, "", message));
     }
     rows

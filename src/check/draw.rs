@@ -24,12 +24,12 @@ impl Draw {
         low + (self.0.next_u64() % (high - low + 1) as u64) as usize
     }
 
-    /// One of them.
+    /// One element of `from`.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.within(0, from.len() - 1)]
     }
 
-    /// True or false.
+    /// True or false, with equal probability.
     pub fn flag(&mut self) -> bool {
         self.within(0, 1) == 1
     }
@@ -58,7 +58,7 @@ impl Draw {
         low + (high - low) * (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// `n` values from `low` to `high` that f16 holds exactly, so that every device and dtype is given the same numbers:
+    /// `n` values from `low` to `high` that f16 represents exactly, so that every device and dtype gets the same numbers:
     /// multiples of 2⁻¹¹ times the power of two at or above the largest magnitude.
     pub fn list(&mut self, n: usize, low: f64, high: f64) -> Vec<f64> {
         let step = 2f64.powi(low.abs().max(high.abs()).log2().ceil() as i32 - 11);

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Elements that an intermediate result may have: 2 GiB in f64.
+/// Maximum number of elements of an intermediate result: 2 GiB in f64.
 const LARGEST_RESULT: usize = 1 << 28;
 
-/// Where cases are computed, and in which dtype.
+/// Device and dtype of the computation of cases.
 #[derive(Clone, Debug)]
 pub enum TargetDevice {
     /// The CPU, in f32 or f64.
@@ -23,20 +23,20 @@ pub enum TargetDevice {
 }
 
 impl TargetDevice {
-    /// The device that was opened, or the CPU, with the dtype that was asked for.
+    /// The given device, or the CPU for `None`, with the given dtype.
     ///
     /// # Errors
     /// [`Error::Usage`] for f64 or f32 on a device and f16 on the CPU.
     pub fn new(dtype: Option<DType>, device: Option<Cuda>) -> Result<Self> {
         match (device, dtype) {
             (None, Some(DType::F16)) => {
-                Err(Error::Usage("--dtype f16 is a device's; add --device emulator or --device cuda".into()))
+                Err(Error::Usage("--dtype f16 needs a GPU; add --device emulator or --device cuda".into()))
             }
             (None, dtype) => Ok(Self::Cpu(dtype.unwrap_or(DType::F32))),
             (Some(cuda), None | Some(DType::F16)) => Ok(Self::Cuda(cuda)),
-            (Some(_), Some(other)) => Err(Error::Usage(format!(
-                "--dtype {other} is the CPU's; a device computes in f16: add --device cpu"
-            ))),
+            (Some(_), Some(other)) => {
+                Err(Error::Usage(format!("--dtype {other} needs the CPU: add --device cpu")))
+            }
         }
     }
 
@@ -56,7 +56,7 @@ impl TargetDevice {
         }
     }
 
-    /// A tensor there.
+    /// A tensor on this device.
     pub(super) fn tensor(&self, array: &Array, dtype: DType) -> Result<Tensor> {
         match self {
             Self::Cpu(_) => array.tensor(dtype),
@@ -73,7 +73,7 @@ pub(super) struct Evaluation {
     pub gradients: Vec<(&'static str, Option<Array>)>,
 }
 
-/// Computes the case's outputs and sends a cotangent back, if `cotangent` returns one for the shape of the output.
+/// Computes the case's outputs and, if `cotangent` returns a cotangent for the shape of the output, the gradients.
 ///
 /// The tensors of a golden case are in PyTorch's layout. They are permuted inside the graph, so that the gradients are in
 /// PyTorch's layout as well.
@@ -97,7 +97,9 @@ pub(super) fn evaluate(
         let shape = shape(&inputs.iter().map(Tensor::shape).collect::<Vec<_>>(), &case.attributes)?;
         let (made, want) = (torch_shape(&shape, layout), &file.tensor("out.y")?.shape);
         if made != *want {
-            return Err(Error::Failure(format!("out.y is {want:?} and the inputs make {made:?}")));
+            return Err(Error::Failure(format!(
+                "out.y has the shape {want:?}, but the inputs give {made:?}"
+            )));
         }
     }
     let Output { mut y, others } = operator.apply(&inputs, &case.attributes)?;
@@ -169,7 +171,7 @@ fn torch_shape(shape: &Shape, layout: Layout) -> Vec<usize> {
     }
 }
 
-/// Refuses an intermediate result of these sizes where it would not fit into memory.
+/// Checks that an intermediate result of these sizes fits into memory.
 pub(super) fn room(sizes: &[usize]) -> Result<()> {
     match sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s)) {
         Some(n) if n <= LARGEST_RESULT => Ok(()),

@@ -8,17 +8,17 @@ use safetensors::{Dtype, SafeTensors};
 use super::case::{Array, Attributes};
 use crate::{Error, Result};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file in bytes.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// A golden case.
+/// A golden case: an operator, its inputs and PyTorch's results.
 #[derive(Debug)]
 pub(crate) struct GoldenCase {
     /// The file's name without its extension.
     pub name: String,
-    /// The operator.
+    /// Name of the operator.
     pub op: String,
-    /// The operator's attributes.
+    /// Attributes of the operator.
     pub attributes: Attributes,
     tensors: BTreeMap<String, Array>,
 }
@@ -27,7 +27,7 @@ impl GoldenCase {
     /// Reads a case.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a well-formed safetensors file, or lacks `op` or `params`; the message names it.
+    /// The file cannot be read, is not a well-formed safetensors file, or lacks `op` or `params`; the message names it.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(path, &read_bounded(path)?)
     }
@@ -51,20 +51,21 @@ impl GoldenCase {
             .map_err(|e| fail(format!("\"params\" in the metadata is not a JSON object: {e}")))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            let values = decode(view.dtype(), view.data())
-                .ok_or_else(|| fail(format!("{name} is {:?}; F64, F32 or F16 are read", view.dtype())))?;
+            let values = decode(view.dtype(), view.data()).ok_or_else(|| {
+                fail(format!("{name} has type {:?}; only F64, F32 and F16 are supported", view.dtype()))
+            })?;
             tensors.insert(name.to_owned(), Array { shape: view.shape().to_vec(), values });
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, op, attributes, tensors })
     }
 
-    /// A tensor that may be absent.
+    /// A tensor that may be missing.
     pub fn get(&self, name: &str) -> Option<&Array> {
         self.tensors.get(name)
     }
 
-    /// A tensor that must be there.
+    /// A required tensor.
     pub fn tensor(&self, name: &str) -> Result<&Array> {
         self.get(name).ok_or_else(|| Error::Failure(format!("the case has no tensor {name}")))
     }
@@ -74,20 +75,23 @@ impl GoldenCase {
         self.tensors.iter().filter_map(move |(name, a)| Some((name.strip_prefix(prefix)?, a)))
     }
 
-    /// A tensor that must have a shape.
+    /// A required tensor of a given shape.
     pub fn shaped(&self, name: &str, shape: &[usize]) -> Result<&Array> {
         let array = self.tensor(name)?;
         if array.shape != shape {
-            return Err(Error::Failure(format!("{name} is {:?}; {shape:?} is expected", array.shape)));
+            return Err(Error::Failure(format!(
+                "{name} has the shape {:?} instead of {shape:?}",
+                array.shape
+            )));
         }
         Ok(array)
     }
 }
 
-/// All bytes of a regular file of bearable size.
+/// All bytes of a regular file of limited size.
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let fail = |e: std::io::Error| Error::file(path, format_args!("cannot read: {e}"));
-    // A pipe would block when opened, so what it is comes first.
+    // Check its type first: opening a pipe would block.
     if !std::fs::metadata(path).map_err(fail)?.is_file() {
         return Err(Error::file(path, "is not a regular file"));
     }

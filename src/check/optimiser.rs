@@ -13,17 +13,17 @@ use super::{compare::bound, draw::Draw, operators::SINGLE, results::Results, sel
 use crate::{Result, train::loss_scale::LossScale};
 
 const NAME: &str = "adamw, clipping, loss scale";
-/// Parameters: no multiple of any vector, and more than one block's.
+/// Number of parameters: not a multiple of a vector, and more than one block's.
 const LEN: usize = 9001;
 /// The parameters that decay: whole groups of 64, as an arena has them.
 const DECAYING: Range<usize> = 1024..6016;
 const RATE: f64 = 1e-2;
-/// Some steps are clipped.
+/// Clipping norm: some steps are clipped.
 const MAX_NORM: f64 = 40.0;
 const STEPS: usize = 5;
-/// The step that overflows, and so is skipped.
+/// The step that overflows and is skipped.
 const OVERFLOW: usize = 2;
-/// How much of the weights goes into their running mean.
+/// Decay of the moving average of the weights.
 const SHARE: f32 = 0.1;
 
 /// Runs a few steps on both sides.
@@ -62,7 +62,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
 /// The inputs of both sides.
 struct Inputs {
     parameters: Vec<f32>,
-    /// Each step's, multiplied by the first loss scale.
+    /// Gradients of each step, multiplied by the first loss scale.
     gradients: Vec<Vec<f32>>,
     options: AdamWOptions,
 }

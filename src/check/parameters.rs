@@ -1,4 +1,4 @@
-//! A case's parameters into an arena, and the arena's gradients out again, in PyTorch's layouts.
+//! Copies a case's parameters into an arena, and the arena's gradients out of it, in PyTorch's layouts.
 
 use ssmv_autograd::{Arena, ArenaLayout, Element, Gradients, Shape, dispatch};
 

@@ -5,17 +5,17 @@ use super::{
     selftest::{Check, Options, Part},
 };
 
-/// The comparisons that were made so far.
+/// Comparisons so far.
 pub(super) struct Results<'a> {
     options: &'a Options,
-    /// In the order in which they were made.
+    /// Comparisons in their order.
     pub checks: Vec<Check>,
-    /// Whether the case that is to fail on purpose was run.
+    /// True if the case with the deliberate fault was run.
     pub fault_met: bool,
 }
 
 impl<'a> Results<'a> {
-    /// None yet.
+    /// Starts a selftest without comparisons.
     pub fn new(options: &'a Options) -> Self {
         Self { options, checks: Vec::new(), fault_met: false }
     }
@@ -25,12 +25,12 @@ impl<'a> Results<'a> {
         self.options
     }
 
-    /// Whether a case is to be run.
+    /// True if a case is selected.
     pub fn wants(&self, case: &str) -> bool {
         self.options.filter.as_ref().is_none_or(|part| case.contains(part.as_str()))
     }
 
-    /// Whether the expectation of this case is to be made wrong.
+    /// True if this case has the deliberate fault.
     pub fn is_faulty(&mut self, case: &str) -> bool {
         let faulty = self.options.fault.as_deref() == Some(case);
         self.fault_met |= faulty;
@@ -60,7 +60,7 @@ impl<'a> Results<'a> {
         self.push(part, Comparison::failure(case, "", message.to_owned()));
     }
 
-    /// A comparison that was made elsewhere.
+    /// Adds a finished comparison.
     pub fn push(&mut self, part: Part, comparison: Comparison) {
         self.checks.push(Check { part, comparison });
     }

@@ -1,9 +1,9 @@
 //! `ssmv-raw selftest`: compares a device with the CPU.
 //!
-//! | part | what runs on the device | what it is compared with |
+//! | part | on the device | compared with |
 //! | --- | --- | --- |
-//! | operators | every operator and the optimiser, forward and backward, in f16 with f32 sums | the CPU in f32 on the same numbers |
-//! | golden | the golden cases, which come with the program | PyTorch's float64 results |
+//! | operators | every operator and the optimiser, forward and backward, in f16 with f32 sums | the CPU in f32, same numbers |
+//! | golden | the golden cases, which are built into the program | PyTorch's float64 results |
 //! | determinism | three short trainings, one of them launch by launch | each other, bit by bit |
 //! | training | the same | each step's loss on the CPU in f32, within 2% |
 
@@ -29,7 +29,7 @@ use crate::{Error, Result};
 /// The cotangent of a scalar. It is large, so that gradients of a mean over a large tensor are not rounded to 0 in f16.
 const SCALAR_COTANGENT: f64 = 1024.0;
 
-/// How much is run.
+/// Extent of a selftest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Extent {
@@ -53,11 +53,11 @@ impl Extent {
 /// Options of a selftest.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How much.
+    /// Sizes and cases to run.
     pub extent: Extent,
-    /// Only cases whose name has this in it.
+    /// Only cases whose name contains this text.
     pub filter: Option<String>,
-    /// The case whose expectation is made wrong, to see it fail.
+    /// Case with a deliberate fault, to see that it fails.
     pub fault: Option<String>,
 }
 
@@ -67,9 +67,9 @@ pub struct Options {
 pub enum Part {
     /// An operator or the optimiser against the CPU.
     Operators,
-    /// A golden case.
+    /// A golden case against PyTorch's results.
     Golden,
-    /// The same bits twice.
+    /// Two trainings against each other, bit by bit.
     Determinism,
     /// The loss of a training against the CPU's.
     Training,
@@ -86,10 +86,10 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// One comparison.
+/// One comparison and the part that made it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// The part that made it.
+    /// Part of the selftest.
     pub part: Part,
     /// The comparison and its result.
     #[serde(flatten)]
@@ -99,16 +99,16 @@ pub struct Check {
 /// All comparisons, part by part.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The device's name.
+    /// Name of the device.
     pub device: String,
-    /// How much was run.
+    /// Extent of the selftest.
     pub extent: Extent,
-    /// A row a comparison.
+    /// Comparisons of all cases, in order.
     pub checks: Vec<Check>,
 }
 
 impl Report {
-    /// Whether there are comparisons and every one of them passed.
+    /// True if there are comparisons and all passed.
     pub fn passed(&self) -> bool {
         !self.checks.is_empty() && self.failures().next().is_none()
     }
@@ -121,10 +121,10 @@ impl Report {
 
 /// Runs the cases on a device; calls `note` before each part.
 ///
-/// A case that cannot be run is a failing row, never an error of the whole.
+/// A case that cannot run is a failed row, not an error of the selftest.
 ///
 /// # Errors
-/// [`Error::Usage`] where no case has the name that was asked for.
+/// [`Error::Usage`] when no case matches the name.
 pub fn run(cuda: &Cuda, options: &Options, note: &mut dyn FnMut(&str)) -> Result<Report> {
     let mut results = Results::new(options);
     note("operators against the CPU");
@@ -141,11 +141,11 @@ pub fn run(cuda: &Cuda, options: &Options, note: &mut dyn FnMut(&str)) -> Result
     short_trainings::run(cuda, &mut results, note);
     if results.checks.is_empty() {
         let filter = options.filter.as_deref().unwrap_or_default();
-        return Err(Error::Usage(format!("no case has {filter:?} in its name")));
+        return Err(Error::Usage(format!("no name of a case contains {filter:?}")));
     }
     match &options.fault {
         Some(fault) if !results.fault_met => {
-            Err(Error::Usage(format!("no case that was run is named {fault:?}")))
+            Err(Error::Usage(format!("no case with the name {fault:?} was run")))
         }
         _ => {
             Ok(Report { device: cuda.device().name.clone(), extent: options.extent, checks: results.checks })
@@ -172,7 +172,7 @@ fn compare(cuda: &Cuda, results: &mut Results, operator: &Operator, check: &Draw
     Ok(())
 }
 
-/// Values by name.
+/// Named tensors as lists of values.
 type Named = Vec<(String, Vec<f64>)>;
 
 /// Outputs and gradients of one case under one cotangent on several devices.
@@ -194,7 +194,7 @@ fn evaluate_on<const N: usize>(
             Ok(Some(drawn.clone()))
         })?;
         made.extend(evaluation.outputs.into_iter().map(|(name, array)| (name.to_owned(), array.values)));
-        // A gradient that is missing has no values, and so fails.
+        // A missing gradient has no values and therefore fails.
         made.extend(
             evaluation.gradients.into_iter().map(|(name, array)| {
                 (format!("d{name}"), array.map(|array| array.values).unwrap_or_default())

@@ -12,7 +12,7 @@ use crate::{
     train::{ShortRun, short_run},
 };
 
-/// How far a step's loss may be from that of the CPU in f32, as a share of it.
+/// Maximum relative difference of a step's loss from the CPU's in f32.
 const BOUND: f64 = 0.02;
 
 const TWICE: &str = "two trainings";
@@ -40,7 +40,7 @@ fn config(extent: Extent) -> Result<TrainConfig> {
     })
 }
 
-/// Trains three times on the device and once on the CPU, as far as the filter asks for it.
+/// Trains three times on the device and once on the CPU, if the filter selects it.
 pub(super) fn run(cuda: &Cuda, results: &mut Results, note: &mut dyn FnMut(&str)) {
     let config = match config(results.options().extent) {
         Ok(config) => config,

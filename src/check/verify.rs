@@ -27,7 +27,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether there are rows and every one of them passed.
+    /// True if there are rows and all passed.
     pub fn passed(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.verdict == Verdict::Pass)
     }

@@ -1,19 +1,19 @@
-//! Names in the `checkpoints` folder: finished checkpoints, and the hidden ones that a write passes through.
+//! Names in the `checkpoints` folder: finished checkpoints, and the hidden folders of a write.
 //!
-//! | name | is |
+//! | name | meaning |
 //! | --- | --- |
 //! | `step-00000800` | a finished checkpoint |
 //! | `.step-00000800.tmp-PID` | one being written; worthless after its process |
-//! | `.step-00000800.old-PID` | a finished one, moved away while another of its step takes its place |
+//! | `.step-00000800.old-PID` | a finished one, moved away while a new one of the same step replaces it |
 //! | `.step-00000800.del-PID` | one being deleted |
-//! | `abandoned-step-00000800` | one of a course that was given up by resuming from an earlier step |
+//! | `abandoned-step-00000800` | one that was given up by resuming from an earlier step |
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a hidden folder is there for.
+/// Purpose of a hidden folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hidden {
     Temporary,
@@ -25,14 +25,14 @@ impl Hidden {
     const ALL: [(Self, &'static str); 3] =
         [(Self::Temporary, "tmp"), (Self::Old, "old"), (Self::Deleted, "del")];
 
-    /// This process's hidden folder for `step`.
+    /// Name of this process's hidden folder for `step`.
     pub fn path(self, parent: &Path, step: u64) -> PathBuf {
         let tag = Self::ALL.iter().find(|(hidden, _)| *hidden == self).map_or("tmp", |(_, tag)| tag);
         parent.join(format!(".{}.{tag}-{}", step_name(step), std::process::id()))
     }
 }
 
-/// `step-00000800`.
+/// Name of the finished checkpoint of a step: `step-00000800`.
 pub(super) fn step_name(step: u64) -> String {
     format!("step-{step:08}")
 }
@@ -51,7 +51,7 @@ fn parse_hidden(name: &str) -> Option<(u64, Hidden, u32)> {
     Some((parse_step(step)?, hidden, process.parse().ok()?))
 }
 
-/// The entries of `parent` whose names `parse` knows, in no order.
+/// The entries of `parent` whose names `parse` accepts, unordered.
 fn entries<T>(parent: &Path, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<(T, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(parent)? {
@@ -70,7 +70,7 @@ pub(super) fn finished(parent: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Renames the finished checkpoints of steps after `step` to `abandoned-step-…`, which nothing opens by itself.
+/// Renames the finished checkpoints of steps after `step` to `abandoned-step-…`, which are never opened automatically.
 pub(super) fn set_aside_after(parent: &Path, step: u64) -> io::Result<Vec<PathBuf>> {
     let later = match finished(parent) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -88,7 +88,7 @@ pub(super) fn set_aside_after(parent: &Path, step: u64) -> io::Result<Vec<PathBu
     Ok(moved)
 }
 
-/// Whatever may be opened, the latest first; of one step a finished one before one that was moved away.
+/// All checkpoints that can be opened, the latest first; within a step, a finished one before one that was moved away.
 pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = entries(parent, |name| match parse_hidden(name) {
         Some((step, Hidden::Old, _)) => Some((step, false)),
@@ -98,8 +98,8 @@ pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Mends what killed processes left: a checkpoint that was moved away and not replaced goes back, everything else
-/// that is hidden is deleted. Folders of processes that still run are left alone.
+/// Cleans up after killed processes: a checkpoint that was moved away and not replaced is moved back, every other hidden
+/// folder is deleted. Folders of running processes stay.
 pub(super) fn recover(parent: &Path) -> io::Result<()> {
     for ((step, hidden, process), path) in entries(parent, parse_hidden)? {
         if process != std::process::id() && is_alive(process, &path) {
@@ -115,7 +115,7 @@ pub(super) fn recover(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether `process` still runs; where the system does not say, whether its folder is younger than an hour.
+/// True if `process` still runs; if the system does not report it, true if its folder is younger than an hour.
 fn is_alive(process: u32, folder: &Path) -> bool {
     if Path::new("/proc/self").exists() {
         return Path::new(&format!("/proc/{process}")).exists();
@@ -124,7 +124,7 @@ fn is_alive(process: u32, folder: &Path) -> bool {
     age.is_some_and(|age| age < Duration::from_secs(3600))
 }
 
-/// Makes the names in `folder` durable, where the system knows such a thing.
+/// Syncs the names in `folder` to the disk, if the system supports it.
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }

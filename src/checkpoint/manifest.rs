@@ -1,4 +1,4 @@
-//! `manifest.json`: what a checkpoint is of, and the size and SHA-256 of each of its files.
+//! `manifest.json`: preset and step of a checkpoint, and the size and SHA-256 of each of its files.
 
 use super::{MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::{Error, Result};
@@ -12,7 +12,7 @@ use std::path::Path;
 
 const FORMAT: &str = "ssmv-raw checkpoint";
 const VERSION: u32 = 1;
-/// A manifest is under a kilobyte; anything larger is none.
+/// Maximum size in bytes; a manifest has less than a kilobyte.
 const MAX_MANIFEST: u64 = 64 << 10;
 
 /// Size and digest of one file.
@@ -34,7 +34,7 @@ pub(super) struct Manifest {
     digest: String,
 }
 
-/// The two fields that stay, whatever the version.
+/// The two fields that every version has.
 #[derive(Deserialize)]
 struct Preamble {
     format: String,
@@ -54,7 +54,7 @@ impl Manifest {
         }
     }
 
-    /// The file's bytes; there is one way to write a manifest, so that one changed byte is seen.
+    /// Bytes of the file. A manifest has only one encoding, so that every changed byte is detected.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let json = |manifest: &Self| {
             let mut bytes = serde_json::to_vec_pretty(manifest).map_err(|e| Error::Failure(e.to_string()))?;
@@ -66,12 +66,12 @@ impl Manifest {
         json(&Self { digest, ..blank })
     }
 
-    /// Reads and checks the manifest of a checkpoint folder (not yet the files it names).
+    /// Reads and checks the manifest of a checkpoint folder, but not the files that it lists.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
         let bytes = read_limited(&path, MAX_MANIFEST)?;
         let fail = |message: &str| Error::file(&path, message);
-        let damaged = |e: serde_json::Error| Error::file(&path, format_args!("is no manifest: {e}"));
+        let damaged = |e: serde_json::Error| Error::file(&path, format_args!("is not a manifest: {e}"));
         let preamble: Preamble = serde_json::from_slice(&bytes).map_err(damaged)?;
         if preamble.format != FORMAT {
             return Err(fail("is not of a checkpoint of this program"));
@@ -84,16 +84,16 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
         if manifest.encode()? != bytes {
-            return Err(fail("does not have its own digest: it is damaged or was edited"));
+            return Err(fail("does not match its own digest: it is damaged or was edited"));
         }
-        // Names from a file are never joined to a path: they must be the three that are known.
+        // Names from a file never become part of a path: only the three known names are accepted.
         if !manifest.files.keys().map(String::as_str).eq([MODEL_FILE, OPTIMIZER_FILE, STATE_FILE]) {
             return Err(fail("does not list the files of a checkpoint"));
         }
         Ok(manifest)
     }
 
-    /// Whether `folder` holds a manifest of this program, good or damaged.
+    /// True if `folder` has a manifest of this program, even a damaged one.
     pub fn is_in(folder: &Path) -> bool {
         read_limited(&folder.join(MANIFEST_FILE), MAX_MANIFEST)
             .ok()
@@ -109,21 +109,21 @@ impl Manifest {
             if bytes != want.bytes {
                 return Err(Error::file(
                     &path,
-                    format_args!("has {bytes} bytes, the manifest says {}: it is damaged", want.bytes),
+                    format_args!("has {bytes} bytes, but {} in the manifest: it is damaged", want.bytes),
                 ));
             }
         }
         for (name, want) in &self.files {
             let path = folder.join(name);
             if digest_file(&path)? != want.sha256 {
-                return Err(Error::file(path, "does not have the manifest's SHA-256: it is damaged"));
+                return Err(Error::file(path, "does not match the SHA-256 of the manifest: it is damaged"));
             }
         }
         Ok(())
     }
 }
 
-/// Lower-case hexadecimal.
+/// Bytes as lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -131,11 +131,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// All of a file of at most `limit` bytes.
+/// Reads a whole file of at most `limit` bytes.
 pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, size) = open_regular(path)?;
     if size > limit {
-        return Err(Error::file(path, format_args!("has {size} bytes; at most {limit} are expected")));
+        return Err(Error::file(path, format_args!("has {size} bytes; the maximum is {limit}")));
     }
     let mut bytes = Vec::new();
     file.take(limit)
@@ -158,7 +158,7 @@ fn digest_file(path: &Path) -> Result<String> {
     }
 }
 
-/// Opens a regular file (no folder, pipe or device, which could block or never end) and gives its size.
+/// Opens a regular file (a folder, pipe or device is refused: it could block) and returns its size.
 fn open_regular(path: &Path) -> Result<(File, u64)> {
     let unreadable = |e: std::io::Error| Error::file(path, format_args!("cannot read: {e}"));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {

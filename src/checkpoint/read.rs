@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use ssmv_autograd::tensor_file::TensorFile;
 use std::path::{Path, PathBuf};
 
-/// A training state is counters and generator states: kilobytes.
+/// Maximum size of a training state in bytes: it has only counters and generator states.
 const MAX_STATE: u64 = 16 << 20;
 
 /// A checkpoint whose files have the sizes and digests of its manifest, or a bare file of weights.
@@ -19,7 +19,7 @@ pub struct Checkpoint {
     warnings: Vec<String>,
 }
 
-/// What a checkpoint folder has and a bare file of weights has not.
+/// The parts of a checkpoint folder that a bare file of weights lacks.
 #[derive(Debug)]
 struct Training {
     manifest: Manifest,
@@ -31,11 +31,11 @@ impl Checkpoint {
     /// Opens a checkpoint folder, the latest good checkpoint of a `checkpoints` folder or of a run folder, or a
     /// bare safetensors file such as PyTorch writes.
     ///
-    /// Of several checkpoints a damaged one is passed over with a line in [`Checkpoint::warnings`]. The weights' file
+    /// Among several checkpoints, a damaged one is skipped with a line in [`Checkpoint::warnings`]. The weights' file
     /// of a checkpoint folder is verified too when it is given by its own path.
     ///
     /// # Errors
-    /// Nothing there, a missing file, another size or SHA-256 than the manifest has, a malformed file. The message
+    /// Nothing at `path`, a missing file, a size or SHA-256 that differs from the manifest, a malformed file. The message
     /// names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -83,15 +83,15 @@ impl Checkpoint {
         for candidate in candidates {
             match Self::open_folder(&candidate) {
                 Ok(checkpoint) => return Ok(Self { warnings, ..checkpoint }),
-                Err(e) => warnings.push(format!("checkpoint passed over: {e}")),
+                Err(e) => warnings.push(format!("damaged checkpoint skipped: {e}")),
             }
         }
         Err(Error::file(
             parent,
             match warnings.as_slice() {
-                [] => "holds no checkpoint".to_string(),
-                [one] => format!("holds no good checkpoint ({one})"),
-                [first, ..] => format!("holds no good checkpoint among {} ({first})", warnings.len()),
+                [] => "has no checkpoint".to_string(),
+                [one] => format!("has no undamaged checkpoint ({one})"),
+                [first, ..] => format!("has no undamaged checkpoint among {} ({first})", warnings.len()),
             },
         ))
     }
@@ -101,12 +101,12 @@ impl Checkpoint {
         &self.path
     }
 
-    /// What the user should hear of: a line for each damaged checkpoint that was passed over.
+    /// Warnings for the user: one line for each damaged checkpoint that was skipped.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The preset's name, if the files say it.
+    /// Name of the preset, if the files have it.
     pub fn preset(&self) -> Option<&str> {
         match &self.training {
             Some(training) => Some(&training.manifest.preset),
@@ -124,26 +124,26 @@ impl Checkpoint {
         self.training.as_ref().map(|training| training.manifest.program.as_str())
     }
 
-    /// The weights.
+    /// File of the weights.
     pub fn model(&self) -> &TensorFile {
         &self.model
     }
 
-    /// The optimizer's tensors.
+    /// File of the optimizer's tensors.
     ///
     /// # Errors
-    /// A bare file of weights, which has none.
+    /// A bare file of weights has none.
     pub fn optimizer(&self) -> Result<&TensorFile> {
         Ok(&self.training()?.optimizer)
     }
 
-    /// The training state.
+    /// State of the training, as `T`.
     ///
     /// # Errors
-    /// A bare file of weights, or a state of another form than `T`.
+    /// A bare file of weights has none; a state does not have the form of `T`.
     pub fn state<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.training()?.state).map_err(|e| {
-            Error::file(self.path.join(STATE_FILE), format_args!("is no state of this program: {e}"))
+            Error::file(self.path.join(STATE_FILE), format_args!("is not a state of this program: {e}"))
         })
     }
 
@@ -151,7 +151,7 @@ impl Checkpoint {
         self.training.as_ref().ok_or_else(|| {
             Error::file(
                 &self.path,
-                "holds weights only; training goes on from a checkpoint folder with its optimizer",
+                "has only weights; training resumes from a checkpoint folder, which has the optimizer's state",
             )
         })
     }

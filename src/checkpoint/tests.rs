@@ -1,4 +1,4 @@
-//! Writes that are cut short at every moment at which they can be.
+//! Writes that are interrupted at every possible moment.
 
 use super::write::{Point, write_with};
 use super::*;
@@ -68,7 +68,7 @@ fn a_good_checkpoint_survives_a_kill_at_every_point() {
             let mut passed = 0;
             let mut kill = |_| {
                 if passed == last {
-                    // Unwinding runs no error path: what the process leaves is what a kill leaves.
+                    // Unwinding skips the error paths, so the process leaves the same files as after a kill.
                     resume_unwind(Box::new("killed"));
                 }
                 passed += 1;

@@ -1,4 +1,4 @@
-//! Writing a checkpoint so that a whole one exists at every moment.
+//! Writes a checkpoint so that a complete one exists at every moment.
 
 use super::folder::{self, Hidden, step_name};
 use super::manifest::{FileDigest, Manifest, hex};
@@ -13,29 +13,29 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are hashed and written together: they stay in the cache between the two.
+/// Size in bytes of the blocks that are hashed and written: they stay in the cache between the two.
 const CHUNK: usize = 1 << 20;
 
-/// The values of one tensor, made when its turn comes and dropped after it.
+/// The values of one tensor, computed just before they are written and dropped after it.
 pub enum Data<'a> {
-    /// 32-bit floats.
+    /// Values of 32-bit floats.
     F32(Box<dyn Fn() -> Cow<'a, [f32]> + 'a>),
-    /// 64-bit integers.
+    /// Values of 64-bit integers.
     I64(Box<dyn Fn() -> Cow<'a, [i64]> + 'a>),
 }
 
 /// One tensor to write.
 pub struct Entry<'a> {
-    /// Its name; unique in its file.
+    /// Name, unique in its file.
     pub name: String,
-    /// Its row-major shape; empty for a scalar.
+    /// Row-major shape; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Its values, as many as the shape has.
+    /// Values, as many as the shape has.
     pub data: Data<'a>,
 }
 
 impl<'a> Entry<'a> {
-    /// An F32 tensor whose values `data` makes (or lends) when they are written.
+    /// An F32 tensor whose values `data` computes or lends when they are written.
     pub fn f32(name: impl Into<String>, shape: &[usize], data: impl Fn() -> Cow<'a, [f32]> + 'a) -> Self {
         Self { name: name.into(), shape: shape.to_vec(), data: Data::F32(Box::new(data)) }
     }
@@ -59,24 +59,24 @@ impl<'a> Entry<'a> {
 
 /// The tensors of a checkpoint.
 pub struct Contents<'a> {
-    /// The preset's name, for the manifest.
+    /// Name of the preset, for the manifest.
     pub preset: &'a str,
     /// Parameters and buffers under PyTorch's names, in PyTorch's layouts.
     pub model: Vec<Entry<'a>>,
-    /// Moments, averaged weights and whatever else training needs, under names of the caller's choice.
+    /// Moments, averaged weights and other tensors of the training, under names of the caller's choice.
     pub optimizer: Vec<Entry<'a>>,
 }
 
-/// A moment at which a write can be cut short; tests do so.
+/// A moment at which a test can interrupt a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Point {
-    /// Before a folder or file is made.
+    /// Before a folder or file is created.
     Create,
     /// Before that many bytes are written.
     Write(usize),
     /// Before a file or folder is synced.
     Sync,
-    /// Before a rename.
+    /// Before a file or folder is renamed.
     Rename,
     /// Before a folder is deleted.
     Remove,
@@ -85,18 +85,18 @@ pub(super) enum Point {
 /// Called at every [`Point`]; an error from it is an error of the system call that was to follow.
 pub(super) type Hook<'h> = &'h mut dyn FnMut(Point) -> io::Result<()>;
 
-/// Writes the checkpoint `parent/step-00000800` (for step 800) and returns its path. `parent` is made if it is
-/// missing.
+/// Writes the checkpoint `parent/step-00000800` (for step 800) and returns its path. `parent` is created
+/// if it is missing.
 ///
 /// The files are written to a hidden folder beside it, synced, and renamed into place. A checkpoint of the same
-/// step is replaced; at every moment either it or the new one is whole and [`super::Checkpoint::open`] on `parent`
+/// step is replaced; at every moment either it or the new one is complete and [`super::Checkpoint::open`] on `parent`
 /// finds it. Then, of the checkpoints up to this step, the last `keep_last` are kept (this one always), and older
-/// ones deleted; one that cannot be deleted is tried again after the next write. What killed processes left behind
-/// is cleaned up first. Only one process at a time may write to `parent`.
+/// ones deleted; one that cannot be deleted is tried again after the next write. Files of killed processes
+/// are cleaned up first. Only one process at a time may write to `parent`.
 ///
 /// # Errors
-/// A name that is taken, values that do not fit their shape, NaN or infinity in a tensor (such a checkpoint could
-/// not be read and would push out good ones), or a disk that is full or read-only. The temporary folder is removed
+/// A name that is already used, values that do not fit their shape, NaN or infinity in a tensor (such a checkpoint could
+/// not be read and would replace good ones), or a disk that is full or read-only. The temporary folder is removed
 /// and earlier checkpoints stay as they were.
 pub fn write(
     parent: &Path,
@@ -148,7 +148,7 @@ pub(super) fn write_with(
         .and_then(|manifest| staging.file(MANIFEST_FILE, |file| file.put(&manifest)))
         .and_then(|()| staging.install(parent, step));
     if result.is_err() {
-        // What cannot be removed now is removed by the next write.
+        // If the removal fails, the next write removes it.
         let _ = fs::remove_dir_all(&staging.folder);
     }
     let path = result?;
@@ -187,12 +187,12 @@ fn element_bytes(dtype: Dtype) -> u64 {
     if dtype == Dtype::I64 { 8 } else { 4 }
 }
 
-/// The bytes that `shape` elements of `dtype` take, or `None` past 2⁶⁴.
+/// Size in bytes of a tensor of `shape` and `dtype`; `None` above 2⁶⁴.
 fn byte_size(shape: &[usize], dtype: Dtype) -> Option<u64> {
     shape.iter().try_fold(element_bytes(dtype), |product, &extent| product.checked_mul(extent as u64))
 }
 
-/// The length, the JSON and its padding for tensors that follow each other in the order given.
+/// The length, the JSON and its padding, for tensors stored in the given order.
 fn encode_header<'a>(
     metadata: &BTreeMap<&str, String>,
     tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize])>,
@@ -204,7 +204,7 @@ fn encode_header<'a>(
     let mut names = BTreeSet::new();
     for (name, dtype, shape) in tensors {
         if !names.insert(name) || name == "__metadata__" {
-            return Err(format!("tensor {name:?} cannot be written: its name is taken"));
+            return Err(format!("tensor {name:?} cannot be written: its name is already used"));
         }
         let end = byte_size(shape, dtype).and_then(|bytes| offset.checked_add(bytes));
         let end = end.ok_or_else(|| format!("tensor {name:?} of shape {shape:?} is too large"))?;
@@ -215,7 +215,7 @@ fn encode_header<'a>(
         offset = end;
     }
     json.push('}');
-    // The data begins at a multiple of eight bytes, so that a reader may map it.
+    // The data starts at a multiple of 8 bytes, so that a reader can map it.
     while !json.len().is_multiple_of(8) {
         json.push(' ');
     }
@@ -224,7 +224,7 @@ fn encode_header<'a>(
     Ok(bytes)
 }
 
-/// A checkpoint on its way into its place.
+/// A checkpoint that is being written.
 struct Staging<'h, E> {
     folder: PathBuf,
     files: BTreeMap<String, FileDigest>,
@@ -233,7 +233,7 @@ struct Staging<'h, E> {
 }
 
 impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
-    /// `action` after the hook; an error of either names `path`.
+    /// Runs the hook, then `action`; an error of either names `path`.
     fn call<T>(&mut self, path: &Path, point: Point, action: impl FnOnce() -> io::Result<T>) -> Result<T> {
         (self.hook)(point).and_then(|()| action()).map_err(|e| (self.explain)(path, e))
     }
@@ -243,7 +243,7 @@ impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
         self.call(&folder, Point::Create, || fs::create_dir(&folder))
     }
 
-    /// Writes and syncs one file of the staged folder and notes its digest.
+    /// Writes and syncs one file of the staged folder and records its digest.
     fn file(&mut self, name: &str, fill: impl FnOnce(&mut Sink) -> Result<(), Fault>) -> Result<()> {
         let path = self.folder.join(name);
         let file = self.call(&path, Point::Create, || File::create_new(&path))?;
@@ -266,7 +266,7 @@ impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
         })
     }
 
-    /// Puts the staged folder in its place.
+    /// Renames the staged folder to its final name.
     fn install(&mut self, parent: &Path, step: u64) -> Result<PathBuf> {
         let (staged, home, old) =
             (self.folder.clone(), parent.join(step_name(step)), Hidden::Old.path(parent, step));
@@ -283,13 +283,13 @@ impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
         }
         self.call(parent, Point::Sync, || folder::sync(parent))?;
         if replaces {
-            // The new one is in place: what stays of the old one is only rubbish, for the next write.
+            // The new one is in place; the next write deletes the rest of the old one.
             let _ = self.call(&old, Point::Remove, || fs::remove_dir_all(&old));
         }
         Ok(home)
     }
 
-    /// Deletes finished checkpoints before `step` but the last `keep − 1`; a later one is another run's and stays.
+    /// Deletes finished checkpoints before `step` except the last `keep − 1`; later ones belong to another run and stay.
     fn prune(&mut self, parent: &Path, step: u64, keep: usize) {
         let earlier = folder::finished(parent).unwrap_or_default().into_iter().filter(|(s, _)| *s < step);
         for (step, path) in earlier.skip(keep.saturating_sub(1)) {
@@ -302,7 +302,7 @@ impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
     }
 }
 
-/// Why a file could not be filled.
+/// Reason why a file could not be written.
 enum Fault {
     System(io::Error),
     Values(String),
@@ -330,7 +330,7 @@ impl Sink<'_> {
 
     fn tensor(&mut self, entry: &Entry) -> Result<(), Fault> {
         let (name, shape) = (&entry.name, &entry.shape);
-        let misfit = |n| Fault::Values(format!("tensor {name:?} of shape {shape:?} was given {n} values"));
+        let misfit = |n| Fault::Values(format!("tensor {name:?} of shape {shape:?} got {n} values"));
         let count: usize = shape.iter().product();
         match &entry.data {
             Data::F32(make) => {
@@ -340,7 +340,7 @@ impl Sink<'_> {
                 }
                 if let Some(i) = values.iter().position(|v| !v.is_finite()) {
                     return Err(Fault::Values(format!(
-                        "tensor {name:?} holds {} at element {i}: no checkpoint was written",
+                        "tensor {name:?} has {} at element {i}: no checkpoint was written",
                         values[i]
                     )));
                 }

@@ -1,20 +1,19 @@
-//! `bench`: what a training step costs, phase by phase.
+//! `bench`: time of a training step, phase by phase.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::info::short;
-use super::threads::use_threads;
 use super::{Table, Ui};
 use crate::config::{self, Device, TrainConfig, limits};
 use crate::train::bench::{BenchSpec, Measured, PhaseTime, bench};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
-/// Arguments of `bench`.
+/// Command-line arguments of `bench`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct BenchArgs {
-    /// The model
+    /// Name of the model
     #[arg(
         long,
         value_name = "NAME",
@@ -25,7 +24,7 @@ pub struct BenchArgs {
     /// Device to train on
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Sequences in a batch, one measurement each [default: the preset's]
+    /// Batch sizes in sequences, one measurement for each [default: the preset's]
     #[arg(
         long,
         value_name = "N,…",
@@ -33,19 +32,19 @@ pub struct BenchArgs {
         value_parser = limits::whole::<u32>("batch-size")
     )]
     pub batch_size: Vec<u32>,
-    /// Frames that the model sees
+    /// Input frames of the model
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: u32,
-    /// Steps of a round [default: 20 on a GPU, 5 on the processor, 1 on the emulator]
+    /// Steps in a round [default: 20 on a GPU, 5 on the CPU, 1 on the emulator]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("steps"))]
     pub steps: Option<u32>,
-    /// One round of one step, and the device's rates by small sizes: to see that all of it runs
+    /// One round of one step, and small sizes for the device's rates: a quick check that everything runs
     #[arg(long)]
     pub small: bool,
-    /// CPU threads [default: one a core]
+    /// CPU threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
     pub threads: Option<u32>,
-    /// Print JSON, a line each batch size, instead of tables
+    /// Print JSON, one line for each batch size, instead of tables
     #[arg(long)]
     pub json: bool,
 }
@@ -57,9 +56,9 @@ Examples:
   ssmv-raw bench --device cpu --preset tiny --steps 10
   ssmv-raw bench --device emulator --preset nano --batch-size 2 --json";
 
-/// Measures and tells.
+/// Measures and prints the results.
 pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
-    use_threads(args.threads.map(|n| n as usize))?;
+    device::use_threads(args.threads.map(|n| n as usize))?;
     let mut batch_sizes: Vec<usize> = args.batch_size.iter().map(|&n| n as usize).collect();
     if batch_sizes.is_empty() {
         batch_sizes.push(TrainConfig::preset(&args.preset)?.batch_size);
@@ -74,10 +73,10 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     };
     bench(&spec, &mut |measured| {
         if measured.driver == "emulator" {
-            ui.warn("these are times of the emulator on this processor: they say nothing of any GPU");
+            ui.warn("these times are the emulator's on this CPU; they do not predict the speed of a GPU");
         }
         if measured.skipped > 0 {
-            ui.warn(&format!("{} of the steps overflowed, so that the optimiser did less", measured.skipped));
+            ui.warn(&format!("{} steps overflowed, so the optimiser did less work", measured.skipped));
         }
         match args.json {
             true => ui.print(&line(measured)?),
@@ -86,7 +85,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     })
 }
 
-/// One line of JSON.
+/// The measurement as one line of JSON.
 fn line(measured: &Measured) -> Result<String> {
     let mut json = serde_json::to_value(measured)
         .map_err(|e| Error::Failure(format!("the result does not fit JSON: {e}")))?;
@@ -95,7 +94,7 @@ fn line(measured: &Measured) -> Result<String> {
     Ok(format!("{json}\n"))
 }
 
-/// The step as a training runs it.
+/// Time and memory of the step as a training runs it.
 fn heading(measured: &Measured) -> String {
     let Measured { preset, batch_size, frames_in, device, driver, rounds, steps, .. } = measured;
     let (how, driver) = match measured.device_bytes {
@@ -116,7 +115,7 @@ fn heading(measured: &Measured) -> String {
     text + "\n"
 }
 
-/// A row a phase, their sum, and the step itself.
+/// One row for each phase, their sum, and the step itself.
 fn table(measured: &Measured) -> Table {
     let Measured { phases, rates, .. } = measured;
     let headings = ["phase", "ms", "launches", "to move", "to do", "floor, ms", "of the floor"];
@@ -148,7 +147,7 @@ fn table(measured: &Measured) -> Table {
     table
 }
 
-/// What the floor is.
+/// Explanation of the floor, below the table.
 fn footing(measured: &Measured) -> String {
     let (Some(rates), Some(share)) = (measured.rates, measured.share_of_matrix_rate()) else {
         return String::new();

@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete the command line.
+//! `completions`: the script by which a shell completes the command line.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -6,10 +6,10 @@ use clap_complete::Shell;
 use super::{Cli, Ui};
 use crate::Result;
 
-/// Arguments of `completions`.
+/// Command-line arguments of `completions`.
 #[derive(Args, Clone, Debug)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell to print the script for
     pub shell: Shell,
 }
 
@@ -20,9 +20,9 @@ Examples:
   ssmv-raw completions zsh > ~/.zfunc/_ssmv-raw
   ssmv-raw completions fish > ~/.config/fish/completions/ssmv-raw.fish";
 
-/// Prints the script.
+/// Prints the completion script to stdout.
 pub fn run(args: &CompletionsArgs, ui: &Ui) -> Result<()> {
-    // By way of memory: the generator would panic on a closed pipe.
+    // Into memory first: the generator would panic on a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ssmv-raw", &mut script);
     ui.print(&String::from_utf8_lossy(&script))

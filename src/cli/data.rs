@@ -1,19 +1,19 @@
-//! `data make` and `data show`: sequences of moving digits, into a file and onto the screen.
+//! `data make` and `data show`: generate sequences of moving digits, and draw them.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ui, files, inputs};
+use super::{Ui, files};
 use crate::config::{Layout, Rule, limits};
 use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
 use crate::media::{self, Style};
 use crate::{Error, Result};
 
-/// What to do with sequences.
+/// Subcommands of `data`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DataCommand {
-    /// Make sequences and write them to an .npy file (uint8; frame, sequence, height, width)
+    /// Generate sequences and write them to an .npy file (uint8; frame, sequence, height, width)
     #[command(after_help = MAKE_EXAMPLES)]
     Make(MakeArgs),
     /// Draw a file's sequences as a GIF or a PNG strip
@@ -21,7 +21,7 @@ pub enum DataCommand {
     Show(ShowArgs),
 }
 
-/// Arguments of `data make`.
+/// Command-line arguments of `data make`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct MakeArgs {
@@ -31,7 +31,7 @@ pub struct MakeArgs {
     /// `digits` (built in), or a folder with MNIST's IDX files
     #[arg(long, value_name = "digits|DIR", default_value = "digits")]
     pub data: String,
-    /// How the digits move
+    /// Motion of the digits
     #[arg(long, default_value_t)]
     pub rule: Rule,
     /// Digits in a sequence
@@ -51,47 +51,47 @@ pub struct MakeArgs {
     /// Frames in a sequence
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = limits::whole::<u32>("frames"))]
     pub frames: u32,
-    /// Sequences
+    /// Number of sequences
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = limits::whole::<u32>("sequences"))]
     pub sequences: u32,
-    /// Seed: the same one makes the same file
+    /// Seed: the same seed gives the same file
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = limits::whole::<u64>("seed"))]
     pub seed: u64,
-    /// Which digits: those of training, or those kept for tests
+    /// Set of digits
     #[arg(long, default_value_t, value_enum)]
     pub split: Split,
-    /// Write over a file that exists
+    /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,
 }
 
-/// Arguments of `data show`.
+/// Command-line arguments of `data show`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct ShowArgs {
     /// An .npy file of sequences, a GIF or a folder of PNGs
     pub file: PathBuf,
-    /// Picture to write: a .gif that moves or a .png strip [default: FILE with .gif]
+    /// Picture to write: an animated .gif or a .png strip [default: FILE with .gif]
     #[arg(long, value_name = "FILE.gif|.png")]
     pub out: Option<PathBuf>,
-    /// Sequences to draw, one under the other
+    /// Number of sequences to draw, one below the other
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub sequences: u32,
     /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
     #[arg(long)]
     pub layout: Option<Layout>,
-    /// Write over a picture that exists
+    /// Overwrite an existing picture
     #[arg(long)]
     pub force: bool,
 }
 
-/// The two sets of digits, which share none.
+/// The two sets of digits, which have no digit in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Split {
-    /// The digits that models are trained on
+    /// Digits for training
     #[default]
     Train,
-    /// The digits kept for tests
+    /// Digits for tests
     Test,
 }
 
@@ -105,7 +105,7 @@ Examples:
   ssmv-raw data show train.npy
   ssmv-raw data show mnist_test_seq.npy --sequences 8 --out strip.png";
 
-/// Makes or shows sequences.
+/// Generates or draws sequences.
 pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
     match command {
         DataCommand::Make(args) => {
@@ -125,9 +125,7 @@ pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
             files::must_end_in("--out", &out, &["gif", "png"])?;
             if out.canonicalize().ok().is_some_and(|out| args.file.canonicalize().ok() == Some(out)) {
                 let out = out.display();
-                return Err(Error::Usage(format!(
-                    "{out} cannot be read and written at once; give another --out"
-                )));
+                return Err(Error::Usage(format!("{out} is the input; give another --out")));
             }
             files::must_be_free(&out, args.force)?;
             show(args, &out, ui)
@@ -144,12 +142,12 @@ impl From<Split> for data::Split {
     }
 }
 
-/// The work of `data make`.
+/// Runs the command `data make`.
 fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     let source = DataSource::from_name(&args.data, data::Layout::default())?;
     if let DataSource::Npy { path, .. } = source {
         return Err(Error::Usage(format!(
-            "--data {}: sequences are made from `digits` or a folder with MNIST's files",
+            "--data {}: must be `digits` or a folder with MNIST's files",
             path.display()
         )));
     }
@@ -171,9 +169,9 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// The work of `data show`.
+/// Runs the command `data show`.
 fn show(args: &ShowArgs, out: &Path, ui: &Ui) -> Result<()> {
-    let layout = inputs::layout(&args.file, args.layout);
+    let layout = files::layout(&args.file, args.layout);
     media::show(&args.file, layout, args.sequences as usize, out, Style::default())?;
     ui.note(&format!("wrote {}", out.display()));
     Ok(())

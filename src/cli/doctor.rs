@@ -1,4 +1,4 @@
-//! `doctor`: what this machine has, and what of it the program uses.
+//! `doctor`: this machine's hardware and drivers, and which of them the program uses.
 
 use clap::Args;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use super::Ui;
 use crate::Result;
 use crate::config::Device;
 
-/// Arguments of `doctor`.
+/// Command-line arguments of `doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Print JSON instead of a table
@@ -22,17 +22,17 @@ Examples:
   ssmv-raw doctor
   ssmv-raw doctor --json";
 
-/// What was found.
+/// Findings about this machine.
 #[derive(Debug, Serialize)]
 struct Findings {
     cpu: Cpu,
-    /// Absent where the system does not say.
+    /// `None` if the system does not report it.
     memory: Option<Memory>,
     driver: Driver,
     devices: Vec<Gpu>,
     nccl: Option<Nccl>,
     emulator: Emulator,
-    /// What `--device auto` takes.
+    /// Device that `--device auto` selects.
     auto: Device,
 }
 
@@ -40,9 +40,9 @@ struct Findings {
 struct Cpu {
     model: Option<String>,
     threads: usize,
-    /// Instruction sets that matter here, of those that the processor has.
+    /// Instruction sets of the CPU that the program can use.
     features: Vec<&'static str>,
-    /// Bits of the vectors that the CPU kernels compute in.
+    /// Vector width of the CPU kernels in bits.
     vector_bits: usize,
 }
 
@@ -52,12 +52,12 @@ struct Memory {
     available_bytes: u64,
 }
 
-/// Either of the two is there.
+/// One of the two is present.
 #[derive(Debug, Default, Serialize)]
 struct Driver {
-    /// The CUDA version that the driver speaks.
+    /// CUDA version of the driver.
     cuda_version: Option<String>,
-    /// Why there are no devices.
+    /// Reason why there are no devices.
     error: Option<String>,
 }
 
@@ -66,15 +66,15 @@ struct Gpu {
     ordinal: u32,
     name: String,
     memory_bytes: u64,
-    /// Absent where the device cannot be opened.
+    /// `None` if the device cannot be opened.
     free_bytes: Option<u64>,
     compute_capability: String,
     multiprocessors: u32,
     l2_bytes: u64,
     pci: String,
-    /// Whether the kernels run on it: compute capability 8.0 or later.
+    /// True if the kernels run on it: compute capability 8.0 or later.
     usable: bool,
-    /// Why it could not be opened, for one that is usable.
+    /// Reason why a usable device could not be opened.
     error: Option<String>,
 }
 
@@ -86,14 +86,14 @@ struct Nccl {
 
 #[derive(Debug, Serialize)]
 struct Emulator {
-    /// The device that it plays.
+    /// Device that it emulates.
     compute_capability: Option<String>,
     memory_bytes: Option<u64>,
-    /// What is wrong with its settings.
+    /// Error in its settings.
     error: Option<String>,
 }
 
-/// Looks and tells. Nothing that is missing is an error.
+/// Prints the findings. A missing part is not an error.
 pub fn run(args: &DoctorArgs, ui: &Ui) -> Result<()> {
     let findings = look();
     if args.json { ui.json(&findings) } else { ui.print(&text(&findings)) }
@@ -107,7 +107,7 @@ fn look() -> Findings {
                 auto = Device::Cuda;
             }
             let cuda_version = devices.first().map(|device| pair(device.driver));
-            let error = devices.is_empty().then(|| "the NVIDIA driver sees no device".to_owned());
+            let error = devices.is_empty().then(|| "the NVIDIA driver reports no device".to_owned());
             (Driver { cuda_version, error }, devices.iter().map(gpu).collect())
         }
         Err(error) => (Driver { cuda_version: None, error: Some(error.to_string()) }, Vec::new()),
@@ -166,7 +166,7 @@ fn gpu(device: &DeviceInfo) -> Gpu {
     }
 }
 
-/// The instruction sets that the CPU kernels have code for, of those that the processor has.
+/// Instruction sets that both the CPU and the CPU kernels have.
 fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
@@ -188,21 +188,21 @@ fn pair((major, minor): (u32, u32)) -> String {
     format!("{major}.{minor}")
 }
 
-/// Bytes as people write them: `79.1 GB`.
+/// Bytes in GB: `79.1 GB`.
 fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// A line a finding: what it is, what was found, what the program makes of it.
+/// One line for each finding: its name, its value, and how the program uses it.
 fn text(findings: &Findings) -> String {
     let Findings { cpu, memory, driver, devices, nccl, emulator, auto } = findings;
     let mut lines: Vec<(String, String)> = Vec::new();
     let mut line = |what: &str, found: String| lines.push((what.to_owned(), found));
     let model = cpu.model.as_deref().unwrap_or("unknown");
-    line("processor", format!("{model}, {} threads, all used unless --threads says less", cpu.threads));
+    line("processor", format!("{model}, {} threads, all used unless --threads limits them", cpu.threads));
     let vectors = match cpu.vector_bits {
-        32 => "no vectors are used".to_owned(),
-        bits => format!("vectors of {bits} bits are used"),
+        32 => "no vector instructions are used".to_owned(),
+        bits => format!("{bits}-bit vectors are used"),
     };
     let features = if cpu.features.is_empty() { "none".to_owned() } else { cpu.features.join(" ") };
     line("instructions", format!("{features}; {vectors}"));
@@ -221,12 +221,12 @@ fn text(findings: &Findings) -> String {
         },
     );
     for gpu in devices {
-        line(&format!("device {}", gpu.ordinal), told(gpu));
+        line(&format!("device {}", gpu.ordinal), gpu_line(gpu));
     }
     line(
         "nccl",
         match nccl {
-            None => "not found; only training on several GPUs would need it".to_owned(),
+            None => "not found; only --comm nccl on several GPUs needs it".to_owned(),
             Some(Nccl { library, version: None }) => format!("{library}, of unknown version"),
             Some(Nccl { library, version: Some(version) }) => format!("{version} ({library})"),
         },
@@ -236,18 +236,18 @@ fn text(findings: &Findings) -> String {
         match emulator {
             Emulator { error: Some(error), .. } => error.clone(),
             Emulator { compute_capability, memory_bytes, .. } => format!(
-                "plays a GPU of compute capability {} with {}, for tests",
+                "emulates a GPU of compute capability {} with {}, for tests",
                 compute_capability.as_deref().unwrap_or("-"),
                 gigabytes(memory_bytes.unwrap_or(0))
             ),
         },
     );
-    line("--device auto", format!("takes {auto}"));
+    line("--device auto", format!("selects {auto}"));
     let width = lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
     lines.iter().map(|(what, found)| format!("{what:<width$}  {found}\n")).collect()
 }
 
-fn told(gpu: &Gpu) -> String {
+fn gpu_line(gpu: &Gpu) -> String {
     let free = gpu.free_bytes.map_or(String::new(), |free| format!(" ({} free)", gigabytes(free)));
     let verdict = match (&gpu.error, gpu.usable) {
         (Some(error), _) => error.clone(),
@@ -301,7 +301,7 @@ mod tests {
             "; it is broken\n",
             "2.27.3 (libnccl.so.2)",
             "emulator ",
-            "takes cpu",
+            "selects cpu",
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");
         }

@@ -1,4 +1,4 @@
-//! `eval`: a checkpoint's errors beside the baselines.
+//! `eval`: errors of a checkpoint's predictions and of the baselines.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,6 @@ use clap::Args;
 
 use serde::Serialize;
 
-use super::device::place;
-use super::threads::use_threads;
 use super::{Table, Ui, files};
 use crate::config::{Device, Layout, Rule, TrainConfig, limits};
 use crate::data::{DataSpec, Dataset, Split};
@@ -16,11 +14,11 @@ use crate::model::Preset;
 use crate::train::divergence::{DivergenceMonitor, Figures};
 use crate::{Error, Result, device};
 
-/// Arguments of `eval`. What is left out is as the checkpoint was trained.
+/// Command-line arguments of `eval`. Defaults are those of the checkpoint's training.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
-    /// A checkpoint, or a run folder: its latest checkpoint
+    /// Checkpoint, or a run folder, which stands for its latest checkpoint
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
     /// `digits` (built in), a folder with MNIST's IDX files, or an .npy file of sequences [default: as
@@ -30,7 +28,7 @@ pub struct EvalArgs {
     /// Order of the axes in an .npy file [default: as trained, tnhw with --data]
     #[arg(long, help_heading = "Data")]
     pub layout: Option<Layout>,
-    /// How the digits move [default: as trained]
+    /// Motion of the digits [default: as trained]
     #[arg(long, help_heading = "Data")]
     pub rule: Option<Rule>,
     /// Digits in a sequence [default: as trained]
@@ -47,10 +45,10 @@ pub struct EvalArgs {
         help_heading = "Data"
     )]
     pub digit_size: Option<u32>,
-    /// Frames that the model sees [default: as trained]
+    /// Input frames of the model [default: as trained]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"), help_heading = "Data")]
     pub frames_in: Option<u32>,
-    /// Test sequences; an .npy file with fewer gives all it has
+    /// Number of test sequences; all of them if an .npy file has fewer
     #[arg(
         long,
         value_name = "N",
@@ -68,16 +66,16 @@ pub struct EvalArgs {
         help_heading = "Data"
     )]
     pub seed: u64,
-    /// Frames to predict when each prediction is fed back, beside the 2 at once
+    /// Frames to predict when predictions are fed back as input, besides the 2 frames of one pass
     #[arg(long, value_name = "FRAMES", default_value_t = 10, value_parser = limits::whole::<u32>("roll-out"))]
     pub roll_out: u32,
-    /// Range that SSIM takes values to have: 1, or 2 as older tables
+    /// Data range of SSIM: 1, or 2 as in older tables
     #[arg(long, value_name = "1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub ssim_range: u8,
     /// Sequences in a batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = limits::whole::<u32>("batch-size"))]
     pub batch_size: u32,
-    /// CPU threads [default: one a core]
+    /// CPU threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
     pub threads: Option<u32>,
     /// Device to compute on
@@ -86,7 +84,7 @@ pub struct EvalArgs {
     /// Print the results as JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Write the results to FILE as JSON too
+    /// Also write the results to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -98,7 +96,7 @@ Examples:
   ssmv-raw eval --checkpoint runs/tiny --data mnist_test_seq.npy --sequences 10000 --json
   ssmv-raw eval --checkpoint runs/tiny --rule ssm-video --digits 3 --roll-out 20 --out result.json";
 
-/// What is printed as JSON.
+/// The results as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     checkpoint: &'a Path,
@@ -109,13 +107,13 @@ struct Report<'a> {
     evaluation: &'a Evaluation,
 }
 
-/// Evaluates.
+/// Evaluates a checkpoint and prints the results.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
-    // Where there is no such device, that is the first thing to know.
+    // First of all: without the device, all other work would be in vain.
     let cuda = device::open(args.device)?;
     files::must_exist(&args.checkpoint)?;
     args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
-    use_threads(args.threads.map(|n| n as usize))?;
+    device::use_threads(args.threads.map(|n| n as usize))?;
     let (model, loaded) = eval::load(&args.checkpoint)?;
     loaded.warnings.iter().for_each(|line| ui.warn(line));
     let preset = model.preset;
@@ -125,7 +123,9 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     dataset.note().into_iter().for_each(|note| ui.note(note));
     if let Some(trained) = loaded.config.as_ref().filter(|trained| trained.data != config.data) {
         let (before, now) = (&trained.data, &config.data);
-        ui.note(&format!("trained on --data {before}: its digits may be among those of --data {now}"));
+        ui.note(&format!(
+            "the model was trained on --data {before}; --data {now} may contain the same digits"
+        ));
     }
 
     let spec = EvalSpec {
@@ -137,7 +137,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     };
     let has = dataset.len(Split::Test).unwrap_or(u64::MAX);
     let mut progress = ui.progress(spec.sequences.min(has));
-    let model = place(model, cuda.as_ref())?;
+    let model = device::place(model, cuda.as_ref())?;
     let evaluation = eval::evaluate(&*model, &dataset, &spec, &mut |done| {
         progress.set(done, &format!("{done} sequences"));
         Ok(())
@@ -167,7 +167,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     if args.json { ui.json(&report) } else { ui.print(&text(&report)) }
 }
 
-/// The configuration that the checkpoint was trained with (or its preset's), changed by the arguments.
+/// The configuration of the checkpoint's training (or of its preset), overridden by the arguments.
 fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConfig> {
     let mut config = match &loaded.config {
         Some(config) => config.clone(),
@@ -175,7 +175,7 @@ fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConf
     };
     if let Some(canvas) = args.canvas.filter(|&canvas| canvas as usize != preset.size) {
         return Err(Error::Usage(format!(
-            "--canvas is {canvas}, and the checkpoint's model `{}` takes frames of {} pixels only",
+            "--canvas is {canvas}, but the checkpoint's model `{}` takes only frames of {} pixels",
             preset.name, preset.size
         )));
     }
@@ -192,7 +192,7 @@ fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConf
     Ok(config)
 }
 
-/// The test sequences. All of an .npy file, unless the model was trained on the rest of it.
+/// The test sequences: all sequences of an .npy file, or its test split if the model was trained on that file.
 fn open(args: &EvalArgs, config: &TrainConfig, data: &DataSpec, loaded: &Loaded) -> Result<Dataset> {
     let file = |name: &str| Path::new(name).canonicalize().ok();
     let trained_on = loaded.config.as_ref().and_then(|config| file(&config.data));
@@ -200,12 +200,12 @@ fn open(args: &EvalArgs, config: &TrainConfig, data: &DataSpec, loaded: &Loaded)
     eval::open_data(data, config.frames_in, args.roll_out as usize, whole_file)
 }
 
-/// The results for a person.
+/// The results as text.
 fn text(report: &Report) -> String {
     let Report { evaluation, preset, .. } = report;
     let step = report.step.map(|step| format!(", step {step}")).unwrap_or_default();
     let mut text = format!(
-        "{preset}{step}: {} test sequences, {} frames seen; MSE and MAE are sums over a frame's pixels\n",
+        "{preset}{step}: {} test sequences, {} input frames; MSE and MAE are sums over the pixels of a frame\n",
         evaluation.sequences, evaluation.frames_in
     );
     text += &format!(
@@ -216,14 +216,14 @@ fn text(report: &Report) -> String {
     if let Some(rolled) = &evaluation.roll_out {
         let frames = rolled.model.frames.len();
         text += &format!(
-            "\nRoll-out over {frames} frames: predictions are fed back\n{}",
+            "\nRoll-out over {frames} frames: predictions are fed back as input\n{}",
             comparison_table(rolled)
         );
     }
     text
 }
 
-/// A row a horizon, the metrics of the model and of both baselines side by side.
+/// One row for each predicted frame: the metrics of the model and of both baselines side by side.
 pub(super) fn comparison_table(comparison: &Comparison) -> Table {
     type Metric = (&'static str, fn(&Score) -> String);
     let metrics: [Metric; 4] = [

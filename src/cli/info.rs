@@ -1,4 +1,4 @@
-//! `info`: a model's parts, and what its training takes of a device's memory.
+//! `info`: the parts of a model, and the device memory of its training.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -11,11 +11,11 @@ use crate::model::info::{Info, Part, info};
 use crate::train::{StepMemory, step_memory};
 use crate::{Error, Result, device};
 
-/// Arguments of `info`.
+/// Command-line arguments of `info`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct InfoArgs {
-    /// The model
+    /// Name of the model
     #[arg(
         long,
         value_name = "NAME",
@@ -23,13 +23,13 @@ pub struct InfoArgs {
         value_parser = PossibleValuesParser::new(config::PRESETS)
     )]
     pub preset: String,
-    /// Frames that the model sees
+    /// Input frames of the model
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: u32,
-    /// Sequences in a batch, for shapes, work and memory [default: 1; with --device the preset's of training]
+    /// Sequences in a batch, for shapes, operations and memory [default: 1; with --device: the preset's training batch]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("batch-size"))]
     pub batch_size: Option<u32>,
-    /// Count also what a training step takes of this device's memory: `cuda` (needs none) or `emulator`
+    /// Also count the memory of a training step on this device: `cuda` (no GPU needed) or `emulator`
     #[arg(long)]
     pub device: Option<Device>,
     /// Print JSON instead of a table
@@ -45,7 +45,7 @@ Examples:
   ssmv-raw info --preset base --device cuda --batch-size 16
   ssmv-raw info --preset large --json";
 
-/// The model and, where it was asked for, the memory of its training.
+/// The model and, with `--device`, the memory of its training.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -54,7 +54,7 @@ struct Shown {
     memory: Option<StepMemory>,
 }
 
-/// Shows the model.
+/// Prints the parts of the model.
 pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
     let preset = Preset::find(&args.preset)
         .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", args.preset)))?;
@@ -73,19 +73,19 @@ pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
     }
 }
 
-/// What is to be counted, and on a device like which: one without end, so that all that is asked can be told.
+/// The configuration to count, and a device of its kind with unlimited memory, so that no size fails.
 fn training(args: &InfoArgs, device: Device) -> Result<(TrainConfig, ssmv_autograd::cuda::DeviceInfo)> {
     let mut config = TrainConfig::preset(&args.preset)?;
     config.frames_in = args.frames_in as usize;
     config.batch_size = args.batch_size.map_or(config.batch_size, |n| n as usize);
     let mut device = device::describe(device)?.ok_or_else(|| {
-        Error::Usage("--device cpu: memory is counted for cuda and emulator; leave --device out".into())
+        Error::Usage("--device cpu: memory is counted only for cuda and emulator; omit --device".into())
     })?;
     device.memory = u64::MAX / 4;
     Ok((config, device))
 }
 
-/// A row a part of the memory.
+/// One row for each part of the memory.
 fn memory_table(memory: &StepMemory) -> Table {
     let heading = format!("memory of a training step, batch {}", memory.batch_size);
     let mut table = Table::new([heading.as_str(), "bytes", ""]);
@@ -98,7 +98,7 @@ fn memory_table(memory: &StepMemory) -> Table {
     table
 }
 
-/// What was counted and what was not.
+/// Explains which memory was counted.
 fn memory_summary(memory: &StepMemory) -> String {
     let StepMemory { device, kernels, launches, evaluation_peak_bytes, .. } = memory;
     format!(
@@ -108,7 +108,7 @@ fn memory_summary(memory: &StepMemory) -> String {
     )
 }
 
-/// A row a part under a row a group.
+/// One row for each part, under one row for each group.
 fn table(info: &Info) -> Table {
     let mut table = Table::new([info.preset.as_str(), "output", "parameters", "MACs a sample"]);
     let row = |name: String, part: &Part| {
@@ -128,7 +128,7 @@ fn table(info: &Info) -> Table {
     table
 }
 
-/// The totals in the words of papers, and what they count.
+/// The totals in the units of papers, and what they include.
 fn summary(info: &Info) -> String {
     let Info { frames_in, frames_out, batch_size, parameters, macs, .. } = info;
     let batch = match batch_size {

@@ -1,4 +1,4 @@
-//! `launch`: which job is asked for, from the arguments and the environment; the work is in [`crate::launch`].
+//! `launch`: makes the job from the arguments and the environment; the work is in [`crate::launch`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,42 +8,42 @@ use std::time::Duration;
 use clap::{Args, Parser};
 use ssmv_autograd::cuda::{self, Backend};
 
-use super::{Cli, Command, Ui, usage};
+use super::{Cli, Command, Ui};
 use crate::launch::restart::{has, value_of};
 use crate::launch::{self, Job, Layout, Outputs, Reporter, Restarts, Secret};
 use crate::{Error, Result};
 
-/// Ranks on one machine, at most.
-const MOST_RANKS: u32 = 1024;
+/// Maximum number of ranks on one machine.
+const MAX_RANKS: u32 = 1024;
 
-/// Arguments of `launch`.
+/// Command-line arguments of `launch`.
 #[derive(Args, Clone, Debug)]
 pub struct LaunchArgs {
-    /// Ranks on this machine; auto: one for each GPU, one without
+    /// Ranks on this machine; auto: one for each GPU, or one without GPUs
     #[arg(long, value_name = "N|auto")]
     pub nproc: RankCount,
-    /// Machines
+    /// Number of machines
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub nnodes: u32,
-    /// Which of the machines this is, from 0
+    /// Number of this machine, counted from 0
     #[arg(long, value_name = "R")]
     pub node_rank: Option<u32>,
-    /// The machine with rank 0, by name or address; with one machine 127.0.0.1
+    /// Name or address of the machine with rank 0 [default with one machine: 127.0.0.1]
     #[arg(long, value_name = "A")]
     pub master_addr: Option<String>,
-    /// Rank 0's port; with one machine one that is free
+    /// Port of rank 0 [default with one machine: a free port]
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     pub master_port: Option<u16>,
-    /// How often all ranks are started again after a failure, to go on from the last checkpoint in --out
+    /// Maximum number of restarts after a failure; all ranks then resume from the last checkpoint in --out
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub max_restarts: u32,
-    /// The time that the other ranks have to end by themselves after one failed, then SIGTERM, then SIGKILL
+    /// Time for the other ranks to end by themselves after one has failed; then they get SIGTERM, then SIGKILL
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86400))]
     pub grace: u64,
-    /// File with the job's secret, the same on all machines, for its owner's eyes alone (mode 0600)
+    /// File with the job's secret token, the same on all machines, readable by its owner only (mode 0600)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The command that every rank runs
+    /// Command that every rank runs
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -55,15 +55,16 @@ Examples:
   ssmv-raw launch --nproc auto --max-restarts 3 -- train --preset base --out runs/base
 
 On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; on b with --node-rank 1:
-  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 --master-addr a --master-port 29400 \\
-    --token-file token -- train --preset base --out runs/base";
+  ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 \\
+    --master-addr a --master-port 29400 --token-file token \\
+    -- train --preset base --out runs/base";
 
-/// How many ranks run on a machine.
+/// Number of ranks on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankCount {
-    /// One for each GPU that the kernels run on, one where there is none.
+    /// One for each usable GPU, or one without GPUs.
     Auto,
-    /// So many.
+    /// This number of ranks.
     Given(u32),
 }
 
@@ -74,8 +75,8 @@ impl FromStr for RankCount {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let count = text.parse().ok().filter(|count| (1..=MOST_RANKS).contains(count));
-        count.map(Self::Given).ok_or_else(|| format!("takes a number from 1 to {MOST_RANKS}, or auto"))
+        let count = text.parse().ok().filter(|count| (1..=MAX_RANKS).contains(count));
+        count.map(Self::Given).ok_or_else(|| format!("takes a number from 1 to {MAX_RANKS}, or auto"))
     }
 }
 
@@ -86,13 +87,13 @@ impl RankCount {
             Self::Auto => {
                 let devices = cuda::devices(Backend::Real).unwrap_or_default();
                 let usable = devices.iter().filter(|device| cuda::is_usable(device)).count();
-                u32::try_from(usable).unwrap_or(MOST_RANKS).clamp(1, MOST_RANKS)
+                u32::try_from(usable).unwrap_or(MAX_RANKS).clamp(1, MAX_RANKS)
             }
         }
     }
 }
 
-/// Starts the ranks, and ends with the last of them.
+/// Starts the ranks and returns when the last one has ended.
 pub fn run(args: &LaunchArgs, ui: &Ui) -> Result<()> {
     check_command(args)?;
     launch::run(&job(args)?, &Outputs::standard(), ui)
@@ -108,26 +109,26 @@ impl Reporter for Ui {
     }
 }
 
-/// Refuses wrong usage of the ranks' command once, and not once a rank.
+/// Checks the usage of the ranks' command once, so that the error is not printed by every rank.
 fn check_command(args: &LaunchArgs) -> Result<()> {
     let program = OsString::from("ssmv-raw");
     match Cli::try_parse_from([&program].into_iter().chain(&args.command)) {
         Ok(Cli { command: Command::Launch(_), .. }) => {
-            Err(Error::Usage("launch cannot run behind `launch --`: give the command of one rank".to_owned()))
+            Err(Error::Usage("launch cannot run after `launch --`; give the command of one rank".to_owned()))
         }
         Ok(Cli { command: Command::Train(_), .. }) => Ok(()),
-        Ok(_) if args.max_restarts > 0 => {
-            Err(Error::Usage("--max-restarts is for train, which can go on from a checkpoint".to_owned()))
-        }
+        Ok(_) if args.max_restarts > 0 => Err(Error::Usage(
+            "--max-restarts works only with train, which can resume from a checkpoint".to_owned(),
+        )),
         Err(e) if e.exit_code() == 2 => {
-            Err(Error::Usage(format!("behind `--`: {}", usage::one_line(&e.render().to_string()))))
+            Err(Error::Usage(format!("after `--`: {}", super::one_line(&e.render().to_string()))))
         }
-        // Help is a rank's to print.
+        // A rank prints help.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// The job that the arguments ask for.
+/// The job that the arguments describe.
 fn job(args: &LaunchArgs) -> Result<Job> {
     let layout =
         Layout { local_ranks: args.nproc.count(), nodes: args.nnodes, node: args.node_rank.unwrap_or(0) };
@@ -149,7 +150,7 @@ fn job(args: &LaunchArgs) -> Result<Job> {
     }
     Ok(Job {
         program: std::env::current_exe()
-            .map_err(|e| Error::Failure(format!("cannot find this program's own file: {e}")))?,
+            .map_err(|e| Error::Failure(format!("cannot find the file of this program: {e}")))?,
         arguments: args.command.clone(),
         layout,
         address: args.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
@@ -166,13 +167,13 @@ fn restarts(args: &LaunchArgs) -> Result<Option<Restarts>> {
         (0, _) => Ok(None),
         (most, Some(out)) => Ok(Some(Restarts { most, out: out.into() })),
         (_, None) => Err(Error::Usage(
-            "--max-restarts goes on from a checkpoint: give train its --out DIR on the command line"
-                .to_owned(),
+            "--max-restarts resumes from a checkpoint: give train --out DIR on the command line".to_owned(),
         )),
     }
 }
 
-/// The token of several machines, from where all of them have it; on one, unless a file is named, a new one.
+/// The job's token. Several machines share one, from a file or the environment; one machine makes a new one (`None`) unless
+/// a file is named.
 fn token(args: &LaunchArgs) -> Result<Option<Secret>> {
     let from_file = |file: PathBuf| match std::fs::File::open(&file) {
         Ok(_) => Ok(Some(Secret::File(file))),
@@ -187,7 +188,7 @@ fn token(args: &LaunchArgs) -> Result<Option<Secret>> {
     if let Some(text) = set("SSMV_TOKEN") {
         let text = text.into_string();
         let text =
-            text.map_err(|_| Error::Usage("SSMV_TOKEN is not a text of 64 hexadecimal digits".to_owned()));
+            text.map_err(|_| Error::Usage("SSMV_TOKEN does not have 64 hexadecimal digits".to_owned()));
         return Ok(Some(Secret::Text(text?)));
     }
     if let Some(file) = set("SSMV_TOKEN_FILE") {
@@ -197,13 +198,13 @@ fn token(args: &LaunchArgs) -> Result<Option<Secret>> {
         return Ok(Some(Secret::None));
     }
     Err(Error::Usage(
-        "several machines need one token: make it by `(umask 077; openssl rand -hex 32 > token)`, copy the file to \
+        "several machines need one token: make it with `(umask 077; openssl rand -hex 32 > token)`, copy the file to \
          all of them, and give --token-file token"
             .to_owned(),
     ))
 }
 
-/// An environment variable that is set to something.
+/// An environment variable that is set and not empty.
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

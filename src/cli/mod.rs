@@ -1,14 +1,12 @@
-//! The command line: one module a command. What a machine reads goes to stdout, all else to stderr.
+//! The command line: one module for each command. Results go to stdout, messages to stderr.
 
 pub mod bench;
 pub mod completions;
 pub mod data;
-mod device;
 pub mod doctor;
 pub mod eval;
 mod files;
 pub mod info;
-mod inputs;
 pub mod kernels;
 pub mod launch;
 pub mod predict;
@@ -16,14 +14,13 @@ mod progress;
 mod ranks;
 pub mod selftest;
 mod table;
-pub mod threads;
 pub mod train;
 mod ui;
-mod usage;
 pub mod verify;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 pub use progress::Progress;
@@ -32,65 +29,65 @@ pub use ui::Ui;
 
 use crate::{Error, Result};
 
-/// The signal for a pipe without a reader.
+/// Signal number of a write to a pipe that has no reader.
 const SIGPIPE: i32 = 13;
 
 /// Train, evaluate and run a video predictor: the next 2 frames from the last 10
 #[derive(Debug, Parser)]
 #[command(name = "ssmv-raw", version, max_term_width = 110, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Print errors and results only: no bar, no notes
+    /// Print errors and results only: no progress bar, no notes
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub command: Command,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  ssmv-raw train                                       train `tiny` on moving digits, a few minutes on a CPU
-  ssmv-raw eval --checkpoint runs/R                    its errors beside the baselines
-  ssmv-raw predict --checkpoint runs/R --input test.npy --output next.gif
-  ssmv-raw info --preset base                          parameters and work, part by part";
+  ssmv-raw train                       train `tiny`, a few minutes on a CPU
+  ssmv-raw eval --checkpoint runs/R    compare its errors with the baselines
+  ssmv-raw info --preset base          parameters and operations of each part
+  ssmv-raw predict --checkpoint runs/R --input test.npy --output next.gif";
 
-/// The commands.
+/// Commands of the program, one for each module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model, or go on training it
+    /// Train a model, or continue a training
     #[command(after_help = train::after_help())]
     Train(Box<train::TrainArgs>),
-    /// Run a command as several ranks, on this machine or on many, and watch over them
+    /// Run a command as several ranks, on one machine or on many, and supervise them
     #[command(after_help = launch::EXAMPLES)]
     Launch(launch::LaunchArgs),
-    /// Measure a checkpoint's predictions beside the baselines
+    /// Evaluate a checkpoint and compare it with the baselines
     #[command(after_help = eval::EXAMPLES)]
     Eval(eval::EvalArgs),
-    /// Predict the frames that follow
+    /// Predict the next frames of a sequence
     #[command(after_help = predict::EXAMPLES)]
     Predict(predict::PredictArgs),
-    /// Make and show sequences of moving digits
+    /// Generate and show sequences of moving digits
     #[command(subcommand)]
     Data(data::DataCommand),
     /// Show a model's parts: shapes, parameters, multiply-accumulates
     #[command(after_help = info::EXAMPLES)]
     Info(info::InfoArgs),
-    /// Run golden cases and compare every value
+    /// Compare the operators with reference results (golden cases), value by value
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
-    /// Time a training step by its phases, beside the least that it could take
+    /// Measure a training step, phase by phase, and compare it with the device's limits
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
     /// List, write or check the GPU kernels
     #[command(after_help = kernels::EXAMPLES)]
     Kernels(kernels::KernelsArgs),
-    /// Say what this machine has, and what of it is used
+    /// Show this machine's hardware and drivers, and which of them are used
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
-    /// Check that a GPU computes what the CPU does: every operator, the golden cases, short trainings
+    /// Check that a GPU computes the same as the CPU: every operator, the golden cases, short trainings
     #[command(after_help = selftest::EXAMPLES)]
     Selftest(selftest::SelftestArgs),
-    /// Print a shell's completion script
+    /// Print the completion script of a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
 }
@@ -104,13 +101,13 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return usage::report(&e),
+        Err(e) => return report(&e),
     };
     let ui = Ui::new(cli.quiet);
     match run(&cli.command, &ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // The reader closed the pipe because it has read enough.
+            // The reader closed the pipe: it has read enough.
             if !matches!(e, Error::Interrupted(SIGPIPE)) {
                 ui.error(&e.to_string());
             }
@@ -119,7 +116,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs one command.
+/// Runs a command with its parsed arguments.
 pub fn run(command: &Command, ui: &Ui) -> Result<()> {
     match command {
         Command::Train(args) => train::run(args, ui),
@@ -137,12 +134,78 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
     }
 }
 
+/// Prints the result of the argument parser: help and version as they are, an error as one line on stderr.
+fn report(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // `--help | head` closes the pipe early, which is not a failure.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            Ui::new(false).error(&one_line(&error.render().to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The parser's error without its heading, its usage summary and its line breaks.
+pub(super) fn one_line(rendered: &str) -> String {
+    let lines = rendered.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let mut text = String::new();
+    for line in kept {
+        match line {
+            _ if text.is_empty() => text.push_str(line.trim_start_matches("error: ")),
+            _ if line.starts_with("tip:") => text.extend(["; ", line]),
+            _ => text.extend([" ", line]),
+        }
+    }
+    text + "; try --help"
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_of_the_parser_fit_on_a_line() {
+        for (arguments, expected) in [
+            (
+                "train --batchsize 3",
+                "unexpected argument '--batchsize' found; tip: a similar argument exists: '--batch-size'; try --help",
+            ),
+            (
+                "train --rule x",
+                "invalid value 'x' for '--rule <RULE>' [possible values: standard, ssm-video]; try --help",
+            ),
+            ("eval", "the following required arguments were not provided: --checkpoint <DIR>; try --help"),
+            (
+                "eval --checkpoint c --batch-size 0",
+                "invalid value '0' for '--batch-size <N>': 0 is not in 1..=65536; try --help",
+            ),
+            (
+                "train --epochs 1 --steps 2",
+                "the argument '--epochs <N>' cannot be used with '--steps <N>'; try --help",
+            ),
+            (
+                "tarin",
+                "unrecognized subcommand 'tarin'; tip: a similar subcommand exists: 'train'; try --help",
+            ),
+        ] {
+            let words = std::iter::once("ssmv-raw").chain(arguments.split(' '));
+            let error = super::Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(super::one_line(&error.render().to_string()), expected, "{arguments}");
+        }
     }
 }

@@ -1,12 +1,10 @@
-//! `predict`: the frames that follow.
+//! `predict`: the next frames of a sequence.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::device::place;
-use super::threads::use_threads;
-use super::{Ui, files, inputs};
+use super::{Ui, files};
 use crate::config::{Device, Layout, TrainConfig, limits};
 use crate::data::npy;
 use crate::eval::{self, Metrics, Score};
@@ -15,40 +13,40 @@ use crate::model::{CHANNELS, Predict, SKIP_FRAMES};
 use crate::{Error, Result, device};
 use ssmv_autograd::Tensor;
 
-/// Arguments of `predict`.
+/// Command-line arguments of `predict`.
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct PredictArgs {
-    /// A checkpoint, or a run folder: its latest checkpoint
+    /// Checkpoint, or a run folder, which stands for its latest checkpoint
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// Frames to go on from, at least 3: an .npy file, a GIF, or a folder of PNGs in the order of their names
+    /// Input frames, at least 3: an .npy file, a GIF, or a folder of PNGs in the order of their names
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
-    /// Where to: an .npy file (float32, frame, height, width, not clipped), a .gif or .png (input, truth, prediction and
-    /// error side by side), or a folder of PNGs (a name without an ending)
+    /// Output: an .npy file (float32; frame, height, width; not clipped), a .gif or .png (input, truth, prediction and
+    /// error side by side), or a folder of PNGs (a name without an extension)
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Frames to predict; beyond 2, predictions are fed back
+    /// Frames to predict; for more than 2, predictions are fed back as input
     #[arg(long, value_name = "K", default_value_t = 2, value_parser = limits::whole::<u32>("frames"))]
     pub frames: u32,
-    /// Frames of the input that the model sees: its first ones; those that follow are the truth to compare with
-    /// [default: as trained, or all where the input has fewer]
+    /// Number of frames that the model reads from the start of the input; the next ones are the truth to compare with
+    /// [default: as trained, or all if the input has fewer]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: Option<u32>,
     /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
     #[arg(long)]
     pub layout: Option<Layout>,
-    /// Which sequence of an .npy input, counted from 0
+    /// Number of the sequence in an .npy input, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = limits::whole::<u32>("index"))]
     pub index: u32,
-    /// CPU threads [default: one a core]
+    /// CPU threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
     pub threads: Option<u32>,
     /// Device to compute on
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Write over an output that exists
+    /// Overwrite an existing output
     #[arg(long)]
     pub force: bool,
 }
@@ -61,7 +59,7 @@ Examples:
   ssmv-raw data make --out clips.npy --split test --sequences 8
   ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy --force";
 
-/// What a prediction is written as, by the name of the output.
+/// Format of the output, chosen by its name.
 #[derive(Clone, Copy)]
 enum Form {
     Npy,
@@ -70,12 +68,12 @@ enum Form {
     Folder,
 }
 
-/// Values further than this from [0, 1] are not brightness: most likely 0 to 255.
+/// Values further than this from [0, 1] are refused: the input most likely has values from 0 to 255.
 const OVERSHOOT: f32 = 1.0;
 
-/// Predicts.
+/// Predicts and writes the output.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
-    // Where there is no such device, that is the first thing to know.
+    // First of all: without the device, all other work would be in vain.
     let cuda = device::open(args.device)?;
     let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
@@ -84,14 +82,14 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     if !matches!(form, Form::Folder) {
         files::must_be_writable(&args.output)?;
     }
-    use_threads(args.threads.map(|n| n as usize))?;
+    device::use_threads(args.threads.map(|n| n as usize))?;
     let (model, loaded) = eval::load(&args.checkpoint)?;
     loaded.warnings.iter().for_each(|line| ui.warn(line));
     let trained = match &loaded.config {
         Some(config) => config.frames_in,
         None => TrainConfig::preset(model.preset().name)?.frames_in,
     };
-    let model = place(model, cuda.as_ref())?;
+    let model = device::place(model, cuda.as_ref())?;
     let row = predict(args, &*model, trained)?;
     if let Some(truth) = &row.truth {
         ui.note(&quality(&row.prediction, truth)?);
@@ -101,7 +99,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// The form that a name asks for.
+/// The format for the name of an output.
 fn form(output: &Path) -> Result<Form> {
     let ending = output.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     match ending.as_deref() {
@@ -111,27 +109,27 @@ fn form(output: &Path) -> Result<Form> {
         None => Ok(Form::Folder),
         Some(_) if output.is_dir() => Ok(Form::Folder),
         Some(_) => Err(Error::Usage(format!(
-            "--output {}: the name must end in .npy, .gif or .png, or have no ending and be a folder",
+            "--output {}: the name must end in .npy, .gif or .png, or have no extension (a folder)",
             output.display()
         ))),
     }
 }
 
-/// Reads the input, splits it and predicts. `trained` is the number of frames that the model was trained on.
+/// Reads the input, splits it and predicts. `trained` is the number of input frames in training.
 fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Row> {
     let fail = |message: String| Err(Error::file(&args.input, message));
-    let clip = inputs::clip(&args.input, inputs::layout(&args.input, args.layout), args.index as usize)?;
+    let clip = files::clip(&args.input, files::layout(&args.input, args.layout), args.index as usize)?;
     let side = model.preset().size;
     if (clip.height, clip.width) != (side, side) {
         return fail(format!(
-            "has frames of {}×{} pixels (height×width), and the model `{}` takes {side}×{side} only",
+            "has frames of {}×{} pixels (height×width), but the model `{}` takes only {side}×{side}",
             clip.height,
             clip.width,
             model.preset().name
         ));
     }
     if clip.frames < SKIP_FRAMES {
-        return fail(format!("has {} frames, and the model needs at least {SKIP_FRAMES}", clip.frames));
+        return fail(format!("has {} frames, but the model needs at least {SKIP_FRAMES}", clip.frames));
     }
     let frames_in = match args.frames_in {
         Some(wanted) if wanted as usize > clip.frames => {
@@ -141,7 +139,7 @@ fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Ro
         None => trained.min(clip.frames),
     };
     if let Some(value) = clip.values.iter().find(|v| !(-OVERSHOOT..=1.0 + OVERSHOOT).contains(*v)) {
-        return fail(format!("holds {value}; values of float32 must lie between 0 (black) and 1 (white)"));
+        return fail(format!("contains {value}; float32 values must be between 0 (black) and 1 (white)"));
     }
     let input = clip.slice(0..frames_in)?;
     let count = args.frames as usize;
@@ -150,7 +148,7 @@ fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Ro
     Ok(Row { input, truth, prediction })
 }
 
-/// The frames that follow, [count, S, S].
+/// The predicted frames, [count, S, S].
 fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
     let shape = [1, input.frames, input.height, input.width, CHANNELS];
     let frames = Tensor::build(shape, |colours: &mut [f32]| {
@@ -167,7 +165,7 @@ fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>>
     }
 }
 
-/// The metrics' means over the frames whose truth is known, in words.
+/// The mean metrics over the frames with a truth, as text.
 fn quality(prediction: &Clip, truth: &Clip) -> Result<String> {
     let metrics = Metrics::new(truth.width, 1.0)?;
     let frames = prediction.frames.min(truth.frames);

@@ -1,4 +1,4 @@
-//! How far the work has come: a bar on a terminal, else a line now and then.
+//! Progress of the work: a bar on a terminal, else a line every ten seconds.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Ui;
 use crate::train::Status;
 
-/// Between two lines where there is no bar.
+/// Time between two lines without a bar.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows how far the work has come. Made by [`Ui::progress`]; it disappears when dropped.
+/// Progress of some work. Made by [`Ui::progress`]; it disappears when dropped.
 #[derive(Debug)]
 pub struct Progress {
     ui: Ui,
     total: u64,
     bar: Option<ProgressBar>,
-    /// When the work began, and at which step: a resumed run does not begin at 0.
+    /// Time and step of the start: a resumed run does not start at 0.
     start: Option<(Instant, u64)>,
     last_line: Option<Instant>,
 }
@@ -25,7 +25,7 @@ impl Progress {
     pub(super) fn new(ui: Ui, total: u64) -> Self {
         let bar = (ui.is_terminal() && !ui.is_quiet()).then(|| {
             let bar = ui.bars().add(ProgressBar::new(total));
-            // Two lines, as all that training has to say is 75 columns wide already.
+            // Two lines, since the text of a training alone has 75 columns.
             let style = ProgressStyle::with_template("{bar:50} {percent:>3}% · {prefix}\n{wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -33,24 +33,24 @@ impl Progress {
         Self { ui, total, bar, start: None, last_line: None }
     }
 
-    /// Without the line that a log would get at once: for work that is most often over in seconds.
+    /// Without a first line in a log: for work that mostly ends within seconds.
     pub fn without_first_line(mut self) -> Self {
         self.last_line = Some(Instant::now());
         self
     }
 
-    /// `step` of the total are done: sets the bar, and the text beside it to `message` and the time left.
+    /// Sets the bar to `step` of the total, and its text to `message` and the time left.
     pub fn set(&mut self, step: u64, message: &str) {
         self.show(step, || message.to_owned());
     }
 
-    /// As [`Progress::set`], with the text that training has.
+    /// As [`Progress::set`], with the text of a training.
     pub fn training(&mut self, status: &Status) {
         let total = self.total;
         self.show(status.step, || training_line(status, total));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar from the screen.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    /// The time left, from the mean pace since the first step that was shown.
+    /// Time left, from the mean speed since the first step shown.
     fn time_left(&mut self, step: u64) -> String {
         let (start, first) = *self.start.get_or_insert((Instant::now(), step));
         let left = self.total.saturating_sub(step);
@@ -95,9 +95,9 @@ fn training_line(status: &Status, total: u64) -> String {
     format!("epoch {epoch}/{epochs} · step {step}/{total} · loss {loss:.4} · lr {lr:.2e} · {pace}")
 }
 
-/// Seconds as a person says them: `9s`, `3m 07s`, `2h 05m`, `3d 04h`.
+/// Seconds as text: `9s`, `3m 07s`, `2h 05m`, `3d 04h`.
 pub(super) fn clock(seconds: f64) -> String {
-    // A negative or undefined number becomes 0, an endless one the largest there is.
+    // A negative number or NaN becomes 0, infinity the largest number.
     let seconds = seconds.round() as u64;
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -1,4 +1,4 @@
-//! One rank of several: how a command finds the others, and what all of them must have alike.
+//! One rank of several: how it joins the others, and the settings that must be equal on all.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,13 +15,13 @@ use ssmv_comm::environment;
 use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::tcp;
 
-/// Keys of the configuration in which ranks may differ.
+/// Keys of the configuration that may differ between ranks.
 const OWN: [&str; 3] = ["out", "threads", "data"];
 
-/// Bytes that are read at once.
+/// Size of one read in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// This process's place among several ranks; none where it is alone.
+/// The place of this process among several ranks; `None` for a single process.
 ///
 /// # Errors
 /// [`Error::Usage`] for variables that contradict each other.
@@ -33,7 +33,7 @@ pub fn place() -> Result<Option<Place>> {
 /// Joins the other ranks, which must run the same program with the same configuration on the same data.
 ///
 /// # Errors
-/// Ranks that do not come, are not trusted, or differ: the error names the field.
+/// Ranks that are missing, not trusted, or different; the error names the field.
 pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Member> {
     let security = Security::from_environment(insecure).map_err(|e| Error::Usage(e.to_string()))?;
     let timeout = Duration::from_secs_f64(config.comm_timeout);
@@ -43,7 +43,7 @@ pub fn meet(place: &Place, config: &TrainConfig, insecure: bool) -> Result<Membe
     Ok(Member { communicator, local: Local { rank: place.local_rank, size: place.local_size } })
 }
 
-/// What all ranks must have alike.
+/// The settings that must be equal on all ranks.
 fn fingerprint(config: &TrainConfig) -> Result<Fingerprint> {
     let mut fingerprint =
         Fingerprint::new().with("version", env!("CARGO_PKG_VERSION")).with("binary", binary());
@@ -55,25 +55,26 @@ fn fingerprint(config: &TrainConfig) -> Result<Fingerprint> {
     Ok(fingerprint.with("data", data(config)).with("computes on", computes_on(config.device)))
 }
 
-/// What `device` comes to on this machine: a rank without a GPU would fall out of step with those that have one.
+/// Device that `device` selects on this machine: it must be of the same kind on all ranks.
 fn computes_on(device: Device) -> &'static str {
     let usable = || cuda::devices(Backend::Real).is_ok_and(|devices| devices.iter().any(cuda::is_usable));
     match device {
-        Device::Cpu => "the processor",
+        Device::Cpu => "the CPU",
         Device::Emulator => "the emulator",
         Device::Cuda => "a GPU",
         Device::Auto if usable() => "a GPU",
-        Device::Auto => "the processor",
+        Device::Auto => "the CPU",
     }
 }
 
-/// A digest of this program.
+/// Digest of this program's file.
 fn binary() -> String {
     let digest = std::env::current_exe().and_then(|path| digest(&path));
     digest.unwrap_or_else(|e| format!("unreadable: {e}"))
 }
 
-/// What the data is, whatever path leads to it. A file that cannot be read is told to all ranks, so that none waits.
+/// Digest of the data, independent of its path. An unreadable file is part of the digest, so that all ranks get the error
+/// and none waits.
 fn data(config: &TrainConfig) -> String {
     let files = match DataSource::from_name(&config.data, config.layout) {
         Ok(DataSource::Digits) => return "digits".into(),
@@ -104,7 +105,7 @@ fn contents(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Bytes and CRC-32C of a file.
+/// Size in bytes and CRC-32C of a file, as text.
 fn digest(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let (mut bytes, mut crc, mut chunk) = (0u64, 0, vec![0; CHUNK]);
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_card_tells_what_must_be_alike_and_nothing_else() {
+    fn the_fingerprint_has_only_settings_that_must_be_equal() {
         let config = TrainConfig::preset("nano").unwrap();
         let fingerprint = super::fingerprint(&config).unwrap();
         assert_eq!(fingerprint.get("data"), Some("digits"));

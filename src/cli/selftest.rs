@@ -1,4 +1,4 @@
-//! `selftest`: whether a GPU computes what the CPU does.
+//! `selftest`: checks that a GPU computes the same as the CPU.
 
 use std::time::Instant;
 
@@ -13,39 +13,39 @@ use crate::check::{
 use crate::config::Device;
 use crate::{Error, Result, device};
 
-/// Arguments of `selftest`.
+/// Command-line arguments of `selftest`.
 #[derive(Args, Clone, Debug)]
 pub struct SelftestArgs {
     /// Device to check
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Small sizes and a training of nano, as on the emulator
+    /// Use small sizes and a training of `nano`, as on the emulator
     #[arg(long)]
     pub small: bool,
-    /// Only cases whose name has TEXT in it
+    /// Only cases whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Expect something else of the case CASE, to see that it fails
+    /// Change the expected result of the case CASE, to see that it fails
     #[arg(long, value_name = "CASE", hide = true)]
     pub fault: Option<String>,
 }
 
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
-Every operator and the optimiser against the CPU, the golden cases against PyTorch's results, short trainings against
-each other and against the CPU. The emulator is given small sizes and a training of `nano`, a GPU those of `base` as well
-and a training of `tiny`. A row shows the comparison of its case that came nearest to its bound. Exits with 1 when a
-comparison fails.
+Compares every operator and the optimiser with the CPU, the golden cases with PyTorch's results, and short trainings \
+with each other and with the CPU. The emulator runs small sizes and a training of `nano`; a GPU also runs the sizes of \
+`base` and a training of `tiny`. A row shows the comparison of its case that is nearest to its bound. The exit code is 1 \
+if a comparison fails.
 
 Examples:
   ssmv-raw selftest
   ssmv-raw selftest --device cuda --json
   ssmv-raw selftest --device emulator --filter conv2d";
 
-/// Runs the cases.
+/// Runs the selftest and prints its comparisons.
 pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let cuda = open(args.device)?;
@@ -74,23 +74,23 @@ pub fn run(args: &SelftestArgs, ui: &Ui) -> Result<()> {
 
 /// The device to check.
 fn open(device: Device) -> Result<Cuda> {
-    let elsewhere = "take --device emulator to check the kernels without one";
+    let elsewhere = "use --device emulator to check the kernels without a GPU";
     match (device::open(device)?, device) {
         (Some(cuda), _) => Ok(cuda),
         (None, Device::Cpu) => Err(Error::Usage(
-            "--device cpu: the CPU is what devices are compared with; take --device cuda or --device emulator".into(),
+            "--device cpu: devices are compared with the CPU; use --device cuda or --device emulator".into(),
         )),
         (None, _) => {
             let why = match cuda::devices(Backend::Real) {
                 Err(error) => format!(": {error}"),
                 Ok(_) => String::new(),
             };
-            Err(Error::Failure(format!("there is no GPU that the kernels run on{why}; {elsewhere}")))
+            Err(Error::Failure(format!("no usable GPU{why}; {elsewhere}")))
         }
     }
 }
 
-/// A line a case: its comparison that failed or came nearest to its bound.
+/// One row for each case: the comparison that failed, or the one nearest to its bound.
 fn table(report: &Report) -> Table {
     let mut table = Table::new(["case", "compared", "worst", "error", "bound", "verdict"]);
     let number = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{n:.2e}"));
@@ -116,7 +116,7 @@ fn table(report: &Report) -> Table {
     table
 }
 
-/// How near a comparison is to failing: its error by its bound, infinite where it failed.
+/// Error of a comparison divided by its bound; infinite if it failed.
 fn closeness(Check { comparison, .. }: &Check) -> f64 {
     match (comparison.verdict, comparison.error, comparison.bound) {
         (Verdict::Fail, ..) => f64::INFINITY,

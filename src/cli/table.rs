@@ -1,4 +1,4 @@
-//! A small table in plain text.
+//! Tables in plain text.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A whole number with its thousands set apart: `229,963,712`.
+/// A whole number with a comma before every three digits: `229,963,712`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `train`: what to do is decided here, the work is in [`crate::train`].
+//! `train`: resolves the options; the training is in [`crate::train`].
 
 use std::path::{Path, PathBuf};
 
@@ -6,34 +6,32 @@ use clap::Args;
 
 use super::eval::comparison_table;
 use super::progress::clock;
-use super::threads::use_threads;
 use super::{Progress, Table, Ui, files, ranks};
 use crate::config::{
     CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, default_run_folder,
     find_config, resolve_over, shown_defaults,
 };
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 use ssmv_comm::rendezvous::Place;
 
-/// Arguments of `train`.
+/// Command-line arguments of `train`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
-    /// All that a configuration file can say as well
+    /// Options that a configuration file can also set
     #[command(flatten)]
     pub options: TrainOptions,
-    /// TOML file with any of these options; the command line wins over it, it wins over the preset
+    /// TOML file with any of these options; it overrides the preset, and the command line overrides it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub config: Option<PathBuf>,
-    /// Go on with a run, to the bits that it would have had uninterrupted: from a checkpoint, or from the
-    /// latest in a run folder, --out's where no PATH is given; the run's own configuration holds but for what
-    /// is given anew
+    /// Continue a run, with the same bits as without the interruption. PATH is a checkpoint, or a run folder, which stands
+    /// for its latest checkpoint; without PATH it is --out. Options saved with the run apply unless overridden
     #[arg(long, value_name = "PATH", num_args = 0..=1, help_heading = "Run")]
     pub resume: Option<Option<PathBuf>>,
-    /// Join ranks on other machines without a token, where all of the network is trusted
+    /// Join ranks on other machines without a token; only for a network that is trusted
     #[arg(long, help_heading = "Several ranks")]
     pub insecure: bool,
-    /// Print the resolved configuration as TOML, which --config can read, and stop
+    /// Print the resolved configuration as TOML, which --config can read, and exit
     #[arg(long, help_heading = "Run")]
     pub print_config: bool,
     /// Print the final summary as JSON
@@ -50,10 +48,10 @@ Examples:
   ssmv-raw train --preset base --print-config > base.toml
   ssmv-raw train --config base.toml --batch-size 2 --accumulate 8
 
-What the presets set:
+Defaults of the presets:
 ";
 
-/// The examples, and the presets' defaults from their own table.
+/// Examples, and a table of the presets' defaults.
 pub fn after_help() -> String {
     // A column a preset: with a row a preset, the table would be wider than a terminal.
     let mut table = Table::new(std::iter::once("option").chain(PRESETS));
@@ -80,16 +78,16 @@ pub fn after_help() -> String {
         .to_owned()
 }
 
-/// What a training run is to do.
+/// A training run to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The configuration; its `out` is there, unless only [`TrainArgs::print_config`] was asked for.
+    /// Resolved configuration; `out` may be missing only with [`TrainArgs::print_config`].
     pub config: TrainConfig,
-    /// What to go on from: a checkpoint, or a run folder, which stands for its latest checkpoint.
+    /// Checkpoint to resume from, or a run folder, which stands for its latest checkpoint.
     pub resume: Option<PathBuf>,
 }
 
-/// Trains, as one of several ranks where the environment says so.
+/// Trains; as one of several ranks if the environment says so.
 pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let mut plan = plan(args)?;
     if args.print_config {
@@ -101,7 +99,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         Some(place) => Some(ranks::meet(place, &plan.config, args.insecure)?),
         None => None,
     };
-    // Rank 0 speaks for all.
+    // Only rank 0 prints.
     let quiet = Ui::new(true);
     let leads = place.as_ref().is_none_or(|place| place.rank == 0);
     let ui = if leads { ui } else { &quiet };
@@ -118,7 +116,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     })
 }
 
-/// Sets what follows from the number of ranks; lines on what that changes.
+/// Sets the options that depend on the number of ranks. Returns notes about the changes.
 fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
     let config = &mut plan.config;
     let (before, now) = (config.ranks, place.map_or(1, |place| place.size));
@@ -127,7 +125,7 @@ fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
         && config.threads.is_none()
     {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Slurm gives each rank cores of its own, where it is asked to.
+        // Slurm can assign cores to each rank.
         let own = std::env::var("SLURM_CPUS_PER_TASK").ok().and_then(|count| count.parse::<usize>().ok());
         config.threads = Some(own.map_or(cores / place.local_size, |own| own.min(cores)).max(1));
     }
@@ -136,8 +134,8 @@ fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
     if plan.resume.is_some() && before != now {
         let old = batch * before;
         lines.push(format!(
-            "the run had {} and goes on with {now}: a step takes {} instead of {old}, and epochs and schedule are counted \
-             in such steps; --batch-size keeps the old size where that divides",
+            "the run had {} and continues with {now}: a step takes {} instead of {old}, and epochs and schedule are \
+             counted in such steps; set --batch-size to keep the old size, if it divides",
             counted(before as u64, "rank"),
             counted(step, "sequence")
         ));
@@ -152,7 +150,7 @@ fn counted(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The work itself. `json` is how the rank that speaks ends; none for the others.
+/// Runs the training and prints its summary. `json` is the format of the summary; `None` on ranks that print none.
 fn train(
     plan: &Plan,
     member: Option<Member>,
@@ -160,7 +158,7 @@ fn train(
     json: Option<bool>,
     check_folder: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    use_threads(plan.config.threads)?;
+    device::use_threads(plan.config.threads)?;
     let interrupt = Interrupt::install()?;
     let mut member = member;
     if let (true, Err(error)) = (json.is_some(), check_folder()) {
@@ -178,20 +176,20 @@ fn train(
         Some(true) => return ui.json(&summary),
         Some(false) => {}
     }
-    ui.note(&told(&plan.config.preset, &summary));
+    ui.note(&summary_lines(&plan.config.preset, &summary));
     ui.table(&comparison_table(&summary.evaluation.next))?;
     ui.note(&format!("checkpoint {}", summary.checkpoint.display()));
     ui.note(&format!("preview    {}", summary.preview.display()));
     Ok(())
 }
 
-/// How the training went and how to read the table below it.
-fn told(preset: &str, summary: &Summary) -> String {
+/// Summary of the training, and an explanation of the table below it.
+fn summary_lines(preset: &str, summary: &Summary) -> String {
     let Summary { steps, samples_per_second, data_wait, evaluation, .. } = summary;
     let time = clock(summary.seconds);
     format!(
         "{preset}: {steps} steps in {time}, {samples_per_second:.1} samples/s, {data_wait:.1} s waiting for data\n\
-         {} test sequences of other digits; MSE and MAE are sums over a frame's pixels",
+         {} test sequences of other digits; MSE and MAE are sums over the pixels of a frame",
         evaluation.sequences
     )
 }
@@ -199,7 +197,7 @@ fn told(preset: &str, summary: &Summary) -> String {
 /// Shows a training on the terminal.
 struct Screen<'a> {
     ui: &'a Ui,
-    /// While a device's kernels are compiled, or test sequences evaluated.
+    /// Bar of the compilation of kernels, or of an evaluation, while it runs.
     stage: Option<Progress>,
     progress: Progress,
 }
@@ -238,8 +236,8 @@ impl Observer for Screen<'_> {
     }
 }
 
-/// What the arguments ask for, checked as far as it can be without the data: the command line over `--config`
-/// over, when resuming, the run's own configuration, over the preset's defaults.
+/// The run that the arguments describe, checked as far as possible without the data. Layers, from the highest: the command
+/// line, `--config`, the saved configuration of a resumed run, the preset's defaults.
 pub fn plan(args: &TrainArgs) -> Result<Plan> {
     let file = args.config.as_ref().map(ConfigFile::read).transpose()?;
     let Some(path) = &args.resume else {
@@ -249,7 +247,7 @@ pub fn plan(args: &TrainArgs) -> Result<Plan> {
     let out = args.options.out.as_ref().or_else(|| file.as_ref()?.options.out.as_ref());
     let Some(path) = path.as_ref().or(out) else {
         return Err(Error::Usage(
-            "--resume needs a PATH, or --out with the run folder to go on with".to_owned(),
+            "--resume needs a PATH, or --out with the run folder to continue".to_owned(),
         ));
     };
     files::must_exist(path)?;
@@ -258,11 +256,11 @@ pub fn plan(args: &TrainArgs) -> Result<Plan> {
         None => {
             return Err(Error::file(
                 path,
-                format!("is no run folder nor a checkpoint in one: there is no {CONFIG_FILE} of its run"),
+                format!("is not a run folder or a checkpoint in one: {CONFIG_FILE} of the run is missing"),
             ));
         }
     };
-    // The folder may have been moved since it wrote its own name down.
+    // The folder may have been moved since its name was saved.
     own.options.out = None;
     let mut config = resolve_over(&args.options, &[&own].into_iter().chain(&file).collect::<Vec<_>>())?;
     if config.out.is_none() {

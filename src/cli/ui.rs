@@ -1,4 +1,4 @@
-//! What a command says, and where: results on stdout, everything for a person on stderr.
+//! Output of a command: results on stdout, messages on stderr.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Progress, SIGPIPE, Table, files};
 use crate::{Error, Result};
 
-/// The two output streams and what is known of them. Colour and bars only where stderr is a terminal.
+/// The two output streams. Colour and progress bars are used only if stderr is a terminal.
 #[derive(Clone, Debug)]
 pub struct Ui {
     quiet: bool,
@@ -19,7 +19,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// For this process's streams. `quiet` leaves out notes and progress; warnings, errors and results stay.
+    /// Uses the streams of this process. `quiet` omits notes and progress; warnings, errors and results stay.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         // NO_COLOR (no-color.org): any value but the empty one.
@@ -27,17 +27,17 @@ impl Ui {
         Self { quiet, terminal, colour, bars: MultiProgress::new() }
     }
 
-    /// Whether notes and progress are left out.
+    /// True if notes and progress are omitted.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether stderr is a terminal.
+    /// True if stderr is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// A line for a person, left out when quiet.
+    /// Prints a line to stderr, unless quiet.
     pub fn note(&self, line: &str) {
         if !self.quiet {
             self.stderr(line);
@@ -49,7 +49,7 @@ impl Ui {
         self.stderr(&format!("{} {line}", self.coloured("warning:", 33)));
     }
 
-    /// `error: …`, in one line whatever the message holds.
+    /// `error: …`, always as one line.
     pub fn error(&self, message: &str) {
         let line =
             message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
@@ -62,7 +62,7 @@ impl Ui {
         Progress::new(self.clone(), total)
     }
 
-    /// Text to stdout, as it is. A reader that has gone ends the program quietly.
+    /// Text to stdout, as it is. If the reader has closed the pipe, the program ends without a message.
     pub fn print(&self, text: &str) -> Result<()> {
         let written = self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
@@ -74,7 +74,7 @@ impl Ui {
         })
     }
 
-    /// A table to stdout.
+    /// Prints a table to stdout.
     pub fn table(&self, table: &Table) -> Result<()> {
         self.print(&table.to_string())
     }
@@ -96,7 +96,7 @@ impl Ui {
         self.write_out(path, &to_json(value)?)
     }
 
-    /// The bars on the screen, which lines of text must not tear.
+    /// The progress bars, which must be suspended while a line is printed.
     pub(super) fn bars(&self) -> &MultiProgress {
         &self.bars
     }

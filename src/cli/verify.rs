@@ -1,4 +1,4 @@
-//! `verify`: golden cases against this engine.
+//! `verify`: compares this engine with golden cases.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,16 @@ use crate::{
     device,
 };
 
-/// Arguments of `verify`.
+/// Command-line arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Golden cases: files, or folders of them
+    /// Golden cases: files or folders
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// Device to compute on
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Number format to compute in [default: f32 on the processor, f16 on a device]
+    /// Number format of the computation [default: f32 on the CPU, f16 on a GPU]
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
     /// Print JSON instead of a table
@@ -31,34 +31,34 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// The number formats that cases can be run in.
+/// Number formats in which cases can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
     /// 64 bits
     F64,
     /// 32 bits
     F32,
-    /// 16 bits with 32-bit sums, on a device
+    /// 16 bits with 32-bit sums, on a GPU
     F16,
 }
 
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
-Exits with 1 when a case fails or is of an unknown operator.
+The exit code is 1 if a case fails or its operator is unknown.
 
 Examples:
   ssmv-raw verify tests/golden
   ssmv-raw verify tests/golden/conv2d_3x3.safetensors --dtype f64 --json
   ssmv-raw verify tests/golden --device emulator --dtype f16";
 
-/// Runs the cases.
+/// Opens the device and runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
     let dtype = args.dtype.map(|dtype| match dtype {
         Dtype::F64 => DType::F64,
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
     });
-    // A number format of the CPU alone says where.
+    // A format that only the CPU has selects the CPU.
     let device = match dtype {
         Some(DType::F32 | DType::F64) if args.device == Device::Auto => None,
         _ => device::open(args.device)?,
@@ -68,7 +68,7 @@ pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
     verify(args, &device, ui)
 }
 
-/// The work itself.
+/// Runs the cases and prints the comparisons.
 fn verify(args: &VerifyArgs, device: &TargetDevice, ui: &Ui) -> Result<()> {
     let report = verify::run(&args.paths, device)?;
     if args.json {

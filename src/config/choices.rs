@@ -87,13 +87,13 @@ choices! {
         Cosine = "cosine",
         /// Half a cosine down to zero, updated at every epoch
         CosineEpoch = "cosine-epoch",
-        /// Constant
+        /// The highest rate until the end
         Constant = "constant",
     }
 }
 
 choices! {
-    /// Loss function.
+    /// Loss function of the training.
     Loss {
         /// Mean absolute error
         L1 = "l1",

@@ -6,7 +6,6 @@
 mod choices;
 mod file;
 pub mod limits;
-mod nearest;
 mod options;
 mod resolve;
 mod run_folder;
@@ -15,8 +14,7 @@ mod train;
 pub use crate::data::{Layout, Rule};
 pub(crate) use choices::choices;
 pub use choices::{Comm, Device, Loss, Precision, ScheduleKind};
-pub use file::ConfigFile;
-pub use nearest::nearest;
+pub use file::{ConfigFile, nearest};
 pub use options::{DEFAULT_PRESET, PRESETS, TrainConfig, TrainOptions, shown_defaults};
 pub use resolve::{resolve, resolve_over};
 pub use run_folder::{CONFIG_FILE, check_run_folder, default_run_folder, find_config};

@@ -152,7 +152,7 @@ impl Merged<'_> {
         if canvas != size {
             return wrong(
                 "canvas",
-                format!("is {canvas}, and the model `{name}` takes frames of {size} pixels only"),
+                format!("is {canvas}, but the model `{name}` takes only frames of {size} pixels"),
             );
         }
         if digit > canvas {
@@ -162,7 +162,7 @@ impl Merged<'_> {
             (self.whole("sequences"), self.whole("batch-size"), self.whole("accumulate"));
         if sequences < batch * parts {
             let step = format!("{batch} (batch-size) × {parts} (accumulate)");
-            return wrong("sequences", format!("is {sequences}, and one optimiser step takes {step}"));
+            return wrong("sequences", format!("is {sequences}, but one optimiser step takes {step}"));
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ mod tests {
             (
                 TrainOptions { canvas: Some(32), ..none() },
                 "",
-                "--canvas is 32, and the model `tiny` takes frames of 64 pixels only",
+                "--canvas is 32, but the model `tiny` takes only frames of 64 pixels",
             ),
             (
                 TrainOptions { digit_size: Some(65), ..none() },
@@ -258,7 +258,7 @@ mod tests {
             (
                 TrainOptions { sequences: Some(31), accumulate: Some(2), batch_size: Some(16), ..none() },
                 "",
-                "--sequences is 31, and one optimiser step takes 16 (batch-size) × 2",
+                "--sequences is 31, but one optimiser step takes 16 (batch-size) × 2",
             ),
             (TrainOptions { frames_in: Some(2), ..none() }, "", "--frames-in is 2"),
         ] {

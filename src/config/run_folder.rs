@@ -1,4 +1,4 @@
-//! Where a run puts what it makes.
+//! The folder of a run.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,10 +7,10 @@ use super::TrainConfig;
 use crate::checkpoint::CHECKPOINTS_FOLDER;
 use crate::{Error, Result};
 
-/// The name of the resolved configuration in a run folder.
+/// Name of the file with the resolved configuration in a run folder.
 pub const CONFIG_FILE: &str = "config.toml";
 
-/// `runs/PRESET-YYYYMMDD-HHMMSS` (UTC) for a run that starts now, with `-2`, `-3` … where that is taken.
+/// `runs/PRESET-YYYYMMDD-HHMMSS` (UTC) for a run that starts now; with `-2`, `-3` … if it exists.
 pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
     let seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
@@ -20,13 +20,15 @@ pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
     folders.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(name))
 }
 
-/// Refuses a run folder that has anything in it, or is not a folder: nothing is ever written over. An
-/// [`Error::File`] that says what to do instead.
+/// Checks that a run folder is empty or does not exist, so that nothing is overwritten.
+///
+/// # Errors
+/// [`Error::File`], which says what to do instead.
 pub fn check_run_folder(folder: &Path) -> Result<()> {
     match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => {
-            Err(Error::file(folder, "is not empty: give another --out, or --resume to go on with its run"))
+            Err(Error::file(folder, "is not empty: give another --out, or --resume to continue its run"))
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(_) if folder.is_file() => Err(Error::file(folder, "is a file; --out takes a folder")),
@@ -34,8 +36,8 @@ pub fn check_run_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The configuration of the run that `path` belongs to: a run folder, its folder of checkpoints or one of these. A
-/// checkpoint that lies elsewhere has none: a file of that name above it belongs to something else.
+/// The configuration file of the run that `path` belongs to: `path` is a run folder, its folder of checkpoints, or one of the
+/// checkpoints. `None` for a checkpoint outside a run folder.
 pub fn find_config(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let is_checkpoints = |folder: &&Path| folder.file_name().is_some_and(|name| name == CHECKPOINTS_FOLDER);

@@ -1,4 +1,4 @@
-//! What follows from the resolved configuration of a training.
+//! Quantities derived from the resolved configuration of a training.
 
 use super::{TrainConfig, TrainOptions, resolve};
 use crate::data::{DataSource, DataSpec};
@@ -10,7 +10,7 @@ pub const FRAMES_OUT: usize = crate::model::NEXT_FRAMES;
 /// Length of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duration {
-    /// Number of epochs.
+    /// Length as a number of epochs.
     Epochs(u64),
     /// Number of optimiser steps.
     Steps(u64),

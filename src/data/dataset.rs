@@ -1,4 +1,4 @@
-//! One face for every source of sequences.
+//! Sequences from any source: generated, or from a file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::moving_mnist::{MovingMnist, Rule};
 use super::npy::{Layout, NpySequences};
 use crate::{Error, Result};
 
-/// Where sequences come from.
+/// Source of the sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataSource {
-    /// Made from the embedded digits.
+    /// Generated from the embedded digits.
     #[default]
     Digits,
-    /// Made from the MNIST files of a folder.
+    /// Generated from the MNIST files of a folder.
     Dir(PathBuf),
     /// Read from an .npy file of uint8 sequences.
     Npy {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The order of its dimensions.
+        /// Order of its dimensions.
         layout: Layout,
     },
 }
@@ -45,31 +45,31 @@ impl DataSource {
         } else {
             Err(Error::file(
                 path,
-                "is not there; give digits, a folder with MNIST files, or an .npy file (--data)",
+                "does not exist; give digits, a folder with MNIST files, or an .npy file (--data)",
             ))
         }
     }
 }
 
-/// What to open; the sizes that a file fixes (digits, canvas, digit size, rule) are ignored for an .npy file.
+/// Specification of a [`Dataset`]. An .npy file ignores the rule, digits, canvas and digit size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSpec {
-    /// Where sequences come from.
+    /// Source of the sequences.
     pub source: DataSource,
-    /// How made digits move.
+    /// Motion of generated digits.
     pub rule: Rule,
-    /// Digits a made sequence.
+    /// Number of digits in a generated sequence.
     pub digits: usize,
-    /// Rows and columns of a made frame.
+    /// Rows and columns of a generated frame.
     pub canvas: usize,
-    /// Rows and columns of a made sequence's digits.
+    /// Rows and columns of a generated digit.
     pub digit_size: usize,
-    /// Frames of a sequence, inputs and predicted ones together.
+    /// Frames of a sequence: input and predicted frames.
     pub frames: usize,
-    /// What made sequences and the order of a file's sequences depend on.
+    /// Seed of generated sequences, and of the order of a file's sequences.
     pub seed: u64,
-    /// Sequences an epoch; a file that has fewer gives what it has.
+    /// Sequences in an epoch; all of a file's if it has fewer.
     pub sequences: u64,
 }
 
@@ -111,10 +111,10 @@ enum Kind {
 }
 
 impl Dataset {
-    /// Opens what `spec` says. The last tenth of a file's sequences, at least one, are its test split.
+    /// Opens the dataset that `spec` describes. The last tenth of a file's sequences, at least one, are its test split.
     ///
     /// # Errors
-    /// [`Error::File`] for files that cannot be read or are too short, [`Error::Usage`] for sizes that cannot be.
+    /// [`Error::File`] for files that cannot be read or are too short, [`Error::Usage`] for invalid sizes.
     pub fn open(spec: &DataSpec) -> Result<Self> {
         Self::open_split(spec, |count| count - count.div_ceil(10))
     }
@@ -140,7 +140,7 @@ impl Dataset {
                     return Err(Error::file(
                         path,
                         format!(
-                            "has frames of {}×{} by layout {layout}; they must be square, or choose another (--layout)",
+                            "has frames of {}×{} by layout {layout}; frames must be square; or give another --layout",
                             file.height(),
                             file.width()
                         ),
@@ -150,7 +150,7 @@ impl Dataset {
                     return Err(Error::file(
                         path,
                         format!(
-                            "has {} frames a sequence by layout {layout}, and {} are needed (inputs and predictions)",
+                            "has {} frames in a sequence by layout {layout}, but {} are needed (inputs and predictions)",
                             file.frames(),
                             spec.frames
                         ),
@@ -172,7 +172,7 @@ impl Dataset {
         })
     }
 
-    /// Number of sequences of a split; `None` where they are made, and any index is valid.
+    /// Number of sequences of a split; `None` if they are generated and any index is valid.
     pub fn len(&self, split: Split) -> Option<u64> {
         match (&self.kind, split) {
             (Kind::Made { .. }, _) => None,
@@ -181,7 +181,7 @@ impl Dataset {
         }
     }
 
-    /// Sequences an epoch of a split: what the specification asks for, or what there is if that is less.
+    /// Sequences in an epoch of a split: the number of the specification, or all if there are fewer.
     pub fn epoch_len(&self, split: Split) -> u64 {
         self.len(split).map_or(self.sequences, |len| len.min(self.sequences))
     }
@@ -191,7 +191,7 @@ impl Dataset {
         self.frames
     }
 
-    /// Frames that a file has of each sequence; `None` where they are made, and there are as many as asked for.
+    /// Frames in each sequence of a file; `None` if sequences are generated, with any number of frames.
     pub fn total_frames_available(&self) -> Option<usize> {
         match &self.kind {
             Kind::Made { .. } => None,
@@ -220,13 +220,13 @@ impl Dataset {
         self.frames * self.side() * self.side() * self.channels()
     }
 
-    /// What the user should know about the data.
+    /// A note about the data for the user.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// Writes sequence `index` of `split` to `out`, [T, S, S, C], 0 is black. A file's sequences are the same in every
-    /// epoch, made training sequences are not.
+    /// Writes sequence `index` of `split` to `out`, [T, S, S, C], 0 is black. Sequences of a file are the same in every
+    /// epoch; generated training sequences are not.
     ///
     /// # Errors
     /// [`Error::Failure`] when `out` is not [`Dataset::sequence_bytes`] long, [`Error::File`] when there is no such
@@ -244,7 +244,10 @@ impl Dataset {
                     Some(at) => file.sequence(at, 0..self.frames, out),
                     None => Err(Error::file(
                         file.path(),
-                        format!("has {} sequences in that split, no number {index}", range.len()),
+                        format!(
+                            "has {} sequences in that split, so number {index} does not exist",
+                            range.len()
+                        ),
                     )),
                 }
             }

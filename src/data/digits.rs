@@ -1,15 +1,14 @@
-//! The handwritten digits that move.
+//! Handwritten digits.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::idx::{self, IdxImages};
-use super::resize::resize;
 use super::{MAX_BYTES, Split};
 use crate::{Error, Result};
 
-/// Grey digits of one size, split into those for training and those for testing; see `data/README.md` for where the
-/// embedded ones come from.
+/// Grey digits of one size, split into digits for training and for testing. `data/README.md` has the source of the embedded
+/// ones.
 #[derive(Debug, Clone)]
 pub struct Digits {
     images: Vec<u8>,
@@ -20,10 +19,10 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// The 10,000 digits of 28×28 that come with the program: the first 9,000 train, the last 1,000 test.
+    /// The 10,000 embedded digits of 28×28: the first 9,000 for training, the last 1,000 for testing.
     ///
     /// # Errors
-    /// None in a program that was built whole.
+    /// Only if the embedded data is damaged.
     pub fn embedded() -> Result<Self> {
         let bytes: &[u8] = include_bytes!("../../data/digits-10k.idx3-ubyte.gz");
         let images = idx::images_from(bytes, Path::new("the embedded digits"))?;
@@ -32,8 +31,8 @@ impl Digits {
     }
 
     /// MNIST's files from a folder, gzipped or not: `train-images-idx3-ubyte` (or `train-images.idx3-ubyte`) train,
-    /// `t10k-images-idx3-ubyte` test. Without the second the last tenth of the first tests, and [`Digits::note`]
-    /// says so.
+    /// `t10k-images-idx3-ubyte` test. Without the second file, the last tenth of the first is for testing, and
+    /// [`Digits::note`] says so.
     ///
     /// # Errors
     /// [`Error::File`] when the folder has no training images or a file is broken.
@@ -74,7 +73,7 @@ impl Digits {
         Self::from_images(images, train, &path)
     }
 
-    /// The first `train` images train, the rest test.
+    /// The first `train` images are for training, the rest for testing.
     fn from_images(images: IdxImages, train: usize, path: &Path) -> Result<Self> {
         if images.height != images.width {
             return Err(Error::file(
@@ -108,7 +107,7 @@ impl Digits {
         let bytes = side.checked_mul(side).and_then(|area| area.checked_mul(self.len()));
         if side == 0 || bytes.is_none_or(|bytes| bytes > MAX_BYTES) {
             return Err(Error::Usage(format!(
-                "digits of {side} pixels cannot be made; 28 is MNIST's own size"
+                "digits of {side} pixels are not possible; MNIST's own size is 28"
             )));
         }
         Ok(Self { images: resize(&self.images, self.side, side), side, ..self.clone() })
@@ -125,7 +124,7 @@ impl Digits {
         self.side
     }
 
-    /// The numbers of the digits of `split`.
+    /// Range of the digits of `split`.
     pub fn range(&self, split: Split) -> Range<usize> {
         match split {
             Split::Train => self.train.clone(),
@@ -138,18 +137,62 @@ impl Digits {
         self.images.chunks_exact(self.side * self.side).nth(index)
     }
 
-    /// What the user should know about how the digits were split.
+    /// A note about the split of the digits for the user.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 }
 
-/// The first of the names that MNIST's image files go by that is there.
+/// The first file that exists of the names that MNIST's image files have.
 fn find(folder: &Path, part: &str) -> Option<PathBuf> {
     ["-images-idx3-ubyte", "-images-idx3-ubyte.gz", "-images.idx3-ubyte", "-images.idx3-ubyte.gz"]
         .iter()
         .map(|rest| folder.join(format!("{part}{rest}")))
         .find(|path| path.is_file())
+}
+
+/// Resizes every `from`×`from` image of `images` to `to`×`to`: each new pixel is the mean of the area that it covers
+/// when smaller, the bilinear value at its centre when larger. `from` and `to` are at least 1.
+fn resize(images: &[u8], from: usize, to: usize) -> Vec<u8> {
+    let taps = taps(from, to);
+    let mut rows = vec![0f32; from * to];
+    let mut out = Vec::with_capacity(images.len() / (from * from) * to * to);
+    for image in images.chunks_exact(from * from) {
+        for (row, values) in image.chunks_exact(from).zip(rows.chunks_exact_mut(to)) {
+            for (value, taps) in values.iter_mut().zip(&taps) {
+                *value = taps.iter().map(|&(i, weight)| weight * f32::from(row[i])).sum();
+            }
+        }
+        for taps in &taps {
+            out.extend((0..to).map(|x| {
+                let sum: f32 = taps.iter().map(|&(y, weight)| weight * rows[y * to + x]).sum();
+                (sum + 0.5) as u8
+            }));
+        }
+    }
+    out
+}
+
+/// For every new pixel along an axis: the old pixels that it is computed from, and their weights, which sum to 1.
+fn taps(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|i| {
+            if to > from {
+                let centre = ((i as f64 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f64);
+                let low = (centre as usize).min(from - 1);
+                let part = centre - low as f64;
+                return vec![(low, 1.0 - part as f32), ((low + 1).min(from - 1), part as f32)];
+            }
+            let (start, end) = (i as f64 * scale, (i + 1) as f64 * scale);
+            (start as usize..(end.ceil() as usize).min(from))
+                .map(|j| {
+                    let covered = end.min((j + 1) as f64) - start.max(j as f64);
+                    (j, (covered.max(0.0) / scale) as f32)
+                })
+                .collect()
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -207,5 +250,22 @@ mod tests {
         assert!(both.note().is_none());
         write_idx(&at("t10k-images-idx3-ubyte"), 5, 3);
         assert!(Digits::from_dir(folder.path()).unwrap_err().to_string().contains("must agree"));
+    }
+
+    #[test]
+    fn a_flat_image_stays_flat_when_resized() {
+        for (from, to) in [(28, 14), (28, 9), (28, 27), (28, 56), (5, 64), (1, 3), (7, 1)] {
+            let images = vec![200; 2 * from * from];
+            assert_eq!(resize(&images, from, to), vec![200; 2 * to * to], "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn resized_images_have_known_values() {
+        assert_eq!(
+            resize(&[0, 2, 4, 100, 7, 8, 9, 10, 0, 0, 0, 0, 255, 255, 255, 255], 4, 2),
+            [4, 31, 128, 128]
+        );
+        assert_eq!(resize(&[0, 100, 0, 100], 2, 4)[..4], [0, 25, 75, 100]);
     }
 }

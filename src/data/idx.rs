@@ -1,5 +1,5 @@
 //! MNIST's IDX files (<https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/>): a big-endian header,
-//! magic 0x00000803 and the sizes `[n, height, width]`, then bytes. Labels, which nothing here needs, are other files.
+//! magic 0x00000803 and the sizes `[n, height, width]`, then bytes. Labels are in other files and are not read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -12,10 +12,10 @@ use crate::{Error, Result};
 
 const IMAGES: u32 = 0x0803;
 
-/// The most bytes that one file may hold: twice the largest file of the MNIST family (EMNIST by class), so that a
-/// compressed file of a few kilobytes cannot ask for all memory.
+/// Maximum size of one file in bytes, uncompressed: twice the largest file of the MNIST family (EMNIST by class), so that a
+/// compressed file of a few kilobytes cannot use all memory.
 const MAX_BYTES: u64 = 1 << 30;
-/// The largest height and width of an image.
+/// Maximum height and width of an image in pixels.
 const MAX_SIDE: u64 = 1024;
 
 /// The images of one file.
@@ -40,14 +40,14 @@ pub fn read_images(path: &Path) -> Result<IdxImages> {
     images_from(open(path)?, path)
 }
 
-/// [`read_images`] from any source; `name` is for the messages.
+/// As [`read_images`], from any source. Messages use `name`.
 pub fn images_from(source: impl BufRead, name: &Path) -> Result<IdxImages> {
     let mut source = plain(source, name)?;
     let [count, height, width] = header(&mut source, name)?;
     if height > MAX_SIDE || width > MAX_SIDE {
         return Err(Error::file(
             name,
-            format!("images of {height}×{width} pixels; at most {MAX_SIDE}×{MAX_SIDE} are taken"),
+            format!("has images of {height}×{width} pixels; the maximum is {MAX_SIDE}×{MAX_SIDE}"),
         ));
     }
     let pixels = body(source, name, [count, height, width])?;
@@ -59,7 +59,7 @@ fn open(path: &Path) -> Result<BufReader<File>> {
     Ok(BufReader::new(File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?))
 }
 
-/// The bytes without compression. gzip is known by its first two bytes, not by the file's name.
+/// The uncompressed bytes. gzip is recognised by its first two bytes, not by the file's name.
 fn plain<'a>(mut source: impl BufRead + 'a, name: &Path) -> Result<Box<dyn Read + 'a>> {
     let start = source.fill_buf().map_err(|e| unreadable(name, &e))?;
     Ok(if start.starts_with(&[0x1f, 0x8b]) {
@@ -83,20 +83,19 @@ fn header(source: &mut dyn Read, name: &Path) -> Result<[u64; 3]> {
         *size = u64::from(source.read_u32::<BigEndian>().map_err(|e| unreadable(name, &e))?);
     }
     if sizes.contains(&0) {
-        return Err(Error::file(name, format!("holds no images: its sizes are {sizes:?}")));
+        return Err(Error::file(name, format!("has no images: its sizes are {sizes:?}")));
     }
     Ok(sizes)
 }
 
-/// Reads exactly the product of `sizes` bytes. Memory grows with the bytes that are really there, not with what the
-/// header promises.
+/// Reads exactly the product of `sizes` bytes. Memory grows with the bytes read, not with the header's numbers.
 fn body(source: impl Read, name: &Path, sizes: [u64; 3]) -> Result<Vec<u8>> {
     let total = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
     let total = total.filter(|&total| total <= MAX_BYTES).ok_or_else(|| {
-        Error::file(name, format!("its header promises {sizes:?} bytes; at most {MAX_BYTES} are taken"))
+        Error::file(name, format!("its header declares {sizes:?} bytes; the maximum is {MAX_BYTES}"))
     })?;
     let mut bytes = Vec::new();
-    // One byte more than promised, to see that nothing follows (and to make gzip check its checksum).
+    // One byte more, to check that nothing follows (and to make gzip verify its checksum).
     source.take(total + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
         ErrorKind::OutOfMemory => Error::file(name, format!("its {total} bytes do not fit into memory")),
         _ => unreadable(name, &e),
@@ -108,7 +107,7 @@ fn body(source: impl Read, name: &Path, sizes: [u64; 3]) -> Result<Vec<u8>> {
         )),
         std::cmp::Ordering::Greater => Err(Error::file(
             name,
-            format!("goes on after the {total} bytes that its header {sizes:?} says; download it again"),
+            format!("has more than the {total} bytes of its header {sizes:?}; download it again"),
         )),
         std::cmp::Ordering::Equal => Ok(bytes),
     }
@@ -147,9 +146,9 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         assert!(error(&file(&[2, 1, 3], &[0; 5])).contains("cut short: 5 of 6"));
-        assert!(error(&file(&[2, 1, 3], &[0; 7])).contains("goes on after"));
+        assert!(error(&file(&[2, 1, 3], &[0; 7])).contains("has more than"));
         assert!(error(&file(&[0, 28, 28], &[])).contains("no images"));
-        assert!(error(&file(&[u32::MAX, 1000, 1000], &[])).contains("promises"));
+        assert!(error(&file(&[u32::MAX, 1000, 1000], &[])).contains("declares"));
         assert!(error(&file(&[1, u32::MAX, u32::MAX], &[])).contains("pixels"));
         // A file of three labels.
         assert!(error(&[0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3]).contains("is not an MNIST file of images"));

@@ -1,4 +1,4 @@
-//! Batches made ahead of their use by background threads.
+//! Batches that background threads prepare ahead of their use.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,24 +10,24 @@ use super::moving_mnist::Random;
 use super::{Dataset, MAX_BYTES, Split};
 use crate::{Error, Result};
 
-/// Which batches a [`Loader`] gives, and how far ahead it works.
+/// The batches of a [`Loader`], and how far ahead it works.
 #[derive(Debug, Clone, Copy)]
 pub struct LoaderSpec {
     /// Training or test sequences.
     pub split: Split,
-    /// Sequences a batch.
+    /// Sequences in a batch.
     pub batch: usize,
-    /// The epoch of the first batch.
+    /// Epoch of the first batch.
     pub epoch: u64,
-    /// The number of the first batch within its epoch: where an interrupted run goes on.
+    /// Number of the first batch within its epoch, where an interrupted run continues.
     pub first_batch: u64,
-    /// Sequences an epoch, those of all ranks; what does not fill a last batch of each is left out.
+    /// Sequences in an epoch of all ranks; sequences that do not fill a last batch on every rank are left out.
     pub sequences_per_epoch: u64,
     /// This rank and the number of ranks: it takes sequences rank, rank + ranks, … of an epoch's order.
     pub share: (u64, u64),
-    /// What the order of a file's sequences depends on.
+    /// Seed of the order of a file's sequences.
     pub seed: u64,
-    /// Whether a file's sequences come in another order each epoch. Made sequences are random as they are.
+    /// True: a file's sequences have a new order in each epoch. Generated sequences are random anyway.
     pub shuffle: bool,
     /// Background threads; 0 means 1.
     pub workers: usize,
@@ -38,9 +38,9 @@ pub struct LoaderSpec {
 /// A batch of sequences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The epoch that it belongs to.
+    /// Epoch of the batch.
     pub epoch: u64,
-    /// Its number within the epoch.
+    /// Number of the batch within the epoch.
     pub index: u64,
     /// Number of sequences B.
     pub batch: usize,
@@ -48,8 +48,8 @@ pub struct Batch {
     pub frames: Vec<u8>,
 }
 
-/// Gives batches in an order that depends on the specification alone, not on the threads, epoch after epoch without
-/// end. Dropping it stops its threads.
+/// An endless series of batches, whose order depends only on the specification, not on the threads. Dropping it stops the
+/// threads.
 #[derive(Debug)]
 pub struct Loader {
     shared: Arc<Shared>,
@@ -81,7 +81,7 @@ struct State {
 }
 
 impl Loader {
-    /// Starts the threads.
+    /// Starts the background threads.
     ///
     /// # Errors
     /// [`Error::Usage`] when an epoch does not fill one batch, a split has fewer sequences than an epoch, or a batch
@@ -89,7 +89,7 @@ impl Loader {
     pub fn new(dataset: Arc<Dataset>, spec: LoaderSpec) -> Result<Self> {
         if let Some(len) = dataset.len(spec.split).filter(|&len| len < spec.sequences_per_epoch) {
             return Err(Error::Usage(format!(
-                "an epoch of {} sequences is more than the {len} that the data has",
+                "an epoch of {} sequences is larger than the data, which has {len}",
                 spec.sequences_per_epoch
             )));
         }
@@ -145,7 +145,7 @@ impl Loader {
     /// The next batch; waits until it is ready.
     ///
     /// # Errors
-    /// What kept the batch from being made.
+    /// The error that occurred while the batch was made.
     #[allow(clippy::should_implement_trait, reason = "it never ends, and gives a Result")]
     pub fn next(&mut self) -> Result<Batch> {
         let mut state = self.shared.lock();
@@ -164,7 +164,7 @@ impl Loader {
         batch.unwrap_or_else(|| Err(Error::Failure("a batch was lost".into())))
     }
 
-    /// Gives a batch's memory back, to be filled again.
+    /// Returns the memory of a batch for reuse.
     pub fn recycle(&mut self, batch: Batch) {
         let mut state = self.shared.lock();
         if state.spare.len() <= self.shared.ahead() as usize {
@@ -172,7 +172,7 @@ impl Loader {
         }
     }
 
-    /// How long [`Loader::next`] has waited in all.
+    /// Total time that [`Loader::next`] has waited.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -183,7 +183,7 @@ impl Drop for Loader {
         self.shared.lock().stop = true;
         self.shared.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so already.
+            // A panic was printed when it occurred.
             let _ = thread.join();
         }
     }
@@ -199,7 +199,7 @@ impl Shared {
         self.spec.ahead.max(1) as u64
     }
 
-    /// A thread's life: takes the next number, makes that batch, until the loader stops.
+    /// The loop of a thread: takes the next number and makes that batch, until the loader stops.
     fn work(&self) {
         let mut order = Order::default();
         loop {
@@ -214,7 +214,7 @@ impl Shared {
             state.started += 1;
             let buffer = state.spare.pop().unwrap_or_default();
             drop(state);
-            // A panic must reach the one who waits, or they wait for ever.
+            // The caller that waits must get a panic as an error, or it would wait for ever.
             let batch = catch_unwind(AssertUnwindSafe(|| self.batch(number, buffer, &mut order)))
                 .unwrap_or_else(|_| Err(Error::Failure("a data thread panicked".into())));
             self.lock().made.insert(number, batch);
@@ -244,7 +244,7 @@ impl Shared {
     }
 }
 
-/// The order of a file's sequences in one epoch.
+/// Order of a file's sequences in one epoch.
 #[derive(Debug, Default)]
 struct Order {
     epoch: u64,

@@ -10,13 +10,13 @@ use super::{Dataset, Split};
 use crate::OutputFile;
 use crate::{Error, Result};
 
-/// How much is made before it is written: 64 MiB.
+/// Size of the buffer in bytes: 64 MiB.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// How [`make`] writes.
+/// Options of [`make`] for its output file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MakeOptions {
-    /// Replace a file that exists.
+    /// Overwrite an existing file.
     pub overwrite: bool,
 }
 
@@ -32,8 +32,8 @@ pub fn make(dataset: &Dataset, split: Split, count: u64, out: &Path, options: Ma
     }
     if count == 0 || dataset.len(split).is_some_and(|len| len < count) {
         return Err(Error::Usage(format!(
-            "{count} sequences cannot be written; the data has {}",
-            dataset.len(split).map_or("any number from 1".into(), |len| len.to_string())
+            "cannot write {count} sequences; the data has {}",
+            dataset.len(split).map_or("at least 1".into(), |len| len.to_string())
         )));
     }
     let (frames, side) = (dataset.frames(), dataset.side());

@@ -1,4 +1,4 @@
-//! Moving MNIST: digits that move over a black canvas and turn at its edges.
+//! Moving MNIST: digits that move on a black canvas and turn at its edges.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ choices! {
     }
 }
 
-/// The step of [`Rule::Standard`], in parts of the free width a frame.
+/// Step of [`Rule::Standard`] per frame, as a fraction of the free width.
 const STEP: f64 = 0.1;
 
-/// Makes Moving MNIST sequences: any process can make any sequence, from (seed, split, epoch, index) alone.
+/// Generator of Moving MNIST. A sequence depends only on (seed, split, epoch, index), so any process can make it.
 #[derive(Debug, Clone)]
 pub struct MovingMnist {
     digits: Arc<Digits>,
@@ -59,10 +59,10 @@ impl MovingMnist {
             )));
         }
         if !(1..=100).contains(&count) {
-            return Err(Error::Usage(format!("{count} digits a sequence; 1 to 100 can be (--digits)")));
+            return Err(Error::Usage(format!("{count} digits in a sequence; must be 1 to 100 (--digits)")));
         }
         if !(1..=10_000).contains(&frames) {
-            return Err(Error::Usage(format!("{frames} frames a sequence; 1 to 10000 can be")));
+            return Err(Error::Usage(format!("{frames} frames in a sequence; must be 1 to 10000")));
         }
         let bytes = canvas.checked_mul(canvas).and_then(|area| area.checked_mul(frames));
         if bytes.is_none_or(|bytes| bytes > MAX_BYTES) {
@@ -106,7 +106,7 @@ impl MovingMnist {
         Ok(())
     }
 
-    /// The top-left corners (row, column) of a digit, one a frame.
+    /// Top-left corners (row, column) of a digit, one for each frame.
     fn path(&self, random: &mut Random) -> Vec<(usize, usize)> {
         let free = self.canvas - self.digits.side();
         match self.rule {
@@ -142,7 +142,7 @@ impl MovingMnist {
         }
     }
 
-    /// Lays a digit over a frame.
+    /// Draws a digit onto a frame.
     fn draw(&self, digit: &[u8], top: usize, left: usize, frame: &mut [u8]) {
         let side = self.digits.side();
         for (row, line) in digit.chunks_exact(side).zip(frame.chunks_exact_mut(self.canvas).skip(top)) {
@@ -175,8 +175,8 @@ fn step_or_turn(position: &mut i64, velocity: &mut i64, free: i64) {
     }
 }
 
-/// Random numbers whose values are fixed by this file and ChaCha8 alone, so that a sequence stays the same with every
-/// version of every library and on every machine.
+/// Random numbers that depend only on this file and ChaCha8, so that a sequence is the same with every version of every
+/// library and on every machine.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn values_never_change() {
-        // A checksum of what the generator has always made: a change here changes every published number.
+        // A checksum of the generator's output: a change here changes every published number.
         let sum = |rule| {
             sequence(&maker(rule, 2, 64, 12, 1), Split::Train, 2, 3)
                 .iter()

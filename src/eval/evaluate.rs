@@ -1,4 +1,4 @@
-//! A model's metrics over the test split, beside two baselines.
+//! Metrics of a model and of two baselines over the test split.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,45 +11,45 @@ use crate::model::frames::{FrameShape, to_grey, to_tensor};
 use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
-/// Predicted frames of an evaluation at most: their scores are kept, about 1 GB of them.
-const MOST_FRAMES: u64 = 10_000_000;
+/// Maximum number of predicted frames in an evaluation: their scores need about 1 GB.
+const MAX_FRAMES: u64 = 10_000_000;
 
-/// What is evaluated.
+/// Specification of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvalSpec {
-    /// Test sequences; data that has fewer gives all it has.
+    /// Number of test sequences; all of them if the data has fewer.
     pub sequences: u64,
-    /// Frames that the model sees.
+    /// Number of input frames.
     pub frames_in: usize,
-    /// Frames to predict by feeding predictions back; 0: only the 2 that one pass predicts.
+    /// Frames to predict by feeding predictions back as input; 0: only the 2 frames of one pass.
     pub roll_out: usize,
-    /// Sequences that are predicted together; another number rounds differently in the last digits.
+    /// Sequences in a batch; another number changes the rounding of the last digits.
     pub batch_size: usize,
-    /// The range that SSIM takes values to have: 1, or 2 as in older tables.
+    /// Data range of SSIM: 1, or 2 as in older tables.
     pub ssim_range: f64,
 }
 
-/// Metrics by horizon.
+/// Metrics of each predicted frame, and their mean.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Horizons {
-    /// The mean over all sequences for each predicted frame, the next one first.
+    /// Mean over all sequences for each predicted frame, the next one first.
     pub frames: Vec<Score>,
     /// The mean over the frames.
     pub mean: Score,
 }
 
-/// A model beside the two baselines that anything must beat.
+/// Metrics of a model and of the two baselines that it must beat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The model.
+    /// Metrics of the model.
     pub model: Horizons,
-    /// Black frames.
+    /// Baseline: black frames.
     pub black: Horizons,
-    /// The last input frame, over and over.
+    /// Baseline: copies of the last input frame.
     pub copy: Horizons,
 }
 
-/// What tells a model that has collapsed to black: means over the pixels of the next frames, not clipped.
+/// Signs of a model that has collapsed to black: means over the pixels of the next frames, not clipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Brightness {
     /// Mean of the prediction.
@@ -67,24 +67,24 @@ pub struct Brightness {
 /// The result of [`evaluate`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Test sequences that went into it.
+    /// Number of test sequences.
     pub sequences: u64,
-    /// Frames that the model saw.
+    /// Number of input frames.
     pub frames_in: usize,
-    /// The range that SSIM took values to have.
+    /// Data range of SSIM.
     pub ssim_range: f64,
-    /// The frames that one pass predicts.
+    /// Metrics of the frames that one pass predicts.
     pub next: Comparison,
-    /// The roll-out, where one was asked for; its first frames are those of `next`.
+    /// Metrics of the roll-out, if there was one; its first frames are those of `next`.
     pub roll_out: Option<Comparison>,
     /// Signs of a collapse to black.
     pub brightness: Brightness,
-    /// What the user should know, for example that the roll-out is shorter than what was asked for.
+    /// Notes for the user, for example that the roll-out is shorter than requested.
     pub notes: Vec<String>,
 }
 
-/// Opens data for an evaluation: with as many frames as inputs and roll-out take, or, of a file whose sequences are
-/// shorter, with all that they have. `spec.frames` is ignored.
+/// Opens data for an evaluation, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
+/// shorter. `spec.frames` is ignored.
 ///
 /// All of an .npy file's sequences are the test split when `whole_file`, else the last tenth.
 ///
@@ -102,25 +102,25 @@ pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file:
     if frames > least { open(frames) } else { Ok(dataset) }
 }
 
-/// Ranks that evaluate together: each predicts every so many batches, and all know all scores.
+/// Ranks that evaluate together: each predicts its share of the batches, and all get all scores.
 pub trait Share {
-    /// This rank.
+    /// Number of this rank.
     fn rank(&self) -> usize;
 
-    /// The number of ranks.
+    /// Number of all ranks.
     fn size(&self) -> usize;
 
-    /// Makes `values` the sum of all ranks' values.
+    /// Replaces `values` by the sum of all ranks' values.
     ///
     /// # Errors
-    /// Ranks that fail.
+    /// A rank fails.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 }
 
 /// Predicts test sequences and measures the predictions and the baselines, frame by frame. Colours are averaged to
-/// grey first. `tick` hears after each batch how many sequences are done; its error ends the evaluation.
+/// grey first. `tick` is called after each batch with the number of sequences done; its error ends the evaluation.
 ///
-/// The result is the same to the bit whatever the number of threads: scores are added up in the sequences' order.
+/// The bits of the result do not depend on the number of threads: scores are summed in the order of the sequences.
 ///
 /// # Errors
 /// [`Error::Usage`] for numbers that do not fit the data or the model, [`Error::File`] for data that cannot be read.
@@ -133,7 +133,7 @@ pub fn evaluate(
     evaluate_among(None, model, dataset, spec, tick)
 }
 
-/// [`evaluate`] shared with other ranks, to the same bits on each: all have the same model, data and `spec`. `tick` is
+/// As [`evaluate`], shared with other ranks: all have the same model, data and `spec`, and get the same bits. `tick` is
 /// called equally often on every rank.
 ///
 /// # Errors
@@ -149,12 +149,12 @@ pub fn evaluate_among(
     let horizon = horizon(model, dataset, spec)?;
     let sequences = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
     let metrics = Metrics::new(dataset.side(), spec.ssim_range)?;
-    // A training's buffers have other sizes and would stay beside the evaluation's.
+    // Buffers of a training have other sizes and would not be reused.
     trim();
     let frames = sequences.saturating_mul(horizon as u64);
-    if frames > MOST_FRAMES {
+    if frames > MAX_FRAMES {
         return Err(Error::Usage(format!(
-            "{sequences} sequences of {horizon} frames are more than the {MOST_FRAMES} frames of an evaluation; take fewer"
+            "{sequences} sequences of {horizon} frames exceed the maximum of {MAX_FRAMES} frames; evaluate fewer"
         )));
     }
     let mut scores = vec![FrameScores::default(); frames as usize];
@@ -174,7 +174,7 @@ pub fn evaluate_among(
     }
     trim();
     if let Some(ranks) = ranks {
-        // The scores of the others' batches are zero here.
+        // The scores of other ranks' batches are zero here.
         ranks.sum(bytemuck::cast_slice_mut(&mut scores))?;
     }
 
@@ -203,7 +203,7 @@ pub fn evaluate_among(
     let mut notes = Vec::new();
     if spec.roll_out > horizon {
         notes.push(format!(
-            "the roll-out has {horizon} frames instead of {}: the data has {} frames a sequence, and {} are inputs",
+            "the roll-out has {horizon} frames instead of {}: the data has {} frames in a sequence, and {} are inputs",
             spec.roll_out,
             dataset.frames(),
             spec.frames_in
@@ -223,34 +223,34 @@ pub fn evaluate_among(
     })
 }
 
-/// Frames to predict, once everything fits.
+/// Checks that everything fits; returns the number of frames to predict.
 fn horizon(model: &dyn Predict, dataset: &Dataset, spec: &EvalSpec) -> Result<usize> {
     let (preset, side) = (model.preset(), dataset.side());
     if side != preset.size {
         return Err(Error::Usage(format!(
-            "the data has frames of {side}×{side} pixels, and the model `{}` takes {}×{} only",
+            "the data has frames of {side}×{side} pixels, but the model `{}` takes only {}×{}",
             preset.name, preset.size, preset.size
         )));
     }
     if spec.frames_in < SKIP_FRAMES {
         let message =
-            format!("{} input frames are too few; the model reads at least {SKIP_FRAMES}", spec.frames_in);
+            format!("{} input frames are too few; the model needs at least {SKIP_FRAMES}", spec.frames_in);
         return Err(Error::Usage(message));
     }
     if spec.batch_size == 0 || spec.sequences == 0 {
-        return Err(Error::Usage("an evaluation takes at least 1 sequence, and 1 a batch".into()));
+        return Err(Error::Usage("an evaluation needs at least 1 sequence, and 1 in a batch".into()));
     }
     match dataset.frames().checked_sub(spec.frames_in) {
         Some(truth) if truth >= NEXT_FRAMES => Ok(spec.roll_out.max(NEXT_FRAMES).min(truth)),
         _ => Err(Error::Usage(format!(
-            "the data has {} frames a sequence; {} inputs and {NEXT_FRAMES} to compare with are needed",
+            "the data has {} frames in a sequence; {} inputs and {NEXT_FRAMES} to compare with are needed",
             dataset.frames(),
             spec.frames_in
         ))),
     }
 }
 
-/// Sequences in bytes.
+/// Buffers for the frames of a batch as bytes.
 struct Frames {
     bytes: Vec<u8>,
     shape: FrameShape,
@@ -272,7 +272,7 @@ fn read(dataset: &Dataset, first: u64, batch: usize) -> Result<Frames> {
     Ok(Frames { bytes, shape: FrameShape { batch, steps, side, channels } })
 }
 
-/// What is known of one predicted frame.
+/// Scores of one predicted frame.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct FrameScores {
@@ -359,7 +359,7 @@ mod tests {
         assert!(matches!(evaluate(&model, &data, &SPEC, &mut stop), Err(Error::Interrupted(2))));
     }
 
-    /// Computed afresh from the sequences' bytes.
+    /// Computed again from the bytes of the sequences.
     #[test]
     fn baselines_are_what_their_names_say() {
         let data = open_data(&made(), 4, 0, false).unwrap();

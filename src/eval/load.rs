@@ -1,4 +1,4 @@
-//! The model of a checkpoint, and what is known of how it was trained.
+//! The model of a checkpoint, and the configuration of its training.
 
 use std::path::{Path, PathBuf};
 
@@ -11,24 +11,24 @@ use crate::train::EMA;
 use crate::{Error, Result};
 use ssmv_autograd::tensor_file::TensorFile;
 
-/// What [`load`] found beside the model.
+/// Information of [`load`] about a model.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The checkpoint's folder or the bare file: the latest checkpoint where a run folder was given.
+    /// Folder of the checkpoint, or the bare file; the latest checkpoint of a run folder.
     pub path: PathBuf,
     /// The step after which it was written; `None` for a bare file of weights.
     pub step: Option<u64>,
-    /// The configuration of its run, where that is there and fits.
+    /// Configuration of its run, if it exists and fits.
     pub config: Option<TrainConfig>,
-    /// What the user should hear of: damaged checkpoints that were passed over, a configuration that was not used.
+    /// Warnings for the user: damaged checkpoints that were skipped, a configuration that was not used.
     pub warnings: Vec<String>,
 }
 
-/// Opens a checkpoint, the latest one of a run folder, or a bare safetensors file as PyTorch writes it, whose preset is
-/// known by its tensors. The weights are their running mean where the training kept one (`--ema`).
+/// Opens a checkpoint, the latest one of a run folder, or a bare safetensors file as PyTorch writes it, whose preset
+/// follows from its tensors. The weights are the moving average if the training kept one (`--ema`).
 ///
 /// # Errors
-/// As [`Checkpoint::open`] and [`state::import`]; a preset that this program does not know.
+/// As [`Checkpoint::open`] and [`state::import`]; a preset that this program does not have.
 pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
     let checkpoint = Checkpoint::open(path)?;
     let preset = match checkpoint.preset() {
@@ -36,7 +36,7 @@ pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
             let shown: String = name.escape_default().take(64).collect();
             Error::file(
                 checkpoint.path(),
-                format!("is of preset `{shown}`, which this program does not know"),
+                format!("has the preset `{shown}`, which this program does not have"),
             )
         })?,
         None => state::recognise(checkpoint.model())?,
@@ -59,7 +59,7 @@ pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
     Ok((model, Loaded { path, step, config, warnings }))
 }
 
-/// Takes the running mean of the weights where the training kept one: it is what such a training is for.
+/// Uses the moving average of the weights if the training kept one.
 fn use_mean_weights(model: &mut Predictor, optimizer: &TensorFile) -> Result<()> {
     if optimizer.names().any(|name| name.starts_with(EMA)) {
         let mean = state::import_arena(&model.parameters, model.arena.layout(), EMA, optimizer)?;
@@ -72,7 +72,7 @@ fn read_config(path: &Path, preset: &Preset) -> Result<TrainConfig> {
     let file = ConfigFile::read(path)?;
     let config = config::resolve(&TrainOptions::default(), Some(&file))?;
     if config.preset != preset.name {
-        let message = format!("is of preset `{}`, and the checkpoint of `{}`", config.preset, preset.name);
+        let message = format!("has the preset `{}`, but the checkpoint has `{}`", config.preset, preset.name);
         return Err(Error::file(path, message));
     }
     Ok(config)

@@ -8,11 +8,11 @@ use crate::{Error, Result};
 const WINDOW: usize = 7;
 const K1: f64 = 0.01;
 const K2: f64 = 0.03;
-/// The PSNR in dB of a frame that is right to the last bit, and the most that any frame gets.
-pub const MOST_PSNR: f64 = 100.0;
+/// Maximum PSNR in dB, which an exact frame gets.
+pub const MAX_PSNR: f64 = 100.0;
 
-/// The metrics of a frame, or their means over many. A number that is undefined, because the prediction is, is NaN
-/// here and null in JSON.
+/// The metrics of a frame, or their means over many. If the prediction is undefined, a
+/// number is NaN here and null in JSON.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, bytemuck::Pod, bytemuck::Zeroable,
 )]
@@ -24,7 +24,7 @@ pub struct Score {
     /// Σ |prediction − truth| over the frame's pixels; the prediction is not clipped.
     #[serde(deserialize_with = "null_is_nan")]
     pub mae: f64,
-    /// −10·log₁₀ of the mean squared error a pixel in dB, the prediction clipped to [0, 1]; at most [`MOST_PSNR`].
+    /// −10·log₁₀ of the mean squared error a pixel in dB, the prediction clipped to [0, 1]; at most [`MAX_PSNR`].
     #[serde(deserialize_with = "null_is_nan")]
     pub psnr: f64,
     /// Structural similarity, the prediction clipped to [0, 1]; 1 is equal.
@@ -33,7 +33,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// The mean of each metric; all NaN where there is no score.
+    /// Mean of each metric; NaN without scores.
     pub fn mean(scores: impl IntoIterator<Item = Self>) -> Self {
         let (mut sum, mut count) = (Self::default(), 0.0);
         for score in scores {
@@ -52,7 +52,7 @@ pub(super) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Measures frames of one size.
+/// Computes the metrics of frames of one size.
 #[derive(Clone, Copy, Debug)]
 pub struct Metrics {
     side: usize,
@@ -61,14 +61,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// For frames of `side`×`side` pixels. SSIM takes values to span `ssim_range`: 1, or 2 as in older tables.
+    /// For frames of `side`×`side` pixels. The data range of SSIM is `ssim_range`: 1, or 2 as in older tables.
     ///
     /// # Errors
     /// [`Error::Usage`] when a frame is smaller than SSIM's window of 7×7, or the range is not above 0.
     pub fn new(side: usize, ssim_range: f64) -> Result<Self> {
         if side < WINDOW {
             return Err(Error::Usage(format!(
-                "frames of {side} pixels are too small for SSIM; 7 is the least"
+                "frames of {side} pixels are too small for SSIM; the minimum is 7"
             )));
         }
         if !(ssim_range > 0.0 && ssim_range.is_finite()) {
@@ -92,9 +92,9 @@ impl Metrics {
             clipped_mse += (p - t) * (p - t);
             clipped.push((p, t));
         }
-        // Not `min`, which would take NaN for a perfect frame.
+        // Not `min`, which would turn NaN into the maximum.
         let psnr = -10.0 * (clipped_mse / area as f64).log10();
-        let psnr = if psnr > MOST_PSNR { MOST_PSNR } else { psnr };
+        let psnr = if psnr > MAX_PSNR { MAX_PSNR } else { psnr };
         Score { mse, mae, psnr, ssim: self.ssim(&clipped) }
     }
 
@@ -201,11 +201,11 @@ mod tests {
         let metrics = Metrics::new(8, 1.0).unwrap();
         let truth = vec![0.5; 64];
         let same = metrics.score(&truth, &truth);
-        assert_eq!((same.mse, same.mae, same.psnr), (0.0, 0.0, MOST_PSNR));
+        assert_eq!((same.mse, same.mae, same.psnr), (0.0, 0.0, MAX_PSNR));
         near(same.ssim, 1.0, "SSIM of equal frames");
         // Out of range: clipped for PSNR and SSIM only.
         let white = metrics.score(&[1.5; 64], &[1.0; 64]);
-        assert_eq!((white.mse, white.mae, white.psnr), (16.0, 32.0, MOST_PSNR));
+        assert_eq!((white.mse, white.mae, white.psnr), (16.0, 32.0, MAX_PSNR));
         let undefined = metrics.score(&[f32::NAN; 64], &truth);
         assert!([undefined.mse, undefined.mae, undefined.psnr, undefined.ssim].iter().all(|v| v.is_nan()));
         let json = serde_json::to_string(&undefined).unwrap();

@@ -1,5 +1,5 @@
-//! How good a model's predictions are: the metrics that the field prints, beside the baselines, for the frames that one
-//! pass predicts and for a roll-out; and opening a checkpoint's model.
+//! Evaluation: metrics of a model and of the baselines, for the frames of one pass and for a roll-out; and the loading of a
+//! checkpoint's model.
 
 mod evaluate;
 mod load;

@@ -1,4 +1,4 @@
-//! Predicting further than one pass does.
+//! Roll-out: predictions beyond one pass.
 
 use ssmv_autograd::{Element, Tensor, dispatch};
 
@@ -7,10 +7,10 @@ use crate::{
     model::{CHANNELS, NEXT_FRAMES, Predict, SKIP_FRAMES},
 };
 
-/// The `count` frames that follow: frames [B, T, S, S, 3] in [0, 1] → [B, count, S, S, 3].
+/// The next `count` frames: frames [B, T, S, S, 3] in [0, 1] → [B, count, S, S, 3].
 ///
-/// Each pass predicts 2 frames. They are fed back clipped to [0, 1], as the inputs that the model was trained on are,
-/// and the window moves on by 2, so that it always has T frames. What is returned is not clipped.
+/// Each pass predicts 2 frames. They are fed back clipped to [0, 1], like the inputs in training, and the window moves
+/// by 2, so that it always has T frames. The result is not clipped.
 ///
 /// # Errors
 /// [`Error::Failure`] for fewer than 3 frames, no sequence or frames of another size than the model's.
@@ -19,19 +19,19 @@ pub fn roll_out(model: &dyn Predict, frames: &Tensor, count: usize) -> Result<Te
     let side = model.preset().size;
     if [height, width, channels] != [side, side, CHANNELS] {
         return Err(Error::Failure(format!(
-            "frames of {height}×{width} pixels and {channels} colours given; the model `{}` takes {side}×{side} and {CHANNELS}",
+            "frames have {height}×{width} pixels and {channels} colours; the model `{}` takes {side}×{side} and {CHANNELS}",
             model.preset().name
         )));
     }
     if batch == 0 || steps < SKIP_FRAMES {
         return Err(Error::Failure(format!(
-            "{batch} sequences of {steps} frames given; the model reads at least {SKIP_FRAMES} frames"
+            "{batch} sequences of {steps} frames; the model needs at least {SKIP_FRAMES} frames"
         )));
     }
     dispatch!(frames.dtype(), T => feed_back::<T>(model, frames, count, [batch, steps, side]))
 }
 
-/// [`roll_out`] of frames that were checked.
+/// As [`roll_out`], of checked frames.
 fn feed_back<T: Element>(
     model: &dyn Predict,
     frames: &Tensor,
@@ -63,7 +63,7 @@ fn feed_back<T: Element>(
     Ok(Tensor::new([batch, count, side, side, CHANNELS], &out)?)
 }
 
-/// The value within [0, 1]; NaN stays NaN.
+/// Clips a value to [0, 1]; NaN stays NaN.
 fn clip<T: Element>(value: T) -> T {
     if value < T::ZERO {
         T::ZERO

@@ -1,89 +1,91 @@
-//! A job: what its ranks run, and what they are told by their environment.
+//! A job: the command of its ranks, their environment, and the address and secret with which they connect.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::Secret;
-use super::meeting::{Meeting, free_port};
-use super::parent::LAUNCHER;
-use crate::Result;
+use ssmv_comm::rendezvous::Token;
 
-/// How many ranks there are, and which of them run here.
+use super::LAUNCHER;
+use crate::{Error, Result};
+
+/// Number of ranks, and which of them run on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Ranks on each machine.
+    /// Number of ranks on each machine.
     pub local_ranks: u32,
-    /// Machines.
+    /// Number of machines in the job.
     pub nodes: u32,
-    /// Which of them this is, from 0.
+    /// Number of this machine, from 0.
     pub node: u32,
 }
 
 impl Layout {
-    /// All ranks of the job.
+    /// Number of ranks on all machines.
     pub fn ranks(&self) -> u32 {
         self.local_ranks.saturating_mul(self.nodes)
     }
 
-    /// The number among all ranks of one here.
+    /// Number among all ranks of the rank `local` of this machine.
     pub fn rank(&self, local: u32) -> u32 {
         self.node.saturating_mul(self.local_ranks).saturating_add(local)
     }
 }
 
-/// How ranks are started again after a failure.
+/// Restarts of the ranks after a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restarts {
-    /// How often, at most.
+    /// Maximum number of restarts.
     pub most: u32,
-    /// The run folder of the ranks' `--out`, from whose last checkpoint they go on.
+    /// Run folder of the ranks' `--out`; they resume from its last checkpoint.
     pub out: PathBuf,
 }
 
-/// What to run.
+/// The ranks to run.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The program of every rank.
+    /// Program of every rank.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<OsString>,
-    /// How many ranks, and where.
+    /// Number of ranks on each machine.
     pub layout: Layout,
-    /// The machine of rank 0, by name or address.
+    /// Name or address of the machine with rank 0.
     pub address: String,
-    /// Rank 0's port; `None` for one that is free, found anew at every start.
+    /// Port of rank 0; `None`: a free port, chosen at every start.
     pub port: Option<u16>,
-    /// The job's secret; `None` for a new one at every start.
+    /// Secret of the job; `None`: a new one at every start.
     pub token: Option<Secret>,
-    /// Variables for every rank beside those that say its place.
+    /// Environment variables of every rank, in addition to those of its place.
     pub environment: Vec<(String, OsString)>,
-    /// The time that ranks have to end by themselves after one failed.
+    /// Time for the other ranks to end by themselves after one has failed.
     pub grace: Duration,
-    /// Whether the ranks may be started again after a failure.
+    /// Restarts after a failure; `None`: no restart.
     pub restarts: Option<Restarts>,
 }
 
 impl Job {
-    /// Where the ranks of the next start meet.
+    /// Address, port and secret for the next start.
     ///
     /// # Errors
-    /// An address on this machine that rank 0 cannot listen on.
-    pub(super) fn next_meeting(&self) -> Result<Meeting> {
+    /// Rank 0 cannot listen on the address.
+    pub(super) fn next_endpoint(&self) -> Result<Endpoint> {
         let mut port = self.port.unwrap_or(0);
         if self.layout.node == 0 {
             port = free_port(&self.address, port)?;
         }
         let token = self.token.clone().map_or_else(Secret::random, Ok)?;
-        Ok(Meeting { address: self.address.clone(), port, token })
+        Ok(Endpoint { address: self.address.clone(), port, token })
     }
 
-    /// The process of one rank: the `local`th here, at the start after `restarts` restarts.
+    /// Command of the rank `local` of this machine, after `restarts` restarts.
     pub(super) fn command(
         &self,
         arguments: &[OsString],
-        meeting: &Meeting,
+        endpoint: &Endpoint,
         local: u32,
         restarts: u32,
     ) -> Command {
@@ -95,8 +97,8 @@ impl Job {
             .env("LOCAL_RANK", local.to_string())
             .env("WORLD_SIZE", self.layout.ranks().to_string())
             .env("LOCAL_WORLD_SIZE", self.layout.local_ranks.to_string())
-            .env("MASTER_ADDR", &meeting.address)
-            .env("SSMV_PORT", meeting.port.to_string())
+            .env("MASTER_ADDR", &endpoint.address)
+            .env("SSMV_PORT", endpoint.port.to_string())
             .env("SSMV_RESTART", restarts.to_string())
             .env(LAUNCHER, std::process::id().to_string())
             .env_remove("SSMV_TOKEN")
@@ -104,11 +106,69 @@ impl Job {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        match &meeting.token {
+        match &endpoint.token {
             Secret::Text(text) => command.env("SSMV_TOKEN", text),
             Secret::File(path) => command.env("SSMV_TOKEN_FILE", path),
             Secret::None => &mut command,
         };
         command
     }
+}
+
+/// The secret of a job. Its text is never printed, and never an argument.
+#[derive(Clone)]
+pub enum Secret {
+    /// The token, which ranks read from their environment.
+    Text(String),
+    /// The file from which ranks read the token.
+    File(PathBuf),
+    /// No secret: every connection is accepted.
+    None,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::None => f.write_str("None"),
+        }
+    }
+}
+
+impl Secret {
+    /// 256 bits from the system, as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn random() -> Result<Self> {
+        let token = Token::random().map_err(|e| Error::Failure(e.to_string()))?;
+        Ok(Self::Text(token.to_hex()))
+    }
+}
+
+/// Address on which rank 0 listens, and the token that it requires.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// Name or address of the machine with rank 0.
+    pub address: String,
+    /// Port of rank 0.
+    pub port: u16,
+    /// Secret of the job.
+    pub token: Secret,
+}
+
+/// `port`, or a free port for 0, after a check that rank 0 can listen on it.
+///
+/// # Errors
+/// The port cannot be used; the message has the address.
+pub(super) fn free_port(address: &str, port: u16) -> Result<u16> {
+    let listening = TcpListener::bind((address, port)).and_then(|listener| listener.local_addr());
+    listening.map(|local| local.port()).map_err(|e| {
+        let what = match e.kind() {
+            ErrorKind::AddrInUse => "is in use: give another --master-port".to_owned(),
+            _ => format!("cannot be used: {e}; check --master-addr and --master-port"),
+        };
+        Error::Failure(format!("{address}:{port} {what}"))
+    })
 }

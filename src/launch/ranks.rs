@@ -4,45 +4,103 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
 
-use super::events::{Event, Events};
-use super::meeting::Meeting;
+use super::job::Endpoint;
 use super::{Job, Outputs, Reporter, relay};
 use crate::{Error, Result};
 
-/// The time that a rank has to end after SIGTERM, or after a second signal from outside, before SIGKILL.
+/// Time from SIGTERM, or from a second signal from outside, to SIGKILL.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a rank that was killed may take to end after one that noticed: its connections close while the system still
-/// takes it apart.
+/// Time in which a killed rank may end after a rank that noticed it: the system closes its connections first.
 const LATE_EXITS: Duration = Duration::from_millis(500);
 
-/// A rank that did not end well.
+/// An event that the launcher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The launcher got SIGINT or SIGTERM.
+    Signal(i32),
+    /// At least one rank ended.
+    Ended,
+    /// An output of a rank was relayed to its end.
+    Drained,
+}
+
+/// The queue of events. As long as it exists, SIGINT and SIGTERM are events and do not end the process.
+#[derive(Debug)]
+pub(super) struct Events {
+    queue: Receiver<Event>,
+    sender: Sender<Event>,
+    handle: Handle,
+}
+
+impl Events {
+    /// Installs the signal handlers.
+    pub fn listen() -> Result<Self> {
+        let failed = |e| Error::Failure(format!("cannot install handlers for signals: {e}"));
+        let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM]).map_err(failed)?;
+        let (sender, queue) = channel();
+        let (handle, to_queue) = (signals.handle(), sender.clone());
+        let forward = move || {
+            for signal in signals.forever() {
+                let event = if signal == SIGCHLD { Event::Ended } else { Event::Signal(signal) };
+                if to_queue.send(event).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map_err(failed)?;
+        Ok(Self { queue, sender, handle })
+    }
+
+    /// A sender for other sources of events.
+    pub fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
+    }
+
+    /// The next event; `None` after the time `until`, if there is one.
+    pub fn wait(&self, until: Option<Instant>) -> Option<Event> {
+        let Some(until) = until else {
+            return self.queue.recv().ok();
+        };
+        self.queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+/// A rank that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its number among all ranks.
+    /// Number among all ranks.
     pub rank: u32,
-    /// How it ended.
+    /// Exit status of its process.
     pub status: ExitStatus,
 }
 
 impl Failure {
-    /// The exit code that a shell would give it: the rank's own, or 128 + the signal that ended it.
+    /// Exit code as in a shell: the rank's own, or 128 + the signal that ended it.
     pub fn exit_code(&self) -> u8 {
         let signal = self.status.signal().unwrap_or(0);
         self.status.code().unwrap_or(128 + signal).clamp(1, 255) as u8
     }
 
-    /// Whether the rank ended because a signal asked it to: the answer of a program that saved its work first.
+    /// True if a signal asked the rank to end and it ended by itself, after saving its work.
     pub fn was_asked(&self) -> bool {
         [SIGINT, SIGTERM].iter().any(|signal| self.status.code() == Some(128 + signal))
     }
 
-    /// Whether the rank ended by or after one of the signals that are passed on.
+    /// True if the rank ended by or after one of the signals that are passed on.
     pub(super) fn answers_signal(&self) -> bool {
         self.was_asked() || [SIGINT, SIGTERM].iter().any(|signal| self.status.signal() == Some(*signal))
     }
@@ -54,7 +112,7 @@ impl fmt::Display for Failure {
         match (status.code(), status.signal()) {
             (Some(code), _) => write!(f, "rank {rank} ended with exit code {code}"),
             (None, Some(signal)) => {
-                let name = signal_hook::low_level::signal_name(signal).unwrap_or("of no name");
+                let name = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
                 write!(f, "rank {rank} was ended by signal {signal} ({name})")
             }
             (None, None) => write!(f, "rank {rank} ended with {status}"),
@@ -62,24 +120,24 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How a start ended.
+/// Result of one start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// All ranks succeeded.
+    /// All ranks ended with success.
     Done,
-    /// A rank failed, this one first.
+    /// The first rank that failed.
     Failed(Failure),
-    /// The same, and a signal came to the launcher too: whatever failed is not started again.
+    /// The first rank that failed, when the launcher also got a signal: no restart.
     Ended(Failure),
-    /// This signal came to the launcher, and no rank failed by itself before another one followed it.
+    /// The launcher got this signal, and no rank failed by itself before a second signal.
     Interrupted(i32),
 }
 
-/// The ranks of one start. None of them outlives this value.
+/// The ranks of one start. They are killed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Ranks {
     running: Vec<Running>,
-    /// Outputs that are not at their end yet.
+    /// Number of outputs that have not reached their end.
     open_outputs: usize,
 }
 
@@ -91,30 +149,30 @@ struct Running {
 }
 
 impl Running {
-    /// How the rank ended, if it has. Nothing that it started stays behind.
+    /// Exit status of the rank, if it has ended. Its child processes are killed then.
     fn ended(&mut self) -> Option<ExitStatus> {
-        // The group is ended while the unreaped rank still holds its number, which no other process can have.
+        // The group is killed before the rank is reaped, so that no other process can have its number.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(self.group), look).ok()??;
         self.signal(Signal::KILL);
         self.process.wait().ok()
     }
 
-    /// To the rank and all that it started. A rank that has ended in the meantime needs no signal.
+    /// Sends a signal to the rank and its child processes. An error means that they have ended.
     fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);
     }
 }
 
 impl Ranks {
-    /// Starts the ranks of this machine. The system ends them with the calling thread.
+    /// Starts the ranks of this machine. The system kills them when the calling thread ends.
     ///
     /// # Errors
-    /// A program that cannot be started; what was started is ended.
+    /// The program cannot be started; ranks that were started are killed.
     pub fn start(
         job: &Job,
         (arguments, restarts): (&[OsString], u32),
-        meeting: &Meeting,
+        endpoint: &Endpoint,
         outputs: &Outputs,
         events: &Events,
     ) -> Result<Self> {
@@ -124,11 +182,11 @@ impl Ranks {
             let failed = |e: &dyn fmt::Display| {
                 Error::Failure(format!("cannot start rank {rank}, {}: {e}", job.program.display()))
             };
-            let mut command = job.command(arguments, meeting, local, restarts);
+            let mut command = job.command(arguments, endpoint, local, restarts);
             let mut process = command.process_group(0).spawn().map_err(|e| failed(&e))?;
             let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
             let Some(group) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) else {
-                return Err(failed(&"the system gave it no process number"));
+                return Err(failed(&"it has no process number"));
             };
             ranks.running.push(Running { rank, process, group });
             let prefix = if job.layout.ranks() == 1 { String::new() } else { format!("[rank {rank}] ") };
@@ -146,13 +204,13 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// Waits until all ranks have ended and their output is out. Passes signals on; ends the others when one failed.
+    /// Waits until all ranks have ended and their output is written. Passes signals on; ends the other ranks when one fails.
     pub fn watch(&mut self, events: &Events, grace: Duration, reporter: &dyn Reporter) -> Outcome {
         let mut first = None::<Failure>;
         let mut asked = None;
         let mut asked_again = false;
         let mut by_itself = false;
-        // Ranks that ended as they were asked to.
+        // Ranks that a signal asked to end.
         let mut answered = 0;
         let mut killed = false;
         let mut pressure = None;
@@ -167,7 +225,7 @@ impl Ranks {
                     continue;
                 }
                 if first.is_none() {
-                    reporter.warn(&said(&failure, self.running.len(), grace));
+                    reporter.warn(&failure_line(&failure, self.running.len(), grace));
                     first = Some(failure);
                     by_itself = !asked_again && !failure.answers_signal();
                     pressure.get_or_insert((Instant::now() + grace, Signal::TERM));
@@ -180,8 +238,8 @@ impl Ranks {
                 Some(Event::Signal(number)) => {
                     self.pass_on(number, reporter);
                     if asked.is_some() {
-                        // At the second signal ranks end at once; one that does not is stuck. Others may notice such an end
-                        // before their own signal, and report that.
+                        // Ranks end at once at the second signal; a rank that does not is stuck. Other ranks may detect such
+                        // an end before they get their own signal, and report it.
                         asked_again = true;
                         pressure = Some((Instant::now() + SIGNAL_TIMEOUT, Signal::KILL));
                     }
@@ -190,14 +248,14 @@ impl Ranks {
                 Some(Event::Drained) => self.open_outputs = self.open_outputs.saturating_sub(1),
                 Some(Event::Ended) => {}
                 None => {
-                    // Until then a SIGKILL came from outside the launcher.
+                    // A SIGKILL before this moment was sent from outside the launcher.
                     killed |= first.is_none() && matches!(pressure, Some((_, Signal::KILL)));
-                    pressure = self.press(pressure, reporter);
+                    pressure = self.escalate(pressure, reporter);
                 }
             }
         }
         let all_done = answered == 0 && first.is_none();
-        // A signal that comes now asks for an end as well.
+        // A signal during this time also asks for an end.
         let asked = self.drain(events).or(asked);
         match (asked, first) {
             // A rank that failed by itself has not saved, even if an end was requested meanwhile.
@@ -209,8 +267,8 @@ impl Ranks {
         }
     }
 
-    /// The ranks that failed first, the one that is behind it in front: of those that ended at about the same time, the
-    /// one that was killed took the others with it.
+    /// The ranks that failed first, the cause in front: if several end at about the same time, the one that was killed
+    /// caused the other failures.
     fn first_failures(&mut self) -> Vec<Failure> {
         let mut failures = self.reap();
         let until = Instant::now() + LATE_EXITS;
@@ -224,7 +282,7 @@ impl Ranks {
         failures
     }
 
-    /// Takes out the ranks that have ended, and gives those that failed.
+    /// Removes the ranks that have ended; returns those that failed.
     fn reap(&mut self) -> Vec<Failure> {
         let mut failures = Vec::new();
         self.running.retain_mut(|running| match running.ended() {
@@ -246,8 +304,8 @@ impl Ranks {
         }
     }
 
-    /// Sends the signal that is due, and gives the next one and its time.
-    fn press(&self, due: Option<(Instant, Signal)>, reporter: &dyn Reporter) -> Option<(Instant, Signal)> {
+    /// Sends the signal that is due; returns the next one and its time.
+    fn escalate(&self, due: Option<(Instant, Signal)>, reporter: &dyn Reporter) -> Option<(Instant, Signal)> {
         let (_, signal) = due?;
         let name = if signal == Signal::KILL { "SIGKILL" } else { "SIGTERM" };
         reporter.warn(&format!("{name} to {}, still running", self.names()));
@@ -255,8 +313,7 @@ impl Ranks {
         (signal != Signal::KILL).then(|| (Instant::now() + SIGNAL_TIMEOUT, Signal::KILL))
     }
 
-    /// Waits until what the ranks wrote before they ended has been passed on. A slow reader may; a
-    /// signal ends the wait, and is given.
+    /// Waits until all output of the ranks is written, however slow its reader is. A signal ends the wait and is returned.
     fn drain(&mut self, events: &Events) -> Option<i32> {
         while self.open_outputs > 0 {
             match events.wait(None) {
@@ -285,8 +342,8 @@ impl Drop for Ranks {
     }
 }
 
-/// The first failure, and what is done about it.
-fn said(failure: &Failure, others: usize, grace: Duration) -> String {
+/// The first failure, and the time that the other ranks have.
+fn failure_line(failure: &Failure, others: usize, grace: Duration) -> String {
     match others {
         0 => failure.to_string(),
         1 => format!("{failure}; the other one has {:.0} s to end", grace.as_secs_f64()),

@@ -1,29 +1,29 @@
-//! What ranks print, passed on line by line, each line with its rank in front.
+//! Relays the output of ranks line by line, with the rank's number before each line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::events::Event;
+use super::ranks::Event;
 
-/// A longer line is cut: its pieces stand on lines of their own, and no more of it is held in memory.
+/// Maximum length of a line in bytes; a longer line is split, so that memory stays bounded.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Where output goes. A line is written whole, by one call.
+/// A destination of output. Each line is written by one call.
 pub type Sink = Arc<Mutex<dyn Write + Send>>;
 
-/// Where the ranks' two outputs go.
+/// Destinations of the two outputs of ranks.
 #[derive(Clone)]
 pub struct Outputs {
-    /// For what ranks print to stdout.
+    /// Destination of the ranks' stdout.
     pub stdout: Sink,
-    /// For what ranks print to stderr.
+    /// Destination of the ranks' stderr.
     pub stderr: Sink,
 }
 
 impl Outputs {
-    /// This process's own.
+    /// The stdout and stderr of this process.
     pub fn standard() -> Self {
         Self { stdout: Arc::new(Mutex::new(io::stdout())), stderr: Arc::new(Mutex::new(io::stderr())) }
     }
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Outputs {
     }
 }
 
-/// Passes `from` on to `to` on a thread of its own, and reports [`Event::Drained`] at its end.
+/// Copies `from` to `to` on a new thread, and sends [`Event::Drained`] at its end.
 pub(super) fn spawn(
     from: impl Read + Send + 'static,
     prefix: String,
@@ -43,15 +43,14 @@ pub(super) fn spawn(
     done: Sender<Event>,
 ) -> io::Result<()> {
     let work = move || {
-        // When the output has no reader any more, the rank's end of the pipe breaks too, and the rank ends as it
-        // would have without a launcher.
+        // If the output loses its reader, the rank's pipe breaks too, and the rank ends as it would without a launcher.
         let _ = if prefix.is_empty() { copy(from, &to) } else { lines(from, &prefix, &to) };
         let _ = done.send(Event::Drained);
     };
     thread::Builder::new().name("output".to_owned()).spawn(work).map(drop)
 }
 
-/// Every line with `prefix` before it. The last gets the line break that it lacks.
+/// Copies lines with `prefix` before each. A missing line break at the end is added.
 fn lines(from: impl Read, prefix: &str, to: &Sink) -> io::Result<()> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
@@ -68,7 +67,7 @@ fn lines(from: impl Read, prefix: &str, to: &Sink) -> io::Result<()> {
     }
 }
 
-/// The bytes as they are.
+/// Copies the bytes unchanged.
 fn copy(mut from: impl Read, to: &Sink) -> io::Result<()> {
     let mut buffer = [0; 8 << 10];
     loop {

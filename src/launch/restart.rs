@@ -1,4 +1,4 @@
-//! What ranks are given when they are started again: their run's last checkpoint, or an empty run folder.
+//! Restart of ranks: from the last checkpoint of their run, or in an empty run folder.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,19 +11,19 @@ use crate::{Error, Result};
 
 const RESUME: &str = "--resume";
 
-/// The run folder of a job that may be started again.
+/// The run folder of a job with restarts.
 #[derive(Debug)]
 pub struct Folder<'a> {
     out: &'a Path,
-    /// Whether there was nothing in it before the first start: all that is there later is the job's.
+    /// True if it was empty before the first start: then all its content belongs to the job.
     was_empty: bool,
 }
 
 impl<'a> Folder<'a> {
-    /// The folder as it is before the first start; on the machine with rank 0, which begins it, `begins`.
+    /// Inspects the folder before the first start. `begins`: this machine has rank 0, which creates the run.
     ///
     /// # Errors
-    /// One that holds what is not this job's: a restart would continue another run.
+    /// The folder has content of another job: a restart would continue another run.
     pub fn of(first: &[OsString], out: &'a Path, begins: bool) -> Result<Self> {
         let was_empty = is_empty(out)?;
         if begins && !was_empty && !resumes(first, out) {
@@ -32,11 +32,11 @@ impl<'a> Folder<'a> {
         Ok(Self { out, was_empty })
     }
 
-    /// The arguments of the next start. With a finished checkpoint in the folder they go on from it, whatever the first
-    /// start went on from. A new run's folder without one is moved aside where `may_move`, as it must be empty again.
+    /// The arguments of the next start. If the folder has a finished checkpoint, they resume from it. Otherwise the folder of
+    /// a new run is renamed if `may_move`, since it must be empty.
     ///
     /// # Errors
-    /// A folder that cannot be read or moved.
+    /// The folder cannot be read or renamed.
     pub fn arguments(
         &self,
         first: &[OsString],
@@ -56,15 +56,15 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// Whether the first start goes on with the run in `out`.
+/// True if the first start resumes the run in `out`.
 fn resumes(first: &[OsString], out: &Path) -> bool {
     let named = value_of(first, RESUME).filter(|value| !value.as_encoded_bytes().starts_with(b"-"));
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     has(first, RESUME) && named.is_none_or(|path| real(Path::new(path)).starts_with(real(out)))
 }
 
-/// The value of the option `name` among arguments, as `--name value` or `--name=value`. As on any command line, the
-/// last one counts.
+/// The value of the option `name` among arguments, as `--name value` or `--name=value`. The last
+/// one counts.
 pub fn value_of<'a>(arguments: &'a [OsString], name: &str) -> Option<&'a OsStr> {
     let pairs = arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None]));
     let values = pairs.filter_map(|(argument, next)| {
@@ -76,7 +76,7 @@ pub fn value_of<'a>(arguments: &'a [OsString], name: &str) -> Option<&'a OsStr> 
     values.last()
 }
 
-/// Whether the option `name` is among the arguments, with a value or without.
+/// True if the option `name` is among the arguments, with or without a value.
 pub fn has(arguments: &[OsString], name: &str) -> bool {
     arguments.iter().any(|argument| argument == name || inline(argument, name).is_some())
 }
@@ -88,13 +88,13 @@ fn inline<'a>(argument: &'a OsStr, name: &str) -> Option<&'a OsStr> {
     Some(OsStr::from_bytes(value))
 }
 
-/// Without `--resume`, `--resume PATH` and `--resume=PATH`.
+/// The arguments without `--resume`, `--resume PATH` and `--resume=PATH`.
 fn without_resume(arguments: &[OsString]) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut rest = arguments.iter().peekable();
     while let Some(argument) = rest.next() {
         if argument == RESUME {
-            // Its value is optional: what looks like an option is none.
+            // The value is optional: an argument that starts with `-` is not a value.
             rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-"));
         } else if inline(argument, RESUME).is_none() {
             kept.push(argument.clone());
@@ -103,7 +103,7 @@ fn without_resume(arguments: &[OsString]) -> Vec<OsString> {
     kept
 }
 
-/// Whether a run folder has a finished checkpoint.
+/// True if a run folder has a finished checkpoint.
 fn has_checkpoint(run: &Path) -> bool {
     let is_step = |name: &OsStr| {
         let step = name.to_str().and_then(|name| name.strip_prefix("step-"));
@@ -123,7 +123,7 @@ fn is_empty(folder: &Path) -> Result<bool> {
 
 /// Renames `DIR` to the first of `DIR.failed-1`, `DIR.failed-2`, … that does not exist.
 fn set_aside(folder: &Path) -> Result<PathBuf> {
-    // Without the slash that may stand at its end.
+    // Without a slash at its end.
     let plain: PathBuf = folder.components().collect();
     let mut number = 1_u64;
     let aside = loop {

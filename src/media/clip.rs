@@ -1,4 +1,4 @@
-//! Grey moving pictures, and reading them from whatever file holds them.
+//! Grey clips, and reading them from .npy, GIF and PNG files.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{Image, gif, png};
 use crate::data::npy::{self, Layout, NpySequences};
 use crate::{Error, Result};
 
-/// A grey moving picture.
+/// A clip: a sequence of grey frames.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clip {
     /// Number of frames T.
@@ -15,7 +15,7 @@ pub struct Clip {
     pub height: usize,
     /// Columns of a frame.
     pub width: usize,
-    /// [T, height, width], 0 is black and 1 white; a prediction may go beyond both.
+    /// [T, height, width], 0 is black and 1 white; a prediction may exceed both.
     pub values: Vec<f32>,
 }
 
@@ -28,7 +28,9 @@ impl Clip {
         let area = height.checked_mul(width).filter(|&area| area > 0);
         match area.map(|area| (values.len() / area, values.len() % area)) {
             Some((frames, 0)) if frames > 0 => Ok(Self { frames, height, width, values }),
-            _ => Err(Error::Failure(format!("{} values are not frames of {height}×{width}", values.len()))),
+            _ => {
+                Err(Error::Failure(format!("{} values do not make frames of {height}×{width}", values.len())))
+            }
         }
     }
 
@@ -70,13 +72,13 @@ impl Clip {
         (0..self.frames).map(|t| Image::grey(self.width, self.height, &self.frame_u8(t))).collect()
     }
 
-    /// Whether the sizes are those of the values: they can be changed from outside.
+    /// True if the sizes match the values: both fields are public.
     pub(super) fn is_whole(&self) -> bool {
         let sizes = [self.height, self.width].iter().try_fold(self.frames, |n, &size| n.checked_mul(size));
         !self.values.is_empty() && sizes == Some(self.values.len())
     }
 
-    /// The frames of `range` alone, as far as there are any.
+    /// The frames of `range` that exist.
     ///
     /// # Errors
     /// [`Error::Failure`] when there are none.
@@ -127,7 +129,10 @@ pub fn read_clips(path: &Path, layout: Option<Layout>, most: usize) -> Result<Ve
             let Some([n, t, h, w, c]) = array.as_sequences() else {
                 return Err(Error::file(
                     path,
-                    format!("has shape {:?}; [T, H, W], [N, T, H, W] or [N, T, H, W, C] can be", array.shape),
+                    format!(
+                        "has shape {:?}; must be [T, H, W], [N, T, H, W] or [N, T, H, W, C]",
+                        array.shape
+                    ),
                 ));
             };
             let values = array.into_unit();
@@ -137,7 +142,7 @@ pub fn read_clips(path: &Path, layout: Option<Layout>, most: usize) -> Result<Ve
                 .map(|v| Clip::from_unit(h, w, c, v.to_vec()))
                 .collect()
         }
-        _ => Err(Error::file(path, "is none of: an .npy file, a .gif file, a folder of .png files")),
+        _ => Err(Error::file(path, "is not an .npy file, a .gif file or a folder of .png files")),
     }
 }
 

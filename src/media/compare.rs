@@ -1,27 +1,27 @@
-//! Inputs, truth, prediction and error side by side, as an animation or a strip.
+//! Input, truth, prediction and error side by side, as an animation or a strip.
 
 use super::{Animation, Clip, Image};
 use crate::{Error, Result};
 
-/// What is compared: one sequence.
+/// One sequence to compare.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What the model was given.
+    /// Input frames of the model.
     pub input: Clip,
-    /// What really follows, where it is known: at least one frame.
+    /// True next frames, at least one; `None` if unknown.
     pub truth: Option<Clip>,
-    /// What the model says follows.
+    /// Predicted frames, which follow the input.
     pub prediction: Clip,
 }
 
-/// How a picture is drawn.
+/// Options of a drawing.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
-    /// The side of a drawn pixel; 0 chooses one by the size of the frames.
+    /// Side of a drawn pixel in pixels of the picture; 0: chosen by the size of the frames.
     pub scale: usize,
-    /// How long an input frame is seen, in hundredths of a second.
+    /// Duration of an input frame in hundredths of a second.
     pub input_cs: u16,
-    /// How long a predicted frame is seen, in hundredths of a second.
+    /// Duration of a predicted frame in hundredths of a second.
     pub predicted_cs: u16,
 }
 
@@ -38,26 +38,26 @@ impl Style {
     }
 }
 
-/// Greys in a picture with errors: 128 of them, 110 reds and blues leave a GIF's palette of 256 exact.
+/// Number of greys in a picture with errors: with 110 reds and blues they fit exactly into a GIF's palette of 256.
 const GREYS: f32 = 127.0;
 const REDS: f32 = 55.0;
 
 pub(super) const BACKGROUND: [u8; 3] = [24; 3];
 pub(super) const LABEL: [u8; 3] = [200; 3];
-/// A panel that has nothing to show yet.
+/// Colour of an empty panel.
 const EMPTY: [u8; 3] = [12; 3];
 pub(super) const GUTTER: usize = 6;
 pub(super) const MARGIN: usize = 8;
-/// The most bytes of pictures that are drawn at once: 1 GiB.
+/// Maximum size in bytes of the pictures that are drawn at once: 1 GiB.
 const MAX_BYTES: usize = 1 << 30;
 
-/// Refuses pictures that would not fit in memory.
+/// Checks that the pictures fit in memory.
 pub(super) fn check_size(pictures: usize, width: usize, height: usize) -> Result<()> {
     let bytes = [width, height, 3].iter().try_fold(pictures, |product, &size| product.checked_mul(size));
     match bytes {
         Some(bytes) if bytes <= MAX_BYTES && width.max(height) <= usize::from(u16::MAX) => Ok(()),
         _ => Err(Error::Usage(format!(
-            "{pictures} pictures of {width}×{height} pixels are too much to draw; show fewer sequences or frames"
+            "{pictures} pictures of {width}×{height} pixels need too much memory; show fewer sequences or frames"
         ))),
     }
 }
@@ -94,7 +94,7 @@ impl Row {
         picture(clip.width, clip.height, clip.frame(t).iter().map(|&v| grey(v, light)))
     }
 
-    /// The signed error of predicted frame `t`, where the truth has it.
+    /// The signed error of predicted frame `t`, if the truth has that frame.
     fn draw_error(&self, t: usize) -> Option<Image> {
         let truth = self.truth.as_ref().filter(|truth| t < truth.frames && t < self.prediction.frames)?;
         let errors = self.prediction.frame(t).iter().zip(truth.frame(t)).map(|(p, t)| error_colour(p - t));
@@ -102,10 +102,10 @@ impl Row {
     }
 }
 
-/// Checks that all clips of all rows have one size, and gives (width, height, input frames, predicted frames).
+/// Checks that all clips have one size; returns (width, height, input frames, predicted frames).
 fn common_size(rows: &[Row]) -> Result<(usize, usize, usize, usize)> {
     let Some(first) = rows.first() else {
-        return Err(Error::Failure("there is nothing to compare".into()));
+        return Err(Error::Failure("there are no sequences to compare".into()));
     };
     let clips =
         rows.iter().flat_map(|row| [Some(&row.input), row.truth.as_ref(), Some(&row.prediction)]).flatten();
@@ -121,7 +121,7 @@ fn common_size(rows: &[Row]) -> Result<(usize, usize, usize, usize)> {
     ))
 }
 
-/// Labels of the panels; those of truth and error are there when any row knows the truth.
+/// Labels of the panels, with truth and error if any row has a truth.
 fn labels(rows: &[Row]) -> &'static [&'static str] {
     if rows.iter().any(|row| row.truth.is_some()) {
         &["input", "truth", "prediction", "error"]
@@ -169,7 +169,7 @@ pub fn comparison(rows: &[Row], style: Style) -> Result<Animation> {
     Ok(animation)
 }
 
-/// What a panel shows at a step; `None` is nothing yet or nothing known.
+/// Frame of a panel at a step; `None`: not yet, or unknown.
 fn panel(row: &Row, label: &str, step: usize, inputs: usize) -> Option<Image> {
     if label == "input" {
         // Inputs of different lengths end together.

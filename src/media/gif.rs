@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct Animation {
     /// At least one picture, all of the size of the first.
     pub frames: Vec<Image>,
-    /// How long each picture is seen, in hundredths of a second; as long as `frames`.
+    /// Duration of each picture in hundredths of a second; one for each of `frames`.
     pub delays_cs: Vec<u16>,
 }
 
@@ -110,7 +110,7 @@ pub fn read_gif(path: &Path) -> Result<(usize, usize, Vec<u8>)> {
     gif_from(BufReader::new(file), path)
 }
 
-/// [`read_gif`] from any source; `name` is for the messages.
+/// [`read_gif`] from any source; messages use `name`.
 pub(super) fn gif_from(source: impl Read, name: &Path) -> Result<(usize, usize, Vec<u8>)> {
     let broken = |e: ::gif::DecodingError| Error::file(name, format!("is not a GIF that can be read: {e}"));
     let mut options = DecodeOptions::new();

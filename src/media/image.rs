@@ -1,13 +1,13 @@
-//! A colour picture in memory, and how pictures are put together.
+//! Colour pictures in memory, and their composition.
 
 use super::font;
 
 /// A picture of 8-bit red, green and blue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// [height, width], row by row from the top.
     pub pixels: Vec<[u8; 3]>,
@@ -19,7 +19,7 @@ impl Image {
         Self { width, height, pixels: vec![colour; width * height] }
     }
 
-    /// A picture of greys [height, width]; what is missing is black.
+    /// A picture of greys [height, width]; missing pixels are black.
     pub fn grey(width: usize, height: usize, greys: &[u8]) -> Self {
         let mut image = Self::new(width, height, [0; 3]);
         image.pixels.iter_mut().zip(greys).for_each(|(pixel, &grey)| *pixel = [grey; 3]);
@@ -37,7 +37,7 @@ impl Image {
         image
     }
 
-    /// Lays `other` over this picture with its top-left corner at (x, y); what goes past the edge is left out.
+    /// Draws `other` with its top-left corner at (x, y); parts beyond the edge are cut off.
     pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
         let columns = other.width.min(self.width.saturating_sub(x));
         for row in 0..other.height.min(self.height.saturating_sub(y)) {

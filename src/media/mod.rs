@@ -15,9 +15,9 @@ pub use self::image::Image;
 pub use self::png::{Raster, encode_png, read_png, read_png_folder, write_png, write_png_folder};
 pub use self::show::{show, tile_animation, tile_strip};
 
-/// The largest width and height of a picture that is read.
+/// Maximum width and height of a picture in pixels.
 const MAX_SIDE: u32 = 4096;
-/// The most frames or pictures that are read.
+/// Maximum number of frames or pictures.
 const MAX_FRAMES: usize = 10_000;
-/// The most bytes that the pictures of one file or folder may take: 256 MiB.
+/// Maximum size in bytes of the pictures of one file or folder: 256 MiB.
 const MAX_BYTES: usize = 256 << 20;

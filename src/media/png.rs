@@ -12,16 +12,16 @@ use super::{Image, MAX_BYTES, MAX_FRAMES, MAX_SIDE};
 use crate::OutputFile;
 use crate::{Error, Result};
 
-/// A picture that was read.
+/// A picture from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raster {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
-    /// [height, width, channels].
+    /// Values as [height, width, channels].
     pub pixels: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl Raster {
     }
 }
 
-/// Writes a picture; an existing `path` is overwritten only when whole.
+/// Writes a picture; an existing `path` is replaced atomically.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be written, [`Error::Failure`] for a picture without pixels.
@@ -46,7 +46,7 @@ pub fn write_png(path: &Path, image: &Image) -> Result<()> {
     output.commit()
 }
 
-/// A picture as the bytes of a PNG file: grey where all its pixels are.
+/// A picture as the bytes of a PNG file: a grey PNG if all pixels are grey.
 ///
 /// # Errors
 /// [`Error::Failure`] for a picture without pixels.
@@ -73,17 +73,17 @@ pub fn encode_png(image: &Image) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a PNG of any kind as 8-bit grey or colour; what is transparent is laid on black.
+/// Reads a PNG of any kind as 8-bit grey or colour; transparent pixels are drawn on black.
 ///
 /// # Errors
-/// [`Error::File`] when it is no PNG, is broken, or larger than 4096×4096.
+/// [`Error::File`] when it is not a PNG, is broken, or larger than 4096×4096.
 pub fn read_png(path: &Path) -> Result<Raster> {
     let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
     png_from(BufReader::new(file), path)
 }
 
 fn png_from(source: impl BufRead + Seek, name: &Path) -> Result<Raster> {
-    let broken = |e: ::png::DecodingError| Error::file(name, format!("is not a PNG that can be read: {e}"));
+    let broken = |e: ::png::DecodingError| Error::file(name, format!("is not a readable PNG: {e}"));
     let mut decoder = Decoder::new_with_limits(source, Limits { bytes: MAX_BYTES });
     decoder.set_transformations(Transformations::normalize_to_color8());
     decoder.set_ignore_text_chunk(true);
@@ -92,7 +92,7 @@ fn png_from(source: impl BufRead + Seek, name: &Path) -> Result<Raster> {
     if header.width.max(header.height) > MAX_SIDE {
         return Err(Error::file(
             name,
-            format!("is {}×{} pixels; 1 to {MAX_SIDE} can be", header.width, header.height),
+            format!("has {}×{} pixels; the maximum side is {MAX_SIDE}", header.width, header.height),
         ));
     }
     let mut reader = decoder.read_info().map_err(broken)?;
@@ -116,15 +116,15 @@ fn png_from(source: impl BufRead + Seek, name: &Path) -> Result<Raster> {
                 .flat_map(|&[r, g, b, a]| [r, g, b].map(|v| over_black(v, a)))
                 .collect(),
         ),
-        ColorType::Indexed => return Err(Error::file(name, "has a palette that cannot be read")),
+        ColorType::Indexed => return Err(Error::file(name, "has an unreadable palette")),
     };
     Ok(Raster { width: frame.width as usize, height: frame.height as usize, channels, pixels })
 }
 
-/// Reads the PNG files of a folder in natural order (frame-2 before frame-10); other files are passed over.
+/// Reads the PNG files of a folder in natural order (frame-2 before frame-10); other files are ignored.
 ///
 /// # Errors
-/// [`Error::File`] when there is none, one is broken or of another size than the first, or there are more than 10,000
+/// [`Error::File`] when there are none, one is broken or differs in size from the first, or there are more than 10,000
 /// or 256 MiB of them.
 pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
     let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read: {e}"));
@@ -152,7 +152,7 @@ pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
             return Err(Error::file(
                 path,
                 format!(
-                    "is {}×{} pixels, the first of its folder {}×{}; all must be of one size",
+                    "has {}×{} pixels, the first of its folder {}×{}; all must have one size",
                     picture.width, picture.height, first.width, first.height
                 ),
             ));
@@ -166,10 +166,10 @@ pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
     Ok(pictures)
 }
 
-/// Writes pictures as `frame-000.png`, `frame-001.png`, … into `folder`, which is made if it is not there.
+/// Writes pictures as `frame-000.png`, `frame-001.png`, … into `folder`, which is created if it does not exist.
 ///
 /// # Errors
-/// [`Error::File`] when the folder holds PNG files already or cannot be written.
+/// [`Error::File`] when the folder already has PNG files or cannot be written.
 pub fn write_png_folder(folder: &Path, images: &[Image], overwrite: bool) -> Result<()> {
     let unwritable = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
     fs::create_dir_all(folder).map_err(unwritable)?;
@@ -183,10 +183,7 @@ pub fn write_png_folder(folder: &Path, images: &[Image], overwrite: bool) -> Res
         if overwrite && ours {
             fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
         } else {
-            return Err(Error::file(
-                folder,
-                "holds .png files already; remove them or choose another folder",
-            ));
+            return Err(Error::file(folder, "already has .png files; remove them or choose another folder"));
         }
     }
     let digits = images.len().to_string().len().max(3);
@@ -200,13 +197,13 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Orders names as a person would: runs of digits by their value, all else by character.
+/// Natural order of names: numbers by their value, all else by character.
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut x, mut y) = (a, b);
     loop {
         let (m, n) = (digits(x), digits(y));
         if m > 0 && n > 0 {
-            // Without leading zeros the longer number is the larger one, whatever its length.
+            // Without leading zeros the longer number is the larger one.
             let (p, q) = (x[..m].trim_start_matches('0'), y[..n].trim_start_matches('0'));
             match p.len().cmp(&q.len()).then_with(|| p.cmp(q)) {
                 Ordering::Equal => (x, y) = (&x[m..], &y[n..]),
@@ -223,7 +220,7 @@ fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// How many digits a text starts with.
+/// Number of digits at the start of a text.
 fn digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }

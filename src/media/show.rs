@@ -1,4 +1,4 @@
-//! Pictures of sequences as they are.
+//! Pictures of whole sequences.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::{Animation, Clip, Image, Style, read_clips, write_gif, write_png};
 use crate::data::Layout;
 use crate::{Error, Result};
 
-/// The most frames of a clip that a strip shows.
+/// Maximum number of frames in a strip.
 const STRIP_FRAMES: usize = 40;
 
 /// Draws the first `count` sequences of the .npy file, GIF or folder of PNGs `input` (see [`read_clips`] for `layout`)
@@ -36,7 +36,7 @@ pub fn show(input: &Path, layout: Option<Layout>, count: usize, output: &Path, s
     }
 }
 
-/// All clips at once, tile by tile; a clip that is over holds its last frame.
+/// All clips at once, as tiles; a clip that has ended keeps its last frame.
 ///
 /// # Errors
 /// [`Error::Failure`] when there is no clip or they differ in size, [`Error::Usage`] when the pictures would be too
@@ -64,7 +64,7 @@ pub fn tile_animation(clips: &[Clip], style: Style) -> Result<Animation> {
     Ok(animation)
 }
 
-/// A line a clip, a column a frame, at most the first 40 frames.
+/// One line for each clip, one column for each frame; at most the first 40 frames.
 ///
 /// # Errors
 /// As [`tile_animation`].
@@ -89,9 +89,9 @@ pub fn tile_strip(clips: &[Clip], style: Style) -> Result<Image> {
     Ok(whole)
 }
 
-/// (width, height, the most frames) of clips of one size.
+/// (width, height, maximum number of frames) of clips of one size.
 fn common_size(clips: &[Clip]) -> Result<(usize, usize, usize)> {
-    let first = clips.first().ok_or_else(|| Error::Failure("there is no sequence to draw".into()))?;
+    let first = clips.first().ok_or_else(|| Error::Failure("there are no sequences to draw".into()))?;
     if clips.iter().any(|clip| !clip.is_whole() || (clip.width, clip.height) != (first.width, first.height)) {
         return Err(Error::Failure("sequences of different sizes cannot be drawn together".into()));
     }

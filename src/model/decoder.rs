@@ -12,8 +12,8 @@ use crate::{Error, Result};
 
 /// relu(bn(deconv(x)) + nearest(conv1×1(x)) + skip): twice the size.
 ///
-/// The skip reads the encoder's maps of that size for the last frames, where velocity can be seen, and gives each
-/// future frame channels of its own.
+/// The skip reads the encoder's maps of that size for the last frames, which show the velocity, and has separate channels
+/// for each future frame.
 pub struct Up {
     deconv: Deconv,
     bn: Norm2d,
@@ -22,7 +22,7 @@ pub struct Up {
 }
 
 impl Up {
-    /// `skip` channels come from the encoder's maps; none where it is 0.
+    /// `skip`: number of channels from the encoder's maps, or 0.
     pub fn new(b: &mut Builder, [cin, cout]: [usize; 2], skip: usize) -> Self {
         Self {
             deconv: Deconv::new(b, "deconv", cin, cout),
@@ -46,8 +46,8 @@ impl Up {
     }
 }
 
-/// Up blocks and a 3×3 convolution to colours. Nothing squashes the output: a sigmoid under an L1 loss saturates at
-/// black and stops learning. Clamp where it is measured or shown.
+/// Up blocks and a 3×3 convolution to colours. The output has no sigmoid, which would saturate at black under an
+/// L1 loss and stop the learning. Metrics and pictures clip it.
 pub struct Decoder {
     up: Vec<Up>,
     out: Conv,
@@ -56,7 +56,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The preset's decoder.
+    /// Decoder of a preset, with its parameters in `b`.
     pub fn new(b: &mut Builder, preset: &Preset) -> Self {
         let mut widths = vec![(preset.size / 2, preset.stem)];
         let mut side = preset.size / 4;
@@ -95,7 +95,7 @@ fn last_frames(map: &Tensor, batch: usize) -> Result<Tensor> {
     let [frames, h, w, c] = map.shape().dims("skip", "[B·T,S,S,C]")?;
     let steps = frames / batch.max(1);
     if steps < SKIP_FRAMES {
-        let message = format!("{steps} input frames given; the predictor reads at least {SKIP_FRAMES}");
+        let message = format!("{steps} input frames; the predictor needs at least {SKIP_FRAMES}");
         return Err(Error::Failure(message));
     }
     let maps = map.reshape([batch, steps, h, w, c])?.slice(1, steps - SKIP_FRAMES, SKIP_FRAMES)?;

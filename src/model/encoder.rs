@@ -34,7 +34,7 @@ impl Residual {
         }
     }
 
-    /// [N,H,W,cin] → [N,H/stride,W/stride,cout].
+    /// Forward pass: [N,H,W,cin] → [N,H/stride,W/stride,cout].
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
         let side = match &self.shortcut {
             Some((conv, bn)) => bn.forward(cx, &conv.forward(cx, x)?, None, false)?,
@@ -57,7 +57,7 @@ pub struct Encoder {
 pub type Maps = Vec<(usize, Tensor)>;
 
 impl Encoder {
-    /// The preset's encoder.
+    /// Encoder of a preset, with its parameters in `b`.
     pub fn new(b: &mut Builder, preset: &Preset) -> Self {
         let (stem, bn) = b.scope("stem", |b| {
             (Conv::new(b, "conv", [CHANNELS, preset.stem], 7, 2, false), Norm2d::new(b, "bn", preset.stem))

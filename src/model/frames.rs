@@ -1,20 +1,20 @@
-//! Frames in bytes to tensors and back to one grey value a pixel.
+//! Conversion of frames: bytes to tensors, and tensors to one grey value per pixel.
 
 use ssmv_autograd::Tensor;
 
 use super::CHANNELS;
 use crate::{Error, Result};
 
-/// What a batch of sequences in bytes is: [batch, steps, side, side, channels], channels 1 or 3.
+/// Shape of a batch of sequences in bytes: [batch, steps, side, side, channels], channels 1 or 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameShape {
-    /// Sequences.
+    /// Number of sequences in the batch.
     pub batch: usize,
-    /// Frames a sequence.
+    /// Number of frames in a sequence.
     pub steps: usize,
-    /// Height and width of a frame.
+    /// Height and width of a frame in pixels.
     pub side: usize,
-    /// 1 (grey) or 3.
+    /// Number of colours: 1 (grey) or 3.
     pub channels: usize,
 }
 
@@ -44,7 +44,7 @@ pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>)
     })?)
 }
 
-/// The mean over the colour channels: [.., 3] → one value a pixel. Grey frames come back as they were.
+/// The mean over the colour channels: [.., 3] → one value per pixel. Grey frames are unchanged.
 pub fn to_grey(frames: &Tensor) -> Result<Vec<f32>> {
     let values = frames.values::<f32>()?;
     Ok(values.chunks_exact(CHANNELS).map(|p| p.iter().sum::<f32>() / CHANNELS as f32).collect())

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Elements that a norm's statistics start at multiples of.
+/// Alignment of a norm's statistics in elements.
 const ALIGN: usize = 64;
 
 /// Running statistics of all batch normalisations in device memory: all means, then all variances. A copy is another handle
@@ -41,7 +41,7 @@ impl DeviceNorms {
         Ok(norms_on_device)
     }
 
-    /// Takes over the host's statistics of the same norms.
+    /// Copies the host's statistics of the same norms.
     pub fn upload_again(&self, norms: &[RunningStatistics]) -> Result<()> {
         let mut values = vec![0f32; 2 * self.len];
         for (norm, range) in norms.iter().zip(&self.ranges) {
@@ -54,12 +54,12 @@ impl DeviceNorms {
         Ok(self.pending.upload(&values)?)
     }
 
-    /// Those of finished steps, which an evaluation and a checkpoint read.
+    /// Statistics of finished steps, which an evaluation and a checkpoint read.
     pub fn kept_memory(&self) -> &DeviceMemory {
         &self.kept
     }
 
-    /// Those of the step in hand, which are kept where it is not skipped.
+    /// Statistics of the current step, which are kept unless it is skipped.
     pub fn pending_memory(&self) -> &DeviceMemory {
         &self.pending
     }
@@ -69,7 +69,7 @@ impl DeviceNorms {
         self.pair(&self.kept, id)
     }
 
-    /// Mean and variance of a norm, of the step in hand.
+    /// Mean and variance of a norm, of the current step.
     pub(super) fn pending(&self, id: NormId) -> Result<[Tensor; 2]> {
         self.pair(&self.pending, id)
     }
@@ -94,11 +94,11 @@ impl DeviceNorms {
 
 /// A predictor whose parameters and computation are on a device.
 pub struct DevicePredictor {
-    /// What it was built from.
+    /// Preset of the model.
     pub preset: &'static Preset,
-    /// The parameters.
+    /// Values of the parameters.
     pub arena: Arena,
-    /// The running statistics.
+    /// Running statistics of the batch normalisations.
     pub norms: DeviceNorms,
     cuda: Cuda,
     network: Arc<Network>,
@@ -120,7 +120,7 @@ impl DevicePredictor {
         })
     }
 
-    /// The same model with other weights, laid out alike, and an f16 copy of its own; the running statistics are shared.
+    /// The same model with other weights of the same layout and a new f16 copy; the running statistics are shared.
     pub fn with_weights(&self, masters: &DeviceMemory) -> Result<Self> {
         let (cuda, network) = (self.cuda.clone(), Arc::clone(&self.network));
         Ok(Self {
@@ -132,7 +132,7 @@ impl DevicePredictor {
         })
     }
 
-    /// Writes parameters and running statistics back, but for the count of their batches; waits for the device.
+    /// Copies parameters and running statistics back, without the count of their batches; waits for the device.
     pub fn write_back(&self, model: &mut Predictor) -> Result<()> {
         let [masters, _] = self.arena.memories()?;
         let values = masters.download(0..masters.len())?;
@@ -140,24 +140,24 @@ impl DevicePredictor {
         self.norms.write_back(&mut model.norms)
     }
 
-    /// The device.
+    /// Device of the model.
     pub fn cuda(&self) -> &Cuda {
         &self.cuda
     }
 
     /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,2,S,S,3], recorded for a backward pass. The batch's
-    /// statistics go into the pending ones.
+    /// statistics update the pending ones.
     pub fn train(&self, frames: &Tensor) -> Result<Tensor> {
         self.train_with_hook(frames, None)
     }
 
-    /// The same with a listener at the outputs of the parts.
+    /// As above, with a callback at the outputs of the parts.
     pub fn train_with_hook(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
         let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).heard_by(listener);
         self.network.forward(&cx, self.preset, frames)
     }
 
-    /// The same with running statistics, and nothing recorded.
+    /// As above, with running statistics, and not recorded.
     pub fn forward(&self, frames: &Tensor) -> Result<Tensor> {
         let cx = Context::new(&self.arena, Norms::Device(&self.norms), false);
         no_grad(|| self.network.forward(&cx, self.preset, frames))
@@ -171,7 +171,7 @@ impl Predict for DevicePredictor {
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {
         if frames.numel() == 0 {
-            return Err(Error::Failure("there are no frames to predict from".into()));
+            return Err(Error::Failure("there are no input frames".into()));
         }
         Ok(self.forward(&frames.to_cuda(&self.cuda, DType::F16)?)?.to_host()?)
     }

@@ -1,4 +1,4 @@
-//! What a preset is made of: output shapes, parameters and multiply-accumulates, part by part.
+//! Parts of a preset: output shapes, parameters and multiply-accumulates.
 
 use serde::Serialize;
 
@@ -8,9 +8,9 @@ use crate::{Error, Result};
 /// One part of the predictor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// The prefix of its parameters' names in checkpoints.
+    /// Prefix of its parameters' names in checkpoints.
     pub name: String,
-    /// The shape of its output as it lies in memory: [frames, height, width, channels] or [B, T, width].
+    /// Shape of its output in memory: [frames, height, width, channels] or [B, T, width].
     pub output: Vec<usize>,
     /// Number of trained parameters.
     pub parameters: u64,
@@ -21,17 +21,17 @@ pub struct Part {
 /// A preset's parts and totals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Info {
-    /// The preset's name.
+    /// Name of the preset.
     pub preset: String,
-    /// Frames that the model sees.
+    /// Number of input frames.
     pub frames_in: usize,
-    /// Frames that it predicts.
+    /// Number of predicted frames.
     pub frames_out: usize,
-    /// Sequences in a batch: of the shapes alone.
+    /// Sequences in a batch; only the shapes use it.
     pub batch_size: usize,
     /// `encoder`, `temporal` and `decoder`.
     pub groups: Vec<Part>,
-    /// What the groups are made of.
+    /// Parts of the groups.
     pub parts: Vec<Part>,
     /// Number of trained parameters.
     pub parameters: u64,
@@ -42,18 +42,17 @@ pub struct Info {
 /// Describes `preset` for `batch_size` sequences of `frames_in` frames.
 ///
 /// Multiply-accumulates are those of convolutions, transposed convolutions and linear layers, as PyTorch performs them:
-/// the causal convolution over T steps counts T + 3, for it is padded at both ends and cut. Norms, activations, pooling
-/// and the selective scan (about 9·16 operations a channel and step) are left out, as they are from such counts
-/// everywhere.
+/// the causal convolution over T steps counts T + 3, since it is padded at both ends and cut. Norms, activations, pooling
+/// and the selective scan (about 9·16 operations per channel and step) are left out, as usual in such counts.
 ///
 /// # Errors
-/// [`Error::Usage`] for numbers whose products pass 2⁶³.
+/// [`Error::Usage`] for numbers whose products exceed 2⁶³.
 pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info> {
     // More than all weights at every pixel of every frame, so that no sum below overflows.
     let macs = (frames_in as u64).checked_add(TAPS as u64).and_then(|n| n.checked_mul(1 << 46));
     if macs.is_none() || frames_in.checked_mul(batch_size.max(1)).is_none_or(|n| n > usize::MAX / NEXT_FRAMES)
     {
-        return Err(Error::Usage("so many frames cannot be counted; give smaller numbers".into()));
+        return Err(Error::Usage("too many frames to count; give smaller numbers".into()));
     }
     let (parameters, _) = outline(preset);
     let mut plan = Plan { parameters, parts: Vec::new() };
@@ -86,14 +85,14 @@ pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info
     })
 }
 
-/// Gathers parts in the order of the forward pass.
+/// Collects parts in the order of the forward pass.
 struct Plan {
     parameters: Vec<Parameter>,
     parts: Vec<Part>,
 }
 
 impl Plan {
-    /// A part whose weights (not biases and norms) are each used at `places(name)` places a sample.
+    /// A part whose weights (not biases and norms) are each used `places(name)` times per sample.
     fn part(&mut self, name: String, output: Vec<usize>, places: impl Fn(&str) -> usize) {
         let (mut parameters, mut macs) = (0, 0);
         for p in
@@ -113,7 +112,7 @@ impl Plan {
         let map = |side: usize, channels| vec![frames, side, side, channels];
         let half = preset.size / 2;
         self.part("encoder.stem".into(), map(half, preset.stem), |_| steps * half * half);
-        // Pooled once between stem and stages.
+        // One pooling between stem and stages.
         let mut side = half / 2;
         for (i, stage) in preset.stages.iter().enumerate() {
             side /= stage.stride;
@@ -129,7 +128,7 @@ impl Plan {
             let padded = |name: &str| if name.ends_with("conv1d.weight") { steps + TAPS - 1 } else { steps };
             self.part(format!("temporal.layers.{i}"), hidden(steps), padded);
         }
-        // The last step alone goes on.
+        // Only the last step is used.
         self.part("temporal.norm".into(), hidden(1), |_| 1);
         self.part("temporal.out_proj".into(), vec![batch, NEXT_FRAMES, preset.latent], |_| 1);
     }

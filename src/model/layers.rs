@@ -1,4 +1,4 @@
-//! The layers that every part is made of: parameters with the operator that reads them.
+//! Layers: parameters with the operator that reads them.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -19,55 +19,55 @@ use crate::Result;
 /// PyTorch's ε of both normalisations.
 const EPS: f64 = 1e-5;
 
-/// What a forward pass reads: parameters, running statistics, and whether it trains.
+/// Inputs of a forward pass besides the frames: parameters, running statistics, and the mode.
 pub struct Context<'a> {
-    /// The parameters.
+    /// Values of the parameters.
     pub arena: &'a Arena,
-    /// The running statistics.
+    /// Running statistics of the batch normalisations.
     pub norms: Norms<'a>,
-    /// Normalises by the batch's statistics, and gathers them in `seen` or, on a device, in the running ones.
+    /// Normalises with the batch's statistics, and collects them in `seen` or, on a device, in the running ones.
     pub training: bool,
-    /// What the batch's statistics were.
+    /// Statistics of the batch.
     pub seen: RefCell<Vec<(NormId, BatchStatistics)>>,
-    /// Hears when a pass has come to a part's output.
+    /// Callback at the output of each part.
     listener: Option<PartListener>,
-    /// Ranks whose batches are normalised together.
+    /// Ranks that share the statistics of their batches.
     ranks: Option<Arc<dyn AcrossRanks>>,
 }
 
-/// Running statistics where the forward pass is, by [`NormId`].
+/// Running statistics on the device of the forward pass, by [`NormId`].
 #[derive(Clone, Copy)]
 pub enum Norms<'a> {
-    /// On the CPU.
+    /// Statistics in host memory.
     Host(&'a [RunningStatistics]),
-    /// On a device.
+    /// Statistics in device memory.
     Device(&'a DeviceNorms),
 }
 
 impl<'a> Context<'a> {
-    /// A context that has seen nothing yet.
+    /// A new context, without statistics of a batch.
     pub fn new(arena: &'a Arena, norms: Norms<'a>, training: bool) -> Self {
         Self { arena, norms, training, seen: RefCell::default(), listener: None, ranks: None }
     }
 
-    /// The same with a listener at the outputs of the parts.
+    /// As above, with a callback at the outputs of the parts.
     pub fn heard_by(self, listener: Option<PartListener>) -> Self {
         Self { listener, ..self }
     }
 
-    /// The same, where batches are normalised by the statistics of all ranks'.
+    /// As above, with the statistics of all ranks' batches.
     pub fn among(self, ranks: Option<Arc<dyn AcrossRanks>>) -> Self {
         Self { ranks, ..self }
     }
 
-    /// A part's output, on its way to the next.
+    /// Passes on a part's output, after the callback.
     pub fn passed(&self, output: Tensor, part: Part) -> Result<Tensor> {
         let Some(listener) = &self.listener else { return Ok(output) };
         let listener = Arc::clone(listener);
         Ok(output.probe(Arc::new(move |pass| listener(part, pass)))?)
     }
 
-    /// What a batch normalisation of values in `dtype` normalises by.
+    /// Statistics for a batch normalisation of values in `dtype`.
     fn statistics(&self, id: NormId, dtype: DType) -> Result<Statistics> {
         Ok(match self.norms {
             Norms::Host(_) if self.training => match &self.ranks {
@@ -102,7 +102,7 @@ fn tensor(values: &[f64], dtype: DType) -> Result<Tensor> {
     }))
 }
 
-/// A square convolution.
+/// A convolution with a square kernel.
 pub struct Conv {
     weight: ParamId,
     bias: Option<ParamId>,
@@ -110,7 +110,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// `name.weight` and, where wanted, `name.bias`; padded so that stride 1 keeps the size.
+    /// `name.weight` and, on request, `name.bias`; padded so that stride 1 keeps the size.
     pub fn new(
         b: &mut Builder,
         name: &str,
@@ -127,7 +127,7 @@ impl Conv {
         })
     }
 
-    /// [N,H,W,cin] → [N,H/stride,W/stride,cout].
+    /// Forward pass: [N,H,W,cin] → [N,H/stride,W/stride,cout].
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
         let bias = self.bias.map(|b| cx.parameter(b));
         Ok(x.conv2d(&cx.parameter(self.weight), bias.as_ref(), self.attributes)?)
@@ -137,7 +137,7 @@ impl Conv {
 /// A transposed convolution that doubles the size: kernel 4, stride 2, padding 1, no bias.
 pub struct Deconv {
     weight: ParamId,
-    /// Output channels.
+    /// Number of output channels.
     pub cout: usize,
 }
 
@@ -145,21 +145,21 @@ impl Deconv {
     /// Side of the kernel.
     pub const KERNEL: usize = 4;
 
-    /// `name.weight`.
+    /// Parameter `name.weight` with PyTorch's default initialisation.
     pub fn new(b: &mut Builder, name: &str, cin: usize, cout: usize) -> Self {
-        // PyTorch takes the second axis of a weight as its inputs, which here are the outputs.
+        // PyTorch's fan-in uses the second axis of a weight, which here has the outputs.
         let init = Init::fan_in(cout * Self::KERNEL * Self::KERNEL);
         let layout = Layout::filter(cin, cout, Self::KERNEL);
         Self { weight: b.scope(name, |b| b.parameter("weight", layout, init, Role::Matrix)), cout }
     }
 
-    /// [N,H,W,cin] → [N,2H,2W,cout].
+    /// Forward pass: [N,H,W,cin] → [N,2H,2W,cout].
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
         Ok(x.conv_transpose2d(&cx.parameter(self.weight), None, ConvTranspose2d::square(2, 1))?)
     }
 }
 
-/// Batch normalisation with what follows it fused in.
+/// Batch normalisation, fused with the addition and the ReLU after it.
 pub struct Norm2d {
     weight: ParamId,
     bias: ParamId,
@@ -187,20 +187,20 @@ impl Norm2d {
     }
 }
 
-/// A linear layer.
+/// A linear layer over the last axis.
 pub struct Linear {
     weight: ParamId,
     bias: Option<ParamId>,
 }
 
 impl Linear {
-    /// `name.weight` and, where wanted, `name.bias`, with PyTorch's default initialisation.
+    /// `name.weight` and, on request, `name.bias`, with PyTorch's default initialisation.
     pub fn new(b: &mut Builder, name: &str, cin: usize, cout: usize, bias: bool) -> Self {
         let bias = bias.then(|| (Layout::plain(&[cout]), Init::fan_in(cin)));
         Self::with(b, name, Layout::plain(&[cout, cin]), Init::fan_in(cin), bias)
     }
 
-    /// The same with layouts and initialisations of one's own.
+    /// As above, with other layouts and initialisations.
     pub fn with(
         b: &mut Builder,
         name: &str,
@@ -214,7 +214,7 @@ impl Linear {
         })
     }
 
-    /// The weight, for code that does not call the layer.
+    /// The weight, for code that does not call [`Linear::forward`].
     pub fn weight(&self, cx: &Context) -> Tensor {
         cx.parameter(self.weight)
     }
@@ -233,7 +233,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// `name.weight` and `name.bias`.
+    /// Parameters `name.weight` (1) and `name.bias` (0).
     pub fn new(b: &mut Builder, name: &str, dim: usize) -> Self {
         b.scope(name, |b| Self {
             weight: b.parameter("weight", Layout::plain(&[dim]), Init::Constant(1.0), Role::Vector),

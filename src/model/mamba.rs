@@ -9,12 +9,12 @@ use super::{
 };
 use crate::Result;
 
-/// Sizes of a mixer.
+/// Sizes of a Mamba mixer.
 #[derive(Clone, Copy, Debug)]
 pub struct MixerSizes {
     /// Width of input and output.
     pub dim: usize,
-    /// States a channel.
+    /// Number of states per channel.
     pub states: usize,
     /// Taps of the causal convolution.
     pub taps: usize,
@@ -61,7 +61,7 @@ impl Mamba {
         Self { in_proj, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, a_log, d, out_proj }
     }
 
-    /// [B,L,dim] → [B,L,dim].
+    /// Forward pass: [B,L,dim] → [B,L,dim].
     pub fn forward(&self, cx: &Context, x: &Tensor) -> Result<Tensor> {
         let uz = self.in_proj.forward(cx, x)?;
         let parameter = |id| cx.parameter(id);

@@ -33,21 +33,21 @@ pub use parameters::RunningStatistics;
 use parameters::{Builder, Parameter, initialise};
 use temporal::Temporal;
 
-/// How much of a batch's statistics goes into the running ones (PyTorch's momentum).
+/// Weight of a batch's statistics in the running ones (PyTorch's momentum).
 pub(crate) const MOMENTUM: f64 = 0.1;
 
-/// A part of the predictor, whose output a pass goes through.
+/// A part of the predictor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Frames to latents.
+    /// Encoder: frames to latents.
     Encoder,
-    /// Latents to those of the future.
+    /// Temporal part: past latents to future latents.
     Temporal,
-    /// Latents to frames.
+    /// Decoder: latents to frames.
     Decoder,
 }
 
-/// Hears when a pass has come to a part's output: forward, the part is done; backward, all that its output went into.
+/// Callback when a pass reaches a part's output: forward, the part is done; backward, all parts after it are done.
 pub type PartListener = Arc<dyn Fn(Part, Pass) -> ssmv_autograd::Result<()> + Send + Sync>;
 
 /// The parts, without their parameters' values.
@@ -73,20 +73,20 @@ impl Network {
 
 /// A predictor: its parts, parameters and running statistics.
 pub struct Predictor {
-    /// What it was built from.
+    /// Preset of the model.
     pub preset: &'static Preset,
     /// Names and layouts of the parameters, in the arena's order.
     pub parameters: Vec<Parameter>,
-    /// The parameters' values.
+    /// Values of the parameters.
     pub arena: Arena,
     /// Running statistics of the batch normalisations.
     pub norms: Vec<RunningStatistics>,
     network: Arc<Network>,
 }
 
-/// A model that predicts, wherever it computes.
+/// A model that predicts, on any device.
 pub trait Predict {
-    /// What it was built from.
+    /// Preset of the model.
     fn preset(&self) -> &'static Preset;
 
     /// frames [B,T,S,S,3] on the CPU, in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], on the CPU. With running statistics;
@@ -106,14 +106,14 @@ impl Predict for Predictor {
 }
 
 impl Predictor {
-    /// A predictor as it begins under `seed`.
+    /// A predictor with the initial parameters of `seed`.
     pub fn new(preset: &'static Preset, seed: u64, dtype: DType) -> Result<Self> {
         let (network, builder) = build(preset);
         let arena = initialise(&builder.parameters, seed, dtype)?;
         Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
     }
 
-    /// A predictor whose parameters are all zero, to be set from a checkpoint.
+    /// A predictor whose parameters are zero, for a checkpoint to set.
     pub fn zeros(preset: &'static Preset, dtype: DType) -> Result<Self> {
         let (network, builder) = build(preset);
         let shapes = builder.parameters.iter().map(|p| Shape::from(&p.layout.internal));
@@ -122,17 +122,17 @@ impl Predictor {
     }
 
     /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
-    /// normalisations use the batch's statistics and carry them into the running ones.
+    /// normalisations use the batch's statistics and update the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
         self.train_with_hook(frames, None)
     }
 
-    /// The same with a listener at the outputs of the parts.
+    /// As above, with a callback at the outputs of the parts.
     pub fn train_with_hook(&mut self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
         self.train_with(frames, listener, None)
     }
 
-    /// The same, normalised by the statistics of all ranks' batches where ranks are given.
+    /// As above, normalised with the statistics of all ranks' batches if `ranks` are given.
     pub fn train_with(
         &mut self,
         frames: &Tensor,
@@ -147,7 +147,7 @@ impl Predictor {
         Ok(y)
     }
 
-    /// The number of parameters.
+    /// Number of parameters.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|p| p.layout.numel()).sum()
     }
@@ -169,8 +169,8 @@ fn build(preset: &Preset) -> (Arc<Network>, Builder) {
     (Arc::new(network), b)
 }
 
-/// Blends a batch's statistics into the running ones, rounded as a checkpoint keeps them: a resumed run goes on with
-/// the same bits.
+/// Blends a batch's statistics into the running ones, rounded as in a checkpoint, so that a resumed run has the
+/// same bits.
 fn carry(running: &mut RunningStatistics, seen: &BatchStatistics, dtype: DType) {
     let blend = |old: &mut Vec<f64>, new: &[f64]| {
         for (o, n) in old.iter_mut().zip(new) {

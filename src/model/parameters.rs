@@ -1,4 +1,4 @@
-//! What a model's parameters are called, how they are laid out here and in PyTorch, and how they begin.
+//! Parameters of a model: names, layouts here and in PyTorch, initial values.
 
 use ssmv_autograd::{Arena, ArenaLayout, DType, Element, Shape, init::Init, ops::layout::permute};
 
@@ -8,11 +8,11 @@ use crate::Result;
 /// `view`, has its axes put into `order`; the result, with axes merged, has the shape `internal`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// PyTorch's shape.
+    /// Shape in PyTorch's layout.
     pub external: Vec<usize>,
     view: Vec<usize>,
     order: Vec<usize>,
-    /// The shape in memory.
+    /// Shape in memory.
     pub internal: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Layout {
     }
 
     /// A linear layer that writes `maps` flattened maps: its outputs are [maps, C, H, W] there, [maps, H, W, C] here.
-    /// Its weight where `cin` is given, its bias otherwise.
+    /// Its weight if `cin` is given, else its bias.
     pub fn writes_maps(maps: usize, channels: usize, side: usize, cin: Option<usize>) -> Self {
         let out = maps * channels * side * side;
         let shape = |mut dims: Vec<usize>| {
@@ -68,7 +68,7 @@ impl Layout {
         }
     }
 
-    /// Number of elements.
+    /// Number of elements of the parameter.
     pub fn numel(&self) -> usize {
         self.external.iter().product()
     }
@@ -91,7 +91,7 @@ impl Layout {
     }
 }
 
-/// What a parameter is for.
+/// Role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// An operand of matrix products: decays; a GPU reads it from an f16 copy.
@@ -103,25 +103,25 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether weight decay applies.
+    /// True if weight decay applies.
     pub fn decays(self) -> bool {
         self != Self::Vector
     }
 
-    /// Whether a GPU reads it in f16.
+    /// True if a GPU reads it in f16.
     pub fn halved(self) -> bool {
         self == Self::Matrix
     }
 }
 
-/// One parameter.
+/// Description of one parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// PyTorch's name of it.
+    /// Name in PyTorch.
     pub name: String,
-    /// Its layouts.
+    /// Layouts in PyTorch and in memory.
     pub layout: Layout,
-    /// How it is kept and updated.
+    /// Role: decides its dtype and weight decay.
     pub role: Role,
     init: Init,
 }
@@ -143,11 +143,11 @@ pub struct RunningStatistics {
     pub mean: Vec<f64>,
     /// Running (unbiased) variance of each channel.
     pub variance: Vec<f64>,
-    /// Training batches that went into them.
+    /// Number of training batches in the statistics.
     pub batches: i64,
 }
 
-/// Gathers parameters while a model is put together.
+/// Collects the parameters of a model while it is built.
 #[derive(Default)]
 pub struct Builder {
     prefix: String,
@@ -167,7 +167,7 @@ impl Builder {
         made
     }
 
-    /// A parameter.
+    /// Adds a parameter.
     pub fn parameter(&mut self, name: &str, layout: Layout, init: Init, role: Role) -> ParamId {
         self.parameters.push(Parameter { name: format!("{}{name}", self.prefix), layout, role, init });
         ParamId(self.parameters.len() - 1)
@@ -185,8 +185,8 @@ impl Builder {
     }
 }
 
-/// An arena with the parameters as they begin under `seed`. Each parameter draws from a stream of its own, so that
-/// another preset's parameter of the same name and shape begins alike.
+/// An arena with the initial parameters of `seed`. Each parameter has its own random stream, so that a parameter of the same
+/// name and shape in another preset has the same values.
 pub fn initialise(parameters: &[Parameter], seed: u64, dtype: DType) -> Result<Arena> {
     let layout = ArenaLayout::new(parameters.iter().map(|p| Shape::from(&p.layout.internal)))?;
     let mut arena = Arena::new(layout, dtype)?;

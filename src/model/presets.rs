@@ -5,20 +5,20 @@
 pub struct Stage {
     /// Channels of its residual blocks.
     pub channels: usize,
-    /// Number of blocks.
+    /// Number of residual blocks.
     pub blocks: usize,
     /// Stride of the first one.
     pub stride: usize,
 }
 
-/// What a predictor is built from.
+/// Sizes of a predictor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
     /// The name on the command line and in checkpoints.
     pub name: &'static str,
-    /// Channels behind the 7×7 stem.
+    /// Output channels of the 7×7 stem.
     pub stem: usize,
-    /// The encoder's stages.
+    /// Stages of the encoder.
     pub stages: &'static [Stage],
     /// Length of a frame's latent vector.
     pub latent: usize,
@@ -38,11 +38,11 @@ pub const CHANNELS: usize = 3;
 pub const NEXT_FRAMES: usize = 2;
 /// Last input frames whose maps the decoder's skips read; also the fewest input frames.
 pub const SKIP_FRAMES: usize = 3;
-/// States a channel of a Mamba mixer.
+/// Number of states per channel of a Mamba mixer.
 pub const STATES: usize = 16;
 /// Taps of a mixer's causal convolution.
 pub const TAPS: usize = 4;
-/// Width of a mixer's inside as a multiple of its outside.
+/// Inner width of a mixer as a multiple of its outer width.
 pub const EXPAND: usize = 2;
 
 const fn stage(channels: usize, blocks: usize, stride: usize) -> Stage {

@@ -1,5 +1,4 @@
-//! A model's state under PyTorch's names and in PyTorch's layouts: what `state_dict()` gives and
-//! `load_state_dict(strict=True)` takes.
+//! State of a model with PyTorch's names and layouts, as of `state_dict()` and `load_state_dict(strict=True)`.
 
 use std::borrow::Cow;
 
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::{Error, Result, checkpoint::Entry};
 
-/// What PyTorch calls the parts of a batch normalisation's running statistics.
+/// PyTorch's names for the running statistics of a batch normalisation.
 const MEAN: &str = "running_mean";
 const VARIANCE: &str = "running_var";
 const BATCHES: &str = "num_batches_tracked";
@@ -19,7 +18,7 @@ const BATCHES: &str = "num_batches_tracked";
 /// All parameters and running statistics of a model. Each tensor is converted when it is written.
 ///
 /// # Errors
-/// None for a model that [`Predictor`] made.
+/// None for a model made by [`Predictor`].
 pub fn export(model: &Predictor) -> Result<Vec<Entry<'_>>> {
     let layout = model.arena.layout();
     let mut entries = dispatch!(model.arena.dtype(), T => {
@@ -39,7 +38,7 @@ pub fn export(model: &Predictor) -> Result<Vec<Entry<'_>>> {
 ///
 /// # Errors
 /// [`Error::File`] when a tensor is missing, unknown, of another shape or not finite, or a variance is negative. Names
-/// and shapes are checked before anything is set; after any later error the model is to be thrown away.
+/// and shapes are checked before anything is set; after any later error the model must not be used.
 pub fn import(model: &mut Predictor, file: &TensorFile) -> Result<()> {
     fits(model.preset, &model.parameters, &model.norms, file)?;
     let layout = model.arena.layout().clone();
@@ -53,20 +52,20 @@ pub fn import(model: &mut Predictor, file: &TensorFile) -> Result<()> {
         let (mean, variance) = (read(MEAN)?.collect(), read(VARIANCE)?.collect::<Vec<f64>>());
         if let Some(value) = variance.iter().find(|v| **v < 0.0) {
             let message =
-                format!("tensor {:?} holds {value}: a variance is never negative", named(norm, VARIANCE));
+                format!("tensor {:?} has {value}: a variance is never negative", named(norm, VARIANCE));
             return Err(Error::file(file.path(), message));
         }
         let batches = named(norm, BATCHES);
         let batches = if file.get(&batches).is_some() { file.read_i64(&batches, &[])?[0] } else { 0 };
         (norm.mean, norm.variance, norm.batches) = (mean, variance, batches);
     }
-    // The converted tensors' buffers are of no further use.
+    // The buffers of the converted tensors are not needed any more.
     trim();
     Ok(())
 }
 
-/// Values that are laid out as the parameters' arena (moments, averaged weights), as tensors called
-/// `prefix` + the parameter's name, in PyTorch's layouts.
+/// Values in the layout of the parameters' arena (moments, averaged weights) as tensors with the name `prefix` + the
+/// parameter's name, in PyTorch's layouts.
 ///
 /// # Errors
 /// [`Error::Failure`] when `values` is not as long as the arena.
@@ -95,10 +94,10 @@ pub fn import_arena(
     Ok(values)
 }
 
-/// The preset whose tensors a file has, by their names and shapes alone.
+/// The preset of a file, from the names and shapes of its tensors.
 ///
 /// # Errors
-/// [`Error::File`] when there is none; it says what is wrong with the preset that comes nearest.
+/// [`Error::File`] when no preset fits; the message describes the difference from the nearest one.
 pub fn recognise(file: &TensorFile) -> Result<&'static Preset> {
     let mut nearest: Option<(usize, &str, Error)> = None;
     for preset in super::PRESETS {
@@ -115,10 +114,10 @@ pub fn recognise(file: &TensorFile) -> Result<&'static Preset> {
     }
     match nearest {
         Some((1.., name, Error::File { message, .. })) => {
-            let message = format!("is of no preset; nearest is `{name}`, but {message}");
+            let message = format!("does not fit any preset; the nearest is `{name}`, but {message}");
             Err(Error::file(file.path(), message))
         }
-        _ => Err(Error::file(file.path(), "has no tensor of this program's predictor")),
+        _ => Err(Error::file(file.path(), "has no tensors of this program's predictor")),
     }
 }
 
@@ -157,7 +156,7 @@ fn named(norm: &RunningStatistics, part: &str) -> String {
     format!("{}.{part}", norm.name)
 }
 
-/// An entry a parameter; `values` are laid out as the arena.
+/// One entry for each parameter; `values` have the layout of the arena.
 fn slices<'a, T: Element>(
     parameters: &'a [Parameter],
     layout: &ArenaLayout,

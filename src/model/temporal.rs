@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Result;
 
-/// x + mixer(norm(x)).
+/// One residual layer: x + mixer(norm(x)).
 struct Layer {
     norm: LayerNorm,
     mixer: Mamba,
@@ -25,7 +25,7 @@ pub struct Temporal {
 }
 
 impl Temporal {
-    /// The preset's temporal part.
+    /// Temporal part of a preset, with its parameters in `b`.
     pub fn new(b: &mut Builder, preset: &Preset) -> Self {
         let (latent, hidden) = (preset.latent, preset.hidden);
         let in_proj = Linear::new(b, "in_proj", latent, hidden, true);
@@ -38,7 +38,7 @@ impl Temporal {
             })
             .collect();
         let norm = LayerNorm::new(b, "norm", hidden);
-        // The decoder reads each latent as a map, so the rows stand in NHWC order.
+        // The decoder reads each latent as a map, so the rows are in NHWC order.
         let (channels, side) = (preset.decoder[0], preset.start());
         let map = |cin| Layout::writes_maps(NEXT_FRAMES, channels, side, cin);
         let init = Init::fan_in(hidden);

@@ -2,8 +2,8 @@
 //!
 //! A file is a sequence of TFRecords: length (u64), masked CRC-32C of the length, data, masked CRC-32C of the data,
 //! all little-endian, with mask(c) = (c ⋙ 15) + 0xa282ead8 (tensorflow/core/lib/io/record_writer.cc). The data is a
-//! protobuf `Event` (tensorflow/core/util/event.proto) with `Summary` values (summary.proto); the few fields that
-//! are needed are encoded by hand.
+//! protobuf `Event` (tensorflow/core/util/event.proto) with `Summary` values (summary.proto); the few fields in use
+//! are encoded by hand.
 
 use crate::{Error, Result};
 use std::fs::File;
@@ -19,10 +19,10 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts `folder/events.out.tfevents.TIME.HOST.PID`, which never exists yet; `folder` is made if missing.
+    /// Creates `folder/events.out.tfevents.TIME.HOST.PID`, a new file; `folder` is created if missing.
     ///
     /// # Errors
-    /// A folder or file that cannot be written.
+    /// The folder or file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::file(folder, format_args!("cannot write: {e}")))?;
@@ -44,15 +44,15 @@ impl EventFile {
         Ok(events)
     }
 
-    /// The file's path.
+    /// Path of the event file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells TensorBoard that the run starts again, so that it drops what older files have from `step` on.
+    /// Marks a restart of the run: TensorBoard then drops the records of older files from `step` on.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn restart(&mut self, step: u64) -> Result<()> {
         let start = Message::default().varint(SESSION_LOG_STATUS, SESSION_LOG_START);
         self.event(Some(step), Message::default().message(EVENT_SESSION_LOG, &start))
@@ -61,7 +61,7 @@ impl EventFile {
     /// Scalars of one step, under tags such as "train/loss". Values are stored as f32, NaN and infinity as such.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
         let summary = scalars.iter().fold(Message::default(), |summary, (tag, value)| {
             let entry = Message::default().text(VALUE_TAG, tag.as_bytes()).float(VALUE_SIMPLE, *value as f32);
@@ -73,7 +73,7 @@ impl EventFile {
     /// An image of one step: the bytes of a PNG or GIF file (a GIF moves in TensorBoard).
     ///
     /// # Errors
-    /// Bytes that are neither, or a file that cannot be written.
+    /// The bytes are neither, or the file cannot be written.
     pub fn image(&mut self, step: u64, tag: &str, encoded: &[u8]) -> Result<()> {
         let ImageSize { width, height, channels } = image_size(encoded)
             .ok_or_else(|| Error::Failure(format!("the image for {tag:?} is neither a PNG nor a GIF")))?;
@@ -122,7 +122,7 @@ const IMAGE_WIDTH: u32 = 2;
 const IMAGE_COLORSPACE: u32 = 3;
 const IMAGE_ENCODED: u32 = 4;
 
-/// A protobuf message in the making; each method appends one field.
+/// Encoder of a protobuf message; each method appends one field.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 
@@ -195,12 +195,12 @@ fn image_size(bytes: &[u8]) -> Option<ImageSize> {
     None
 }
 
-/// Seconds since 1970.
+/// Time as seconds since 1970 (UTC).
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// The machine's name where the system tells it in a file or in the environment, else "localhost".
+/// The machine's name from a system file or the environment, else "localhost".
 fn host_name() -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let name = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));

@@ -1,4 +1,4 @@
-//! What a run leaves to read while it trains: `metrics.jsonl` and TensorBoard event files.
+//! The log of a run: `metrics.jsonl` and TensorBoard event files.
 
 mod events;
 mod recorder;

@@ -1,4 +1,4 @@
-//! The run's log: every record goes to `metrics.jsonl` and to TensorBoard at once.
+//! Writes every record of a run to `metrics.jsonl` and to TensorBoard.
 
 use super::EventFile;
 use crate::{Error, Result};
@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 
 const METRICS_FILE: &str = "metrics.jsonl";
 const TENSORBOARD_FOLDER: &str = "tensorboard";
-/// No record of ours comes near this many bytes; a longer line is damage.
+/// Maximum length of a record in bytes; a longer line is damage.
 const MAX_LINE: u64 = 1 << 20;
 
-/// The figures of training at one optimiser step.
+/// Metrics of the training at one optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct StepRecord {
     /// Optimiser steps taken, this one included.
     pub step: u64,
-    /// The epoch, counted as training counts it; a fraction is fine.
+    /// Epochs trained, as a fraction.
     pub epoch: f64,
-    /// The loss.
+    /// Training loss of the step.
     pub loss: f64,
-    /// The learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
     /// The L2 norm of all gradients, before clipping.
     pub grad_norm: f64,
-    /// Sequences trained on a second.
+    /// Sequences trained per second.
     pub samples_per_second: f64,
     /// Seconds waited for data since the last record.
     pub data_wait: f64,
@@ -34,18 +34,18 @@ pub struct StepRecord {
     pub loss_scale: f64,
 }
 
-/// Figures of another kind, such as an evaluation's.
+/// Metrics of another kind, such as those of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct EvalRecord<'a, T> {
-    /// The step they belong to.
+    /// Optimiser step of the metrics.
     pub step: u64,
-    /// The epoch they belong to.
+    /// Epoch of the metrics.
     pub epoch: f64,
-    /// The key that holds the figures, such as "eval"; also the first part of the scalars' tags.
+    /// Key of the metrics in the log, such as "eval"; also the first part of the scalars' tags.
     pub kind: &'a str,
-    /// All figures, as they should stand in the log.
+    /// All metrics, as JSON for the log.
     pub figures: &'a T,
-    /// What TensorBoard draws, by the second part of its tag: `("mse", 80.0)` becomes "eval/mse".
+    /// Scalars for TensorBoard, by the second part of the tag: `("mse", 80.0)` becomes "eval/mse".
     pub scalars: &'a [(&'a str, f64)],
 }
 
@@ -61,8 +61,8 @@ impl<T: Serialize> Serialize for EvalRecord<'_, T> {
 
 /// Writes `RUN/metrics.jsonl`, one object a line, and `RUN/tensorboard/events.out.tfevents.…`.
 ///
-/// A record is in both files when its call returns. JSON has no NaN and no infinity: they are written as `null`, so
-/// that a column of numbers stays one; TensorBoard gets them as they are.
+/// A record is in both files when its call returns. JSON lacks NaN and infinity: they are `null` there, so that
+/// a column stays numeric; TensorBoard gets their values.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -71,29 +71,29 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the log of a new run; `run` is made if it is missing.
+    /// Starts the log of a new run; the folder `run` is created if missing.
     ///
     /// # Errors
-    /// A log that exists already, a folder that cannot be written.
+    /// The log exists already, or the folder cannot be written.
     pub fn create(run: &Path) -> Result<Self> {
         let path = run.join(METRICS_FILE);
         fs::create_dir_all(run).map_err(|e| Error::file(run, format_args!("cannot write: {e}")))?;
         let metrics = File::create_new(&path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Error::file(
                 &path,
-                "exists already: --resume continues that run, another --out begins a new one",
+                "exists already: use --resume to continue that run, or another --out for a new one",
             ),
             _ => Error::file(&path, format_args!("cannot write: {e}")),
         })?;
         Ok(Self { path, metrics, events: EventFile::create(&run.join(TENSORBOARD_FOLDER))? })
     }
 
-    /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will come
-    /// again, and a last line that a kill cut short are removed; TensorBoard is told to do the same. A log that is
-    /// missing is started.
+    /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will be
+    /// written again, and a last line that a kill cut short are removed; TensorBoard gets a mark to do the same. A missing
+    /// log is created.
     ///
     /// # Errors
-    /// Files that cannot be read or written.
+    /// The files cannot be read or written.
     pub fn append(run: &Path, step: u64) -> Result<Self> {
         let path = run.join(METRICS_FILE);
         fs::create_dir_all(run).map_err(|e| Error::file(run, format_args!("cannot write: {e}")))?;
@@ -110,15 +110,15 @@ impl Recorder {
         Ok(Self { path, metrics, events })
     }
 
-    /// The log's path.
+    /// Path of `metrics.jsonl`.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the figures of a training step (TensorBoard: "train/loss", …).
+    /// Writes the metrics of a training step (TensorBoard: "train/loss", …).
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn log_step(&mut self, record: &StepRecord) -> Result<()> {
         self.line(record)?;
         let scalars = [
@@ -136,7 +136,7 @@ impl Recorder {
     /// Writes `{"step": …, "epoch": …, "eval": {…}}` (for kind "eval").
     ///
     /// # Errors
-    /// Figures that are not JSON, a kind named "step" or "epoch", a file that cannot be written.
+    /// The metrics are not JSON, the kind is "step" or "epoch", or the file cannot be written.
     pub fn log_eval<T: Serialize>(&mut self, record: &EvalRecord<T>) -> Result<()> {
         if matches!(record.kind, "step" | "epoch") {
             return Err(Error::Failure(format!("a record cannot be of kind {:?}", record.kind)));
@@ -151,15 +151,15 @@ impl Recorder {
     /// Writes `{"step": …, "warning": "…"}`.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn log_warning(&mut self, step: u64, warning: &str) -> Result<()> {
         self.line(&serde_json::json!({ "step": step, "warning": warning }))
     }
 
-    /// Shows an image in TensorBoard: the bytes of a PNG or GIF file.
+    /// Writes an image for TensorBoard: the bytes of a PNG or GIF file.
     ///
     /// # Errors
-    /// Bytes that are neither, a file that cannot be written.
+    /// The bytes are neither, or the file cannot be written.
     pub fn log_image(&mut self, step: u64, tag: &str, encoded: &[u8]) -> Result<()> {
         self.events.image(step, tag, encoded)
     }
@@ -167,7 +167,7 @@ impl Recorder {
     fn line(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| Error::file(&self.path, e))?;
         line.push(b'\n');
-        // One call a line, and no buffer: what was logged is in the file.
+        // One call for each line, without a buffer: every logged line is in the file.
         self.metrics.write_all(&line).map_err(|e| Error::file(&self.path, format_args!("cannot write: {e}")))
     }
 }
@@ -196,7 +196,7 @@ fn copy_until(path: &Path, copy: &Path, step: u64) -> std::io::Result<()> {
         if !whole && read as u64 == MAX_LINE {
             return Err(std::io::Error::new(ErrorKind::InvalidData, "a line is too long for a record"));
         }
-        // A line that is not a record is not ours to delete, unless it is the torn last one.
+        // A line that is not a record is kept, unless it is the torn last one.
         let later = serde_json::from_slice::<Value>(&line)
             .ok()
             .and_then(|record| record.get("step").and_then(Value::as_u64))

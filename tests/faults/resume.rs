@@ -93,7 +93,7 @@ fn a_run_goes_on_with_another_number_of_ranks() {
         let text = Process::start(launch(ranks, "", &training(&run, &format!("--steps {steps} {resume}"))))
             .ended_with(0);
         if turn > 0 {
-            let line = format!("the run had {before} ranks and goes on with {ranks}");
+            let line = format!("the run had {before} ranks and continues with {ranks}");
             let line = line.replace("had 1 ranks", "had 1 rank");
             let sizes = format!("a step takes {ranks} sequences instead of {before}")
                 .replace(" 1 sequences", " 1 sequence");

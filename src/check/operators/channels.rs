@@ -120,8 +120,8 @@ fn layer_norm(d: &mut Draw, shape: &[usize], eps: f64) -> Case {
     Case::new([d.values(shape), weight, bias]).with(json!({ "eps": eps }))
 }
 
-/// Also the running statistics: (1 − m)·running + m·batch, with the unbiased variance. Where `tracked`, a device carries
-/// them on itself.
+/// Also the running statistics: (1 − m)·running + m·batch, with the unbiased variance. If `tracked`, a device updates
+/// them itself.
 fn batch_norm2d(x: &[Tensor], a: &Attributes) -> Result<Output> {
     let (training, tracked) = (a.flag("training")?, a.optional_flag("tracked")?);
     let options =
@@ -155,14 +155,14 @@ fn batch_norm2d(x: &[Tensor], a: &Attributes) -> Result<Output> {
     Ok(Output { y, others })
 }
 
-/// Which statistics a batch normalisation uses.
+/// Statistics that a batch normalisation uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// The batch.
+    /// Statistics of the batch.
     Batch,
-    /// The batch, and the running ones are updated.
+    /// Statistics of the batch, and the running ones are updated.
     Tracked,
-    /// The running ones.
+    /// The running statistics.
     Running,
 }
 

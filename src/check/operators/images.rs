@@ -104,7 +104,7 @@ fn conv_transpose2d(a: &Attributes) -> Result<ConvTranspose2d> {
     Ok(ConvTranspose2d { stride: a.pair("stride")?, padding: a.pair("padding")?, output_padding })
 }
 
-/// Refuses an image that its padding would make too large.
+/// Checks the size of an image with its padding.
 fn bordered(image: &Shape, padding: [usize; 2]) -> Result<()> {
     let [_, h, w, c] = image.dims("padding", "[N,H,W,C]")?;
     room(&[h.saturating_add(2 * padding[0]), w.saturating_add(2 * padding[1]), c])
@@ -124,7 +124,7 @@ fn any_conv2d(d: &mut Draw) -> Case {
     conv2d_of(d, [batch, h, w, cin], [cout, kernel[0], kernel[1]], stride, padding, bias)
 }
 
-/// A weight too large for a sum of its own in each task of its gradient.
+/// A weight too large for a separate sum in each task of its gradient.
 fn conv2d_large_weight(d: &mut Draw) -> Case {
     let (cin, cout) = (d.within(70, 75), d.within(110, 115));
     let (batch, stride) = (d.within(1, 3), d.within(1, 2));

@@ -77,7 +77,7 @@ fn slice(d: &mut Draw, shape: &[usize], axis: usize, start: usize, len: usize) -
     Case::new([d.values(shape)]).with(json!({ "axis": axis, "start": start, "len": len }))
 }
 
-/// Inputs of a shape, but for their sizes along an axis.
+/// Inputs of one shape except for their sizes along an axis.
 fn concat(d: &mut Draw, shape: &[usize], axis: usize, sizes: &[usize]) -> Case {
     let input = |size: &usize| {
         let mut shape = shape.to_vec();

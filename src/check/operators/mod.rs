@@ -1,4 +1,4 @@
-//! The table of operators: the form of a row, and the rows in one file a kind of operator.
+//! The table of operators: the form of a row, and the rows, in one file for each kind of operator.
 
 mod channels;
 mod images;
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// All rows.
+/// All rows of the table.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         images::TABLE,
@@ -51,20 +51,20 @@ use golden;
 pub struct Operator {
     /// The operator's name, which a golden case has in its metadata.
     pub name: &'static str,
-    /// Its inputs, in the order in which it is called with them.
+    /// Inputs, in the order of the call.
     pub(crate) inputs: &'static [Input],
-    /// Computes it.
+    /// Function that computes the operator.
     pub(crate) call: Call,
-    /// Refuses attributes that a golden case may have and this engine does not support.
+    /// Checks that this engine supports the attributes of a golden case.
     pub(crate) accepts: fn(&Attributes) -> Result<()>,
     /// The output's shape. It is compared with the golden case before anything is computed, because attributes in a file
-    /// can ask for an output that does not fit into memory.
+    /// may give an output that does not fit into memory.
     pub(crate) shape: Option<OutputShape>,
     /// Cases with random inputs, for the gradient checks and `selftest`.
     pub drawn: &'static [DrawnCases],
-    /// Its golden cases.
+    /// Golden cases of the operator.
     pub(crate) golden: Golden,
-    /// The largest errors that pass.
+    /// Maximum relative errors, by tensor and dtype.
     pub(crate) bounds: Bounds,
 }
 
@@ -74,7 +74,7 @@ type OutputShape = fn(&[&Shape], &Attributes) -> Result<Shape>;
 /// Names of golden cases under `tests/golden`, and the bytes of their files.
 type Golden = &'static [(&'static str, &'static [u8])];
 
-/// The largest relative errors that pass, in f64, f32 and f16, by the name of the tensor in a golden case; the last ones
+/// Maximum relative errors in f64, f32 and f16, by the name of the tensor in a golden case; the last ones
 /// are those of all other tensors.
 pub(crate) type Bounds = &'static [(&'static str, [f64; 3])];
 
@@ -83,7 +83,7 @@ pub(crate) const SINGLE: Bounds = &[("", [1e-10, 2e-5, 4e-3])];
 /// The bounds of a composite, in which its operators' errors add up.
 pub(crate) const COMPOSITE: Bounds = &[("", [1e-10, 5e-5, 1e-2])];
 
-/// How an operator is computed.
+/// Computation of an operator.
 #[derive(Clone, Copy)]
 pub(crate) enum Call {
     /// From the tensors of its inputs, and with gradients.
@@ -108,15 +108,15 @@ fn only(y: ssmv_autograd::Result<Tensor>) -> Result<Output> {
 /// An input of an operator.
 #[derive(Clone, Copy)]
 pub(crate) struct Input {
-    /// Its name in golden cases.
+    /// Name in golden cases.
     pub name: &'static str,
-    /// Its layout in golden cases.
+    /// Layout in golden cases.
     pub layout: Layout,
-    /// Stays in f32 on a device, where activations and matrices are in f16.
+    /// True: stays in f32 on a device, where activations and matrices are in f16.
     pub keep_f32: bool,
-    /// Is not differentiated.
+    /// True: it has no gradient.
     pub constant: bool,
-    /// May be missing; so may all that follow it.
+    /// True: it may be missing, and so may all inputs after it.
     pub optional: bool,
 }
 
@@ -143,11 +143,11 @@ impl Input {
     }
 }
 
-/// How a golden case, which is in PyTorch's layout, holds a tensor of the engine. An output has the layout of the first
+/// Layout of a tensor in a golden case, which has PyTorch's layout. An output has the layout of the first
 /// input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// As the engine does.
+    /// The engine's layout.
     Same,
     /// NCHW for NHWC; a convolution's weight [out,in,kh,kw] for [out,kh,kw,in], and a transposed one's
     /// [in,out,kh,kw] for [in,kh,kw,out].
@@ -159,11 +159,11 @@ pub(crate) enum Layout {
 /// Cases with random inputs under one name.
 #[derive(Clone, Copy)]
 pub struct DrawnCases {
-    /// The name of the cases.
+    /// Name of the cases.
     pub name: &'static str,
-    /// The check that runs them.
+    /// Check that runs the cases.
     pub by: By,
-    /// Draws one.
+    /// Draws one case from random numbers.
     pub draw: fn(&mut Draw) -> Case,
 }
 
@@ -172,9 +172,9 @@ pub struct DrawnCases {
 pub enum By {
     /// The gradient checks, with this number of cases.
     Gradients(usize),
-    /// `selftest`, one case.
+    /// `selftest`, with one case on every device.
     Device,
-    /// `selftest` on a GPU alone: sizes of the preset `base`, for which the emulator is too slow.
+    /// `selftest` on a GPU only: sizes of the preset `base`, for which the emulator is too slow.
     Gpu,
 }
 
@@ -200,7 +200,7 @@ impl Operator {
         Self { name, inputs, call, accepts, shape: None, drawn: &[], golden: &[], bounds: SINGLE }
     }
 
-    /// A row that has golden cases alone.
+    /// A row that has only golden cases.
     const fn whole(name: &'static str, call: File, golden: Golden, bounds: Bounds) -> Self {
         let accepts = |_: &Attributes| Ok(());
         Self { name, inputs: &[], call: Call::File(call), accepts, shape: None, drawn: &[], golden, bounds }
@@ -226,24 +226,22 @@ impl Operator {
         Self { bounds, ..self }
     }
 
-    /// Computes the outputs.
+    /// Computes the outputs of the operator.
     pub(crate) fn apply(&self, inputs: &[Tensor], attributes: &Attributes) -> Result<Output> {
         let least = self.inputs.iter().take_while(|input| !input.optional).count();
         if !(least..=self.inputs.len()).contains(&inputs.len()) {
-            return Err(Error::Failure(format!("{} cannot take {} inputs", self.name, inputs.len())));
+            return Err(Error::Failure(format!("{} does not accept {} inputs", self.name, inputs.len())));
         }
         match self.call {
             Call::Tensors(call) => call(inputs, attributes),
-            Call::File(_) => {
-                Err(Error::Failure(format!("{} is computed from golden cases alone", self.name)))
-            }
+            Call::File(_) => Err(Error::Failure(format!("{} is computed only from golden cases", self.name))),
         }
     }
 
     /// The operator as a function of its differentiable inputs, and those inputs in f64.
     ///
     /// # Errors
-    /// Values that do not fit their shape.
+    /// The values do not fit their shape.
     pub fn function(&self, case: Case) -> Result<(Vec<Tensor>, Function)> {
         let all = case.inputs.iter().map(|array| array.tensor(DType::F64)).collect::<Result<Vec<_>>>()?;
         let varied: Vec<usize> =

@@ -52,11 +52,10 @@ fn mamba_mixer(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
 /// output with those statistics.
 fn predictor(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
     if !case.attributes.flag("training")? {
-        return Err(Error::Failure("training false is not supported; true is".to_owned()));
+        return Err(Error::Failure("training false is not supported; only true is".to_owned()));
     }
     let name = case.attributes.word("preset")?;
-    let preset =
-        Preset::find(name).ok_or_else(|| Error::Failure(format!("there is no preset named {name:?}")))?;
+    let preset = Preset::find(name).ok_or_else(|| Error::Failure(format!("unknown preset {name:?}")))?;
     let frames = to_channels_last(&device.tensor(case.tensor("in.frames")?, device.dtype())?)?;
     let target = to_channels_last(&device.tensor(case.tensor("in.target")?, device.dtype())?)?;
     let [batch, steps, height, width, colours] = frames.shape().dims("predictor", "in.frames [B,T,C,S,S]")?;
@@ -123,12 +122,12 @@ fn loss_and_gradients(
     Ok(loss.backward(gradients)?)
 }
 
-/// [B,T,C,H,W] → [B,T,H,W,C].
+/// Permutes [B,T,C,H,W] → [B,T,H,W,C].
 fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(x.permute(&[0, 1, 3, 4, 2])?)
 }
 
-/// [B,T,H,W,C] → [B,T,C,H,W].
+/// Permutes [B,T,H,W,C] → [B,T,C,H,W].
 fn to_channels_first(x: &Tensor) -> Result<Tensor> {
     Ok(x.detach().permute(&[0, 1, 4, 2, 3])?)
 }

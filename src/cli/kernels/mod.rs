@@ -1,4 +1,4 @@
-//! `kernels`: the GPU kernels, what they use and do, their text, and what `ptxas` makes of it.
+//! `kernels`: lists the GPU kernels with their resources and work, writes their PTX, and checks it with `ptxas`.
 
 mod ptxas;
 mod resources;
@@ -18,28 +18,28 @@ use crate::config::{TrainConfig, limits};
 use crate::train::step_kernels;
 use crate::{Error, Result};
 
-/// Arguments of `kernels`.
+/// Command-line arguments of `kernels`.
 #[derive(Args, Clone, Debug)]
 pub struct KernelsArgs {
-    /// GPUs that the kernels are for
+    /// GPUs to write the kernels for
     #[arg(long, default_value_t, value_enum)]
     pub target: Targets,
-    /// Only kernels whose family or name has TEXT in it
+    /// Only kernels whose family or name contains TEXT
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
-    /// Of each family only the kernel with the longest text, and the whole tour of instructions
+    /// Only the longest kernel of each family, and all kernels of the tour of instructions
     #[arg(long, conflicts_with_all = ["preset", "check", "update"])]
     pub one_per_family: bool,
-    /// The kernels of a preset's training step instead of the catalogue, as a training on a GPU loads them
+    /// Instead of the catalogue, the kernels that a training of this preset loads on a GPU
     #[arg(long, value_name = "NAME", conflicts_with_all = ["check", "update"])]
     pub preset: Option<String>,
-    /// Sequences in that step's batch [default: the preset's]
+    /// Sequences in a batch of that training [default: the preset's]
     #[arg(long, value_name = "N", requires = "preset", value_parser = limits::whole::<u32>("batch-size"))]
     pub batch_size: Option<u32>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Write the kernels' PTX into a folder, a file a kernel
+    /// Write the kernels' PTX into a folder, one file for each kernel
     #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "ptxas"])]
     pub dump: Option<PathBuf>,
     /// Write into a folder that is not empty
@@ -48,25 +48,25 @@ pub struct KernelsArgs {
     /// Assemble the kernels with NVIDIA's ptxas; spills and local memory are failures
     #[arg(long, value_name = "PATH")]
     pub ptxas: Option<PathBuf>,
-    /// Compare what ptxas says with the table that comes with the program
+    /// Compare the output of ptxas with the table that is built into the program
     #[arg(long, requires = "ptxas")]
     pub check: bool,
-    /// Renew that table (kernels/ptx/resources.tsv, from the repository's root) for all targets
+    /// Update that table (kernels/ptx/resources.tsv; run it in the repository's root) for all targets
     #[arg(long, requires = "ptxas", conflicts_with_all = ["check", "filter"])]
     pub update: bool,
 }
 
-/// The choices of `--target`.
+/// Values of the option `--target`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Targets {
-    /// A100 and everything later
+    /// A100 and all later GPUs
     #[default]
     #[value(name = "sm_80")]
     Sm80,
     /// H100 and H200
     #[value(name = "sm_90a")]
     Sm90a,
-    /// Both
+    /// All targets
     #[value(name = "all")]
     All,
 }
@@ -83,8 +83,8 @@ impl Targets {
 
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
-Registers are those of the ptxas that last checked the kernel; `-` where none did. Bytes and operations are the least
-that a launch must move and do.
+Registers are from the last check with ptxas (`-`: not checked). Bytes and operations are \
+the minimum of a launch.
 
 Examples:
   ssmv-raw kernels
@@ -129,27 +129,27 @@ fn of_step(preset: &str, batch_size: Option<u32>, targets: Targets) -> Result<Ve
     Ok(kernels)
 }
 
-/// The kernels whose family or name has `filter` in it.
+/// The kernels whose family or name contains `filter`, sorted by target and family.
 fn select(mut all: Vec<Kernel>, filter: Option<&str>) -> Result<Vec<Kernel>> {
-    // Some families take turns in the catalogue.
+    // The catalogue mixes some families.
     all.sort_by_key(|kernel| (kernel.target, kernel.family));
     let Some(filter) = filter else {
         return Ok(all);
     };
     let mut families: Vec<_> = all.iter().map(|kernel| kernel.family).collect();
     families.dedup();
-    let found: Vec<_> = all.into_iter().filter(|kernel| is_asked_for(kernel, filter)).collect();
+    let found: Vec<_> = all.into_iter().filter(|kernel| matches(kernel, filter)).collect();
     if found.is_empty() {
         let families = families.join(", ");
         return Err(Error::Usage(format!(
-            "--filter {filter}: no kernel's name has it; the families are {families}"
+            "--filter {filter}: no name of a kernel contains it; the families are {families}"
         )));
     }
     Ok(found)
 }
 
-/// Keeps the kernel with the longest text of each family and target, and the tour whole: each of its kernels has other
-/// instructions. The kernels must be sorted by them.
+/// Keeps the longest kernel of each family and target, and the whole tour, since each of its kernels has other
+/// instructions. The kernels must be sorted by target and family.
 fn keep_longest(kernels: &mut Vec<Kernel>) {
     let mut kept: Vec<Kernel> = Vec::new();
     for kernel in kernels.drain(..) {
@@ -168,11 +168,11 @@ fn keep_longest(kernels: &mut Vec<Kernel>) {
     *kernels = kept;
 }
 
-fn is_asked_for(kernel: &Kernel, filter: &str) -> bool {
+fn matches(kernel: &Kernel, filter: &str) -> bool {
     kernel.family.contains(filter) || kernel.name.contains(filter)
 }
 
-/// A kernel as the list has it.
+/// A row of the list.
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
@@ -180,13 +180,13 @@ struct Row<'a> {
     target: &'a str,
     grid: [u32; 3],
     block: [u32; 3],
-    /// A thread's; `None` where no ptxas has seen the kernel.
+    /// Registers of a thread; `None` if the table does not have the kernel.
     registers: Option<u32>,
-    /// Bytes a block, static and dynamic.
+    /// Shared memory of a block in bytes, static and dynamic.
     shared: u32,
     bytes: u64,
     operations: u64,
-    /// Operations a byte.
+    /// Operations per byte of memory traffic.
     intensity: Option<f64>,
 }
 
@@ -235,7 +235,7 @@ fn list(kernels: &[Kernel], json: bool, ui: &Ui) -> Result<()> {
     grouped(&HEADINGS, rows.iter().map(|row| (row.family, row.target, row.cells().to_vec())), ui)
 }
 
-/// Prints rows under a line for each family and target.
+/// Prints rows, with a heading for each family and target.
 fn grouped<'a>(
     headings: &[&str],
     rows: impl Iterator<Item = (&'a str, &'a str, Vec<String>)>,
@@ -252,10 +252,10 @@ fn grouped<'a>(
     ui.table(&table)
 }
 
-/// Writes the kernels' text into a folder.
+/// Writes the kernels' PTX into a folder.
 fn dump(kernels: &[Kernel], folder: &Path, force: bool, ui: &Ui) -> Result<()> {
     files::must_be_free(folder, force)?;
-    std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
+    std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
     for kernel in kernels {
         let path = folder.join(format!("{}.{}.ptx", kernel.name, kernel.target));
         files::write_whole(&path, kernel.ptx.as_bytes())?;
@@ -264,7 +264,7 @@ fn dump(kernels: &[Kernel], folder: &Path, force: bool, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// A kernel and what `ptxas` made of it.
+/// A kernel and its resources according to `ptxas`.
 #[derive(Serialize)]
 struct Assembled<'a> {
     name: &'a str,
@@ -274,7 +274,7 @@ struct Assembled<'a> {
     usage: Usage,
 }
 
-/// Assembles the kernels, prints what they use, and fails on spills, local memory and errors.
+/// Assembles the kernels, prints their resources, and fails on spills, local memory and errors.
 fn assemble(kernels: &[Kernel], ptxas: &Ptxas, args: &KernelsArgs, ui: &Ui) -> Result<()> {
     let results: Vec<_> = kernels.par_iter().map(|kernel| ptxas.assemble(kernel)).collect();
     let mut now = Resources::new(ptxas.version());
@@ -318,21 +318,21 @@ fn assemble(kernels: &[Kernel], ptxas: &Ptxas, args: &KernelsArgs, ui: &Ui) -> R
     }
 }
 
-/// Fails where the table that comes with the program says other than `now`.
+/// Fails if the built-in table differs from `now`.
 fn compare(now: &Resources, args: &KernelsArgs, ui: &Ui) -> Result<()> {
     let table = Resources::built_in();
-    let renew = "renew it with --update";
+    let renew = "update it with --update";
     if table.version != now.version {
         let (old, new) = (&table.version, &now.version);
         return Err(Error::Failure(format!(
-            "{TABLE_PATH} is of ptxas {old}, this is {new}: take that one, or {renew}"
+            "{TABLE_PATH} was made by ptxas {old}, this is {new}: use that version, or {renew}"
         )));
     }
     let filter = args.filter.as_deref().unwrap_or("");
     let concerns = |name: &str, target| args.target.list().contains(&target) && name.contains(filter);
     let differences = table.differences(now, concerns);
     let Some(first) = differences.first() else {
-        ui.note(&format!("as {TABLE_PATH} has it"));
+        ui.note(&format!("equal to {TABLE_PATH}"));
         return Ok(());
     };
     for other in differences.iter().skip(1) {
@@ -342,11 +342,11 @@ fn compare(now: &Resources, args: &KernelsArgs, ui: &Ui) -> Result<()> {
     Err(Error::Failure(format!("{TABLE_PATH}: {kernel} ({target}): {what}; {n} rows differ; {renew}")))
 }
 
-/// Writes the table, where it is already.
+/// Overwrites the table in the repository.
 fn update(now: &Resources, ui: &Ui) -> Result<()> {
     let path = Path::new(TABLE_PATH);
     if !path.is_file() {
-        return Err(Error::file(path, "is not here: --update runs in the repository's root"));
+        return Err(Error::file(path, "is missing; run --update in the repository's root"));
     }
     ui.write_out(path, &now.to_string())
 }

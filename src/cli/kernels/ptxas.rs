@@ -1,4 +1,4 @@
-//! NVIDIA's assembler, `ptxas`: takes a kernel's text, and says which of the multiprocessor's resources it uses.
+//! NVIDIA's assembler `ptxas`, which reports the resources of a kernel.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use ssmv_kernels::Kernel;
 
 use crate::{Error, Result};
 
-/// Where the machine code goes; only what `ptxas` says of it is wanted.
+/// Output file: the machine code is not needed.
 const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
-/// What a kernel uses, as `ptxas -v` prints it. Bytes of shared memory are a block's, all else is a thread's.
+/// Resources of a kernel, as `ptxas -v` prints them. Shared memory is that of a block, all else that of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// Registers of 32 bits.
+    /// Number of 32-bit registers.
     pub registers: u32,
     /// Bytes of static shared memory.
     pub shared: u32,
-    /// Barriers of the block.
+    /// Number of barriers of the block.
     pub barriers: u32,
     /// Bytes of the stack frame, which lies in local memory.
     pub stack: u32,
@@ -32,7 +32,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads what `ptxas -v` says of a module with one entry point; `None` where the register count is missing.
+    /// Reads the output of `ptxas -v` for a module with one entry point; `None` if the register count is missing.
     pub fn parse(text: &str) -> Option<Self> {
         let mut usage = Self::default();
         let mut seen = false;
@@ -57,7 +57,7 @@ impl Usage {
         seen.then_some(usage)
     }
 
-    /// What it has of what no kernel may have: spills and local memory, in words.
+    /// Describes spills and local memory, which no kernel may have; `None` if there are none.
     pub fn fault(&self) -> Option<String> {
         let found = [
             (self.spill_stores, "of spill stores"),
@@ -74,7 +74,7 @@ impl Usage {
     }
 }
 
-/// An executable `ptxas`.
+/// An executable `ptxas` and its version.
 #[derive(Clone, Debug)]
 pub struct Ptxas {
     path: PathBuf,
@@ -82,25 +82,25 @@ pub struct Ptxas {
 }
 
 impl Ptxas {
-    /// Finds out its version.
+    /// Reads the version of the program at `path`.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be run or is another program.
     pub fn open(path: &Path) -> Result<Self> {
         let output = run(Command::new(path).arg("--version"), "")
             .map_err(|e| Error::file(path, format!("cannot be run: {e}")))?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stdout);
         // "Cuda compilation tools, release 13.0, V13.0.88"
-        let version = said
+        let version = text
             .split_whitespace()
             .find_map(|word| word.strip_prefix('V'))
-            .filter(|_| said.contains("ptxas"));
+            .filter(|_| text.contains("ptxas"));
         let version =
-            version.ok_or_else(|| Error::file(path, "is not ptxas: --version does not name one"))?;
+            version.ok_or_else(|| Error::file(path, "is not ptxas: its --version does not name ptxas"))?;
         Ok(Self { path: path.to_owned(), version: version.to_owned() })
     }
 
-    /// Its version, such as `13.0.88`.
+    /// Version, such as `13.0.88`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -108,40 +108,40 @@ impl Ptxas {
     /// Assembles a kernel.
     ///
     /// # Errors
-    /// [`Error::Failure`] with the kernel's name and what `ptxas` has against its text; spills are not an error here.
+    /// [`Error::Failure`] with the kernel's name and the message of `ptxas`; spills are not an error here.
     pub fn assemble(&self, kernel: &Kernel) -> Result<Usage> {
         let Kernel { name, target, ptx, .. } = kernel;
         let mut command = Command::new(&self.path);
-        // The text goes in through a pipe ("-"), so that no file is left behind.
+        // The text goes through a pipe ("-"), so that no file stays behind.
         command.args(["-v", "-arch", target.name(), "-o", NOWHERE, "-"]);
-        let failure = |said: String| Error::Failure(format!("{name} ({target}): ptxas: {said}"));
+        let failure = |text: String| Error::Failure(format!("{name} ({target}): ptxas: {text}"));
         let output = run(&mut command, ptx).map_err(|e| failure(format!("cannot be run: {e}")))?;
-        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            return Err(failure(complaint(&said)));
+            return Err(failure(first_error(&text)));
         }
-        Usage::parse(&said).ok_or_else(|| failure("says nothing of registers".to_owned()))
+        Usage::parse(&text).ok_or_else(|| failure("its output has no register count".to_owned()))
     }
 }
 
-/// Runs a command on a text.
+/// Runs a command with `input` as its stdin.
 fn run(command: &mut Command, input: &str) -> std::io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdin = child.stdin.take();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // A program that does not want all of it closes the pipe; what it says is what counts.
+            // A program may close the pipe early; only its output counts.
             stdin.map(|mut stdin| stdin.write_all(input.as_bytes()))
         });
         child.wait_with_output()
     })
 }
 
-/// The first error of an output, from its line number on, and how many more there are.
-fn complaint(said: &str) -> String {
-    let errors: Vec<_> = said.lines().filter(|line| line.contains("error")).collect();
+/// The first error of an output, from its line number on, and the number of other errors.
+fn first_error(text: &str) -> String {
+    let errors: Vec<_> = text.lines().filter(|line| line.contains("error")).collect();
     let Some(first) = errors.first() else {
-        return said.lines().next().unwrap_or("fails and says nothing").to_owned();
+        return text.lines().next().unwrap_or("failed without a message").to_owned();
     };
     // "ptxas FILE, line 22; error   : what"
     let first = first.find("line ").map_or(*first, |at| &first[at..]);
@@ -190,15 +190,15 @@ ptxas info    : Compile time = 2.232 ms
     }
 
     #[test]
-    fn the_first_error_is_told_with_its_line() {
-        let said = "ptxas /tmp/x_stdin, line 22; error   : Unknown modifier '.lcal'\n\
+    fn the_first_error_is_reported_with_its_line() {
+        let text = "ptxas /tmp/x_stdin, line 22; error   : Unknown modifier '.lcal'\n\
                     ptxas /tmp/x_stdin, line 22; error   : Unexpected types for 'st'\n\
                     ptxas fatal   : Ptx assembly aborted due to errors\n";
-        assert_eq!(complaint(said), "line 22; error: Unknown modifier '.lcal' (and 2 more)");
+        assert_eq!(first_error(text), "line 22; error: Unknown modifier '.lcal' (and 2 more)");
         assert_eq!(
-            complaint("ptxas fatal   : Value 'sm_1' is not defined\n"),
+            first_error("ptxas fatal   : Value 'sm_1' is not defined\n"),
             "ptxas fatal   : Value 'sm_1' is not defined"
         );
-        assert_eq!(complaint(""), "fails and says nothing");
+        assert_eq!(first_error(""), "failed without a message");
     }
 }

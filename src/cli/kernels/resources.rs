@@ -1,4 +1,4 @@
-//! `kernels/ptx/resources.tsv`: what `ptxas` made of every kernel of the catalogue, as text that stands in the repository.
+//! `kernels/ptx/resources.tsv`: resources of every kernel of the catalogue according to `ptxas`, kept in the repository.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,28 +7,28 @@ use ssmv_kernels::{RESOURCES, Target};
 
 use super::ptxas::Usage;
 
-/// The table, in the repository.
+/// Path of the table in the repository.
 pub const TABLE_PATH: &str = "kernels/ptx/resources.tsv";
 
 const VERSION: &str = "# ptxas ";
 const HEADINGS: &str = "kernel\ttarget\tregisters\tshared";
 
-/// Registers a thread and bytes of static shared memory a block, kernel by kernel.
+/// Registers per thread and bytes of static shared memory per block, for each kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// The `ptxas` that they are from.
+    /// Version of `ptxas` that reported them.
     pub version: String,
     rows: BTreeMap<(String, Target), (u32, u32)>,
 }
 
-/// A row that is not what it was.
+/// A row that has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The kernel.
+    /// Name of the kernel.
     pub kernel: String,
-    /// Its target.
+    /// Target of the kernel.
     pub target: Target,
-    /// What changed, in words.
+    /// Description of the change.
     pub what: String,
 }
 
@@ -38,7 +38,7 @@ impl Resources {
         Self { version: version.to_owned(), rows: BTreeMap::new() }
     }
 
-    /// The table that comes with the program. Lines that make no sense count as missing.
+    /// The built-in table. Malformed lines are ignored.
     pub fn built_in() -> Self {
         Self::parse(RESOURCES)
     }
@@ -60,17 +60,17 @@ impl Resources {
         table
     }
 
-    /// Sets a kernel's row.
+    /// Sets the row of a kernel.
     pub fn set(&mut self, kernel: &str, target: Target, usage: &Usage) {
         self.rows.insert((kernel.to_owned(), target), (usage.registers, usage.shared));
     }
 
-    /// A kernel's registers.
+    /// Registers of a thread of the kernel.
     pub fn registers(&self, kernel: &str, target: Target) -> Option<u32> {
         self.rows.get(&(kernel.to_owned(), target)).map(|&(registers, _)| registers)
     }
 
-    /// What `now`, made of the kernels that `concerns` holds for, has that this table has not, and the other way round.
+    /// Differences from `now`, which has the kernels that `concerns` selects.
     pub fn differences(&self, now: &Self, concerns: impl Fn(&str, Target) -> bool) -> Vec<Difference> {
         let keys =
             self.rows.keys().filter(|(kernel, target)| concerns(kernel, *target)).chain(now.rows.keys());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_difference_is_told() {
+    fn every_kind_of_difference_is_reported() {
         let (mut old, mut new) = (Resources::new("1"), Resources::new("1"));
         for (name, before, after) in [
             ("same", Some(8), Some(8)),
@@ -138,12 +138,12 @@ mod tests {
         }
         old.set("elsewhere", Target::Sm90a, &usage(8, 0));
         let found = old.differences(&new, |_, target| target == Target::Sm80);
-        let told: Vec<_> = found.iter().map(|d| format!("{} {}", d.kernel, d.what)).collect();
+        let reported: Vec<_> = found.iter().map(|d| format!("{} {}", d.kernel, d.what)).collect();
         let expected = [
             "gone is in the table and no longer in the catalogue",
             "more 8 registers and 0 bytes of shared memory are now 9 and 0",
             "new is not in the table",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 }

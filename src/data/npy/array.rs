@@ -1,4 +1,4 @@
-//! Whole arrays: what a prediction is made from and written to.
+//! Whole arrays: inputs and outputs of predictions.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -8,7 +8,7 @@ use super::header::{Dtype, Header, MAX_HEADER};
 use crate::OutputFile;
 use crate::{Error, Result};
 
-/// The elements of an array.
+/// Elements of an array.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
     /// Bytes, 255 is white.
@@ -20,14 +20,14 @@ pub enum Values {
 /// A whole array in C order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    /// The sizes, the first varying slowest.
+    /// Sizes, the first varies slowest (C order).
     pub shape: Vec<usize>,
     /// As many elements as the product of `shape`.
     pub values: Values,
 }
 
 impl Array {
-    /// The shape as [N, T, H, W, C] where the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
+    /// The shape as [N, T, H, W, C] if the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
     /// `None` for any other.
     pub fn as_sequences(&self) -> Option<[usize; 5]> {
         match self.shape[..] {
@@ -47,16 +47,16 @@ impl Array {
     }
 }
 
-/// Reads a whole array of uint8 or float32. Memory grows with the file, not with what its header promises.
+/// Reads a whole array of uint8 or float32. Memory grows with the file, not with the header's numbers.
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be read, is not such an array, or holds NaN or infinity.
+/// [`Error::File`] when the file cannot be read, is not such an array, or contains NaN or infinity.
 pub fn read(path: &Path) -> Result<Array> {
     let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     let mut file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let mut bytes = Vec::new();
-    // The header first: a large file that is something else is not read to its end.
+    // The header first, so that a large file of another kind is not read to its end.
     (&mut file).take(MAX_HEADER as u64).read_to_end(&mut bytes).map_err(unreadable)?;
     let header = Header::parse(&bytes, path)?;
     let elements = header.check_length(length, path)?;
@@ -77,7 +77,7 @@ fn array_from(header: Header, elements: usize, mut bytes: Vec<u8>, path: &Path) 
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
                 return Err(Error::file(
                     path,
-                    format!("holds {} at element {i}; its values must be finite", values[i]),
+                    format!("has {} at element {i}; values must be finite", values[i]),
                 ));
             }
             Values::F32(values)
@@ -86,7 +86,7 @@ fn array_from(header: Header, elements: usize, mut bytes: Vec<u8>, path: &Path) 
     Ok(Array { shape: header.shape, values })
 }
 
-/// Writes a float32 array in C order; an existing `path` is overwritten only when whole.
+/// Writes a float32 array in C order; an existing `path` is replaced atomically.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be written, [`Error::Failure`] when `values` is not as long as `shape` says.
@@ -96,7 +96,7 @@ pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
     })
 }
 
-/// Writes a uint8 array in C order; an existing `path` is overwritten only when whole.
+/// Writes a uint8 array in C order; an existing `path` is replaced atomically.
 ///
 /// # Errors
 /// As [`write_f32`].

@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// The longest header text that is read. NumPy's own reader stops at 10,000 bytes.
+/// Maximum length of the header text in bytes; the same as in NumPy's reader.
 const MAX_TEXT: usize = 65_536;
-/// The most dimensions of an array.
+/// Maximum number of dimensions.
 const MAX_DIMS: usize = 8;
-/// As many bytes of a file as a header that is accepted can have.
+/// Maximum length of an accepted header in bytes.
 pub(super) const MAX_HEADER: usize = MAX_TEXT + 12;
 
-/// The element types that are read.
+/// Element types that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// `|u1`: bytes, 0 is black and 255 white.
@@ -22,7 +22,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -38,19 +38,19 @@ impl Dtype {
     }
 }
 
-/// What an .npy header says.
+/// Header of an .npy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// The element type.
+    /// Type of the elements.
     pub dtype: Dtype,
-    /// The sizes, the first varying slowest (C order).
+    /// Sizes, the first varies slowest (C order).
     pub shape: Vec<usize>,
-    /// Where in the file the elements start, in bytes.
+    /// Offset of the elements in the file, in bytes.
     pub start: usize,
 }
 
 impl Header {
-    /// Reads the header at the beginning of `bytes`, versions 1, 2 and 3; `name` is for the messages.
+    /// Reads the header at the beginning of `bytes`, versions 1, 2 and 3; messages use `name`.
     ///
     /// # Errors
     /// [`Error::File`] when it is not an .npy header, or one of another type or of Fortran order.
@@ -67,7 +67,7 @@ impl Header {
         let (length, prefix) = match version {
             1 => (rest.first_chunk().map(|b| usize::from(u16::from_le_bytes(*b))), 10),
             2 | 3 => (rest.first_chunk().map(|b| u32::from_le_bytes(*b) as usize), 12),
-            _ => return Err(bad(&format!("version {version} is not known"))),
+            _ => return Err(bad(&format!("version {version} is unknown"))),
         };
         let length =
             length.filter(|&length| length <= MAX_TEXT).ok_or_else(|| bad("its header is too long"))?;
@@ -76,7 +76,7 @@ impl Header {
         let fields = Parser { rest: text }.fields().ok_or_else(|| bad("its header is not {'descr': …}"))?;
         let (Some(descr), Some(fortran), Some(shape)) = (fields.descr, fields.fortran_order, fields.shape)
         else {
-            return Err(bad("its header lacks descr, fortran_order or shape"));
+            return Err(bad("descr, fortran_order or shape is missing in its header"));
         };
         let dtype = match descr {
             "|u1" | "u1" | "<u1" | ">u1" | "=u1" | "B" => Dtype::U8,
@@ -94,13 +94,13 @@ impl Header {
         Ok(Self { dtype, shape, start: prefix + length })
     }
 
-    /// Checks that a file of `length` bytes holds exactly this array, and gives the number of elements.
+    /// Checks that a file of `length` bytes contains exactly this array; returns the number of elements.
     ///
     /// # Errors
     /// [`Error::File`] when it does not, or a size is 0.
     pub fn check_length(&self, length: u64, name: &Path) -> Result<usize> {
         if self.shape.is_empty() || self.shape.contains(&0) {
-            return Err(Error::file(name, format!("holds nothing: its shape is {:?}", self.shape)));
+            return Err(Error::file(name, format!("is empty: its shape is {:?}", self.shape)));
         }
         let elements = self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let bytes = elements.and_then(|n| n.checked_mul(self.dtype.size()));
@@ -109,10 +109,7 @@ impl Header {
             (Some(elements), Some(end)) if end as u64 == length => Ok(elements),
             _ => Err(Error::file(
                 name,
-                format!(
-                    "is {length} bytes long, which is not what its shape {:?} needs; copy it again",
-                    self.shape
-                ),
+                format!("has {length} bytes, which does not match its shape {:?}; copy it again", self.shape),
             )),
         }
     }
@@ -147,7 +144,7 @@ struct Fields<'a> {
     shape: Option<Vec<usize>>,
 }
 
-/// Reads the Python literal that a header is. `None` is a syntax error.
+/// Parser of the Python literal in a header. `None` is a syntax error.
 struct Parser<'a> {
     rest: &'a str,
 }
@@ -268,7 +265,7 @@ mod tests {
             ("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", "save it as uint8"),
             ("{'descr': '|u1', 'fortran_order': True, 'shape': (3,)}", "Fortran"),
             ("{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (3,)}", "descr"),
-            ("{'descr': '|u1', 'fortran_order': False}", "lacks"),
+            ("{'descr': '|u1', 'fortran_order': False}", "is missing"),
             ("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", "header"),
             ("{'descr': '|u1', 'fortran_order': False, 'shape': (-3,)}", "header"),
             ("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999,)}", "header"),

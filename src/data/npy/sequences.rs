@@ -43,7 +43,7 @@ impl NpySequences {
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be read, is not such an array, has another number of dimensions or colours
-    /// than 1 or 3, or its length is not what its header says.
+    /// than 1 or 3, or its length differs from its header.
     pub fn open(path: &Path, layout: Layout) -> Result<Self> {
         let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
         let file = File::open(path).map_err(unreadable)?;
@@ -52,11 +52,11 @@ impl NpySequences {
             return Err(Error::file(path, "is empty or not a file; give an .npy file"));
         }
         // SAFETY: the map is only read, as bytes, for which every value is valid. Another process that shortens the
-        // file meanwhile would end this one by a signal; that cannot be prevented and is the user's doing.
+        // file meanwhile would end this one by a signal; this cannot be prevented here.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
         let header = Header::parse(&map, path)?;
         if header.dtype != Dtype::U8 {
-            return Err(Error::file(path, "holds float32; sequences must be uint8 ('|u1'), 0 to 255"));
+            return Err(Error::file(path, "has float32 elements; sequences must be uint8 ('|u1'), 0 to 255"));
         }
         header.check_length(map.len() as u64, path)?;
         let (count, frames, height, width, channels) = match (layout, &header.shape[..]) {
@@ -65,9 +65,7 @@ impl NpySequences {
             (_, shape) => {
                 return Err(Error::file(
                     path,
-                    format!(
-                        "has shape {shape:?}, which is not of layout {layout}; choose another (--layout)"
-                    ),
+                    format!("has shape {shape:?}, which does not fit layout {layout}; give another --layout"),
                 ));
             }
         };
@@ -75,7 +73,7 @@ impl NpySequences {
             return Err(Error::file(
                 path,
                 format!(
-                    "has {channels} colours by layout {layout}; 1 or 3 can be, or choose another (--layout)"
+                    "has {channels} colours by layout {layout}; must be 1 or 3, or give another --layout"
                 ),
             ));
         }
@@ -118,7 +116,7 @@ impl NpySequences {
         self.channels
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -137,7 +135,7 @@ impl NpySequences {
             return Err(Error::file(
                 &self.path,
                 format!(
-                    "has {} sequences of {} frames, not frames {frames:?} of sequence {index}",
+                    "has {} sequences of {} frames, so frames {frames:?} of sequence {index} do not exist",
                     self.count, self.frames
                 ),
             ));
@@ -243,6 +241,6 @@ mod tests {
         let mut bytes = Header::bytes(Dtype::U8, &[1 << 40, 1 << 20, 1 << 10, 4]);
         bytes.extend([0; 64]);
         std::fs::write(&path, &bytes).unwrap();
-        assert!(error(Layout::Nthw).contains("not what its shape"));
+        assert!(error(Layout::Nthw).contains("does not match its shape"));
     }
 }
