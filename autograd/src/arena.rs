@@ -10,11 +10,11 @@ use std::{
     },
 };
 
+#[cfg(feature = "cuda")]
+use crate::cuda::arena as device;
 use crate::{
     DType, Device, Element, Error, Result, Shape, Tensor,
     buffer::Buffer,
-    cuda::{Cuda, DeviceMemory},
-    ops::pointwise::cuda,
     tape::{Edge, LeafId, store, sum_of},
     tensor::Storage,
 };
@@ -22,13 +22,17 @@ use crate::{
 /// Parameters start at multiples of this many elements, which suits every vector width.
 const ALIGN: usize = 64;
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+/// The number of a new arena.
+pub(crate) fn next_id() -> u64 {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Where each parameter stands in the arenas.
 #[derive(Clone, Debug)]
 pub struct ArenaLayout {
     shapes: Arc<[Shape]>,
-    ranges: Arc<[Range<usize>]>,
+    pub(crate) ranges: Arc<[Range<usize>]>,
     len: usize,
 }
 
@@ -69,68 +73,24 @@ impl ArenaLayout {
 
 /// The parameters of a model in one buffer; on a device, in f32 and as a copy in f16.
 pub struct Arena {
-    id: u64,
-    layout: ArenaLayout,
-    storage: Storage,
-    halves: Option<Halves>,
-}
-
-/// The f16 copy of an arena on a device.
-struct Halves {
-    memory: DeviceMemory,
-    /// Which parameters are read from it.
-    read: Arc<[bool]>,
+    pub(crate) id: u64,
+    pub(crate) layout: ArenaLayout,
+    pub(crate) storage: Storage,
+    #[cfg(feature = "cuda")]
+    pub(crate) halves: Option<device::Halves>,
 }
 
 impl Arena {
     /// An arena of zeros.
     pub fn new(layout: ArenaLayout, dtype: DType) -> Result<Self> {
         let storage = crate::dispatch!(dtype, T => T::storage(Arc::new(Buffer::<T>::zeros(layout.len()))));
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), layout, storage, halves: None })
-    }
-
-    /// An arena on a device: f32 masters with these values, and an f16 copy from which the parameters are read that
-    /// `halved` names.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] where the numbers of values or of parameters differ from the layout's.
-    pub fn on_cuda(cuda: &Cuda, layout: ArenaLayout, values: &[f32], halved: &[bool]) -> Result<Self> {
-        if values.len() != layout.len() || halved.len() != layout.ranges.len() {
-            let message = format!("{} values, {} parameters for another layout", values.len(), halved.len());
-            return Err(Error::misuse("arena", message));
-        }
-        let masters = DeviceMemory::copy_of(cuda, DType::F32, values)?;
-        let memory = DeviceMemory::copy_of(cuda, DType::F16, values)?;
-        let halves = Some(Halves { memory, read: halved.into() });
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, layout, storage: Storage::Cuda(masters), halves })
-    }
-
-    /// On a device, an arena laid out as this one with other masters, and an f16 copy of them.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for an arena on the CPU and for masters of another length.
-    pub fn with_masters(&self, masters: &DeviceMemory) -> Result<Self> {
-        let (Some(halves), true) = (&self.halves, masters.len() == self.layout.len()) else {
-            return Err(Error::misuse("arena", format!("{} masters for another layout", masters.len())));
-        };
-        let memory = DeviceMemory::new(masters.cuda(), DType::F16, masters.len())?;
-        let whole = |memory| Tensor::over_cuda([masters.len()], memory, 0);
-        cuda::cast_into(&whole(masters)?, &whole(&memory)?)?;
-        let halves = Some(Halves { memory, read: Arc::clone(&halves.read) });
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, layout: self.layout.clone(), storage: Storage::Cuda(masters.clone()), halves })
-    }
-
-    /// The masters and the f16 copy of an arena on a device.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for one on the CPU.
-    pub fn memories(&self) -> Result<[&DeviceMemory; 2]> {
-        match (&self.storage, &self.halves) {
-            (Storage::Cuda(masters), Some(halves)) => Ok([masters, &halves.memory]),
-            _ => Err(Error::misuse("arena", "it is on the CPU")),
-        }
+        Ok(Self {
+            id: next_id(),
+            layout,
+            storage,
+            #[cfg(feature = "cuda")]
+            halves: None,
+        })
     }
 
     /// Where each parameter stands.
@@ -147,11 +107,11 @@ impl Arena {
     pub fn parameter(&self, index: usize) -> Tensor {
         let edge = Edge::Param { arena: self.id, index };
         let (shape, start) = (self.layout.shapes[index].clone(), self.layout.ranges[index].start);
-        let storage = match &self.halves {
-            Some(halves) if halves.read[index] => Storage::Cuda(halves.memory.clone()),
-            _ => self.storage.clone(),
-        };
-        Tensor::view(shape, storage, start, Some(edge))
+        #[cfg(feature = "cuda")]
+        if let Some(halves) = self.halves.as_ref().filter(|halves| halves.read[index]) {
+            return Tensor::view(shape, Storage::Cuda(halves.memory.clone()), start, Some(edge));
+        }
+        Tensor::view(shape, self.storage.clone(), start, Some(edge))
     }
 
     /// All elements; an error where `T` is not the arena's dtype.
@@ -176,11 +136,8 @@ impl Arena {
     pub fn gradients(&self) -> Result<Gradients> {
         let layout = self.layout.clone();
         let storage = match &self.storage {
-            Storage::Cuda(masters) => {
-                let memory = DeviceMemory::new(masters.cuda(), DType::F32, layout.len())?;
-                memory.clear(0..layout.len())?;
-                Storage::Cuda(memory)
-            }
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(masters) => device::zeros(masters)?,
             _ => crate::dispatch!(self.dtype(), T => T::storage(Arc::new(Buffer::<T>::zeros(layout.len())))),
         };
         let fresh = vec![true; layout.ranges.len()];
@@ -196,16 +153,17 @@ fn wrong_dtype<T: Element>(op: &'static str, found: DType) -> Error {
     Error::Dtype { op, found: found.name(), expected: T::DTYPE.name() }
 }
 
-struct ArenaGradients {
+pub(crate) struct ArenaGradients {
     id: u64,
-    layout: ArenaLayout,
-    storage: Storage,
+    pub layout: ArenaLayout,
+    pub storage: Storage,
     /// Parameters that no gradient has reached since the last reset; their old values are overwritten, not cleared.
-    fresh: Vec<bool>,
+    pub fresh: Vec<bool>,
 }
 
 impl ArenaGradients {
-    fn view(&self, index: usize) -> Tensor {
+    #[cfg(feature = "cuda")]
+    pub fn view(&self, index: usize) -> Tensor {
         let (shape, start) = (self.layout.shapes[index].clone(), self.layout.ranges[index].start);
         Tensor::view(shape, self.storage.clone(), start, None)
     }
@@ -214,7 +172,7 @@ impl ArenaGradients {
 /// What backward passes add up: one flat arena for the parameters, and a tensor for every other leaf.
 #[derive(Default)]
 pub struct Gradients {
-    arena: Option<ArenaGradients>,
+    pub(crate) arena: Option<ArenaGradients>,
     leaves: HashMap<LeafId, Tensor>,
 }
 
@@ -281,53 +239,19 @@ impl Gradients {
         }
     }
 
-    /// The parameters' gradients in device memory, laid out as the arena; zero where no backward pass has come.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for gradients on the CPU.
-    pub fn memory(&mut self) -> Result<&DeviceMemory> {
-        self.memory_of(0..usize::MAX)
-    }
-
-    /// The same, of which only some elements are looked at: those of parameters that no pass has come to become zero.
-    ///
-    /// # Errors
-    /// As [`memory`](Self::memory).
-    pub fn memory_of(&mut self, part: Range<usize>) -> Result<&DeviceMemory> {
-        let Some(ArenaGradients { storage: Storage::Cuda(memory), fresh, layout, .. }) = &mut self.arena
-        else {
-            return Err(Error::misuse("gradients", "they are on the CPU"));
-        };
-        for (fresh, range) in fresh.iter_mut().zip(layout.ranges.iter()) {
-            if range.start < part.end && part.start < range.end && std::mem::take(fresh) {
-                memory.clear(range.clone())?;
-            }
-        }
-        Ok(memory)
-    }
-
     /// Adds a gradient of a parameter to what is there.
     pub(crate) fn add_parameter(&mut self, arena_id: u64, index: usize, gradient: &Tensor) -> Result<()> {
-        if gradient.device() == Device::Cpu {
-            return crate::dispatch!(gradient.dtype(), T => {
+        match gradient.device() {
+            Device::Cpu => crate::dispatch!(gradient.dtype(), T => {
                 let values = gradient.values::<T>()?;
                 self.accumulate(arena_id, index, |dst, add| store(dst, values, add))
-            });
-        }
-        match self.place(arena_id, index)? {
-            Some(place) if gradient.dtype() == DType::F32 => place.assign(gradient),
-            Some(place) => cuda::cast_into(gradient, &place),
-            None => cuda::accumulate(gradient, &self.arena_of(arena_id)?.view(index)),
+            }),
+            #[cfg(feature = "cuda")]
+            Device::Cuda => self.add_on_device(arena_id, index, gradient),
         }
     }
 
-    /// On a device, the place of a parameter's gradient where none was written yet: the caller writes all of it.
-    pub(crate) fn place(&mut self, arena_id: u64, index: usize) -> Result<Option<Tensor>> {
-        let arena = self.arena_of(arena_id)?;
-        Ok(std::mem::replace(&mut arena.fresh[index], false).then(|| arena.view(index)))
-    }
-
-    fn arena_of(&mut self, id: u64) -> Result<&mut ArenaGradients> {
+    pub(crate) fn arena_of(&mut self, id: u64) -> Result<&mut ArenaGradients> {
         self.arena.as_mut().filter(|a| a.id == id).ok_or_else(|| {
             Error::Backward("a parameter's gradient was sent to the gradients of another arena".into())
         })

@@ -109,6 +109,7 @@ pub enum Error {
         value: String,
     },
     /// Sizes that no kernel can be written for.
+    #[cfg(feature = "cuda")]
     #[error("{0}; take a smaller batch, or --device cpu")]
     Specification(#[from] ssmv_kernels::Error),
     /// A kernel that the emulator stopped: the fault with its PTX line, block, thread and address.
@@ -128,6 +129,7 @@ impl Error {
     }
 
     /// An [`Error::OutOfMemory`] of a driver.
+    #[cfg(feature = "cuda")]
     pub(crate) fn out_of_memory(device: &str, asked: u64, free: u64, total: u64) -> Self {
         let (device, advice) = (device.to_owned(), "take a smaller batch".to_owned());
         Self::OutOfMemory { device, asked, free, total, pool: String::new(), advice }

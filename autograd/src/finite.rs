@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use crate::{Device, Error, Result, Tensor, ops::reduce};
+#[cfg(feature = "cuda")]
+use crate::cuda::primitives;
+use crate::{Device, Error, Result, Tensor};
 
 thread_local! {
     static CHECKING: Cell<bool> = const { Cell::new(false) };
@@ -30,7 +32,8 @@ pub(crate) fn check(op: &'static str, y: &Tensor) -> Result<()> {
         Device::Cpu => crate::dispatch!(y.dtype(), T => {
             y.values::<T>()?.iter().all(|x| crate::Element::to_f64(*x).is_finite())
         }),
-        Device::Cuda => reduce::cuda::all_finite(y)?,
+        #[cfg(feature = "cuda")]
+        Device::Cuda => primitives::all_finite(y)?,
     };
     if finite {
         return Ok(());

@@ -28,6 +28,7 @@
 mod arena;
 mod buffer;
 mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 mod dtype;
 mod error;

@@ -13,12 +13,9 @@ use std::{
     },
 };
 
-use crate::{
-    DType, Device, Element, Error, Gradients, Result, Shape, Tensor,
-    buffer::Buffer,
-    cuda::{Cuda, DeviceBuffer},
-    ops::pointwise,
-};
+#[cfg(feature = "cuda")]
+use crate::cuda::{Cuda, DeviceBuffer, primitives};
+use crate::{DType, Device, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer};
 
 /// An operator: a small struct with its attributes.
 ///
@@ -133,8 +130,8 @@ pub(crate) enum Edge {
 pub(crate) struct Node {
     id: u64,
     op: Box<dyn Op>,
-    edges: Vec<Option<Edge>>,
-    inputs: Vec<(Shape, DType)>,
+    pub edges: Vec<Option<Edge>>,
+    pub inputs: Vec<(Shape, DType)>,
     saved: Mutex<Option<Saved>>,
 }
 
@@ -153,16 +150,17 @@ impl Drop for Node {
 }
 
 #[derive(Default)]
-struct Saved {
+pub(crate) struct Saved {
     tensors: Vec<Tensor>,
     bytes: Option<Buffer<u8>>,
-    device_bytes: Option<DeviceBuffer<u8>>,
+    #[cfg(feature = "cuda")]
+    pub device_bytes: Option<DeviceBuffer<u8>>,
 }
 
 /// What an operator may do in its forward pass.
 pub struct Forward {
     recording: bool,
-    saved: Saved,
+    pub(crate) saved: Saved,
 }
 
 impl Forward {
@@ -179,29 +177,23 @@ impl Forward {
     }
 
     /// Keeps bytes for the backward pass, such as the winners of a pooling window.
-    pub fn save_bytes(&mut self, bytes: Buffer<u8>) {
+    pub(crate) fn save_bytes(&mut self, bytes: Buffer<u8>) {
         if self.recording {
             self.saved.bytes = Some(bytes);
-        }
-    }
-
-    /// The same in device memory.
-    pub fn save_device_bytes(&mut self, bytes: DeviceBuffer<u8>) {
-        if self.recording {
-            self.saved.device_bytes = Some(bytes);
         }
     }
 }
 
 /// What an operator may do in its backward pass.
 pub struct Backward<'a> {
-    node: &'a Node,
-    saved: Saved,
+    pub(crate) node: &'a Node,
+    pub(crate) saved: Saved,
     pending: &'a mut Pending,
-    gradients: &'a mut Gradients,
+    pub(crate) gradients: &'a mut Gradients,
     /// The device that the gradient is on.
-    cuda: Option<Cuda>,
-    given: Vec<bool>,
+    #[cfg(feature = "cuda")]
+    pub(crate) cuda: Option<Cuda>,
+    pub(crate) given: Vec<bool>,
 }
 
 impl Backward<'_> {
@@ -224,13 +216,8 @@ impl Backward<'_> {
     }
 
     /// Takes out the bytes that forward saved.
-    pub fn saved_bytes(&mut self) -> Buffer<u8> {
+    pub(crate) fn saved_bytes(&mut self) -> Buffer<u8> {
         self.saved.bytes.take().unwrap_or_else(|| Buffer::uninit(0))
-    }
-
-    /// Takes out the bytes that forward saved in device memory.
-    pub fn saved_device_bytes(&mut self) -> Option<DeviceBuffer<u8>> {
-        self.saved.device_bytes.take()
     }
 
     /// The shape of input `i`.
@@ -244,7 +231,7 @@ impl Backward<'_> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
         let (shape, dtype) = &self.node.inputs[i];
         // On a device a parameter's gradient is f32, whatever it is read as.
-        let of_parameter = matches!(edge, Edge::Param { .. }) && gradient.device() == Device::Cuda;
+        let of_parameter = matches!(edge, Edge::Param { .. }) && gradient.device() != Device::Cpu;
         if gradient.numel() != shape.numel() || (gradient.dtype() != *dtype && !of_parameter) {
             let op = self.node.op.name();
             let message =
@@ -258,63 +245,6 @@ impl Backward<'_> {
             Edge::Leaf(id) => self.gradients.add_leaf(*id, gradient),
             Edge::Param { arena, index } => self.gradients.add_parameter(*arena, *index, &gradient),
         }
-    }
-
-    /// On a device: lets `write` launch what fills a tensor of the input's shape and dtype with the gradient of input `i`:
-    /// where that is f32, a parameter's own place among the gradients. Nothing happens where none is needed.
-    pub fn fill(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
-        if !self.needs(i) {
-            return Ok(());
-        }
-        self.fill_together([i], |[gradient]| write(gradient))
-    }
-
-    /// The same for a launch that can write f32 whatever the input is read as: a parameter's gradient is f32.
-    pub fn fill_wide(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
-        if !self.needs(i) {
-            return Ok(());
-        }
-        self.fill_in([i], true, |[gradient]| write(gradient))
-    }
-
-    /// [`Backward::fill`] for launches that write several inputs' gradients at once, whether they are needed or not.
-    pub fn fill_together<const N: usize>(
-        &mut self,
-        inputs: [usize; N],
-        write: impl FnOnce([&Tensor; N]) -> Result<()>,
-    ) -> Result<()> {
-        self.fill_in(inputs, false, write)
-    }
-
-    fn fill_in<const N: usize>(
-        &mut self,
-        inputs: [usize; N],
-        wide: bool,
-        write: impl FnOnce([&Tensor; N]) -> Result<()>,
-    ) -> Result<()> {
-        let cuda = self.cuda.clone().ok_or_else(|| Error::misuse("backward", "there is no device"))?;
-        let mut gradients = Vec::with_capacity(N);
-        for &i in &inputs {
-            let (shape, dtype) = self.node.inputs[i].clone();
-            // A place among the gradients is written where it is; all else is a tensor that is given afterwards.
-            gradients.push(match &self.node.edges[i] {
-                Some(Edge::Param { arena, index }) if wide || dtype == DType::F32 => {
-                    match self.gradients.place(*arena, *index)? {
-                        Some(place) => (place, true),
-                        None => (Tensor::on_cuda(&cuda, shape, DType::F32, None)?, false),
-                    }
-                }
-                _ => (Tensor::on_cuda(&cuda, shape, dtype, None)?, false),
-            });
-        }
-        write(std::array::from_fn(|j| &gradients[j].0))?;
-        for (i, (gradient, in_place)) in inputs.into_iter().zip(gradients) {
-            match in_place {
-                true => self.given[i] = true,
-                false => self.give(i, gradient)?,
-            }
-        }
-        Ok(())
     }
 
     /// Lets `write` put the gradient of input `i` where it belongs: with `true` it adds to what is there, with
@@ -342,8 +272,9 @@ impl Backward<'_> {
 /// sum + gradient, where both are.
 pub(crate) fn sum_of(sum: &mut Tensor, gradient: &Tensor) -> Result<()> {
     match gradient.device() {
+        #[cfg(feature = "cuda")]
         Device::Cuda => {
-            *sum = pointwise::cuda::add(sum, gradient)?;
+            *sum = primitives::add(sum, gradient)?;
             Ok(())
         }
         Device::Cpu => crate::dispatch!(gradient.dtype(), T => {
@@ -405,6 +336,7 @@ impl Tensor {
             return Err(Error::Backward(message));
         }
         let one = Self::scalar(1.0, self.dtype())?;
+        #[cfg(feature = "cuda")]
         let one = if self.device() == Device::Cuda { one.to_cuda(self.cuda()?, self.dtype())? } else { one };
         let one = one.with_shape(self.shape().clone());
         self.backward_from(one, gradients)
@@ -450,8 +382,15 @@ impl Tensor {
                     Error::Backward(format!("{op} was passed before; a graph serves one backward pass"))
                 })?;
             let given = vec![false; node.edges.len()];
-            let cuda = (dy.device() == Device::Cuda).then(|| dy.cuda().cloned()).transpose()?;
-            let mut cx = Backward { node: &node, saved, pending: &mut pending, gradients, cuda, given };
+            let mut cx = Backward {
+                node: &node,
+                saved,
+                pending: &mut pending,
+                gradients,
+                #[cfg(feature = "cuda")]
+                cuda: (dy.device() == Device::Cuda).then(|| dy.cuda().cloned()).transpose()?,
+                given,
+            };
             node.op.backward(&mut cx, &dy)?;
             let missing = node.edges.iter().zip(&cx.given).position(|(e, given)| e.is_some() && !given);
             if let Some(i) = missing {

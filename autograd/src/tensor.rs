@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{Cuda, DeviceMemory};
 use crate::{
     DType, Element, Error, Result, Shape,
     buffer::Buffer,
-    cuda::{Cuda, DeviceMemory},
     tape::{Edge, LeafId},
 };
 
@@ -14,7 +15,8 @@ use crate::{
 pub enum Device {
     /// Host memory, computed by this process' threads.
     Cpu,
-    /// Memory of a GPU, or of the emulator that stands in for one.
+    /// Memory of a GPU, or of the emulator that replaces one.
+    #[cfg(feature = "cuda")]
     Cuda,
 }
 
@@ -26,6 +28,7 @@ pub enum Storage {
     /// f64 in host memory.
     F64(Arc<Buffer<f64>>),
     /// f16 or f32 in device memory.
+    #[cfg(feature = "cuda")]
     Cuda(DeviceMemory),
 }
 
@@ -35,6 +38,7 @@ impl Storage {
         match self {
             Self::F32(_) => DType::F32,
             Self::F64(_) => DType::F64,
+            #[cfg(feature = "cuda")]
             Self::Cuda(memory) => memory.dtype(),
         }
     }
@@ -117,6 +121,7 @@ impl Tensor {
     pub fn device(&self) -> Device {
         match self.storage {
             Storage::F32(_) | Storage::F64(_) => Device::Cpu,
+            #[cfg(feature = "cuda")]
             Storage::Cuda(_) => Device::Cuda,
         }
     }
@@ -127,6 +132,7 @@ impl Tensor {
             Device::Cpu => {
                 Error::Dtype { op: "values", found: self.dtype().name(), expected: T::DTYPE.name() }
             }
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 Error::misuse("values", "the tensor is on a device; bring it to the CPU with to_host first")
             }
@@ -154,6 +160,7 @@ impl Tensor {
         match &self.storage {
             Storage::F32(b) => Ok(b[range].iter().map(|&x| f64::from(x)).collect()),
             Storage::F64(b) => Ok(b[range].to_vec()),
+            #[cfg(feature = "cuda")]
             Storage::Cuda(memory) => Ok(memory.download(range)?.into_iter().map(f64::from).collect()),
         }
     }
@@ -182,6 +189,7 @@ impl Tensor {
     /// The same values in f32 on the CPU, once the device has computed them, outside of any graph.
     pub fn to_host(&self) -> Result<Self> {
         match &self.storage {
+            #[cfg(feature = "cuda")]
             Storage::Cuda(memory) => {
                 Self::new(self.shape.clone(), &memory.download(self.offset..self.offset + self.numel())?)
             }
@@ -190,6 +198,7 @@ impl Tensor {
     }
 
     /// The same values on a device in f16 or f32, outside of any graph.
+    #[cfg(feature = "cuda")]
     pub fn to_cuda(&self, cuda: &Cuda, dtype: DType) -> Result<Self> {
         let values: Vec<f32> = self.to_f64()?.into_iter().map(|x| x as f32).collect();
         Self::on_cuda(cuda, self.shape.clone(), dtype, Some(&values))
@@ -211,10 +220,12 @@ impl Tensor {
     }
 
     /// Where the elements start in the storage.
+    #[cfg(feature = "cuda")]
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
 
+    #[cfg(feature = "cuda")]
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }

@@ -4,12 +4,13 @@ use std::{ops::Range, sync::Arc};
 
 use half::f16;
 
+use super::primitives;
 use super::{
     buffer::DeviceBuffer,
     device::Cuda,
     driver::{Address, Argument},
 };
-use crate::{DType, Error, Result, Shape, Storage, Tensor, ops::pointwise};
+use crate::{DType, Error, Result, Shape, Storage, Tensor};
 
 /// f16 or f32 elements in device memory that tensors share.
 #[derive(Clone, Debug)]
@@ -187,7 +188,7 @@ impl Tensor {
         if self.numel() != other.numel() || self.dtype() != DType::F32 {
             return Err(Error::misuse("accumulate", format!("{other:?} onto {self:?}")));
         }
-        pointwise::cuda::accumulate(other, self)
+        primitives::accumulate(other, self)
     }
 
     /// On a device, sets all elements to zero, in the order of the compute stream.

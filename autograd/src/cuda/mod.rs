@@ -10,8 +10,10 @@
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
+//! | `arena.rs`, `tape.rs`, `primitives.rs` | arenas, gradients and the launches that the engine itself needs on a device |
 //! | `peer.rs` | memory and events that processes of one machine share |
 
+pub(crate) mod arena;
 mod buffer;
 mod capture;
 mod counting;
@@ -26,8 +28,10 @@ mod memory;
 mod peer;
 pub(crate) mod plan;
 mod pool;
+pub(crate) mod primitives;
 mod real;
 mod table;
+mod tape;
 mod upload_buffer;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};

@@ -7,6 +7,7 @@
 
 mod across;
 mod cpu;
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use std::sync::{Arc, OnceLock};
@@ -130,6 +131,7 @@ impl Op for BatchNorm2d {
                 }
                 Ok(y)
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(cx, inputs),
         }
     }
@@ -180,6 +182,7 @@ impl Op for BatchNorm2d {
                 }
                 Ok(())
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.backward_cuda(cx, dy, &saved),
         }
     }

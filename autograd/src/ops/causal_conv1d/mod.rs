@@ -3,6 +3,7 @@
 //! y[b,l,d] = bias[d] + Σ_k w[k,d]·x[b, l − (K−1) + k, d], zero before the beginning.
 //! dx[b,l,d] = Σ_k w[k,d]·dy[b, l + (K−1) − k, d],  dw[k,d] = Σ dy[b,l,d]·x[b, l − (K−1) + k, d],  dbias = Σ dy.
 
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
 use rayon::prelude::*;
@@ -58,11 +59,16 @@ impl Op for CausalConv1d {
                 }
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::forward(x, w, bias),
         }
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        #[cfg_attr(
+            not(feature = "cuda"),
+            expect(unused_variables, reason = "a device computes again from it")
+        )]
         let [x, w, bias] = cx.saved()?;
         let [_, l, d] = x.shape().dims("causal_conv1d", "x [B,L,D]")?;
         match dy.device() {
@@ -72,6 +78,7 @@ impl Op for CausalConv1d {
                 cx.accumulate(1, |dw, add| weight_gradient(g, xs, l, d, dw, add))?;
                 cx.accumulate(2, |db, add| column_sums(g, d, db, add))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::backward(cx, dy, &x, &w, &bias),
         }
     }

@@ -7,6 +7,7 @@
 //! the stride), wgrad correlates x with dy (Dumoulin & Visin 2016, arXiv 1603.07285).
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, cpu::column_sums};
@@ -105,6 +106,7 @@ impl Op for Conv2d {
         cx.save(w);
         match x.device() {
             Device::Cpu => cpu::forward(&g, x, w, inputs.get(2).copied()),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::fprop(&g, x, w, inputs.get(2).copied()),
         }
     }
@@ -126,6 +128,7 @@ impl Op for Conv2d {
                 }
                 Ok(())
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 cx.fill_wide(1, |dw| cuda::wgrad(&g, &x, dy, dw))?;
                 if cx.needs(2) {

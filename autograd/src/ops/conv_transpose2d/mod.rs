@@ -3,7 +3,9 @@
 //!
 //! y[n, iy·s + ky − p, ix·s + kx − p, o] += x[n,iy,ix,i] · w[i,ky,kx,o]
 
-use super::conv2d::{Geometry, cpu, cuda};
+#[cfg(feature = "cuda")]
+use super::conv2d::cuda;
+use super::conv2d::{Geometry, cpu};
 use crate::{
     Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu::column_sums,
 };
@@ -96,6 +98,7 @@ impl Op for ConvTranspose2d {
                 cpu::dgrad(&g, x.values()?, w.values()?, bias, &mut y, false);
                 Ok(Tensor::from_buffer([g.n, g.input[0], g.input[1], g.cin], y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 let y = x.empty_like([g.n, g.input[0], g.input[1], g.cin])?;
                 cuda::dgrad(&g, x, w, inputs.get(2).copied(), &y)?;
@@ -119,6 +122,7 @@ impl Op for ConvTranspose2d {
                 }
                 Ok(())
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 cx.fill_wide(1, |dw| cuda::wgrad(&g, dy, &x, dw))?;
                 if cx.needs(2) {

@@ -3,6 +3,7 @@
 //! x̂ = (x − μ)/√(σ² + ε),  y = γ·x̂ + β, with μ, σ² (biased) of each row.  dβ = Σdy, dγ = Σdy·x̂ over the rows;
 //! with g = dy·γ: dx = (g − mean(g) − x̂·mean(g·x̂))/√(σ² + ε).
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use rayon::prelude::*;
@@ -61,12 +62,14 @@ impl Op for LayerNorm {
                 });
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(x, gamma, beta),
         }
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [x, gamma] = cx.saved()?;
+        #[cfg(feature = "cuda")]
         if dy.device() == Device::Cuda {
             return self.backward_cuda(cx, dy, &x, &gamma);
         }

@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Slice, cuda};
+use super::Slice;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
 /// y holds the inputs one after the other along `axis`.  Each input's gradient is its part of dy.
@@ -53,6 +55,7 @@ impl Op for Concat {
                 }
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 let y = inputs[0].empty_like(shape)?;
                 let mut start = 0;

@@ -1,6 +1,7 @@
 //! Operators that move elements and compute nothing.
 
 mod concat;
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod permute;
 mod reshape;

@@ -42,6 +42,7 @@ fn permuted(x: &Tensor, order: &[usize]) -> Result<Tensor> {
         Device::Cpu => crate::dispatch!(x.dtype(), T => {
             Ok(Tensor::from_buffer(shape, permute(x.values::<T>()?, x.shape(), order)))
         }),
+        #[cfg(feature = "cuda")]
         Device::Cuda => super::cuda::permute(x, order, shape),
     }
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
 use super::cuda;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
@@ -56,6 +57,7 @@ impl Op for Slice {
                     });
                 })
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 let slice = cuda::along(cx.input_shape(0), self.axis, self.start, self.len)?;
                 cx.fill(0, |dx| cuda::slice(cuda::Move::Pad, slice, dy, dx))
@@ -81,6 +83,7 @@ impl Slice {
                 }
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 let y = x.empty_like(shape)?;
                 cuda::slice(

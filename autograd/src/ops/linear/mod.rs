@@ -1,12 +1,14 @@
 //! Matrix products.
 
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
+#[cfg(feature = "cuda")]
+use crate::ops::reduce;
 use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply,
     buffer::Buffer,
     cpu::{Matrix, column_sums, multiply},
-    ops::reduce,
 };
 
 /// y = x·wᵀ + b with x [.., in], w [out, in], b [out] → [.., out].  dx = dy·w, dw = dyᵀ·x, db = Σ dy over the rows.
@@ -51,6 +53,7 @@ impl Op for Linear {
                 multiply(product.0, product.1, &mut y, inputs.len() == 3);
                 Ok(Tensor::from_buffer(x.shape().with_last(out), y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::forward(x, w, inputs.get(2).copied()),
         }
     }
@@ -70,6 +73,7 @@ impl Op for Linear {
                 }
                 Ok(())
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 cx.fill(0, |dx| cuda::input_gradient(dy, &w, dx, false))?;
                 cx.fill_wide(1, |dw| cuda::weight_gradient(dy, &x, dw))?;
@@ -110,6 +114,7 @@ impl Op for Matmul {
                 multiply(matrix(a)?, matrix::<T>(b)?, &mut y, false);
                 Ok(Tensor::from_buffer([a.shape()[0], b.shape()[1]], y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::matmul(a, b),
         }
     }
@@ -122,6 +127,7 @@ impl Op for Matmul {
                 cx.accumulate(0, |da, add| multiply(d, b_.t(), da, add))?;
                 cx.accumulate(1, |db, add| multiply(a_.t(), d, db, add))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => {
                 cx.fill_wide(0, |da| cuda::matmul_left_gradient(dy, &b, da))?;
                 cx.fill_wide(1, |db| cuda::weight_gradient(&a, dy, db))

@@ -1,7 +1,9 @@
 //! Losses: the mean over all elements, a scalar.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
+#[cfg(feature = "cuda")]
 use ssmv_kernels::loss::LossKind;
 
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, cpu};
@@ -9,6 +11,7 @@ use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor
 /// A difference's cost and its derivative.
 trait Cost: Send + Sync + 'static {
     const NAME: &'static str;
+    #[cfg(feature = "cuda")]
     const KIND: LossKind;
     fn cost(d: f64) -> f64;
     fn slope<T: Element>(d: T) -> T;
@@ -18,6 +21,7 @@ struct L1;
 
 impl Cost for L1 {
     const NAME: &'static str = "l1_loss";
+    #[cfg(feature = "cuda")]
     const KIND: LossKind = LossKind::L1;
     fn cost(d: f64) -> f64 {
         d.abs()
@@ -39,6 +43,7 @@ struct Mse;
 
 impl Cost for Mse {
     const NAME: &'static str = "mse_loss";
+    #[cfg(feature = "cuda")]
     const KIND: LossKind = LossKind::Mse;
     fn cost(d: f64) -> f64 {
         d * d
@@ -76,6 +81,7 @@ impl<C: Cost> Op for Loss<C> {
                     p[r.clone()].iter().zip(&t[r]).map(|(p, t)| C::cost(p.to_f64() - t.to_f64())).sum()
                 })
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => return cuda::forward(C::KIND, p, t),
         };
         Tensor::scalar(sum / p.numel() as f64, p.dtype())
@@ -83,6 +89,7 @@ impl<C: Cost> Op for Loss<C> {
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [p, t] = cx.saved()?;
+        #[cfg(feature = "cuda")]
         if p.device() == Device::Cuda {
             return cuda::backward(cx, C::KIND, &p, &t, dy);
         }

@@ -2,15 +2,47 @@
 
 use ssmv_kernels::selective_scan::SelectiveScan;
 
-use super::Sizes;
+use super::{Sizes, sizes};
 use crate::{
-    Backward, Error, Forward, Result, Tensor,
+    Backward, Error, Forward, Op, Result, Shape, Tensor,
     cuda::{Argument, plan::size},
     ops::{causal_conv1d::cuda as conv, layout, linear::cuda as linear, selective_scan::cuda as scan},
 };
 
+/// The operator of a device; inputs uz and the parameters in the order of [`MambaInner`](super::MambaInner).
+pub(super) struct Inner;
+
+impl Op for Inner {
+    fn name(&self) -> &'static str {
+        "mamba_inner"
+    }
+
+    fn keep_f32(&self, i: usize) -> bool {
+        !matches!(i, 0 | 3 | 4)
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let s = sizes(inputs)?;
+        Ok([s.batch, s.length, s.channels].into())
+    }
+
+    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
+        let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
+        forward(cx, sizes(&shapes)?, inputs)
+    }
+
+    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
+        let saved = cx.saved_all();
+        let [inputs @ .., u, projected, dt, delta] = &saved[..] else {
+            return Err(Error::Backward("mamba_inner saved too little".into()));
+        };
+        let shapes: Vec<&Shape> = inputs.iter().map(Tensor::shape).collect();
+        backward(cx, sizes(&shapes)?, inputs, &Kept { u, projected, dt, delta }, dy)
+    }
+}
+
 /// What forward keeps besides its inputs.
-pub(super) struct Kept<'a> {
+struct Kept<'a> {
     pub u: &'a Tensor,
     /// (δ, B, C), a row each step.
     pub projected: &'a Tensor,
@@ -65,7 +97,7 @@ fn scan_inputs(
     ])
 }
 
-pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<Tensor> {
+fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<Tensor> {
     let [uz, conv_weight, conv_bias, x_proj, dt_proj, ..] = inputs else {
         return Err(Error::shape("mamba_inner", "takes eight inputs"));
     };
@@ -93,13 +125,7 @@ pub(super) fn forward(cx: &mut Forward, s: Sizes, inputs: &[&Tensor]) -> Result<
     Ok(y)
 }
 
-pub(super) fn backward(
-    cx: &mut Backward,
-    s: Sizes,
-    inputs: &[Tensor],
-    kept: &Kept,
-    dy: &Tensor,
-) -> Result<()> {
+fn backward(cx: &mut Backward, s: Sizes, inputs: &[Tensor], kept: &Kept, dy: &Tensor) -> Result<()> {
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let [uz, conv_weight, conv_bias, x_proj, dt_proj, ..] = inputs[..] else {
         return Err(Error::shape("mamba_inner", "takes eight inputs"));

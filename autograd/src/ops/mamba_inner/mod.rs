@@ -7,9 +7,12 @@
 //! in the projections' rows and write their gradients there, so nothing is cut up and put together again, and
 //! convolution with SiLU and softplus with scan, skip and gate are one kernel each.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply};
+#[cfg(feature = "cuda")]
+use crate::{Device, apply};
+use crate::{Error, Result, Shape, Tensor};
 
 /// The mixer's parameters; D channels, N states, K taps, R columns of δ.
 #[derive(Clone, Copy)]
@@ -30,11 +33,9 @@ pub struct MambaInner<'a> {
     pub d: &'a Tensor,
 }
 
-/// The operator of a device; inputs uz and the parameters in the order of [`MambaInner`].
-struct Inner;
-
 /// All sizes.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the kernels' sizes"))]
 struct Sizes {
     batch: usize,
     length: usize,
@@ -68,41 +69,13 @@ fn sizes(inputs: &[&Shape]) -> Result<Sizes> {
     Ok(Sizes { batch, length, channels, states, rank, taps })
 }
 
-impl Op for Inner {
-    fn name(&self) -> &'static str {
-        "mamba_inner"
-    }
-
-    fn keep_f32(&self, i: usize) -> bool {
-        !matches!(i, 0 | 3 | 4)
-    }
-
-    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        let s = sizes(inputs)?;
-        Ok([s.batch, s.length, s.channels].into())
-    }
-
-    fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
-        cuda::forward(cx, sizes(&shapes)?, inputs)
-    }
-
-    fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
-        let saved = cx.saved_all();
-        let [inputs @ .., u, projected, dt, delta] = &saved[..] else {
-            return Err(Error::Backward("mamba_inner saved too little".into()));
-        };
-        let shapes: Vec<&Shape> = inputs.iter().map(Tensor::shape).collect();
-        cuda::backward(cx, sizes(&shapes)?, inputs, &cuda::Kept { u, projected, dt, delta }, dy)
-    }
-}
-
 impl Tensor {
     /// The mixer between its projections: uz (self) [B,L,2·D] → [B,L,D].
     pub fn mamba_inner(&self, w: &MambaInner) -> Result<Tensor> {
         let inputs = [self, w.conv_weight, w.conv_bias, w.x_proj, w.dt_proj, w.dt_bias, w.a_log, w.d];
+        #[cfg(feature = "cuda")]
         if self.device() == Device::Cuda {
-            return apply(Inner, &inputs);
+            return apply(cuda::Inner, &inputs);
         }
         let Sizes { channels, states, rank, .. } = sizes(&inputs.map(Tensor::shape))?;
         let (x, z) = (self.slice(2, 0, channels)?, self.slice(2, channels, channels)?);

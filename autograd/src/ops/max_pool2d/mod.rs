@@ -3,6 +3,7 @@
 //! y[n,oy,ox,c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c], where padding never wins; the first of equal
 //! values does, and NaN always.  dx gets dy where x won.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use rayon::prelude::*;
@@ -72,6 +73,7 @@ impl Op for MaxPool2d {
                 cx.save_bytes(winners);
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(cx, x, shape),
         }
     }
@@ -83,6 +85,7 @@ impl Op for MaxPool2d {
                 let dy = dy.values::<T>()?;
                 cx.accumulate(0, |dx, add| self.scatter(dy, &winners, dx, add))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.backward_cuda(cx, dy),
         }
     }

@@ -8,6 +8,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+#[cfg(feature = "cuda")]
 use super::cuda;
 use crate::{Device, Result, Tensor};
 
@@ -16,6 +17,7 @@ impl Tensor {
     fn number(&self, value: f64) -> Result<Tensor> {
         match self.device() {
             Device::Cpu => Tensor::scalar(value, self.dtype()),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::number(self, value),
         }
     }

@@ -1,10 +1,10 @@
 //! A bias: a row added to every row.
 
+#[cfg(feature = "cuda")]
 use super::cuda;
-use crate::{
-    Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, ops::reduce,
-    wide,
-};
+#[cfg(feature = "cuda")]
+use crate::ops::reduce;
+use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, cpu, wide};
 use rayon::prelude::*;
 
 /// y[…, j] = x[…, j] + b[j]: a bias broadcast over all axes but the last.  dx = dy, db = Σ dy over the others.
@@ -38,6 +38,7 @@ impl Op for Bias {
                 }));
                 Ok(Tensor::from_buffer(x.shape().clone(), y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::bias(x, b),
         }
     }
@@ -50,6 +51,7 @@ impl Op for Bias {
                 let d = dy.values::<T>()?;
                 cx.accumulate(1, |dst, add| cpu::column_sums(d, cols, dst, add))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cx.fill(1, |db| reduce::cuda::column_sums_as(dy, db)),
         }
     }

@@ -1,31 +1,66 @@
 //! Arithmetic of two tensors, element by element. Their shapes are broadcast as NumPy does; the gradient of an operand that
 //! was repeated is summed over its repeats.
 
-use ssmv_kernels::pointwise::Arithmetic;
-
-use super::{
-    broadcast::{self, axes, give, is_plain},
-    cuda,
-};
+use super::broadcast::{self, axes, give};
+#[cfg(feature = "cuda")]
+use super::{broadcast::is_plain, cuda};
+#[cfg(feature = "cuda")]
+use crate::cuda::primitives;
 use crate::{Backward, Device, Forward, Op, Result, Shape, Tensor, apply};
 
+/// An operation on two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+            Self::Div => "div",
+        }
+    }
+
+    /// Its kernels.
+    #[cfg(feature = "cuda")]
+    fn on_device(self) -> ssmv_kernels::pointwise::Arithmetic {
+        use ssmv_kernels::pointwise::Arithmetic;
+        match self {
+            Self::Add => Arithmetic::Add,
+            Self::Sub => Arithmetic::Sub,
+            Self::Mul => Arithmetic::Mul,
+            Self::Div => Arithmetic::Div,
+        }
+    }
+}
+
 /// a ∘ b. Tensors of one shape, and those that differ in axes of size 1 alone, are computed as flat arrays.
-fn compute(operation: Arithmetic, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+fn compute(operation: Operation, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = broadcast::shape(operation.name(), &[a.shape(), b.shape()])?;
     let axes = axes(a.shape(), b.shape(), &shape);
     match a.device() {
         Device::Cpu => crate::dispatch!(a.dtype(), T => {
             let (a, b) = (a.values::<T>()?, b.values::<T>()?);
             let y = match operation {
-                Arithmetic::Add => broadcast::zip(&axes, a, b, |a, b| a + b),
-                Arithmetic::Sub => broadcast::zip(&axes, a, b, |a, b| a - b),
-                Arithmetic::Mul => broadcast::zip(&axes, a, b, |a, b| a * b),
-                Arithmetic::Div => broadcast::zip(&axes, a, b, |a, b| a / b),
+                Operation::Add => broadcast::zip(&axes, a, b, |a, b| a + b),
+                Operation::Sub => broadcast::zip(&axes, a, b, |a, b| a - b),
+                Operation::Mul => broadcast::zip(&axes, a, b, |a, b| a * b),
+                Operation::Div => broadcast::zip(&axes, a, b, |a, b| a / b),
             };
             Ok(Tensor::from_buffer(shape, y))
         }),
-        Device::Cuda if is_plain(&axes) => Ok(cuda::arithmetic(operation, a, b)?.with_shape(shape)),
-        Device::Cuda => cuda::broadcast(operation, a, b, shape, &axes),
+        #[cfg(feature = "cuda")]
+        Device::Cuda if is_plain(&axes) => {
+            Ok(primitives::arithmetic(operation.on_device(), a, b)?.with_shape(shape))
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda => cuda::broadcast(operation.on_device(), a, b, shape, &axes),
     }
 }
 
@@ -42,7 +77,7 @@ impl Op for Add {
     }
 
     fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        compute(Arithmetic::Add, inputs[0], inputs[1])
+        compute(Operation::Add, inputs[0], inputs[1])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
@@ -64,7 +99,7 @@ impl Op for Sub {
     }
 
     fn forward(&self, _: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        compute(Arithmetic::Sub, inputs[0], inputs[1])
+        compute(Operation::Sub, inputs[0], inputs[1])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
@@ -88,14 +123,14 @@ impl Op for Mul {
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
         cx.save(inputs[0]);
         cx.save(inputs[1]);
-        compute(Arithmetic::Mul, inputs[0], inputs[1])
+        compute(Operation::Mul, inputs[0], inputs[1])
     }
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [a, b] = cx.saved()?;
         for (i, other) in [(0, b), (1, a)] {
             if cx.needs(i) {
-                give(cx, i, &compute(Arithmetic::Mul, dy, &other)?, 1.0)?;
+                give(cx, i, &compute(Operation::Mul, dy, &other)?, 1.0)?;
             }
         }
         Ok(())
@@ -115,7 +150,7 @@ impl Op for Div {
     }
 
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
-        let y = compute(Arithmetic::Div, inputs[0], inputs[1])?;
+        let y = compute(Operation::Div, inputs[0], inputs[1])?;
         cx.save(inputs[1]);
         cx.save(&y);
         Ok(y)
@@ -123,10 +158,10 @@ impl Op for Div {
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let [b, y] = cx.saved()?;
-        let da = compute(Arithmetic::Div, dy, &b)?;
+        let da = compute(Operation::Div, dy, &b)?;
         give(cx, 0, &da, 1.0)?;
         if cx.needs(1) {
-            give(cx, 1, &compute(Arithmetic::Mul, &da, &y)?, -1.0)?;
+            give(cx, 1, &compute(Operation::Mul, &da, &y)?, -1.0)?;
         }
         Ok(())
     }

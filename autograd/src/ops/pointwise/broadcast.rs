@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-use crate::{
-    Backward, Device, Element, Error, Result, Shape, Tensor, buffer::Buffer, cpu, ops::pointwise::cuda, wide,
-};
+#[cfg(feature = "cuda")]
+use crate::cuda::primitives;
+use crate::{Backward, Device, Element, Error, Result, Shape, Tensor, buffer::Buffer, cpu, wide};
 
 /// An axis of the result, or neighbours that both operands treat alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,7 @@ pub(super) fn give(cx: &mut Backward, i: usize, whole: &Tensor, factor: f64) -> 
     let sum = scaled(&merged.sum(&repeated)?)?;
     match sum.device() {
         Device::Cpu => cx.give(i, sum),
-        Device::Cuda => cx.fill_wide(i, |gradient| cuda::cast_into(&sum, gradient)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda => cx.fill_wide(i, |gradient| primitives::cast_into(&sum, gradient)),
     }
 }

@@ -1,13 +1,10 @@
 //! Launches of the pointwise kernels.
 
-use ssmv_kernels::{
-    pointwise::{self, Activation, Arithmetic, Axis, Broadcast},
-    ptx::F32,
-};
+use ssmv_kernels::pointwise::{self, Activation, Arithmetic, Axis, Broadcast};
 
 use super::broadcast;
 use crate::{
-    DType, Result, Shape, Tensor,
+    Result, Shape, Tensor,
     cuda::plan::{dispatch_cuda, size},
 };
 
@@ -77,24 +74,6 @@ pub(super) fn number(x: &Tensor, value: f64) -> Result<Tensor> {
     Ok(y)
 }
 
-/// a + b, of one shape.
-pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    arithmetic(Arithmetic::Add, a, b)
-}
-
-/// a ∘ b, of one shape.
-pub(super) fn arithmetic(op: Arithmetic, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (cuda, n, dtype) = (a.cuda()?, size("pointwise", a.numel())?, a.dtype());
-    let y = a.empty_like(a.shape().clone())?;
-    if n > 0 {
-        let arguments = [a.argument()?, b.argument()?, y.argument()?];
-        cuda.launch_one(&(op, dtype, n), &arguments, |_, target| {
-            Ok(dispatch_cuda!(dtype, T => op.kernel::<T>(n, target)))
-        })?;
-    }
-    Ok(y)
-}
-
 /// a ∘ b of this shape.
 pub(super) fn broadcast(
     operation: Arithmetic,
@@ -131,34 +110,4 @@ pub(super) fn bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
         })?;
     }
     Ok(y)
-}
-
-/// sum[i] ← sum[i] + x[i] with the sum in f32.
-pub(crate) fn accumulate(x: &Tensor, sum: &Tensor) -> Result<()> {
-    let (cuda, n, dtype) = (x.cuda()?, size("accumulate", x.numel())?, x.dtype());
-    if n == 0 {
-        return Ok(());
-    }
-    cuda.launch_one(&("accumulate", dtype, n), &[x.argument()?, sum.argument()?], |_, target| {
-        Ok(dispatch_cuda!(dtype, T => pointwise::accumulate::<T>(n, target)))
-    })
-}
-
-/// to[i] = x[i] in `to`'s dtype, rounded to the nearest.
-pub(crate) fn cast_into(x: &Tensor, to: &Tensor) -> Result<()> {
-    if x.dtype() == to.dtype() {
-        return to.assign(x);
-    }
-    let (cuda, n) = (x.cuda()?, size("cast", x.numel())?);
-    if n == 0 {
-        return Ok(());
-    }
-    let from = x.dtype();
-    cuda.launch_one(&("cast", from, n), &[x.argument()?, to.argument()?], |_, target| {
-        use ssmv_kernels::ptx::F16;
-        Ok(match from {
-            DType::F16 => pointwise::cast::<F16, F32>(n, target),
-            _ => pointwise::cast::<F32, F16>(n, target),
-        })
-    })
 }

@@ -13,10 +13,12 @@ mod arithmetic;
 mod bias;
 mod binary;
 mod broadcast;
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod unary;
 
 pub use bias::Bias;
 pub use binary::{Add, Div, Mul, Sub};
+#[cfg(feature = "cuda")]
 pub use cuda::Function;
 pub use unary::*;

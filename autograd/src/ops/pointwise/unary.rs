@@ -1,7 +1,9 @@
 //! y[i] = f(x[i]). A function is its value and its derivative; everything else is shared.
 
+#[cfg(feature = "cuda")]
 use ssmv_kernels::pointwise::unary::{EXP, LOG, RELU, SIGMOID, SILU, SOFTPLUS, SQRT, TANH};
 
+#[cfg(feature = "cuda")]
 use super::cuda::{self, Function};
 use crate::{Backward, Device, Element, Forward, Op, Result, Shape, Tensor, apply, cpu};
 
@@ -16,6 +18,7 @@ pub trait Unary: Send + Sync + 'static {
     /// dy/dx at x, or at y with [`Unary::FROM_OUTPUT`].
     fn derivative<T: Element>(&self, at: T) -> T;
     /// What it is on a device.
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function;
 }
 
@@ -37,6 +40,7 @@ impl<F: Unary> Op for Pointwise<F> {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 Tensor::from_buffer(x.shape().clone(), cpu::map(x.values::<T>()?, |x| self.0.value(x)))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::forward(&self.0.function(), x)?,
         };
         cx.save(if F::FROM_OUTPUT { &y } else { x });
@@ -50,6 +54,7 @@ impl<F: Unary> Op for Pointwise<F> {
                 let dx = cpu::zip(dy.values::<T>()?, at.values::<T>()?, |d, at| d * self.0.derivative(at));
                 Tensor::from_buffer(dy.shape().clone(), dx)
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::backward(&self.0.function(), dy, &at)?,
         };
         cx.give(0, dx)
@@ -76,6 +81,7 @@ impl Unary for Relu {
     fn derivative<T: Element>(&self, y: T) -> T {
         if y > T::ZERO { T::ONE } else { T::ZERO }
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(RELU)
     }
@@ -96,6 +102,7 @@ impl Unary for Silu {
         let s = logistic(x);
         s * (T::ONE + x * (T::ONE - s))
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(SILU)
     }
@@ -115,6 +122,7 @@ impl Unary for Sigmoid {
     fn derivative<T: Element>(&self, y: T) -> T {
         y * (T::ONE - y)
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(SIGMOID)
     }
@@ -133,6 +141,7 @@ impl Unary for Tanh {
     fn derivative<T: Element>(&self, y: T) -> T {
         T::ONE - y * y
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(TANH)
     }
@@ -160,6 +169,7 @@ impl Unary for Softplus {
     fn derivative<T: Element>(&self, x: T) -> T {
         if x > T::from_f64(Self::LINEAR_FROM) { T::ONE } else { logistic(x) }
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(SOFTPLUS)
     }
@@ -179,6 +189,7 @@ impl Unary for Exp {
     fn derivative<T: Element>(&self, y: T) -> T {
         y
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(EXP)
     }
@@ -197,6 +208,7 @@ impl Unary for Log {
     fn derivative<T: Element>(&self, x: T) -> T {
         T::ONE / x
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(LOG)
     }
@@ -216,6 +228,7 @@ impl Unary for Sqrt {
     fn derivative<T: Element>(&self, y: T) -> T {
         T::from_f64(0.5) / y
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Activation(SQRT)
     }
@@ -235,6 +248,7 @@ impl Unary for Neg {
     fn derivative<T: Element>(&self, _: T) -> T {
         -T::ONE
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Scale(-1.0)
     }
@@ -254,6 +268,7 @@ impl Unary for Scale {
     fn derivative<T: Element>(&self, _: T) -> T {
         T::from_f64(self.0)
     }
+    #[cfg(feature = "cuda")]
     fn function(&self) -> Function {
         Function::Scale(self.0)
     }

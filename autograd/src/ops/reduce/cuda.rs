@@ -2,46 +2,16 @@
 
 use ssmv_kernels::{
     pointwise::{Along, spread},
-    reduce::{MEAN, NON_FINITE, Plan, Reduce, Reduction, SUM},
+    reduce::{MEAN, SUM},
 };
 
 use crate::{
     DType, Error, Result, Shape, Tensor,
-    cuda::plan::{dispatch_cuda, size},
-    ops::pointwise,
+    cuda::{
+        plan::{dispatch_cuda, size},
+        primitives::{Over, cast_into, fold},
+    },
 };
-
-/// Rows or columns of a matrix, folded to one number each.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Over {
-    Rows,
-    Cols,
-}
-
-/// y ← x [rows, cols] folded; with `onto` folded onto what y holds.
-fn fold(
-    reduction: Reduction,
-    over: Over,
-    x: &Tensor,
-    [rows, cols]: [usize; 2],
-    y: crate::cuda::Argument,
-    onto: bool,
-) -> Result<()> {
-    let op = reduction.name;
-    let (cuda, dtype) = (x.cuda()?, x.dtype());
-    size(op, x.numel())?;
-    let (rows, cols) = (size(op, rows)?, size(op, cols)?);
-    let plan = cuda.plan(&(op, over, dtype, [rows, cols], onto), |_, target| {
-        let reduce = Reduce { reduction, rows, cols, onto };
-        let plan: Plan = dispatch_cuda!(dtype, T => match over {
-            Over::Rows => reduce.over_rows::<T>(target),
-            Over::Cols => reduce.over_cols::<T>(target),
-        });
-        let workspace = plan.workspace_bytes;
-        Ok((plan.kernels(), workspace))
-    })?;
-    plan.launch_through(cuda, x.argument()?, y)
-}
 
 /// to[c] = Σ_r x[r, c] of x [.., cols], `to` in f32.
 pub(crate) fn column_sums(x: &Tensor, to: &Tensor) -> Result<()> {
@@ -56,21 +26,7 @@ pub(crate) fn column_sums_as(x: &Tensor, to: &Tensor) -> Result<()> {
     }
     let sums = Tensor::on_cuda(x.cuda()?, to.shape().clone(), DType::F32, None)?;
     column_sums(x, &sums)?;
-    pointwise::cuda::cast_into(&sums, to)
-}
-
-/// Whether all elements are finite; waits for the device.
-pub(crate) fn all_finite(x: &Tensor) -> Result<bool> {
-    let flag = x.cuda()?.zeros::<u32>(1)?;
-    fold(NON_FINITE, Over::Rows, x, [1, x.numel()], (&flag).into(), false)?;
-    Ok(flag.download()? == [0])
-}
-
-impl Tensor {
-    /// Sets the u32 at `flag` in device memory to 1 where an element is infinite or NaN, and leaves it otherwise.
-    pub fn flag_non_finite(&self, flag: crate::cuda::Address) -> Result<()> {
-        fold(NON_FINITE, Over::Rows, self, [1, self.numel()], flag.into(), true)
-    }
+    cast_into(&sums, to)
 }
 
 /// The kept axes in front, the summed ones behind, or the other way round: as matrices are folded.

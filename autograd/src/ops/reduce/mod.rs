@@ -1,5 +1,6 @@
 //! Sums and means.
 
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
 use rayon::prelude::*;
@@ -85,6 +86,7 @@ impl Op for Reduce {
                 let sums = self.sum(inputs[0].values::<T>()?, shape.numel());
                 Ok(Tensor::from_buffer(shape, sums))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::forward(inputs[0], &self.axes, self.mean, shape),
         }
     }
@@ -99,6 +101,7 @@ impl Op for Reduce {
                 dx.par_iter_mut().with_min_len(4096).enumerate().for_each(|(i, d)| *d = dy[target(i)] * factor);
                 cx.give(0, Tensor::from_buffer(self.from.clone(), dx))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cx.fill(0, |dx| cuda::backward(dy, &self.from, &self.axes, factor, dx)),
         }
     }

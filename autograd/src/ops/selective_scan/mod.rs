@@ -10,6 +10,7 @@
 //! with √L and its time with L.
 
 mod cpu;
+#[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
@@ -68,6 +69,7 @@ impl Op for SelectiveScan {
                 let y = cpu::forward::<T>(s, &cpu::Inputs::of(inputs)?);
                 Ok(Tensor::from_buffer(inputs[0].shape().clone(), y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::forward(s, inputs),
         }
     }
@@ -85,6 +87,7 @@ impl Op for SelectiveScan {
                 }
                 Ok(())
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cuda::backward(s, cx, &inputs, dy),
         }
     }

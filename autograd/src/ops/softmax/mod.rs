@@ -6,6 +6,7 @@
 //!
 //! An element of −∞ is left out: its y is 0, or −∞. A row with NaN or +∞, or of −∞ alone, becomes NaN, as PyTorch has it.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use rayon::prelude::*;
@@ -43,6 +44,7 @@ impl Op for Softmax {
                 rows.for_each(|(y, x)| if self.log { log_softmax(x, y) } else { softmax(x, y) });
                 Tensor::from_buffer(inputs[0].shape().clone(), y)
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(x)?,
         };
         cx.save(&y);
@@ -61,6 +63,7 @@ impl Op for Softmax {
                 });
                 Tensor::from_buffer(dy.shape().clone(), dx)
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.backward_cuda(dy, &y)?,
         };
         cx.give(0, dx)

@@ -1,5 +1,6 @@
 //! Each pixel of an NHWC image as a square of `scale`×`scale` pixels.  dx sums dy over the square.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 
 use rayon::prelude::*;
@@ -42,6 +43,7 @@ impl Op for UpsampleNearest2d {
                 self.repeat(x.values()?, &mut y);
                 Ok(Tensor::from_buffer(shape, y))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(x, shape),
         }
     }
@@ -52,6 +54,7 @@ impl Op for UpsampleNearest2d {
                 let dy = dy.values::<T>()?;
                 cx.accumulate(0, |dx, add| self.fold(dy, dx, add))
             }),
+            #[cfg(feature = "cuda")]
             Device::Cuda => cx.fill(0, |dx| self.backward_cuda(dy, dx)),
         }
     }

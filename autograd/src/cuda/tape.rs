@@ -1,0 +1,77 @@
+//! What an operator may do on a device: keep bytes there, and launch its gradients where they belong.
+
+use super::DeviceBuffer;
+use crate::{Backward, DType, Error, Forward, Result, Tensor, tape::Edge};
+
+impl Forward {
+    /// Keeps bytes in device memory for the backward pass.
+    pub fn save_device_bytes(&mut self, bytes: DeviceBuffer<u8>) {
+        if self.recording() {
+            self.saved.device_bytes = Some(bytes);
+        }
+    }
+}
+
+impl Backward<'_> {
+    /// Takes out the bytes that forward saved in device memory.
+    pub fn saved_device_bytes(&mut self) -> Option<DeviceBuffer<u8>> {
+        self.saved.device_bytes.take()
+    }
+
+    /// On a device: lets `write` launch what fills a tensor of the input's shape and dtype with the gradient of input `i`:
+    /// where that is f32, a parameter's own place among the gradients. Nothing happens where none is needed.
+    pub fn fill(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        if !self.needs(i) {
+            return Ok(());
+        }
+        self.fill_together([i], |[gradient]| write(gradient))
+    }
+
+    /// The same for a launch that can write f32 whatever the input is read as: a parameter's gradient is f32.
+    pub fn fill_wide(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        if !self.needs(i) {
+            return Ok(());
+        }
+        self.fill_in([i], true, |[gradient]| write(gradient))
+    }
+
+    /// [`Backward::fill`] for launches that write several inputs' gradients at once, whether they are needed or not.
+    pub fn fill_together<const N: usize>(
+        &mut self,
+        inputs: [usize; N],
+        write: impl FnOnce([&Tensor; N]) -> Result<()>,
+    ) -> Result<()> {
+        self.fill_in(inputs, false, write)
+    }
+
+    fn fill_in<const N: usize>(
+        &mut self,
+        inputs: [usize; N],
+        wide: bool,
+        write: impl FnOnce([&Tensor; N]) -> Result<()>,
+    ) -> Result<()> {
+        let cuda = self.cuda.clone().ok_or_else(|| Error::misuse("backward", "there is no device"))?;
+        let mut gradients = Vec::with_capacity(N);
+        for &i in &inputs {
+            let (shape, dtype) = self.node.inputs[i].clone();
+            // A place among the gradients is written where it is; all else is a tensor that is given afterwards.
+            gradients.push(match &self.node.edges[i] {
+                Some(Edge::Param { arena, index }) if wide || dtype == DType::F32 => {
+                    match self.gradients.place(*arena, *index)? {
+                        Some(place) => (place, true),
+                        None => (Tensor::on_cuda(&cuda, shape, DType::F32, None)?, false),
+                    }
+                }
+                _ => (Tensor::on_cuda(&cuda, shape, dtype, None)?, false),
+            });
+        }
+        write(std::array::from_fn(|j| &gradients[j].0))?;
+        for (i, (gradient, in_place)) in inputs.into_iter().zip(gradients) {
+            match in_place {
+                true => self.given[i] = true,
+                false => self.give(i, gradient)?,
+            }
+        }
+        Ok(())
+    }
+}
