@@ -34,9 +34,9 @@ impl TargetDevice {
             }
             (None, dtype) => Ok(Self::Cpu(dtype.unwrap_or(DType::F32))),
             (Some(cuda), None | Some(DType::F16)) => Ok(Self::Cuda(cuda)),
-            (Some(_), Some(other)) => {
-                Err(Error::Usage(format!("--dtype {other} needs the CPU: add --device cpu")))
-            }
+            (Some(_), Some(other)) => Err(Error::Usage(format!(
+                "--dtype {other} needs the CPU, since a GPU computes in f16: add --device cpu"
+            ))),
         }
     }
 

@@ -182,10 +182,10 @@ fn refuses_what_could_not_be_read_again() {
         (model(Entry::f32("w", &[2], || Cow::Owned(vec![0.0, f32::NAN]))), "NaN"),
         (model(ones("w", &[2, 2], 3)), "[2, 2]"),
         (model(ones("w", &[usize::MAX, 2], 3)), "too large"),
-        (model(ones("__metadata__", &[1], 1)), "taken"),
+        (model(ones("__metadata__", &[1], 1)), "already used"),
         (
             Contents { preset: "", model: vec![ones("w", &[], 1), ones("w", &[], 1)], optimizer: vec![] },
-            "taken",
+            "already used",
         ),
     ];
     for (contents, word) in cases {
@@ -204,5 +204,5 @@ fn passes_over_a_damaged_checkpoint_and_says_so() {
     assert!(matches!(checkpoint.warnings(), [line] if line.contains("step-00000002/state.json")));
     std::fs::remove_file(parent.join("step-00000001").join(MODEL_FILE)).unwrap();
     let message = Checkpoint::open(run.path()).unwrap_err().to_string();
-    assert!(message.contains("no good checkpoint among 2"), "{message}");
+    assert!(message.contains("no undamaged checkpoint among 2"), "{message}");
 }
