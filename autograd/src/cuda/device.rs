@@ -9,12 +9,12 @@ use bytemuck::Pod;
 
 use super::{
     buffer::{DeviceBuffer, PinnedBuffer},
-    counting::Counting,
+    counting_driver::Counting,
     driver::*,
     emulated::{Emulated, EmulatorOptions},
     kernels::Kernels,
+    nvidia::{self, Nvidia},
     pool::{Pool, PoolReport, Purpose},
-    real::{self, Real},
     table::lock,
 };
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// [`Error::NoDevice`] where there is no NVIDIA driver, or one that is too old.
 pub fn devices(backend: Backend) -> Result<Vec<DeviceInfo>> {
     match backend {
-        Backend::Real => real::devices(),
+        Backend::Real => nvidia::devices(),
         Backend::Emulated => Ok(vec![Emulated::describe(&EmulatorOptions::from_environment()?)]),
         Backend::Counting => Ok(vec![Counting::describe()]),
     }
@@ -57,7 +57,7 @@ impl Cuda {
     /// [`Error::NoDevice`] where there is no driver, no such device, or one that the kernels do not run on.
     pub fn open(backend: Backend, ordinal: u32) -> Result<Self> {
         match backend {
-            Backend::Real => Self::over(Arc::new(Real::open(ordinal)?)),
+            Backend::Real => Self::over(Arc::new(Nvidia::open(ordinal)?)),
             Backend::Emulated if ordinal == 0 => {
                 Self::over(Arc::new(Emulated::new(&EmulatorOptions::from_environment()?)))
             }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Which of the three answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,10 +191,10 @@ pub struct LaunchReport {
 /// allocate nor synchronise, and copies between host and device as well as events are refused on that stream: a graph is
 /// the device's own work in one order. A kernel can write device memory and pinned memory, and nothing else of the host's.
 ///
-/// Errors are [`Error::Misuse`] for handles and ranges that do not fit,
-/// [`Error::OutOfMemory`], [`Error::Ptx`],
-/// [`Error::Kernel`] from the emulator, and
-/// [`Error::Driver`] for all else that the driver reports.
+/// Errors are [`Error::Misuse`](crate::Error::Misuse) for handles and ranges that do not fit,
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Ptx`](crate::Error::Ptx),
+/// [`Error::Kernel`](crate::Error::Kernel) from the emulator, and
+/// [`Error::Driver`](crate::Error::Driver) for all else that the driver reports.
 pub trait Driver: fmt::Debug + Send + Sync {
     /// Which of the three this is.
     fn backend(&self) -> Backend;
@@ -289,36 +289,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// A handle by which other processes of this machine reach the allocation that starts at `address`. It may be freed only
     /// after all of them have closed it.
-    fn export_memory(&self, _address: Address) -> Result<MemoryHandle> {
-        Err(self.shares_nothing())
-    }
+    fn export_memory(&self, address: Address) -> Result<MemoryHandle>;
     /// Makes another process's allocation, of `bytes`, part of this device's address space. Two devices must be able to reach
     /// each other's memory.
-    fn open_memory(&self, _handle: &MemoryHandle, _bytes: u64) -> Result<Address> {
-        Err(self.shares_nothing())
-    }
+    fn open_memory(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address>;
     /// Lets go of opened memory, once all work that was queued is done.
-    fn close_memory(&self, _address: Address) -> Result<()> {
-        Err(self.shares_nothing())
-    }
+    fn close_memory(&self, address: Address) -> Result<()>;
     /// A new event that other processes can wait for. It measures no time.
-    fn create_shared_event(&self) -> Result<EventId> {
-        Err(self.shares_nothing())
-    }
+    fn create_shared_event(&self) -> Result<EventId>;
     /// A handle by which other processes of this machine wait for a shared event. It may be destroyed only after all of them
     /// have destroyed theirs.
-    fn export_event(&self, _event: EventId) -> Result<EventHandle> {
-        Err(self.shares_nothing())
-    }
+    fn export_event(&self, event: EventId) -> Result<EventHandle>;
     /// Another process's event. To [`wait`](Self::wait) for it before that process has recorded it is not an error on a GPU and
     /// waits for nothing: it must have said that it has.
-    fn open_event(&self, _handle: &EventHandle) -> Result<EventId> {
-        Err(self.shares_nothing())
-    }
-    /// The error of a driver that shares nothing with other processes.
-    fn shares_nothing(&self) -> Error {
-        Error::misuse("share between processes", format!("{} has nothing to share", self.device().name))
-    }
+    fn open_event(&self, handle: &EventHandle) -> Result<EventId>;
 
     /// Begins to record the work of a stream instead of running it.
     fn begin_capture(&self, stream: Stream) -> Result<()>;

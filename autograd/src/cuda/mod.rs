@@ -3,10 +3,10 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `driver.rs` | the seam: handles, config, arguments, the trait |
-//! | `real/` | NVIDIA's driver, opened at run time |
+//! | `nvidia/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
-//! | `counting/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
-//! | `header.rs`, `limits.rs`, `entry.rs`, `table.rs` | what they check and keep |
+//! | `counting_driver/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
+//! | `checked.rs` | the checks that all three share, in front of them; `header.rs`, `limits.rs`, `entry.rs` and `table.rs` are its parts |
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
@@ -16,27 +16,29 @@
 pub(crate) mod arena;
 mod buffer;
 mod capture;
-mod counting;
+mod checked;
+mod counting_driver;
 mod device;
 mod driver;
 mod emulated;
 mod entry;
 mod header;
+mod host_block;
 mod kernels;
 mod limits;
 mod memory;
+mod nvidia;
 mod peer;
 pub(crate) mod plan;
 mod pool;
 pub(crate) mod primitives;
-mod real;
 mod table;
 mod tape;
 mod upload_buffer;
 
 pub use buffer::{DeviceBuffer, PinnedBuffer};
 pub use capture::{Captured, Cutter};
-pub use counting::{Counting, Counts};
+pub use counting_driver::{Counting, Counts};
 pub use device::{Cuda, Event, devices};
 pub use driver::{
     Address, Argument, Backend, DeviceInfo, Driver, EventHandle, EventId, Function, FunctionAttributes,
@@ -46,8 +48,8 @@ pub use driver::{
 pub use emulated::{Emulated, EmulatorOptions};
 pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
+pub use nvidia::{Nvidia, is_usable};
 pub use peer::{PeerMemory, SharedEvent, SharedMemory};
 pub use plan::Plan;
 pub use pool::PoolReport;
-pub use real::{Real, is_usable};
 pub use upload_buffer::UploadBuffer;

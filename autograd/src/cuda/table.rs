@@ -1,4 +1,4 @@
-//! What both drivers keep: the objects behind handles, the memory behind addresses, and who is capturing.
+//! What [`Checked`](super::checked::Checked) keeps: the objects behind handles, the memory behind addresses, and who is capturing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,14 +17,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An error for an event that measures no time.
-pub(super) fn check_timed(timed: bool) -> Result<()> {
-    match timed {
-        true => Ok(()),
-        false => Err(Error::misuse("measure between events", "the event only orders and measures no time")),
-    }
-}
-
 /// Objects by handle. Handles are never used again, so a stale one is found out.
 #[derive(Debug)]
 pub(super) struct Table<T: ?Sized> {
@@ -40,13 +32,8 @@ impl<T> Table<T> {
     }
 
     pub fn insert(&self, object: T) -> u64 {
-        self.insert_shared(Arc::new(object))
-    }
-
-    /// [`Table::insert`] of what others have too.
-    pub fn insert_shared(&self, object: Arc<T>) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.objects).insert(handle, object);
+        lock(&self.objects).insert(handle, Arc::new(object));
         handle
     }
 
@@ -116,39 +103,31 @@ impl<T> Ranges<T> {
 }
 
 /// The streams that are captured, each with the thread that does it.
-#[derive(Debug)]
-pub(super) struct Captures<T>(Mutex<HashMap<Stream, (ThreadId, T)>>);
+#[derive(Debug, Default)]
+pub(super) struct Captures(Mutex<HashMap<Stream, ThreadId>>);
 
-impl<T> Default for Captures<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T> Captures<T> {
-    pub fn begin(&self, stream: Stream, record: T) -> Result<()> {
+impl Captures {
+    pub fn begin(&self, stream: Stream) -> Result<()> {
         let mut captures = lock(&self.0);
         if captures.contains_key(&stream) {
             return Err(Error::misuse("begin capture", "the stream is captured already"));
         }
-        captures.insert(stream, (std::thread::current().id(), record));
+        captures.insert(stream, std::thread::current().id());
         Ok(())
     }
 
-    pub fn end(&self, stream: Stream) -> Result<T> {
+    pub fn end(&self, stream: Stream) -> Result<()> {
         let mut captures = lock(&self.0);
         match captures.get(&stream) {
             None => Err(Error::misuse("end capture", "the stream is not captured")),
-            Some((thread, _)) if *thread != std::thread::current().id() => {
+            Some(thread) if *thread != std::thread::current().id() => {
                 Err(Error::misuse("end capture", "another thread began the capture"))
             }
-            Some(_) => Ok(captures.remove(&stream).map(|(_, record)| record).expect("it was found above")),
+            Some(_) => {
+                captures.remove(&stream);
+                Ok(())
+            }
         }
-    }
-
-    /// Runs `record` on what the stream records, if it is captured.
-    pub fn with<R>(&self, stream: Stream, record: impl FnOnce(&mut T) -> R) -> Option<R> {
-        lock(&self.0).get_mut(&stream).map(|(_, recorded)| record(recorded))
     }
 
     /// An error while the stream is captured.
@@ -164,7 +143,7 @@ impl<T> Captures<T> {
     /// An error while this thread captures a stream.
     pub fn refuse_here(&self, operation: &str) -> Result<()> {
         let here = std::thread::current().id();
-        match lock(&self.0).values().any(|(thread, _)| *thread == here) {
+        match lock(&self.0).values().any(|thread| *thread == here) {
             false => Ok(()),
             true => Err(Error::misuse(
                 operation,

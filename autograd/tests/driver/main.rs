@@ -11,7 +11,7 @@ mod streams;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ssmv_autograd::cuda::{
-    Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Priority, Real, Stream,
+    Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Nvidia, Priority, Stream,
 };
 
 /// Bytes of the emulated device.
@@ -32,7 +32,7 @@ fn with_every_driver(case: impl Fn(Arc<dyn Driver>)) {
     if std::env::var("SSMV_TEST_DEVICE").is_ok_and(|device| device == "cuda") {
         // A test that failed says so itself.
         let _alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
-        case(Arc::new(Real::open(0).expect("SSMV_TEST_DEVICE is cuda")));
+        case(Arc::new(Nvidia::open(0).expect("SSMV_TEST_DEVICE is cuda")));
     }
 }
 
@@ -121,7 +121,7 @@ fn a_device_says_what_it_is() {
 fn a_machine_without_a_driver_says_so_in_a_line() {
     match ssmv_autograd::cuda::devices(Backend::Real) {
         // A machine with a driver knows how many devices it has, and none beyond them.
-        Ok(devices) => refused(Real::open(devices.len() as u32), &["device"]),
+        Ok(devices) => refused(Nvidia::open(devices.len() as u32), &["device"]),
         Err(error) => {
             let line = error.to_string();
             assert!(line.lines().count() == 1 && line.contains("driver"), "{line}");
@@ -129,7 +129,7 @@ fn a_machine_without_a_driver_says_so_in_a_line() {
                 let expected = "no NVIDIA driver on this machine (libcuda.so.1 was not found); use --device cpu or --device emulator";
                 assert_eq!(line, expected);
             }
-            assert_eq!(Real::open(0).unwrap_err(), error);
+            assert_eq!(Nvidia::open(0).unwrap_err(), error);
             assert_eq!(Cuda::open(Backend::Real, 0).unwrap_err(), error);
         }
     }

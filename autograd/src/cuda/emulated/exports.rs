@@ -11,11 +11,11 @@ use std::{
 
 use ssmv_emulator::Memory;
 
-use super::{Emulated, fault};
+use super::{EmulatedDriver, fault};
 use crate::{
     Error, Result,
     cuda::{
-        driver::{Address, EventHandle, EventId, HANDLE_BYTES, MemoryHandle},
+        driver::{Address, EventHandle, HANDLE_BYTES, MemoryHandle},
         table::lock,
     },
 };
@@ -23,12 +23,11 @@ use crate::{
 /// What a handle begins with; its number and that of its process follow: in another process the same number is another's.
 const MAGIC: &[u8; 8] = b"emulator";
 
-/// An event: when it was recorded last, whether times are measured with it, and whether other devices may know of it.
+/// An event: when it was recorded last, and whether other devices may open it.
 #[derive(Debug, Default)]
-pub(super) struct Moment {
-    pub at: Mutex<Option<Instant>>,
-    pub timed: bool,
-    pub shared: bool,
+pub struct Moment {
+    pub(super) at: Mutex<Option<Instant>>,
+    pub(super) shared: bool,
 }
 
 /// An allocation that has a handle.
@@ -84,23 +83,18 @@ fn decode(bytes: &[u8; HANDLE_BYTES]) -> Option<u64> {
     ours.then(|| u64::from_le_bytes(number))
 }
 
-impl Emulated {
-    pub(super) fn give_memory_handle(&self, address: Address) -> Result<MemoryHandle> {
-        let nothing = || Error::misuse("export memory", format!("no allocation starts at {address}"));
-        let bytes = self.blocks.with(address.0, |bytes, ()| bytes).ok_or_else(nothing)?;
-        if lock(&self.opened).contains_key(&address.0) {
-            return Err(Error::misuse("export memory", format!("{address} is another process's to export")));
-        }
+impl EmulatedDriver {
+    pub(super) fn export_block(&self, address: Address, bytes: u64) -> MemoryHandle {
         let memory = Arc::downgrade(&self.memory);
         let exported = Exported { memory, address: address.0, bytes, openings: AtomicUsize::new(0) };
-        Ok(MemoryHandle(encode(exports(|all| {
+        MemoryHandle(encode(exports(|all| {
             let number = all.number();
             all.memory.insert(number, Arc::new(exported));
             number
-        }))))
+        })))
     }
 
-    pub(super) fn open_memory_handle(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address> {
+    pub(super) fn open_block(&self, handle: &MemoryHandle, bytes: u64) -> Result<Address> {
         let refuse = |why: &str| Error::misuse("open memory of another process", why);
         let exported = decode(&handle.0).and_then(|number| exports(|all| all.memory.get(&number).cloned()));
         let exported = exported.ok_or_else(|| refuse("the handle is of no allocation of this process"))?;
@@ -112,68 +106,62 @@ impl Emulated {
         let mut opened = lock(&self.opened);
         if !opened.contains_key(&address) && !Arc::ptr_eq(&from, &self.memory) {
             self.memory.map(&from, address).map_err(fault)?;
-            self.blocks.insert(address, bytes, ());
         }
         exported.openings.fetch_add(1, Ordering::Relaxed);
         opened.entry(address).or_default().push(exported);
         Ok(Address(address))
     }
 
-    pub(super) fn close_opened_memory(&self, address: Address) -> Result<()> {
+    /// Closes one opening; true for the last one.
+    pub(super) fn close_block(&self, address: Address) -> Result<bool> {
         let mut opened = lock(&self.opened);
         let last = opened.get_mut(&address.0).and_then(Vec::pop);
         let last =
             last.ok_or_else(|| Error::misuse(format!("close {address}"), "nothing is opened there"))?;
         last.openings.fetch_sub(1, Ordering::Relaxed);
-        if opened.get(&address.0).is_some_and(Vec::is_empty) {
-            opened.remove(&address.0);
-            if !last.is(&self.memory, address.0) {
-                self.blocks.remove(address.0)?;
-                self.memory.unmap(address.0).map_err(fault)?;
-            }
+        if opened.get(&address.0).is_some_and(|rest| !rest.is_empty()) {
+            return Ok(false);
         }
-        Ok(())
+        opened.remove(&address.0);
+        if !last.is(&self.memory, address.0) {
+            self.memory.unmap(address.0).map_err(fault)?;
+        }
+        Ok(true)
     }
 
-    /// An error where an allocation is another device's, or another device has it open.
-    pub(super) fn refuse_shared(&self, address: Address) -> Result<()> {
-        let foreign = lock(&self.opened)
-            .get(&address.0)
-            .is_some_and(|all| all.iter().any(|one| !one.is(&self.memory, address.0)));
+    /// An error while another device has an allocation open.
+    pub(super) fn refuse_opened(&self, address: Address) -> Result<()> {
         let open =
             |one: &Arc<Exported>| one.is(&self.memory, address.0) && one.openings.load(Ordering::Relaxed) > 0;
-        let operation = format!("free {address}");
-        match () {
-            () if foreign => Err(Error::misuse(operation, "it is another process's; close it")),
-            () if exports(|all| all.memory.values().any(open)) => {
-                Err(Error::misuse(operation, "another process has it open; it must close it first"))
+        match exports(|all| all.memory.values().any(open)) {
+            false => Ok(()),
+            true => {
+                let message = "another process has it open; it must close it first";
+                Err(Error::misuse(format!("free {address}"), message))
             }
-            () => Ok(()),
         }
-    }
-
-    pub(super) fn give_event_handle(&self, event: EventId) -> Result<EventHandle> {
-        let event = self.events.get(event.0)?;
-        if !event.shared {
-            return Err(Error::misuse("export an event", "it was not created to be shared"));
-        }
-        Ok(EventHandle(encode(exports(|all| {
-            let number = all.number();
-            all.events.insert(number, Arc::downgrade(&event));
-            number
-        }))))
-    }
-
-    pub(super) fn open_event_handle(&self, handle: &EventHandle) -> Result<EventId> {
-        let event = decode(&handle.0).and_then(|number| exports(|all| all.events.get(&number).cloned()));
-        let event = event.and_then(|event| event.upgrade()).ok_or_else(|| {
-            Error::misuse("open an event of another process", "the handle is of no event of this process")
-        })?;
-        Ok(EventId(self.events.insert_shared(event)))
     }
 }
 
-impl Drop for Emulated {
+pub(super) fn export_moment(event: &Arc<Moment>) -> Result<EventHandle> {
+    if !event.shared {
+        return Err(Error::misuse("export an event", "it was not created to be shared"));
+    }
+    Ok(EventHandle(encode(exports(|all| {
+        let number = all.number();
+        all.events.insert(number, Arc::downgrade(event));
+        number
+    }))))
+}
+
+pub(super) fn open_moment(handle: &EventHandle) -> Result<Arc<Moment>> {
+    let event = decode(&handle.0).and_then(|number| exports(|all| all.events.get(&number).cloned()));
+    event.and_then(|event| event.upgrade()).ok_or_else(|| {
+        Error::misuse("open an event of another process", "the handle is of no event of this process")
+    })
+}
+
+impl Drop for EmulatedDriver {
     fn drop(&mut self) {
         for exported in lock(&self.opened).values().flatten() {
             exported.openings.fetch_sub(1, Ordering::Relaxed);

@@ -9,11 +9,11 @@ use super::library::{cuGetErrorName, cuGetErrorString};
 /// `CUresult`, whatever its value.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cuda::real) struct Code(pub u32);
+pub struct Code(pub u32);
 
 macro_rules! codes {
     ($($name:ident)*) => {$(
-        pub(in crate::cuda::real) const $name: Code = Code(CUresult::$name as u32);
+        pub(in crate::cuda::nvidia) const $name: Code = Code(CUresult::$name as u32);
     )*};
 }
 
@@ -50,7 +50,7 @@ codes! {
 }
 
 /// The driver's name for a code and its own words for it.
-pub(in crate::cuda::real) fn words(code: Code) -> (String, String) {
+pub(in crate::cuda::nvidia) fn words(code: Code) -> (String, String) {
     let text = |get: unsafe fn(Code, *mut *const c_char) -> Code| {
         let mut text: *const c_char = std::ptr::null();
         // SAFETY: writes one pointer to a live variable: to a constant string of the library, or null.

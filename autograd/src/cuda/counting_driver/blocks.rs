@@ -1,8 +1,6 @@
 //! Device memory that is addresses and sizes alone.
 
-use std::collections::BTreeMap;
-
-use crate::{Error, Result, cuda::driver::Address};
+use crate::cuda::driver::Address;
 
 /// Where addresses begin: none that a host's pointer could be mistaken for.
 const FIRST: u64 = 1 << 44;
@@ -18,7 +16,6 @@ const OWN_PAGE: u64 = PAGE / 2;
 pub(super) struct Blocks {
     limit: u64,
     next: u64,
-    live: BTreeMap<u64, u64>,
     /// Bytes of whole pages, and of what shares pages.
     whole: u64,
     shared: u64,
@@ -28,7 +25,7 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Nothing yet, of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self { limit, next: FIRST, live: BTreeMap::new(), whole: 0, shared: 0, peak: 0 }
+        Self { limit, next: FIRST, whole: 0, shared: 0, peak: 0 }
     }
 
     /// Bytes in pages: now, and the most at once.
@@ -48,38 +45,14 @@ impl Blocks {
         // A gap, so that an overrun is in no other block.
         self.next = address.checked_add(bytes)?.checked_next_multiple_of(GRAIN)?.checked_add(GRAIN)?;
         (self.whole, self.shared, self.peak) = (whole, shared, self.peak.max(used));
-        self.live.insert(address, bytes);
         Some(Address(address))
     }
 
-    /// Takes a block back.
-    pub fn give(&mut self, address: Address) -> Result<()> {
-        let bytes = self.live.remove(&address.0).ok_or_else(|| {
-            Error::misuse(
-                format!("free {address}"),
-                "nothing is allocated at this address, or it was freed already",
-            )
-        })?;
+    /// Takes back a block of `bytes`.
+    pub fn give(&mut self, bytes: u64) {
         let (whole, shared) = cost(bytes).unwrap_or_default();
         self.whole -= whole;
         self.shared -= shared;
-        Ok(())
-    }
-
-    /// An error unless the whole range lies within one block.
-    pub fn check(&self, operation: &str, address: Address, bytes: u64) -> Result<()> {
-        let block = self.live.range(..=address.0).next_back();
-        let fits = block.is_some_and(|(start, length)| {
-            let offset = address.0 - start;
-            offset <= *length && bytes <= length - offset
-        });
-        if fits {
-            return Ok(());
-        }
-        Err(Error::misuse(
-            operation,
-            format!("{bytes} bytes at {address} do not lie within an allocation that is alive"),
-        ))
     }
 }
 
@@ -98,17 +71,13 @@ mod tests {
     #[test]
     fn bytes_are_counted_in_pages_and_given_back() {
         let mut blocks = Blocks::new(4 * PAGE);
-        let small = blocks.take(100).unwrap();
+        blocks.take(100).unwrap();
         assert_eq!(blocks.used(), (PAGE, PAGE));
-        let large = blocks.take(PAGE + 1).unwrap();
+        blocks.take(PAGE + 1).unwrap();
         assert_eq!(blocks.used(), (3 * PAGE, 3 * PAGE));
         assert!(blocks.take(PAGE + 1).is_none() && blocks.take(u64::MAX).is_none());
-        blocks.check("copy", large, PAGE + 1).unwrap();
-        assert!(blocks.check("copy", large, PAGE + 2).is_err());
-        blocks.give(large).unwrap();
-        assert!(blocks.check("copy", large, 1).is_err());
-        assert!(blocks.give(large).unwrap_err().to_string().contains("freed already"));
-        blocks.give(small).unwrap();
+        blocks.give(PAGE + 1);
+        blocks.give(100);
         assert_eq!(blocks.used(), (0, 3 * PAGE));
     }
 }

@@ -223,7 +223,7 @@ mod tests {
             .args([
                 "--exact",
                 "--nocapture",
-                "cuda::real::api::library::tests::the_drivers_own_library_comes_first",
+                "cuda::nvidia::api::library::tests::the_drivers_own_library_comes_first",
             ])
             .env("LD_LIBRARY_PATH", &folder)
             .env(LOOK, "1")

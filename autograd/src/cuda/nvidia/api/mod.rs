@@ -103,7 +103,7 @@ fn text(characters: &[c_char]) -> String {
 
 /// A device's primary context.
 #[derive(Debug)]
-pub(super) struct Context {
+pub struct Context {
     device: sys::CUdevice,
     raw: sys::CUcontext,
 }

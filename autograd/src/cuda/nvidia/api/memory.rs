@@ -38,7 +38,7 @@ impl Block {
 
 /// Pinned host memory, and the event of the last copy that uses it.
 #[derive(Debug)]
-pub(in crate::cuda::real) struct PinnedBlock {
+pub struct PinnedBlock {
     copied: Event,
     address: *mut u8,
     pub bytes: usize,

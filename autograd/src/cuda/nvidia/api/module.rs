@@ -73,7 +73,7 @@ impl Module {
 
 /// A kernel; it keeps its module.
 #[derive(Debug)]
-pub(in crate::cuda::real) struct Function {
+pub struct Function {
     pub name: String,
     module: Arc<Module>,
     raw: sys::CUfunction,

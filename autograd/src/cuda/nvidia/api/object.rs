@@ -5,7 +5,7 @@ macro_rules! object {
     ($(#[$doc:meta])* $name:ident($raw:ty), $destroy:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub(in crate::cuda::real) struct $name {
+        pub struct $name {
             pub(super) context: std::sync::Arc<super::Context>,
             pub(super) raw: $raw,
         }
