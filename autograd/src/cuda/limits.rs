@@ -1,4 +1,4 @@
-//! What a launch may ask of a device, checked before either driver sees it, so that both refuse in the same words.
+//! What a launch may ask of a device, checked before any driver sees it.
 
 use super::driver::{DeviceInfo, FunctionAttributes, LaunchConfig};
 use crate::{Error, Result};

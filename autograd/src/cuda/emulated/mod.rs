@@ -333,7 +333,9 @@ impl RawDriver for EmulatedDriver {
     }
 
     fn elapsed_ms(&self, start: &Arc<Moment>, end: &Arc<Moment>) -> Result<f32> {
-        let (start, end) = (*lock(&start.at), *lock(&end.at));
+        // Both may be one event, so only one lock is held at a time.
+        let start = *lock(&start.at);
+        let end = *lock(&end.at);
         let elapsed = start.zip(end).map(|(start, end)| end.saturating_duration_since(start));
         Ok(elapsed.unwrap_or_default().as_secs_f32() * 1e3)
     }
