@@ -27,14 +27,14 @@ pub fn open_for(device: Device, local_rank: usize) -> Result<Option<Cuda>> {
     match device {
         Device::Cpu => Ok(None),
         Device::Cuda => {
-            let devices = cuda::devices(Backend::Real)?;
+            let devices = cuda::devices(Backend::Nvidia)?;
             // Without a usable GPU, the first one's error says why.
-            Ok(Some(Cuda::open(Backend::Real, of_rank(&devices).unwrap_or(0))?))
+            Ok(Some(Cuda::open(Backend::Nvidia, of_rank(&devices).unwrap_or(0))?))
         }
         Device::Emulator => Ok(Some(Cuda::open(Backend::Emulated, 0)?)),
         Device::Auto => {
-            let devices = cuda::devices(Backend::Real).unwrap_or_default();
-            of_rank(&devices).map(|ordinal| Ok(Cuda::open(Backend::Real, ordinal)?)).transpose()
+            let devices = cuda::devices(Backend::Nvidia).unwrap_or_default();
+            of_rank(&devices).map(|ordinal| Ok(Cuda::open(Backend::Nvidia, ordinal)?)).transpose()
         }
     }
 }
@@ -49,7 +49,7 @@ pub fn describe(device: Device) -> Result<Option<DeviceInfo>> {
         Device::Cpu => None,
         Device::Emulator => first(Backend::Emulated)?,
         Device::Cuda | Device::Auto => {
-            let here = first(Backend::Real).ok().flatten();
+            let here = first(Backend::Nvidia).ok().flatten();
             Some(here.unwrap_or_else(Counting::describe))
         }
     })

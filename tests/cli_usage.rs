@@ -267,7 +267,7 @@ fn a_device_that_is_not_there_is_refused_in_a_line() {
         "predict --checkpoint none --input none --output x.gif",
         "verify none",
     ] {
-        if cuda::devices(Backend::Real).is_err() {
+        if cuda::devices(Backend::Nvidia).is_err() {
             // It is the first thing to know, before the files that are not there either.
             refused(&run(folder.path(), &format!("{command} --device cuda")), 1, &["--device cpu"]);
         }

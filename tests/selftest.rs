@@ -125,7 +125,7 @@ fn what_cannot_be_checked_says_what_to_do() {
         (vec!["--device", "emulator", "--filter", "no such case"], 2, "\"no such case\""),
         (vec!["--device", "emulator", "--filter", "slice", "--fault", "silu"], 2, "\"silu\""),
     ];
-    if cuda::devices(Backend::Real).is_err() {
+    if cuda::devices(Backend::Nvidia).is_err() {
         cases.extend([(vec![], 1, "--device emulator"), (vec!["--device", "cuda"], 1, "--device")]);
     }
     for (arguments, code, part) in cases {

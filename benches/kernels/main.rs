@@ -73,7 +73,7 @@ fn run(options: &Options) -> Result<(), String> {
     let emulate = match options.device.as_str() {
         "cuda" => false,
         "emulator" => true,
-        "auto" => !devices(Backend::Real).is_ok_and(|all| all.first().is_some_and(is_usable)),
+        "auto" => !devices(Backend::Nvidia).is_ok_and(|all| all.first().is_some_and(is_usable)),
         other => return Err(format!("--device {other} is not one of auto, cuda, emulator")),
     };
     let table = if emulate { emulated(options) } else { measured(options) }.map_err(|e| e.to_string())?;
@@ -93,7 +93,7 @@ fn chosen(options: &Options, size: Size, target: Target) -> Vec<Case> {
 
 /// Times on a GPU.
 fn measured(options: &Options) -> Result<String, Error> {
-    let cuda = Cuda::open(Backend::Real, 0)?;
+    let cuda = Cuda::open(Backend::Nvidia, 0)?;
     let device = cuda.device();
     let runs = if options.quick { 7 } else { 30 };
     let mut flush = Flush::new(&cuda)?;

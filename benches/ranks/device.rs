@@ -24,7 +24,7 @@ const TRANSPORTS: [&str; 3] = ["peer", "nccl", "staged"];
 /// One of the ranks: answers a transport and a size in bytes with the seconds of an all-reduce, or with the error.
 pub fn rank(mut control: Communicator) {
     let emulated = option("--device", "cuda") == "emulator";
-    let cuda = Cuda::open(if emulated { Backend::Emulated } else { Backend::Real }, 0).expect("a device");
+    let cuda = Cuda::open(if emulated { Backend::Emulated } else { Backend::Nvidia }, 0).expect("a device");
     let mut connected: Vec<_> =
         TRANSPORTS.iter().map(|transport| connect(transport, &cuda, &mut control)).collect();
     let name = format!(

@@ -40,7 +40,7 @@ fn ids_are_unique() {
 #[test]
 fn one_rank_connects_on_a_gpu_and_fails_cleanly_without() {
     let library = library();
-    let Ok(cuda) = Cuda::open(Backend::Real, 0) else {
+    let Ok(cuda) = Cuda::open(Backend::Nvidia, 0) else {
         let error = library.try_alone(TIMEOUT).unwrap_err();
         let Error::Nccl { operation, code, meaning, advice } = &error else { panic!("{error}") };
         assert_eq!((operation.as_str(), code.as_str()), ("connect rank 0 of 1", "ncclUnhandledCudaError"));

@@ -23,6 +23,14 @@ impl Target {
         }
     }
 
+    /// Whether a device of this compute capability runs the text: of sm_80 and everything later, of sm_90a no other.
+    pub fn runs_on(self, major: u32, minor: u32) -> bool {
+        match self {
+            Self::Sm80 => (major, minor) >= (8, 0),
+            Self::Sm90a => (major, minor) == (9, 0),
+        }
+    }
+
     /// The PTX version of the text.
     pub fn version(self) -> &'static str {
         match self {

@@ -44,7 +44,7 @@ impl Extent {
     /// Everything on a GPU; small sizes on the emulator, which is slow.
     pub fn of(cuda: &Cuda) -> Self {
         match cuda.driver().backend() {
-            Backend::Real => Self::Full,
+            Backend::Nvidia => Self::Full,
             Backend::Emulated | Backend::Counting => Self::Small,
         }
     }

@@ -101,7 +101,7 @@ pub fn run(args: &DoctorArgs, ui: &Ui) -> Result<()> {
 
 fn look() -> Findings {
     let mut auto = Device::Cpu;
-    let (driver, devices) = match cuda::devices(Backend::Real) {
+    let (driver, devices) = match cuda::devices(Backend::Nvidia) {
         Ok(devices) => {
             if devices.iter().any(cuda::is_usable) {
                 auto = Device::Cuda;
@@ -146,7 +146,7 @@ fn look() -> Findings {
 fn gpu(device: &DeviceInfo) -> Gpu {
     let usable = cuda::is_usable(device);
     let opened =
-        usable.then(|| Cuda::open(Backend::Real, device.ordinal).and_then(|cuda| cuda.driver().memory()));
+        usable.then(|| Cuda::open(Backend::Nvidia, device.ordinal).and_then(|cuda| cuda.driver().memory()));
     let (free_bytes, error) = match opened {
         None => (None, None),
         Some(Ok(memory)) => (Some(memory.free), None),

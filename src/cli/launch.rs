@@ -85,7 +85,7 @@ impl RankCount {
         match self {
             Self::Given(count) => count,
             Self::Auto => {
-                let devices = cuda::devices(Backend::Real).unwrap_or_default();
+                let devices = cuda::devices(Backend::Nvidia).unwrap_or_default();
                 let usable = devices.iter().filter(|device| cuda::is_usable(device)).count();
                 u32::try_from(usable).unwrap_or(MAX_RANKS).clamp(1, MAX_RANKS)
             }

@@ -57,7 +57,7 @@ fn fingerprint(config: &TrainConfig) -> Result<Fingerprint> {
 
 /// Device that `device` selects on this machine: it must be of the same kind on all ranks.
 fn computes_on(device: Device) -> &'static str {
-    let usable = || cuda::devices(Backend::Real).is_ok_and(|devices| devices.iter().any(cuda::is_usable));
+    let usable = || cuda::devices(Backend::Nvidia).is_ok_and(|devices| devices.iter().any(cuda::is_usable));
     match device {
         Device::Cpu => "the CPU",
         Device::Emulator => "the emulator",

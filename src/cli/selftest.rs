@@ -81,7 +81,7 @@ fn open(device: Device) -> Result<Cuda> {
             "--device cpu: devices are compared with the CPU; use --device cuda or --device emulator".into(),
         )),
         (None, _) => {
-            let why = match cuda::devices(Backend::Real) {
+            let why = match cuda::devices(Backend::Nvidia) {
                 Err(error) => format!(": {error}"),
                 Ok(_) => String::new(),
             };

@@ -5,11 +5,11 @@ use std::{fmt::Debug, sync::Arc};
 
 use super::{
     driver::*,
-    entry::Entry,
-    header::Header,
+    entry::{Entry, check_text},
     table::{Captures, Ranges, Table},
 };
 use crate::{Error, Result};
+use ssmv_kernels::Kernel;
 
 /// A driver's own work. [`Checked`] makes a [`Driver`] of it: see there for what each method does.
 pub trait RawDriver: Debug + Send + Sync {
@@ -199,7 +199,9 @@ struct PinnedEntry<P> {
 #[derive(Debug)]
 struct ModuleEntry<M> {
     object: M,
-    header: Header,
+    /// Its kernel's name, and the bytes of each of its parameters.
+    name: String,
+    parameters: Vec<usize>,
     log: String,
 }
 
@@ -359,11 +361,12 @@ impl<D: RawDriver> Driver for Checked<D> {
         if bytes == 0 { Ok(()) } else { self.raw.fill(address, value, bytes, &stream) }
     }
 
-    fn load_module(&self, name: &str, ptx: &str) -> Result<Module> {
+    fn load(&self, kernel: &Kernel) -> Result<Module> {
         self.captures.refuse_here("load a module")?;
-        let header = Header::of(name, ptx, self.device())?;
-        let (object, log) = self.raw.load_module(name, ptx)?;
-        Ok(Module(self.modules.insert(ModuleEntry { object, header, log })))
+        check_text(kernel, self.device())?;
+        let (object, log) = self.raw.load_module(&kernel.name, &kernel.ptx)?;
+        let (name, parameters) = (kernel.name.clone(), kernel.parameters.iter().map(|p| p.bytes).collect());
+        Ok(Module(self.modules.insert(ModuleEntry { object, name, parameters, log })))
     }
 
     fn module_log(&self, module: Module) -> Result<String> {
@@ -377,9 +380,9 @@ impl<D: RawDriver> Driver for Checked<D> {
         Arc::into_inner(entry).map_or(Ok(()), |entry| self.raw.unload_module(entry.object))
     }
 
-    fn function(&self, module: Module, name: &str) -> Result<Function> {
+    fn function(&self, module: Module) -> Result<Function> {
         let entry = self.modules.get(module.0)?;
-        let parameters = entry.header.parameters(name)?;
+        let (name, parameters) = (&entry.name, entry.parameters.clone());
         let (object, attributes) = self.raw.function(&entry.object, name)?;
         Ok(Function(self.functions.insert(Entry::new(name, object, module.0, parameters, attributes))))
     }

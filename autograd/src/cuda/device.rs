@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// [`Error::NoDevice`] where there is no NVIDIA driver, or one that is too old.
 pub fn devices(backend: Backend) -> Result<Vec<DeviceInfo>> {
     match backend {
-        Backend::Real => nvidia::devices(),
+        Backend::Nvidia => nvidia::devices(),
         Backend::Emulated => Ok(vec![Emulated::describe(&EmulatorOptions::from_environment()?)]),
         Backend::Counting => Ok(vec![Counting::describe()]),
     }
@@ -57,7 +57,7 @@ impl Cuda {
     /// [`Error::NoDevice`] where there is no driver, no such device, or one that the kernels do not run on.
     pub fn open(backend: Backend, ordinal: u32) -> Result<Self> {
         match backend {
-            Backend::Real => Self::over(Arc::new(Nvidia::open(ordinal)?)),
+            Backend::Nvidia => Self::over(Arc::new(Nvidia::open(ordinal)?)),
             Backend::Emulated if ordinal == 0 => {
                 Self::over(Arc::new(Emulated::new(&EmulatorOptions::from_environment()?)))
             }

@@ -3,13 +3,15 @@
 
 use std::fmt;
 
+use ssmv_kernels::Kernel;
+
 use crate::Result;
 
 /// Which of the three answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
     /// The NVIDIA driver of this machine.
-    Real,
+    Nvidia,
     /// The PTX emulator: the same kernels on the CPU, for tests.
     Emulated,
     /// Nothing runs; memory is counted.
@@ -233,14 +235,14 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Sets every byte to `value`.
     fn fill(&self, address: Address, value: u8, bytes: u64, stream: Stream) -> Result<()>;
 
-    /// Compiles PTX. `name` is for errors, which hold the compiler's log.
-    fn load_module(&self, name: &str, ptx: &str) -> Result<Module>;
+    /// Compiles a kernel; errors hold the compiler's log.
+    fn load(&self, kernel: &Kernel) -> Result<Module>;
     /// What the compiler had to say when it took the module: registers, spills, warnings. Empty from the emulator.
     fn module_log(&self, module: Module) -> Result<String>;
     /// Forgets a module, once all work that was queued is done.
     fn unload_module(&self, module: Module) -> Result<()>;
-    /// A kernel of a module.
-    fn function(&self, module: Module, name: &str) -> Result<Function>;
+    /// The kernel of a module.
+    fn function(&self, module: Module) -> Result<Function>;
     /// What the compiler made of a kernel.
     fn attributes(&self, function: Function) -> Result<FunctionAttributes>;
     /// Allows launches of the kernel with up to `bytes` of dynamic shared memory; without it 48 KiB less what is static.

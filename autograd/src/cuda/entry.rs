@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ssmv_kernels::Kernel;
+
 use super::{
     driver::{Argument, DeviceInfo, FunctionAttributes, LaunchConfig},
-    header::check_arguments,
     limits::{check_launch, check_shared},
 };
-use crate::Result;
+use crate::{Error, Result};
 
 /// A kernel of a module, with the driver's own object for it.
 #[derive(Debug)]
@@ -52,5 +53,94 @@ impl<O> Entry<O> {
         check_arguments(&self.name, &self.parameters, arguments)?;
         let allowed = self.allowed_shared.load(Ordering::Acquire);
         check_launch(&self.name, config, &self.attributes, allowed)
+    }
+}
+
+/// An error for a kernel that the device can never run, and for text that some drivers refuse.
+pub(super) fn check_text(kernel: &Kernel, device: &DeviceInfo) -> Result<()> {
+    let (name, ptx) = (&kernel.name, &kernel.ptx);
+    if let Some(at) = ptx.find('\0') {
+        return Err(Error::misuse(name, format!("the PTX has a zero byte at {at}")));
+    }
+    let not_ascii = |text: &str| text.chars().find(|c| !c.is_ascii());
+    if let Some((line, c)) = ptx.lines().zip(1..).find_map(|(text, line)| Some((line, not_ascii(text)?))) {
+        let message =
+            format!("line {line} of the PTX has {c:?}; drivers r570 to r580 refuse text that is not ASCII");
+        return Err(Error::misuse(name, message));
+    }
+    let (major, minor) = device.capability;
+    if kernel.target.runs_on(major, minor) {
+        return Ok(());
+    }
+    let (target, has) = (kernel.target, major * 10 + minor);
+    let message = format!("the kernel is for {target}, and {} is sm_{has}; use its sm_80 form", device.name);
+    Err(Error::misuse(name, message))
+}
+
+/// An error unless the arguments fit the parameters' number and sizes.
+fn check_arguments(kernel: &str, parameters: &[usize], arguments: &[Argument]) -> Result<()> {
+    if parameters.len() != arguments.len() {
+        let message = format!("{} arguments given for {} parameters", arguments.len(), parameters.len());
+        return Err(Error::misuse(format!("launch {kernel}"), message));
+    }
+    for (i, (&expected, argument)) in parameters.iter().zip(arguments).enumerate() {
+        let (_, given) = argument.bytes();
+        if given != expected {
+            let message =
+                format!("argument {i} ({argument:?}) has {given} bytes, and the parameter {expected}");
+            return Err(Error::misuse(format!("launch {kernel}"), message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ssmv_kernels::{Target, Work};
+
+    use super::*;
+    use crate::cuda::driver::Address;
+
+    #[test]
+    fn text_that_some_drivers_refuse_is_refused() {
+        let device = DeviceInfo {
+            ordinal: 0,
+            name: "H200".into(),
+            memory: 1 << 37,
+            capability: (9, 0),
+            multiprocessors: 132,
+            l2_bytes: 50 << 20,
+            shared_per_block: 227 << 10,
+            driver: (13, 0),
+            pci: String::new(),
+        };
+        let kernel = |ptx: &str| Kernel {
+            name: "first".into(),
+            family: "first",
+            target: Target::Sm80,
+            ptx: ptx.into(),
+            grid: [1; 3],
+            block: [1; 3],
+            shared: 0,
+            static_shared: 0,
+            parameters: Vec::new(),
+            work: Work::default(),
+        };
+        check_text(&kernel(".version 7.0\n// the input"), &device).unwrap();
+        let error = check_text(&kernel(".version 7.0\n// √input"), &device).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "first: line 2 of the PTX has '√'; drivers r570 to r580 refuse text that is not ASCII"
+        );
+    }
+
+    #[test]
+    fn arguments_must_fit() {
+        let pointer = Argument::Pointer(Address(256));
+        check_arguments("k", &[8, 4], &[pointer, 1.0f32.into()]).unwrap();
+        let few = check_arguments("k", &[8, 4], &[pointer]).unwrap_err().to_string();
+        assert_eq!(few, "launch k: 1 arguments given for 2 parameters");
+        let wrong = check_arguments("k", &[8, 4], &[pointer, 1u64.into()]).unwrap_err().to_string();
+        assert!(wrong.contains("argument 1") && wrong.contains("8 bytes, and the parameter 4"), "{wrong}");
     }
 }

@@ -141,8 +141,8 @@ impl Kernels {
 
 /// Gives a kernel to the device's compiler.
 fn compile(driver: &dyn Driver, kernel: &Kernel) -> Result<Compiled> {
-    let module = driver.load_module(&kernel.name, &kernel.ptx)?;
-    let function = driver.function(module, &kernel.name)?;
+    let module = driver.load(kernel)?;
+    let function = driver.function(module)?;
     let attributes = driver.attributes(function)?;
     Ok(Compiled { name: kernel.name.clone(), module, function, attributes, allowed_shared: Mutex::new(0) })
 }

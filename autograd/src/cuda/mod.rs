@@ -6,7 +6,7 @@
 //! | `nvidia/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
 //! | `counting_driver/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
-//! | `checked.rs` | the checks that all three share, in front of them; `header.rs`, `limits.rs`, `entry.rs` and `table.rs` are its parts |
+//! | `checked.rs` | the checks that all three share, in front of them; `limits.rs`, `entry.rs` and `table.rs` are its parts |
 //! | `pool.rs` | device memory that is used again, deterministically |
 //! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the handle that all above uses |
 //! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
@@ -22,7 +22,6 @@ mod device;
 mod driver;
 mod emulated;
 mod entry;
-mod header;
 mod host_block;
 mod kernels;
 mod limits;

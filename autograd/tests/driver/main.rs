@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ssmv_autograd::cuda::{
     Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Nvidia, Priority, Stream,
 };
+use ssmv_kernels::{Kernel, Parameter, Target, Work};
 
 /// Bytes of the emulated device.
 const MEMORY: u64 = 64 << 20;
@@ -91,10 +92,28 @@ done:
 }
 ";
 
+/// A kernel of this text with the parameters of [`SAXPY`].
+fn kernel(name: &str, ptx: &str) -> Kernel {
+    let parameter = |(name, ty, bytes): (&str, _, _)| Parameter { name: name.to_owned(), ty, bytes };
+    let parameters = [("x", "u64", 8), ("y", "u64", 8), ("a", "f32", 4), ("n", "u32", 4)];
+    Kernel {
+        name: name.to_owned(),
+        family: "saxpy",
+        target: Target::Sm80,
+        ptx: ptx.to_owned(),
+        grid: [1; 3],
+        block: [1; 3],
+        shared: 0,
+        static_shared: 0,
+        parameters: parameters.map(parameter).into(),
+        work: Work::default(),
+    }
+}
+
 /// The kernel, compiled.
 fn saxpy(driver: &dyn Driver) -> Function {
-    let module = driver.load_module("saxpy", SAXPY).unwrap();
-    driver.function(module, "saxpy").unwrap()
+    let module = driver.load(&kernel("saxpy", SAXPY)).unwrap();
+    driver.function(module).unwrap()
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -119,7 +138,7 @@ fn a_device_says_what_it_is() {
 
 #[test]
 fn a_machine_without_a_driver_says_so_in_a_line() {
-    match ssmv_autograd::cuda::devices(Backend::Real) {
+    match ssmv_autograd::cuda::devices(Backend::Nvidia) {
         // A machine with a driver knows how many devices it has, and none beyond them.
         Ok(devices) => refused(Nvidia::open(devices.len() as u32), &["device"]),
         Err(error) => {
@@ -130,7 +149,7 @@ fn a_machine_without_a_driver_says_so_in_a_line() {
                 assert_eq!(line, expected);
             }
             assert_eq!(Nvidia::open(0).unwrap_err(), error);
-            assert_eq!(Cuda::open(Backend::Real, 0).unwrap_err(), error);
+            assert_eq!(Cuda::open(Backend::Nvidia, 0).unwrap_err(), error);
         }
     }
 }

@@ -6,7 +6,9 @@ use ssmv_autograd::{
     cuda::{Argument, Driver, Emulated, EmulatorOptions, LaunchConfig, Priority, Stream},
 };
 
-use crate::{SAXPY, bytes, emulated, floats, on_every_driver, refused, saxpy};
+use ssmv_kernels::{Kernel, Target};
+
+use crate::{SAXPY, bytes, emulated, floats, kernel, on_every_driver, refused, saxpy};
 
 const LINE: LaunchConfig = LaunchConfig { grid: [3, 1, 1], block: [128, 1, 1], shared: 0 };
 
@@ -100,12 +102,12 @@ fn broken_text_is_refused_with_the_compilers_log() {
     on_every_driver(|driver, _| {
         let broken = SAXPY.replace("fma.rn.f32", "fmo.rn.f32");
         let line = broken.lines().position(|line| line.contains("fmo")).unwrap() + 1;
-        let error = driver.load_module("broken", &broken).unwrap_err();
+        let error = driver.load(&kernel("broken", &broken)).unwrap_err();
         assert!(matches!(&error, Error::Ptx { kernel, .. } if kernel == "broken"), "{error}");
         let text = error.to_string();
         assert!(text.contains(&format!("line {line}")), "{text}");
-        assert!(driver.load_module("prose", "this is not PTX").is_err());
-        refused(driver.load_module("zero", "\0"), &["zero byte"]);
+        assert!(driver.load(&kernel("prose", "this is not PTX")).is_err());
+        refused(driver.load(&kernel("zero", "\0")), &["zero byte"]);
     });
 }
 
@@ -113,12 +115,13 @@ fn broken_text_is_refused_with_the_compilers_log() {
 fn kernels_for_other_devices_are_refused() {
     on_every_driver(|driver, _| {
         let future = SAXPY.replace("sm_80", "sm_999");
-        refused(driver.load_module("future", &future), &["future", "sm_999", &driver.device().name]);
+        assert!(driver.load(&kernel("future", &future)).is_err());
     });
-    let hopper = SAXPY.replace("sm_80", "sm_90a").replace("7.0", "8.0");
+    let text = SAXPY.replace("sm_80", "sm_90a").replace("7.0", "8.0");
+    let hopper = Kernel { target: Target::Sm90a, ..kernel("saxpy", &text) };
     let ampere = Emulated::new(&EmulatorOptions { capability: (8, 0), ..Default::default() });
-    refused(ampere.load_module("hopper", &hopper), &["sm_90a", "sm_80"]);
-    emulated().load_module("hopper", &hopper).unwrap();
+    refused(ampere.load(&hopper), &["saxpy", "sm_90a", "sm_80", &ampere.device().name]);
+    emulated().load(&hopper).unwrap();
 }
 
 #[test]
@@ -126,8 +129,8 @@ fn a_modules_variables_go_with_it() {
     let driver = emulated();
     let before = driver.memory().unwrap().free;
     let text = SAXPY.replace(".visible", ".global .align 4 .b8 table[65536];\n.visible");
-    let module = driver.load_module("table", &text).unwrap();
-    driver.function(module, "saxpy").unwrap();
+    let module = driver.load(&kernel("saxpy", &text)).unwrap();
+    driver.function(module).unwrap();
     assert!(driver.memory().unwrap().free <= before - 65_536);
     driver.unload_module(module).unwrap();
     assert_eq!(driver.memory().unwrap().free, before);
@@ -136,13 +139,14 @@ fn a_modules_variables_go_with_it() {
 #[test]
 fn what_was_taken_back_is_gone() {
     on_every_driver(|driver, stream| {
-        let module = driver.load_module("saxpy", SAXPY).unwrap();
-        refused(driver.function(module, "daxpy"), &["daxpy", "saxpy"]);
-        let function = driver.function(module, "saxpy").unwrap();
+        let other = driver.load(&kernel("daxpy", SAXPY)).unwrap();
+        refused(driver.function(other), &["daxpy"]);
+        let module = driver.load(&kernel("saxpy", SAXPY)).unwrap();
+        let function = driver.function(module).unwrap();
         driver.module_log(module).unwrap();
         driver.unload_module(module).unwrap();
         refused(driver.unload_module(module), &["module", "destroyed"]);
-        refused(driver.function(module, "saxpy"), &["module"]);
+        refused(driver.function(module), &["module"]);
         refused(driver.module_log(module), &["module"]);
         refused(driver.attributes(function), &["kernel"]);
         refused(driver.launch(function, &LINE, &[], stream), &["kernel"]);

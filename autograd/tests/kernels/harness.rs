@@ -47,7 +47,7 @@ thread_local! {
 /// Runs a test with both errors of approximate instructions; once on a GPU, which has its own.
 pub fn at_best_and_worst(test: impl Fn()) {
     let modes: &[Approximation] = match device().driver().backend() {
-        Backend::Real => &[Approximation::Nearest],
+        Backend::Nvidia => &[Approximation::Nearest],
         Backend::Emulated | Backend::Counting => &[Approximation::Nearest, Approximation::Worst],
     };
     for &mode in modes {
@@ -68,7 +68,7 @@ pub fn slack() -> f64 {
 fn device() -> &'static Cuda {
     static DEVICE: OnceLock<Cuda> = OnceLock::new();
     DEVICE.get_or_init(|| match std::env::var("SSMV_TEST_DEVICE").as_deref() {
-        Ok("cuda") => Cuda::open(Backend::Real, 0).unwrap(),
+        Ok("cuda") => Cuda::open(Backend::Nvidia, 0).unwrap(),
         Ok("emulator") | Err(_) => Cuda::open(Backend::Emulated, 0).unwrap(),
         Ok(other) => panic!("SSMV_TEST_DEVICE is `{other}`, and must be emulator or cuda"),
     })
@@ -119,7 +119,7 @@ pub fn run_all(kernels: &[Kernel], args: &[Arg]) -> (Vec<Vec<u8>>, Report) {
     let (outputs, report) = launch(device, kernels, args);
     match device.driver().backend() {
         Backend::Emulated | Backend::Counting => (outputs, report),
-        Backend::Real => {
+        Backend::Nvidia => {
             let (emulated, report) = launch(&shadow(), kernels, args);
             compare(kernels, &outputs, &emulated);
             (outputs, report)

@@ -250,7 +250,7 @@ impl Nccl {
             return Err(Error::misuse(what(), "ranks count from 0 and are fewer than 2^31"));
         }
         let device = match cuda.driver().backend() {
-            Backend::Real => return NcclCommunicator::connect(&self.0, cuda, (rank, size), *id, timeout),
+            Backend::Nvidia => return NcclCommunicator::connect(&self.0, cuda, (rank, size), *id, timeout),
             Backend::Emulated => "NCCL needs a real GPU, and the device is the emulator",
             Backend::Counting => "NCCL needs a real GPU, and on this device nothing runs",
         };

@@ -11,10 +11,10 @@
 //! All communicators are non-blocking (NCCL 2.14 and later): no call of the library waits for another rank. So the caller can
 //! wait with a timeout, and end a communicator whose other ranks have died or hang.
 //!
-//! NCCL reads and writes memory through the driver, so it works on devices of [`Backend::Real`] only. The tests use a test
+//! NCCL reads and writes memory through the driver, so it works on devices of [`Backend::Nvidia`] only. The tests use a test
 //! double (`comm/standin-nccl`) with the `libcuda.so.1` of `emulator/libcuda`.
 //!
-//! [`Backend::Real`]: ssmv_autograd::cuda::Backend::Real
+//! [`Backend::Nvidia`]: ssmv_autograd::cuda::Backend::Nvidia
 
 mod communicator;
 mod error;

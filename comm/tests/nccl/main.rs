@@ -26,7 +26,7 @@ fn open_driver() {
 /// The device, with streams and a memory pool of its own.
 fn device() -> Cuda {
     open_driver();
-    Cuda::open(Backend::Real, 0).unwrap()
+    Cuda::open(Backend::Nvidia, 0).unwrap()
 }
 
 fn library() -> Nccl {

@@ -87,7 +87,7 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
     let phases = phases(&mut run, cuda, rates, extent)?;
     let device = cuda.device();
     let driver = match cuda.driver().backend() {
-        Backend::Real => format!("CUDA {}.{}", device.driver.0, device.driver.1),
+        Backend::Nvidia => format!("CUDA {}.{}", device.driver.0, device.driver.1),
         _ => "emulator".to_owned(),
     };
     let endless = ssmv_autograd::cuda::DeviceInfo { memory: u64::MAX / 4, ..device.clone() };

@@ -117,7 +117,7 @@ pub struct PhaseTime {
 /// # Errors
 /// A device that is not there, a batch that does not fit, and all that a training refuses.
 pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) -> Result<()> {
-    let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Real;
+    let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Nvidia;
     let rates = device::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
     for &batch_size in &spec.batch_sizes {
         let config = config(spec, batch_size)?;

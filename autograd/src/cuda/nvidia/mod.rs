@@ -104,7 +104,7 @@ impl RawDriver for NvidiaDriver {
     type Event = RecordedEvent;
     type Graph = api::Graph;
 
-    const BACKEND: Backend = Backend::Real;
+    const BACKEND: Backend = Backend::Nvidia;
     const CHECKS_BOUNDS: bool = false;
 
     fn device(&self) -> &DeviceInfo {

@@ -16,6 +16,7 @@ use ssmv_autograd::{
         Priority, Stream,
     },
 };
+use ssmv_kernels::Kernel;
 
 /// The device that created it, and its handle.
 type Key = (u8, u64);
@@ -216,8 +217,8 @@ impl Driver for Lazy {
         self.work(stream, move |inner| inner.fill(address, value, bytes, stream))
     }
 
-    fn load_module(&self, name: &str, ptx: &str) -> Result<Module> {
-        self.inner.load_module(name, ptx)
+    fn load(&self, kernel: &Kernel) -> Result<Module> {
+        self.inner.load(kernel)
     }
 
     fn module_log(&self, module: Module) -> Result<String> {
@@ -228,8 +229,8 @@ impl Driver for Lazy {
         self.all()?.unload_module(module)
     }
 
-    fn function(&self, module: Module, name: &str) -> Result<Function> {
-        self.inner.function(module, name)
+    fn function(&self, module: Module) -> Result<Function> {
+        self.inner.function(module)
     }
 
     fn attributes(&self, function: Function) -> Result<FunctionAttributes> {

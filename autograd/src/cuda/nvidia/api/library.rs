@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn the_drivers_own_library_comes_first() {
         if std::env::var_os(LOOK).is_some() {
-            println!("found: {:?}", devices(Backend::Real));
+            println!("found: {:?}", devices(Backend::Nvidia));
             return;
         }
         // A code that cuda.h does not have, as a driver of tomorrow may give it.
