@@ -96,7 +96,8 @@ pack() {
     cargo build --release --bin ssmv-raw
     strip -o "$pack/ssmv-raw" target/release/ssmv-raw
     step "tests"
-    cargo test --release --no-run -p ssmv-autograd --test driver --test kernels 2>&1 | tee "$log" >&2
+    cargo test --release --no-run -p ssmv-autograd --test driver 2>&1 | tee "$log" >&2
+    cargo test --release --no-run -p ssmv-kernels --test kernels 2>&1 | tee -a "$log" >&2
     cargo test --release --no-run -p ssmv-raw --test kernels_optim 2>&1 | tee -a "$log" >&2
     keep driver test-driver
     keep kernels test-kernels

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ssmv_kernels::tour;
+use ssmv_kernels::isa_tests;
 
 fn run(folder: &Path, arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
@@ -37,7 +37,7 @@ fn kernels_are_listed_with_what_they_use_and_do() {
 }
 
 #[test]
-fn one_kernel_of_each_family_and_the_whole_tour_are_kept() {
+fn one_kernel_of_each_family_and_all_isa_tests_are_kept() {
     let rows = |options: &str| {
         let output = run(Path::new("."), &format!("kernels --target all --json {options}"));
         let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -50,7 +50,7 @@ fn one_kernel_of_each_family_and_the_whole_tour_are_kept() {
     let (all, kept) = (rows(""), rows("--one-per-family"));
     assert!(all.keys().eq(kept.keys()), "{kept:?}");
     for (group, count) in kept {
-        let wanted = if group.0.contains(tour::FAMILY) { all[&group] } else { 1 };
+        let wanted = if group.0.contains(isa_tests::FAMILY) { all[&group] } else { 1 };
         assert_eq!(count, wanted, "{group:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The optimiser's kernels on the emulator, under all its checks, beside the CPU's optimiser: the same bits.
 
 #[allow(dead_code)]
-#[path = "../autograd/tests/kernels/harness.rs"]
+#[path = "../kernels/tests/against_cpu/harness.rs"]
 mod harness;
 
 use half::f16;

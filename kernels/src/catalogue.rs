@@ -2,8 +2,8 @@
 //! benchmarks measure.
 
 use crate::{
-    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, layer_norm, layout, loss, max_pool, optim,
-    pointwise, reduce, reduce_copy, selective_scan, softmax, tour, upsample,
+    Kernel, Target, batch_norm, causal_conv1d, conv, gemm, isa_tests, layer_norm, layout, loss, max_pool,
+    optim, pointwise, reduce, reduce_copy, selective_scan, softmax, upsample,
 };
 
 /// The families, each with its own catalogue.
@@ -23,7 +23,7 @@ const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     causal_conv1d::catalogue,
     selective_scan::catalogue,
     reduce_copy::catalogue,
-    tour::catalogue,
+    isa_tests::catalogue,
 ];
 
 /// The kernels of all families for a target, family by family. Names are unique.

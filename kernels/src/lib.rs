@@ -11,6 +11,7 @@ pub mod conv;
 mod error;
 pub mod gemm;
 mod images;
+pub mod isa_tests;
 mod kernel;
 pub mod layer_norm;
 pub mod layout;
@@ -27,7 +28,6 @@ mod size;
 pub mod softmax;
 pub mod span;
 pub mod tile;
-pub mod tour;
 pub mod upsample;
 
 /// What `ptxas` makes of every kernel of the catalogue: its version, then a row a kernel and target, with registers a thread and

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde::Serialize;
 use ssmv_autograd::cuda::{Counting, DeviceInfo};
-use ssmv_kernels::{Kernel, Target, catalogue, tour};
+use ssmv_kernels::{Kernel, Target, catalogue, isa_tests};
 
 use self::ptxas::{Ptxas, Usage};
 use self::resources::{Resources, TABLE_PATH};
@@ -27,7 +27,7 @@ pub struct KernelsArgs {
     /// Only kernels whose family or name contains TEXT
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
-    /// Only the longest kernel of each family, and all kernels of the tour of instructions
+    /// Only the longest kernel of each family, and all tests of instructions
     #[arg(long, conflicts_with_all = ["preset", "check", "update"])]
     pub one_per_family: bool,
     /// Instead of the catalogue, the kernels that a training of this preset loads on a GPU
@@ -148,14 +148,14 @@ fn select(mut all: Vec<Kernel>, filter: Option<&str>) -> Result<Vec<Kernel>> {
     Ok(found)
 }
 
-/// Keeps the longest kernel of each family and target, and the whole tour, since each of its kernels has other
+/// Keeps the longest kernel of each family and target, and all tests of instructions, since each of its kernels has other
 /// instructions. The kernels must be sorted by target and family.
 fn keep_longest(kernels: &mut Vec<Kernel>) {
     let mut kept: Vec<Kernel> = Vec::new();
     for kernel in kernels.drain(..) {
         match kept.last_mut() {
             Some(last)
-                if kernel.family != tour::FAMILY
+                if kernel.family != isa_tests::FAMILY
                     && (last.family, last.target) == (kernel.family, kernel.target) =>
             {
                 if kernel.ptx.len() > last.ptx.len() {

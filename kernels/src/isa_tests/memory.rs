@@ -1,6 +1,6 @@
 //! Loads and stores of every width and hint, parameters, atomics.
 
-use super::{Guide, Tour, Word, tour};
+use super::{Guide, IsaTest, Word, isa_test};
 use crate::{
     Target,
     ptx::{
@@ -12,8 +12,8 @@ use crate::{
 const NUMBERS: [u32; 3] = [7_919, -5i32 as u32, 0x3FC0_0000];
 
 /// Memory.
-pub fn memory(target: Target) -> Tour {
-    tour("memory", target, NUMBERS.to_vec(), |t| {
+pub fn memory(target: Target) -> IsaTest {
+    isa_test("memory", target, NUMBERS.to_vec(), |t| {
         parameters(t);
         through_shared(t);
         vectors::<U32>(t);

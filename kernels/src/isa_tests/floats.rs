@@ -1,14 +1,14 @@
 //! Floats of every width.
 
-use super::{Guide, Tour, tour, word::half};
+use super::{Guide, IsaTest, isa_test, word::half};
 use crate::{
     Target,
     ptx::{F16, F16x2, F32, F64},
 };
 
 /// Arithmetic, comparisons and functions of floats.
-pub fn floats(target: Target) -> Tour {
-    tour("floats", target, vec![], |t| {
+pub fn floats(target: Target) -> IsaTest {
+    isa_test("floats", target, vec![], |t| {
         single(t);
         double(t);
         halves(t);

@@ -1,14 +1,14 @@
 //! Control flow, and what a warp's lanes do together.
 
-use super::{Guide, LANES, Tour, tour};
+use super::{Guide, IsaTest, LANES, isa_test};
 use crate::{
     Target,
     ptx::{B32, F16x2, F32, F64, S32, U32},
 };
 
 /// Branches, loops, predicates, shuffles, votes, barriers, special registers.
-pub fn together(target: Target) -> Tour {
-    tour("together", target, vec![], |t| {
+pub fn together(target: Target) -> IsaTest {
+    isa_test("together", target, vec![], |t| {
         places(t);
         flow(t);
         shuffles(t);

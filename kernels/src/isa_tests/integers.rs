@@ -1,14 +1,14 @@
 //! Integers of every width.
 
-use super::{Guide, Tour, tour};
+use super::{Guide, IsaTest, isa_test};
 use crate::{
     Target,
     ptx::{S32, S64, U16, U32, U64},
 };
 
 /// Arithmetic, comparisons and bits of integers.
-pub fn integers(target: Target) -> Tour {
-    tour("integers", target, vec![], |t| {
+pub fn integers(target: Target) -> IsaTest {
+    isa_test("integers", target, vec![], |t| {
         narrow(t);
         unsigned(t);
         wide(t);

@@ -1,14 +1,14 @@
 //! Conversions between all numbers, with every rounding.
 
-use super::{Guide, Tour, tour, word::half};
+use super::{Guide, IsaTest, isa_test, word::half};
 use crate::{
     Target,
     ptx::{F16, F32, F64, Rounding, S32, S64, U16, U32, U64},
 };
 
 /// `cvt` in all its forms.
-pub fn conversions(target: Target) -> Tour {
-    tour("conversions", target, vec![], |t| {
+pub fn conversions(target: Target) -> IsaTest {
+    isa_test("conversions", target, vec![], |t| {
         between_integers(t);
         to_integers(t);
         from_integers(t);

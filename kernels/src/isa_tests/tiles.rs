@@ -1,14 +1,14 @@
 //! Asynchronous copies, `ldmatrix`, and the tensor cores.
 
-use super::{Guide, LANES, Tour, tour, word::half};
+use super::{Guide, IsaTest, LANES, isa_test, word::half};
 use crate::{
     Target,
     ptx::{F16, F16x2, Reg, U32},
 };
 
 /// Tiles.
-pub fn tiles(target: Target) -> Tour {
-    tour("tiles", target, vec![], |t| {
+pub fn tiles(target: Target) -> IsaTest {
+    isa_test("tiles", target, vec![], |t| {
         copies(t);
         let matrices = matrices(t);
         products(t, matrices);

@@ -1,5 +1,5 @@
-//! A tour of the assembler: kernels of one warp that pass every instruction it can write, each with the value that it must
-//! give. They are what an assembler, an emulator or a GPU is tried with; they compute nothing that a model needs.
+//! Tests of the instruction set: kernels of one warp that run every instruction that the assembler can write, each with its
+//! expected value. They test an assembler, an emulator or a GPU; a model needs none of them.
 //!
 //! | file | instructions |
 //! | --- | --- |
@@ -33,16 +33,16 @@ use crate::{
     ptx::{Asm, Global, Launch, Pred, Reg, U32, U64},
 };
 
-/// The family of the tours' kernels.
-pub const FAMILY: &str = "tour";
+/// The family of these kernels.
+pub const FAMILY: &str = "isa_test";
 
-/// Threads of every tour: one warp.
+/// Threads of every test: one warp.
 pub const LANES: u32 = 32;
 
 /// A float's value from its bits.
 type FromBits = fn(u64) -> f64;
 
-/// An instruction of a tour, and what each lane must get from it.
+/// An instruction, and the value that each lane must get from it.
 #[derive(Debug, Clone)]
 struct Stop {
     what: String,
@@ -54,9 +54,9 @@ struct Stop {
     float: Option<(FromBits, f64)>,
 }
 
-/// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`Tour::numbers`].
+/// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`IsaTest::numbers`].
 #[derive(Debug, Clone)]
-pub struct Tour {
+pub struct IsaTest {
     /// One warp.
     pub kernel: Kernel,
     /// What the first parameter points at.
@@ -66,17 +66,17 @@ pub struct Tour {
     stops: Vec<Stop>,
 }
 
-/// Every tour for a target.
-pub fn tours(target: Target) -> Vec<Tour> {
-    [integers, floats, conversions, memory, together, tiles].map(|tour| tour(target)).into()
+/// All tests for a target.
+pub fn isa_tests(target: Target) -> Vec<IsaTest> {
+    [integers, floats, conversions, memory, together, tiles].map(|test| test(target)).into()
 }
 
-/// The kernels of the tours.
+/// The kernels of the tests.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
-    tours(target).into_iter().map(|tour| tour.kernel).collect()
+    isa_tests(target).into_iter().map(|test| test.kernel).collect()
 }
 
-impl Tour {
+impl IsaTest {
     /// Bytes of the output: 8 a lane and stop.
     pub fn output_bytes(&self) -> usize {
         self.stops.len() * LANES as usize * 8
@@ -178,14 +178,14 @@ impl<'a> Guide<'a> {
     }
 }
 
-/// A tour: its name, its numbers, and what is passed.
-fn tour(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'a> Fn(&Guide<'a>)) -> Tour {
+/// A test: its name, its numbers, and the instructions that it runs.
+fn isa_test(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'a> Fn(&Guide<'a>)) -> IsaTest {
     let notes = RefCell::new(Notes::default());
-    let launch = Launch::new(FAMILY, format!("tour_{name}"), target).block([LANES, 1, 1]);
+    let launch = Launch::new(FAMILY, format!("isa_test_{name}"), target).block([LANES, 1, 1]);
     let kernel = Asm::kernel(launch, Work::default(), &format!("{name}, each with its result"), |asm| {
         let (input, output, lane) = (asm.pointer::<U64>("x"), asm.pointer::<U64>("y"), asm.thread(0));
         body(&Guide { asm, input: input.at(lane), output: output.at(lane), lane, notes: &notes });
     });
     let Notes { input, stops } = notes.into_inner();
-    Tour { kernel, input, numbers, stops }
+    IsaTest { kernel, input, numbers, stops }
 }
