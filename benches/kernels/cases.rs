@@ -198,7 +198,7 @@ fn reduce_cases(size: Size, target: Target) -> Vec<Case> {
 }
 
 /// A plan of one or two launches, on f16.
-fn reduction_case(what: &str, plan: reduce::Plan, shape: String, count: u64, results: u64) -> Case {
+fn reduction_case(what: &str, plan: ssmv_kernels::Plan, shape: String, count: u64, results: u64) -> Case {
     let work = Work { bytes: 2 * count + 4 * results, operations: count };
     let buffers = vec![
         Content::Halves(count),
@@ -206,9 +206,10 @@ fn reduction_case(what: &str, plan: reduce::Plan, shape: String, count: u64, res
         Content::Stale(4 * results),
     ];
     let launch = |kernel, from, to| Launch { kernel, args: vec![Arg::Buffer(from), Arg::Buffer(to)] };
-    let launches = match plan.second {
-        None => vec![launch(plan.first, 0, 2)],
-        Some(second) => vec![launch(plan.first, 0, 1), launch(second, 1, 2)],
+    let mut kernels = plan.kernels.into_iter();
+    let launches = match (kernels.next(), kernels.next()) {
+        (Some(first), Some(second)) => vec![launch(first, 0, 1), launch(second, 1, 2)],
+        (first, _) => first.into_iter().map(|only| launch(only, 0, 2)).collect(),
     };
     Case {
         family: "reduce",
@@ -368,9 +369,9 @@ fn gemm_case(
     bytes += if epilogue.residual { output } else { 0 };
     args.push(Arg::Buffer(buffers.len()));
     buffers.push(c);
-    if plan.workspace > 0 {
+    if plan.workspace_bytes > 0 {
         args.push(Arg::Buffer(buffers.len()));
-        buffers.push(Content::Stale(plan.workspace));
+        buffers.push(Content::Stale(plan.workspace_bytes));
     }
     let launches = plan.kernels.into_iter().map(|kernel| Launch { kernel, args: args.clone() }).collect();
     Case {

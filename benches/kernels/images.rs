@@ -1,9 +1,9 @@
 //! The rows of what works on images: convolutions, pooling, upsampling, moved axes, losses.
 
 use ssmv_kernels::{
-    Target,
+    Plan, Target,
     conv::Conv,
-    gemm::{Dtype, Epilogue, Plan},
+    gemm::{Dtype, Epilogue},
     layout::{Permute, Repeat, Slice},
     loss::{Loss, LossKind},
     max_pool::MaxPool,
@@ -70,7 +70,7 @@ fn conv_passes(conv: &Conv, target: Target) -> Vec<Case> {
     let case = |(pass, plan, buffers)| {
         let plan: Plan = Result::expect(plan, IN_RANGE);
         let what = format!("conv {side}×{side}/{stride} {cin}→{cout}{pass}");
-        let workspace = (plan.workspace > 0).then_some(plan.workspace);
+        let workspace = (plan.workspace_bytes > 0).then_some(plan.workspace_bytes);
         let shape = format!("{count}×{height}×{width}");
         Case { tensor: true, ..planned("conv", &what, shape, plan.kernels, buffers, workspace, operations) }
     };

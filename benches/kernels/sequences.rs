@@ -33,7 +33,7 @@ fn convolution([batch, length, channels]: [u32; 3], target: Target) -> [Case; 2]
     let inputs = vec![Halves(n), Singles(weight), Singles(bias)];
     let there = [inputs.clone(), vec![Stale(2 * n)]].concat();
     let back = [inputs, vec![Halves(n), Stale(2 * n), Stale(4 * weight), Stale(4 * bias)]].concat();
-    let backward = (plan.kernels.into(), plan.workspace_bytes);
+    let backward = (plan.kernels, plan.workspace_bytes);
     both("causal_conv1d", "causal conv1d, silu f16", &shape, (forward, there), (backward, back))
 }
 
@@ -77,6 +77,6 @@ fn scan([batch, length, channels]: [u32; 3], target: Target) -> [Case; 2] {
     // dy, and a gradient for each input.
     let gradients = [2 * wide, 2 * wide, 4 * d, 4 * d * states, 2 * narrow, 2 * narrow, 4 * d, 2 * wide];
     let back = [inputs, vec![Halves(wide)], gradients.map(Stale).to_vec()].concat();
-    let backward = (plan.kernels.into(), plan.workspace_bytes);
+    let backward = (plan.kernels, plan.workspace_bytes);
     both("selective_scan", "selective scan, all fused, f16", &shape, (forward, there), (backward, back))
 }

@@ -47,7 +47,7 @@ impl Images {
 
     /// The vector of `width` channels that is this thread's: channels side by side, then pixels, rows, images. Threads
     /// beyond the last one end here.
-    pub fn own<'a>(&self, asm: &'a Asm, width: u32) -> Place<'a> {
+    pub fn own<'a>(&self, asm: &'a Asm, width: u32) -> Position<'a> {
         let Self { count, size: [height, columns], channels } = *self;
         let vectors = channels / width;
         let thread = asm.global_thread();
@@ -55,7 +55,7 @@ impl Images {
         let (pixel, vector) = asm.divide(thread, vectors);
         let (row, x) = asm.divide(pixel, columns);
         let (image, y) = asm.divide(row, height);
-        Place { index: thread * width, image, y, x, channel: vector * width }
+        Position { index: thread * width, image, y, x, channel: vector * width }
     }
 
     /// The index of an element, modulo 2³².
@@ -71,7 +71,7 @@ impl Images {
 }
 
 /// A thread's vector of channels.
-pub(crate) struct Place<'a> {
+pub(crate) struct Position<'a> {
     /// The index of its first element.
     pub index: Reg<'a, U32>,
     /// The number of its image.

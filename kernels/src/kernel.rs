@@ -113,3 +113,18 @@ impl Kernel {
         self.grid.iter().map(|&n| u64::from(n)).product()
     }
 }
+
+/// Kernels that are launched in order, with the same arguments where the function that made them does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+    /// Bytes of the workspace; 0 where none is touched. Its content between launches does not matter.
+    pub workspace_bytes: u64,
+}
+
+impl From<Kernel> for Plan {
+    fn from(kernel: Kernel) -> Self {
+        Self { kernels: vec![kernel], workspace_bytes: 0 }
+    }
+}

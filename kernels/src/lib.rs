@@ -36,4 +36,4 @@ pub const RESOURCES: &str = include_str!("../ptx/resources.tsv");
 
 pub use catalogue::catalogue;
 pub use error::{Error, Result};
-pub use kernel::{Kernel, Parameter, Target, Work};
+pub use kernel::{Kernel, Parameter, Plan, Target, Work};

@@ -24,7 +24,7 @@
 //! likewise. All that in f64; the sum is divided by n and rounded once. No atomics: the same bits on every run.
 
 use crate::{
-    Kernel, Result, Target, Work,
+    Kernel, Plan, Result, Target, Work,
     ptx::{Asm, F16, F32, F64, Launch, Reg},
     size,
     span::Real,
@@ -90,15 +90,6 @@ pub struct Loss {
     pub kind: LossKind,
     /// Elements.
     pub n: u32,
-}
-
-/// The forward pass: one or two kernels, launched in order with the same arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The kernels.
-    pub kernels: Vec<Kernel>,
-    /// Bytes of the workspace; 0 where none is touched. What it holds between launches does not matter.
-    pub workspace_bytes: u64,
 }
 
 impl Loss {

@@ -80,7 +80,7 @@ pub fn after_help() -> String {
 
 /// A training run to start.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct TrainRun {
     /// Resolved configuration; `out` may be missing only with [`TrainArgs::print_config`].
     pub config: TrainConfig,
     /// Checkpoint to resume from, or a run folder, which stands for its latest checkpoint.
@@ -117,7 +117,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 }
 
 /// Sets the options that depend on the number of ranks. Returns notes about the changes.
-fn take_ranks(plan: &mut Plan, place: Option<&Place>) -> Vec<String> {
+fn take_ranks(plan: &mut TrainRun, place: Option<&Place>) -> Vec<String> {
     let config = &mut plan.config;
     let (before, now) = (config.ranks, place.map_or(1, |place| place.size));
     config.ranks = now;
@@ -152,7 +152,7 @@ fn counted(number: u64, what: &str) -> String {
 
 /// Runs the training and prints its summary. `json` is the format of the summary; `None` on ranks that print none.
 fn train(
-    plan: &Plan,
+    plan: &TrainRun,
     member: Option<Member>,
     ui: &Ui,
     json: Option<bool>,
@@ -238,11 +238,11 @@ impl Observer for Screen<'_> {
 
 /// The run that the arguments describe, checked as far as possible without the data. Layers, from the highest: the command
 /// line, `--config`, the saved configuration of a resumed run, the preset's defaults.
-pub fn plan(args: &TrainArgs) -> Result<Plan> {
+pub fn plan(args: &TrainArgs) -> Result<TrainRun> {
     let file = args.config.as_ref().map(ConfigFile::read).transpose()?;
     let Some(path) = &args.resume else {
         let config = resolve_over(&args.options, &file.iter().collect::<Vec<_>>())?;
-        return Ok(Plan { config, resume: None });
+        return Ok(TrainRun { config, resume: None });
     };
     let out = args.options.out.as_ref().or_else(|| file.as_ref()?.options.out.as_ref());
     let Some(path) = path.as_ref().or(out) else {
@@ -266,7 +266,7 @@ pub fn plan(args: &TrainArgs) -> Result<Plan> {
     if config.out.is_none() {
         config.out = own.path.parent().map(Path::to_owned);
     }
-    Ok(Plan { config, resume: Some(path.clone()) })
+    Ok(TrainRun { config, resume: Some(path.clone()) })
 }
 
 /// The run folder that `path` is or lies in.

@@ -55,7 +55,7 @@ pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info
         return Err(Error::Usage("too many frames to count; give smaller numbers".into()));
     }
     let (parameters, _) = outline(preset);
-    let mut plan = Plan { parameters, parts: Vec::new() };
+    let mut plan = Breakdown { parameters, parts: Vec::new() };
     plan.encoder(preset, frames_in, batch_size);
     plan.temporal(preset, frames_in, batch_size);
     plan.decoder(preset, batch_size);
@@ -86,12 +86,12 @@ pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info
 }
 
 /// Collects parts in the order of the forward pass.
-struct Plan {
+struct Breakdown {
     parameters: Vec<Parameter>,
     parts: Vec<Part>,
 }
 
-impl Plan {
+impl Breakdown {
     /// A part whose weights (not biases and norms) are each used `places(name)` times per sample.
     fn part(&mut self, name: String, output: Vec<usize>, places: impl Fn(&str) -> usize) {
         let (mut parameters, mut macs) = (0, 0);

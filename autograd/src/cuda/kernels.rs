@@ -16,7 +16,7 @@ use ssmv_kernels::{Kernel, Work};
 use super::{
     device::Cuda,
     driver::{Argument, Driver, Function, FunctionAttributes, LaunchConfig, Module, Stream},
-    plan::Plan,
+    plan::LoadedPlan,
     table::lock,
 };
 use crate::Result;
@@ -26,7 +26,7 @@ use crate::Result;
 pub(super) struct Kernels {
     /// By name; texts of one name stand side by side.
     texts: Mutex<HashMap<String, Vec<Arc<Text>>>>,
-    /// For each type of specification, a map from specifications to [`Plan`].
+    /// For each type of specification, a map from specifications to [`LoadedPlan`].
     specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// What was launched, where that is kept.
     launched: Mutex<Option<Vec<LoadedKernel>>>,
@@ -121,10 +121,10 @@ impl Kernels {
 
     fn specified<S: Eq + Hash + Send + 'static, R: Default>(
         &self,
-        body: impl FnOnce(&mut HashMap<S, Plan>) -> R,
+        body: impl FnOnce(&mut HashMap<S, LoadedPlan>) -> R,
     ) -> R {
         let mut maps = lock(&self.specified);
-        let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, Plan>>::default());
+        let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, LoadedPlan>>::default());
         // The key is the type, so the map is always of it.
         map.downcast_mut().map(body).unwrap_or_default()
     }
@@ -189,12 +189,19 @@ impl Cuda {
     }
 
     /// The plan that was kept for a specification.
-    pub(super) fn find_plan<S: Clone + Eq + Hash + Send + 'static>(&self, specification: &S) -> Option<Plan> {
+    pub(super) fn find_plan<S: Clone + Eq + Hash + Send + 'static>(
+        &self,
+        specification: &S,
+    ) -> Option<LoadedPlan> {
         self.shared().kernels.specified::<S, _>(|known| known.get(specification).cloned())
     }
 
     /// Keeps a plan for a specification, so that a step neither writes text nor compares it.
-    pub(super) fn keep_plan<S: Clone + Eq + Hash + Send + 'static>(&self, specification: &S, plan: &Plan) {
+    pub(super) fn keep_plan<S: Clone + Eq + Hash + Send + 'static>(
+        &self,
+        specification: &S,
+        plan: &LoadedPlan,
+    ) {
         self.shared().kernels.specified::<S, _>(|known| known.insert(specification.clone(), plan.clone()));
     }
 

@@ -49,6 +49,6 @@ pub use kernels::LoadedKernel;
 pub use memory::DeviceMemory;
 pub use nvidia::{Nvidia, is_usable};
 pub use peer::{PeerMemory, SharedEvent, SharedMemory};
-pub use plan::Plan;
+pub use plan::LoadedPlan;
 pub use pool::PoolReport;
 pub use upload_buffer::UploadBuffer;

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use ssmv_kernels::{Kernel, Target};
+use ssmv_kernels::{Kernel, Plan, Target};
 
 use super::{
     buffer::DeviceBuffer,
@@ -15,12 +15,12 @@ use crate::{DType, Error, Result};
 
 /// Kernels that are launched in order with the same arguments, and the bytes of the workspace that they share.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct LoadedPlan {
     kernels: Vec<(LoadedKernel, usize)>,
     workspace: u64,
 }
 
-impl Plan {
+impl LoadedPlan {
     /// Its kernels in the order of their launches.
     pub fn kernels(&self) -> impl Iterator<Item = &LoadedKernel> {
         self.kernels.iter().map(|(kernel, _)| kernel)
@@ -67,22 +67,21 @@ impl Cuda {
 
     /// The kernels for a specification and the bytes of their workspace. They are written and compiled the first time, and
     /// found by the specification from then on; specifications of one type must differ where their kernels do.
-    pub fn plan<S, K>(
+    pub fn plan<S>(
         &self,
         specification: &S,
-        write: impl FnOnce(&S, Target) -> ssmv_kernels::Result<(K, u64)>,
-    ) -> Result<Plan>
+        write: impl FnOnce(&S, Target) -> ssmv_kernels::Result<Plan>,
+    ) -> Result<LoadedPlan>
     where
         S: Clone + Eq + Hash + Send + 'static,
-        K: IntoIterator<Item = Kernel>,
     {
         if let Some(found) = self.find_plan(specification) {
             return Ok(found);
         }
-        let (kernels, workspace) = write(specification, self.target())?;
+        let Plan { kernels, workspace_bytes: workspace } = write(specification, self.target())?;
         let load = |kernel: Kernel| Ok((self.load(&kernel)?, kernel.parameters.len()));
         let kernels = kernels.into_iter().map(load).collect::<Result<Vec<_>>>()?;
-        let plan = Plan { kernels, workspace };
+        let plan = LoadedPlan { kernels, workspace };
         self.keep_plan(specification, &plan);
         Ok(plan)
     }
@@ -97,7 +96,7 @@ impl Cuda {
     where
         S: Clone + Eq + Hash + Send + 'static,
     {
-        self.plan(specification, |s, target| Ok(([write(s, target)?], 0)))?.launch(self, arguments)
+        self.plan(specification, |s, target| Ok(write(s, target)?.into()))?.launch(self, arguments)
     }
 }
 

@@ -4,7 +4,7 @@
 use ssmv_kernels::{
     pointwise::{self, Arithmetic},
     ptx::{F16, F32},
-    reduce::{NON_FINITE, Plan, Reduce, Reduction},
+    reduce::{NON_FINITE, Reduce, Reduction},
 };
 
 use super::{
@@ -84,12 +84,10 @@ pub(crate) fn fold(
     let (rows, cols) = (size(op, rows)?, size(op, cols)?);
     let plan = cuda.plan(&(op, over, dtype, [rows, cols], onto), |_, target| {
         let reduce = Reduce { reduction, rows, cols, onto };
-        let plan: Plan = dispatch_cuda!(dtype, T => match over {
+        Ok(dispatch_cuda!(dtype, T => match over {
             Over::Rows => reduce.over_rows::<T>(target),
             Over::Cols => reduce.over_cols::<T>(target),
-        });
-        let workspace = plan.workspace_bytes;
-        Ok((plan.kernels(), workspace))
+        }))
     })?;
     plan.launch_through(cuda, x.argument()?, y)
 }

@@ -95,7 +95,7 @@ fn kernels_are_compiled_once() {
         let find = |n: u32| {
             let plan = cuda.plan(&("saxpy", n), |(_, n), _| {
                 written.set(written.get() + 1);
-                Ok(([kernel(*n)], 0))
+                Ok(kernel(*n).into())
             });
             plan.unwrap().kernels().next().unwrap().clone()
         };
@@ -103,7 +103,7 @@ fn kernels_are_compiled_once() {
         assert_eq!(written.get(), 2);
         assert!(a.config() == c.config() && a.config() != b.config());
         // Another type of specification is another map.
-        cuda.plan(&100u32, |n, _| Ok(([kernel(*n)], 0))).unwrap();
+        cuda.plan(&100u32, |n, _| Ok(kernel(*n).into())).unwrap();
         refused(
             cuda.load(&Kernel { name: "nothing".to_owned(), ptx: ".version".to_owned(), ..kernel(1) }),
             &["nothing"],

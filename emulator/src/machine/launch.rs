@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::execute::{Block, BlockFailure, Failure, Launch, Progress};
-use super::module::{Kernel, LoadedModule};
+use super::module::{EntryPoint, LoadedModule};
 use super::program::{Callee, CodeAddress, Op, Program};
 use crate::arguments::Arguments;
 use crate::error::{Error, Fault, FaultKind, Result};
@@ -81,7 +81,7 @@ pub fn launch(
 }
 
 /// Checks the limits of the hardware and the kernel; returns the bytes of shared memory of a block.
-fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
+fn limits(kernel: &EntryPoint, config: &LaunchConfig) -> Result<u32> {
     let name = &kernel.info.name;
     let usage = |message: String| Err(Error::Usage(format!("{name}: {message}")));
     for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
@@ -133,7 +133,7 @@ fn limits(kernel: &Kernel, config: &LaunchConfig) -> Result<u32> {
 }
 
 /// The bytes of the parameters, each at its alignment.
-fn parameters(kernel: &Kernel, arguments: &Arguments) -> Result<Vec<u8>> {
+fn parameters(kernel: &EntryPoint, arguments: &Arguments) -> Result<Vec<u8>> {
     let (name, wanted) = (&kernel.info.name, &kernel.info.parameters);
     if let Some(missing) = wanted.get(arguments.len()) {
         return Err(Error::Usage(format!(

@@ -38,7 +38,7 @@ pub struct KernelInfo {
 
 /// A kernel and its code.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(super) struct EntryPoint {
     pub info: KernelInfo,
     pub program: Program,
     pub ordered: bool,
@@ -90,7 +90,7 @@ pub struct Module {
 pub(super) struct ParsedModule {
     pub name: String,
     pub text: String,
-    pub kernels: Vec<Kernel>,
+    pub kernels: Vec<EntryPoint>,
     globals: Vec<Global>,
     /// For each variable of the unit in global memory, its index in `globals`.
     global_of: HashMap<usize, usize>,
@@ -267,7 +267,7 @@ fn parse(name: &str, text: &str) -> syntax::Parsed<ParsedModule> {
             max_threads: function.max_threads.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         };
         let cluster = function.cluster.unwrap_or([1; 3]);
-        out.push(Kernel { info, program, ordered, cluster });
+        out.push(EntryPoint { info, program, ordered, cluster });
     }
     Ok(ParsedModule { name: name.to_owned(), text: text.to_owned(), kernels: out, globals, global_of })
 }

@@ -27,7 +27,7 @@ mod forward;
 mod thread;
 
 use crate::{
-    Error, Kernel, Result, Target,
+    Error, Kernel, Plan, Result, Target,
     pointwise::unary::SILU,
     ptx::{Asm, F16, F32, Launch, Reg},
     span::{Real, access_width},
@@ -63,15 +63,6 @@ pub struct CausalConv1d {
     pub x_row: u32,
 }
 
-/// The backward pass: two kernels, launched in order with the same arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The kernels.
-    pub kernels: [Kernel; 2],
-    /// Bytes of the workspace. What it holds between launches does not matter.
-    pub workspace_bytes: u64,
-}
-
 /// A sequence cut into pieces, a thread each for a vector of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pieces {
@@ -105,7 +96,7 @@ impl CausalConv1d {
     pub fn backward<T: Real>(&self, target: Target) -> Result<Plan> {
         self.check()?;
         let kernels = [backward::kernel::<T>(self, target), backward::finish::<T>(self, target)];
-        Ok(Plan { kernels, workspace_bytes: self.workspace() * 4 })
+        Ok(Plan { kernels: kernels.into(), workspace_bytes: self.workspace() * 4 })
     }
 
     fn check(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::{
     gemm::{Epilogue, Output},
     ptx::{Asm, F16, F32, Global, Launch, Reg, U32, U64},
     span::Real,
-    tile::{GatherCopy, Matrix, Place, Product, Source, TileCopy},
+    tile::{BlockTile, GatherCopy, Matrix, Product, Source, TileCopy},
 };
 
 /// Where an operand's elements are.
@@ -90,7 +90,7 @@ impl Operand {
         tile: [u32; 2],
         threads: u32,
         outer: Reg<'a, U32>,
-        place: &Place<'a>,
+        place: &BlockTile<'a>,
     ) -> Box<dyn Source<'a> + 'a> {
         match *self {
             Self::Matrix(matrix) => {

@@ -10,8 +10,8 @@ mod gather;
 mod kernel;
 
 use crate::{
-    Error, Kernel, Result, Target,
-    gemm::{Dtype, Epilogue, Gemm, Plan, reduce_kernel},
+    Error, Kernel, Plan, Result, Target,
+    gemm::{Dtype, Epilogue, Gemm, reduce_kernel},
     tile::{Major, Matrix, Product},
 };
 use gather::{Patches, PhaseWeights};
@@ -140,7 +140,7 @@ impl Conv {
         }
         let phases = (0..self.stride[0]).flat_map(|y| (0..self.stride[1]).map(move |x| [y, x]));
         let kernels = phases.filter_map(|phase| self.phase(phase, epilogue, target)).collect();
-        Ok(Plan { kernels, workspace: 0 })
+        Ok(Plan { kernels, workspace_bytes: 0 })
     }
 
     /// The part of dgrad for the rows and columns of dx that are `phase` modulo the stride; none where there are none.
@@ -239,7 +239,7 @@ impl Conv {
     ) -> Plan {
         let first = implicit(product).kernel(self.name(pass), self.bytes(), epilogue, target);
         let second = (product.splits > 1).then(|| reduce_kernel(&product, epilogue, target));
-        Plan { kernels: std::iter::once(first).chain(second).collect(), workspace: product.workspace() }
+        Plan { kernels: std::iter::once(first).chain(second).collect(), workspace_bytes: product.workspace() }
     }
 }
 

@@ -6,7 +6,7 @@ mod plan;
 mod split;
 
 pub(crate) use output::Output;
-pub use plan::{Gemm, Plan};
+pub use plan::Gemm;
 pub(crate) use split::reduce_kernel;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::{Epilogue, kernel::matrix_kernel, split::reduce_kernel};
 use crate::{
-    Error, Kernel, Result, Target,
+    Error, Plan, Result, Target,
     tile::{Major, Matrix, Product},
 };
 
@@ -25,18 +25,9 @@ pub struct Gemm {
     pub epilogue: Epilogue,
 }
 
-/// The kernels of a product, to be launched in order, all with the same arguments: A, B, the bias and the residual where
-/// the epilogue has them, C, and the workspace where it is not empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// One kernel, or the split product and the reduction of its parts.
-    pub kernels: Vec<Kernel>,
-    /// Bytes of the workspace; 0 where k is not split.
-    pub workspace: u64,
-}
-
 impl Gemm {
-    /// The kernels.
+    /// One kernel, or the split product and the sum of its parts. Parameters of each: A, B, the bias and the residual where
+    /// the epilogue has them, C, and the workspace where it is not empty.
     ///
     /// # Errors
     /// A size of 0, or a matrix of 2³¹ elements or more.
@@ -57,7 +48,7 @@ impl Gemm {
         if product.splits > 1 {
             kernels.push(reduce_kernel(&product, self.epilogue, target));
         }
-        Ok(Plan { kernels, workspace: product.workspace() })
+        Ok(Plan { kernels, workspace_bytes: product.workspace() })
     }
 
     pub(super) fn a_matrix(&self) -> Matrix {

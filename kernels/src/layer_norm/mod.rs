@@ -31,7 +31,7 @@ mod forward;
 mod sums;
 
 use crate::{
-    Error, Kernel, Result, Target,
+    Error, Kernel, Plan, Result, Target,
     ptx::{Asm, F16, F32, Global, Reg},
     span::Real,
 };
@@ -49,15 +49,6 @@ pub struct LayerNorm {
     pub rows: u32,
     /// Columns, N: what each row is normalised over. Up to 65,536.
     pub cols: u32,
-}
-
-/// The backward pass: kernels that are launched in order with the same arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The kernels.
-    pub kernels: Vec<Kernel>,
-    /// Bytes of the workspace. What it holds between launches does not matter.
-    pub workspace_bytes: u64,
 }
 
 impl LayerNorm {

@@ -1,8 +1,8 @@
 //! Each column of a matrix to one number.
 
-use super::{BLOCK, Columns, Plan, Reduce, Stage, Step};
+use super::{BLOCK, Columns, Reduce, Stage, Step};
 use crate::{
-    Kernel, Target, Work,
+    Kernel, Plan, Target, Work,
     ptx::{Asm, F32, Var},
     span::{Real, access_width, load_each},
 };
@@ -76,10 +76,10 @@ pub(super) fn plan<T: Real>(whole: Reduce, target: Target) -> Plan {
     let stage = if split { Stage::First } else { Stage::Only };
     let first = Step { whole, stage, rows, cols, terms: rows };
     let second = Step { stage: Stage::Second, rows: order.splits, ..first };
+    let second =
+        split.then(|| kernel::<F32>(second, ColOrder::second(order.splits, cols), T::SPELLED, target));
     Plan {
-        first: kernel::<T>(first, order, T::SPELLED, target),
-        second: split
-            .then(|| kernel::<F32>(second, ColOrder::second(order.splits, cols), T::SPELLED, target)),
+        kernels: std::iter::once(kernel::<T>(first, order, T::SPELLED, target)).chain(second).collect(),
         workspace_bytes: if split { u64::from(order.splits) * u64::from(cols) * 4 } else { 0 },
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! There are no atomics, and the order of folding follows from the shape and the element type alone: the same bits on
 //! every run. It is stated at [`RowOrder`] and [`ColOrder`]. Where one kernel would leave the machine idle, a first one
-//! folds pieces into a workspace and a second one folds those ([`Plan`]).
+//! folds pieces into a workspace and a second one folds those. Each kernel has two parameters: where it reads, x, and where
+//! it writes, y. A kernel that is alone reads the input and writes the results; the first of two writes the workspace,
+//! which the second reads.
 
 mod cols;
 mod rows;
@@ -14,7 +16,7 @@ pub use rows::RowOrder;
 pub(crate) use walk::Columns;
 
 use crate::{
-    Kernel, Target,
+    Kernel, Plan, Target,
     ptx::{Asm, F16, F32, Global, Launch, Reg, U32},
     span::Real,
     tile::reduce::Fold,
@@ -82,26 +84,6 @@ pub struct Reduce {
     /// Whether the results are folded onto what the output holds, instead of replacing it: old + new of sums and means,
     /// the larger one of magnitudes, old or new of flags.
     pub onto: bool,
-}
-
-/// The launches of a reduction, in order. Each kernel has two parameters: where it reads, x, and where it writes, y. A
-/// first kernel that is alone reads the input and writes the results; with a second one, it writes the workspace, which
-/// the second one reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Reads the input.
-    pub first: Kernel,
-    /// Reads the workspace and writes the results.
-    pub second: Option<Kernel>,
-    /// Bytes of the workspace; 0 without a second kernel.
-    pub workspace_bytes: u64,
-}
-
-impl Plan {
-    /// Its kernels.
-    pub fn kernels(self) -> impl Iterator<Item = Kernel> {
-        std::iter::once(self.first).chain(self.second)
-    }
 }
 
 impl Reduce {
@@ -211,5 +193,5 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
         let onto = Reduce { reduction: SUM, rows, cols, onto: true };
         plans.push(onto.over_cols::<F16>(target));
     }
-    plans.into_iter().flat_map(Plan::kernels).collect()
+    plans.into_iter().flat_map(|plan| plan.kernels).collect()
 }

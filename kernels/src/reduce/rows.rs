@@ -1,8 +1,8 @@
 //! Each row of a matrix to one number.
 
-use super::{BLOCK, Plan, Reduce, Stage, Step};
+use super::{BLOCK, Reduce, Stage, Step};
 use crate::{
-    Kernel, Target, Work,
+    Kernel, Plan, Target, Work,
     ptx::{Asm, F32, Global, Reg, U32, Var},
     span::{Real, access_width},
 };
@@ -67,12 +67,12 @@ pub(super) fn plan<T: Real>(whole: Reduce, target: Target) -> Plan {
     let first = Step { whole, stage, rows, cols, terms: cols };
     let second = Step { stage: Stage::Second, cols: order.splits, ..first };
     let split = order.splits > 1;
+    let second = split.then(|| {
+        let order = RowOrder::new(rows, order.splits, F32::VECTOR);
+        kernel::<F32>(second, order, T::SPELLED, target)
+    });
     Plan {
-        first: kernel::<T>(first, order, T::SPELLED, target),
-        second: split.then(|| {
-            let order = RowOrder::new(rows, order.splits, F32::VECTOR);
-            kernel::<F32>(second, order, T::SPELLED, target)
-        }),
+        kernels: std::iter::once(kernel::<T>(first, order, T::SPELLED, target)).chain(second).collect(),
         workspace_bytes: if split { u64::from(rows) * u64::from(order.splits) * 4 } else { 0 },
     }
 }

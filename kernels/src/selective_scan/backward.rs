@@ -72,12 +72,12 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target
         let inputs = Inputs::<T>::parameters(asm, spec);
         let results = Results::parameters(asm, spec);
         let thread = Thread::new(asm, spec, layout, inputs);
-        Pass::new(thread, results, workspace).run();
+        BackwardThread::new(thread, results, workspace).run();
     })
 }
 
 /// What a thread carries from chunk to chunk.
-struct Pass<'a, T: Real> {
+struct BackwardThread<'a, T: Real> {
     asm: &'a Asm,
     thread: Thread<'a, T>,
     results: Results<'a, T>,
@@ -102,7 +102,7 @@ struct Passed<'a> {
     g: Vec<Reg<'a, F32>>,
 }
 
-impl<'a, T: Real> Pass<'a, T> {
+impl<'a, T: Real> BackwardThread<'a, T> {
     fn new(thread: Thread<'a, T>, results: Results<'a, T>, workspace: Workspace) -> Self {
         let asm = thread.asm;
         let zeros = |n: u32| (0..n).map(|_| asm.var::<F32>(0.0)).collect();

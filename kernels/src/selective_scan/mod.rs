@@ -55,7 +55,7 @@ mod thread;
 use layout::{Layout, Workspace};
 
 use crate::{
-    Error, Kernel, Result, Target,
+    Error, Kernel, Plan, Result, Target,
     ptx::{F16, F32},
     span::Real,
 };
@@ -93,15 +93,6 @@ pub struct SelectiveScan {
     /// Elements from a row of B to the next, and of C, dB and dC: N, or the width of the matrix that they are columns of.
     /// Where 2 or 4 divides N and it, they begin at a multiple of that.
     pub bc_row: u32,
-}
-
-/// The backward pass: two kernels, launched in order with the same arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The kernels.
-    pub kernels: [Kernel; 2],
-    /// Bytes of the workspace. What it holds between launches does not matter.
-    pub workspace_bytes: u64,
 }
 
 impl SelectiveScan {
@@ -150,7 +141,7 @@ impl SelectiveScan {
         let workspace = self.check::<T>()?;
         let kernels =
             [backward::kernel::<T>(self, workspace, target), finish::kernel::<T>(self, workspace, target)];
-        Ok(Plan { kernels, workspace_bytes: workspace.elements() * 4 })
+        Ok(Plan { kernels: kernels.into(), workspace_bytes: workspace.elements() * 4 })
     }
 
     /// The workspace, of a scan that kernels can be written for.

@@ -3,7 +3,7 @@
 use super::{
     Major, SharedTile,
     chunk::{copy_elements, copy_granule, granule},
-    product::{Place, Source},
+    product::{BlockTile, Source},
     shared::CHUNK,
 };
 use crate::ptx::{Asm, F16, Global, Reg, Shared, U32, U64, Var};
@@ -75,9 +75,9 @@ impl<'a> TileCopy<'a> {
         [outer_tile, depth]: [u32; 2],
         threads: u32,
         outer: Reg<'a, U32>,
-        place: &Place<'a>,
+        place: &BlockTile<'a>,
     ) -> Self {
-        let Place { start: k, end: k_end, thread, .. } = *place;
+        let BlockTile { start: k, end: k_end, thread, .. } = *place;
         let tile = SharedTile::of(matrix.major, outer_tile, depth);
         let (row, chunk) = asm.divide(thread, tile.chunks());
         let target = tile.offset(asm, row, chunk);

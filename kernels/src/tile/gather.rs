@@ -3,7 +3,7 @@
 use super::{
     Major, SharedTile, TileCopy,
     chunk::{copy_elements, copy_granule, granule},
-    product::{Place, Source},
+    product::{BlockTile, Source},
     shared::CHUNK,
 };
 use crate::ptx::{Asm, F16, Global, Pred, Reg, S32, Shared, U32, Var};
@@ -64,7 +64,7 @@ impl<'a, G: Gather<'a>> GatherCopy<'a, G> {
         [outer_tile, depth]: [u32; 2],
         threads: u32,
         outer: Reg<'a, U32>,
-        place: &Place<'a>,
+        place: &BlockTile<'a>,
     ) -> Self {
         let tile = SharedTile::of(gather.major(), outer_tile, depth);
         debug_assert!(TileCopy::divides(tile, threads));

@@ -18,6 +18,6 @@ pub use epilogue::{COLUMNS, Staging};
 pub use fragment::{Accumulators, FragmentLoads, Role};
 pub use gather::{Gather, GatherCopy, Part};
 pub use pipeline::Pipeline;
-pub use product::{Place, Product, Source};
+pub use product::{BlockTile, Product, Source};
 pub use shape::TileShape;
 pub use shared::{Major, SharedTile};

@@ -33,7 +33,7 @@ pub struct Product {
 
 /// A block's place in a product.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct BlockTile<'a> {
     /// The first row of its tile of C.
     pub row: Reg<'a, U32>,
     /// The first column.
@@ -55,7 +55,7 @@ impl Product {
     }
 
     /// The place of the block that runs.
-    pub fn place<'a>(&self, asm: &'a Asm) -> Place<'a> {
+    pub fn place<'a>(&self, asm: &'a Asm) -> BlockTile<'a> {
         asm.step("the block's tile of C and its part of k");
         let (rows, columns) = (self.m.div_ceil(self.shape.m), self.n.div_ceil(self.shape.n));
         let group = (1..=GROUP.min(rows)).rev().find(|g| rows.is_multiple_of(*g)).unwrap_or(1);
@@ -65,7 +65,7 @@ impl Product {
         let part = asm.block(2);
         let start = part * (self.tiles * self.shape.k);
         let end = (start + self.tiles * self.shape.k).min(self.k);
-        Place { row, column: column * self.shape.n, part, start, end, thread: asm.thread(0) }
+        BlockTile { row, column: column * self.shape.n, part, start, end, thread: asm.thread(0) }
     }
 
     /// Multiplies, and calls `finish(row, column, sums)` once for each element of C inside it: four neighbours of a row at
@@ -76,7 +76,7 @@ impl Product {
     pub fn run<'a>(
         &self,
         asm: &'a Asm,
-        place: Place<'a>,
+        place: BlockTile<'a>,
         [a, b]: [&dyn Source<'a>; 2],
         finish: impl Fn(Reg<'a, U32>, Reg<'a, U32>, &[Reg<'a, F32>]),
     ) {

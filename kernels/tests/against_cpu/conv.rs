@@ -6,9 +6,9 @@ use ssmv_autograd::{
 };
 use ssmv_emulator::Report;
 use ssmv_kernels::{
-    Target,
+    Plan, Target,
     conv::Conv,
-    gemm::{Dtype, Epilogue, Plan},
+    gemm::{Dtype, Epilogue},
 };
 
 use crate::{
@@ -83,8 +83,8 @@ fn check(
 ) -> Report {
     let (a, b) = (half(a), half(b));
     let mut args = vec![Arg::In(&a), Arg::In(&b), Arg::Out(want.len() * output.bytes() as usize)];
-    if plan.workspace > 0 {
-        args.push(Arg::Out(plan.workspace as usize));
+    if plan.workspace_bytes > 0 {
+        args.push(Arg::Out(plan.workspace_bytes as usize));
     }
     let (outputs, report) = run_all(&plan.kernels, &args);
     let got = match output {

@@ -76,8 +76,8 @@ fn check(gemm: Gemm, seed: u64) -> Report {
     args.extend(bias_stored.as_deref().map(Arg::In));
     args.extend(residual_stored.as_deref().map(Arg::In));
     args.push(Arg::Out((m * n * epilogue.output.bytes()) as usize));
-    if plan.workspace > 0 {
-        args.push(Arg::Out(plan.workspace as usize));
+    if plan.workspace_bytes > 0 {
+        args.push(Arg::Out(plan.workspace_bytes as usize));
     }
     let (outputs, report) = run_all(&plan.kernels, &args);
     let got = numbers(&outputs[0], epilogue.output);
@@ -189,7 +189,7 @@ fn the_same_bits_run_after_run() {
     let mut draw = Draw(11);
     let (a, b) = (draw.numbers(48 * 4096), draw.numbers(64 * 4096));
     let (a, b) = (bytes(&a, Dtype::F16), bytes(&b, Dtype::F16));
-    let args = [Arg::In(&a), Arg::In(&b), Arg::Out(48 * 64 * 4), Arg::Out(plan.workspace as usize)];
+    let args = [Arg::In(&a), Arg::In(&b), Arg::Out(48 * 64 * 4), Arg::Out(plan.workspace_bytes as usize)];
     assert_eq!(run_all(&plan.kernels, &args).0, run_all(&plan.kernels, &args).0);
 }
 

@@ -3,10 +3,10 @@
 use ssmv_autograd::Tensor;
 use ssmv_emulator::Report;
 use ssmv_kernels::{
-    Target,
+    Plan, Target,
     ptx::F32,
     reduce::{
-        self, ColOrder, Finish, MAX_ABS, MEAN, NON_FINITE, Plan, REDUCTIONS, Reduce, Reduction, RowOrder, SUM,
+        self, ColOrder, Finish, MAX_ABS, MEAN, NON_FINITE, REDUCTIONS, Reduce, Reduction, RowOrder, SUM,
     },
     span::Real,
     tile::reduce::Fold,
@@ -23,15 +23,16 @@ const TARGET: Target = Target::Sm80;
 fn launch(plan: &Plan, x: &[u8], results: usize, before: Option<&[u8]>) -> (Vec<u8>, Vec<Report>) {
     let mut reports = Vec::new();
     let mut input = x.to_vec();
-    if let Some(second) = &plan.second {
-        let (outputs, report) = run(&plan.first, &[Arg::In(&input), Arg::Out(plan.workspace_bytes as usize)]);
+    if let Some(second) = plan.kernels.get(1) {
+        let (outputs, report) =
+            run(&plan.kernels[0], &[Arg::In(&input), Arg::Out(plan.workspace_bytes as usize)]);
         input = outputs.into_iter().next().unwrap();
         reports.push(report);
-        assert_eq!(second.parameters.len(), plan.first.parameters.len());
+        assert_eq!(second.parameters.len(), plan.kernels[0].parameters.len());
     } else {
         assert_eq!(plan.workspace_bytes, 0);
     }
-    let last = plan.second.as_ref().unwrap_or(&plan.first);
+    let last = plan.kernels.get(1).unwrap_or(&plan.kernels[0]);
     let output = before.map_or(Arg::Out(results * 4), Arg::InOut);
     let (outputs, report) = run(last, &[Arg::In(&input), output]);
     reports.push(report);
@@ -158,9 +159,9 @@ fn rows_agree<H: Host>(reduction: &Reduction, rows: usize, cols: usize, x: &[f32
     let (y, reports) = launch(&plan, &H::encode(x), rows, None);
     let y = Single::decode(&y);
     let want = over_rows::<H::Gpu>(reduction, rows, cols, x);
-    compare::<Single>(&plan.first.name, &y, &as_f64(&want), Tolerance::Exact);
+    compare::<Single>(&plan.kernels[0].name, &y, &as_f64(&want), Tolerance::Exact);
     if cols.is_multiple_of(64) && rows > 0 && cols > 0 {
-        reports.iter().for_each(|report| assert_coalesced(&plan.first.name, report));
+        reports.iter().for_each(|report| assert_coalesced(&plan.kernels[0].name, report));
     }
     y
 }
@@ -171,9 +172,9 @@ fn cols_agree<H: Host>(reduction: &Reduction, rows: usize, cols: usize, x: &[f32
     let (y, reports) = launch(&plan, &H::encode(x), cols, None);
     let y = Single::decode(&y);
     let want = over_cols(reduction, rows, cols, x);
-    compare::<Single>(&plan.first.name, &y, &as_f64(&want), Tolerance::Exact);
+    compare::<Single>(&plan.kernels[0].name, &y, &as_f64(&want), Tolerance::Exact);
     if cols.is_multiple_of(64) && rows > 0 && cols > 0 {
-        reports.iter().for_each(|report| assert_coalesced(&plan.first.name, report));
+        reports.iter().for_each(|report| assert_coalesced(&plan.kernels[0].name, report));
     }
     y
 }
@@ -311,7 +312,7 @@ fn results_are_folded_onto_what_is_there() {
                 false => fold(reduction.fold, old, new),
             };
             let want: Vec<_> = before.iter().zip(&want).map(joined).collect();
-            compare::<Single>(&plan.first.name, &Single::decode(&y), &as_f64(&want), Tolerance::Exact);
+            compare::<Single>(&plan.kernels[0].name, &Single::decode(&y), &as_f64(&want), Tolerance::Exact);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Launches of batch normalisation. Statistics, weights and their gradients are f32; images are of their own dtype.
 
-use ssmv_kernels::batch_norm::{Apply, InputGradient, Mode, Statistics as Gather, Sums};
+use ssmv_kernels::{
+    Plan,
+    batch_norm::{Apply, InputGradient, Mode, Statistics as Gather, Sums},
+};
 
 use super::{BatchNorm2d, BatchStatistics, Statistics};
 use crate::{
@@ -35,7 +38,8 @@ impl BatchNorm2d {
         let [mean, inverse] = [channels()?, channels()?];
         let (gather, dtype) = (Gather { rows, cols }, x.dtype());
         let partials = cuda.plan(&("batch norm groups", rows, cols, dtype), |_, target| {
-            Ok(([dispatch_cuda!(dtype, T => gather.partials::<T>(target))?], gather.workspace_bytes()))
+            let kernel = dispatch_cuda!(dtype, T => gather.partials::<T>(target))?;
+            Ok(Plan { kernels: vec![kernel], workspace_bytes: gather.workspace_bytes() })
         })?;
         let groups = partials.workspace(cuda)?;
         partials.launch(cuda, &[x.argument()?, (&groups).into()])?;
@@ -90,7 +94,8 @@ impl BatchNorm2d {
         let (y, mode, eps) = (y.first().map(Tensor::argument).transpose()?, self.mode(), self.eps as f32);
         let sums = Sums { rows, cols, relu: self.relu };
         let partials = cuda.plan(&("batch norm sums", sums, dtype), |_, target| {
-            Ok(([dispatch_cuda!(dtype, T => sums.partials::<T>(target))?], sums.workspace_bytes()))
+            let kernel = dispatch_cuda!(dtype, T => sums.partials::<T>(target))?;
+            Ok(Plan { kernels: vec![kernel], workspace_bytes: sums.workspace_bytes() })
         })?;
         let parts = partials.workspace(cuda)?;
         let mut arguments = vec![dy.argument()?, x.argument()?];

@@ -44,7 +44,7 @@ pub(crate) fn launch_backward(
     let cuda = dy.cuda()?;
     let plan = cuda.plan(&("backward", spec, dtype), |_, target| {
         let plan = dispatch_cuda!(dtype, T => spec.backward::<T>(target))?;
-        Ok((plan.kernels, plan.workspace_bytes))
+        Ok(plan)
     })?;
     let mut arguments = inputs.to_vec();
     arguments.push(dy.argument()?);

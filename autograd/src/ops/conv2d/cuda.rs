@@ -4,11 +4,7 @@
 //! copied to a multiple of four channels first, zeros in those that are new: the three colours of the stem's input and of the
 //! decoder's output are the case that matters, where the copy is a small part of the convolution's own bytes.
 
-use ssmv_kernels::{
-    conv::Conv,
-    gemm::{Epilogue, Plan},
-    layout::Slice,
-};
+use ssmv_kernels::{conv::Conv, gemm::Epilogue, layout::Slice};
 
 use super::Geometry;
 use crate::{
@@ -22,7 +18,7 @@ use crate::{
 
 /// A pass, for the name of its kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Pass {
+enum ConvKernel {
     Fprop,
     Dgrad,
     Wgrad,
@@ -52,15 +48,18 @@ impl Geometry {
     }
 }
 
-fn launch(pass: Pass, g: &Geometry, epilogue: Epilogue, arguments: &[Argument], on: &Tensor) -> Result<()> {
+fn launch(
+    pass: ConvKernel,
+    g: &Geometry,
+    epilogue: Epilogue,
+    arguments: &[Argument],
+    on: &Tensor,
+) -> Result<()> {
     let (cuda, conv) = (on.cuda()?, g.kernel()?);
-    let plan = cuda.plan(&(pass, conv, epilogue), |_, target| {
-        let Plan { kernels, workspace } = match pass {
-            Pass::Fprop => conv.fprop(epilogue, target),
-            Pass::Dgrad => conv.dgrad(epilogue, target),
-            Pass::Wgrad => conv.wgrad(epilogue, target),
-        }?;
-        Ok((kernels, workspace))
+    let plan = cuda.plan(&(pass, conv, epilogue), |_, target| match pass {
+        ConvKernel::Fprop => conv.fprop(epilogue, target),
+        ConvKernel::Dgrad => conv.dgrad(epilogue, target),
+        ConvKernel::Wgrad => conv.wgrad(epilogue, target),
     })?;
     plan.launch(cuda, arguments)
 }
@@ -124,7 +123,7 @@ pub(crate) fn fprop_into(
     let mut arguments = vec![x.argument()?, w.argument()?];
     arguments.extend(bias.map(Tensor::argument).transpose()?);
     arguments.push(y.argument()?);
-    launch(Pass::Fprop, &even, epilogue, &arguments, y)
+    launch(ConvKernel::Fprop, &even, epilogue, &arguments, y)
 }
 
 /// dx = the adjoint of conv, from dy (+ bias [cin], for a transposed convolution).
@@ -137,7 +136,7 @@ pub(crate) fn dgrad(g: &Geometry, dy: &Tensor, w: &Tensor, bias: Option<&Tensor>
     let mut arguments = vec![dy.argument()?, w.argument()?];
     arguments.extend(bias.map(Tensor::argument).transpose()?);
     arguments.push(dx.argument()?);
-    launch(Pass::Dgrad, &even, epilogue, &arguments, dx)
+    launch(ConvKernel::Dgrad, &even, epilogue, &arguments, dx)
 }
 
 /// dw from dy and x.
@@ -147,10 +146,10 @@ pub(crate) fn wgrad(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Resul
     let (x, dy) = (widened(x, even.cin)?, widened(dy, even.cout)?);
     let epilogue = Epilogue::plain(kernel_dtype(dw.dtype()));
     if (even.cin, even.cout) == (g.cin, g.cout) {
-        return launch(Pass::Wgrad, g, epilogue, &[dy.argument()?, x.argument()?, dw.argument()?], dw);
+        return launch(ConvKernel::Wgrad, g, epilogue, &[dy.argument()?, x.argument()?, dw.argument()?], dw);
     }
     let wide = dw.empty_like([even.cout, even.kernel[0], even.kernel[1], even.cin])?;
-    launch(Pass::Wgrad, &even, epilogue, &[dy.argument()?, x.argument()?, wide.argument()?], dw)?;
+    launch(ConvKernel::Wgrad, &even, epilogue, &[dy.argument()?, x.argument()?, wide.argument()?], dw)?;
     // The filters that are new are the last ones; of the others the channels that are new are left out.
     let rows = size("conv2d", g.cout * g.kernel[0] * g.kernel[1])?;
     let slice = Slice { outer: rows, from: even.cin as u32, start: 0, len: g.cin as u32, inner: 1 };

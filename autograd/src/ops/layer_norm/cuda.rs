@@ -42,7 +42,7 @@ impl LayerNorm {
         }
         let plan = cuda.plan(&("backward", spec, dtype), |_, target| {
             let plan = dispatch_cuda!(dtype, T => spec.backward::<T>(target))?;
-            Ok((plan.kernels, plan.workspace_bytes))
+            Ok(plan)
         })?;
         let workspace = plan.workspace(cuda)?;
         cx.fill_together([0, 1, 2], |[dx, dgamma, dbeta]| {

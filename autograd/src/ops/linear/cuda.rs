@@ -57,7 +57,7 @@ pub(crate) fn product(
     };
     let gemm = Gemm { m: size(op, m)?, n: size(op, n)?, k: size(op, k)?, a: a.major, b: b.major, epilogue };
     let cuda = to.cuda()?;
-    let plan = cuda.plan(&gemm, |gemm, target| gemm.plan(target).map(|p| (p.kernels, p.workspace)))?;
+    let plan = cuda.plan(&gemm, |gemm, target| gemm.plan(target))?;
     let mut arguments = vec![a.tensor.argument()?, b.tensor.argument()?];
     arguments.extend(bias.map(Tensor::argument).transpose()?);
     if onto {

@@ -18,7 +18,7 @@ pub(super) fn forward(kind: LossKind, p: &Tensor, t: &Tensor) -> Result<Tensor> 
     let y = Tensor::on_cuda(cuda, Shape::scalar(), DType::F32, None)?;
     let plan = cuda.plan(&("forward", loss, dtype), |_, target| {
         let plan = dispatch_cuda!(dtype, T => loss.forward::<T>(target))?;
-        Ok((plan.kernels, plan.workspace_bytes))
+        Ok(plan)
     })?;
     plan.launch(cuda, &[p.argument()?, t.argument()?, y.argument()?])?;
     Ok(y)

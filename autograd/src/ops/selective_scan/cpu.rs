@@ -138,7 +138,7 @@ pub(super) fn backward<T: Element>(s: Sizes, x: &Inputs<T>, dy: &[T]) -> [Buffer
             let dy = &dy[i * wide_len..][..wide_len];
             wide!({
                 let mut pass =
-                    Pass { s, x: sequence, dy, du, ddelta, db, dc, da: &mut sums.0, dd: &mut sums.1 };
+                    BackwardScan { s, x: sequence, dy, du, ddelta, db, dc, da: &mut sums.0, dd: &mut sums.1 };
                 let mut scratch = Scratch::new(s);
                 for block in &blocks {
                     pass.block(block, &mut scratch);
@@ -179,7 +179,7 @@ impl<T: Element> Scratch<T> {
     }
 }
 
-struct Pass<'a, T> {
+struct BackwardScan<'a, T> {
     s: Sizes,
     x: Inputs<'a, T>,
     dy: &'a [T],
@@ -191,7 +191,7 @@ struct Pass<'a, T> {
     dd: &'a mut [T],
 }
 
-impl<T: Element> Pass<'_, T> {
+impl<T: Element> BackwardScan<'_, T> {
     #[inline(always)]
     fn block(&mut self, block: &Block<T>, scratch: &mut Scratch<T>) {
         let (s, n) = (self.s, self.s.states);

@@ -32,7 +32,7 @@ pub(crate) fn launch_backward(
     let cuda = dy.cuda()?;
     let plan = cuda.plan(&("scan backward", spec, dtype), |_, target| {
         let plan = dispatch_cuda!(dtype, T => spec.backward::<T>(target))?;
-        Ok((plan.kernels, plan.workspace_bytes))
+        Ok(plan)
     })?;
     let arguments: Vec<Argument> =
         inputs.iter().copied().chain([dy.argument()?]).chain(outputs.iter().copied()).collect();
