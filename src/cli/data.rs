@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ui, files};
+use super::Ui;
+use super::files::{self, Output};
 use crate::config::{Layout, Rule, limits};
 use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
 use crate::media::{self, Style};
@@ -60,7 +61,7 @@ pub struct MakeArgs {
     /// Set of digits
     #[arg(long, default_value_t, value_enum)]
     pub split: Split,
-    /// Overwrite an existing file
+    /// Overwrite an existing .npy file of sequences
     #[arg(long)]
     pub force: bool,
 }
@@ -116,18 +117,15 @@ pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
                     "--digit-size is {digit}, and must be at most --canvas, {canvas}"
                 )));
             }
-            files::must_be_free(&args.out, args.force)?;
+            files::must_be_free(&args.out, Output::Sequences, args.force)?;
             make(args, ui)
         }
         DataCommand::Show(args) => {
             files::must_exist(&args.file)?;
             let out = args.out.clone().unwrap_or_else(|| args.file.with_extension("gif"));
             files::must_end_in("--out", &out, &["gif", "png"])?;
-            if out.canonicalize().ok().is_some_and(|out| args.file.canonicalize().ok() == Some(out)) {
-                let out = out.display();
-                return Err(Error::Usage(format!("{out} is the input; give another --out")));
-            }
-            files::must_be_free(&out, args.force)?;
+            files::must_not_be_read("--out", &out, &[&args.file], None)?;
+            files::must_be_free(&out, Output::picture(&out), args.force)?;
             show(args, &out, ui)
         }
     }

@@ -6,7 +6,8 @@ use clap::Args;
 
 use serde::Serialize;
 
-use super::{Table, Ui, files};
+use super::files::{self, Output};
+use super::{Table, Ui};
 use crate::config::{Device, Layout, Rule, TrainConfig, limits};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
@@ -87,6 +88,9 @@ pub struct EvalArgs {
     /// Also write the results to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Overwrite an existing result at --out
+    #[arg(long, requires = "out")]
+    pub force: bool,
 }
 
 /// Examples for the help.
@@ -112,7 +116,15 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     // First of all: without the device, all other work would be in vain.
     let cuda = device::open(args.device)?;
     files::must_exist(&args.checkpoint)?;
-    args.out.as_deref().map_or(Ok(()), files::must_be_writable)?;
+    if let Some(out) = &args.out {
+        let data: Vec<&Path> = args.data.iter().map(Path::new).collect();
+        files::must_not_be_read("--out", out, &data, Some(&args.checkpoint))?;
+        // A pipe or a device (/dev/stdout) is written to, not replaced.
+        if !files::is_stream(out) {
+            files::must_be_free(out, Output::Report, args.force)?;
+        }
+        files::must_be_writable(out)?;
+    }
     device::use_threads(args.threads.map(|n| n as usize))?;
     let (model, loaded) = eval::load(&args.checkpoint)?;
     loaded.warnings.iter().for_each(|line| ui.warn(line));

@@ -1,24 +1,152 @@
 //! Files that the command line names: checks, reads and writes.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
+use crate::config::CONFIG_FILE;
+use crate::data::npy::{Dtype, Header};
 use crate::data::{Layout, NpySequences};
-use crate::media::{Clip, read_clips};
+use crate::media::{self, Clip, read_clips};
+use crate::record::METRICS_FILE;
 use crate::{Error, OutputFile, Result};
+
+/// Name of the animation that a training leaves in its run folder.
+const PREVIEW_FILE: &str = "preview.gif";
+
+/// Kind of a command's output. `--force` replaces only what is of the same kind, so that a slip of the keyboard costs no other
+/// file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// .npy of predicted frames: float32 [T, H, W].
+    Frames,
+    /// .npy of sequences: uint8 [T, N, H, W].
+    Sequences,
+    Gif,
+    Png,
+    /// Folder with files `frame-000.png`, `frame-001.png`, ….
+    PngFolder,
+    /// JSON that `eval` writes.
+    Report,
+    /// Folder of kernels, whose other files stay.
+    Kernels,
+}
+
+impl Output {
+    /// The kind of picture for a name that ends in .gif or .png.
+    pub fn picture(path: &Path) -> Self {
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gif")) { Self::Gif } else { Self::Png }
+    }
+
+    /// Checks that an existing `path` is of this kind.
+    fn check(self, path: &Path) -> Result<()> {
+        let is_ours = match self {
+            Self::PngFolder => return media::check_png_folder(path),
+            Self::Kernels => path.is_dir(),
+            _ => start_of_file(path).is_some_and(|start| start.is_empty() || self.is_start(&start)),
+        };
+        let kind = match self {
+            _ if is_ours => return Ok(()),
+            Self::Frames => "an .npy file of predicted frames (float32, 3 axes)",
+            Self::Sequences => "an .npy file of sequences (uint8, 4 axes)",
+            Self::Gif => "a GIF",
+            Self::Png => "a PNG",
+            Self::Report => "a result of `eval`",
+            Self::PngFolder | Self::Kernels => "a folder",
+        };
+        Err(Error::file(path, format!("is not {kind}, so --force does not overwrite it; give another name")))
+    }
+
+    /// True if a file of this kind can start so.
+    fn is_start(self, start: &[u8]) -> bool {
+        let npy = |dtype, axes| {
+            let header = Header::parse(start, Path::new(""));
+            header.is_ok_and(|header| (header.dtype, header.shape.len()) == (dtype, axes))
+        };
+        match self {
+            Self::Frames => npy(Dtype::F32, 3),
+            Self::Sequences => npy(Dtype::U8, 4),
+            Self::Gif => start.starts_with(b"GIF8"),
+            Self::Png => start.starts_with(b"\x89PNG\r\n"),
+            // The first field of a report; no other file of the program starts with it.
+            Self::Report => start.starts_with(b"{\n  \"checkpoint\": "),
+            Self::PngFolder | Self::Kernels => false,
+        }
+    }
+}
+
+/// The first 64 KiB of a regular file; `None` for anything else.
+fn start_of_file(path: &Path) -> Option<Vec<u8>> {
+    let mut start = Vec::new();
+    path.metadata().ok().filter(fs::Metadata::is_file)?;
+    File::open(path).ok()?.take(64 << 10).read_to_end(&mut start).ok()?;
+    Some(start)
+}
 
 /// Checks that a path exists.
 pub fn must_exist(path: &Path) -> Result<()> {
     path.metadata().map(drop).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Checks that a path does not exist or is an empty folder, unless `force`.
-pub fn must_be_free(path: &Path, force: bool) -> Result<()> {
-    let empty_folder = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if force || path.symlink_metadata().is_err() || empty_folder() {
-        return Ok(());
+/// Checks that a path does not exist or is an empty folder; with `force`, that what exists is of the kind that will be written.
+pub fn must_be_free(path: &Path, output: Output, force: bool) -> Result<()> {
+    let is_empty_folder = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) if is_empty_folder() => Ok(()),
+        Ok(_) if force => output.check(path),
+        Ok(_) => Err(Error::file(path, "exists already: give another name, or --force to overwrite it")),
     }
-    Err(Error::file(path, "exists already: give another name, or --force to overwrite it"))
+}
+
+/// Checks that the output is not one of the files that the command reads, under another name, through a symbolic link or as a
+/// hard link. Of an input folder, the files in it count; of a run folder or a checkpoint, the files that belong to it.
+pub fn must_not_be_read(
+    option: &str,
+    output: &Path,
+    inputs: &[&Path],
+    checkpoint: Option<&Path>,
+) -> Result<()> {
+    let mut written = vec![output.to_owned()];
+    written.extend(entries(output));
+    let written: HashSet<_> = written.iter().filter_map(|path| identity(path)).collect();
+    let of_input = |input: &&Path| [vec![input.to_path_buf()], entries(input)].concat();
+    let read = inputs.iter().flat_map(of_input).chain(checkpoint.into_iter().flat_map(files_of_run));
+    for path in read {
+        if identity(&path).is_some_and(|identity| written.contains(&identity)) {
+            let (output, path) = (output.display(), path.display());
+            return Err(Error::Usage(format!(
+                "{option} {output}: would overwrite {path}, which is read; give another name"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Device and inode: the same for all names of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|data| (data.dev(), data.ino()))
+}
+
+/// The paths in a folder; none if `path` is not one.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// What belongs to a run folder, a folder of checkpoints, a checkpoint or a bare file of weights.
+fn files_of_run(path: &Path) -> Vec<PathBuf> {
+    let inner = path.join(CHECKPOINTS_FOLDER);
+    let root = if inner.is_dir() { &inner } else { path };
+    let mut files = vec![path.to_owned(), root.to_owned()];
+    files.extend([CONFIG_FILE, METRICS_FILE, PREVIEW_FILE].map(|name| path.join(name)));
+    for folder in entries(root).iter().map(PathBuf::as_path).chain([path]) {
+        files.extend([MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, MANIFEST_FILE].map(|name| folder.join(name)));
+    }
+    files
 }
 
 /// Checks, before any work is done, that a file can be written: its parent folder exists, and it is not a folder itself.
@@ -42,11 +170,15 @@ pub fn must_end_in(option: &str, path: &Path, endings: &[&str]) -> Result<()> {
     Err(Error::Usage(format!("{option} {}: the name must end in {allowed}", path.display())))
 }
 
+/// True for a pipe or a device (/dev/stdout), which is written to and not replaced.
+pub fn is_stream(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| !data.is_file() && !data.is_dir())
+}
+
 /// Writes a file atomically: after a full disk or a kill the old file is still there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A pipe or a device (/dev/stdout) is written to, not replaced.
-    if path.metadata().is_ok_and(|data| !data.is_file() && !data.is_dir()) {
-        return std::fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
+    if is_stream(path) {
+        return fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
     }
     OutputFile::write(path, bytes)
 }
@@ -97,8 +229,8 @@ mod tests {
         let path = folder.path().join("result.json");
         write_whole(&path, b"first").unwrap();
         write_whole(&path, b"second").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"second");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_whole(folder.path(), b"").is_err());
         assert!(write_whole(&folder.path().join("none/result.json"), b"").is_err());
     }
@@ -109,7 +241,7 @@ mod tests {
         let path = folder.path().join("result.json");
         must_be_writable(&path).unwrap();
         must_be_writable(Path::new("result.json")).unwrap();
-        std::fs::write(&path, "").unwrap();
+        fs::write(&path, "").unwrap();
         for bad in [folder.path().to_owned(), folder.path().join("none/x.json"), path.join("x.json")] {
             assert!(must_be_writable(&bad).is_err(), "{}", bad.display());
         }
@@ -118,13 +250,19 @@ mod tests {
     #[test]
     fn only_existing_files_are_guarded() {
         let folder = tempfile::tempdir().unwrap();
-        must_be_free(folder.path(), false).unwrap();
-        must_be_free(&folder.path().join("new.gif"), false).unwrap();
-        std::fs::write(folder.path().join("old.gif"), "").unwrap();
-        for path in [folder.path().join("old.gif"), folder.path().to_owned()] {
-            assert!(must_be_free(&path, false).unwrap_err().to_string().contains("--force"));
-            must_be_free(&path, true).unwrap();
+        let old = folder.path().join("old.gif");
+        must_be_free(folder.path(), Output::PngFolder, false).unwrap();
+        must_be_free(&folder.path().join("new.gif"), Output::Gif, false).unwrap();
+        fs::write(&old, "GIF89a…").unwrap();
+        for (path, output) in [(old.as_path(), Output::Gif), (folder.path(), Output::Kernels)] {
+            assert!(must_be_free(path, output, false).unwrap_err().to_string().contains("--force"));
+            must_be_free(path, output, true).unwrap();
         }
+        for output in [Output::Png, Output::Frames, Output::Sequences, Output::Report, Output::PngFolder] {
+            assert!(must_be_free(&old, output, true).is_err(), "{output:?}");
+        }
+        fs::write(&old, "").unwrap();
+        must_be_free(&old, Output::Report, true).unwrap();
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Ui, files};
+use super::Ui;
+use super::files::{self, Output};
 use crate::config::{Device, Layout, TrainConfig, limits};
 use crate::data::npy;
 use crate::eval::{self, Metrics, Score};
@@ -46,7 +47,7 @@ pub struct PredictArgs {
     /// Device to compute on
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Overwrite an existing output
+    /// Overwrite an existing output of the same kind; of a folder, its files frame-NNN.png, if it has no others
     #[arg(long)]
     pub force: bool,
 }
@@ -78,7 +79,14 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     let form = form(&args.output)?;
     files::must_exist(&args.checkpoint)?;
     files::must_exist(&args.input)?;
-    files::must_be_free(&args.output, args.force)?;
+    files::must_not_be_read("--output", &args.output, &[&args.input], Some(&args.checkpoint))?;
+    let output = match form {
+        Form::Npy => Output::Frames,
+        Form::Gif => Output::Gif,
+        Form::Png => Output::Png,
+        Form::Folder => Output::PngFolder,
+    };
+    files::must_be_free(&args.output, output, args.force)?;
     if !matches!(form, Form::Folder) {
         files::must_be_writable(&args.output)?;
     }

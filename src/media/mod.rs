@@ -12,7 +12,9 @@ pub use self::clip::{Clip, read_clips};
 pub use self::compare::{Row, Style, comparison, strip};
 pub use self::gif::{Animation, read_gif, write_gif};
 pub use self::image::Image;
-pub use self::png::{Raster, encode_png, read_png, read_png_folder, write_png, write_png_folder};
+pub use self::png::{
+    Raster, check_png_folder, encode_png, read_png, read_png_folder, write_png, write_png_folder,
+};
 pub use self::show::{show, tile_animation, tile_strip};
 
 /// Maximum width and height of a picture in pixels.

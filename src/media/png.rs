@@ -166,25 +166,56 @@ pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
     Ok(pictures)
 }
 
+/// Checks that a folder has only files that [`write_png_folder`] may replace: `frame-000.png`, `frame-001.png`, ….
+///
+/// # Errors
+/// [`Error::File`] when there are others, or the folder cannot be read.
+pub fn check_png_folder(folder: &Path) -> Result<()> {
+    frames_of(folder).map(drop)
+}
+
+/// The files of a folder, all of them frames.
+fn frames_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read: {e}"));
+    let mut frames = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let is_file = path.symlink_metadata().is_ok_and(|data| data.is_file());
+        if !is_file || !is_frame(&name(&path)) {
+            let name = name(&path);
+            let message = format!(
+                "has {name}, which is not a frame of this program; give another folder for the frames"
+            );
+            return Err(Error::file(folder, message));
+        }
+        frames.push(path);
+    }
+    Ok(frames)
+}
+
+/// True for `frame-000.png` and for what a killed process left of it, `.frame-000.png.….partial`.
+fn is_frame(name: &str) -> bool {
+    let plain = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+    let name = plain.and_then(|name| name.split_once(".png.")).map_or(name, |(stem, _)| stem);
+    let number = name.strip_suffix(".png").unwrap_or(name).strip_prefix("frame-");
+    number.is_some_and(|number| number.len() >= 3 && digits(number) == number.len())
+        && (name.ends_with(".png") || plain.is_some())
+}
+
 /// Writes pictures as `frame-000.png`, `frame-001.png`, … into `folder`, which is created if it does not exist.
 ///
 /// # Errors
-/// [`Error::File`] when the folder already has PNG files or cannot be written.
+/// [`Error::File`] when the folder has other files, has frames and not `overwrite`, or cannot be written. Nothing is removed
+/// then.
 pub fn write_png_folder(folder: &Path, images: &[Image], overwrite: bool) -> Result<()> {
-    let unwritable = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
-    fs::create_dir_all(folder).map_err(unwritable)?;
-    for entry in fs::read_dir(folder).map_err(unwritable)? {
-        // Old frames among new ones would be read back as one clip.
-        let path = entry.map_err(unwritable)?.path();
-        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-            continue;
-        }
-        let ours = path.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("frame-"));
-        if overwrite && ours {
-            fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
-        } else {
-            return Err(Error::file(folder, "already has .png files; remove them or choose another folder"));
-        }
+    fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be written: {e}")))?;
+    let old = frames_of(folder)?;
+    if !old.is_empty() && !overwrite {
+        return Err(Error::file(folder, "already has .png files; remove them or choose another folder"));
+    }
+    // Old frames among new ones would be read back as one clip.
+    for path in old {
+        fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
     }
     let digits = images.len().to_string().len().max(3);
     images

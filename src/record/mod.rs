@@ -4,4 +4,4 @@ mod events;
 mod recorder;
 
 pub use events::EventFile;
-pub use recorder::{EvalRecord, Recorder, StepRecord};
+pub use recorder::{EvalRecord, METRICS_FILE, Recorder, StepRecord};

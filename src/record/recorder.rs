@@ -8,7 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-const METRICS_FILE: &str = "metrics.jsonl";
+/// File name of the log in a run folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
 const TENSORBOARD_FOLDER: &str = "tensorboard";
 /// Maximum length of a record in bytes; a longer line is damage.
 const MAX_LINE: u64 = 1 << 20;

@@ -13,7 +13,8 @@ use ssmv_kernels::{Kernel, Target, catalogue, isa_tests};
 
 use self::ptxas::{Ptxas, Usage};
 use self::resources::{Resources, TABLE_PATH};
-use super::{Table, Ui, files, thousands};
+use super::files::{self, Output};
+use super::{Table, Ui, thousands};
 use crate::config::{TrainConfig, limits};
 use crate::train::step_kernels;
 use crate::{Error, Result};
@@ -254,10 +255,14 @@ fn grouped<'a>(
 
 /// Writes the kernels' PTX into a folder.
 fn dump(kernels: &[Kernel], folder: &Path, force: bool, ui: &Ui) -> Result<()> {
-    files::must_be_free(folder, force)?;
+    files::must_be_free(folder, Output::Kernels, force)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be created: {e}")))?;
     for kernel in kernels {
         let path = folder.join(format!("{}.{}.ptx", kernel.name, kernel.target));
+        // The name is of this program; a link or a folder under it is not.
+        if path.symlink_metadata().is_ok_and(|data| !data.is_file()) {
+            return Err(Error::file(path, "is not a file; remove it or choose another folder"));
+        }
         files::write_whole(&path, kernel.ptx.as_bytes())?;
     }
     ui.note(&format!("wrote {} kernels into {}", kernels.len(), folder.display()));
