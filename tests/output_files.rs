@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use ssmv_autograd::DType;
 use ssmv_raw::checkpoint::{self, Contents};
 use ssmv_raw::config::TrainConfig;
@@ -149,4 +151,23 @@ fn force_replaces_what_the_command_wrote_before() {
     done(folder, "data make --sequences 2 --out s.npy --force");
     done(folder, "data show s.npy");
     done(folder, "data show s.npy --force");
+}
+
+#[test]
+fn a_signal_during_data_make_leaves_no_file() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut command = program(temporary.path(), "data make --out a.npy --sequences 100000 --canvas 256");
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        let is_written = || fs::read_dir(temporary.path()).unwrap().count() > 0;
+        while !is_written() {
+            assert!(child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(128 + signal.as_raw()));
+        assert!(!is_written(), "{signal:?}");
+    }
 }

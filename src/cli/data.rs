@@ -9,6 +9,7 @@ use super::files::{self, Output};
 use crate::config::{Layout, Rule, limits};
 use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
 use crate::media::{self, Style};
+use crate::train::interrupt::Interrupt;
 use crate::{Error, Result};
 
 /// Subcommands of `data`.
@@ -161,7 +162,10 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
     })?;
     dataset.note().into_iter().for_each(|note| ui.note(note));
     let options = MakeOptions { overwrite: args.force };
-    data::make(&dataset, args.split.into(), u64::from(args.sequences), &args.out, options)?;
+    // A signal removes the unfinished file.
+    let interrupt = Interrupt::install()?;
+    let count = u64::from(args.sequences);
+    data::make(&dataset, args.split.into(), count, &args.out, options, &mut || interrupt.check())?;
     let (frames, side) = (args.frames, args.canvas);
     ui.note(&format!("wrote {}: uint8 [{frames}, {}, {side}, {side}]", args.out.display(), args.sequences));
     Ok(())

@@ -21,12 +21,20 @@ pub struct MakeOptions {
 }
 
 /// Writes the first `count` sequences of `split` (of its epoch 0) to the .npy file `out`: uint8 [T, N, H, W], as the
-/// standard test set. Memory stays within 64 MiB and one sequence.
+/// standard test set. Memory stays within 64 MiB and one sequence. `check` is called between the parts of the file, of 64 MiB
+/// at most; its error ends the write and leaves no file.
 ///
 /// # Errors
 /// [`Error::File`] when `out` exists, cannot be written, or the disk is full; [`Error::Usage`] when there are not
 /// `count` sequences of one colour.
-pub fn make(dataset: &Dataset, split: Split, count: u64, out: &Path, options: MakeOptions) -> Result<()> {
+pub fn make(
+    dataset: &Dataset,
+    split: Split,
+    count: u64,
+    out: &Path,
+    options: MakeOptions,
+    check: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
     if dataset.channels() != 1 {
         return Err(Error::Usage("only sequences of one colour can be written in the layout tnhw".into()));
     }
@@ -55,6 +63,7 @@ pub fn make(dataset: &Dataset, split: Split, count: u64, out: &Path, options: Ma
     let mut ordered = Vec::with_capacity(chunk * frame_bytes);
     for first in (0..sequences).step_by(chunk) {
         let made = &mut made[..chunk.min(sequences - first) * dataset.sequence_bytes()];
+        check()?;
         made.par_chunks_exact_mut(dataset.sequence_bytes())
             .enumerate()
             .try_for_each(|(i, sequence)| dataset.sequence(split, 0, (first + i) as u64, sequence))?;
@@ -71,6 +80,7 @@ pub fn make(dataset: &Dataset, split: Split, count: u64, out: &Path, options: Ma
             written.map_err(|e| output.error(e))?;
         }
     }
+    check()?;
     output.commit()
 }
 
@@ -85,7 +95,10 @@ mod tests {
         let path = folder.path().join("a.npy");
         let spec = DataSpec { canvas: 36, frames: 4, ..DataSpec::default() };
         let data = Dataset::open(&spec).unwrap();
-        make(&data, Split::Test, 7, &path, MakeOptions::default()).unwrap();
+        let make = |data: &Dataset, count, path: &Path, options| {
+            super::make(data, Split::Test, count, path, options, &mut || Ok(()))
+        };
+        make(&data, 7, &path, MakeOptions::default()).unwrap();
         let source = DataSource::Npy { path: path.clone(), layout: Layout::Tnhw };
         let file = Dataset::open_for_test(&DataSpec { source, ..spec }).unwrap();
         assert_eq!(file.len(Split::Test), Some(7));
@@ -95,12 +108,14 @@ mod tests {
             file.sequence(Split::Test, 0, index, &mut b).unwrap();
             assert_eq!(a, b);
         }
-        assert!(make(&data, Split::Test, 7, &path, MakeOptions::default()).is_err());
-        make(&data, Split::Test, 2, &path, MakeOptions { overwrite: true }).unwrap();
-        assert!(make(&file, Split::Test, 8, &folder.path().join("b.npy"), MakeOptions::default()).is_err());
-        assert!(
-            make(&data, Split::Test, u64::MAX, &folder.path().join("b.npy"), MakeOptions::default()).is_err()
-        );
+        let other = folder.path().join("b.npy");
+        assert!(make(&data, 7, &path, MakeOptions::default()).is_err());
+        make(&data, 2, &path, MakeOptions { overwrite: true }).unwrap();
+        assert!(make(&file, 8, &other, MakeOptions::default()).is_err());
+        assert!(make(&data, u64::MAX, &other, MakeOptions::default()).is_err());
+        let mut interrupted = || Err(Error::Interrupted(15));
+        let options = MakeOptions::default();
+        assert!(super::make(&data, Split::Test, 7, &other, options, &mut interrupted).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Writes every record of a run to `metrics.jsonl` and to TensorBoard.
 
 use super::EventFile;
-use crate::{Error, Result};
+use crate::{Error, OutputFile, Result};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
@@ -175,17 +175,15 @@ impl Recorder {
 
 /// Rewrites the log without records of steps after `step` and without a torn last line.
 fn truncate_after(path: &Path, step: u64) -> Result<()> {
-    let temporary = path.with_extension(format!("jsonl.tmp-{}", std::process::id()));
-    let result = copy_until(path, &temporary, step).and_then(|()| fs::rename(&temporary, path));
-    result.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Error::file(path, format_args!("cannot be cut back to step {step}: {e}"))
-    })
+    let mut copy = OutputFile::create(path, true)?;
+    copy_until(path, copy.file(), step)
+        .map_err(|e| Error::file(path, format_args!("cannot be cut back to step {step}: {e}")))?;
+    copy.commit()
 }
 
-fn copy_until(path: &Path, copy: &Path, step: u64) -> std::io::Result<()> {
+fn copy_until(path: &Path, copy: &mut File, step: u64) -> std::io::Result<()> {
     let mut reader = BufReader::new(File::open(path)?);
-    let mut writer = BufWriter::new(File::create(copy)?);
+    let mut writer = BufWriter::new(copy);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -206,5 +204,5 @@ fn copy_until(path: &Path, copy: &Path, step: u64) -> std::io::Result<()> {
             writer.write_all(&line)?;
         }
     }
-    writer.into_inner().map_err(|e| e.into_error())?.sync_all()
+    writer.flush()
 }
