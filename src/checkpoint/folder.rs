@@ -102,6 +102,10 @@ pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
 /// folder is deleted. Folders of running processes stay.
 pub(super) fn recover(parent: &Path) -> io::Result<()> {
     for ((step, hidden, process), path) in entries(parent, parse_hidden)? {
+        // Only folders are checkpoints; a file or a link of such a name is not ours.
+        if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
+            continue;
+        }
         if process != std::process::id() && is_alive(process, &path) {
             continue;
         }

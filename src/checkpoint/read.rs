@@ -27,6 +27,23 @@ struct Training {
     state: Vec<u8>,
 }
 
+impl Training {
+    /// Checks that a state with a step has the manifest's.
+    fn check_step(&self, folder: &Path) -> Result<()> {
+        let state: Option<serde_json::Value> = serde_json::from_slice(&self.state).ok();
+        let (step, wanted) = (state.as_ref().and_then(|state| state.get("step")), self.manifest.step);
+        match step {
+            Some(step) if step.as_u64() != Some(wanted) => Err(Error::file(
+                folder.join(STATE_FILE),
+                format_args!(
+                    "is of step {step}, but the manifest of step {wanted}: the files do not belong together"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Checkpoint {
     /// Opens a checkpoint folder, the latest good checkpoint of a `checkpoints` folder or of a run folder, or a
     /// bare safetensors file such as PyTorch writes.
@@ -35,7 +52,7 @@ impl Checkpoint {
     /// of a checkpoint folder is verified too when it is given by its own path.
     ///
     /// # Errors
-    /// Nothing at `path`, a missing file, a size or SHA-256 that differs from the manifest, a malformed file. The message
+    /// Nothing at `path`, a missing file, a size, SHA-256 or step that differs from the manifest, a malformed file. The message
     /// names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -72,6 +89,7 @@ impl Checkpoint {
             optimizer: TensorFile::open(path.join(OPTIMIZER_FILE))?,
             state: read_limited(&path.join(STATE_FILE), MAX_STATE)?,
         };
+        training.check_step(path)?;
         let model = TensorFile::open(path.join(MODEL_FILE))?;
         Ok(Self { path: path.into(), model, training: Some(training), warnings: Vec::new() })
     }

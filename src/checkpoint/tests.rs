@@ -161,6 +161,32 @@ fn only_dead_processes_are_cleaned_up_after() {
 }
 
 #[test]
+fn files_with_the_names_of_hidden_folders_stop_no_save() {
+    let (_run, parent) = before();
+    let strays = [".step-00000003.tmp-4194305", ".step-00000002.old-4194305", ".step-00000001.del-1"];
+    for name in strays {
+        std::fs::write(parent.join(name), "not a checkpoint").unwrap();
+    }
+    write(&parent, 3, &contents(3.0), &0, None).unwrap();
+    assert_eq!(latest(&parent), (3, 3.0));
+    for name in strays {
+        assert_eq!(std::fs::read(parent.join(name)).unwrap(), b"not a checkpoint");
+    }
+}
+
+#[test]
+fn a_state_of_another_step_than_the_manifest_is_refused() {
+    let (run, parent) = before();
+    let state = |step: u64| serde_json::json!({ "step": step });
+    let path = write(&parent, 3, &contents(3.0), &state(4), None).unwrap();
+    let message = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(message.contains("state.json: is of step 4, but the manifest of step 3"), "{message}");
+    assert_eq!(Checkpoint::open(run.path()).unwrap().step(), Some(2));
+    write(&parent, 3, &contents(3.0), &state(3), None).unwrap();
+    assert_eq!(Checkpoint::open(&path).unwrap().step(), Some(3));
+}
+
+#[test]
 fn keeps_the_last_and_never_touches_later_ones() {
     let run = tempfile::tempdir().unwrap();
     let parent = run.path().join("a/b");
