@@ -171,3 +171,24 @@ fn a_signal_during_data_make_leaves_no_file() {
         assert!(!is_written(), "{signal:?}");
     }
 }
+
+#[test]
+fn names_from_files_and_arguments_do_not_control_the_terminal() {
+    let temporary = workplace();
+    let folder = temporary.path();
+    let output = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"))
+        .args(["predict", "--checkpoint", "run", "--input", "a.npy", "--output", "x\u{1b}]0;owned\u{7}.npy"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("x\\u001b]0;owned\\u0007.npy"), "{stderr:?}");
+    assert!(!stderr.contains(['\u{1b}', '\u{7}']), "{stderr:?}");
+    let header = "{'descr': '\u{1b}[2J', 'fortran_order': False, 'shape': (3, 32, 32)}";
+    let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    fs::write(folder.join("bad.npy"), bytes).unwrap();
+    let output = run(folder, "predict --checkpoint run --input bad.npy --output y.npy");
+    assert!(!output.stderr.contains(&0x1b) && !output.status.success());
+}

@@ -1,5 +1,6 @@
 //! Output of a command: results on stdout, messages on stderr.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
@@ -40,20 +41,20 @@ impl Ui {
     /// Prints a line to stderr, unless quiet.
     pub fn note(&self, line: &str) {
         if !self.quiet {
-            self.stderr(line);
+            self.stderr(&printable(line));
         }
     }
 
     /// `warning: …`, also when quiet.
     pub fn warn(&self, line: &str) {
-        self.stderr(&format!("{} {line}", self.coloured("warning:", 33)));
+        self.stderr(&format!("{} {}", self.coloured("warning:", 33), printable(line)));
     }
 
     /// `error: …`, always as one line.
     pub fn error(&self, message: &str) {
         let line =
             message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-        self.stderr(&format!("{} {line}", self.coloured("error:", 31)));
+        self.stderr(&format!("{} {}", self.coloured("error:", 31), printable(&line)));
     }
 
     /// A progress display over `total` steps: a bar on a terminal, else a line every ten seconds; nothing
@@ -62,11 +63,11 @@ impl Ui {
         Progress::new(self.clone(), total)
     }
 
-    /// Text to stdout, as it is. If the reader has closed the pipe, the program ends without a message.
+    /// Text to stdout, without control characters. If the reader has closed the pipe, the program ends without a message.
     pub fn print(&self, text: &str) -> Result<()> {
         let written = self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            stdout.write_all(printable(text).as_bytes()).and_then(|()| stdout.flush())
         });
         written.map_err(|e| match e.kind() {
             ErrorKind::BrokenPipe => Error::Interrupted(SIGPIPE),
@@ -113,7 +114,36 @@ impl Ui {
     }
 }
 
+/// The text with its control characters, except line breaks and tabs, as `\u001b`: names and values from files must not control
+/// the terminal. JSON stays valid and keeps its meaning.
+fn printable(text: &str) -> Cow<'_, str> {
+    let controls = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(controls) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if controls(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
 fn to_json(value: &impl Serialize) -> Result<String> {
     let json = serde_json::to_string_pretty(value);
     json.map(|json| json + "\n").map_err(|e| Error::Failure(format!("the result does not fit JSON: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        for (text, shown) in [
+            ("epoch 1\tµ ≤ 2\n", "epoch 1\tµ ≤ 2\n"),
+            ("a\u{1b}[31mb\r\u{7}", "a\\u001b[31mb\\u000d\\u0007"),
+            ("\u{9b}2J\u{7f}", "\\u009b2J\\u007f"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        let json = serde_json::to_string("x\u{9b}\u{7f}").unwrap();
+        assert_eq!(serde_json::from_str::<String>(&printable(&json)).unwrap(), "x\u{9b}\u{7f}");
+    }
 }
