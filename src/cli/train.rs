@@ -8,8 +8,8 @@ use super::eval::comparison_table;
 use super::progress::clock;
 use super::{Progress, Table, Ui, files, ranks};
 use crate::config::{
-    CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, default_run_folder,
-    find_config, resolve_over, shown_defaults,
+    CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, create_run_folder,
+    default_run_folder, find_config, resolve_over, shown_defaults,
 };
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result, device};
@@ -95,7 +95,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
     let place = ranks::place()?;
     let of_ranks = take_ranks(&mut plan, place.as_ref());
-    let member = match &place {
+    let mut member = match &place {
         Some(place) => Some(ranks::meet(place, &plan.config, args.insecure)?),
         None => None,
     };
@@ -104,16 +104,32 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let leads = place.as_ref().is_none_or(|place| place.rank == 0);
     let ui = if leads { ui } else { &quiet };
     of_ranks.iter().for_each(|line| ui.note(line));
-    let out = match plan.config.out.take() {
-        Some(out) => out,
-        None => default_run_folder(&plan.config),
+    let named = plan.config.out.take();
+    let is_new = named.is_none() && leads;
+    let out = match named {
+        Some(out) => Ok(out),
+        None if leads => create_run_folder(&default_run_folder(&plan.config)),
+        // Only rank 0 writes.
+        None => Ok(default_run_folder(&plan.config)),
+    };
+    let out = match (out, &mut member) {
+        (Err(error), Some(member)) => {
+            member.communicator.abandon(&error.to_string());
+            return Err(error);
+        }
+        (out, _) => out?,
     };
     plan.config.out = Some(out.clone());
-    train(&plan, member, ui, leads.then_some(args.json), || {
+    let result = train(&plan, member, ui, leads.then_some(args.json), || {
         // A run may only be continued in its own folder; any other must be new.
         let own = plan.resume.as_deref().and_then(run_folder_of);
         if own.is_none() || own != out.canonicalize().ok() { check_run_folder(&out) } else { Ok(()) }
-    })
+    });
+    if is_new && result.is_err() {
+        // A training that failed before its start leaves no empty folder; one that is not empty is not removed.
+        let _ = std::fs::remove_dir(&out);
+    }
+    result
 }
 
 /// Sets the options that depend on the number of ranks. Returns notes about the changes.

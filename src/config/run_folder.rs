@@ -10,14 +10,43 @@ use crate::{Error, Result};
 /// Name of the file with the resolved configuration in a run folder.
 pub const CONFIG_FILE: &str = "config.toml";
 
-/// `runs/PRESET-YYYYMMDD-HHMMSS` (UTC) for a run that starts now; with `-2`, `-3` … if it exists.
+/// Name of the file in a run folder that the process locks which writes to the folder. It stays after the run.
+pub const LOCK_FILE: &str = ".lock";
+
+/// `runs/PRESET-YYYYMMDD-HHMMSS` (UTC) for a run that starts now.
 pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
     let seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
-    let name = format!("{}-{}", config.preset, stamp(seconds));
-    let numbered = (2..).map(|n| format!("{name}-{n}"));
-    let mut folders = std::iter::once(name.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
-    folders.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(name))
+    Path::new("runs").join(format!("{}-{}", config.preset, stamp(seconds)))
+}
+
+/// Creates `folder`, or `folder-2`, `folder-3`, … if it exists. Of several processes, each gets its own.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be created.
+pub fn create_run_folder(folder: &Path) -> Result<PathBuf> {
+    let unwritable = |e: std::io::Error| Error::file(folder, format!("cannot be created: {e}"));
+    folder.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(unwritable)?;
+    let mut number = 1_u64;
+    loop {
+        let mut name = folder.as_os_str().to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        match std::fs::create_dir(&name) {
+            Ok(()) => return Ok(name.into()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(unwritable(e)),
+        }
+    }
+}
+
+/// True if a folder has nothing of a run: at most the lock file.
+///
+/// # Errors
+/// The folder does not exist or cannot be read.
+pub fn is_unused(folder: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(folder)?.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE)))
 }
 
 /// Checks that a run folder is empty or does not exist, so that nothing is overwritten.
@@ -25,7 +54,7 @@ pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
 /// # Errors
 /// [`Error::File`], which says what to do instead.
 pub fn check_run_folder(folder: &Path) -> Result<()> {
-    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+    match is_unused(folder) {
         Ok(true) => Ok(()),
         Ok(false) => {
             Err(Error::file(folder, "is not empty: give another --out, or --resume to continue its run"))
@@ -85,9 +114,32 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_processes_gets_its_own_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("runs/tiny");
+        let start = std::sync::Barrier::new(8);
+        let create = || {
+            start.wait();
+            create_run_folder(&folder).unwrap()
+        };
+        let mut made: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        made.sort();
+        made.dedup();
+        assert_eq!(made.len(), 8);
+        assert_eq!(made[0], folder);
+        assert_eq!(made[7], parent.path().join("runs/tiny-8"));
+    }
+
+    #[test]
     fn only_an_empty_or_absent_folder_will_do() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("run");
+        check_run_folder(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(LOCK_FILE), "").unwrap();
         check_run_folder(&folder).unwrap();
         std::fs::create_dir_all(folder.join("checkpoints/last")).unwrap();
         assert!(check_run_folder(&folder).unwrap_err().to_string().contains("--resume"));

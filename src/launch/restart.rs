@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Reporter;
 use crate::checkpoint::CHECKPOINTS_FOLDER;
-use crate::config::check_run_folder;
+use crate::config::{check_run_folder, is_unused};
 use crate::{Error, Result};
 
 const RESUME: &str = "--resume";
@@ -114,8 +114,8 @@ fn has_checkpoint(run: &Path) -> bool {
 }
 
 fn is_empty(folder: &Path) -> Result<bool> {
-    match fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+    match is_unused(folder) {
+        Ok(unused) => Ok(unused),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(e) => Err(Error::file(folder, format!("cannot be read: {e}"))),
     }
