@@ -1,7 +1,7 @@
 //! The log as its readers find it: lines of JSON, and TensorBoard's records decoded again.
 
 use serde_json::{Value, json};
-use ssmv_raw::record::{EvalRecord, EventFile, Recorder, StepRecord};
+use ssmv_raw::record::{EvalRecord, EventFile, Recorder, RunFolder, StepRecord};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 #[test]
 fn a_line_is_there_when_its_call_returns() {
     let run = tempfile::tempdir().unwrap();
-    let mut recorder = Recorder::create(run.path()).unwrap();
+    let mut recorder = Recorder::create(RunFolder::lock(run.path()).unwrap()).unwrap();
     recorder.log_step(&step(1)).unwrap();
     assert_eq!(
         lines(run.path()),
@@ -100,8 +100,8 @@ fn a_line_is_there_when_its_call_returns() {
 #[test]
 fn a_new_run_never_takes_an_old_ones_log() {
     let run = tempfile::tempdir().unwrap();
-    Recorder::create(run.path()).unwrap().log_step(&step(1)).unwrap();
-    let message = Recorder::create(run.path()).unwrap_err().to_string();
+    Recorder::create(RunFolder::lock(run.path()).unwrap()).unwrap().log_step(&step(1)).unwrap();
+    let message = Recorder::create(RunFolder::lock(run.path()).unwrap()).unwrap_err().to_string();
     assert!(message.contains("metrics.jsonl") && message.contains("--resume"), "{message}");
     assert_eq!(lines(run.path()).len(), 1);
 }
@@ -109,7 +109,7 @@ fn a_new_run_never_takes_an_old_ones_log() {
 #[test]
 fn a_resumed_run_has_each_step_once() {
     let run = tempfile::tempdir().unwrap();
-    let mut recorder = Recorder::create(run.path()).unwrap();
+    let mut recorder = Recorder::create(RunFolder::lock(run.path()).unwrap()).unwrap();
     (1..=10).for_each(|n| recorder.log_step(&step(n)).unwrap());
     recorder.log_eval(&EvalRecord { step: 10, epoch: 1.0, kind: "eval", figures: &0, scalars: &[] }).unwrap();
     drop(recorder);
@@ -117,7 +117,7 @@ fn a_resumed_run_has_each_step_once() {
     // A kill in the middle of a line, of a step that was before the checkpoint as far as its text goes.
     fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"step\":1,\"los").unwrap();
 
-    let mut recorder = Recorder::append(run.path(), 6).unwrap();
+    let mut recorder = Recorder::append(RunFolder::lock(run.path()).unwrap(), 6).unwrap();
     (7..=8).for_each(|n| recorder.log_step(&step(n)).unwrap());
     let steps: Vec<_> = lines(run.path()).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -125,20 +125,25 @@ fn a_resumed_run_has_each_step_once() {
     assert_eq!(files.len(), 2);
     // Step 7, session_log { status: START }.
     assert!(files.iter().any(|file| events(file)[1].ends_with(b"\x10\x07\x3a\x02\x08\x01")));
-    assert!(fs::read_dir(run.path()).unwrap().count() == 2, "no temporary file stays");
+    assert_eq!(fs::read_dir(run.path()).unwrap().count(), 3, "the log, the events and the lock");
 }
 
 #[test]
 fn a_log_that_is_missing_or_damaged_is_no_obstacle() {
     let run = tempfile::tempdir().unwrap();
-    Recorder::append(run.path(), 3).unwrap().log_step(&step(4)).unwrap();
+    Recorder::append(RunFolder::lock(run.path()).unwrap(), 3).unwrap().log_step(&step(4)).unwrap();
     assert_eq!(lines(run.path()).len(), 1);
     let path = run.path().join("metrics.jsonl");
     fs::write(&path, b"\xff\xfe\n{\"step\":-1}\n[]\n\n{\"step\":9}\n").unwrap();
-    Recorder::append(run.path(), 3).unwrap();
+    Recorder::append(RunFolder::lock(run.path()).unwrap(), 3).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"\xff\xfe\n{\"step\":-1}\n[]\n\n");
     fs::write(&path, vec![b'x'; 2 << 20]).unwrap();
-    assert!(Recorder::append(run.path(), 3).unwrap_err().to_string().contains("too long"));
+    assert!(
+        Recorder::append(RunFolder::lock(run.path()).unwrap(), 3)
+            .unwrap_err()
+            .to_string()
+            .contains("too long")
+    );
     assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20);
 }
 
@@ -157,11 +162,11 @@ fn images_and_later_values_are_events_too() {
     let mut encoder = png::Encoder::new(&mut png, 4, 3);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.write_header().unwrap().write_image_data(&[128; 12]).unwrap();
-    let mut recorder = Recorder::create(run.path()).unwrap();
+    let mut recorder = Recorder::create(RunFolder::lock(run.path()).unwrap()).unwrap();
     (1..=10).for_each(|n| recorder.log_step(&step(n)).unwrap());
     recorder.log_image(10, "preview", &png).unwrap();
     drop(recorder);
-    let mut recorder = Recorder::append(run.path(), 6).unwrap();
+    let mut recorder = Recorder::append(RunFolder::lock(run.path()).unwrap(), 6).unwrap();
     (7..=8).for_each(|n| recorder.log_step(&StepRecord { loss: 0.125, ..step(n) }).unwrap());
     let record = EvalRecord { step: 8, epoch: 1.0, kind: "eval", figures: &0, scalars: &[("mse", 80.5)] };
     recorder.log_eval(&record).unwrap();

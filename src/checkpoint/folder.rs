@@ -11,7 +11,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Purpose of a hidden folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +42,13 @@ fn parse_step(name: &str) -> Option<u64> {
     (step_name(step) == name).then_some(step)
 }
 
-/// Step, purpose and process of a hidden folder's name.
-fn parse_hidden(name: &str) -> Option<(u64, Hidden, u32)> {
+/// Step and purpose of a hidden folder's name.
+fn parse_hidden(name: &str) -> Option<(u64, Hidden)> {
     let (step, rest) = name.strip_prefix('.')?.split_once('.')?;
     let (tag, process) = rest.split_once('-')?;
     let hidden = Hidden::ALL.iter().find(|(_, t)| *t == tag)?.0;
-    Some((parse_step(step)?, hidden, process.parse().ok()?))
+    process.parse::<u32>().ok()?;
+    Some((parse_step(step)?, hidden))
 }
 
 /// The entries of `parent` whose names `parse` accepts, unordered.
@@ -91,7 +91,7 @@ pub(super) fn set_aside_after(parent: &Path, step: u64) -> io::Result<Vec<PathBu
 /// All checkpoints that can be opened, the latest first; within a step, a finished one before one that was moved away.
 pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = entries(parent, |name| match parse_hidden(name) {
-        Some((step, Hidden::Old, _)) => Some((step, false)),
+        Some((step, Hidden::Old)) => Some((step, false)),
         _ => parse_step(name).map(|step| (step, true)),
     })?;
     found.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
@@ -99,14 +99,11 @@ pub(super) fn candidates(parent: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Cleans up after killed processes: a checkpoint that was moved away and not replaced is moved back, every other hidden
-/// folder is deleted. Folders of running processes stay.
+/// folder is deleted. Only one process writes to `parent` (a training locks its run folder), so all of them are left over.
 pub(super) fn recover(parent: &Path) -> io::Result<()> {
-    for ((step, hidden, process), path) in entries(parent, parse_hidden)? {
+    for ((step, hidden), path) in entries(parent, parse_hidden)? {
         // Only folders are checkpoints; a file or a link of such a name is not ours.
         if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
-            continue;
-        }
-        if process != std::process::id() && is_alive(process, &path) {
             continue;
         }
         let home = parent.join(step_name(step));
@@ -117,15 +114,6 @@ pub(super) fn recover(parent: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// True if `process` still runs; if the system does not report it, true if its folder is younger than an hour.
-fn is_alive(process: u32, folder: &Path) -> bool {
-    if Path::new("/proc/self").exists() {
-        return Path::new(&format!("/proc/{process}")).exists();
-    }
-    let age = fs::metadata(folder).and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
-    age.is_some_and(|age| age < Duration::from_secs(3600))
 }
 
 /// Syncs the names in `folder` to the disk, if the system supports it.

@@ -1,7 +1,9 @@
-//! The log of a run: `metrics.jsonl` and TensorBoard event files.
+//! The run folder, and the log in it: `metrics.jsonl` and TensorBoard event files.
 
 mod events;
 mod recorder;
+mod run_folder;
 
 pub use events::EventFile;
 pub use recorder::{EvalRecord, METRICS_FILE, Recorder, StepRecord};
+pub use run_folder::RunFolder;

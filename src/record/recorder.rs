@@ -1,10 +1,10 @@
 //! Writes every record of a run to `metrics.jsonl` and to TensorBoard.
 
-use super::EventFile;
+use super::{EventFile, RunFolder};
 use crate::{Error, OutputFile, Result};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,19 +66,19 @@ impl<T: Serialize> Serialize for EvalRecord<'_, T> {
 /// a column stays numeric; TensorBoard gets their values.
 #[derive(Debug)]
 pub struct Recorder {
+    folder: RunFolder,
     path: PathBuf,
     metrics: File,
     events: EventFile,
 }
 
 impl Recorder {
-    /// Starts the log of a new run; the folder `run` is created if missing.
+    /// Starts the log of a new run.
     ///
     /// # Errors
     /// The log exists already, or the folder cannot be written.
-    pub fn create(run: &Path) -> Result<Self> {
-        let path = run.join(METRICS_FILE);
-        fs::create_dir_all(run).map_err(|e| Error::file(run, format_args!("cannot write: {e}")))?;
+    pub fn create(folder: RunFolder) -> Result<Self> {
+        let path = folder.path().join(METRICS_FILE);
         let metrics = File::create_new(&path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Error::file(
                 &path,
@@ -86,7 +86,8 @@ impl Recorder {
             ),
             _ => Error::file(&path, format_args!("cannot write: {e}")),
         })?;
-        Ok(Self { path, metrics, events: EventFile::create(&run.join(TENSORBOARD_FOLDER))? })
+        let events = EventFile::create(&folder.path().join(TENSORBOARD_FOLDER))?;
+        Ok(Self { folder, path, metrics, events })
     }
 
     /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will be
@@ -95,9 +96,8 @@ impl Recorder {
     ///
     /// # Errors
     /// The files cannot be read or written.
-    pub fn append(run: &Path, step: u64) -> Result<Self> {
-        let path = run.join(METRICS_FILE);
-        fs::create_dir_all(run).map_err(|e| Error::file(run, format_args!("cannot write: {e}")))?;
+    pub fn append(folder: RunFolder, step: u64) -> Result<Self> {
+        let path = folder.path().join(METRICS_FILE);
         if path.exists() {
             truncate_after(&path, step)?;
         }
@@ -106,14 +106,22 @@ impl Recorder {
             .append(true)
             .open(&path)
             .map_err(|e| Error::file(&path, format_args!("cannot write: {e}")))?;
-        let mut events = EventFile::create(&run.join(TENSORBOARD_FOLDER))?;
+        let mut events = EventFile::create(&folder.path().join(TENSORBOARD_FOLDER))?;
         events.restart(step.saturating_add(1))?;
-        Ok(Self { path, metrics, events })
+        Ok(Self { folder, path, metrics, events })
     }
 
     /// Path of `metrics.jsonl`.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Before a checkpoint: an error when the run folder was moved or removed.
+    ///
+    /// # Errors
+    /// As the summary says.
+    pub fn check(&self) -> Result<()> {
+        self.folder.check()
     }
 
     /// Writes the metrics of a training step (TensorBoard: "train/loss", …).
@@ -168,6 +176,7 @@ impl Recorder {
     fn line(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| Error::file(&self.path, e))?;
         line.push(b'\n');
+        self.folder.check()?;
         // One call for each line, without a buffer: every logged line is in the file.
         self.metrics.write_all(&line).map_err(|e| Error::file(&self.path, format_args!("cannot write: {e}")))
     }

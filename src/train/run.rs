@@ -126,6 +126,8 @@ fn attempt(
         // A training that ended well has closed what it shared. What a device still has queued otherwise may wait for a rank
         // that is gone: kernels that spin are ended, and nothing that would wait for the device is dropped.
         run.trainer.backend.abort();
+        // Frees the lock of the run folder.
+        drop(run.recorder.take());
         std::mem::forget(run);
     }
     result
@@ -450,6 +452,7 @@ impl Run<'_> {
 
     /// A checkpoint of what this process holds.
     fn write(&mut self) -> Result<PathBuf> {
+        self.recorder.as_ref().map_or(Ok(()), Recorder::check)?;
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let path = self.trainer.save(&self.out, self.seconds, keep)?;
         self.saved = self.trainer.steps();

@@ -18,7 +18,7 @@ use crate::{
     config::{CONFIG_FILE, Precision, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
-    record::Recorder,
+    record::{METRICS_FILE, Recorder, RunFolder},
 };
 
 /// Batches that are kept ready.
@@ -60,6 +60,9 @@ impl<'a> Run<'a> {
                 config.data
             )));
         }
+        let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
+        // Before the checkpoint is read, which another process might replace.
+        let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
         let mut trainer = trainer(&config, source(&config, &dataset), local, observer)?;
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
@@ -72,7 +75,6 @@ impl<'a> Run<'a> {
             }
             None => 0.0,
         };
-        let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
         if let Some(ranks) = &ranks {
             let start = trainer.snapshot()?;
             ranks.compare_start(start.step, start.model.arena.values()?)?;
@@ -85,7 +87,7 @@ impl<'a> Run<'a> {
         let loader = Loader::new(Arc::clone(&dataset), spec)?;
         let records = rank == 0;
         let recorder = records
-            .then(|| open_folder(&config, &out, checkpoint.is_some(), trainer.steps(), observer))
+            .then(|| open_folder(&config, &out, locked, checkpoint.is_some(), trainer.steps(), observer))
             .transpose()?;
         Ok(Self {
             total: config.total_steps(),
@@ -112,14 +114,16 @@ impl<'a> Run<'a> {
 fn open_folder(
     config: &TrainConfig,
     out: &Path,
+    locked: Option<RunFolder>,
     resumed: bool,
     steps: u64,
     observer: &mut dyn Observer,
 ) -> Result<Recorder> {
-    let made = |e: std::io::Error| Error::file(out, format!("cannot make the run folder: {e}"));
-    fs::create_dir_all(out).map_err(made)?;
-    let log_exists = fs::exists(out.join("metrics.jsonl")).unwrap_or(false);
-    let recorder = if resumed && log_exists { Recorder::append(out, steps)? } else { Recorder::create(out)? };
+    let folder = locked.map_or_else(|| RunFolder::lock(out), Ok)?;
+    folder.warning().into_iter().for_each(|line| observer.warn(line));
+    let log_exists = fs::exists(out.join(METRICS_FILE)).unwrap_or(false);
+    let recorder =
+        if resumed && log_exists { Recorder::append(folder, steps)? } else { Recorder::create(folder)? };
     if resumed {
         // Checkpoints of later steps belong to a course that is given up by going on from this one.
         for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), steps)? {

@@ -6,12 +6,14 @@
 //! | `signals.rs` | SIGINT and SIGTERM, once and twice, to a rank and to the launcher |
 //! | `resume.rs` | going on after all of that, to the bit, and with another number of ranks |
 //! | `disk.rs` | a disk that is full or read-only |
+//! | `folder.rs` | a second process for a run folder, a run folder that is moved |
 //! | `stalled.rs` | ranks that stop or are slow, a link that is down |
 //! | `wire.rs` | bytes that change on their way |
 //! | `strangers.rs` | others at the master's port |
 //! | `refused.rs` | ranks that do not fit each other, a port in use, damaged data, too little memory |
 
 mod disk;
+mod folder;
 mod job;
 mod killed;
 mod refused;
