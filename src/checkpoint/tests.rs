@@ -161,6 +161,15 @@ fn left_over_folders_are_cleaned_up_whatever_process_they_name() {
 }
 
 #[test]
+fn all_names_are_on_the_disk_before_a_checkpoint_counts() {
+    let points = points(3, None);
+    let renamed = points.iter().position(|point| *point == Point::Rename).unwrap();
+    let syncs = |points: &[Point]| points.iter().filter(|point| **point == Point::Sync).count();
+    // The run folder and its parent, four files, the staged folder; then the folder of checkpoints.
+    assert_eq!((syncs(&points[..renamed]), syncs(&points[renamed..])), (2 + 4 + 1, 1));
+}
+
+#[test]
 fn files_with_the_names_of_hidden_folders_stop_no_save() {
     let (_run, parent) = before();
     let strays = [".step-00000003.tmp-4194305", ".step-00000002.old-4194305", ".step-00000001.del-1"];

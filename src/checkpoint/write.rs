@@ -92,7 +92,7 @@ pub(super) type Hook<'h> = &'h mut dyn FnMut(Point) -> io::Result<()>;
 /// step is replaced; at every moment either it or the new one is complete and [`super::Checkpoint::open`] on `parent`
 /// finds it. Then, of the checkpoints up to this step, the last `keep_last` are kept (this one always), and older
 /// ones deleted; one that cannot be deleted is tried again after the next write. Files of killed processes
-/// are cleaned up first. Only one process at a time may write to `parent`.
+/// are cleaned up first. Only one process at a time may write to `parent`: a training locks its run folder.
 ///
 /// # Errors
 /// A name that is already used, values that do not fit their shape, NaN or infinity in a tensor (such a checkpoint could
@@ -138,6 +138,7 @@ pub(super) fn write_with(
     let mut staging =
         Staging { folder: Hidden::Temporary.path(parent, step), files: BTreeMap::new(), hook, explain };
     staging.call(parent, Point::Create, || fs::create_dir_all(parent))?;
+    staging.sync_parents(parent)?;
     folder::recover(parent).map_err(|e| (staging.explain)(parent, e))?;
     let result = staging
         .create_folder()
@@ -236,6 +237,20 @@ impl<E: Fn(&Path, io::Error) -> Error> Staging<'_, E> {
     /// Runs the hook, then `action`; an error of either names `path`.
     fn call<T>(&mut self, path: &Path, point: Point, action: impl FnOnce() -> io::Result<T>) -> Result<T> {
         (self.hook)(point).and_then(|()| action()).map_err(|e| (self.explain)(path, e))
+    }
+
+    /// Syncs the names of `parent` and of the run folder, so that a power loss after this write loses neither.
+    fn sync_parents(&mut self, parent: &Path) -> Result<()> {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+        let full = parent.canonicalize().map_err(|e| (self.explain)(parent, e))?;
+        for folder in full.ancestors().skip(1).take(2) {
+            self.call(parent, Point::Sync, || match folder::sync(folder) {
+                // A folder that this user may not read or change has been there before; some systems sync no folders.
+                Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput) => Ok(()),
+                synced => synced,
+            })?;
+        }
+        Ok(())
     }
 
     fn create_folder(&mut self) -> Result<()> {

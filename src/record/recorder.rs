@@ -116,12 +116,13 @@ impl Recorder {
         &self.path
     }
 
-    /// Before a checkpoint: an error when the run folder was moved or removed.
+    /// Before a checkpoint: syncs the log to the disk.
     ///
     /// # Errors
-    /// As the summary says.
-    pub fn check(&self) -> Result<()> {
-        self.folder.check()
+    /// The run folder was moved or removed, or the disk fails.
+    pub fn sync(&self) -> Result<()> {
+        self.folder.check()?;
+        self.metrics.sync_all().map_err(|e| Error::file(&self.path, format_args!("cannot write: {e}")))
     }
 
     /// Writes the metrics of a training step (TensorBoard: "train/loss", …).

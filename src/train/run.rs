@@ -452,7 +452,8 @@ impl Run<'_> {
 
     /// A checkpoint of what this process holds.
     fn write(&mut self) -> Result<PathBuf> {
-        self.recorder.as_ref().map_or(Ok(()), Recorder::check)?;
+        // A checkpoint counts only with the log of its steps on the disk.
+        self.recorder.as_ref().map_or(Ok(()), Recorder::sync)?;
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let path = self.trainer.save(&self.out, self.seconds, keep)?;
         self.saved = self.trainer.steps();
