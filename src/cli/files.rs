@@ -11,7 +11,7 @@ use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER
 use crate::config::CONFIG_FILE;
 use crate::data::npy::{Dtype, Header};
 use crate::data::{Layout, NpySequences};
-use crate::media::{self, Clip, read_clips};
+use crate::media;
 use crate::record::METRICS_FILE;
 use crate::{Error, OutputFile, Result};
 
@@ -188,35 +188,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn layout(path: &Path, given: Option<Layout>) -> Option<Layout> {
     let standard = || NpySequences::open(path, Layout::Tnhw).is_ok().then_some(Layout::Tnhw);
     given.or_else(standard)
-}
-
-/// Sequence `index` of an .npy file, or the frames of a GIF or a folder of PNGs.
-///
-/// # Errors
-/// [`Error::File`] when the file is none of these, broken, or has no such sequence.
-pub fn clip(path: &Path, layout: Option<Layout>, index: usize) -> Result<Clip> {
-    let none = |count: usize| {
-        Error::file(
-            path,
-            format!("has {count} sequences, so --index {index} does not exist (it counts from 0)"),
-        )
-    };
-    let is_npy = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
-    if let Some(layout) = layout.filter(|_| is_npy) {
-        // Read only this one: the file may be larger than memory.
-        let file = NpySequences::open(path, layout)?;
-        if index >= file.len() {
-            return Err(none(file.len()));
-        }
-        let mut bytes = vec![0; file.frames() * file.frame_bytes()];
-        file.sequence(index, 0..file.frames(), &mut bytes)?;
-        return Clip::from_u8(file.height(), file.width(), file.channels(), &bytes);
-    }
-    let mut clips = read_clips(path, layout, index.saturating_add(1))?;
-    if index >= clips.len() {
-        return Err(none(clips.len()));
-    }
-    Ok(clips.swap_remove(index))
 }
 
 #[cfg(test)]

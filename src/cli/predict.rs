@@ -126,7 +126,9 @@ fn form(output: &Path) -> Result<Form> {
 /// Reads the input, splits it and predicts. `trained` is the number of input frames in training.
 fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Row> {
     let fail = |message: String| Err(Error::file(&args.input, message));
-    let clip = files::clip(&args.input, files::layout(&args.input, args.layout), args.index as usize)?;
+    let index = args.index as usize;
+    let clips = media::read_clips(&args.input, files::layout(&args.input, args.layout), index..index + 1)?;
+    let Some(clip) = clips.first() else { return fail("has no sequences".to_owned()) };
     let side = model.preset().size;
     if (clip.height, clip.width) != (side, side) {
         return fail(format!(

@@ -1,9 +1,10 @@
 //! Grey clips, and reading them from .npy, GIF and PNG files.
 
+use std::ops::Range;
 use std::path::Path;
 
-use super::{Image, gif, png};
-use crate::data::npy::{self, Layout, NpySequences};
+use super::{Image, MAX_BYTES, gif, png};
+use crate::data::npy::{ArrayFile, Layout, NpySequences};
 use crate::{Error, Result};
 
 /// A clip: a sequence of grey frames.
@@ -90,15 +91,38 @@ impl Clip {
     }
 }
 
-/// Reads up to `most` clips from `path`:
+/// Reads the clips `wanted` from `path`, as far as they exist; of a large file only these:
 /// - a folder: its PNG files in natural order are the frames of one clip;
 /// - `.gif`: one clip;
 /// - `.npy` with a `layout`: uint8 sequences, of any file size;
 /// - `.npy` without: uint8 or float32 [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3.
 ///
 /// # Errors
-/// [`Error::File`] when the file is none of these or broken.
-pub fn read_clips(path: &Path, layout: Option<Layout>, most: usize) -> Result<Vec<Clip>> {
+/// [`Error::File`] when the file is none of these or broken, has not the first of the clips, or they exceed 256 MiB as
+/// float32.
+pub fn read_clips(path: &Path, layout: Option<Layout>, wanted: Range<usize>) -> Result<Vec<Clip>> {
+    let existing = |count: usize| match wanted.start < count {
+        true => Ok(wanted.start..wanted.end.min(count)),
+        false => Err(Error::file(
+            path,
+            format!(
+                "has {count} sequences, so number {} does not exist (--index counts from 0)",
+                wanted.start
+            ),
+        )),
+    };
+    // Before memory is taken.
+    let check_bytes = |clips: &Range<usize>, sizes: &[usize]| {
+        let sizes = sizes.iter().chain([&size_of::<f32>()]);
+        match sizes.clone().try_fold(clips.len(), |bytes, &size| bytes.checked_mul(size)) {
+            Some(bytes) if bytes <= MAX_BYTES => Ok(()),
+            _ => {
+                let message =
+                    format!("has too large sequences: {} of them exceed 256 MiB as float32", clips.len());
+                Err(Error::file(path, message))
+            }
+        }
+    };
     if path.is_dir() {
         let pictures = png::read_png_folder(path)?;
         let (height, width) = pictures.first().map_or((0, 0), |p| (p.height, p.width));
@@ -106,18 +130,22 @@ pub fn read_clips(path: &Path, layout: Option<Layout>, most: usize) -> Result<Ve
         for picture in &pictures {
             values.extend(picture.to_grey().into_iter().map(|b| f32::from(b) / 255.0));
         }
+        existing(1)?;
         return Ok(vec![Clip::new(height, width, values)?]);
     }
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     match (extension.as_deref(), layout) {
         (Some("gif"), _) => {
             let (height, width, bytes) = gif::read_gif(path)?;
+            existing(1)?;
             Ok(vec![Clip::from_u8(height, width, 1, &bytes)?])
         }
         (Some("npy"), Some(layout)) => {
             let file = NpySequences::open(path, layout)?;
+            let wanted = existing(file.len())?;
+            check_bytes(&wanted, &[file.frames(), file.frame_bytes()])?;
             let mut bytes = vec![0; file.frames() * file.frame_bytes()];
-            (0..file.len().min(most))
+            wanted
                 .map(|i| {
                     file.sequence(i, 0..file.frames(), &mut bytes)?;
                     Clip::from_u8(file.height(), file.width(), file.channels(), &bytes)
@@ -125,21 +153,22 @@ pub fn read_clips(path: &Path, layout: Option<Layout>, most: usize) -> Result<Ve
                 .collect()
         }
         (Some("npy"), None) => {
-            let array = npy::read(path)?;
-            let Some([n, t, h, w, c]) = array.as_sequences() else {
-                return Err(Error::file(
-                    path,
-                    format!(
-                        "has shape {:?}; must be [T, H, W], [N, T, H, W] or [N, T, H, W, C]",
-                        array.shape
-                    ),
-                ));
+            let file = ArrayFile::open(path)?;
+            let Some([n, t, h, w, c]) = file.as_sequences() else {
+                let message = format!(
+                    "has shape {:?}; must be [T, H, W], [N, T, H, W] or [N, T, H, W, C]",
+                    file.shape()
+                );
+                return Err(Error::file(path, message));
             };
-            let values = array.into_unit();
-            values
-                .chunks_exact(t * h * w * c)
-                .take(n.min(most))
-                .map(|v| Clip::from_unit(h, w, c, v.to_vec()))
+            let wanted = existing(n)?;
+            check_bytes(&wanted, &[t, h, w, c])?;
+            let size = t * h * w * c;
+            wanted
+                .map(|i| {
+                    let sequence = file.part(i * size..(i + 1) * size, &[t, h, w, c])?;
+                    Clip::from_unit(h, w, c, sequence.into_unit())
+                })
                 .collect()
         }
         _ => Err(Error::file(path, "is not an .npy file, a .gif file or a folder of .png files")),
@@ -156,18 +185,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy");
         write_f32(&path, &[2, 2, 3], &[0.5; 12]).unwrap();
-        let clips = read_clips(&path, None, 9).unwrap();
+        let clips = read_clips(&path, None, 0..9).unwrap();
         assert_eq!((clips.len(), clips[0].frames, clips[0].height, clips[0].width), (1, 2, 2, 3));
         let bytes: Vec<u8> = (0..2 * 2 * 3 * 3).collect();
         write_u8(&path, &[2, 1, 2, 3, 3], &bytes).unwrap();
-        let clips = read_clips(&path, None, 9).unwrap();
+        let clips = read_clips(&path, None, 0..9).unwrap();
         assert_eq!(clips.len(), 2);
         assert_eq!(clips[1].frame_u8(0), [19, 22, 25, 28, 31, 34]);
-        assert_eq!(clips, read_clips(&path, Some(Layout::Nthwc), 9).unwrap());
-        assert_eq!(read_clips(&path, None, 1).unwrap().len(), 1);
+        assert_eq!(clips, read_clips(&path, Some(Layout::Nthwc), 0..9).unwrap());
+        assert_eq!(read_clips(&path, None, 0..1).unwrap().len(), 1);
         write_u8(&path, &[36], &bytes).unwrap();
-        assert!(read_clips(&path, None, 9).unwrap_err().to_string().contains("has shape [36]"));
-        assert!(read_clips(&folder.path().join("a.txt"), None, 9).is_err());
+        assert!(read_clips(&path, None, 0..9).unwrap_err().to_string().contains("has shape [36]"));
+        assert!(read_clips(&folder.path().join("a.txt"), None, 0..9).is_err());
+    }
+
+    #[test]
+    fn of_a_large_file_only_the_wanted_sequences_are_read() {
+        use crate::data::npy::{Dtype, Header};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        // 40 GiB without any block on the disk.
+        let sparse = |dtype: Dtype, shape: &[usize]| {
+            let header = Header::bytes(dtype, shape);
+            std::fs::write(&path, &header).unwrap();
+            let length = header.len() + shape.iter().product::<usize>() * dtype.size();
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(length as u64).unwrap();
+        };
+        sparse(Dtype::F32, &[10 << 17, 2, 64, 64]);
+        let last = (10 << 17) - 1;
+        assert_eq!(read_clips(&path, None, last..last + 1).unwrap()[0].values, [0.0; 2 << 12]);
+        let message = read_clips(&path, None, last + 1..last + 2).unwrap_err().to_string();
+        assert!(message.contains("1310720 sequences"), "{message}");
+        assert!(read_clips(&path, None, 0..1 << 20).unwrap_err().to_string().contains("256 MiB"));
+        sparse(Dtype::F32, &[10 << 18, 64, 64]);
+        assert!(read_clips(&path, None, 0..1).unwrap_err().to_string().contains("256 MiB"));
+        sparse(Dtype::U8, &[1 << 20, 10 << 10, 2, 2]);
+        assert!(read_clips(&path, Some(Layout::Tnhw), 3..80).is_err());
+        sparse(Dtype::U8, &[4, 10 << 18, 64, 64]);
+        assert_eq!(read_clips(&path, Some(Layout::Tnhw), 3..5).unwrap().len(), 2);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn show(input: &Path, layout: Option<Layout>, count: usize, output: &Path, s
     if count == 0 {
         return Err(Error::Usage("0 sequences cannot be drawn".into()));
     }
-    let clips = read_clips(input, layout, count)?;
+    let clips = read_clips(input, layout, 0..count)?;
     if animated {
         write_gif(output, &tile_animation(&clips, style)?)
     } else {

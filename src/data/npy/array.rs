@@ -2,11 +2,16 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use super::header::{Dtype, Header, MAX_HEADER};
 use crate::OutputFile;
 use crate::{Error, Result};
+
+/// Size in bytes of one read.
+const READ_BYTES: usize = 64 << 10;
 
 /// Elements of an array.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,17 +32,6 @@ pub struct Array {
 }
 
 impl Array {
-    /// The shape as [N, T, H, W, C] if the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
-    /// `None` for any other.
-    pub fn as_sequences(&self) -> Option<[usize; 5]> {
-        match self.shape[..] {
-            [t, h, w] => Some([1, t, h, w, 1]),
-            [n, t, h, w] => Some([n, t, h, w, 1]),
-            [n, t, h, w, c @ (1 | 3)] => Some([n, t, h, w, c]),
-            _ => None,
-        }
-    }
-
     /// The elements in units where 1 is white: bytes are divided by 255.
     pub fn into_unit(self) -> Vec<f32> {
         match self.values {
@@ -47,43 +41,96 @@ impl Array {
     }
 }
 
-/// Reads a whole array of uint8 or float32. Memory grows with the file, not with the header's numbers.
-///
-/// # Errors
-/// [`Error::File`] when the file cannot be read, is not such an array, or contains NaN or infinity.
-pub fn read(path: &Path) -> Result<Array> {
-    let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
-    let mut file = File::open(path).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    let mut bytes = Vec::new();
-    // The header first, so that a large file of another kind is not read to its end.
-    (&mut file).take(MAX_HEADER as u64).read_to_end(&mut bytes).map_err(unreadable)?;
-    let header = Header::parse(&bytes, path)?;
-    let elements = header.check_length(length, path)?;
-    file.take(length - bytes.len() as u64).read_to_end(&mut bytes).map_err(unreadable)?;
-    array_from(header, elements, bytes, path)
+/// An array in a file, of which parts are read: the file may be larger than memory.
+#[derive(Debug)]
+pub struct ArrayFile {
+    file: File,
+    path: PathBuf,
+    header: Header,
+    elements: usize,
 }
 
-fn array_from(header: Header, elements: usize, mut bytes: Vec<u8>, path: &Path) -> Result<Array> {
-    bytes.drain(..header.start.min(bytes.len()));
-    if bytes.len() != elements * header.dtype.size() {
-        return Err(Error::file(path, "changed while it was read; try again"));
+impl ArrayFile {
+    /// Opens an array of uint8 or float32; reads its header only.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file cannot be read, is not such an array, or its length differs from its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
+        let mut file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let mut bytes = Vec::new();
+        (&mut file).take(MAX_HEADER as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+        let header = Header::parse(&bytes, path)?;
+        let elements = header.check_length(length, path)?;
+        Ok(Self { file, path: path.to_owned(), header, elements })
     }
-    let values = match header.dtype {
-        Dtype::U8 => Values::U8(bytes),
-        Dtype::F32 => {
-            let values: Vec<f32> =
-                bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                return Err(Error::file(
-                    path,
-                    format!("has {} at element {i}; values must be finite", values[i]),
-                ));
-            }
-            Values::F32(values)
+
+    /// The elements `range`, in C order, as an array of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there are no such elements, memory does not suffice for them, or one is NaN or infinity.
+    pub fn part(&self, range: Range<usize>, shape: &[usize]) -> Result<Array> {
+        let fail = |message: String| Error::file(&self.path, message);
+        if range.end > self.elements || range.start > range.end {
+            return Err(fail(format!("has {} elements, not {range:?}", self.elements)));
         }
-    };
-    Ok(Array { shape: header.shape, values })
+        let (dtype, size) = (self.header.dtype, self.header.dtype.size());
+        let mut values = match dtype {
+            Dtype::U8 => Values::U8(Vec::new()),
+            Dtype::F32 => Values::F32(Vec::new()),
+        };
+        let reserved = match &mut values {
+            Values::U8(bytes) => bytes.try_reserve_exact(range.len()),
+            Values::F32(floats) => floats.try_reserve_exact(range.len()),
+        };
+        reserved.map_err(|_| fail(format!("{} elements do not fit in memory", range.len())))?;
+        let mut buffer = [0; READ_BYTES];
+        let (mut at, mut left) = (self.header.start + range.start * size, range.len() * size);
+        while left > 0 {
+            let part = &mut buffer[..left.min(READ_BYTES)];
+            self.file.read_exact_at(part, at as u64).map_err(|e| fail(format!("cannot be read: {e}")))?;
+            match &mut values {
+                Values::U8(bytes) => bytes.extend_from_slice(part),
+                Values::F32(floats) => {
+                    floats.extend(part.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)));
+                }
+            }
+            (at, left) = (at + part.len(), left - part.len());
+        }
+        if let Values::F32(floats) = &values
+            && let Some(i) = floats.iter().position(|value| !value.is_finite())
+        {
+            let at = range.start + i;
+            return Err(fail(format!("has {} at element {at}; values must be finite", floats[i])));
+        }
+        Ok(Array { shape: shape.to_vec(), values })
+    }
+
+    /// The shape as [N, T, H, W, C] if the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
+    /// `None` for any other.
+    pub fn as_sequences(&self) -> Option<[usize; 5]> {
+        match self.header.shape[..] {
+            [t, h, w] => Some([1, t, h, w, 1]),
+            [n, t, h, w] => Some([n, t, h, w, 1]),
+            [n, t, h, w, c @ (1 | 3)] => Some([n, t, h, w, c]),
+            _ => None,
+        }
+    }
+
+    /// Sizes, the first varies slowest (C order).
+    pub fn shape(&self) -> &[usize] {
+        &self.header.shape
+    }
+}
+
+/// Reads a whole array of uint8 or float32.
+///
+/// # Errors
+/// As [`ArrayFile::open`] and [`ArrayFile::part`].
+pub fn read(path: &Path) -> Result<Array> {
+    let file = ArrayFile::open(path)?;
+    file.part(0..file.elements, &file.header.shape)
 }
 
 /// Writes a float32 array in C order; an existing `path` is replaced atomically.
@@ -137,10 +184,14 @@ mod tests {
         write_f32(&path, &[1, 2, 3], &values).unwrap();
         let array = read(&path).unwrap();
         assert_eq!(array, Array { shape: vec![1, 2, 3], values: Values::F32(values) });
-        assert_eq!(array.as_sequences(), Some([1, 1, 2, 3, 1]));
+        let file = ArrayFile::open(&path).unwrap();
+        assert_eq!((file.shape(), file.as_sequences()), (&[1, 2, 3][..], Some([1, 1, 2, 3, 1])));
+        let part = file.part(2..4, &[2]).unwrap();
+        assert_eq!(part, Array { shape: vec![2], values: Values::F32(vec![3.5e-9, 7.0]) });
+        assert!(file.part(2..7, &[5]).is_err());
         write_u8(&path, &[2, 1], &[0, 255]).unwrap();
         let array = read(&path).unwrap();
-        assert_eq!(array.as_sequences(), None);
+        assert_eq!(ArrayFile::open(&path).unwrap().as_sequences(), None);
         assert_eq!(array.into_unit(), [0.0, 1.0]);
         assert!(write_u8(&path, &[2, 2], &[0, 255]).is_err());
     }

@@ -5,6 +5,6 @@ mod array;
 mod header;
 mod sequences;
 
-pub use array::{Array, Values, read, write_f32, write_u8};
+pub use array::{Array, ArrayFile, Values, read, write_f32, write_u8};
 pub use header::{Dtype, Header};
 pub use sequences::{Layout, NpySequences};
