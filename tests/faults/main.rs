@@ -7,8 +7,8 @@
 //! | `resume.rs` | going on after all of that, to the bit, and with another number of ranks |
 //! | `disk.rs` | a disk that is full or read-only |
 //! | `stalled.rs` | ranks that stop or are slow, a link that is down |
-//! | `wire.rs` | bytes that change on their way |
-//! | `strangers.rs` | others at the master's port |
+//! | `wire.rs` | bytes that change on their way, with right checksums too |
+//! | `strangers.rs` | others at the master's port, another user, an unsafe token file, several machines without a token |
 //! | `refused.rs` | ranks that do not fit each other, a port in use, damaged data, too little memory |
 
 mod disk;
