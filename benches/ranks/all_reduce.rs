@@ -1,11 +1,11 @@
-//! All-reduce by size, of this crate and of Gloo in alternation.
+//! All-reduce by size, of this crate with and without MACs, and of Gloo, in alternation.
 
 use std::process::Command;
 use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
+use ssmv_comm::rendezvous::{Fingerprint, Place, Security, Token, join};
 use ssmv_comm::{Communicator, Reduction, tcp};
 
 use crate::team::{Team, serve};
@@ -14,19 +14,21 @@ use crate::{median, option};
 /// A measurement repeats until it has moved this many bytes, 64 times at most.
 const ENOUGH: usize = 256 << 20;
 
-/// Joins the job's other ranks on this machine.
-pub fn meet(rank: usize, size: usize, port: u16) -> Communicator {
+/// Joins the job's other ranks on this machine. The frames have MACs if `macs`.
+pub fn meet(rank: usize, size: usize, port: u16, macs: bool) -> Communicator {
     let place = Place { rank, size, local_rank: rank, local_size: size, master: "127.0.0.1".into(), port };
-    join(&place, &Fingerprint::new(), &Security::default(), tcp::Options::default())
-        .expect("the ranks connect")
+    let token = Some(Token::from_hex(&"5eed".repeat(16)).expect("a token"));
+    let security = Security { token, insecure: false, macs };
+    join(&place, &Fingerprint::new(), &security, tcp::Options::default()).expect("the ranks connect")
 }
 
-/// Runs one rank.
-pub fn rank(mut ranks: Communicator) {
+/// Runs one rank, with a ring without MACs and one with them.
+pub fn rank(mut rings: [Communicator; 2]) {
+    let [ranks, _] = &rings;
     let mut rng = ChaCha8Rng::seed_from_u64(ranks.rank() as u64);
     serve("ready", |order| {
-        let (bytes, repeats) = order.split_once(' ').expect("bytes and repeats");
-        let [bytes, repeats] = [bytes, repeats].map(|number| number.parse::<usize>().expect("a number"));
+        let numbers: Vec<usize> = order.split(' ').map(|number| number.parse().expect("a number")).collect();
+        let (bytes, repeats, ranks) = (numbers[0], numbers[1], &mut rings[numbers[2]]);
         let source: Vec<f32> = (0..bytes / 4).map(|_| rng.random::<f32>() - 0.5).collect();
         let mut data = vec![0.0; source.len()];
         let seconds = (0..repeats).map(|_| {
@@ -60,19 +62,21 @@ pub fn measure() {
             gloo.as_ref().map_or_else(String::new, |g| format!("; Gloo of PyTorch, {}", g.greeting))
         );
         println!(
-            "| bytes | ours, µs | bus, GB/s | Gloo, µs | bus, GB/s | Gloo/ours | best of each: ours, Gloo, µs |"
+            "| bytes | ours, µs | bus, GB/s | with MACs, µs | bus, GB/s | Gloo, µs | bus, GB/s | best of each, µs |"
         );
-        println!("| --- | --- | --- | --- | --- | --- | --- |");
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
         let mut bytes = from;
         while bytes <= to {
             let repeats = (ENOUGH / bytes).clamp(3, 64);
             let order = format!("{bytes} {repeats}");
-            let (mut a, mut b) = (Vec::new(), Vec::new());
+            let mut times = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..rounds {
-                a.push(seconds(&ours.ask(&order)));
-                b.extend(gloo.as_mut().map(|gloo| seconds(&gloo.ask(&order))));
+                let [plain, with_macs, of_gloo] = &mut times;
+                plain.push(seconds(&ours.ask(&format!("{order} 0"))));
+                with_macs.push(seconds(&ours.ask(&format!("{order} 1"))));
+                of_gloo.extend(gloo.as_mut().map(|gloo| seconds(&gloo.ask(&order))));
             }
-            print_row(count, bytes, &a, &b);
+            print_row(count, bytes, &times);
             bytes *= 4;
         }
     }
@@ -90,23 +94,21 @@ fn seconds(answer: &str) -> f64 {
     median(answer.split(' ').map(|number| number.parse().expect("seconds")).collect())
 }
 
-/// Prints the medians of the rounds, and the best round.
-fn print_row(ranks: usize, bytes: usize, ours: &[f64], gloo: &[f64]) {
+/// Prints the medians of the rounds, and the best round of each.
+fn print_row(ranks: usize, bytes: usize, times: &[Vec<f64>; 3]) {
     let bus = |seconds: f64| bytes as f64 / seconds * 2.0 * (ranks as f64 - 1.0) / ranks as f64 / 1e9;
-    let best = |rounds: &[f64]| rounds.iter().copied().fold(f64::INFINITY, f64::min);
-    let a = median(ours.to_vec());
-    print!("| {bytes} | {:.1} | {:.3} |", a * 1e6, bus(a));
-    if gloo.is_empty() {
-        println!(" | | | {:.1} |", best(ours) * 1e6);
-    } else {
-        let b = median(gloo.to_vec());
-        println!(
-            " {:.1} | {:.3} | {:.2} | {:.1}, {:.1} |",
-            b * 1e6,
-            bus(b),
-            b / a,
-            best(ours) * 1e6,
-            best(gloo) * 1e6
-        );
+    print!("| {bytes} |");
+    for rounds in times {
+        match rounds[..] {
+            [] => print!(" | |"),
+            _ => {
+                let seconds = median(rounds.clone());
+                print!(" {:.1} | {:.3} |", seconds * 1e6, bus(seconds));
+            }
+        }
     }
+    let best = |rounds: &Vec<f64>| rounds.iter().copied().fold(f64::INFINITY, f64::min) * 1e6;
+    let best: Vec<_> =
+        times.iter().filter(|rounds| !rounds.is_empty()).map(|r| format!("{:.1}", best(r))).collect();
+    println!(" {} |", best.join(", "));
 }

@@ -5,8 +5,8 @@
 //!     cargo bench --bench ranks -- --device cuda [--from 1024] [--to 268435456]
 //!
 //! The ranks are processes that communicate over loopback; with `--device`, two processes on one GPU. Sizes go from `--from` in
-//! powers of 4. PYTHON is a Python with PyTorch, whose Gloo then runs the same sizes in alternation. The bus bandwidth of n ranks
-//! is S/t·2(n−1)/n, the bytes that each rank sends per second.
+//! powers of 4. Each size runs without and with MACs in the frames, in alternation. PYTHON is a Python with PyTorch, whose Gloo
+//! then runs the same sizes too. The bus bandwidth of n ranks is S/t·2(n−1)/n, the bytes that each rank sends per second.
 
 mod all_reduce;
 mod device;
@@ -37,10 +37,10 @@ fn main() {
     let numbers: Vec<usize> = place.split(' ').map(|number| number.parse().expect("a number")).collect();
     let (rank, ranks, port) = (numbers[0], numbers[1], u16::try_from(numbers[2]).expect("a port"));
     // One after the other, because they use the same port.
-    let meet = || all_reduce::meet(rank, ranks, port);
+    let meet = |macs| all_reduce::meet(rank, ranks, port, macs);
     match (overlap, device) {
-        (true, _) => overlap::rank(rank, [meet(), meet()]),
-        (_, true) => device::rank(meet()),
-        _ => all_reduce::rank(meet()),
+        (true, _) => overlap::rank(rank, [meet(false), meet(false)]),
+        (_, true) => device::rank(meet(false)),
+        _ => all_reduce::rank([meet(false), meet(true)]),
     }
 }

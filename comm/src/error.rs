@@ -53,6 +53,19 @@ pub enum Fault {
         /// The checksum of the received bytes.
         found: u32,
     },
+    /// A frame does not have the code of its connection's key and of its place.
+    #[error(
+        "the {part} of frame {number} from rank {peer} has a wrong MAC: it was changed, repeated, removed or reordered \
+         between the ranks"
+    )]
+    Forged {
+        /// The neighbour's rank.
+        peer: usize,
+        /// The part of the frame: "header" or "payload".
+        part: &'static str,
+        /// The number of the expected frame on this connection, from 0.
+        number: u64,
+    },
     /// The neighbour sent bytes that are not a frame.
     #[error("rank {peer} sent bytes that are not a frame: {message}")]
     Frame {

@@ -12,6 +12,9 @@
 //! | 28–31 | bytes of payload |
 //! | 32–35 | CRC-32C of the payload |
 //! | 36–39 | CRC-32C of bytes 0–35 |
+//!
+//! On a connection with MACs, two codes of 32 bytes stand between header and payload: of the payload, and of the frame's number
+//! on this connection (8 bytes), the first code and the header.
 
 use super::error::Fault;
 use std::fmt;

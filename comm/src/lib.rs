@@ -11,7 +11,9 @@
 //! rank ends with the same bits.
 //!
 //! **Checks.** Each frame has its operation, sequence number, type, length and number, and a CRC-32C ([`frame`]). A forwarded
-//! piece keeps the checksum of the rank that made it. Ranks in different collectives get an error at the first frame.
+//! piece keeps the checksum of the rank that made it. Ranks in different collectives get an error at the first frame. On a
+//! connection with MACs ([`rendezvous`]), each frame also has two keyed BLAKE3 codes with its number on that connection, so a
+//! frame that was changed, repeated, removed or reordered is an error.
 //!
 //! **Faults.** On any failure a rank sends the reason to its right neighbour and closes both connections. So the failure goes round
 //! the ring within milliseconds, with the message of the rank that detected it first. No rank waits longer than the timeout. A rank
@@ -29,6 +31,7 @@ mod link;
 pub mod nccl;
 pub mod rendezvous;
 mod ring;
+mod seal;
 pub mod tcp;
 #[cfg(test)]
 mod tests;

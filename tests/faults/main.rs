@@ -8,8 +8,8 @@
 //! | `disk.rs` | a disk that is full or read-only |
 //! | `folder.rs` | a second process for a run folder, a run folder that is moved |
 //! | `stalled.rs` | ranks that stop or are slow, a link that is down |
-//! | `wire.rs` | bytes that change on their way |
-//! | `strangers.rs` | others at the master's port |
+//! | `wire.rs` | bytes that change on their way, with right checksums too |
+//! | `strangers.rs` | others at the master's port, another user, an unsafe token file, several machines without a token |
 //! | `refused.rs` | ranks that do not fit each other, a port in use, damaged data, too little memory |
 
 mod disk;

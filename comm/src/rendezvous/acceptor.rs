@@ -1,8 +1,8 @@
 //! The listening end: many connections at once, with limits on bytes and time for each, until the ranks have connected.
 
 use super::Settings;
-use super::handshake::{HELLO, Hello, Nonce, PROOF, Purpose, Side, WELCOME};
-use super::security::{Token, random_bytes};
+use super::handshake::{Challenge, Connection, HELLO, Hello, PROOF, Purpose, Side, WELCOME};
+use super::security::{Security, random_bytes};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ pub struct Acceptor {
     listener: TcpListener,
     purpose: Purpose,
     rank: usize,
-    token: Token,
+    security: Security,
     settings: Settings,
     drop_log: DropLog,
     callers: Vec<Caller>,
@@ -25,8 +25,8 @@ pub struct Acceptor {
 /// A connection from a caller that has the token.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The non-blocking stream.
-    pub stream: TcpStream,
+    /// The connection.
+    pub connection: Connection,
     /// The caller's rank, from its greeting.
     pub rank: usize,
     /// The number of ranks, from its greeting.
@@ -42,12 +42,12 @@ impl Acceptor {
         listener: TcpListener,
         purpose: Purpose,
         rank: usize,
-        token: Token,
+        security: &Security,
         settings: &Settings,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let (drop_log, settings) = (DropLog::new(settings), settings.clone());
-        Ok(Self { listener, purpose, rank, token, settings, drop_log, callers: Vec::new() })
+        let (drop_log, security, settings) = (DropLog::new(settings), security.clone(), settings.clone());
+        Ok(Self { listener, purpose, rank, security, settings, drop_log, callers: Vec::new() })
     }
 
     /// Goes on with all connections; returns those that are now authenticated.
@@ -56,11 +56,13 @@ impl Acceptor {
         self.accept();
         let mut accepted = Vec::new();
         for mut caller in std::mem::take(&mut self.callers) {
-            match caller.advance(&self.token, self.purpose, self.rank, self.settings.handshake_timeout) {
+            match caller.advance(&self.security, self.purpose, self.rank, self.settings.handshake_timeout) {
                 Ok(None) => self.callers.push(caller),
-                Ok(Some(hello)) => {
+                Ok(Some((hello, challenge))) => {
+                    let seals = hello.seals(&self.security.key(), [Side::Host, Side::Caller], &challenge);
                     let (rank, size) = (hello.from.into(), hello.size.into());
-                    accepted.push(Accepted { stream: caller.stream, rank, size });
+                    let connection = Connection::new(caller.stream, seals, &challenge);
+                    accepted.push(Accepted { connection, rank, size });
                 }
                 Err(why) => self.drop_log.dropped(caller.address, &why),
             }
@@ -103,7 +105,7 @@ struct Caller {
     since: Instant,
     bytes: [u8; HELLO + PROOF],
     received: usize,
-    greeted: Option<(Hello, Nonce)>,
+    greeted: Option<(Hello, Challenge)>,
 }
 
 impl Caller {
@@ -120,26 +122,27 @@ impl Caller {
         })
     }
 
-    /// Goes on with the received bytes. Returns the greeting of an authenticated caller, or the reason to drop the connection.
+    /// Goes on with the received bytes. Returns the greeting of an authenticated caller and the
+    /// challenge, or the reason to drop the connection.
     fn advance(
         &mut self,
-        token: &Token,
+        security: &Security,
         purpose: Purpose,
         rank: usize,
         handshake_timeout: Duration,
-    ) -> Result<Option<Hello>, String> {
+    ) -> Result<Option<(Hello, Challenge)>, String> {
         while self.receive()? {
-            let Some((hello, nonce)) = self.greeted else {
-                self.greet(token, purpose, rank)?;
+            let Some((hello, challenge)) = self.greeted else {
+                self.greet(security, purpose, rank)?;
                 continue;
             };
             let mut proof = [0; PROOF];
             proof.copy_from_slice(&self.bytes[HELLO..]);
-            if !hello.verify(token, Side::Caller, &nonce, &proof) {
+            if !hello.verify(&security.key(), Side::Caller, &challenge, &proof) {
                 return Err(format!("it claims to be rank {} and does not have the token", hello.from));
             }
             self.stream.write_all(&[WELCOME]).map_err(|e| e.to_string())?;
-            return Ok(Some(hello));
+            return Ok(Some((hello, challenge)));
         }
         match self.since.elapsed() >= handshake_timeout {
             true => Err(format!(
@@ -165,7 +168,7 @@ impl Caller {
         Ok(true)
     }
 
-    fn greet(&mut self, token: &Token, purpose: Purpose, rank: usize) -> Result<(), String> {
+    fn greet(&mut self, security: &Security, purpose: Purpose, rank: usize) -> Result<(), String> {
         let mut greeting = [0; HELLO];
         greeting.copy_from_slice(&self.bytes[..HELLO]);
         let hello = Hello::decode(&greeting).ok_or("it did not send the greeting of a rank")?;
@@ -173,10 +176,11 @@ impl Caller {
             return Err(format!("rank {} called another rank or for another purpose", hello.from));
         }
         let nonce = random_bytes().map_err(|e| e.to_string())?;
-        let proof = hello.prove(token, Side::Host, &nonce);
+        let challenge = hello.challenge(&nonce, security.wants_macs(self.address));
+        let proof = hello.prove(&security.key(), Side::Host, &challenge);
         // The buffer of a new connection has space for this, or the caller is not a rank.
-        self.stream.write_all(&[nonce, proof].concat()).map_err(|e| e.to_string())?;
-        self.greeted = Some((hello, nonce));
+        self.stream.write_all(&[&challenge[..], &proof].concat()).map_err(|e| e.to_string())?;
+        self.greeted = Some((hello, challenge));
         Ok(())
     }
 }

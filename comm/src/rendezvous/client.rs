@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     FAREWELL, POLL, Reason, Settings, Streams,
     acceptor::Acceptor,
-    handshake::{Dialer, Purpose, Request},
+    handshake::{Connection, Dialer, Purpose, Request},
     listener,
     rank::{Fingerprint, Place},
     security::Security,
+};
+use crate::{
+    seal::{SEAL, Seal},
+    tcp::Wire,
 };
 
 /// A rank waits this much longer than the master, so that the master can send which ranks are missing.
@@ -51,15 +55,15 @@ pub fn join(
 }
 
 /// Connects to the master, and repeats until it answers.
-pub(super) fn reach(place: &Place, security: &Security, settings: &Settings) -> Result<TcpStream, Reason> {
+pub(super) fn reach(place: &Place, security: &Security, settings: &Settings) -> Result<Connection, Reason> {
     let Place { rank, size, .. } = *place;
     let request = Request { purpose: Purpose::Join, from: rank, to: 0, size };
     let mut dialer = Dialer::new(request, security, settings.handshake_timeout, || place.resolve());
     let (since, mut logged) = (Instant::now(), false);
     let who = format!("rank 0, the master at {},", place.name());
     loop {
-        if let Some(stream) = dialer.poll()? {
-            return Ok(stream);
+        if let Some(connection) = dialer.poll()? {
+            return Ok(connection);
         }
         let waited = since.elapsed();
         if waited >= settings.timeout {
@@ -86,10 +90,9 @@ impl Client<'_> {
     fn run(&mut self, fingerprint: &Fingerprint) -> Result<Streams, Reason> {
         let rank = self.place.rank;
         let system = |e: std::io::Error| Reason::System(e.to_string());
-        let (listener, address) =
-            listener(self.channel.local_address().map_err(system)?.ip(), self.security)?;
-        let acceptor = Acceptor::new(listener, Purpose::Ring, rank, self.security.key(), self.settings)
-            .map_err(system)?;
+        let (listener, address) = listener(self.channel.local_address().map_err(system)?.ip())?;
+        let acceptor =
+            Acceptor::new(listener, Purpose::Ring, rank, self.security, self.settings).map_err(system)?;
         self.send(&Message::Here { fingerprint: fingerprint.clone(), address })?;
         let mut ring = Ring::new(rank, acceptor, &self.table()?, self.security, self.settings)?;
         while !ring.poll()? {
@@ -175,18 +178,24 @@ pub enum Message {
     Refused(String),
 }
 
-/// A connection between a rank and the master. A message is its length in bytes (u32, little-endian) and JSON.
+/// Size of a message's length and MACs in bytes.
+const HEAD: usize = 4 + SEAL;
+
+/// A connection between a rank and the master. A message is its length in bytes (u32, little-endian), its MACs, and JSON.
 #[derive(Debug)]
 pub struct Channel {
     stream: TcpStream,
+    outbound: Seal,
+    inbound: Seal,
     most: usize,
     inbox: Vec<u8>,
 }
 
 impl Channel {
-    /// A channel over a non-blocking stream; received messages have at most `most` bytes.
-    pub fn new(stream: TcpStream, most: usize) -> Self {
-        Self { stream, most, inbox: Vec::new() }
+    /// A channel over a connection; received messages have at most `most` bytes.
+    pub fn new(connection: Connection, most: usize) -> Self {
+        let Connection { stream, outbound, inbound, .. } = connection;
+        Self { stream, outbound, inbound, most, inbox: Vec::new() }
     }
 
     /// The address of this end.
@@ -197,32 +206,49 @@ impl Channel {
     /// Sends a message and blocks until it is in the system's buffer.
     pub fn send(&mut self, message: &Message) -> io::Result<()> {
         let text = serde_json::to_vec(message).map_err(io::Error::other)?;
-        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
+        self.send_text(&text)
+    }
+
+    /// Sends these bytes as a message.
+    pub fn send_text(&mut self, text: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(text.len()).map_err(io::Error::other)?.to_le_bytes();
+        let codes = self.outbound.seal(&length, text);
         self.stream.set_nonblocking(false)?;
         self.stream.set_write_timeout(Some(SEND_TIMEOUT))?;
-        self.stream.write_all(&[&length.to_le_bytes()[..], &text].concat())?;
+        self.stream.write_all(&[&length[..], &codes, text].concat())?;
         self.stream.set_nonblocking(true)
     }
 
     /// The next message, if it has arrived completely.
     pub fn poll(&mut self) -> io::Result<Option<Message>> {
         loop {
-            let wanted = match self.inbox.first_chunk::<4>() {
-                None => 4,
-                Some(length) => 4 + u32::from_le_bytes(*length) as usize,
-            };
-            if wanted > 4 + self.most {
-                return Err(io::Error::other(format!("a message of {} bytes is too long", wanted - 4)));
-            }
-            if self.inbox.len() == wanted && wanted > 4 {
-                let message = serde_json::from_slice(&self.inbox[4..]);
-                self.inbox.clear();
-                return message
-                    .map(Some)
-                    .map_err(|e| io::Error::other(format!("it sent an invalid message: {e}")));
-            }
-            if wanted == 4 && self.inbox.len() == 4 {
-                return Err(io::Error::other("it sent an empty message"));
+            let mut wanted = HEAD;
+            if let Some((head, text)) = self.inbox.split_first_chunk::<HEAD>() {
+                let (mut length, mut codes) = ([0; 4], [0; SEAL]);
+                length.copy_from_slice(&head[..4]);
+                codes.copy_from_slice(&head[4..]);
+                if !self.inbound.accepts_header(&length, &codes) {
+                    return Err(forged());
+                }
+                let bytes = u32::from_le_bytes(length) as usize;
+                if bytes == 0 {
+                    return Err(io::Error::other("it sent an empty message"));
+                }
+                if bytes > self.most {
+                    return Err(io::Error::other(format!("a message of {bytes} bytes is too long")));
+                }
+                if text.len() == bytes {
+                    let is_authentic = self.inbound.accepts_payload(text, &codes);
+                    if !is_authentic {
+                        return Err(forged());
+                    }
+                    let message = serde_json::from_slice(text);
+                    self.inbox.clear();
+                    return message
+                        .map(Some)
+                        .map_err(|e| io::Error::other(format!("it sent an invalid message: {e}")));
+                }
+                wanted += bytes;
             }
             match (&self.stream).take((wanted - self.inbox.len()) as u64).read_to_end(&mut self.inbox) {
                 Ok(0) => return Err(io::Error::other("it closed the connection")),
@@ -251,6 +277,12 @@ impl Channel {
     }
 }
 
+fn forged() -> io::Error {
+    io::Error::other(
+        "a message has a wrong MAC: it was changed, repeated, removed or reordered between the ranks",
+    )
+}
+
 /// The connections of a rank to its neighbours.
 pub struct Ring<'a> {
     rank: usize,
@@ -260,8 +292,8 @@ pub struct Ring<'a> {
     address: SocketAddr,
     since: Instant,
     settings: &'a Settings,
-    left: Option<TcpStream>,
-    right: Option<TcpStream>,
+    left: Option<Wire>,
+    right: Option<Wire>,
 }
 
 impl<'a> Ring<'a> {
@@ -299,10 +331,10 @@ impl<'a> Ring<'a> {
             self.left = accepted
                 .into_iter()
                 .find(|accepted| accepted.rank == left && accepted.size == self.size)
-                .map(|accepted| accepted.stream);
+                .map(|accepted| accepted.connection.into_left());
         }
         if self.right.is_none() {
-            self.right = self.dialer.poll()?;
+            self.right = self.dialer.poll()?.map(Connection::into_right);
         }
         let waited = self.since.elapsed();
         match (&self.left, &self.right) {
@@ -324,7 +356,7 @@ impl<'a> Ring<'a> {
     ///
     /// # Errors
     /// A neighbour is not connected.
-    pub fn into_streams(self) -> Result<(TcpStream, TcpStream), Reason> {
+    pub fn into_streams(self) -> Result<Streams, Reason> {
         self.left.zip(self.right).ok_or_else(|| Reason::Lost("the ring is not connected".into()))
     }
 }

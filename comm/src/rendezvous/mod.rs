@@ -9,12 +9,14 @@
 //! 4. The master sends the addresses of all ranks. Each rank connects to its right neighbour, with the same proof.
 //! 5. When all neighbours are connected, the master sends a message to all, and every listener closes.
 //!
-//! One thread in each rank does all this without blocking, with one time limit. After the proof, a connection is neither encrypted
-//! nor authenticated: an attacker on the network path can read and change it.
+//! One thread in each rank does all this without blocking, with one time limit. After the proof, every message between a rank and
+//! the master has a MAC with keys of that connection. So have the frames of the ring if
+//! [`Security`] wants it. Nothing is encrypted: an attacker on the network path can read it.
 
 mod acceptor;
 mod client;
 mod handshake;
+mod local;
 mod rank;
 mod security;
 mod server;
@@ -26,9 +28,10 @@ pub use security::{Security, SecurityError, Token, TokenError};
 
 use super::communicator::Communicator;
 use super::say;
-use super::tcp::{self, TcpLink};
+use super::tcp::{self, TcpLink, Wire};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +41,8 @@ const POLL: Duration = Duration::from_millis(2);
 /// How long the other ends have to read the reason of a failure.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// The streams from the left and to the right neighbour.
-type Streams = (TcpStream, TcpStream);
+/// The connections from the left and to the right neighbour.
+type Streams = (Wire, Wire);
 
 /// Limits of a join, and its log.
 #[derive(Clone)]
@@ -58,6 +61,8 @@ pub struct Settings {
     pub quiet: Duration,
     /// Limit of log lines per second about dropped connections.
     pub lines: usize,
+    /// Folder of the token that ranks of one machine share; `None`: XDG_RUNTIME_DIR, else one in the temporary directory.
+    pub token_folder: Option<PathBuf>,
     /// Receives the lines of the log.
     pub log: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -73,6 +78,7 @@ impl Default for Settings {
             grace: Duration::from_secs(5),
             quiet: Duration::from_secs(3),
             lines: 5,
+            token_folder: None,
             log: Arc::new(say),
         }
     }
@@ -118,9 +124,10 @@ pub fn join_with(
     if size == 1 {
         return Ok(Communicator::alone());
     }
+    let security = security.complete(place, settings).map_err(fail)?;
     let streams = match rank {
-        0 => server::gather(place, fingerprint, security, settings),
-        _ => client::join(place, fingerprint, security, settings),
+        0 => server::gather(place, fingerprint, &security, settings),
+        _ => client::join(place, fingerprint, &security, settings),
     };
     let (left, right) = streams.map_err(fail)?;
     let link = TcpLink::new(rank, size, left, right, options);
@@ -129,9 +136,8 @@ pub fn join_with(
 }
 
 /// A listener for the left neighbour on one interface, at a free port.
-fn listener(interface: IpAddr, security: &Security) -> Result<(TcpListener, SocketAddr), Reason> {
+fn listener(interface: IpAddr) -> Result<(TcpListener, SocketAddr), Reason> {
     let address = SocketAddr::new(interface, 0);
-    security.allows(address)?;
     let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|e| Reason::Bind { address, why: e.to_string() })?;
     Ok((listener, address))
@@ -174,19 +180,19 @@ pub enum Reason {
         /// The reason with advice, or the system's message.
         why: String,
     },
-    /// Other machines can reach the address, and there is no token.
+    /// The ranks are on several machines, and there is no token.
     #[error(
-        "{address} is not a loopback address and there is no token, so any process could join: set SSMV_TOKEN to 64 \
+        "the ranks are on several machines and there is no token, so any process could join: set SSMV_TOKEN to 64 \
          hexadecimal digits, the same on all ranks, or SSMV_TOKEN_FILE; in a network that you trust, --insecure"
     )]
-    NoToken {
-        /// The socket address.
-        address: SocketAddr,
-    },
+    NoToken,
+    /// The token file that the ranks of this machine share cannot be used.
+    #[error("{0}; the ranks of one machine share it unless SSMV_TOKEN or SSMV_TOKEN_FILE is set")]
+    TokenFile(TokenError),
     /// The process that answers does not have the token.
     #[error(
-        "the process at {address} does not have this job's token: another program listens there, or SSMV_TOKEN is \
-         not the same on all ranks"
+        "the process at {address} does not have this job's token: another program listens there, or the \
+         ranks have different tokens: set SSMV_TOKEN, the same on all of them"
     )]
     Untrusted {
         /// The socket address.

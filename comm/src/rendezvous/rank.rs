@@ -83,7 +83,7 @@ impl Place {
         Reason::Resolve { name: self.name(), why: "the name has no address".into() }
     }
 
-    fn spans_machines(&self) -> bool {
+    pub(super) fn spans_machines(&self) -> bool {
         self.local_size < self.size
     }
 }

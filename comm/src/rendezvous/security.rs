@@ -1,7 +1,7 @@
 //! Which connections a rank accepts, and the secret that the ranks of a job share.
 
-use super::Reason;
-use super::rank::is_loopback;
+use super::rank::{Place, is_loopback};
+use super::{Reason, Settings, local};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::fmt::{self, Write};
@@ -10,31 +10,41 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Which connections a rank accepts: with a token, those of processes that have it; else those of this machine, or all.
+/// Which connections a rank accepts: those of processes that have the token, or all.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
-    /// The secret of the job, if it has one.
+    /// The secret of the job. `None`: the ranks of one machine share a file that only this user can read; ranks on several
+    /// machines are refused.
     pub token: Option<Token>,
-    /// Whether addresses other than loopback are used without a token.
+    /// Accepts every process if there is no token.
     pub insecure: bool,
+    /// Whether frames of the ring have MACs on loopback too, if there is a token. On other addresses they always have.
+    pub macs: bool,
 }
 
 impl Security {
-    /// Reads the token from SSMV_TOKEN, else from the file of SSMV_TOKEN_FILE. `get` returns the value of a variable.
+    /// Reads the token from SSMV_TOKEN, else from the file of SSMV_TOKEN_FILE. With a token, MACs are on, unless SSMV_MAC is
+    /// "off". `get` returns the value of a variable.
     ///
     /// # Errors
-    /// The variable or the file does not contain a token.
+    /// The variable or the file does not contain a token, or SSMV_MAC is neither "on" nor "off".
     pub fn from_variables(
         get: impl Fn(&str) -> Option<String>,
         insecure: bool,
     ) -> Result<Self, SecurityError> {
+        let macs = match get("SSMV_MAC").as_deref() {
+            None => None,
+            Some("on") => Some(true),
+            Some("off") => Some(false),
+            Some(_) => return Err(SecurityError { variable: "SSMV_MAC", error: TokenError::Switch }),
+        };
         for (variable, is_file) in [("SSMV_TOKEN", false), ("SSMV_TOKEN_FILE", true)] {
             let Some(value) = get(variable) else { continue };
             let token = if is_file { Token::from_file(Path::new(&value)) } else { Token::from_hex(&value) };
             let token = token.map_err(|error| SecurityError { variable, error })?;
-            return Ok(Self { token: Some(token), insecure });
+            return Ok(Self { token: Some(token), insecure, macs: macs.unwrap_or(true) });
         }
-        Ok(Self { token: None, insecure })
+        Ok(Self { token: None, insecure, macs: macs.unwrap_or(false) })
     }
 
     /// [`from_variables`](Self::from_variables) with the environment of this process.
@@ -46,12 +56,21 @@ impl Security {
         Self::from_variables(get, insecure)
     }
 
-    /// Checks that this rank may listen at or connect to the address.
-    pub(super) fn allows(&self, address: SocketAddr) -> Result<(), Reason> {
-        match self.token.is_some() || self.insecure || is_loopback(address.ip()) {
-            true => Ok(()),
-            false => Err(Reason::NoToken { address }),
+    /// Adds the token that the ranks of one machine share, if there is none and one is needed.
+    pub(super) fn complete(&self, place: &Place, settings: &Settings) -> Result<Self, Reason> {
+        if self.token.is_some() || self.insecure {
+            return Ok(self.clone());
         }
+        if place.spans_machines() {
+            return Err(Reason::NoToken);
+        }
+        let token = local::token(settings.token_folder.as_deref(), place.port).map_err(Reason::TokenFile)?;
+        Ok(Self { token: Some(token), ..self.clone() })
+    }
+
+    /// Whether this rank wants MACs in the frames of a connection with `peer`.
+    pub(super) fn wants_macs(&self, peer: SocketAddr) -> bool {
+        self.token.is_some() && (self.macs || !is_loopback(peer.ip()))
     }
 
     /// The key of the handshake's codes.
@@ -60,13 +79,13 @@ impl Security {
     }
 }
 
-/// A variable without a token.
+/// A variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{variable}: {error}")]
 pub struct SecurityError {
     /// The name of the variable.
     pub variable: &'static str,
-    /// The error of its token.
+    /// The error of its value.
     pub error: TokenError,
 }
 
@@ -88,6 +107,9 @@ pub enum TokenError {
         /// The reason, with advice.
         why: String,
     },
+    /// A switch has another value.
+    #[error("takes on or off")]
+    Switch,
     /// The operating system has no random numbers.
     #[error("the operating system gives no random numbers for a token: {0}")]
     Random(String),
@@ -134,11 +156,19 @@ impl Token {
         if !fs::metadata(path).map_err(system)?.is_file() {
             return Err(fail("it is not a regular file".into()));
         }
-        let file = File::open(path).map_err(system)?;
-        check_mode(&file.metadata().map_err(system)?).map_err(&fail)?;
+        Self::from_open(File::open(path).map_err(system)?).map_err(fail)
+    }
+
+    /// As [`from_file`](Self::from_file), from an open file; the error is the reason alone.
+    pub(super) fn from_open(file: File) -> Result<Self, String> {
+        let metadata = file.metadata().map_err(|e| e.to_string())?;
+        if !metadata.is_file() {
+            return Err("it is not a regular file".into());
+        }
+        check_mode(&metadata)?;
         let mut text = String::new();
-        file.take(256).read_to_string(&mut text).map_err(system)?;
-        Self::from_hex(&text).map_err(|e| fail(e.to_string()))
+        file.take(256).read_to_string(&mut text).map_err(|e| e.to_string())?;
+        Self::from_hex(&text).map_err(|e| e.to_string())
     }
 
     /// The 64 hexadecimal digits, for the environment of another rank.

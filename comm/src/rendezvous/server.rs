@@ -22,11 +22,11 @@ pub fn gather(
     security: &Security,
     settings: &Settings,
 ) -> Result<Streams, Reason> {
-    let (joins, address) = bind(place, security)?;
+    let (joins, address) = bind(place)?;
     let system = |e: std::io::Error| Reason::System(format!("the listener on {address} fails: {e}"));
-    let mut joins = Acceptor::new(joins, Purpose::Join, 0, security.key(), settings).map_err(system)?;
-    let (listener, address) = listener(address.ip(), security)?;
-    let acceptor = Acceptor::new(listener, Purpose::Ring, 0, security.key(), settings).map_err(system)?;
+    let mut joins = Acceptor::new(joins, Purpose::Join, 0, security, settings).map_err(system)?;
+    let (listener, address) = listener(address.ip())?;
+    let acceptor = Acceptor::new(listener, Purpose::Ring, 0, security, settings).map_err(system)?;
     let mut server = Server {
         place,
         fingerprint,
@@ -43,10 +43,9 @@ pub fn gather(
 }
 
 /// Listens at the master's address, on that interface only.
-fn bind(place: &Place, security: &Security) -> Result<(TcpListener, SocketAddr), Reason> {
+fn bind(place: &Place) -> Result<(TcpListener, SocketAddr), Reason> {
     let mut failed = None;
     for address in place.resolve()? {
-        security.allows(address)?;
         let why = match TcpListener::bind(address) {
             Ok(listener) => return Ok((listener, address)),
             Err(e) if e.kind() == ErrorKind::AddrInUse => {
@@ -119,7 +118,7 @@ impl Server<'_> {
         let mut logged = false;
         loop {
             for accepted in joins.poll() {
-                let channel = Channel::new(accepted.stream, TO_MASTER);
+                let channel = Channel::new(accepted.connection, TO_MASTER);
                 let (rank, size) = (accepted.rank, accepted.size);
                 self.peers.push(Peer { rank, size, channel, fingerprint: None, connected: false });
             }

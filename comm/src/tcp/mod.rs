@@ -15,6 +15,7 @@ use super::error::Fault;
 use super::frame::{HEADER, Header, MOST_TEXT, Operation, Tag};
 use super::link::{Block, Link};
 use super::say;
+use super::seal::{Codes, SEAL, Seal};
 use sender::{RELAYED_FAULT_TIMEOUT, Sender};
 use std::fmt;
 use std::io::{self, Read};
@@ -100,11 +101,40 @@ impl Position {
     }
 }
 
+/// The connection to a neighbour, of which the ring uses one direction.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    /// Authenticates the frames; without it they have a CRC only.
+    seal: Option<Seal>,
+}
+
+impl Wire {
+    /// A connection whose frames have MACs if there is a seal.
+    pub(crate) fn new(stream: TcpStream, seal: Option<Seal>) -> Self {
+        Self { stream, seal }
+    }
+}
+
+impl From<TcpStream> for Wire {
+    /// A connection whose frames have no MAC.
+    fn from(stream: TcpStream) -> Self {
+        Self::new(stream, None)
+    }
+}
+
+/// A received header and its MACs; zeros without MACs.
+struct Head {
+    header: Header,
+    codes: Codes,
+}
+
 /// A [`Link`] over two TCP streams. Dropping it waits until what is queued has left.
 #[derive(Debug)]
 pub struct TcpLink {
     position: Position,
     left: TcpStream,
+    seal: Option<Seal>,
     sender: Sender,
     options: Options,
     /// The rank that the left neighbour reported to wait for.
@@ -121,12 +151,13 @@ impl TcpLink {
     pub fn new(
         rank: usize,
         size: usize,
-        left: TcpStream,
-        right: TcpStream,
+        left: impl Into<Wire>,
+        right: impl Into<Wire>,
         options: Options,
     ) -> io::Result<Self> {
+        let (left, right) = (left.into(), right.into());
         let position = Position { rank, size: size.max(1) };
-        for stream in [&left, &right] {
+        for stream in [&left.stream, &right.stream] {
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
             // Calls return often enough to check the clock and the other direction; `Wait` has the timeout.
@@ -135,7 +166,8 @@ impl TcpLink {
             stream.set_write_timeout(Some(poll))?;
         }
         let sender = Sender::start(position, right, options.clone())?;
-        Ok(Self { position, left, sender, options, blamed: None, gone: None })
+        let Wire { stream: left, seal } = left;
+        Ok(Self { position, left, seal, sender, options, blamed: None, gone: None })
     }
 
     /// Fills `buffer` from the left neighbour.
@@ -171,18 +203,57 @@ impl TcpLink {
         }
     }
 
-    /// Receives the payload of `header` and checks it.
-    fn read_payload(&mut self, header: &Header, payload: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
+    /// Size of a received header with its MACs in bytes.
+    fn head_bytes(&self) -> usize {
+        if self.seal.is_some() { HEADER + SEAL } else { HEADER }
+    }
+
+    /// Receives a header and checks it.
+    fn read_head(&mut self, wait: &mut Wait) -> Result<Head, Fault> {
+        let mut bytes = [0; HEADER + SEAL];
+        let used = self.head_bytes();
+        self.read(&mut bytes[..used], wait)?;
+        self.decode(&bytes)
+    }
+
+    /// Checks a header and its MACs. A wrong checksum is reported before a wrong MAC: it is damage, not an attack.
+    fn decode(&self, bytes: &[u8; HEADER + SEAL]) -> Result<Head, Fault> {
+        let peer = self.position.left();
+        let (mut header, mut codes) = ([0; HEADER], [0; SEAL]);
+        header.copy_from_slice(&bytes[..HEADER]);
+        codes.copy_from_slice(&bytes[HEADER..]);
+        let decoded = Header::decode(&header, peer);
+        match &self.seal {
+            Some(seal)
+                if !seal.accepts_header(&header, &codes)
+                    && !matches!(decoded, Err(Fault::Checksum { .. })) =>
+            {
+                Err(Fault::Forged { peer, part: "header", number: seal.number() })
+            }
+            _ => Ok(Head { header: decoded?, codes }),
+        }
+    }
+
+    /// Receives the payload of `head` and checks it.
+    fn read_payload(&mut self, head: &Head, payload: &mut [u8], wait: &mut Wait) -> Result<(), Fault> {
         self.read(payload, wait)?;
-        let (peer, sent, found) = (self.position.left(), header.crc, crc32c::crc32c(payload));
-        if sent == found { Ok(()) } else { Err(Fault::Checksum { peer, part: "payload", sent, found }) }
+        let (peer, sent, found) = (self.position.left(), head.header.crc, crc32c::crc32c(payload));
+        if sent != found {
+            return Err(Fault::Checksum { peer, part: "payload", sent, found });
+        }
+        let Some(seal) = &mut self.seal else { return Ok(()) };
+        let number = seal.number();
+        match seal.accepts_payload(payload, &head.codes) {
+            true => Ok(()),
+            false => Err(Fault::Forged { peer, part: "payload", number }),
+        }
     }
 
     /// Receives the failure of the left neighbour, without control characters for the terminal.
-    fn read_failure(&mut self, header: &Header, wait: &mut Wait) -> Result<Fault, Fault> {
+    fn read_failure(&mut self, head: &Head, wait: &mut Wait) -> Result<Fault, Fault> {
         let mut text = [0; MOST_TEXT];
-        let text = &mut text[..(header.bytes as usize).min(MOST_TEXT)];
-        self.read_payload(header, text, wait)?;
+        let text = &mut text[..(head.header.bytes as usize).min(MOST_TEXT)];
+        self.read_payload(head, text, wait)?;
         Ok(Fault::Told { text: String::from_utf8_lossy(text).replace(char::is_control, " ") })
     }
 }
@@ -196,12 +267,14 @@ impl Link for TcpLink {
         let (peer, bytes) = (self.position.left(), payload.len());
         let mut wait = Wait::new(self.position, false, tag);
         loop {
-            let mut header = [0; HEADER];
-            self.read(&mut header, &mut wait)?;
-            let header = Header::decode(&header, peer)?;
+            let head = self.read_head(&mut wait)?;
+            let header = head.header;
             match header.tag.operation {
-                Operation::Waiting => self.note_waiting(header.tag.count),
-                Operation::Failed => return Err(self.read_failure(&header, &mut wait)?),
+                Operation::Waiting => {
+                    self.read_payload(&head, &mut [], &mut wait)?;
+                    self.note_waiting(header.tag.count);
+                }
+                Operation::Failed => return Err(self.read_failure(&head, &mut wait)?),
                 _ if header.tag != tag => {
                     return Err(Fault::Mismatch { peer, theirs: header.tag, ours: tag });
                 }
@@ -211,7 +284,7 @@ impl Link for TcpLink {
                     return Err(Fault::Frame { peer, message });
                 }
                 _ => {
-                    self.read_payload(&header, payload, &mut wait)?;
+                    self.read_payload(&head, payload, &mut wait)?;
                     self.blamed = None;
                     return Ok(header.crc);
                 }
@@ -221,18 +294,20 @@ impl Link for TcpLink {
 
     fn check(&mut self) -> Result<(), Fault> {
         // The left connection first: the reason of a failure arrives there, before the connections close.
-        let (peer, mut bytes) = (self.position.left(), [0; HEADER]);
-        while peek(&self.left, peer, &mut bytes)? == HEADER {
-            let header = Header::decode(&bytes, peer)?;
-            let mut wait = Wait::new(self.position, false, header.tag);
-            match header.tag.operation {
+        let (peer, used, mut bytes) = (self.position.left(), self.head_bytes(), [0; HEADER + SEAL]);
+        while peek(&self.left, peer, &mut bytes[..used])? == used {
+            let head = self.decode(&bytes)?;
+            let tag = head.header.tag;
+            let mut wait = Wait::new(self.position, false, tag);
+            match tag.operation {
                 Operation::Failed => {
-                    self.read(&mut bytes, &mut wait)?;
-                    return Err(self.read_failure(&header, &mut wait)?);
+                    self.read(&mut bytes[..used], &mut wait)?;
+                    return Err(self.read_failure(&head, &mut wait)?);
                 }
                 Operation::Waiting => {
-                    self.read(&mut bytes, &mut wait)?;
-                    self.note_waiting(header.tag.count);
+                    self.read(&mut bytes[..used], &mut wait)?;
+                    self.read_payload(&head, &mut [], &mut wait)?;
+                    self.note_waiting(tag.count);
                 }
                 _ => break,
             }

@@ -1,10 +1,11 @@
 //! The thread that sends to the right neighbour.
 
 use super::wait::Wait;
-use super::{Options, Position};
+use super::{Options, Position, Wire};
 use crate::error::Fault;
-use crate::frame::{Header, MOST_TEXT, Operation, Tag};
+use crate::frame::{HEADER, Header, MOST_TEXT, Operation, Tag};
 use crate::link::Block;
+use crate::seal::{SEAL, Seal};
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{self, Receiver};
@@ -36,11 +37,12 @@ impl Sender {
     ///
     /// # Errors
     /// The stream cannot be cloned, or the thread cannot start.
-    pub fn start(position: Position, right: TcpStream, options: Options) -> io::Result<Self> {
+    pub fn start(position: Position, right: Wire, options: Options) -> io::Result<Self> {
         let (queue, frames) = mpsc::channel();
         let (back, done) = mpsc::channel();
         let fault = Arc::new(Mutex::new(None));
-        let mut writer = Writer { stream: right.try_clone()?, position, options };
+        let Wire { stream: right, seal } = right;
+        let mut writer = Writer { stream: right.try_clone()?, seal, position, options };
         let seen = Arc::clone(&fault);
         let run = move || {
             for (tag, block) in frames {
@@ -140,6 +142,7 @@ fn control(operation: Operation, rank: usize) -> Tag {
 /// The writing end of the connection.
 struct Writer {
     stream: TcpStream,
+    seal: Option<Seal>,
     position: Position,
     options: Options,
 }
@@ -150,8 +153,15 @@ impl Writer {
         let payload = block.bytes();
         // The ring's pieces are far below the limit of `MOST_PAYLOAD`.
         let header = Header { tag, bytes: payload.len() as u32, crc: block.crc() }.encode();
+        let mut sealed = [0; HEADER + SEAL];
+        sealed[..HEADER].copy_from_slice(&header);
+        let mut head = &sealed[..HEADER];
+        if let Some(seal) = &mut self.seal {
+            sealed[HEADER..].copy_from_slice(&seal.seal(&header, payload));
+            head = &sealed;
+        }
         let mut wait = Wait::new(self.position, true, tag);
-        let (mut head, mut body) = (&header[..], payload);
+        let mut body = payload;
         while !head.is_empty() || !body.is_empty() {
             match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
                 Ok(0) => return Err(Fault::Closed { peer: self.position.right() }),

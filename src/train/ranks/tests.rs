@@ -40,7 +40,8 @@ pub(super) fn among<R: Send + 'static>(
             let master = "127.0.0.1".to_owned();
             let place = Place { rank, size, local_rank: rank, local_size: size, master, port };
             let options = tcp::Options { timeout: Duration::from_secs(60), ..tcp::Options::default() };
-            let communicator = join(&place, &Fingerprint::new(), &Security::default(), options).unwrap();
+            let security = Security { insecure: true, ..Security::default() };
+            let communicator = join(&place, &Fingerprint::new(), &security, options).unwrap();
             body(Member { communicator, local: Local { rank, size } })
         })
     });

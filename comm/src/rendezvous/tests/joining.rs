@@ -27,9 +27,27 @@ fn names_and_version_six_lead_to_the_master() {
 }
 
 #[test]
-fn loopback_needs_no_token() {
-    let job = Job::new(2);
-    let ranks = (0..2).map(|rank| (job.place(rank), fingerprint("a"), Security::default())).collect();
+fn ranks_of_one_machine_share_a_token_file() {
+    let job = Job::new(4);
+    for _ in 0..2 {
+        let ranks =
+            job.ranks().into_iter().map(|(place, fingerprint, _)| (place, fingerprint, Security::default()));
+        assert_works(job.run(ranks.collect()));
+        let names = std::fs::read_dir(job.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [format!("ssmv-raw-{}.token", job.port).as_str()]);
+    }
+}
+
+#[test]
+fn a_connection_has_macs_if_one_end_wants_them() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let without = Security { macs: false, ..trusted() };
+    assert!(trusted().wants_macs(address) && !without.wants_macs(address));
+    assert!(without.wants_macs("10.0.0.1:1".parse().unwrap()));
+    assert!(!Security { token: None, ..trusted() }.wants_macs(address), "the key would be known");
+    let job = Job::new(3);
+    let mut ranks = job.ranks();
+    ranks[1].2 = without;
     assert_works(job.run(ranks));
 }
 

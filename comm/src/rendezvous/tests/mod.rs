@@ -1,6 +1,7 @@
 //! Ranks as threads of one process, on loopback, with strangers among them.
 
 mod joining;
+mod local;
 mod parts;
 mod refusals;
 mod strangers;
@@ -21,6 +22,8 @@ struct Job {
     port: u16,
     settings: Settings,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Of the token that ranks without one share.
+    folder: tempfile::TempDir,
 }
 
 impl Job {
@@ -32,7 +35,9 @@ impl Job {
     fn at(master: &str, size: usize) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&lines);
+        let folder = private_folder();
         let settings = Settings {
+            token_folder: Some(folder.path().into()),
             timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_millis(500),
             grace: Duration::from_millis(500),
@@ -40,7 +45,7 @@ impl Job {
             ..Settings::default()
         };
         let port = TcpListener::bind((master, 0)).unwrap().local_addr().unwrap().port();
-        Self { size, master: master.into(), port, settings, lines }
+        Self { size, master: master.into(), port, settings, lines, folder }
     }
 
     fn place(&self, rank: usize) -> Place {
@@ -85,12 +90,20 @@ impl Job {
     }
 }
 
+/// A folder that only this user can open.
+fn private_folder() -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir().unwrap()
+}
+
 fn fingerprint(data: &str) -> Fingerprint {
     Fingerprint::new().with("program", "0.1.0").with("data", data)
 }
 
 fn trusted() -> Security {
-    Security { token: Some(Token::from_hex(TOKEN).unwrap()), insecure: false }
+    Security { token: Some(Token::from_hex(TOKEN).unwrap()), insecure: false, macs: true }
 }
 
 /// The errors' texts, which all ranks must have.

@@ -8,7 +8,7 @@ use std::fs;
 fn a_token_is_64_digits_and_never_shows() {
     let token = Token::from_hex(&format!(" {}\n", TOKEN.to_uppercase())).unwrap();
     assert_eq!(token.to_hex(), TOKEN);
-    assert_eq!(format!("{:?}", Security { token: Some(token), insecure: false }).matches("0011").count(), 0);
+    assert_eq!(format!("{:?}", Security { token: Some(token), ..trusted() }).matches("0011").count(), 0);
     assert_ne!(Token::random().unwrap().to_hex(), Token::random().unwrap().to_hex());
     for (text, why) in [
         ("", "0 characters"),
@@ -106,20 +106,23 @@ fn addresses_for_messages_keep_the_port_apart() {
 }
 
 #[test]
-fn a_code_covers_all_of_the_greeting_both_nonces_and_the_side() {
-    let (token, host) = (Token::from_hex(TOKEN).unwrap(), [9; 32]);
-    let hello = Hello { purpose: Purpose::Ring, from: 1, to: 2, size: 3, nonce: [7; 32] };
+fn a_code_covers_all_of_the_greeting_the_challenge_and_the_side() {
+    let token = Token::from_hex(TOKEN).unwrap();
+    let hello = Hello { purpose: Purpose::Ring, from: 1, to: 2, size: 3, macs: false, nonce: [7; 32] };
+    let host = hello.challenge(&[9; 32], true);
     assert_eq!(Hello::decode(&hello.encode()), Some(hello));
     let proof = hello.prove(&token, Side::Caller, &host);
     assert!(hello.verify(&token, Side::Caller, &host, &proof));
     assert!(!hello.verify(&token, Side::Host, &host, &proof));
-    assert!(!hello.verify(&token, Side::Caller, &[8; 32], &proof));
+    assert!(!hello.verify(&token, Side::Caller, &hello.challenge(&[8; 32], true), &proof));
+    assert!(!hello.verify(&token, Side::Caller, &hello.challenge(&[9; 32], false), &proof));
     assert!(!hello.verify(&Token::none(), Side::Caller, &host, &proof));
     for other in [
         Hello { purpose: Purpose::Join, ..hello },
         Hello { from: 2, ..hello },
         Hello { to: 1, ..hello },
         Hello { size: 4, ..hello },
+        Hello { macs: true, ..hello },
         Hello { nonce: [6; 32], ..hello },
     ] {
         assert!(!other.verify(&token, Side::Caller, &host, &proof), "{other:?}");

@@ -77,7 +77,7 @@ fn a_missing_master_is_named() {
 fn a_rank_with_another_token_cannot_join() {
     let mut job = Job::new(2);
     job.settings.timeout = Duration::from_millis(600);
-    let other = Security { token: Some(Token::random().unwrap()), insecure: false };
+    let other = Security { token: Some(Token::random().unwrap()), ..trusted() };
     for security in [other, Security::default()] {
         let mut ranks = job.ranks();
         ranks[1].2 = security;
@@ -90,19 +90,19 @@ fn a_rank_with_another_token_cannot_join() {
 }
 
 #[test]
-fn without_a_token_other_addresses_are_refused_at_once() {
+fn without_a_token_several_machines_are_refused_at_once() {
     let job = Job::new(2);
-    for rank in [0, 1] {
-        // An address reserved for documentation: no machine has it.
-        let place = Place { master: "203.0.113.77".into(), ..job.place(rank) };
+    for (rank, master) in [(0, "203.0.113.77"), (1, "203.0.113.77"), (0, "127.0.0.1"), (1, "127.0.0.1")] {
+        let place = Place { master: master.into(), local_rank: 0, local_size: 1, ..job.place(rank) };
         let start = Instant::now();
         let error = job.join(&place, &fingerprint("a"), &Security::default()).unwrap_err().to_string();
-        for part in ["203.0.113.77", "no token", "SSMV_TOKEN", "--insecure"] {
+        for part in ["several machines", "no token", "SSMV_TOKEN", "--insecure"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(start.elapsed() < Duration::from_secs(1));
     }
-    let security = Security { token: None, insecure: true };
+    let security = Security { insecure: true, ..Security::default() };
+    // An address reserved for documentation: no machine has it.
     let place = Place { master: "203.0.113.77".into(), ..job.place(0) };
     let error = job.join(&place, &fingerprint("a"), &security).unwrap_err().to_string();
     assert!(error.contains("203.0.113.77") && error.contains("not this machine's"), "{error}");
@@ -138,7 +138,7 @@ fn impossible_places_and_cards_are_refused() {
     let job = Job::new(2);
     let place = job.place(1);
     for (place, text) in [
-        (Place { rank: 2, ..place.clone() }, "rank 2 is none of 2 ranks"),
+        (Place { rank: 2, ..place.clone() }, "rank 2 is not one of 2 ranks"),
         (Place { size: 70_000, ..place.clone() }, "70000 ranks are more than 65,535"),
         (Place { local_rank: 2, ..place.clone() }, "local rank 2 of 2"),
         (Place { local_size: 3, ..place.clone() }, "local rank 1 of 3"),
@@ -160,8 +160,7 @@ fn impossible_places_and_cards_are_refused() {
 fn a_master_that_dies_is_named() {
     let job = Job::new(2);
     let listener = TcpListener::bind(job.address()).unwrap();
-    let token = Token::from_hex(TOKEN).unwrap();
-    let mut acceptor = Acceptor::new(listener, Purpose::Join, 0, token, &job.settings).unwrap();
+    let mut acceptor = Acceptor::new(listener, Purpose::Join, 0, &trusted(), &job.settings).unwrap();
     thread::scope(|scope| {
         let rank = scope.spawn(|| job.join(&job.place(1), &fingerprint("a"), &trusted()));
         while acceptor.poll().is_empty() {
