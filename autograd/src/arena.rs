@@ -60,12 +60,12 @@ impl ArenaLayout {
         self.ranges.is_empty()
     }
 
-    /// Each parameter's place.
+    /// Range of elements of each parameter.
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
-    /// Each parameter's shape.
+    /// Shape of each parameter, in order.
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
@@ -98,7 +98,7 @@ impl Arena {
         &self.layout
     }
 
-    /// Element type.
+    /// Element type of all values.
     pub fn dtype(&self) -> DType {
         self.storage.dtype()
     }

@@ -30,7 +30,7 @@ impl DType {
         }
     }
 
-    /// Bytes an element.
+    /// Size of one element in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::F16 => 2,
@@ -75,9 +75,9 @@ pub trait Element:
     /// 1.
     const ONE: Self;
 
-    /// Rounds to nearest.
+    /// From f64, rounded to the nearest.
     fn from_f64(x: f64) -> Self;
-    /// Exact.
+    /// The value as f64, which is exact.
     fn to_f64(self) -> f64;
     /// eˣ as the C library gives it.
     fn exp(self) -> Self;

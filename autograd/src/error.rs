@@ -8,7 +8,7 @@ pub enum Error {
     /// Shapes or attributes that do not fit.
     #[error("{op}: {message}")]
     Shape {
-        /// The operator.
+        /// Name of the operator that failed.
         op: &'static str,
         /// The shapes, the argument and what was expected.
         message: String,
@@ -16,7 +16,7 @@ pub enum Error {
     /// Operands of different dtypes, or a buffer read as another dtype.
     #[error("{op}: {found} given where {expected} is expected")]
     Dtype {
-        /// The operator.
+        /// Name of the operator that failed.
         op: &'static str,
         /// The dtype that was given.
         found: &'static str,
@@ -52,7 +52,7 @@ pub enum Error {
         code: String,
         /// The driver's own words for it.
         meaning: String,
-        /// What to do.
+        /// Advice for the user, in one sentence.
         advice: &'static str,
     },
     /// PTX that the driver (or the emulator) refuses.
@@ -62,7 +62,7 @@ pub enum Error {
         kernel: String,
         /// The driver's name for the error.
         code: String,
-        /// What to do.
+        /// Advice for the user, in one sentence.
         advice: &'static str,
         /// The log of the driver's compiler, with lines of the text.
         log: String,
@@ -70,7 +70,7 @@ pub enum Error {
     /// Device memory that is used up.
     #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; {advice}")]
     OutOfMemory {
-        /// The device.
+        /// Name of the device.
         device: String,
         /// Bytes that were asked for.
         asked: u64,
@@ -80,7 +80,7 @@ pub enum Error {
         total: u64,
         /// What the pool holds, in words; empty where the driver was asked directly.
         pool: String,
-        /// What to do.
+        /// Advice for the user, in one sentence.
         advice: String,
     },
     /// A device that was used wrongly: stale handles, arguments that do not fit, ranges outside of what was allocated.
@@ -97,15 +97,15 @@ pub enum Error {
          set --clip-norm, or look at what the operator is given"
     )]
     NotFinite {
-        /// The operator.
+        /// Name of the operator that failed.
         op: &'static str,
-        /// The output's shape.
+        /// Shape of the operator's output.
         shape: String,
         /// How many of its elements are not finite.
         count: usize,
         /// The first of them.
         first: usize,
-        /// Its value.
+        /// Value of the first element that is not finite.
         value: String,
     },
     /// Sizes that no kernel can be written for.

@@ -8,7 +8,7 @@ use crate::{Arena, Element, Result};
 /// The distribution of a parameter's first values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// All equal.
+    /// The same value for all elements.
     Constant(f64),
     /// Uniform in [−bound, bound].
     Uniform(f64),

@@ -33,7 +33,7 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// Element type.
+    /// Element type of all values.
     pub fn dtype(&self) -> DType {
         match self {
             Self::F32(_) => DType::F32,
@@ -112,7 +112,7 @@ impl Tensor {
         self.shape.numel()
     }
 
-    /// Element type.
+    /// Element type of all values.
     pub fn dtype(&self) -> DType {
         self.storage.dtype()
     }

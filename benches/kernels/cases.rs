@@ -47,14 +47,14 @@ impl Content {
 pub enum Arg {
     /// The buffer of this number.
     Buffer(usize),
-    /// A number.
+    /// A number as a 32-bit float.
     F32(f32),
 }
 
 /// A kernel with its arguments.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The kernel.
+    /// Kernel that is launched.
     pub kernel: Kernel,
     /// One a parameter.
     pub args: Vec<Arg>,
@@ -63,11 +63,11 @@ pub struct Launch {
 /// One row of the table: launches that are timed together.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The family.
+    /// Family of the kernels.
     pub family: &'static str,
-    /// What is computed.
+    /// Name of the computation.
     pub what: String,
-    /// On what.
+    /// Shape of the operands.
     pub shape: String,
     /// Launches that come once, before.
     pub before: Vec<Launch>,
@@ -84,7 +84,7 @@ pub struct Case {
 /// How large the shapes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// The model's.
+    /// The model's own sizes.
     Full,
     /// What an emulator does in moments.
     Small,

@@ -23,7 +23,7 @@ const COPY: usize = 1 << 30;
 pub struct Ready {
     before: Vec<(LoadedKernel, Vec<Argument>)>,
     launches: Vec<(LoadedKernel, Vec<Argument>)>,
-    /// The arguments' memory.
+    /// Keeps the arguments' memory alive.
     _buffers: Vec<DeviceBuffer<u8>>,
 }
 

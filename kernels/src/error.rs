@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{family}: {message}")]
 pub struct Error {
-    /// The kernel family.
+    /// Family of the kernel that was specified.
     pub family: &'static str,
     /// The numbers, and what would do.
     pub message: String,

@@ -20,7 +20,7 @@ pub(crate) struct Images {
     pub count: u32,
     /// Height and width.
     pub size: [u32; 2],
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub channels: u32,
 }
 
@@ -76,11 +76,11 @@ pub(crate) struct Position<'a> {
     pub index: Reg<'a, U32>,
     /// The number of its image.
     pub image: Reg<'a, U32>,
-    /// Its row.
+    /// Row of the pixel, from the top.
     pub y: Reg<'a, U32>,
-    /// Its column.
+    /// Column of the pixel, from the left.
     pub x: Reg<'a, U32>,
-    /// Its first channel.
+    /// First channel of the vector.
     pub channel: Reg<'a, U32>,
 }
 

@@ -12,7 +12,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// All of them.
+    /// All values, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::Sm80, Self::Sm90a];
 
     /// The name that `.target` and `ptxas -arch` take.
@@ -73,7 +73,7 @@ pub struct Parameter {
     pub name: String,
     /// Its PTX type, such as `u64`.
     pub ty: &'static str,
-    /// Bytes.
+    /// Size in bytes, without alignment.
     pub bytes: usize,
 }
 
@@ -86,7 +86,7 @@ pub struct Kernel {
     pub family: &'static str,
     /// The instruction set of the text.
     pub target: Target,
-    /// The module's text.
+    /// PTX text of the module.
     pub ptx: String,
     /// Blocks along x, y, z.
     pub grid: [u32; 3],

@@ -30,7 +30,7 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "loss";
 
 /// Threads of a block.
@@ -55,7 +55,7 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// Both.
+    /// Both losses, for tables and tests.
     pub const ALL: [Self; 2] = [Self::L1, Self::Mse];
 
     fn name(self) -> &'static str {
@@ -86,9 +86,9 @@ impl LossKind {
 /// The mean cost of `n` elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Loss {
-    /// The cost.
+    /// Cost of a difference: L1 or squared.
     pub kind: LossKind,
-    /// Elements.
+    /// Number of elements of each array.
     pub n: u32,
 }
 

@@ -28,7 +28,7 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "max_pool";
 
 /// The largest side of a window: its last place must fit a byte.
@@ -37,11 +37,11 @@ const MOST_SIDE: u32 = 15;
 /// Windows of `kernel`×`kernel` pixels, `stride` apart, over images with `padding` rows and columns on each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MaxPool {
-    /// Images.
+    /// Images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub channels: u32,
     /// Side of the window, 1 to 15.
     pub kernel: u32,

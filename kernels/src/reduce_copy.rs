@@ -23,7 +23,7 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce_copy";
 
 /// Threads of a block.
@@ -46,7 +46,7 @@ pub enum ReduceCopy {
 }
 
 impl ReduceCopy {
-    /// All of them.
+    /// All values, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Sum, Self::SumForward, Self::SumBoth, Self::Copy];
 
     /// The blocks to launch for `count` elements of `T`.
@@ -138,7 +138,7 @@ fn place<'a, T: Real>(array: Global<'a, T>) -> Reg<'a, U32> {
     (array.to_var().get().to::<U32>() >> T::BYTES.ilog2()) & (T::VECTOR - 1)
 }
 
-/// Each kernel.
+/// Each kernel, for one size of each case.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let of_f32 = ReduceCopy::ALL.map(|step| step.kernel::<F32>(target));
     of_f32.into_iter().chain([ReduceCopy::Copy.kernel::<F16>(target)]).collect()

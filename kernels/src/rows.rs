@@ -43,7 +43,7 @@ impl Rows {
         if self.lanes > 32 { 1 } else { BLOCK / self.lanes }
     }
 
-    /// The blocks.
+    /// Sets blocks and threads of the launch.
     pub fn launch(self, launch: Launch) -> Launch {
         let block = self.lanes * self.per_block();
         launch.block([block, 1, 1]).grid([self.rows.div_ceil(self.per_block()), 1, 1])

@@ -30,17 +30,17 @@ use crate::{
     span::{Real, load_all, store_all},
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "softmax";
 
 /// A softmax of each row of a matrix [rows, cols].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Softmax {
-    /// Rows.
+    /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,
     /// Columns, N: a row of them adds up to 1.
     pub cols: u32,
-    /// Its logarithm instead.
+    /// Gives the logarithm of the softmax.
     pub log: bool,
 }
 

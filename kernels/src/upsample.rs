@@ -23,17 +23,17 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "upsample";
 
 /// Each pixel becomes a square of `factor`×`factor` pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nearest {
-    /// Images.
+    /// Images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub channels: u32,
     /// Side of the square.
     pub factor: u32,

@@ -5,7 +5,7 @@ use super::{
     selftest::{Check, Options, Part},
 };
 
-/// Comparisons so far.
+/// Results of all comparisons so far.
 pub(super) struct Results<'a> {
     options: &'a Options,
     /// Comparisons in their order.

@@ -12,7 +12,7 @@ pub struct Figures {
     pub l1: Option<f64>,
     /// Mean absolute error a pixel of an all-black prediction of the same targets.
     pub black_l1: Option<f64>,
-    /// The training loss.
+    /// Training loss of the step.
     pub loss: Option<f64>,
     /// The loss scale; `None` where there is no scaling.
     pub loss_scale: Option<f32>,

@@ -9,21 +9,21 @@ use crate::model::{Part, PartListener};
 /// A phase of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Bytes to frames.
+    /// Conversion of bytes to frames in [0, 1].
     Input,
-    /// Forward.
+    /// Forward pass of the encoder.
     Encoder,
-    /// Forward.
+    /// Forward pass of the Mamba layers.
     Temporal,
-    /// Forward.
+    /// Forward pass of the decoder.
     Decoder,
-    /// Forward and backward.
+    /// Forward and backward pass of the loss.
     Loss,
-    /// Backward.
+    /// Backward pass of the decoder.
     DecoderBackward,
-    /// Backward.
+    /// Backward pass of the Mamba layers.
     TemporalBackward,
-    /// Backward.
+    /// Backward pass of the encoder.
     EncoderBackward,
     /// Gradient norm, AdamW, running statistics.
     Optimiser,

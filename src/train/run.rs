@@ -34,11 +34,11 @@ pub struct Status {
     pub epoch: u64,
     /// How many epochs there will be.
     pub epochs: u64,
-    /// Optimiser steps done.
+    /// Optimiser steps taken so far.
     pub step: u64,
     /// The loss of late.
     pub loss: f64,
-    /// The learning rate.
+    /// Learning rate of the last step.
     pub lr: f64,
     /// Sequences trained on in a second.
     pub samples_per_second: f64,
@@ -50,7 +50,7 @@ pub trait Observer {
     fn compiling(&mut self, _done: usize, _total: usize) {}
     /// During an evaluation: `done` of `total` test sequences are evaluated.
     fn evaluating(&mut self, _done: u64, _total: u64) {}
-    /// After each step.
+    /// Called after each step.
     fn status(&mut self, _status: &Status) {}
     /// Something worth a line.
     fn note(&mut self, _line: &str) {}
@@ -58,15 +58,15 @@ pub trait Observer {
     fn warn(&mut self, _line: &str) {}
 }
 
-/// Watches nothing.
+/// An observer that ignores all calls.
 impl Observer for () {}
 
 /// What came of a training.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// The run folder.
+    /// Path of the run folder.
     pub out: PathBuf,
-    /// The last checkpoint.
+    /// Path of the last checkpoint.
     pub checkpoint: PathBuf,
     /// The animation of test sequences with their predictions.
     pub preview: PathBuf,
@@ -78,7 +78,7 @@ pub struct Summary {
     pub samples_per_second: f64,
     /// Seconds that this process's training waited for data.
     pub data_wait: f64,
-    /// The final evaluation.
+    /// Evaluation after the last step.
     pub evaluation: Evaluation,
 }
 
@@ -183,7 +183,7 @@ pub(super) struct Run<'a> {
     pub trainer: Trainer,
     pub dataset: Arc<Dataset>,
     pub loader: Loader,
-    /// Rank 0's.
+    /// Writes the logs; only on rank 0.
     pub recorder: Option<Recorder>,
     pub divergence_monitor: DivergenceMonitor,
     pub total: u64,

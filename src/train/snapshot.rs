@@ -29,7 +29,7 @@ pub struct TrainState {
     pub updates: u64,
     /// Seconds of training so far, evaluations left out.
     pub seconds: f64,
-    /// The loss scale.
+    /// Factor of the loss; 1 in f32.
     pub loss_scale: LossScale,
 }
 

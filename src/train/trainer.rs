@@ -34,7 +34,7 @@ pub struct StepFigures {
     pub step: u64,
     /// The loss, the mean over the batches of the step.
     pub loss: f64,
-    /// The learning rate.
+    /// Learning rate of the last step.
     pub lr: f64,
     /// Norm of all gradients, before clipping.
     pub grad_norm: f64,

@@ -34,7 +34,7 @@ impl<T: Pod> DeviceBuffer<T> {
         Ok(Self { cuda: cuda.clone(), block: Some(block), address, len, element: PhantomData })
     }
 
-    /// Elements.
+    /// Number of elements, not bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -159,7 +159,7 @@ impl<T: Pod> PinnedBuffer<T> {
         Ok(Self { cuda: cuda.clone(), memory, len, element: PhantomData })
     }
 
-    /// Elements.
+    /// Number of elements, not bytes.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -35,7 +35,7 @@ pub trait RawDriver: Debug + Send + Sync {
     /// Whether accesses past the end of an allocation are caught.
     const CHECKS_BOUNDS: bool;
 
-    /// The device.
+    /// Name, memory and limits of the device.
     fn device(&self) -> &DeviceInfo;
     /// Free and total device memory.
     fn memory(&self) -> Result<MemoryInfo>;
@@ -159,7 +159,7 @@ pub trait RawDriver: Debug + Send + Sync {
 
     /// Begins to record a stream's work instead of running it.
     fn begin_capture(&self, stream: &Self::Stream) -> Result<()>;
-    /// Ends it.
+    /// Ends the capture and gives the graph.
     fn end_capture(&self, stream: &Self::Stream) -> Result<Self::Graph>;
     /// Runs captured work.
     fn launch_graph(&self, graph: &Self::Graph, stream: &Self::Stream) -> Result<()>;

@@ -85,12 +85,12 @@ impl Cuda {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The device.
+    /// Name, memory and limits of the device.
     pub fn device(&self) -> &DeviceInfo {
         self.0.driver.device()
     }
 
-    /// Its driver.
+    /// Driver that the device is used through.
     pub fn driver(&self) -> &dyn Driver {
         &*self.0.driver
     }

@@ -105,9 +105,9 @@ pub enum Priority {
 /// A device's memory at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
-    /// Free bytes.
+    /// Free memory in bytes.
     pub free: u64,
-    /// Bytes in all.
+    /// Memory of the device in bytes.
     pub total: u64,
 }
 
@@ -182,7 +182,7 @@ arguments!(Address => Pointer, u32 => U32, i32 => I32, u64 => U64, f32 => F32, h
 pub struct LaunchReport {
     /// The kernel.
     pub kernel: String,
-    /// The counts.
+    /// Memory requests and conflicts that were counted.
     pub counts: ssmv_emulator::Report,
 }
 
@@ -200,7 +200,7 @@ pub struct LaunchReport {
 pub trait Driver: fmt::Debug + Send + Sync {
     /// Which of the three this is.
     fn backend(&self) -> Backend;
-    /// The device.
+    /// Name, memory and limits of the device.
     fn device(&self) -> &DeviceInfo;
     /// Its memory at this moment.
     fn memory(&self) -> Result<MemoryInfo>;

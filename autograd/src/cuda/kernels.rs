@@ -60,7 +60,7 @@ pub struct LoadedKernel {
 }
 
 impl LoadedKernel {
-    /// Its name.
+    /// Name of the kernel's entry point.
     pub fn name(&self) -> &str {
         &self.code.name
     }

@@ -93,7 +93,7 @@ impl DeviceMemory {
         self.dtype
     }
 
-    /// Elements.
+    /// Number of elements, not bytes.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.dtype.bytes()
     }

@@ -28,7 +28,7 @@ pub(super) struct Block {
 /// What a block is for: reports tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Anything.
+    /// Tensors and other memory of a step.
     General,
     /// What a kernel needs while it runs.
     Workspace,

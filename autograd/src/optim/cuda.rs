@@ -35,7 +35,7 @@ pub struct DeviceAdamW {
 /// What is known after a step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepRecord {
-    /// Settings and counters.
+    /// Settings, counters and the numbers of the step.
     pub state: StepState,
     /// The mean loss.
     pub loss: f32,

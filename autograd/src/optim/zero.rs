@@ -29,7 +29,7 @@ struct Part {
     sums: Option<usize>,
 }
 
-/// What is whose.
+/// Elements that each rank updates.
 pub struct Shares {
     /// This rank.
     pub rank: usize,

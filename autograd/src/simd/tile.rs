@@ -40,7 +40,7 @@ pub(crate) struct Panel<'a, T> {
     /// Offset of each row into `a`.
     pub rows: &'a [usize],
     pub b: &'a [T],
-    /// Outermost first.
+    /// Loops over the input, outermost first.
     pub walk: [Level; 3],
     /// Columns that a vector load of `b` reads: a value that [`panel_width`] gives.
     pub width: usize,

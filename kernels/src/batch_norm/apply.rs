@@ -14,9 +14,9 @@ use crate::{
 pub struct Apply {
     /// Rows, N·H·W.
     pub rows: u32,
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub cols: u32,
-    /// Whose statistics.
+    /// Source of the statistics: the batch or the running ones.
     pub mode: Mode,
     /// Whether max(·, 0) follows.
     pub relu: bool,

@@ -15,9 +15,9 @@ use crate::{
 pub struct InputGradient {
     /// Rows, N·H·W.
     pub rows: u32,
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub cols: u32,
-    /// Whose statistics.
+    /// Source of the statistics: the batch or the running ones.
     pub mode: Mode,
     /// Whether max(·, 0) followed: g is dy where y > 0.
     pub relu: bool,

@@ -41,7 +41,7 @@ use crate::{
     ptx::{Asm, F16, F32, Global, Reg},
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "batch_norm";
 
 /// The most channels: blocks of columns lie along an axis of the grid that has up to 65,535.
@@ -57,7 +57,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Both.
+    /// Both losses, for tables and tests.
     pub const ALL: [Self; 2] = [Self::Train, Self::Eval];
 
     fn name(self) -> &'static str {

@@ -24,7 +24,7 @@ const BATCH: u32 = 8;
 pub struct Statistics {
     /// Rows, N·H·W.
     pub rows: u32,
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub cols: u32,
 }
 

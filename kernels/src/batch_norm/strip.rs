@@ -45,7 +45,7 @@ impl Strips {
         BLOCK / self.across
     }
 
-    /// The blocks.
+    /// Sets blocks and threads of the launch.
     pub fn launch(self, launch: Launch) -> Launch {
         let rows = self.rows.div_ceil(self.down() * self.deep);
         let cols = self.cols.div_ceil(self.across * self.width);

@@ -16,7 +16,7 @@ const BATCH: u32 = 4;
 pub struct Sums {
     /// Rows, N·H·W.
     pub rows: u32,
-    /// Channels.
+    /// Channels C, the size of the last axis.
     pub cols: u32,
     /// Whether max(·, 0) followed: g is dy where y > 0.
     pub relu: bool,

@@ -33,13 +33,13 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "causal_conv1d";
 
 /// Threads of a block.
 const BLOCK: u32 = 128;
 
-/// The most taps.
+/// Most taps of the filter that registers hold.
 const MOST_TAPS: u32 = 8;
 
 /// The most steps of a piece.
@@ -52,7 +52,7 @@ pub struct CausalConv1d {
     pub batch: u32,
     /// Steps of a sequence.
     pub length: u32,
-    /// Channels, D.
+    /// Channels D of the mixer.
     pub channels: u32,
     /// Taps, K, up to 8.
     pub taps: u32,

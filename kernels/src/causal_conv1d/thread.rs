@@ -17,7 +17,7 @@ pub(super) struct Thread<'a> {
     pub piece: Reg<'a, U32>,
     /// The number of its piece in its sequence.
     in_sequence: Reg<'a, U32>,
-    /// Its first channel.
+    /// First channel of the vector.
     pub channel: Reg<'a, U32>,
     /// Its first row of [B·L].
     row: Reg<'a, U32>,

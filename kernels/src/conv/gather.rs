@@ -14,7 +14,7 @@ pub struct Patches {
     pub image: [u32; 2],
     /// Its channels.
     pub channels: u32,
-    /// Images.
+    /// Images N in the batch.
     pub count: u32,
     /// Height and width of the grid of pixels.
     pub pixels: [u32; 2],

@@ -29,9 +29,9 @@ pub enum Places {
         patches: Patches,
         /// Height and width of the image.
         image: [u32; 2],
-        /// The stride.
+        /// Distance between neighbouring windows, in pixels.
         stride: [u32; 2],
-        /// The phase.
+        /// Remainder of the position divided by the stride.
         phase: [u32; 2],
     },
 }

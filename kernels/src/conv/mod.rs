@@ -20,7 +20,7 @@ use kernel::{Implicit, Operand, Places};
 /// A convolution of x [count, input, cin] with weights [cout, kernel, cin], rows first, then columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv {
-    /// Images.
+    /// Images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],

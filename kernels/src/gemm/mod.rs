@@ -88,7 +88,7 @@ pub struct Epilogue {
     pub residual: bool,
     /// f.
     pub activation: Activation,
-    /// What is stored.
+    /// Element type of the result.
     pub output: Dtype,
 }
 

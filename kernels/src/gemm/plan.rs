@@ -17,9 +17,9 @@ pub struct Gemm {
     pub n: u32,
     /// What is summed over.
     pub k: u32,
-    /// A's layout.
+    /// Axis of A that is contiguous in memory.
     pub a: Major,
-    /// B's layout.
+    /// Axis of B that is contiguous in memory.
     pub b: Major,
     /// What happens to the sums.
     pub epilogue: Epilogue,

@@ -57,7 +57,7 @@ struct Stop {
 /// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`IsaTest::numbers`].
 #[derive(Debug, Clone)]
 pub struct IsaTest {
-    /// One warp.
+    /// A kernel of one warp.
     pub kernel: Kernel,
     /// What the first parameter points at.
     pub input: Vec<u8>,

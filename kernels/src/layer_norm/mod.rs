@@ -36,16 +36,16 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "layer_norm";
 
-/// The most columns.
+/// Most columns of a row that registers hold.
 const MOST_COLUMNS: u32 = 65_536;
 
 /// A layer normalisation of a matrix [rows, cols].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LayerNorm {
-    /// Rows.
+    /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,
     /// Columns, N: what each row is normalised over. Up to 65,536.
     pub cols: u32,

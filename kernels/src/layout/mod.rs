@@ -33,7 +33,7 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "layout";
 
 /// Threads of a block.

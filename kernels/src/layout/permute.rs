@@ -8,7 +8,7 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// The most axes.
+/// Most axes that a permutation has.
 const MOST_AXES: usize = 6;
 
 /// Axis i of y is axis `axes[i]` of x. A gradient takes the inverse order.

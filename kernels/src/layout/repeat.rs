@@ -16,7 +16,7 @@ const UNROLL: u32 = 4;
 pub struct Repeat {
     /// The product of the axes before.
     pub outer: u32,
-    /// Copies.
+    /// Number of copies along the axis.
     pub count: u32,
     /// The product of the axes after.
     pub inner: u32,

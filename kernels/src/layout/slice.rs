@@ -15,7 +15,7 @@ pub struct Slice {
     pub outer: u32,
     /// Size of the axis in x.
     pub from: u32,
-    /// The first index.
+    /// First index of the slice along its axis.
     pub start: u32,
     /// Number of indices: the size of the axis in y.
     pub len: u32,

@@ -103,7 +103,7 @@ fn words(n: u32) -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("elements {}..{} decay, of an arena of {n}: ranges start at multiples of {GROUP} and end in the arena", range.start, range.end)]
 pub struct RangeError {
-    /// The range.
+    /// Elements that the error is about.
     pub range: Range<usize>,
     /// Elements of the arena.
     pub n: u32,

@@ -44,7 +44,7 @@ pub enum Along {
 }
 
 impl Along {
-    /// All of them.
+    /// All values, in the order of their declaration.
     pub const ALL: [Self; 3] = [Self::All, Self::Rows, Self::Cols];
 
     fn name(self) -> &'static str {

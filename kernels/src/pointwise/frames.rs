@@ -10,7 +10,7 @@ use crate::{
 /// Which frames of a batch of sequences: `count` from `first` on, of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Frames {
-    /// Sequences.
+    /// Number of sequences in the batch.
     pub sequences: u32,
     /// Frames that a sequence has.
     pub steps: u32,

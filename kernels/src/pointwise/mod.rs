@@ -32,7 +32,7 @@ use crate::{
     ptx::{Asm, F16, F32, Launch},
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "pointwise";
 
 /// Threads of a block.

@@ -5,17 +5,17 @@ use super::{Asm, InMemory, Integer, Operand, Pointer, Reg, Space, U32};
 /// What an atomic does to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtomicOp {
-    /// Adds.
+    /// Adds the operand to memory.
     Add,
-    /// Keeps the smaller.
+    /// Keeps the smaller of operand and memory.
     Min,
-    /// Keeps the larger.
+    /// Keeps the larger of operand and memory.
     Max,
     /// Sets the value's bits.
     Or,
     /// Clears all but the value's bits.
     And,
-    /// Writes.
+    /// Writes the operand and returns the old value.
     Exchange,
     /// Adds 1, back to 0 past the value: for counters that reset themselves.
     Increment,

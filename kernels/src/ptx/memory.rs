@@ -211,7 +211,7 @@ impl<'a, S: Space, T: InMemory> Pointer<'a, S, T> {
         self.base.asm.emit(&format!("st.{}{cache}{vector}.{}", S::NAME, T::BITS), &[self.address(), names]);
     }
 
-    /// The element.
+    /// Loads the element at this address.
     pub fn load(self) -> Reg<'a, T::Loaded> {
         self.load_text::<1>("")[0]
     }
@@ -221,7 +221,7 @@ impl<'a, S: Space, T: InMemory> Pointer<'a, S, T> {
         self.load_text("")
     }
 
-    /// Writes the element.
+    /// Stores the element at this address.
     pub fn store(self, value: impl Operand<'a, T::Loaded>) {
         self.store_text([value], "");
     }

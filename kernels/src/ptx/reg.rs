@@ -57,7 +57,7 @@ impl<T: Type> Clone for Var<'_, T> {
 impl<T: Type> Copy for Var<'_, T> {}
 
 impl<'a, T: Type> Var<'a, T> {
-    /// Writes it.
+    /// Writes the variable's register.
     pub fn set(self, value: impl Operand<'a, T>) {
         self.0.asm.emit(&format!("mov.{}", T::BITS), &[self.0.name(), value.text()]);
     }

@@ -22,7 +22,7 @@ use crate::{
     tile::reduce::Fold,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce";
 
 /// Threads of a block.
@@ -34,7 +34,7 @@ type Lift = for<'a> fn(Reg<'a, F32>) -> Reg<'a, F32>;
 /// A reduction: every element is lifted, the lifted ones are folded from 0 on, and the end is finished.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduction {
-    /// Its name.
+    /// Name that starts the kernels' names.
     pub name: &'static str,
     /// What an element becomes.
     pub lift: Lift,
@@ -75,11 +75,11 @@ pub const NON_FINITE: Reduction =
 /// What is reduced: a matrix [rows, cols] of fewer than 2³² elements.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduce {
-    /// How.
+    /// Operation that folds the elements.
     pub reduction: Reduction,
-    /// Rows.
+    /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,
-    /// Columns.
+    /// Columns of the matrix: the size of the last axis.
     pub cols: u32,
     /// Whether the results are folded onto what the output holds, instead of replacing it: old + new of sums and means,
     /// the larger one of magnitudes, old or new of flags.

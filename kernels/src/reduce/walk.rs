@@ -56,7 +56,7 @@ pub(crate) struct Share<'a> {
     row: Reg<'a, U32>,
     /// Its number among the threads side by side.
     lane: Reg<'a, U32>,
-    /// The piece.
+    /// Number of the piece of a split row.
     pub piece: Reg<'a, U32>,
     /// The first of its columns.
     pub col: Reg<'a, U32>,

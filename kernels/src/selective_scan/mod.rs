@@ -60,7 +60,7 @@ use crate::{
     span::Real,
 };
 
-/// The family's name.
+/// Family of these kernels: the start of their names.
 const FAMILY: &str = "selective_scan";
 
 /// The most states a channel: eight a lane.
@@ -73,7 +73,7 @@ pub struct SelectiveScan {
     pub batch: u32,
     /// Steps of a sequence.
     pub length: u32,
-    /// Channels, D.
+    /// Channels D of the mixer.
     pub channels: u32,
     /// States a channel, N, up to 256.
     pub states: u32,

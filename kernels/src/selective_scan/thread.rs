@@ -55,7 +55,7 @@ pub(super) struct Thread<'a, T: Real> {
     pub place: Reg<'a, U32>,
     /// Its first state.
     pub state: Reg<'a, U32>,
-    /// Its first channel.
+    /// First channel of the vector.
     pub channel: Reg<'a, U32>,
     /// Whether there is such a channel, where some threads have none.
     exists: Option<Reg<'a, Pred>>,

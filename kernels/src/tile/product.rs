@@ -23,7 +23,7 @@ pub struct Product {
     pub k: u32,
     /// How tiles of A and B lie in shared memory.
     pub majors: [Major; 2],
-    /// The tiles.
+    /// Sizes of a block's tile, in elements.
     pub shape: TileShape,
     /// Parts of k, each summed by blocks of its own.
     pub splits: u32,
@@ -40,9 +40,9 @@ pub struct BlockTile<'a> {
     pub column: Reg<'a, U32>,
     /// Its part of k.
     pub part: Reg<'a, U32>,
-    /// Where that begins.
+    /// First element of k of the part.
     pub start: Reg<'a, U32>,
-    /// Where it ends.
+    /// End of k of the part, exclusive.
     pub end: Reg<'a, U32>,
     /// The thread in its block.
     pub thread: Reg<'a, U32>,

@@ -46,7 +46,7 @@ impl SharedTile {
             && (self.chunks.is_multiple_of(8) || (self.chunks < 8 && self.chunks.is_power_of_two()))
     }
 
-    /// Rows.
+    /// Rows of the matrix: the product of all axes but the last.
     pub const fn rows(self) -> u32 {
         self.rows
     }

@@ -102,7 +102,7 @@ impl Random {
         values
     }
 
-    /// Bytes.
+    /// Size in bytes, without alignment.
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| self.next() as u8).collect()
     }

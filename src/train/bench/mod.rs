@@ -29,9 +29,9 @@ const BATCHES: u64 = 4;
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct BenchSpec {
-    /// The model.
+    /// Name of the model's preset.
     pub preset: String,
-    /// Where it trains.
+    /// Device that computes the steps.
     pub device: Device,
     /// Sequences in a batch: one measurement each.
     pub batch_sizes: Vec<usize>,
@@ -43,10 +43,10 @@ pub struct BenchSpec {
     pub small: bool,
 }
 
-/// A step, measured.
+/// Measured times and memory of a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
-    /// The model.
+    /// Name of the model's preset.
     pub preset: String,
     /// Sequences in a batch.
     pub batch_size: usize,
@@ -62,7 +62,7 @@ pub struct Measured {
     pub samples_per_second: f64,
     /// Steps in a round.
     pub steps: usize,
-    /// Rounds.
+    /// Number of rounds of `steps` steps.
     pub rounds: usize,
     /// Measured steps whose gradients overflowed, so that the optimiser did less.
     pub skipped: usize,
@@ -97,11 +97,11 @@ impl Measured {
 /// A phase of the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseTime {
-    /// What it does.
+    /// Name of the phase, as tables show it.
     pub name: &'static str,
-    /// Its median time.
+    /// Median time of the phase, in seconds.
     pub seconds: f64,
-    /// Kernels launched.
+    /// Kernels launched in the phase.
     pub launches: usize,
     /// Bytes that they must move.
     pub bytes: u64,

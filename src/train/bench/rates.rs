@@ -40,7 +40,7 @@ impl Rates {
     }
 }
 
-/// Measures both.
+/// Measures both rates on the device.
 pub(super) fn measure(cuda: &Cuda, small: bool) -> Result<Rates> {
     let small = usize::from(small);
     Ok(Rates {

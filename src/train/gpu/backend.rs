@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// A step's figures.
+/// Figures of a step from its record.
 pub(super) fn figures(step: u64, record: &StepRecord) -> StepFigures {
     let state = &record.state;
     StepFigures {

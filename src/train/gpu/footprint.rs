@@ -26,9 +26,9 @@ use crate::{
 /// A part of the memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPart {
-    /// What it holds.
+    /// Name of the part, such as `gradients, f32`.
     pub name: &'static str,
-    /// Bytes.
+    /// Size in bytes, without alignment.
     pub bytes: u64,
 }
 

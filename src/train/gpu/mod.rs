@@ -83,7 +83,7 @@ pub struct Gpu {
 
 /// Whether the step is captured.
 enum Graph {
-    /// Never.
+    /// The step is launched kernel by kernel.
     Off,
     /// After so many more steps.
     WarmingUp(u32),

@@ -21,7 +21,7 @@ struct Slot {
 }
 
 impl Readback {
-    /// Nothing under way.
+    /// Two empty slots of pinned memory.
     pub fn new(cuda: &Cuda) -> Result<Self> {
         let slot = || -> Result<Slot> {
             Ok(Slot { host: cuda.pinned(StepRecord::BYTES)?, arrived: cuda.event()?, step: None })

@@ -11,7 +11,7 @@ use crate::Result;
 /// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
 /// 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.
 pub struct CpuSharing {
-    /// The ranks.
+    /// The ranks that train together.
     pub ranks: Arc<Ranks>,
     /// How the arena is cut.
     pub buckets: Buckets,

@@ -41,7 +41,7 @@ type Named = (Box<dyn DeviceCollectives>, &'static str);
 
 /// The ranks that a device trainer shares its steps with.
 pub struct GpuSharing {
-    /// The ranks.
+    /// The ranks that train together.
     pub ranks: Arc<Ranks>,
     /// How the arena is cut.
     pub buckets: Buckets,

@@ -117,7 +117,7 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// This rank.
+    /// Number of this rank, from 0.
     pub fn rank(&self) -> usize {
         self.comm_thread.rank()
     }

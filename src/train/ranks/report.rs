@@ -10,7 +10,7 @@ pub struct Report {
     pub loss: f64,
     /// Whether its gradients or its loss are not finite.
     pub found_inf: bool,
-    /// Its loss scale.
+    /// Loss scale of the rank.
     pub scale: f32,
     /// The signal that asked it to end; 0: none.
     pub signal: i32,
@@ -40,7 +40,7 @@ impl Report {
 /// What all ranks make of their reports: the same on each, for all look at the same numbers in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
-    /// The mean loss.
+    /// Mean loss over the batches of the step.
     pub loss: f64,
     /// Whether any rank's gradients or loss are not finite: all skip the step.
     pub found_inf: bool,

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Threads that a block may have where its kernel does not say.
 const MAX_THREADS: u32 = 1024;
 
-/// What was counted.
+/// Launches, modules and bytes counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes of device memory given out, in the device's pages.

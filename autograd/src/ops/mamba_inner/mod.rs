@@ -33,7 +33,7 @@ pub struct MambaInner<'a> {
     pub d: &'a Tensor,
 }
 
-/// All sizes.
+/// Sizes of the mixer's inputs.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the kernels' sizes"))]
 struct Sizes {

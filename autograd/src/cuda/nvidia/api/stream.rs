@@ -192,7 +192,7 @@ impl Event {
         }
     }
 
-    /// Both have come.
+    /// Milliseconds between two events that are complete.
     pub fn elapsed_ms(&self, end: &Self) -> Result<f32> {
         self.context.enter()?;
         let mut time = 0.0;
