@@ -195,7 +195,9 @@ fn train(
     ui.note(&summary_lines(&plan.config.preset, &summary));
     ui.table(&comparison_table(&summary.evaluation.next))?;
     ui.note(&format!("checkpoint {}", summary.checkpoint.display()));
-    ui.note(&format!("preview    {}", summary.preview.display()));
+    if let Some(preview) = &summary.preview {
+        ui.note(&format!("preview    {}", preview.display()));
+    }
     Ok(())
 }
 

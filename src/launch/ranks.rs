@@ -8,11 +8,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::{Handle, Signals};
 
 use super::job::Endpoint;
 use super::{Job, Outputs, Reporter, relay};
+use crate::train::interrupt::{ENDING, Requests, ending_signals};
 use crate::{Error, Result};
 
 /// Time from SIGTERM, or from a second signal from outside, to SIGKILL.
@@ -24,7 +25,7 @@ const LATE_EXITS: Duration = Duration::from_millis(500);
 /// An event that the launcher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The launcher got SIGINT or SIGTERM.
+    /// The launcher got a signal that asks for an end; a repetition of the same request is left out.
     Signal(i32),
     /// At least one rank ended.
     Ended,
@@ -32,7 +33,7 @@ pub(super) enum Event {
     Drained,
 }
 
-/// The queue of events. As long as it exists, SIGINT and SIGTERM are events and do not end the process.
+/// The queue of events. As long as it exists, signals that ask for an end are events and do not end the process.
 #[derive(Debug)]
 pub(super) struct Events {
     queue: Receiver<Event>,
@@ -44,12 +45,16 @@ impl Events {
     /// Installs the signal handlers.
     pub fn listen() -> Result<Self> {
         let failed = |e| Error::Failure(format!("cannot install handlers for signals: {e}"));
-        let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM]).map_err(failed)?;
+        let mut signals = Signals::new(ending_signals().into_iter().chain([SIGCHLD])).map_err(failed)?;
         let (sender, queue) = channel();
-        let (handle, to_queue) = (signals.handle(), sender.clone());
+        let (handle, to_queue, mut requests) = (signals.handle(), sender.clone(), Requests::default());
         let forward = move || {
             for signal in signals.forever() {
-                let event = if signal == SIGCHLD { Event::Ended } else { Event::Signal(signal) };
+                let event = match signal {
+                    SIGCHLD => Event::Ended,
+                    _ if requests.counts(Instant::now()) => Event::Signal(signal),
+                    _ => continue,
+                };
                 if to_queue.send(event).is_err() {
                     break;
                 }
@@ -97,12 +102,12 @@ impl Failure {
 
     /// True if a signal asked the rank to end and it ended by itself, after saving its work.
     pub fn was_asked(&self) -> bool {
-        [SIGINT, SIGTERM].iter().any(|signal| self.status.code() == Some(128 + signal))
+        ENDING.iter().any(|signal| self.status.code() == Some(128 + signal))
     }
 
     /// True if the rank ended by or after one of the signals that are passed on.
     pub(super) fn answers_signal(&self) -> bool {
-        self.was_asked() || [SIGINT, SIGTERM].iter().any(|signal| self.status.signal() == Some(*signal))
+        self.was_asked() || self.status.signal().is_some_and(|signal| ENDING.contains(&signal))
     }
 }
 

@@ -19,22 +19,22 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates `folder/events.out.tfevents.TIME.HOST.PID`, a new file; `folder` is created if missing.
+    /// Creates `folder/events.out.tfevents.TIME.HOST.PID`, a new file; `folder` is created if missing. TensorBoard reads the
+    /// files of a folder by their names' order: TIME is after the newest file's there, even if the clock is behind.
     ///
     /// # Errors
     /// The folder or file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::file(folder, format_args!("cannot write: {e}")))?;
-        let (seconds, process) = (now() as u64, std::process::id());
-        let base = format!("events.out.tfevents.{seconds:010}.{}.{process}", host_name());
-        let mut attempt = 0;
+        let mut seconds = newest(folder).map_or(0, |newest| newest + 1).max(now() as u64);
         let (path, file) = loop {
-            let name = if attempt == 0 { base.clone() } else { format!("{base}.{attempt}") };
+            let name = format!("{PREFIX}{seconds:010}.{}.{}", host_name(), std::process::id());
             let path = folder.join(name);
             match File::create_new(&path) {
                 Ok(file) => break (path, file),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                // Created since the folder was read.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => seconds += 1,
                 Err(e) => return Err(Error::file(path, format_args!("cannot write: {e}"))),
             }
         };
@@ -94,6 +94,21 @@ impl EventFile {
         // One call a record: a kill leaves at most one torn record, at the end, which TensorBoard ignores.
         self.file.write_all(&bytes).map_err(|e| Error::file(&self.path, format_args!("cannot write: {e}")))
     }
+}
+
+/// How the names of event files begin.
+const PREFIX: &str = "events.out.tfevents.";
+
+/// The time in the name of the newest event file in a folder, in seconds since 1970. Names with more than ten digits, which
+/// do not sort, are left out.
+fn newest(folder: &Path) -> Option<u64> {
+    let names =
+        std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let time = |name: String| {
+        let time = name.strip_prefix(PREFIX)?.split('.').next()?;
+        time.parse().ok().filter(|&time| time < 9_999_999_999)
+    };
+    names.filter_map(time).max()
 }
 
 /// `data` as a TFRecord.

@@ -5,5 +5,5 @@ mod recorder;
 mod run_folder;
 
 pub use events::EventFile;
-pub use recorder::{EvalRecord, METRICS_FILE, Recorder, StepRecord};
+pub use recorder::{EvalRecord, METRICS_FILE, Recorder, StepRecord, is_evaluated};
 pub use run_folder::RunFolder;

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// File name of the log in a run folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 const TENSORBOARD_FOLDER: &str = "tensorboard";
+/// Kind of the records of evaluations.
+const EVAL: &str = "eval";
 /// Maximum length of a record in bytes; a longer line is damage.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -70,6 +72,8 @@ pub struct Recorder {
     path: PathBuf,
     metrics: File,
     events: EventFile,
+    /// Step of the last evaluation in the log.
+    evaluated: Option<u64>,
 }
 
 impl Recorder {
@@ -87,7 +91,7 @@ impl Recorder {
             _ => Error::file(&path, format_args!("cannot write: {e}")),
         })?;
         let events = EventFile::create(&folder.path().join(TENSORBOARD_FOLDER))?;
-        Ok(Self { folder, path, metrics, events })
+        Ok(Self { folder, path, metrics, events, evaluated: None })
     }
 
     /// Continues the log of a run that was resumed after `step` steps: records of later steps, which will be
@@ -108,7 +112,8 @@ impl Recorder {
             .map_err(|e| Error::file(&path, format_args!("cannot write: {e}")))?;
         let mut events = EventFile::create(&folder.path().join(TENSORBOARD_FOLDER))?;
         events.restart(step.saturating_add(1))?;
-        Ok(Self { folder, path, metrics, events })
+        let evaluated = is_evaluated(folder.path(), step).then_some(step);
+        Ok(Self { folder, path, metrics, events, evaluated })
     }
 
     /// Path of `metrics.jsonl`.
@@ -143,13 +148,16 @@ impl Recorder {
         self.events.scalars(record.step, &scalars)
     }
 
-    /// Writes `{"step": …, "epoch": …, "eval": {…}}` (for kind "eval").
+    /// Writes `{"step": …, "epoch": …, "eval": {…}}` (for kind "eval"). A step has one such record: another one is left out.
     ///
     /// # Errors
     /// The metrics are not JSON, the kind is "step" or "epoch", or the file cannot be written.
     pub fn log_eval<T: Serialize>(&mut self, record: &EvalRecord<T>) -> Result<()> {
         if matches!(record.kind, "step" | "epoch") {
             return Err(Error::Failure(format!("a record cannot be of kind {:?}", record.kind)));
+        }
+        if record.kind == EVAL && self.evaluated.replace(record.step) == Some(record.step) {
+            return Ok(());
         }
         self.line(record)?;
         let tags: Vec<_> = record.scalars.iter().map(|(name, _)| format!("{}/{name}", record.kind)).collect();
@@ -181,6 +189,17 @@ impl Recorder {
         // One call for each line, without a buffer: every logged line is in the file.
         self.metrics.write_all(&line).map_err(|e| Error::file(&self.path, format_args!("cannot write: {e}")))
     }
+}
+
+/// True if the log of the folder `run` has an evaluation after `step` steps.
+pub fn is_evaluated(run: &Path, step: u64) -> bool {
+    let Ok(log) = File::open(run.join(METRICS_FILE)) else { return false };
+    let records = BufReader::new(log).split(b'\n').map_while(Result::ok);
+    // Most lines are of steps: they need not be parsed.
+    let evaluations = records.filter(|line| line.windows(EVAL.len()).any(|part| part == EVAL.as_bytes()));
+    let mut parsed = evaluations.filter_map(|line| serde_json::from_slice::<Value>(&line).ok());
+    parsed
+        .any(|record| record.get(EVAL).is_some() && record.get("step").and_then(Value::as_u64) == Some(step))
 }
 
 /// Rewrites the log without records of steps after `step` and without a torn last line.

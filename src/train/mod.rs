@@ -7,12 +7,14 @@
 //! | `cpu.rs`, `gpu/` | the two backends |
 //! | `ranks/` | what both do with the other ranks |
 //! | `snapshot.rs` | all that a checkpoint keeps |
+//! | `epochs.rs`, `resumption.rs` | the count of epochs; what a resumption changes |
 //! | `schedule.rs`, `loss_scale.rs`, `divergence.rs` | learning rates, loss scaling, warnings |
 
 pub mod backend;
 pub mod bench;
 mod cpu;
 pub mod divergence;
+mod epochs;
 mod gpu;
 pub mod interrupt;
 pub mod loss_scale;
@@ -20,6 +22,7 @@ mod memory;
 mod phase;
 mod preview;
 pub mod ranks;
+mod resumption;
 mod run;
 pub mod schedule;
 mod setup;

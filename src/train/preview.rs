@@ -16,6 +16,13 @@ use crate::{
 
 /// Sequences that are shown.
 const ROWS: u64 = 4;
+/// Input frames that are shown at most: with more, pictures become too large for viewers, and then for their formats.
+const SHOWN: usize = 64;
+
+/// What a preview leaves out, if it does.
+pub(super) fn note(frames_in: usize) -> Option<String> {
+    (frames_in > SHOWN).then(|| format!("the preview shows the last {SHOWN} of {frames_in} input frames"))
+}
 
 /// Writes the GIF to `path`; gives the same as a PNG strip, encoded.
 pub(super) fn write(
@@ -34,7 +41,7 @@ pub(super) fn write(
         let prediction = to_grey(&roll_out(model, &frames, FRAMES_OUT)?)?;
         let all = Clip::from_u8(side, side, channels, &bytes)?;
         rows.push(Row {
-            input: all.slice(0..frames_in)?,
+            input: all.slice(frames_in.saturating_sub(SHOWN)..frames_in)?,
             truth: Some(all.slice(frames_in..frames_in + FRAMES_OUT)?),
             prediction: Clip::new(side, side, prediction)?,
         });

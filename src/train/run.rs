@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     StepFigures,
     divergence::{DivergenceMonitor, Figures},
+    epochs::Epochs,
     interrupt::Interrupt,
     memory, preview,
     ranks::{Member, Ranks},
@@ -68,8 +69,8 @@ pub struct Summary {
     pub out: PathBuf,
     /// Path of the last checkpoint.
     pub checkpoint: PathBuf,
-    /// The animation of test sequences with their predictions.
-    pub preview: PathBuf,
+    /// The animation of test sequences with their predictions, unless it could not be made.
+    pub preview: Option<PathBuf>,
     /// Optimiser steps of the whole training.
     pub steps: u64,
     /// Seconds of training, those before a resumption included; evaluations and checkpoints left out.
@@ -186,7 +187,9 @@ pub(super) struct Run<'a> {
     /// Writes the logs; only on rank 0.
     pub recorder: Option<Recorder>,
     pub divergence_monitor: DivergenceMonitor,
+    /// Optimiser steps of the whole training.
     pub total: u64,
+    pub epochs: Epochs,
     /// The step of the last checkpoint.
     pub saved: u64,
     /// Seconds of training so far, and how many of them before this process.
@@ -227,7 +230,7 @@ impl Shown {
 
 impl Run<'_> {
     fn go(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
-        let per_epoch = self.config.steps_per_epoch();
+        let per_epoch = self.epochs.per_epoch;
         let every = |period: Option<u64>, count: u64| period.is_some_and(|p| count.is_multiple_of(p));
         while self.trainer.steps() < self.total {
             self.check_signals()?;
@@ -236,7 +239,8 @@ impl Run<'_> {
             if step == self.total {
                 break;
             }
-            let (epoch, at_epoch) = (step / per_epoch, step.is_multiple_of(per_epoch));
+            let position = self.epochs.position(step);
+            let (epoch, at_epoch) = (position / per_epoch, position.is_multiple_of(per_epoch));
             if at_epoch && every(self.config.eval_every, epoch) {
                 self.evaluate(observer)?;
             }
@@ -252,26 +256,34 @@ impl Run<'_> {
         // What follows is rank 0's alone.
         self.trainer.backend.close()?;
         let preview = self.out.join("preview.gif");
-        let Self { trainer, dataset, config, recorder, .. } = self;
-        if let Some(recorder) = recorder {
-            let mut strip = Vec::new();
-            trainer.with_final_weights(&mut |model| {
-                strip = preview::write(model, dataset, config.frames_in, &preview)?;
-                Ok(())
-            })?;
-            recorder.log_image(trainer.steps(), "preview", &strip)?;
+        // The training is saved: it does not fail for want of a picture.
+        let drawn = self.preview(&preview);
+        if let Err(error) = &drawn {
+            observer.warn(&format!("the preview is missing: {error}"));
         }
         let trained = self.seconds - self.seconds_before;
         Ok(Summary {
             out: self.out.clone(),
             checkpoint,
-            preview,
+            preview: drawn.is_ok().then_some(preview),
             steps: self.trainer.steps(),
             seconds: self.seconds,
             samples_per_second: if trained > 0.0 { self.samples as f64 / trained } else { 0.0 },
             data_wait: self.loader.waited().as_secs_f64(),
             evaluation,
         })
+    }
+
+    /// Draws the preview, on rank 0.
+    fn preview(&mut self, path: &Path) -> Result<()> {
+        let Self { trainer, dataset, config, recorder, .. } = self;
+        let Some(recorder) = recorder else { return Ok(()) };
+        let mut strip = Vec::new();
+        trainer.with_final_weights(&mut |model| {
+            strip = preview::write(model, dataset, config.frames_in, path)?;
+            Ok(())
+        })?;
+        recorder.log_image(trainer.steps(), "preview", &strip)
     }
 
     /// An error once a signal asked the run to end: with several ranks, once all know of it.
@@ -333,10 +345,10 @@ impl Run<'_> {
         self.shown.add(figures.loss, pace.seconds);
         self.record(figures, pace.samples / pace.seconds, pace.data_wait, observer)?;
         figures.verdict()?;
-        let per_epoch = self.config.steps_per_epoch();
+        let Epochs { per_epoch, .. } = self.epochs;
         observer.status(&Status {
-            epoch: (figures.step - 1) / per_epoch + 1,
-            epochs: self.total.div_ceil(per_epoch),
+            epoch: self.epochs.position(figures.step - 1) / per_epoch + 1,
+            epochs: self.epochs.position(self.total).div_ceil(per_epoch),
             step: figures.step,
             loss: self.shown.loss,
             lr: figures.lr,
@@ -353,7 +365,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let step = figures.step;
-        let epoch = self.epoch_of(step);
+        let epoch = self.epochs.epoch(step);
         let Some(recorder) = &mut self.recorder else { return Ok(()) };
         recorder.log_step(&StepRecord {
             step,
@@ -397,7 +409,7 @@ impl Run<'_> {
         })?;
         self.trainer.backend.trim()?;
         let step = self.trainer.steps();
-        let epoch = self.epoch_of(step);
+        let epoch = self.epochs.epoch(step);
         let mean = &evaluated.next.model.mean;
         let scalars = [("mse", mean.mse), ("mae", mean.mae), ("psnr", mean.psnr), ("ssim", mean.ssim)];
         let Some(recorder) = &mut self.recorder else { return Ok(evaluated) };
@@ -435,10 +447,6 @@ impl Run<'_> {
         let Some(recorder) = &mut self.recorder else { return Ok(()) };
         observer.warn(warning);
         recorder.log_warning(step, warning)
-    }
-
-    fn epoch_of(&self, step: u64) -> f64 {
-        step as f64 / self.config.steps_per_epoch() as f64
     }
 
     /// A checkpoint of all ranks, which rank 0 writes; no rank goes on, or ends, before it is there.

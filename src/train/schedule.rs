@@ -19,6 +19,8 @@ pub struct Schedule {
     pub steps_per_epoch: u64,
     /// Epochs of the whole training ("cosine-epoch" ends there).
     pub epochs: u64,
+    /// Added to a step for its place in a cosine, where a resumption changed the steps in an epoch.
+    pub shift: i64,
 }
 
 impl Schedule {
@@ -48,12 +50,13 @@ impl Schedule {
     /// - cosine: fall = ½(1 + cos(π · step / total_steps))
     /// - cosine-epoch: fall = ½(1 + cos(π · ⌊step / steps_per_epoch⌋ / epochs))
     ///
-    /// From its end on, a cosine stays at zero. (Loshchilov & Hutter 2017, SGDR, equation 5, without restarts.)
+    /// where the cosines take step + shift. From its end on, a cosine stays at zero. (Loshchilov & Hutter 2017, SGDR, equation 5, without restarts.)
     pub fn rate(&self, step: u64) -> f64 {
+        let at = step.saturating_add_signed(self.shift);
         let fall = match self.kind {
             ScheduleKind::Constant => 1.0,
-            ScheduleKind::Cosine => half_cosine(step, self.total_steps),
-            ScheduleKind::CosineEpoch => half_cosine(step / self.steps_per_epoch.max(1), self.epochs),
+            ScheduleKind::Cosine => half_cosine(at, self.total_steps),
+            ScheduleKind::CosineEpoch => half_cosine(at / self.steps_per_epoch.max(1), self.epochs),
         };
         let warm = if step < self.warmup { (step as f64 + 1.0) / self.warmup as f64 } else { 1.0 };
         self.base_lr * fall * warm
@@ -76,6 +79,7 @@ mod tests {
         total_steps: 100,
         steps_per_epoch: 10,
         epochs: 10,
+        shift: 0,
     };
 
     #[test]
@@ -94,6 +98,7 @@ mod tests {
             total_steps: epochs * steps_per_epoch,
             steps_per_epoch,
             epochs,
+            shift: 0,
         };
         for (epoch, want) in rates.iter().enumerate() {
             let rate = schedule.rate(epoch as u64 * steps_per_epoch);

@@ -7,8 +7,9 @@ use super::{
     divergence::DivergenceMonitor,
     gpu::compile,
     interrupt::Interrupt,
-    memory,
+    memory, preview,
     ranks::Ranks,
+    resumption,
     run::{Observer, Pace, Run, Shown},
     trainer::Trainer,
 };
@@ -53,6 +54,24 @@ impl<'a> Run<'a> {
             observer.note(&format!("the data has {held} training sequences: that is an epoch"));
             config.sequences = held;
         }
+        if let Some(all) = dataset.len(Split::Train).filter(|&all| all > config.sequences as u64) {
+            observer.note(&format!(
+                "an epoch is {} of the data's {all} training sequences (--sequences)",
+                config.sequences
+            ));
+        }
+        let steps = config.total_steps();
+        if config.warmup > steps {
+            let warmup = steps / 10;
+            observer.note(&format!(
+                "the warm-up of {} steps is longer than the training of {steps}: it is shortened to {warmup} (--warmup)",
+                config.warmup
+            ));
+            config.warmup = warmup;
+        }
+        if let Some(note) = preview::note(config.frames_in) {
+            observer.note(&note);
+        }
         if dataset.side() != config.canvas {
             let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
             return Err(Error::Usage(format!(
@@ -71,6 +90,10 @@ impl<'a> Run<'a> {
                 checkpoint.warnings().iter().for_each(|w| observer.warn(w));
                 let state = trainer.restore(checkpoint)?;
                 observer.note(&format!("resumed {} at step {}", checkpoint.path().display(), state.step));
+                if let Some(old) = resumption::saved_config(checkpoint.path())? {
+                    let lines = resumption::changes(&old, (&config, trainer.epochs()), &state)?;
+                    lines.iter().for_each(|line| observer.note(line));
+                }
                 state.seconds
             }
             None => 0.0,
@@ -82,15 +105,21 @@ impl<'a> Run<'a> {
                 observer.note(&line);
             }
         }
-        let spec = loader_spec(&config, trainer.steps(), rank);
+        let (epochs, steps) = (trainer.epochs(), trainer.steps());
+        let total = epochs.total_steps(&config);
+        let spec = loader_spec(&config, epochs.position(steps), rank);
         let dataset = Arc::new(dataset);
         let loader = Loader::new(Arc::clone(&dataset), spec)?;
         let records = rank == 0;
+        if records && checkpoint.is_some() {
+            resumption::check_unfinished(&out, steps, total)?;
+        }
         let recorder = records
             .then(|| open_folder(&config, &out, locked, checkpoint.is_some(), trainer.steps(), observer))
             .transpose()?;
         Ok(Self {
-            total: config.total_steps(),
+            total,
+            epochs,
             saved: trainer.steps(),
             config,
             interrupt,
@@ -150,7 +179,7 @@ pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
     }
 }
 
-/// Which batches rank `rank` of a training takes after `steps` steps.
+/// Which batches rank `rank` of a training takes from the position `steps` in its epochs on.
 pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> LoaderSpec {
     let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
     LoaderSpec {

@@ -8,7 +8,7 @@ use ssmv_autograd::{
     optim::{AdamW, AdamWOptions},
 };
 
-use super::loss_scale::LossScale;
+use super::{epochs::Epochs, loss_scale::LossScale};
 use crate::{
     Error, Result,
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint, Contents},
@@ -31,6 +31,26 @@ pub struct TrainState {
     pub seconds: f64,
     /// Factor of the loss; 1 in f32.
     pub loss_scale: LossScale,
+    /// Place in the epochs; checkpoints of older versions lack it.
+    #[serde(default)]
+    pub place: Option<Place>,
+}
+
+/// Where a training is in its epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Optimiser steps from the start, of this many an epoch.
+    pub position: u64,
+    /// Optimiser steps in an epoch.
+    pub steps_per_epoch: u64,
+}
+
+impl Place {
+    /// The count of epochs that is at this place after `step` steps.
+    pub(super) fn epochs(self, step: u64) -> Epochs {
+        let shift = i64::try_from(i128::from(self.position) - i128::from(step)).unwrap_or(0);
+        Epochs { per_epoch: self.steps_per_epoch, shift }
+    }
 }
 
 /// Prefixes of the names in `optimizer.safetensors`.
@@ -52,6 +72,8 @@ pub struct Snapshot {
     pub loss_scale: LossScale,
     /// Steps taken, skipped ones included.
     pub step: u64,
+    /// The count of epochs.
+    pub epochs: Epochs,
 }
 
 /// The preset that a configuration names.
@@ -77,6 +99,7 @@ impl Snapshot {
             ema: config.ema.map(|_| model.arena.values::<f32>().map(<[f32]>::to_vec)).transpose()?,
             loss_scale: LossScale::off(),
             step: 0,
+            epochs: Epochs::new(config),
             model,
         })
     }
@@ -91,7 +114,9 @@ impl Snapshot {
         }
         let contents = Contents { preset: self.model.preset.name, model: export(&self.model)?, optimizer };
         let (step, updates, loss_scale) = (self.step, self.optimiser.updates, self.loss_scale.clone());
-        let state = TrainState { step, updates, seconds, loss_scale };
+        let place =
+            Some(Place { position: self.epochs.position(step), steps_per_epoch: self.epochs.per_epoch });
+        let state = TrainState { step, updates, seconds, loss_scale, place };
         checkpoint::write(&run.join(CHECKPOINTS_FOLDER), step, &contents, &state, keep_last)
     }
 
@@ -121,6 +146,9 @@ impl Snapshot {
         }
         (self.step, self.optimiser.updates) = (state.step, state.updates);
         self.loss_scale = state.loss_scale.clone();
+        if let Some(place) = state.place {
+            self.epochs.resume(state.step, place.epochs(state.step));
+        }
         Ok(state)
     }
 }

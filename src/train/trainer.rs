@@ -11,6 +11,7 @@ use super::{
     TrainState,
     backend::{Backend, NextBatch, Source},
     cpu::Cpu,
+    epochs::Epochs,
     gpu::Gpu,
     loss_scale::LossScale,
     ranks::Ranks,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     Result,
     checkpoint::Checkpoint,
-    config::{Comm, TrainConfig},
+    config::{Comm, Duration, ScheduleKind, TrainConfig},
     model::Predict,
 };
 
@@ -68,8 +69,28 @@ pub(super) fn give_up(step: u64, consecutive_skips: u32) -> Result<()> {
     )))
 }
 
+/// The learning rates of a training. After a resumption with other steps an epoch they go on by the epochs, or by the steps
+/// for a cosine whose length is in steps.
+pub(super) fn schedule(config: &TrainConfig, epochs: Epochs) -> Schedule {
+    let total = epochs.total_steps(config);
+    let shift = match (config.schedule, config.duration()) {
+        (ScheduleKind::Cosine, Duration::Steps(_)) => 0,
+        _ => epochs.shift,
+    };
+    Schedule {
+        kind: config.schedule,
+        base_lr: config.lr,
+        warmup: config.warmup,
+        total_steps: total.saturating_add_signed(shift),
+        steps_per_epoch: epochs.per_epoch,
+        epochs: epochs.position(total).div_ceil(epochs.per_epoch),
+        shift,
+    }
+}
+
 /// Steps of one training, which a backend computes.
 pub struct Trainer<B: Backend + ?Sized = dyn Backend> {
+    config: TrainConfig,
     schedule: Schedule,
     /// Steps taken, skipped ones included.
     step: u64,
@@ -93,21 +114,14 @@ impl Trainer<Gpu> {
 impl<B: Backend + 'static> Trainer<B> {
     /// Before the first step.
     pub fn new(config: &TrainConfig, backend: B) -> Result<Self> {
-        let schedule = Schedule {
-            kind: config.schedule,
-            base_lr: config.lr,
-            warmup: config.warmup,
-            total_steps: config.total_steps(),
-            steps_per_epoch: config.steps_per_epoch(),
-            epochs: config.total_steps().div_ceil(config.steps_per_epoch()),
-        };
+        let schedule = schedule(config, Epochs::new(config));
         schedule.validate()?;
-        Ok(Self { schedule, step: 0, backend: Box::new(backend) })
+        Ok(Self { config: config.clone(), schedule, step: 0, backend: Box::new(backend) })
     }
 
     /// The same, whose backend's type is not named.
     pub fn boxed(self) -> Trainer {
-        Trainer { schedule: self.schedule, step: self.step, backend: self.backend }
+        Trainer { config: self.config, schedule: self.schedule, step: self.step, backend: self.backend }
     }
 }
 
@@ -115,6 +129,11 @@ impl<B: Backend + ?Sized> Trainer<B> {
     /// Steps taken, skipped ones included.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// The count of epochs.
+    pub(super) fn epochs(&mut self) -> Epochs {
+        self.backend.snapshot().epochs
     }
 
     /// Takes a step: the gradients of several batches are averaged, and those of all ranks. Gradients with an infinity or
@@ -166,6 +185,8 @@ impl<B: Backend + ?Sized> Trainer<B> {
         let state = self.backend.snapshot().restore(checkpoint)?;
         self.backend.load()?;
         self.step = state.step;
+        let epochs = self.epochs();
+        self.schedule = schedule(&self.config, epochs);
         Ok(state)
     }
 }

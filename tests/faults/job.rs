@@ -208,6 +208,10 @@ pub fn signal(process: u32, name: &str) {
         "INT" => Signal::INT,
         "TERM" => Signal::TERM,
         "KILL" => Signal::KILL,
+        "HUP" => Signal::HUP,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "XCPU" => Signal::XCPU,
         other => panic!("no signal {other}"),
     };
     let process = Pid::from_raw(process.try_into().unwrap()).unwrap();

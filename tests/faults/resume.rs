@@ -1,9 +1,12 @@
 //! Going on after a fault: to the bits of a run that nothing happened to, and with another number of ranks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::job::{Process, assert_line, checkpoints, launch, recorded, signal, training, wait_for_steps};
+use super::job::{
+    Process, assert_line, checkpoints, launch, program, recorded, signal, training, wait_for_steps,
+};
 
 const STEPS: u64 = 60;
 
@@ -105,4 +108,96 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     }
     let steps: Vec<_> = recorded(&run).iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, (1..=8).collect::<Vec<_>>());
+}
+
+/// The value of `field` in every record of the log that has it, with its step.
+fn logged(run: &Path, field: &str) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    records.filter_map(|record| Some((record["step"].as_u64()?, record.get(field)?.as_f64()?))).collect()
+}
+
+fn train(out: &Path, more: &str) -> (i32, String) {
+    let mut command = program();
+    command.args(training(out, more));
+    Process::start(command).end()
+}
+
+/// Every file of a folder with its bytes, without the lock, which names its last holder.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with(".lock"));
+    entries
+        .flat_map(|path| {
+            if path.is_dir() { files(&path) } else { [(path.clone(), fs::read(&path).unwrap())].into() }
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_that_is_over_is_not_resumed_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    assert_eq!(train(&run, "--steps 4 --sequences 2").0, 0);
+    let before = files(&run);
+    for (more, part) in [
+        ("--resume", "has finished its 4 steps"),
+        ("--resume --steps 4", "has finished its 4 steps"),
+        ("--resume --steps 3", "has trained 4 steps, and a training of 3 is asked for"),
+        ("--resume --epochs 1", "has trained 4 steps, and a training of 2 is asked for"),
+    ] {
+        let (code, text) = train(&run, more);
+        assert_eq!(code, 2, "{text}");
+        assert_line(&text, &["error: --resume: the run", part, "--steps or --epochs"]);
+        assert!(files(&run) == before, "{more}");
+    }
+}
+
+#[test]
+fn what_a_resumption_changes_is_said_and_epochs_and_rates_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Half of ten epochs of four steps.
+    let begin = "--epochs 10 --sequences 8 --batch-size 2 --schedule cosine --save-every-steps 1 --keep-last 0 --lr 0.01";
+    assert_eq!(train(&run, begin).0, 0);
+    let half = run.join("checkpoints/step-00000020");
+    let (code, text) = train(&run, &format!("--batch-size 1 --frames-in 4 --resume {}", half.display()));
+    assert_eq!(code, 0, "{text}");
+    assert_line(&text, &["--batch-size: 2 → 1"]);
+    assert_line(&text, &["--frames-in: ", " → 4"]);
+    assert!(!text.contains("--steps:") && !text.contains("learning rate of step"), "{text}");
+    let epochs = logged(&run, "epoch");
+    assert!(epochs.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{epochs:?}");
+    assert_eq!(epochs.last(), Some(&(60, 10.0)));
+    let rates = logged(&run, "lr");
+    assert!(rates.windows(2).all(|pair| pair[0].1 >= pair[1].1 && pair[0].1 - pair[1].1 < 1e-3), "{rates:?}");
+    assert_eq!(logged(&run, "loss").len(), 60);
+
+    // A new schedule is said as such, and a run of two changes goes on at the same places.
+    let half = run.join("checkpoints/step-00000050");
+    let (code, text) = train(&run, &format!("--epochs 20 --resume {}", half.display()));
+    assert_eq!(code, 0, "{text}");
+    assert_line(&text, &["--epochs: 10 → 20"]);
+    assert_line(&text, &["learning rate of step 51: ", " → "]);
+    let epochs = logged(&run, "epoch");
+    assert!(epochs.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{epochs:?}");
+    assert_eq!(epochs.last(), Some(&(140, 20.0)));
+}
+
+#[test]
+fn an_evaluation_that_was_interrupted_is_made_up_for_and_recorded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut command = program();
+    command.args(training(&run, "--steps 1 --eval-sequences 100000"));
+    let job = Process::start(command);
+    wait_for_steps(&run, 1, &job);
+    job.signal("TERM");
+    job.ended_with(143);
+    let (code, text) = train(&run, "--eval-sequences 2 --resume");
+    assert_eq!(code, 0, "{text}");
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(text.matches("\"eval\":").count(), 1, "{text}");
 }

@@ -1,13 +1,84 @@
-//! SIGINT and SIGTERM: the first is a checkpoint of all ranks at one step, the second an end at once.
+//! SIGINT, SIGTERM, SIGHUP and the warnings of batch systems: the first is a checkpoint of all ranks at one step, another
+//! at least a second later an end at once.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::{
-    ENDLESS, Process, assert_gone_within, assert_line, checkpoints, is_gone, launch, recorded, signal,
-    training, wait_for_steps,
+    ENDLESS, Process, assert_gone_within, assert_line, checkpoints, is_gone, launch, program, recorded,
+    signal, training, wait_for_steps,
 };
+
+/// From this time after the first signal on, another one is a second request.
+const SECOND_REQUEST: Duration = Duration::from_millis(1100);
+
+/// `program` by another program that is given its path and arguments.
+fn through(wrapper: &[&str], inner: Command) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
+fn alone(arguments: &[String]) -> Command {
+    let mut command = program();
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn a_closed_terminal_and_the_warnings_of_batch_systems_save() {
+    for (name, number) in [("HUP", 1), ("USR1", 10), ("USR2", 12), ("XCPU", 24)] {
+        for ranks in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = folder.path().join("run");
+            let arguments = training(&run, ENDLESS);
+            let job =
+                Process::start(if ranks == 1 { alone(&arguments) } else { launch(ranks, "", &arguments) });
+            wait_for_steps(&run, 2, &job);
+            job.signal(name);
+            let text = job.ended_with(128 + number);
+            assert_line(&text, &[&format!("signal {number}: saved")]);
+            assert_eq!(checkpoints(&run), [format!("step-{:08}", recorded(&run).len())], "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_terminal_does_not_end_what_nohup_started() {
+    for ranks in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let arguments = training(&run, ENDLESS);
+        let inner = if ranks == 1 { alone(&arguments) } else { launch(ranks, "", &arguments) };
+        let job = Process::start(through(&["nohup"], inner));
+        wait_for_steps(&run, 2, &job);
+        job.signal("HUP");
+        wait_for_steps(&run, recorded(&run).len() + 5, &job);
+        job.signal("TERM");
+        job.ended_with(143);
+    }
+}
+
+#[test]
+fn the_two_signals_of_timeout_are_one_request() {
+    for ranks in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let arguments = training(&run, ENDLESS);
+        let inner = if ranks == 1 { alone(&arguments) } else { launch(ranks, "", &arguments) };
+        // A signal to `timeout` is sent on as the one after its time is: to the child, then to the group.
+        let job = Process::start(through(&["timeout", "600"], inner));
+        wait_for_steps(&run, 2, &job);
+        job.signal("TERM");
+        let (code, text) = job.end();
+        // The program may still be writing when `timeout` has ended by the signal that it sent to its own group.
+        assert!(code == 124 || code == 143 || code == -1, "{code}: {text}");
+        assert_line(&text, &["signal 15: saved"]);
+        assert_eq!(checkpoints(&run), [format!("step-{:08}", recorded(&run).len())], "{text}");
+    }
+}
 
 #[test]
 fn a_signal_to_any_rank_or_the_launcher_is_one_checkpoint_of_all() {
@@ -57,7 +128,7 @@ fn a_second_signal_ends_a_rank_that_cannot_save() {
     // Without rank 1 there is no agreement on a step.
     signal(ranks[1], "STOP");
     signal(ranks[0], "TERM");
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(SECOND_REQUEST);
     assert!(!is_gone(ranks[0]), "{}", job.text());
     signal(ranks[0], "INT");
     assert_gone_within(&ranks[..1], Duration::from_secs(2));
@@ -77,6 +148,7 @@ fn a_second_signal_to_the_launcher_ends_all_ranks() {
     signal(ranks[1], "STOP");
     job.signal("INT");
     job.line(&["signal 2 passed on to ranks 0, 1"]);
+    thread::sleep(SECOND_REQUEST);
     job.signal("TERM");
     job.line(&["signal 15 passed on to ranks 0, 1"]);
     // Both signals are waiting for rank 1.

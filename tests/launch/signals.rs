@@ -13,6 +13,9 @@ use super::shell::{Heard, LONG, job};
 const SCRIPT: &str = "SSMV_TEST_LAUNCH_SCRIPT";
 const RANK: &str = "SSMV_TEST_LAUNCH_RANK";
 
+/// From this time after the first signal on, another one is a second request.
+const SECOND_REQUEST: Duration = Duration::from_millis(1100);
+
 /// The launcher; does nothing when it is run as a test.
 #[test]
 fn launcher() {
@@ -119,6 +122,7 @@ fn a_second_signal_is_passed_on() {
     let (mut launcher, _) = Launcher::start(&script);
     launcher.signal("INT");
     assert_eq!(launcher.lines("first", 2).len(), 2);
+    std::thread::sleep(SECOND_REQUEST);
     launcher.signal("TERM");
     let (rest, ended) = launcher.end();
     assert_eq!((rest.as_str(), ended), ("", Some(130)));
@@ -130,6 +134,7 @@ fn a_rank_that_ignores_two_signals_is_killed() {
     let (mut launcher, _) = Launcher::start(&script);
     launcher.signal("INT");
     assert_eq!(launcher.lines("first", 2).len(), 2);
+    std::thread::sleep(SECOND_REQUEST);
     launcher.signal("TERM");
     let start = Instant::now();
     assert_eq!(launcher.end().1, Some(130));

@@ -87,6 +87,7 @@ fn cosine_annealing(case: &GoldenCase, _: &TargetDevice) -> Result<Outputs> {
         base_lr,
         warmup: 0,
         total_steps: t_max,
+        shift: 0,
         steps_per_epoch: 1,
         epochs: t_max,
     };

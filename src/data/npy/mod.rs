@@ -1,5 +1,5 @@
 //! NumPy's .npy files (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>): the header, whole
-//! arrays, and video sequences of any size through memory mapping.
+//! arrays, and video sequences of any size.
 
 mod array;
 mod header;

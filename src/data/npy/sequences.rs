@@ -1,12 +1,13 @@
 //! Video sequences in an .npy file of any size.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use memmap2::Mmap;
-
-use super::header::{Dtype, Header};
+use super::header::{Dtype, Header, MAX_HEADER};
 use crate::config::choices;
 use crate::{Error, Result};
 
@@ -24,10 +25,15 @@ choices! {
     }
 }
 
-/// uint8 sequences in a memory-mapped file: opening reads the header only.
+/// uint8 sequences in a file: opening reads the header only.
+///
+/// Frames are read when they are asked for, by system calls: a memory map would end the process by SIGBUS where another
+/// program shortens the file.
 #[derive(Debug)]
 pub struct NpySequences {
-    map: Mmap,
+    file: File,
+    /// Length in bytes and time of the last change when the file was opened.
+    version: (u64, Option<SystemTime>),
     path: PathBuf,
     layout: Layout,
     start: usize,
@@ -51,14 +57,13 @@ impl NpySequences {
         if !metadata.is_file() || metadata.len() == 0 {
             return Err(Error::file(path, "is empty or not a file; give an .npy file"));
         }
-        // SAFETY: the map is only read, as bytes, for which every value is valid. Another process that shortens the
-        // file meanwhile would end this one by a signal; this cannot be prevented here.
-        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        let header = Header::parse(&map, path)?;
+        let mut start = Vec::new();
+        (&file).take(MAX_HEADER as u64).read_to_end(&mut start).map_err(unreadable)?;
+        let header = Header::parse(&start, path)?;
         if header.dtype != Dtype::U8 {
             return Err(Error::file(path, "has float32 elements; sequences must be uint8 ('|u1'), 0 to 255"));
         }
-        header.check_length(map.len() as u64, path)?;
+        header.check_length(metadata.len(), path)?;
         let (count, frames, height, width, channels) = match (layout, &header.shape[..]) {
             (Layout::Tnhw, &[t, n, h, w]) | (Layout::Nthw, &[n, t, h, w]) => (n, t, h, w, 1),
             (Layout::Nthwc, &[n, t, h, w, c]) | (Layout::Ntchw, &[n, t, c, h, w]) => (n, t, h, w, c),
@@ -78,7 +83,8 @@ impl NpySequences {
             ));
         }
         Ok(Self {
-            map,
+            file,
+            version: version(&metadata),
             path: path.to_owned(),
             layout,
             start: header.start,
@@ -129,7 +135,8 @@ impl NpySequences {
     /// Writes the frames `frames` of sequence `index` to `out`, [T, H, W, C].
     ///
     /// # Errors
-    /// [`Error::File`] when there is no such sequence or frame, [`Error::Failure`] when `out` is of another length.
+    /// [`Error::File`] when there is no such sequence or frame, or the file cannot be read or has been changed since it was
+    /// opened, [`Error::Failure`] when `out` is of another length.
     pub fn sequence(&self, index: usize, frames: Range<usize>, out: &mut [u8]) -> Result<()> {
         if index >= self.count || frames.end > self.frames || frames.start > frames.end {
             return Err(Error::file(
@@ -148,23 +155,45 @@ impl NpySequences {
                 out.len()
             )));
         }
+        let mut planes = vec![0; if self.layout == Layout::Ntchw && self.channels > 1 { size } else { 0 }];
         for (t, out) in frames.zip(out.chunks_exact_mut(size)) {
             let number =
                 if self.layout == Layout::Tnhw { t * self.count + index } else { index * self.frames + t };
-            let start = self.start + number * size;
-            let frame = &self.map[start..start + size];
-            if self.layout == Layout::Ntchw && self.channels > 1 {
-                for (channel, plane) in frame.chunks_exact(self.height * self.width).enumerate() {
+            let start = (self.start + number * size) as u64;
+            if planes.is_empty() {
+                self.file.read_exact_at(out, start).map_err(|e| self.unreadable(&e))?;
+            } else {
+                self.file.read_exact_at(&mut planes, start).map_err(|e| self.unreadable(&e))?;
+                for (channel, plane) in planes.chunks_exact(self.height * self.width).enumerate() {
                     for (pixel, &value) in out.chunks_exact_mut(self.channels).zip(plane) {
                         pixel[channel] = value;
                     }
                 }
-            } else {
-                out.copy_from_slice(frame);
             }
         }
-        Ok(())
+        // After the frames were read: a change before that is seen.
+        match self.file.metadata() {
+            Ok(metadata) if version(&metadata) == self.version => Ok(()),
+            Ok(_) => Err(self.changed()),
+            Err(e) => Err(self.unreadable(&e)),
+        }
     }
+
+    fn unreadable(&self, error: &std::io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => self.changed(),
+            _ => Error::file(&self.path, format!("cannot be read: {error}")),
+        }
+    }
+
+    fn changed(&self) -> Error {
+        Error::file(&self.path, "was changed while it was in use; start again once it is complete")
+    }
+}
+
+/// What differs once another program has written to a file.
+fn version(metadata: &Metadata) -> (u64, Option<SystemTime>) {
+    (metadata.len(), metadata.modified().ok())
 }
 
 #[cfg(test)]
@@ -222,6 +251,39 @@ mod tests {
             assert_eq!(layout.to_string().parse::<Layout>().unwrap(), layout);
         }
         assert!("hwtn".parse::<Layout>().is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_changed_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let open = || {
+            write_u8(&path, &[2, 3, 4, 4], &[7; 96]).unwrap();
+            let file = NpySequences::open(&path, Layout::Nthw).unwrap();
+            file.sequence(1, 0..3, &mut [0; 48]).unwrap();
+            file
+        };
+        for change in ["shorten", "write again"] {
+            let sequences = open();
+            let file = File::options().write(true).open(&path).unwrap();
+            match change {
+                "shorten" => file.set_len(140).unwrap(),
+                _ => {
+                    let later = SystemTime::now() + std::time::Duration::from_secs(1);
+                    file.write_all_at(&[9], 150).unwrap();
+                    // Whatever the resolution of the file system's clock.
+                    file.set_modified(later).unwrap();
+                }
+            }
+            let error = sequences.sequence(1, 0..3, &mut [0; 48]).unwrap_err().to_string();
+            assert!(error.contains("a.npy") && error.contains("was changed"), "{change}: {error}");
+        }
+        // A new file of the same name is another file: the open one is read on.
+        let sequences = open();
+        write_u8(&path, &[2, 3, 4, 4], &[8; 96]).unwrap();
+        let mut out = [0; 48];
+        sequences.sequence(1, 0..3, &mut out).unwrap();
+        assert_eq!(out, [7; 48]);
     }
 
     #[test]
