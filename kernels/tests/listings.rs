@@ -30,7 +30,7 @@ const LISTED: [(&str, &str); 21] = [
     ("causal_conv1d", "causal_conv1d_forward_f16"),
     ("selective_scan", "selective_scan_forward_f16"),
     ("reduce_copy", "reduce_copy_sum_both"),
-    ("isa_tests", "isa_test_together"),
+    ("isa_test", "isa_test_together"),
 ];
 
 const RENEW: &str = "renew the listings: SSMV_UPDATE=1 cargo test -p ssmv-kernels --test listings";

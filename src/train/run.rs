@@ -463,7 +463,10 @@ impl Run<'_> {
         // A checkpoint counts only with the log of its steps on the disk.
         self.recorder.as_ref().map_or(Ok(()), Recorder::sync)?;
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let path = self.trainer.save(&self.out, self.seconds, keep)?;
+        let path = self.trainer.save(&self.out, self.seconds, keep).map_err(|error| {
+            // A folder that was moved while the checkpoint was written is the better reason.
+            self.recorder.as_ref().and_then(|recorder| recorder.sync().err()).unwrap_or(error)
+        })?;
         self.saved = self.trainer.steps();
         Ok(path)
     }

@@ -94,7 +94,7 @@ fn a_data_file_that_is_damaged_on_one_rank_ends_all_and_is_named() {
             Some(whole[..whole.len() - 1000].to_vec()),
             vec!["data is \"s.npy", &size, "on rank 0, ", "on rank 1"],
         ),
-        (None, vec!["data is \"s.npy", "on rank 0, ", "bad/s.npy: is not there", "on rank 1"]),
+        (None, vec!["data is \"s.npy", "on rank 0, ", "bad/s.npy: does not exist", "on rank 1"]),
     ] {
         match bytes {
             Some(bytes) => fs::write(&bad, bytes).unwrap(),

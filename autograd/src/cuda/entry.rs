@@ -68,6 +68,15 @@ pub(super) fn check_text(kernel: &Kernel, device: &DeviceInfo) -> Result<()> {
             format!("line {line} of the PTX has {c:?}; drivers r570 to r580 refuse text that is not ASCII");
         return Err(Error::misuse(name, message));
     }
+    let words =
+        |rest: &'_ str| rest.split_whitespace().next().map(|word| word.trim_end_matches(',').to_owned());
+    if let Some(word) = ptx.split_once(".target").and_then(|(_, rest)| words(rest))
+        && word != kernel.target.name()
+    {
+        let message =
+            format!("the PTX is for {word}, not for the kernel's {} ({})", kernel.target, device.name);
+        return Err(Error::misuse(name, message));
+    }
     let (major, minor) = device.capability;
     if kernel.target.runs_on(major, minor) {
         return Ok(());

@@ -4,24 +4,13 @@ use ssmv_autograd::{
     Result,
     cuda::{Backend, Cuda, UploadBuffer},
 };
-use ssmv_kernels::{Kernel, Target, Work, pointwise::unary::SILU, ptx::F32};
+use ssmv_kernels::{Kernel, pointwise::unary::SILU, ptx::F32};
 
 use crate::{SAXPY, refused, with_every_driver};
 
 /// The kernel as the kernel crate gives it.
 fn kernel(n: u32) -> Kernel {
-    Kernel {
-        name: "saxpy".to_owned(),
-        family: "saxpy",
-        target: Target::Sm80,
-        ptx: SAXPY.to_owned(),
-        grid: [n.div_ceil(128), 1, 1],
-        block: [128, 1, 1],
-        shared: 0,
-        static_shared: 0,
-        parameters: Vec::new(),
-        work: Work::default(),
-    }
+    Kernel { grid: [n.div_ceil(128), 1, 1], block: [128, 1, 1], ..crate::kernel("saxpy", SAXPY) }
 }
 
 fn on_every_device(case: impl Fn(&Cuda)) {
