@@ -40,7 +40,7 @@ fn nano_follows_the_cpus_loss_curve() {
     let folder = tempfile::tempdir().unwrap();
     let [cpu, device] = ["cpu", "emulator"].map(|device| {
         let out = folder.path().join(device);
-        finish(train(&out, &format!("--device {device} --steps 30")));
+        finish(train(&out, &format!("--device {device} --steps 30 --lr 3e-3 --warmup 30")));
         losses(&out)
     });
     assert_eq!((cpu.len(), device.len()), (30, 30));

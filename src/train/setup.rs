@@ -54,8 +54,10 @@ impl<'a> Run<'a> {
             observer.note(&format!("the data has {held} training sequences: that is an epoch"));
             config.sequences = held;
         }
+        // Shown once the training can start: a refusal is one line.
+        let mut notes = Vec::new();
         if let Some(all) = dataset.len(Split::Train).filter(|&all| all > config.sequences as u64) {
-            observer.note(&format!(
+            notes.push(format!(
                 "an epoch is {} of the data's {all} training sequences (--sequences)",
                 config.sequences
             ));
@@ -63,15 +65,13 @@ impl<'a> Run<'a> {
         let steps = config.total_steps();
         if config.warmup > steps {
             let warmup = steps / 10;
-            observer.note(&format!(
+            notes.push(format!(
                 "the warm-up of {} steps is longer than the training of {steps}: it is shortened to {warmup} (--warmup)",
                 config.warmup
             ));
             config.warmup = warmup;
         }
-        if let Some(note) = preview::note(config.frames_in) {
-            observer.note(&note);
-        }
+        notes.extend(preview::note(config.frames_in));
         if dataset.side() != config.canvas {
             let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
             return Err(Error::Usage(format!(
@@ -84,6 +84,7 @@ impl<'a> Run<'a> {
         let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
         let mut trainer = trainer(&config, source(&config, &dataset), local, observer)?;
+        notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
             Some(checkpoint) => {
