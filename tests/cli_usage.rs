@@ -1,20 +1,13 @@
 //! The command line as a user meets it: help, wrong usage, configuration layers, completions.
 
+mod program;
+
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
+use program::{program, refused, run};
 use ssmv_autograd::cuda::{self, Backend};
-
-fn program(folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-    command.args(arguments.split_whitespace()).current_dir(folder);
-    command
-}
-
-fn run(folder: &Path, arguments: &str) -> Output {
-    program(folder, arguments).output().unwrap()
-}
 
 fn here(arguments: &str) -> Output {
     run(Path::new("."), arguments)
@@ -22,16 +15,6 @@ fn here(arguments: &str) -> Output {
 
 fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
-}
-
-/// Checks that the run failed with `code`, nothing on stdout, and one line on stderr with all of `parts` in it.
-fn refused(output: &Output, code: i32, parts: &[&str]) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(output.stdout.is_empty(), "{}", stdout(output));
-    assert!(stderr.starts_with("error: "), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    parts.iter().for_each(|part| assert!(stderr.contains(part), "{part:?} is not in: {stderr}"));
 }
 
 /// The printed configuration of a run that must succeed.

@@ -1,8 +1,10 @@
 //! `data`, `eval`, `predict` and `info` as a user runs them, on a model that has not learnt anything.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod program;
 
+use std::path::Path;
+
+use program::{done, run};
 use serde_json::Value;
 use ssmv_autograd::DType;
 use ssmv_raw::checkpoint::{self, Checkpoint, Contents};
@@ -12,26 +14,9 @@ use ssmv_raw::eval;
 use ssmv_raw::media::{read_gif, read_png, read_png_folder};
 use ssmv_raw::model::{Predictor, Preset, state};
 
-fn run(folder: &Path, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-    command.args(arguments.split_whitespace()).current_dir(folder).output().unwrap()
-}
-
-/// stdout of a run that must succeed.
-fn done(folder: &Path, arguments: &str) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Checks that the run failed with `code`, nothing on stdout, and one line on stderr with all of `parts` in it.
+/// Checks that a quiet call failed with `code`, and one line on stderr that has all of `parts`.
 fn refused(folder: &Path, arguments: &str, code: i32, parts: &[&str]) {
-    let output = run(folder, &format!("--quiet {arguments}"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
-    assert!(output.stdout.is_empty(), "{arguments}");
-    assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{arguments}: {stderr}");
-    parts.iter().for_each(|part| assert!(stderr.contains(part), "{arguments}: {part:?} is not in: {stderr}"));
+    program::refused(&run(folder, &format!("--quiet {arguments}")), code, parts);
 }
 
 /// A run folder with a checkpoint of a model as it begins.

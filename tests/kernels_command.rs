@@ -1,16 +1,13 @@
 //! `ssmv-raw kernels`: the list, the PTX that it writes, and what it says of an assembler. A script stands in for ptxas
 //! here; `.ci/run` has the real one.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
 
+use program::run;
 use ssmv_kernels::isa_tests;
-
-fn run(folder: &Path, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
-    command.args(arguments.split_whitespace()).current_dir(folder).output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()

@@ -55,7 +55,7 @@ impl ArenaLayout {
         self.len
     }
 
-    /// Whether there are no parameters.
+    /// True for a layout without parameters.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -209,7 +209,9 @@ impl Gradients {
     /// # Errors
     /// As [`values_mut`](Self::values_mut), and a range that the arena does not have.
     pub fn part_mut<T: Element>(&mut self, part: Range<usize>) -> Result<&mut [T]> {
-        let arena = self.arena.as_mut().ok_or_else(|| Error::Backward("there is no arena".into()))?;
+        let arena = self.arena.as_mut().ok_or_else(|| {
+            Error::Backward("these gradients belong to leaves alone, not to an arena".into())
+        })?;
         let dtype = arena.storage.dtype();
         let buffer = T::buffer_mut(&mut arena.storage)
             .and_then(Arc::get_mut)

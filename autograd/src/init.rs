@@ -55,7 +55,10 @@ impl Arena {
     /// # Errors
     /// Another number of values than the parameter has, and parameters that a tensor still reads.
     pub fn set(&mut self, index: usize, values: &[f64]) -> Result<()> {
-        let range = self.layout().ranges()[index].clone();
+        let count = self.layout().ranges().len();
+        let range = self.layout().ranges().get(index).cloned().ok_or_else(|| {
+            crate::Error::shape("arena", format!("parameter {index} of {count} does not exist"))
+        })?;
         if values.len() != range.len() {
             let message = format!("parameter {index} has {} elements, not {}", range.len(), values.len());
             return Err(crate::Error::shape("arena", message));

@@ -103,6 +103,23 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// A kernel of text that was written by hand, in one block of one thread and without parameters: change those as the
+    /// text needs them.
+    pub fn by_hand(name: impl Into<String>, target: Target, ptx: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            family: "by hand",
+            target,
+            ptx: ptx.into(),
+            grid: [1; 3],
+            block: [1; 3],
+            shared: 0,
+            static_shared: 0,
+            parameters: Vec::new(),
+            work: Work::default(),
+        }
+    }
+
     /// Threads of a block.
     pub fn threads(&self) -> u32 {
         self.block.iter().product()

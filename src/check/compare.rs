@@ -66,7 +66,7 @@ impl Comparison {
     pub(super) fn new(case: &str, tensor: &str, [got, want]: [&[f64]; 2], error: f64, bound: f64) -> Self {
         let broken = |values: &[f64]| values.iter().filter(|v| !v.is_finite()).count();
         let message = match (broken(got), broken(want)) {
-            _ if want.is_empty() => Some("there are no reference values".to_owned()),
+            _ if want.is_empty() => Some("the reference has 0 values".to_owned()),
             _ if got.len() != want.len() => Some(format!("{} values instead of {}", got.len(), want.len())),
             (0, 0) => None,
             (0, n) => Some(format!("{n} of {} reference values are not finite", want.len())),

@@ -105,7 +105,7 @@ impl Row {
 /// Checks that all clips have one size; returns (width, height, input frames, predicted frames).
 fn common_size(rows: &[Row]) -> Result<(usize, usize, usize, usize)> {
     let Some(first) = rows.first() else {
-        return Err(Error::Failure("there are no sequences to compare".into()));
+        return Err(Error::Failure("0 sequences were given to compare".into()));
     };
     let clips =
         rows.iter().flat_map(|row| [Some(&row.input), row.truth.as_ref(), Some(&row.prediction)]).flatten();
@@ -134,7 +134,7 @@ fn labels(rows: &[Row]) -> &'static [&'static str] {
 /// prediction and signed error (red: too bright, blue: too dark, black: right) play frame by frame.
 ///
 /// # Errors
-/// [`Error::Failure`] when there is no row or the clips differ in size, [`Error::Usage`] when the pictures would be
+/// [`Error::Failure`] without a row or when the clips differ in size, [`Error::Usage`] when the pictures would be
 /// too large.
 pub fn comparison(rows: &[Row], style: Style) -> Result<Animation> {
     let (width, height, inputs, predicted) = common_size(rows)?;

@@ -103,7 +103,7 @@ impl Palette {
 /// leaves of those before it; what is transparent everywhere is black.
 ///
 /// # Errors
-/// [`Error::File`] when it is no GIF, is broken, is larger than 4096×4096, or has more than 10,000 frames or 256 MiB
+/// [`Error::File`] when it is not a GIF, is broken, is larger than 4096×4096, or has more than 10,000 frames or 256 MiB
 /// of them.
 pub fn read_gif(path: &Path) -> Result<(usize, usize, Vec<u8>)> {
     let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;

@@ -39,7 +39,7 @@ pub fn show(input: &Path, layout: Option<Layout>, count: usize, output: &Path, s
 /// All clips at once, as tiles; a clip that has ended keeps its last frame.
 ///
 /// # Errors
-/// [`Error::Failure`] when there is no clip or they differ in size, [`Error::Usage`] when the pictures would be too
+/// [`Error::Failure`] without a clip or when they differ in size, [`Error::Usage`] when the pictures would be too
 /// large.
 pub fn tile_animation(clips: &[Clip], style: Style) -> Result<Animation> {
     let (width, height, frames) = common_size(clips)?;
@@ -91,7 +91,7 @@ pub fn tile_strip(clips: &[Clip], style: Style) -> Result<Image> {
 
 /// (width, height, maximum number of frames) of clips of one size.
 fn common_size(clips: &[Clip]) -> Result<(usize, usize, usize)> {
-    let first = clips.first().ok_or_else(|| Error::Failure("there are no sequences to draw".into()))?;
+    let first = clips.first().ok_or_else(|| Error::Failure("0 sequences were given to draw".into()))?;
     if clips.iter().any(|clip| !clip.is_whole() || (clip.width, clip.height) != (first.width, first.height)) {
         return Err(Error::Failure("sequences of different sizes cannot be drawn together".into()));
     }

@@ -171,7 +171,7 @@ impl Predict for DevicePredictor {
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {
         if frames.numel() == 0 {
-            return Err(Error::Failure("there are no input frames".into()));
+            return Err(Error::Failure("the input has 0 frames".into()));
         }
         Ok(self.forward(&frames.to_cuda(&self.cuda, DType::F16)?)?.to_host()?)
     }

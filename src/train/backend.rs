@@ -7,7 +7,7 @@ use ssmv_autograd::Tensor;
 use super::{StepFigures, ranks::Ranks, snapshot::Snapshot};
 use crate::{
     Result,
-    config::{Comm, Loss},
+    config::{Comm, FRAMES_OUT, Loss, TrainConfig},
     data::Batch,
     model::Predict,
 };
@@ -22,7 +22,7 @@ pub struct Source {
     pub batch: usize,
     /// Batches in an optimiser step.
     pub accumulate: usize,
-    /// Frames that the model sees; the [`FRAMES_OUT`](crate::config::FRAMES_OUT) after them are the target.
+    /// Frames that the model sees; the [`FRAMES_OUT`] after them are the target.
     pub seen: usize,
     /// Frames of a sequence.
     pub steps: usize,
@@ -33,6 +33,18 @@ pub struct Source {
 }
 
 impl Source {
+    /// Batches of made digits, which are grey, as a configuration trains on them.
+    pub fn made_digits(config: &TrainConfig) -> Self {
+        Self {
+            batch: config.batch_size,
+            accumulate: config.accumulate,
+            seen: config.frames_in,
+            steps: config.frames_in + FRAMES_OUT,
+            side: config.canvas,
+            channels: 1,
+        }
+    }
+
     /// Bytes of a frame.
     pub fn frame_bytes(&self) -> usize {
         self.side * self.side * self.channels

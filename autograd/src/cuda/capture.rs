@@ -129,7 +129,7 @@ impl Captured {
     pub fn launch_part(&self, part: usize) -> Result<()> {
         let shared = self.cuda.shared();
         let graph = self.parts.get(part);
-        let graph = graph.ok_or_else(|| Error::misuse("graph", format!("there is no part {part}")))?;
+        let graph = graph.ok_or_else(|| Error::misuse("graph", format!("part {part} does not exist")))?;
         shared.driver.launch_graph(*graph, shared.compute)
     }
 }

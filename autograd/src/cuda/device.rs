@@ -61,9 +61,9 @@ impl Cuda {
             Backend::Emulated if ordinal == 0 => {
                 Self::over(Arc::new(Emulated::new(&EmulatorOptions::from_environment()?)))
             }
-            Backend::Emulated => {
-                Err(Error::NoDevice(format!("there is no device {ordinal}: the emulator has device 0 alone")))
-            }
+            Backend::Emulated => Err(Error::NoDevice(format!(
+                "device {ordinal} does not exist: the emulator has only device 0"
+            ))),
             Backend::Counting => Self::over(Arc::new(Counting::new(Counting::describe()))),
         }
     }

@@ -105,7 +105,7 @@ fn check_arguments(kernel: &str, parameters: &[usize], arguments: &[Argument]) -
 
 #[cfg(test)]
 mod tests {
-    use ssmv_kernels::{Target, Work};
+    use ssmv_kernels::Target;
 
     use super::*;
     use crate::cuda::driver::Address;
@@ -123,18 +123,7 @@ mod tests {
             driver: (13, 0),
             pci: String::new(),
         };
-        let kernel = |ptx: &str| Kernel {
-            name: "first".into(),
-            family: "first",
-            target: Target::Sm80,
-            ptx: ptx.into(),
-            grid: [1; 3],
-            block: [1; 3],
-            shared: 0,
-            static_shared: 0,
-            parameters: Vec::new(),
-            work: Work::default(),
-        };
+        let kernel = |ptx: &str| Kernel::by_hand("first", Target::Sm80, ptx);
         check_text(&kernel(".version 7.0\n// the input"), &device).unwrap();
         let error = check_text(&kernel(".version 7.0\n// √input"), &device).unwrap_err().to_string();
         assert_eq!(

@@ -256,18 +256,7 @@ mod tests {
     use crate::Error;
 
     fn kernel(name: &str) -> Kernel {
-        Kernel {
-            name: name.to_owned(),
-            family: "test",
-            target: Target::Sm80,
-            ptx: format!("// {name}"),
-            grid: [1; 3],
-            block: [1; 3],
-            shared: 0,
-            static_shared: 0,
-            parameters: Vec::new(),
-            work: Work::default(),
-        }
+        Kernel::by_hand(name, Target::Sm80, format!("// {name}"))
     }
 
     fn made(kernel: &Kernel) -> Compiled {

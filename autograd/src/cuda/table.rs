@@ -52,7 +52,7 @@ impl<T> Table<T> {
 
     fn stale(&self, handle: u64) -> Error {
         let noun = self.noun;
-        Error::misuse(format!("{noun} {handle}"), format!("there is no such {noun}, or it was destroyed"))
+        Error::misuse(format!("{noun} {handle}"), "does not exist, or was destroyed")
     }
 }
 

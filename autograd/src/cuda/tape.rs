@@ -50,7 +50,10 @@ impl Backward<'_> {
         wide: bool,
         write: impl FnOnce([&Tensor; N]) -> Result<()>,
     ) -> Result<()> {
-        let cuda = self.cuda.clone().ok_or_else(|| Error::misuse("backward", "there is no device"))?;
+        let cuda = self
+            .cuda
+            .clone()
+            .ok_or_else(|| Error::misuse("backward", "the gradient is on the CPU, not on a device"))?;
         let mut gradients = Vec::with_capacity(N);
         for &i in &inputs {
             let (shape, dtype) = self.node.inputs[i].clone();

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ssmv_autograd::cuda::{
     Backend, Cuda, Driver, Emulated, EmulatorOptions, Function, Nvidia, Priority, Stream,
 };
-use ssmv_kernels::{Kernel, Parameter, Target, Work};
+use ssmv_kernels::{Kernel, Parameter, Target};
 
 /// Bytes of the emulated device.
 const MEMORY: u64 = 64 << 20;
@@ -96,18 +96,7 @@ done:
 fn kernel(name: &str, ptx: &str) -> Kernel {
     let parameter = |(name, ty, bytes): (&str, _, _)| Parameter { name: name.to_owned(), ty, bytes };
     let parameters = [("x", "u64", 8), ("y", "u64", 8), ("a", "f32", 4), ("n", "u32", 4)];
-    Kernel {
-        name: name.to_owned(),
-        family: "saxpy",
-        target: Target::Sm80,
-        ptx: ptx.to_owned(),
-        grid: [1; 3],
-        block: [1; 3],
-        shared: 0,
-        static_shared: 0,
-        parameters: parameters.map(parameter).into(),
-        work: Work::default(),
-    }
+    Kernel { parameters: parameters.map(parameter).into(), ..Kernel::by_hand(name, Target::Sm80, ptx) }
 }
 
 /// The kernel, compiled.

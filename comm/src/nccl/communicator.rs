@@ -326,6 +326,6 @@ impl NcclGroup<'_> {
         if rank < size {
             return Ok(rank);
         }
-        Err(Error::misuse("nccl", format!("there is no rank {rank} among {size}")))
+        Err(Error::misuse("nccl", format!("rank {rank} does not exist among {size}")))
     }
 }

@@ -79,7 +79,7 @@ mod unix {
             Ok(Self { path: path.into(), descriptor })
         }
 
-        /// The token in the file `name`; `None` if there is no such file.
+        /// The token in the file `name`; `None` if it does not exist.
         pub fn read(&self, name: &str) -> Result<Option<Token>, TokenError> {
             // A pipe would block when it is opened.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

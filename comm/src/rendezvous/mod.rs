@@ -180,9 +180,9 @@ pub enum Reason {
         /// The reason with advice, or the system's message.
         why: String,
     },
-    /// The ranks are on several machines, and there is no token.
+    /// The ranks are on several machines and have no token.
     #[error(
-        "the ranks are on several machines and there is no token, so any process could join: set SSMV_TOKEN to 64 \
+        "the ranks are on several machines without a token, so any process could join: set SSMV_TOKEN to 64 \
          hexadecimal digits, the same on all ranks, or SSMV_TOKEN_FILE; in a network that you trust, --insecure"
     )]
     NoToken,

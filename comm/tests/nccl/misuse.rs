@@ -34,8 +34,8 @@ fn what_is_wrong_here_is_refused_and_the_communicator_lives() {
             refused(c.all_reduce(&elsewhere, 0..8, Reduction::Sum), "another device");
             refused(c.all_gather(&memory, 0..7), "7 elements are not a multiple of 2 ranks");
             refused(c.share(0..7).map(drop), "7 elements are not a multiple of 2 ranks");
-            refused(c.send(&memory, 0..8, 2), "no rank 2 among 2");
-            refused(c.broadcast(&memory, 0..8, 2), "no rank 2 among 2");
+            refused(c.send(&memory, 0..8, 2), "rank 2 does not exist among 2");
+            refused(c.broadcast(&memory, 0..8, 2), "rank 2 does not exist among 2");
             let stream = cuda.driver().create_stream(Priority::Normal).unwrap();
             c.group(stream, |_| Ok(())).unwrap();
             c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap();

@@ -5,11 +5,11 @@ use std::{
     time::Instant,
 };
 
-use super::{Measured, PhaseTime, batches, median, medians, source};
+use super::{Measured, PhaseTime, batches, median, medians};
 use crate::{
     Result,
     config::TrainConfig,
-    train::{phase::Phase, trainer::Trainer},
+    train::{backend::Source, phase::Phase, trainer::Trainer},
 };
 
 /// Steps before the first that is timed.
@@ -17,7 +17,7 @@ const WARM_UP: usize = 2;
 
 /// Measures `steps` steps.
 pub(super) fn measure(config: &TrainConfig, steps: usize) -> Result<Measured> {
-    let source = source(config);
+    let source = Source::made_digits(config);
     let batches = batches(source);
     let mut trainer = Trainer::on_cpu(config, source)?;
     let ends = Arc::new(Mutex::new(Vec::new()));

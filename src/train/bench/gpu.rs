@@ -8,13 +8,14 @@ use std::{
 use ssmv_autograd::cuda::{Backend, Cuda, DeviceBuffer, Event, LoadedKernel};
 use ssmv_kernels::Work;
 
-use super::{Measured, PhaseTime, Rates, batches, median, medians, source};
+use super::{Measured, PhaseTime, Rates, batches, median, medians};
 use crate::{
     Result,
     config::TrainConfig,
     data::Batch,
     train::{
         StepFigures,
+        backend::Source,
         gpu::{Gpu, compile},
         phase::Phase,
         step_memory,
@@ -59,7 +60,7 @@ pub(super) struct Extent {
 pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<Measured> {
     let Extent { steps, rounds, .. } = extent;
     let free = cuda.driver().memory()?.free;
-    let source = source(config);
+    let source = Source::made_digits(config);
     compile(config, source, cuda, &mut |_, _| {})?;
     let trainer = Trainer::on_gpu(config, source, cuda)?;
     let mut run = Steps { trainer, batches: batches(source), taken: 0 };

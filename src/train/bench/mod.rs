@@ -16,7 +16,7 @@ use ssmv_autograd::cuda::{Backend, Cuda};
 use super::{backend::Source, phase::Phase};
 use crate::{
     Error, Result,
-    config::{Device, FRAMES_OUT, TrainConfig},
+    config::{Device, TrainConfig},
     data::Batch,
     device,
 };
@@ -145,18 +145,6 @@ fn config(spec: &BenchSpec, batch_size: usize) -> Result<TrainConfig> {
     // Long enough that the learning rate does not fall to nothing meanwhile.
     let config = TrainConfig { batch_size, device, frames_in, sequences, steps: Some(1 << 30), ..preset };
     Ok(TrainConfig { epochs: None, ..config })
-}
-
-/// What batches look like: grey, as made digits are.
-fn source(config: &TrainConfig) -> Source {
-    Source {
-        batch: config.batch_size,
-        accumulate: config.accumulate,
-        seen: config.frames_in,
-        steps: config.frames_in + FRAMES_OUT,
-        side: config.canvas,
-        channels: 1,
-    }
 }
 
 /// Batches of random bytes: no kernel is faster on them than on a training's frames.

@@ -64,7 +64,7 @@ impl Gpu {
     /// Runs a captured step of several ranks.
     pub(super) fn replay_shared(&mut self) -> Result<()> {
         let (Graph::Shared(step), Some(sharing)) = (&self.graph, &mut self.sharing) else {
-            return Err(Error::Failure("there is no captured step of several ranks".into()));
+            return Err(Error::Failure("a step of several ranks was replayed before its capture".into()));
         };
         let gradients = self.gradients.memory_of(0..0)?.clone();
         for part in 0..step.passes.parts() {

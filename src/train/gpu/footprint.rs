@@ -14,7 +14,7 @@ use ssmv_kernels::Kernel;
 use super::{Gpu, WARM_UP, inputs};
 use crate::{
     Error, Result,
-    config::{FRAMES_OUT, TrainConfig},
+    config::TrainConfig,
     data::Batch,
     model::{CHANNELS, Predictor},
     train::{
@@ -62,7 +62,7 @@ pub struct StepMemory {
 pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemory> {
     let driver = Arc::new(Counting::new(device));
     let cuda = Cuda::over(driver.clone())?;
-    let mut gpu = black(config, source(config), &cuda)?;
+    let mut gpu = black(config, Source::made_digits(config), &cuda)?;
     let at_rest = cuda.memory_report();
     let mut before = Counts::default();
     // One to be captured, and one to replay it.
@@ -102,7 +102,7 @@ pub fn step_memory(config: &TrainConfig, device: DeviceInfo) -> Result<StepMemor
 /// # Errors
 /// What stops a training for another reason than memory.
 pub fn step_kernels(config: &TrainConfig, device: &DeviceInfo) -> Result<Vec<Kernel>> {
-    kernels_on(config, source(config), device)
+    kernels_on(config, Source::made_digits(config), device)
 }
 
 /// The same for batches from `source`.
@@ -152,18 +152,6 @@ pub fn largest_batch(config: &TrainConfig, device: &DeviceInfo) -> Result<Option
         batch -= (batch / 16).max(1);
     }
     Ok((batch > 0).then_some(batch))
-}
-
-/// What batches of made digits look like.
-fn source(config: &TrainConfig) -> Source {
-    Source {
-        batch: config.batch_size,
-        accumulate: config.accumulate,
-        seen: config.frames_in,
-        steps: config.frames_in + FRAMES_OUT,
-        side: config.canvas,
-        channels: 1,
-    }
 }
 
 impl Gpu {
@@ -219,7 +207,7 @@ mod tests {
         let config = config();
         let options = EmulatorOptions { checks: ssmv_emulator::Checks::NONE, ..EmulatorOptions::default() };
         let cuda = Cuda::over(Arc::new(Emulated::new(&options))).unwrap();
-        let source = source(&config);
+        let source = Source::made_digits(&config);
         let mut gpu = Gpu::new(&config, source, &cuda).unwrap();
         for step in 0..u64::from(WARM_UP) + 1 {
             let frames = (0..source.batch_bytes()).map(|i| (i as u64 * 31 + step) as u8).collect();

@@ -1,5 +1,5 @@
 //! The counting driver: a device that gives out addresses and counts bytes, and runs nothing. What a step takes of a GPU's
-//! memory is found by taking the step on it, with no GPU at hand.
+//! memory is found by taking the step on it, without a GPU.
 
 mod blocks;
 

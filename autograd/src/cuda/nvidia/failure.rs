@@ -3,7 +3,7 @@
 use super::api::{self, *};
 use crate::{Error, Result};
 
-/// Said where there is no driver at all.
+/// Message of a machine without a driver.
 pub(super) const NO_DRIVER: &str = "no NVIDIA driver on this machine (libcuda.so.1 was not found); \
                                     use --device cpu or --device emulator";
 
@@ -49,7 +49,7 @@ pub(super) fn refused(kernel: &str, code: Code, logs: [String; 2]) -> Error {
 fn advice(code: Code) -> &'static str {
     match code {
         CUDA_ERROR_NO_DEVICE => "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES",
-        CUDA_ERROR_INVALID_DEVICE => "there is no such device: see ssmv-raw doctor",
+        CUDA_ERROR_INVALID_DEVICE => "the device does not exist: see ssmv-raw doctor",
         CUDA_ERROR_DEVICE_UNAVAILABLE => "another process has the device: see nvidia-smi",
         CUDA_ERROR_STUB_LIBRARY => {
             "libcuda.so is the toolkit's stub: put the driver's own first in LD_LIBRARY_PATH"

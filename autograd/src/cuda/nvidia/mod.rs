@@ -76,8 +76,8 @@ impl Nvidia {
         if ordinal >= count {
             let message = match count {
                 0 => "the NVIDIA driver sees no device; use --device cpu or --device emulator".to_owned(),
-                1 => format!("there is no device {ordinal}; this machine has device 0 alone"),
-                n => format!("there is no device {ordinal}; this machine has devices 0 to {}", n - 1),
+                1 => format!("device {ordinal} does not exist; this machine has only device 0"),
+                n => format!("device {ordinal} does not exist; this machine has devices 0 to {}", n - 1),
             };
             return Err(Error::NoDevice(message));
         }

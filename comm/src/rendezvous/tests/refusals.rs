@@ -96,7 +96,7 @@ fn without_a_token_several_machines_are_refused_at_once() {
         let place = Place { master: master.into(), local_rank: 0, local_size: 1, ..job.place(rank) };
         let start = Instant::now();
         let error = job.join(&place, &fingerprint("a"), &Security::default()).unwrap_err().to_string();
-        for part in ["several machines", "no token", "SSMV_TOKEN", "--insecure"] {
+        for part in ["several machines", "without a token", "SSMV_TOKEN", "--insecure"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(start.elapsed() < Duration::from_secs(1));
