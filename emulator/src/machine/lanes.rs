@@ -130,13 +130,4 @@ pub(super) fn pack(low: &V32, high: &V32) -> V64 {
 }
 
 /// The lanes of a mask, lowest first.
-pub(super) fn each(mut mask: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        if mask == 0 {
-            return None;
-        }
-        let lane = mask.trailing_zeros() as usize;
-        mask &= mask - 1;
-        Some(lane)
-    })
-}
+pub(super) use crate::memory::lanes as each;

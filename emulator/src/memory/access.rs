@@ -53,7 +53,7 @@ pub(crate) type Words = [[u32; LANES]; 4];
 
 /// The lanes of a mask, lowest first.
 #[inline]
-pub(super) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lane = mask.trailing_zeros();
         mask &= mask.wrapping_sub(1);

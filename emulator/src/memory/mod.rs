@@ -37,7 +37,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use access::{Access, LANES, Site, Words};
+pub(crate) use access::{Access, LANES, Site, Words, lanes};
 pub(crate) use clocks::BARRIERS;
 pub use global::Memory;
 pub(crate) use heap::{HEAP_BYTES, Heap};
