@@ -6,7 +6,7 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssmv_comm::rendezvous::{Fingerprint, Place, Security, Token, join};
-use ssmv_comm::{Communicator, Reduction, tcp};
+use ssmv_comm::{Communicator, ReduceOp, tcp};
 
 use crate::team::{Team, serve};
 use crate::{median, option};
@@ -35,7 +35,7 @@ pub fn rank(mut rings: [Communicator; 2]) {
             data.copy_from_slice(&source);
             ranks.barrier().expect("all ranks are connected");
             let start = Instant::now();
-            ranks.all_reduce(&mut data, Reduction::Sum).expect("all ranks are connected");
+            ranks.all_reduce(&mut data, ReduceOp::Sum).expect("all ranks are connected");
             start.elapsed().as_secs_f64().to_string()
         });
         seconds.collect::<Vec<_>>().join(" ")

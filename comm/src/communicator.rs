@@ -1,7 +1,7 @@
 //! One rank and its collectives.
 
 use super::cut::segment;
-use super::element::{Element, Reduction};
+use super::element::{Element, ReduceOp};
 use super::error::{Error, Fault, Result};
 use super::frame::{Operation, Tag};
 use super::link::Link;
@@ -60,10 +60,10 @@ impl Communicator {
     ///
     /// # Errors
     /// A fault of any rank; `data` is then unspecified and the communicator closed.
-    pub fn all_reduce<T: Element>(&mut self, data: &mut [T], reduction: Reduction) -> Result<()> {
+    pub fn all_reduce<T: Element>(&mut self, data: &mut [T], reduction: ReduceOp) -> Result<()> {
         let operation = match reduction {
-            Reduction::Sum => Operation::AllReduceSum,
-            Reduction::Max => Operation::AllReduceMax,
+            ReduceOp::Sum => Operation::AllReduceSum,
+            ReduceOp::Max => Operation::AllReduceMax,
         };
         self.pass(operation, data, Some(reduction), true)
     }
@@ -77,11 +77,11 @@ impl Communicator {
     pub fn reduce_scatter<T: Element>(
         &mut self,
         data: &mut [T],
-        reduction: Reduction,
+        reduction: ReduceOp,
     ) -> Result<Range<usize>> {
         let operation = match reduction {
-            Reduction::Sum => Operation::ReduceScatterSum,
-            Reduction::Max => Operation::ReduceScatterMax,
+            ReduceOp::Sum => Operation::ReduceScatterSum,
+            ReduceOp::Max => Operation::ReduceScatterMax,
         };
         self.pass(operation, data, Some(reduction), false)?;
         Ok(segment(data.len(), self.size, self.rank))
@@ -163,7 +163,7 @@ impl Communicator {
         &mut self,
         operation: Operation,
         data: &mut [T],
-        reduce: Option<Reduction>,
+        reduce: Option<ReduceOp>,
         gather: bool,
     ) -> Result<()> {
         let tag = self.next::<T>(operation, data.len(), 0);

@@ -2,7 +2,7 @@
 
 /// How the ranks' elements are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reduction {
+pub enum ReduceOp {
     /// The sum, in the order of [the ring](super). Integers wrap.
     Sum,
     /// The maximum. Any NaN gives the NaN `0x7fc00000` (f64: `0x7ff8000000000000`), and +0 is larger than −0,
@@ -19,7 +19,7 @@ pub trait Element: bytemuck::Pod + PartialEq + Send + private::Sealed {
     /// Returns a + b; integers wrap.
     fn sum(a: Self, b: Self) -> Self;
 
-    /// Returns the maximum, as [`Reduction::Max`] defines it.
+    /// Returns the maximum, as [`ReduceOp::Max`] defines it.
     fn max(a: Self, b: Self) -> Self;
 }
 
@@ -63,7 +63,7 @@ impl Element for u32 {
     }
 }
 
-impl Reduction {
+impl ReduceOp {
     /// partial[i] = partial[i] ∘ own[i].
     pub(super) fn apply<T: Element>(self, partial: &mut [T], own: &[T]) {
         match self {

@@ -39,7 +39,7 @@ mod tests;
 pub use comm_thread::{CommThread, Pending};
 pub use communicator::Communicator;
 pub use cut::{segment, segment_of};
-pub use element::{Element, Reduction};
+pub use element::{Element, ReduceOp};
 #[cfg(test)]
 pub use error::SetupError;
 pub use error::{Error, Fault, Result};

@@ -1,7 +1,7 @@
 //! The schedule of the ring and the loop that runs it.
 
 use super::cut::{Cut, Pieces, segment};
-use super::element::{Element, Reduction};
+use super::element::{Element, ReduceOp};
 use super::error::Fault;
 use super::frame::Tag;
 use super::link::{Block, Link};
@@ -26,7 +26,7 @@ pub struct Pass {
     /// The number of ranks, at least 2.
     pub ranks: usize,
     /// Reduces in the first ranks − 1 steps, after which rank r has segment r.
-    pub reduce: Option<Reduction>,
+    pub reduce: Option<ReduceOp>,
     /// Copies in the last ranks − 1 steps, before which rank r has segment r.
     pub gather: bool,
 }

@@ -9,7 +9,7 @@ use ssmv_autograd::{
     cuda::{Backend, Cuda, DeviceMemory, Emulated, EmulatorOptions},
 };
 use ssmv_comm::{
-    Reduction,
+    ReduceOp,
     nccl::{self, Error, Nccl},
 };
 
@@ -50,8 +50,8 @@ fn one_rank_connects_on_a_gpu_and_fails_cleanly_without() {
     library.try_alone(TIMEOUT).unwrap();
     let rank = library.connect(&cuda, 0, 1, &library.unique_id().unwrap(), TIMEOUT).unwrap();
     let memory = DeviceMemory::copy_of(&cuda, DType::F32, &[1.0, -2.0, 3.0, 4.0]).unwrap();
-    rank.all_reduce(&memory, 0..4, Reduction::Sum).unwrap();
-    rank.reduce_scatter(&memory, 0..4, Reduction::Max).unwrap();
+    rank.all_reduce(&memory, 0..4, ReduceOp::Sum).unwrap();
+    rank.reduce_scatter(&memory, 0..4, ReduceOp::Max).unwrap();
     rank.all_gather(&memory, 0..4).unwrap();
     rank.broadcast(&memory, 0..4, 0).unwrap();
     let exchanged = rank.group(cuda.compute_stream(), |group| {

@@ -45,7 +45,7 @@ use ssmv_autograd::{
     cuda::{Cuda, DeviceMemory, Stream},
 };
 
-use crate::{Communicator, Reduction};
+use crate::{Communicator, ReduceOp};
 
 /// Elements of device memory, and the stream of a collective on them: it runs after the work that was queued there before, and
 /// before the work that is queued there later. Keep the memory until it is done: its pool orders reuse by the compute stream only.
@@ -183,7 +183,7 @@ pub fn tried(
         wrong = wrong.or(found);
     }
     let mut any = [u32::from(wrong.is_some())];
-    control.all_reduce(&mut any, Reduction::Max)?;
+    control.all_reduce(&mut any, ReduceOp::Max)?;
     if any[0] == 0 {
         return Ok(collectives);
     }

@@ -16,7 +16,7 @@ use super::ring::{abandon, check};
 use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 use crate::frame::Operation;
 use crate::nccl::{self, Nccl, NcclCommunicator, UniqueId};
-use crate::{Communicator, Reduction, segment, segment_of};
+use crate::{Communicator, ReduceOp, segment, segment_of};
 
 /// Alignment of a link's addresses in bytes.
 const ALIGN: usize = 256;
@@ -51,7 +51,7 @@ pub fn connect(
 /// Returns an error on all ranks if one of them has an error.
 fn agree<T>(control: &mut Communicator, own: &nccl::Result<T>) -> Result<()> {
     let mut failed = [u32::from(own.is_err())];
-    control.all_reduce(&mut failed, Reduction::Max)?;
+    control.all_reduce(&mut failed, ReduceOp::Max)?;
     match own {
         Err(e) => Err(Error::Unreachable(e.to_string())),
         Ok(_) if failed[0] != 0 => Err(Error::Unreachable("another rank has no NCCL that connects".into())),
@@ -213,7 +213,7 @@ impl DeviceCollectives for NcclCollectives {
     fn all_reduce_sum(&mut self, control: &mut Communicator, region: &Region) -> Result<()> {
         self.collective(control, region, (Operation::AllReduceSum, 0), |this| {
             this.nccl
-                .group(region.stream, |g| g.all_reduce(region.memory, region.range.clone(), Reduction::Sum))
+                .group(region.stream, |g| g.all_reduce(region.memory, region.range.clone(), ReduceOp::Sum))
         })
     }
 
@@ -230,7 +230,7 @@ impl DeviceCollectives for NcclCollectives {
             let (driver, stream) = (cuda.driver(), region.stream);
             let from = region.memory.address_of(region.range.start);
             driver.copy(scratch.address_of(0), from, 4 * count as u64, stream)?;
-            this.nccl.group(stream, |g| g.all_reduce(scratch, 0..count, Reduction::Sum))?;
+            this.nccl.group(stream, |g| g.all_reduce(scratch, 0..count, ReduceOp::Sum))?;
             if !own.is_empty() {
                 let sums = scratch.address_of(own.start - region.range.start);
                 driver.copy(region.memory.address_of(own.start), sums, 4 * own.len() as u64, stream)?;

@@ -14,7 +14,7 @@ use ssmv_kernels::{
 use super::{Aborter, DeviceCollectives, DeviceLink, Error, Region, Result, Turn};
 use crate::cut::{Cut, Pieces};
 use crate::frame::Operation;
-use crate::{Communicator, Reduction, ring::Pass, segment_of};
+use crate::{Communicator, ReduceOp, ring::Pass, segment_of};
 
 /// A segment of at most this many bytes is one piece: more pieces would only add launches.
 const UNCUT: usize = 256 << 10;
@@ -233,7 +233,7 @@ impl<L: DeviceLink> DeviceRing<L> {
     }
 
     fn schedule(&self, reduce: bool, gather: bool) -> Pass {
-        let reduce = reduce.then_some(Reduction::Sum);
+        let reduce = reduce.then_some(ReduceOp::Sum);
         Pass { rank: self.link.rank(), ranks: self.link.ranks(), reduce, gather }
     }
 }

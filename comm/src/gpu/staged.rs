@@ -11,7 +11,7 @@ use ssmv_autograd::cuda::{Cuda, DeviceBuffer, Event, PinnedBuffer};
 
 use super::ring::{abandon, check};
 use super::{Aborter, DeviceCollectives, Error, Region, Result};
-use crate::{Communicator, Reduction, Result as CommResult, frame::Operation, segment_of};
+use crate::{Communicator, ReduceOp, Result as CommResult, frame::Operation, segment_of};
 
 /// Memory for a chunk on the device and the host.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl DeviceCollectives for Staged {
         let n = control.size();
         let plan = Plan { operation: Operation::AllReduceSum, segments: n, out: 0..n, back: 0..n };
         self.collective(control, region, 0, plan, |control, words| {
-            control.all_reduce::<f32>(bytemuck::cast_slice_mut(words), Reduction::Sum)
+            control.all_reduce::<f32>(bytemuck::cast_slice_mut(words), ReduceOp::Sum)
         })
     }
 
@@ -208,7 +208,7 @@ impl DeviceCollectives for Staged {
         let plan =
             Plan { operation: Operation::ReduceScatterSum, segments: n, out: 0..n, back: rank..rank + 1 };
         self.collective(control, region, 0, plan, |control, words| {
-            control.reduce_scatter::<f32>(bytemuck::cast_slice_mut(words), Reduction::Sum).map(drop)
+            control.reduce_scatter::<f32>(bytemuck::cast_slice_mut(words), ReduceOp::Sum).map(drop)
         })?;
         Ok(segment_of(&region.range, n, rank))
     }

@@ -16,7 +16,7 @@ use super::{
     library::Api,
     operation::{Call, Calls, Operation},
 };
-use crate::Reduction;
+use crate::ReduceOp;
 
 /// One rank of a communicator.
 ///
@@ -132,12 +132,12 @@ impl NcclCommunicator {
     }
 
     /// [`NcclGroup::all_reduce`] on the compute stream.
-    pub fn all_reduce(&self, memory: &DeviceMemory, range: Range<usize>, by: Reduction) -> Result<()> {
+    pub fn all_reduce(&self, memory: &DeviceMemory, range: Range<usize>, by: ReduceOp) -> Result<()> {
         self.group(self.cuda.compute_stream(), |group| group.all_reduce(memory, range, by))
     }
 
     /// [`NcclGroup::reduce_scatter`] on the compute stream.
-    pub fn reduce_scatter(&self, memory: &DeviceMemory, range: Range<usize>, by: Reduction) -> Result<()> {
+    pub fn reduce_scatter(&self, memory: &DeviceMemory, range: Range<usize>, by: ReduceOp) -> Result<()> {
         self.group(self.cuda.compute_stream(), |group| group.reduce_scatter(memory, range, by))
     }
 
@@ -285,18 +285,13 @@ impl NcclGroup<'_> {
     }
 
     /// Reduces elements over all ranks; all get the result.
-    pub fn all_reduce(&mut self, memory: &DeviceMemory, range: Range<usize>, by: Reduction) -> Result<()> {
+    pub fn all_reduce(&mut self, memory: &DeviceMemory, range: Range<usize>, by: ReduceOp) -> Result<()> {
         self.call(Operation::AllReduce(by), memory, range)
     }
 
     /// Reduces elements over all ranks; each gets its share of the result, in place
     /// ([`NcclCommunicator::share`]). The other shares are then unspecified.
-    pub fn reduce_scatter(
-        &mut self,
-        memory: &DeviceMemory,
-        range: Range<usize>,
-        by: Reduction,
-    ) -> Result<()> {
+    pub fn reduce_scatter(&mut self, memory: &DeviceMemory, range: Range<usize>, by: ReduceOp) -> Result<()> {
         self.call(Operation::ReduceScatter(by), memory, range)
     }
 

@@ -20,7 +20,7 @@ use super::{
     library::{Api, Code},
     operation::{Call, Operation},
 };
-use crate::Reduction;
+use crate::ReduceOp;
 
 pub(super) const SUCCESS: Code = ncclResult_t::ncclSuccess as Code;
 const IN_PROGRESS: Code = ncclResult_t::ncclInProgress as Code;
@@ -161,10 +161,10 @@ impl Drop for Handle {
     }
 }
 
-fn reduction_of(reduction: Reduction) -> ncclRedOp_t {
+fn reduction_of(reduction: ReduceOp) -> ncclRedOp_t {
     match reduction {
-        Reduction::Sum => ncclRedOp_t::ncclSum,
-        Reduction::Max => ncclRedOp_t::ncclMax,
+        ReduceOp::Sum => ncclRedOp_t::ncclSum,
+        ReduceOp::Max => ncclRedOp_t::ncclMax,
     }
 }
 

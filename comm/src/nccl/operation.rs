@@ -8,15 +8,15 @@ use ssmv_autograd::{
 };
 
 use super::{Error, Result};
-use crate::Reduction;
+use crate::ReduceOp;
 
 /// An operation over elements of device memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Send { to: usize },
     Receive { from: usize },
-    AllReduce(Reduction),
-    ReduceScatter(Reduction),
+    AllReduce(ReduceOp),
+    ReduceScatter(ReduceOp),
     AllGather,
     Broadcast { root: usize },
 }
@@ -60,10 +60,10 @@ impl fmt::Display for Operation {
         match self {
             Self::Send { to } => write!(f, "send to rank {to}"),
             Self::Receive { from } => write!(f, "receive from rank {from}"),
-            Self::AllReduce(Reduction::Sum) => f.write_str("all-reduce (sum)"),
-            Self::AllReduce(Reduction::Max) => f.write_str("all-reduce (max)"),
-            Self::ReduceScatter(Reduction::Sum) => f.write_str("reduce-scatter (sum)"),
-            Self::ReduceScatter(Reduction::Max) => f.write_str("reduce-scatter (max)"),
+            Self::AllReduce(ReduceOp::Sum) => f.write_str("all-reduce (sum)"),
+            Self::AllReduce(ReduceOp::Max) => f.write_str("all-reduce (max)"),
+            Self::ReduceScatter(ReduceOp::Sum) => f.write_str("reduce-scatter (sum)"),
+            Self::ReduceScatter(ReduceOp::Max) => f.write_str("reduce-scatter (max)"),
             Self::AllGather => f.write_str("all-gather"),
             Self::Broadcast { root } => write!(f, "broadcast from rank {root}"),
         }

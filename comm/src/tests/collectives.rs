@@ -21,7 +21,7 @@ fn wide(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 #[track_caller]
-fn check_all<T: Element + Sync + std::fmt::Debug>(inputs: &[Vec<T>], reduction: Reduction) {
+fn check_all<T: Element + Sync + std::fmt::Debug>(inputs: &[Vec<T>], reduction: ReduceOp) {
     let (ranks, count) = (inputs.len(), inputs[0].len());
     let expected = reference(inputs, reduction);
     on_ranks(ranks, |comm| {
@@ -59,23 +59,23 @@ proptest! {
         count in prop_oneof![0..40usize, 0..5_000usize, 30_000..200_000usize],
         seed: u64,
     ) {
-        check_all(&draw(ranks, count, seed, wide), Reduction::Sum);
+        check_all(&draw(ranks, count, seed, wide), ReduceOp::Sum);
     }
 
     #[test]
     fn every_type_and_reduction(ranks in 1..=5usize, count in 0..300usize, seed: u64) {
-        for reduction in [Reduction::Sum, Reduction::Max] {
+        for reduction in [ReduceOp::Sum, ReduceOp::Max] {
             check_all(&draw(ranks, count, seed, |rng| f64::from(wide(rng))), reduction);
             check_all(&draw(ranks, count, seed, |rng| rng.random::<u32>()), reduction);
         }
-        check_all(&draw(ranks, count, seed, wide), Reduction::Max);
+        check_all(&draw(ranks, count, seed, wide), ReduceOp::Max);
     }
 }
 
 #[test]
 fn buffers_of_several_waves_that_do_not_divide() {
     for ranks in [2, 3, 5] {
-        check_all(&draw(ranks, 6_000_003, 7, wide), Reduction::Sum);
+        check_all(&draw(ranks, 6_000_003, 7, wide), ReduceOp::Sum);
     }
 }
 
@@ -83,7 +83,7 @@ fn buffers_of_several_waves_that_do_not_divide() {
 fn corner_counts() {
     for ranks in 1..=5 {
         for count in [0, 1, ranks - 1, ranks, ranks + 1, 8192 * ranks, 8192 * ranks + 1] {
-            check_all(&draw(ranks, count, 3, wide), Reduction::Sum);
+            check_all(&draw(ranks, count, 3, wide), ReduceOp::Sum);
         }
     }
 }
@@ -97,7 +97,7 @@ fn max_lets_nan_and_plus_zero_win_wherever_they_are() {
                 let plain = [-1.0, -0.0, f32::NEG_INFINITY, 5.0, f32::MIN, 2.0];
                 let corner = [signalling, 0.0, f32::INFINITY, -f32::NAN, 1.0, -f32::INFINITY];
                 let mut data = if comm.rank() == holder { corner } else { plain };
-                comm.all_reduce(&mut data, Reduction::Max).unwrap();
+                comm.all_reduce(&mut data, ReduceOp::Max).unwrap();
                 data.map(f32::to_bits)
             });
             let expected = [f32::NAN, 0.0, f32::INFINITY, f32::NAN, 1.0, 2.0].map(f32::to_bits);
@@ -112,7 +112,7 @@ fn max_lets_nan_and_plus_zero_win_wherever_they_are() {
 fn a_nan_in_a_sum_has_the_same_bits_everywhere() {
     let results = on_ranks(4, |comm| {
         let mut data = vec![f32::from_bits(0x7fc0_0000 + comm.rank() as u32); 9];
-        comm.all_reduce(&mut data, Reduction::Sum).unwrap();
+        comm.all_reduce(&mut data, ReduceOp::Sum).unwrap();
         data.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
     });
     assert!(f32::from_bits(results[0][0]).is_nan());
@@ -213,7 +213,7 @@ fn no_rank_runs_ahead_however_large_the_buffer() {
         let link = Counting { link, ahead: 0, most: Arc::clone(&most) };
         let mut comm = Communicator::new(rank, ranks, Box::new(link)).unwrap();
         let mut data = vec![1f32; 4_000_000];
-        comm.all_reduce(&mut data, Reduction::Sum).unwrap();
+        comm.all_reduce(&mut data, ReduceOp::Sum).unwrap();
         // Only the root could run ahead.
         comm.broadcast(&mut data, 1).unwrap();
         assert!(data.iter().all(|x| *x == 3.0));

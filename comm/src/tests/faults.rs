@@ -56,7 +56,7 @@ fn every_survivor_of_a_killed_rank_fails_within_five_seconds() {
             let mut comm = Communicator::new(rank, ranks, link).unwrap();
             let mut data = vec![1f32; 3_000_000];
             let start = Instant::now();
-            let error = comm.all_reduce(&mut data, Reduction::Sum).unwrap_err();
+            let error = comm.all_reduce(&mut data, ReduceOp::Sum).unwrap_err();
             (error, start.elapsed())
         });
         for (rank, (error, took)) in errors.iter().enumerate().filter(|(rank, _)| *rank != dead) {
@@ -78,7 +78,7 @@ fn a_rank_that_gives_up_sends_the_reason_to_all_others() {
         if comm.rank() == 1 {
             comm.abandon("shard-003.npy: byte 128: not a number");
         }
-        let error = comm.all_reduce(&mut [1f64; 10], Reduction::Sum).unwrap_err();
+        let error = comm.all_reduce(&mut [1f64; 10], ReduceOp::Sum).unwrap_err();
         let again = comm.barrier().unwrap_err();
         assert!(matches!(again.fault, Fault::Earlier(_)), "{again}");
         error
@@ -96,7 +96,7 @@ fn ranks_in_different_collectives_all_fail() {
     let errors = on_ranks(3, |comm| {
         comm.barrier().unwrap();
         let mut data = [1f32; 8];
-        if comm.rank() == 2 { comm.all_gather(&mut data) } else { comm.all_reduce(&mut data, Reduction::Sum) }
+        if comm.rank() == 2 { comm.all_gather(&mut data) } else { comm.all_reduce(&mut data, ReduceOp::Sum) }
             .unwrap_err()
     });
     assert!(errors.iter().any(|error| matches!(error.fault, Fault::Mismatch { .. })), "{errors:?}");
@@ -120,7 +120,7 @@ fn a_stalled_rank_is_warned_of_at_a_quarter_and_given_up_at_the_timeout() {
             thread::sleep(timeout * 4);
             return None;
         }
-        let error = comm.all_reduce(&mut [1f32; 64], Reduction::Sum).unwrap_err();
+        let error = comm.all_reduce(&mut [1f32; 64], ReduceOp::Sum).unwrap_err();
         Some((error, start.elapsed(), stalls.lock().unwrap().clone()))
     });
     for (rank, (error, took, stalls)) in
@@ -176,7 +176,7 @@ fn a_slow_rank_delays_and_nothing_else() {
                 thread::sleep(timeout / 2);
             }
             let mut data = [1u32; 7];
-            comm.all_reduce(&mut data, Reduction::Sum).unwrap();
+            comm.all_reduce(&mut data, ReduceOp::Sum).unwrap();
             assert_eq!(data, [3; 7], "round {round}");
         }
         stalls.lock().unwrap().clone()

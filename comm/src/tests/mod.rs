@@ -5,7 +5,7 @@ mod faults;
 mod wire;
 
 use super::tcp::{self, Options, Stall};
-use super::{Communicator, Element, Error, Reduction, segment};
+use super::{Communicator, Element, Error, ReduceOp, segment};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -49,7 +49,7 @@ fn each<T: Send, R: Send>(given: Vec<T>, body: impl Fn(usize, T) -> R + Sync) ->
 }
 
 /// The documented order: segment j is ((x_{j+1} + x_{j+2}) + …) + x_j.
-pub(super) fn reference<T: Element>(inputs: &[Vec<T>], reduction: Reduction) -> Vec<T> {
+pub(super) fn reference<T: Element>(inputs: &[Vec<T>], reduction: ReduceOp) -> Vec<T> {
     let (ranks, count) = (inputs.len(), inputs[0].len());
     let mut result = inputs[0].clone();
     for j in 0..ranks {
@@ -57,8 +57,8 @@ pub(super) fn reference<T: Element>(inputs: &[Vec<T>], reduction: Reduction) -> 
             let mut of_ranks = (1..=ranks).map(|step| inputs[(j + step) % ranks][i]);
             let first = of_ranks.next().unwrap();
             result[i] = of_ranks.fold(first, |a, b| match reduction {
-                Reduction::Sum => T::sum(a, b),
-                Reduction::Max => T::max(a, b),
+                ReduceOp::Sum => T::sum(a, b),
+                ReduceOp::Max => T::max(a, b),
             });
         }
     }

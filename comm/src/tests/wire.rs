@@ -33,7 +33,7 @@ fn receive(bytes: &[u8]) -> Error {
     let link = TcpLink::new(0, 2, left, right, options).unwrap();
     let mut comm = Communicator::new(0, 2, Box::new(link)).unwrap();
     far_left.write_all(bytes).unwrap();
-    let error = comm.all_reduce(&mut [1f32; 4], Reduction::Sum).unwrap_err();
+    let error = comm.all_reduce(&mut [1f32; 4], ReduceOp::Sum).unwrap_err();
     // The right neighbour gets the reason, and then nothing.
     let mut sent = Vec::new();
     far_right.read_to_end(&mut sent).unwrap();
@@ -144,7 +144,7 @@ fn through(proxy: impl Fn(SocketAddr) -> SocketAddr, count: usize) -> Vec<Result
         let (options, _) = options(Duration::from_secs(20));
         let mut comm = tcp::join(rank, &listener, &addresses, options).unwrap();
         let mut data = vec![rank as f32; count];
-        comm.all_reduce(&mut data, Reduction::Sum).map(|()| data)
+        comm.all_reduce(&mut data, ReduceOp::Sum).map(|()| data)
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use ssmv_autograd::{DType, cuda::DeviceMemory};
 use ssmv_comm::{
-    Reduction,
+    ReduceOp,
     nccl::{Error, NcclCommunicator, Result, UniqueId},
 };
 
@@ -17,8 +17,8 @@ use super::{LONG, device, library, on_ranks};
 /// One operation of each kind.
 fn operation(name: &str, c: &NcclCommunicator, memory: &DeviceMemory) -> Result<()> {
     match (name, c.rank()) {
-        ("allreduce", _) => c.all_reduce(memory, 0..8, Reduction::Sum),
-        ("reducescatter", _) => c.reduce_scatter(memory, 0..8, Reduction::Sum),
+        ("allreduce", _) => c.all_reduce(memory, 0..8, ReduceOp::Sum),
+        ("reducescatter", _) => c.reduce_scatter(memory, 0..8, ReduceOp::Sum),
         ("allgather", _) => c.all_gather(memory, 0..8),
         ("broadcast", _) => c.broadcast(memory, 0..8, 0),
         (_, 0) => c.send(memory, 0..8, 1),
@@ -39,7 +39,7 @@ fn fail(kind: &str, name: &str, rank: usize) -> (Error, Error) {
         // A rank that only sends is done before the other one fails; then the next call of it fails.
         let error =
             operation(name, &c, &memory).and_then(|()| operation("allreduce", &c, &memory)).unwrap_err();
-        let later = c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string();
+        let later = c.all_reduce(&memory, 0..8, ReduceOp::Sum).unwrap_err().to_string();
         assert!(later.contains("communicator ended") && later.contains(&error.to_string()), "{later}");
         error
     });
@@ -107,7 +107,7 @@ fn another_thread_ends_a_call_that_hangs() {
                     thread::sleep(Duration::from_millis(500));
                     c.abort();
                 });
-                c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string()
+                c.all_reduce(&memory, 0..8, ReduceOp::Sum).unwrap_err().to_string()
             });
             assert!(start.elapsed() < LONG / 2);
             assert!(error.contains("all-reduce") && error.contains("this rank aborted it"), "{error}");
@@ -180,7 +180,7 @@ fn ranks_may_be_processes() {
     };
     let c = nccl.connect(&device(), rank, 2, &UniqueId::from_bytes(bytes), LONG).unwrap();
     let memory = DeviceMemory::copy_of(c.cuda(), DType::F32, &[1.0; 8]).unwrap();
-    c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap();
+    c.all_reduce(&memory, 0..8, ReduceOp::Sum).unwrap();
     assert_eq!(memory.download(0..8).unwrap(), [2.0; 8]);
     let killer = child.map(|mut child| {
         thread::spawn(move || {
@@ -189,7 +189,7 @@ fn ranks_may_be_processes() {
             child.wait().unwrap()
         })
     });
-    let error = c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap_err().to_string();
+    let error = c.all_reduce(&memory, 0..8, ReduceOp::Sum).unwrap_err().to_string();
     assert!(error.contains("ncclRemoteError") && error.contains("rank 1 is gone"), "{error}");
     assert_eq!(killer.unwrap().join().unwrap().code(), None, "it did not end by itself");
 }

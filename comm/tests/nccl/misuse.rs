@@ -7,7 +7,7 @@ use ssmv_autograd::{
     cuda::{Backend, Cuda, DeviceMemory, Priority},
 };
 use ssmv_comm::{
-    Reduction,
+    ReduceOp,
     nccl::{Nccl, Result},
 };
 
@@ -29,16 +29,16 @@ fn what_is_wrong_here_is_refused_and_the_communicator_lives() {
                 let error = result.unwrap_err().to_string();
                 assert!(error.contains(words), "{words:?} is not in: {error}");
             };
-            refused(c.all_reduce(&memory, 4..9, Reduction::Sum), "4..9 of 8");
-            refused(c.all_reduce(&halves, 0..8, Reduction::Sum), "f16 given where f32");
-            refused(c.all_reduce(&elsewhere, 0..8, Reduction::Sum), "another device");
+            refused(c.all_reduce(&memory, 4..9, ReduceOp::Sum), "4..9 of 8");
+            refused(c.all_reduce(&halves, 0..8, ReduceOp::Sum), "f16 given where f32");
+            refused(c.all_reduce(&elsewhere, 0..8, ReduceOp::Sum), "another device");
             refused(c.all_gather(&memory, 0..7), "7 elements are not a multiple of 2 ranks");
             refused(c.share(0..7).map(drop), "7 elements are not a multiple of 2 ranks");
             refused(c.send(&memory, 0..8, 2), "rank 2 does not exist among 2");
             refused(c.broadcast(&memory, 0..8, 2), "rank 2 does not exist among 2");
             let stream = cuda.driver().create_stream(Priority::Normal).unwrap();
             c.group(stream, |_| Ok(())).unwrap();
-            c.all_reduce(&memory, 0..8, Reduction::Sum).unwrap();
+            c.all_reduce(&memory, 0..8, ReduceOp::Sum).unwrap();
             assert_eq!(memory.download(0..8).unwrap(), [2.0; 8]);
         },
     );

@@ -2,7 +2,7 @@
 
 use ssmv_autograd::{DType, cuda::DeviceMemory};
 use ssmv_comm::{
-    Reduction,
+    ReduceOp,
     nccl::{NcclCommunicator, Result},
 };
 
@@ -57,12 +57,12 @@ fn all_reduce_gives_all_ranks_the_sum_and_the_maximum() {
         let of = |index: usize| (0..size).map(move |rank| value(rank, index));
         compare(
             (size, len, DType::F32),
-            |c, memory| c.all_reduce(memory, 3..len + 3, Reduction::Sum),
+            |c, memory| c.all_reduce(memory, 3..len + 3, ReduceOp::Sum),
             |_, index| Some(of(index).sum()),
         );
         compare(
             (size, len, DType::F32),
-            |c, memory| c.all_reduce(memory, 3..len + 3, Reduction::Max),
+            |c, memory| c.all_reduce(memory, 3..len + 3, ReduceOp::Max),
             |_, index| of(index).reduce(f32::max),
         );
     }
@@ -75,7 +75,7 @@ fn reduce_scatter_gives_each_rank_its_share() {
             (size, len, DType::F32),
             |c, memory| {
                 assert_eq!(c.share(3..len + 3)?, 3 + c.rank() * len / size..3 + (c.rank() + 1) * len / size);
-                c.reduce_scatter(memory, 3..len + 3, Reduction::Sum)
+                c.reduce_scatter(memory, 3..len + 3, ReduceOp::Sum)
             },
             |rank, index| {
                 let mine = (index - 3) / (len / size) == rank;

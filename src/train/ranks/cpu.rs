@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use ssmv_autograd::{ArenaLayout, Gradients};
-use ssmv_comm::{Error as Failed, Pending, Reduction as Fold, segment_of};
+use ssmv_comm::{Error as Failed, Pending, ReduceOp, segment_of};
 
 use super::{Buckets, Ranks, buckets::Progress};
 use crate::Result;
@@ -51,8 +51,8 @@ impl CpuSharing {
             copy.extend(gradients.part_mut::<f32>(range.clone())?.iter().map(|g| g * share));
             self.pending.push(self.ranks.comm_thread.queue(move |communicator| {
                 match zero {
-                    true => communicator.reduce_scatter(&mut copy, Fold::Sum).map(|_| ())?,
-                    false => communicator.all_reduce(&mut copy, Fold::Sum)?,
+                    true => communicator.reduce_scatter(&mut copy, ReduceOp::Sum).map(|_| ())?,
+                    false => communicator.all_reduce(&mut copy, ReduceOp::Sum)?,
                 }
                 Ok::<_, Failed>(copy)
             }));

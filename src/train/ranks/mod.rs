@@ -37,7 +37,7 @@ pub use self::{
     gpu::GpuSharing,
     report::{Agreement, Report},
 };
-use ssmv_comm::{CommThread, Communicator, Pending, Reduction as Fold};
+use ssmv_comm::{CommThread, Communicator, Pending, ReduceOp};
 
 use super::interrupt::Interrupt;
 use crate::{Error, Result, config::TrainConfig, eval::Share, model::RunningStatistics};
@@ -214,8 +214,8 @@ impl Ranks {
         let (sum, most, root) = self.call(move |c| {
             let own = |rank| (0..count).map(|i| known(rank, i)).collect::<Vec<f32>>();
             let (mut sum, mut most, mut root) = (own(rank), own(rank), own(rank));
-            c.all_reduce(&mut sum, Fold::Sum)?;
-            c.all_reduce(&mut most, Fold::Max)?;
+            c.all_reduce(&mut sum, ReduceOp::Sum)?;
+            c.all_reduce(&mut most, ReduceOp::Max)?;
             c.broadcast(&mut root, size - 1)?;
             Ok::<_, ssmv_comm::Error>((sum, most, root))
         })?;
@@ -263,7 +263,7 @@ impl Ranks {
         let own = self.interrupt.requested().unwrap_or_default() as u32;
         let signal = self.call(move |c| {
             let mut signal = [own];
-            c.all_reduce(&mut signal, Fold::Max)?;
+            c.all_reduce(&mut signal, ReduceOp::Max)?;
             Ok::<_, ssmv_comm::Error>(signal[0])
         })?;
         self.heard(signal as i32);
@@ -375,7 +375,7 @@ impl Share for Ranks {
     fn sum(&self, values: &mut [f64]) -> Result<()> {
         let mut own = values.to_vec();
         let sums = self.call(move |c| {
-            c.all_reduce(&mut own, Fold::Sum)?;
+            c.all_reduce(&mut own, ReduceOp::Sum)?;
             Ok::<_, ssmv_comm::Error>(own)
         })?;
         values.copy_from_slice(&sums);

@@ -1,7 +1,7 @@
 //! Every collective on every transport.
 
 use super::*;
-use crate::Reduction;
+use crate::ReduceOp;
 
 /// Elements before and after the range, which no collective touches.
 const AROUND: usize = 5;
@@ -20,7 +20,7 @@ fn sums_have_the_bits_of_the_ring_on_the_cpu() {
                 let values = numbers(rank, start + count + AROUND);
                 let range = start..start + count;
                 let mut want = values.clone();
-                control.all_reduce(&mut want[range.clone()], Reduction::Sum).unwrap();
+                control.all_reduce(&mut want[range.clone()], ReduceOp::Sum).unwrap();
 
                 let on_device = memory(cuda, DType::F32, &values);
                 let region =

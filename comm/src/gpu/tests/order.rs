@@ -6,7 +6,7 @@ use ssmv_autograd::cuda::{Priority, Stream};
 
 use super::lazy::World;
 use super::*;
-use crate::Reduction;
+use crate::ReduceOp;
 
 /// Queues some collectives on each rank before the device runs any. Returns whether all results are right.
 fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
@@ -26,12 +26,12 @@ fn in_a_row(ranks: usize, seed: u64, deaf: Range<usize>) -> bool {
             let region = Region { memory, range: 0..values.len(), stream };
             let mut values = values.clone();
             device.all_reduce_sum(control, &region).unwrap();
-            control.all_reduce(&mut values, Reduction::Sum).unwrap();
+            control.all_reduce(&mut values, ReduceOp::Sum).unwrap();
             device.broadcast(control, &region, 1).unwrap();
             control.broadcast(&mut values, 1).unwrap();
             device.reduce_scatter_sum(control, &region).unwrap();
             device.all_gather(control, &region).unwrap();
-            control.all_reduce(&mut values, Reduction::Sum).unwrap();
+            control.all_reduce(&mut values, ReduceOp::Sum).unwrap();
             want.push(values);
         }
         right &= cuda.driver().synchronize(stream).is_ok();

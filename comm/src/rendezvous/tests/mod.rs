@@ -7,7 +7,7 @@ mod refusals;
 mod strangers;
 
 use super::super::tcp::Options;
-use super::super::{Communicator, Reduction};
+use super::super::{Communicator, ReduceOp};
 use super::*;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
@@ -120,7 +120,7 @@ fn assert_works(ranks: Vec<Result<Communicator, JoinError>>) {
         for mut comm in ranks {
             scope.spawn(move || {
                 let mut data = [comm.rank() as f32 + 1.0; 5];
-                comm.all_reduce(&mut data, Reduction::Sum).unwrap();
+                comm.all_reduce(&mut data, ReduceOp::Sum).unwrap();
                 assert_eq!(data, [(size * (size + 1) / 2) as f32; 5]);
             });
         }
