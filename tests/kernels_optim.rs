@@ -8,7 +8,7 @@ use half::f16;
 use harness::{Arg, run};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssmv_autograd::optim::{AdamW, AdamWOptions, clip_factor, gradient_norm};
+use ssmv_autograd::optim::{AdamW, AdamWOptions, clip_factor, ema_share, gradient_norm};
 use ssmv_kernels::{
     Kernel, Target,
     optim::{DIGESTS, StepState, adamw, decay_bitmap, digest, grad_norm, optimiser_step, partial_sums},
@@ -171,6 +171,7 @@ impl Pair {
             eps: options.eps,
             weight_decay: options.weight_decay,
             max_norm: max_norm.unwrap_or(f64::INFINITY),
+            ema_decay: 0.99,
             interval: 2,
             updates,
             scale,
@@ -228,6 +229,8 @@ impl Pair {
         if norm.is_finite() {
             let clip = host.max_norm.map_or(1.0, |most| clip_factor(norm, most));
             assert_eq!(state.clip.to_bits(), clip.to_bits(), "{case}");
+            let share = ema_share(state.ema_decay, state.updates);
+            assert_eq!(state.ema_share.to_bits(), share.to_bits(), "{case}");
         }
     }
 }

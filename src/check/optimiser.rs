@@ -5,7 +5,7 @@ use std::ops::Range;
 use ssmv_autograd::{
     DType,
     cuda::{Cuda, DeviceMemory},
-    optim::{AdamW, AdamWOptions, DeviceAdamW, clip_factor, gradient_norm},
+    optim::{AdamW, AdamWOptions, DeviceAdamW, average, clip_factor, ema_share, gradient_norm},
 };
 use ssmv_kernels::optim::StepState;
 
@@ -23,8 +23,8 @@ const MAX_NORM: f64 = 40.0;
 const STEPS: usize = 5;
 /// The step that overflows and is skipped.
 const OVERFLOW: usize = 2;
-/// Decay of the moving average of the weights.
-const SHARE: f32 = 0.1;
+/// Decay of the moving average of the weights: below the warm-up's from the third update on.
+const DECAY: f64 = 0.25;
 
 /// Runs a few steps on both sides.
 pub(super) fn run(cuda: &Cuda, results: &mut Results) {
@@ -97,6 +97,7 @@ impl Inputs {
             eps,
             weight_decay,
             max_norm: MAX_NORM,
+            ema_decay: DECAY,
             ..StepState::default()
         };
         let state = LossScale::default().on_device(settings);
@@ -107,7 +108,7 @@ impl Inputs {
             if step <= OVERFLOW {
                 optimiser.keep(&gradient, &kept)?;
             }
-            optimiser.average(&masters, &mean, SHARE)?;
+            optimiser.average(&masters, &mean)?;
         }
         let state = optimiser.record()?.state;
         let whole = |memory: &DeviceMemory| -> Result<Vec<f64>> { Ok(widened(&memory.download(0..LEN)?)) };
@@ -136,7 +137,7 @@ impl Inputs {
             if !skipped {
                 optimiser.options.gradient_scale = clip_factor(norm, MAX_NORM) / scaled_by;
                 optimiser.step(&mut p, gradient)?;
-                mean.iter_mut().zip(&p).for_each(|(m, p)| *m += SHARE * (p - *m));
+                average(&p, &mut mean, ema_share(DECAY, optimiser.updates));
                 if step <= OVERFLOW {
                     kept.copy_from_slice(gradient);
                 }

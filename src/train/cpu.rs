@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use ssmv_autograd::{
     Gradients, Tensor,
     ops::batch_norm2d::AcrossRanks,
-    optim::{clip_factor, gradient_norm, sum_of_squares},
+    optim::{average, clip_factor, ema_share, gradient_norm, sum_of_squares},
 };
 
 use super::{
@@ -192,8 +192,7 @@ impl Backend for Cpu {
                 }
             }
             if let Some(ema) = ema {
-                let keep = self.ema_decay as f32;
-                ema.iter_mut().zip(parameters.iter()).for_each(|(e, &p)| *e += (1.0 - keep) * (p - *e));
+                average(parameters, ema, ema_share(self.ema_decay, optimiser.updates));
             }
         }
         Ok(ended(&self.on_phase, Phase::Optimiser)?)

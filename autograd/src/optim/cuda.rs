@@ -163,10 +163,11 @@ impl DeviceAdamW {
         self.cuda.launch_one(&("keep", n), &arguments, |_, target| Ok(keep_unless_skipped(n, target)))
     }
 
-    /// average ← average + share·(parameters − average), unless the step was skipped.
-    pub fn average(&self, parameters: &DeviceMemory, average_of: &DeviceMemory, share: f32) -> Result<()> {
+    /// average ← average + share·(parameters − average), unless the step was skipped; the share is
+    /// [`ema_share`](super::ema_share) of the state's decay and updates.
+    pub fn average(&self, parameters: &DeviceMemory, average_of: &DeviceMemory) -> Result<()> {
         let (n, state) = (self.len, Argument::Pointer(self.address()));
-        let arguments = [parameters.argument(), average_of.argument(), state, share.into()];
+        let arguments = [parameters.argument(), average_of.argument(), state];
         self.cuda.launch_one(&("average", n), &arguments, |_, target| Ok(average(n, target)))
     }
 }

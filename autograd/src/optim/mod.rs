@@ -5,6 +5,7 @@
 mod adamw;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod ema;
 mod norm;
 #[cfg(feature = "cuda")]
 mod zero;
@@ -12,6 +13,7 @@ mod zero;
 pub use adamw::{AdamW, AdamWOptions};
 #[cfg(feature = "cuda")]
 pub use cuda::{DeviceAdamW, StepRecord};
+pub use ema::{average, ema_share};
 pub use norm::{clip_factor, gradient_norm, sum_of_squares};
 #[cfg(feature = "cuda")]
 pub use zero::{ShardedAdamW, Shares};

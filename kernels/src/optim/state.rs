@@ -61,7 +61,7 @@ macro_rules! layout {
     };
 }
 
-layout! { 144 bytes:
+layout! { 160 bytes:
     /// Learning rate. The host writes it before each step.
     0 rate: f64 as F64 = 0.0;
     /// β₁, the decay of the first moment.
@@ -115,6 +115,10 @@ layout! { 144 bytes:
     136 v_gain: f32 as F32 = 0.0;
     /// ε.
     140 v_floor: f32 as F32 = 0.0;
+    /// δ, the decay of the running mean of the parameters, which the first updates keep lower.
+    144 ema_decay: f64 as F64 = 0.0;
+    /// The parameters' share in their running mean at this step, not yet rounded to f32.
+    152 ema_share: f64 as F64 = 1.0;
 }
 
 #[cfg(test)]

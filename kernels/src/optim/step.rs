@@ -20,6 +20,8 @@ const ROUNDS: u32 = 8;
 /// - clip = min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_.
 /// - Where the step is taken: t ← t + 1 and AdamW's numbers for it, computed in f64 and rounded once to f32. βᵗ is by
 ///   squaring, from the lowest bit of t on.
+/// - The parameters' share in their running mean, 1 − min(δ, (1 + t)/(10 + t)): a constant decay would keep the first
+///   parameters for about 1/(1 − δ) steps (the warm-up of TensorFlow's ExponentialMovingAverage with `num_updates`).
 /// - The loss scale as torch.amp.GradScaler's update: backed off after a skipped step; grown after `interval` good ones
 ///   in a row, unless that passes f32. The next loss reads it. A scale that falls without end is for the host to notice.
 ///
@@ -71,6 +73,7 @@ pub fn optimiser_step(n: u32, target: Target) -> Kernel {
             taken,
             || {
                 adamw_numbers(asm, state, clip / scale.to::<F64>());
+                ema_share(asm, state);
                 good_step(asm, state, scale);
             },
             || skipped_step(state, scale),
@@ -94,6 +97,14 @@ fn adamw_numbers<'a>(asm: &'a Asm, state: OnDevice<'a>, gradient_scale: Reg<'a, 
     store(state.m_gain(), one - beta1);
     store(state.v_gain(), one - beta2);
     store(state.v_floor(), state.eps().load());
+}
+
+/// Writes the parameters' share in their running mean, after the update was counted.
+fn ema_share<'a>(asm: &'a Asm, state: OnDevice<'a>) {
+    asm.step("the share in the running mean");
+    let t = state.updates().load().to::<F64>();
+    let warming = (t + 1.0) / (t + 10.0);
+    state.ema_share().store(asm.value::<F64>(1.0) - state.ema_decay().load().min(warming));
 }
 
 /// The scale after a step that was taken.

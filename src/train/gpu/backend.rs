@@ -105,7 +105,7 @@ impl Backend for Gpu {
         model.write_back(&mut host.model)?;
         let whole = |memory: &DeviceMemory| memory.download(0..memory.len());
         (host.optimiser.m, host.optimiser.v) = (whole(&optimiser.moments[0])?, whole(&optimiser.moments[1])?);
-        if let Some((average, _)) = ema {
+        if let Some(average) = ema {
             host.ema = Some(whole(average)?);
         }
         let batches = (state.updates - host.optimiser.updates) as i64 * source.accumulate as i64;
@@ -128,7 +128,7 @@ impl Backend for Gpu {
         model.norms.upload_again(&host.model.norms)?;
         optimiser.moments[0].upload(&host.optimiser.m)?;
         optimiser.moments[1].upload(&host.optimiser.v)?;
-        if let (Some((average, _)), Some(values)) = (ema, &host.ema) {
+        if let (Some(average), Some(values)) = (ema, &host.ema) {
             average.upload(values)?;
         }
         let settings = optimiser.record()?.state;
@@ -140,7 +140,7 @@ impl Backend for Gpu {
 
     fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
         match &self.ema {
-            Some((average, _)) => body(&DevicePredictor::with_weights(&self.model, average)?),
+            Some(average) => body(&DevicePredictor::with_weights(&self.model, average)?),
             None => body(&self.model),
         }
     }
@@ -186,7 +186,7 @@ impl Backend for Gpu {
         let Some(sharing) = &mut self.sharing else { return Ok(()) };
         if sharing.ranks.zero {
             sharing.gather_shares(self.model.arena.memories()?[0])?;
-            if let Some((average, _)) = &self.ema {
+            if let Some(average) = &self.ema {
                 sharing.gather_shares(average)?;
             }
             if moments {

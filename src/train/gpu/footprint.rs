@@ -176,9 +176,8 @@ impl Gpu {
             ("gradients, f32", bytes(self.gradients.memory()?)),
             ("moments, f32", self.optimiser.moments.iter().map(bytes).sum()),
         ];
-        parts.extend(
-            self.ema.as_ref().map(|(average, _)| ("running mean of the parameters, f32", bytes(average))),
-        );
+        parts
+            .extend(self.ema.as_ref().map(|average| ("running mean of the parameters, f32", bytes(average))));
         parts.push(("input", inputs::bytes(self.source)));
         Ok(parts.into_iter().map(|(name, bytes)| MemoryPart { name, bytes }).collect())
     }

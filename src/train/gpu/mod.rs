@@ -62,8 +62,8 @@ pub struct Gpu {
     model: DevicePredictor,
     gradients: Gradients,
     optimiser: DeviceAdamW,
-    /// Running mean of the weights and the share of each step's weights in it.
-    ema: Option<(DeviceMemory, f32)>,
+    /// Running mean of the weights.
+    ema: Option<DeviceMemory>,
     inputs: Inputs,
     readback: Readback,
     graph: Graph,
@@ -110,16 +110,13 @@ impl Gpu {
         let state = StepState {
             weight_decay: config.weight_decay,
             max_norm: config.clip_norm.unwrap_or(f64::INFINITY),
+            ema_decay: config.ema.unwrap_or_default(),
             ..StepState::default()
         };
         let len = snapshot.model.arena.layout().len();
         let optimiser = DeviceAdamW::new(cuda, len, &snapshot.optimiser.decaying, &state)?;
-        let ema = match (&snapshot.ema, config.ema) {
-            (Some(ema), Some(decay)) => {
-                Some((DeviceMemory::copy_of(cuda, ssmv_autograd::DType::F32, ema)?, 1.0 - decay as f32))
-            }
-            _ => None,
-        };
+        let copy = |ema: &Vec<f32>| DeviceMemory::copy_of(cuda, ssmv_autograd::DType::F32, ema);
+        let ema = snapshot.ema.as_ref().map(copy).transpose()?;
         Ok(Self {
             model,
             gradients,
@@ -220,8 +217,8 @@ impl Gpu {
             None => self.optimiser.step(memories, gradients)?,
         }
         self.optimiser.keep(norms.pending_memory(), norms.kept_memory())?;
-        if let Some((average, share)) = &self.ema {
-            self.optimiser.average(memories[0], average, *share)?;
+        if let Some(average) = &self.ema {
+            self.optimiser.average(memories[0], average)?;
         }
         Ok(ended(&self.on_phase, Phase::Optimiser)?)
     }
