@@ -193,7 +193,8 @@ options! {
         #[arg(value_name = "NORM")]
         #[serde(with = "zero_is_off")]
         clip_norm: f64 => Option<f64>, NotNegative(1e9), [0.2, 0.2, 0.0, 0.0, 0.0];
-        /// Decay of the exponential moving average of the weights, which is kept beside them, below 1; 0 turns it off
+        /// Decay of the exponential moving average of the weights, which is kept beside them, below 1; update t uses at most
+        /// (1 + t)/(10 + t), so that a short training's average is of its end; 0 turns it off
         #[arg(value_name = "DECAY")]
         #[serde(with = "zero_is_off")]
         ema: f64 => Option<f64>, Below(1.0), [0.0];

@@ -106,6 +106,7 @@ fn from_integers(t: &Guide) {
         t.check(&name("f32.u64"), long.to_with::<F32>(r), |l| single(b(l).unsigned_abs() as f64, r));
     }
     t.check("cvt.rn.f64.s64", y.to::<F64>(), |l| b(l) as f64);
+    t.check("cvt.rn.f64.u64", long.to::<F64>(), |l| b(l).unsigned_abs() as f64);
     t.check("cvt.rn.f64.u32", x.to::<F64>(), |l| a(l).into());
     let small = t.lane + 3;
     t.check("cvt.rn.f16.u32", small.to::<F16>(), |l| half((l + 3) as f32));

@@ -36,8 +36,7 @@ pub fn average(n: u32, target: Target) -> Kernel {
     Asm::kernel(launch("average", n, target), work, "a = a + share*(p - a), unless skipped", |asm| {
         let [parameters, average] = ["parameters", "average"].map(|name| asm.pointer::<F32>(name));
         let state = exit_if_skipped(asm);
-        let [share] = state.ema_share().load_hinted::<1>(Hint::ReadOnly);
-        let share = share.to::<F32>();
+        let share = state.ema_share().load().to::<F32>();
         asm.each_span(n, F32::VECTOR, |span| {
             let both = span.load(parameters).into_iter().zip(span.load(average));
             let moved: Vec<_> = both.map(|(p, a)| a + (p - a) * share).collect();
