@@ -15,7 +15,11 @@ use std::{
 
 #[cfg(feature = "cuda")]
 use crate::cuda::{Cuda, DeviceBuffer, primitives};
-use crate::{DType, Device, Element, Error, Gradients, Result, Shape, Tensor, buffer::Buffer};
+use crate::{
+    DType, Device, Element, Error, Gradients, Result, Shape, Tensor,
+    buffer::Buffer,
+    profile::{self, Direction, PassTime},
+};
 
 /// An operator: a small struct with its attributes.
 ///
@@ -33,6 +37,12 @@ pub trait Op: Send + Sync + 'static {
 
     /// The shape of the output, or what is wrong with the inputs' shapes.
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape>;
+
+    /// Floating-point operations of the forward pass's matrix products and convolutions, two for a multiply-add; 0 for an
+    /// operator that is bound by memory.
+    fn operations(&self, _inputs: &[&Shape]) -> u64 {
+        0
+    }
 
     /// The output. Saves through `cx` what `backward` needs.
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor>;
@@ -60,7 +70,15 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let recording = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
     let mut cx = Forward { recording, saved: Saved::default() };
     // While a kernel waits for its threads this one may take up another task, which must not inherit a no_grad.
-    let y = with_grad(true, || op.forward(&mut cx, inputs))?;
+    let forward = || with_grad(true, || op.forward(&mut cx, inputs));
+    let y = profile::timed(forward, |seconds| PassTime {
+        op: name,
+        direction: Direction::Forward,
+        inputs: shapes.iter().map(|&s| s.clone()).collect(),
+        seconds,
+        operations: op.operations(&shapes),
+        bytes: inputs.iter().map(|t| t.bytes()).sum::<u64>() + shape.numel() as u64 * first.bytes() as u64,
+    })?;
     crate::finite::check(name, &y)?;
     if *y.shape() != shape {
         return Err(Error::shape(name, format!("made {} where {shape} was promised", y.shape())));
@@ -133,6 +151,26 @@ pub(crate) struct Node {
     pub edges: Vec<Option<Edge>>,
     pub inputs: Vec<(Shape, DType)>,
     saved: Mutex<Option<Saved>>,
+}
+
+impl Node {
+    /// The record of a backward pass: each input's gradient costs as much as the output.
+    fn backward_time(&self, dy: &Tensor, seconds: f64) -> PassTime {
+        let shapes: Vec<&Shape> = self.inputs.iter().map(|(shape, _)| shape).collect();
+        let bytes = |(shape, dtype): &(Shape, DType)| (shape.numel() * dtype.bytes()) as u64;
+        let wanted = self.edges.iter().zip(&self.inputs).filter(|(edge, _)| edge.is_some());
+        let products = self.edges.iter().take(2).flatten().count() as u64;
+        PassTime {
+            op: self.op.name(),
+            direction: Direction::Backward,
+            inputs: shapes.iter().map(|&s| s.clone()).collect(),
+            seconds,
+            operations: products * self.op.operations(&shapes),
+            bytes: dy.bytes()
+                + self.inputs.iter().map(bytes).sum::<u64>()
+                + wanted.map(|(_, i)| bytes(i)).sum::<u64>(),
+        }
+    }
 }
 
 /// A long chain of nodes is taken apart in a loop: dropping one inside the other would run out of stack.
@@ -391,7 +429,7 @@ impl Tensor {
                 cuda: (dy.device() == Device::Cuda).then(|| dy.cuda().cloned()).transpose()?,
                 given,
             };
-            node.op.backward(&mut cx, &dy)?;
+            profile::timed(|| node.op.backward(&mut cx, &dy), |seconds| node.backward_time(&dy, seconds))?;
             let missing = node.edges.iter().zip(&cx.given).position(|(e, given)| e.is_some() && !given);
             if let Some(i) = missing {
                 return Err(Error::Backward(format!(

@@ -107,6 +107,11 @@ impl Tensor {
         &self.shape
     }
 
+    /// Bytes of its elements.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.numel() * self.dtype().bytes()) as u64
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> usize {
         self.shape.numel()

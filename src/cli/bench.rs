@@ -80,7 +80,13 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         }
         match args.json {
             true => ui.print(&line(measured)?),
-            false => ui.print(&format!("{}\n{}{}\n", heading(measured), table(measured), footing(measured))),
+            false => ui.print(&format!(
+                "{}\n{}{}{}\n",
+                heading(measured),
+                table(measured),
+                operators(measured),
+                footing(measured)
+            )),
         }
     })
 }
@@ -145,6 +151,33 @@ fn table(measured: &Measured) -> Table {
     row(&sum);
     row(&PhaseTime { name: "the step", seconds: measured.seconds, ..sum });
     table
+}
+
+/// One row for each operator and shape on the CPU, and the processor's measured rates.
+fn operators(measured: &Measured) -> String {
+    let Some(rates) = measured.processor else { return String::new() };
+    let mut table = Table::new(&["operator", "pass", "inputs", "passes", "ms", "GFLOP/s", "GB/s"]);
+    let rate = |amount: f64, seconds: f64| match amount > 0.0 {
+        true => format!("{:.1}", amount / seconds.max(1e-9) / 1e9),
+        false => "–".to_owned(),
+    };
+    for one in &measured.operators {
+        table.row(vec![
+            one.name.to_owned(),
+            one.direction.to_owned(),
+            one.shapes.clone(),
+            one.passes.to_string(),
+            milliseconds(one.seconds),
+            rate(one.operations as f64, one.seconds),
+            rate(one.bytes as f64, one.seconds),
+        ]);
+    }
+    let bf16 = rates.bf16_operations.map_or("no bf16 products".to_owned(), |r| short(r, "FLOP/s of bf16"));
+    format!(
+        "\n{table}the processor's rates, measured: {}, {bf16}, {}\n",
+        short(rates.f32_operations, "FLOP/s of f32"),
+        short(rates.memory_bytes, "B/s of memory, read and written")
+    )
 }
 
 /// Explanation of the floor, below the table.

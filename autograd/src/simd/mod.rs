@@ -1,9 +1,11 @@
 //! The SIMD layer: instruction-set dispatch at run time, the register tile under every convolution, and the
 //! exponential. All `unsafe` of the CPU kernels is here.
 
+pub(crate) mod bf16;
 pub(crate) mod line;
 pub(crate) mod math;
 pub(crate) mod matmul;
+pub(crate) mod rates;
 pub(crate) mod tile;
 
 use pulp::{Arch, Simd};

@@ -1,11 +1,14 @@
 //! The step on the CPU.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use super::{Measured, PhaseTime, batches, median, medians};
+use ssmv_autograd::profile::{Direction, PassTime, profile};
+
+use super::{CpuRates, Measured, OperatorTime, PhaseTime, batches, median, medians};
 use crate::{
     Result,
     config::TrainConfig,
@@ -15,8 +18,8 @@ use crate::{
 /// Steps before the first that is timed.
 const WARM_UP: usize = 2;
 
-/// Measures `steps` steps.
-pub(super) fn measure(config: &TrainConfig, steps: usize) -> Result<Measured> {
+/// Measures `steps` steps, and as many again with a stopwatch around each operator.
+pub(super) fn measure(config: &TrainConfig, steps: usize, small: bool) -> Result<Measured> {
     let source = Source::made_digits(config);
     let batches = batches(source);
     let mut trainer = Trainer::on_cpu(config, source)?;
@@ -43,6 +46,15 @@ pub(super) fn measure(config: &TrainConfig, steps: usize) -> Result<Measured> {
         by_phase.push(phases.collect());
     }
     let seconds = median(whole);
+    let peak_bytes = ssmv_autograd::peak_bytes() as u64;
+    trainer.backend.on_phase = None;
+    let (mut one, mut profiled) = (batches.iter().cycle(), Vec::new());
+    for _ in 0..steps {
+        let (figures, passes) = profile(|| one.next().map(|batch| trainer.step(&mut |read| read(batch))));
+        figures.transpose()?;
+        profiled.push(passes);
+    }
+    let rates = ssmv_autograd::processor_rates(if small { 0.01 } else { 1.0 });
     let phase = |(phase, seconds): (Phase, f64)| PhaseTime {
         name: phase.name(),
         seconds,
@@ -62,10 +74,54 @@ pub(super) fn measure(config: &TrainConfig, steps: usize) -> Result<Measured> {
         steps,
         rounds: 1,
         skipped,
-        peak_bytes: ssmv_autograd::peak_bytes() as u64,
+        peak_bytes,
         device_bytes: None,
         predicted_bytes: None,
         rates: None,
         phases: medians(&by_phase).into_iter().map(phase).collect(),
+        operators: operators(&profiled),
+        processor: Some(CpuRates {
+            f32_operations: rates.f32_operations,
+            bf16_operations: rates.bf16_operations,
+            memory_bytes: rates.memory_bytes,
+        }),
     })
+}
+
+/// Passes with the same operator, direction and shapes together, the longest first.
+fn operators(steps: &[Vec<PassTime>]) -> Vec<OperatorTime> {
+    let mut groups: HashMap<_, (OperatorTime, Vec<f64>)> = HashMap::new();
+    for (i, step) in steps.iter().enumerate() {
+        for pass in step {
+            let shapes: Vec<String> = pass.inputs.iter().take(2).map(|shape| shape.to_string()).collect();
+            let shapes = shapes.join(" ");
+            let direction = match pass.direction {
+                Direction::Forward => "forward",
+                Direction::Backward => "backward",
+            };
+            let (sum, seconds) = groups.entry((pass.op, direction, shapes.clone())).or_insert_with(|| {
+                let name = pass.op;
+                let none = OperatorTime {
+                    name,
+                    direction,
+                    shapes,
+                    passes: 0,
+                    seconds: 0.0,
+                    operations: 0,
+                    bytes: 0,
+                };
+                (none, vec![0.0; steps.len()])
+            });
+            seconds[i] += pass.seconds;
+            if i == 0 {
+                sum.passes += 1;
+                sum.operations += pass.operations;
+                sum.bytes += pass.bytes;
+            }
+        }
+    }
+    let one = |(sum, seconds)| OperatorTime { seconds: median(seconds), ..sum };
+    let mut all: Vec<OperatorTime> = groups.into_values().map(one).collect();
+    all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    all
 }

@@ -108,6 +108,8 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
         predicted_bytes: Some(step_memory(config, endless)?.peak_bytes),
         rates: Some(rates),
         phases,
+        operators: Vec::new(),
+        processor: None,
     })
 }
 

@@ -79,6 +79,42 @@ pub struct Measured {
     pub rates: Option<Rates>,
     /// The phases of a step that is launched kernel by kernel, in their order.
     pub phases: Vec<PhaseTime>,
+    /// The operators of a step, the longest first; absent on a device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<OperatorTime>,
+    /// Measured rates of the processor; absent on a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processor: Option<CpuRates>,
+}
+
+/// All passes of a step by one operator in one direction on inputs of the same shapes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperatorTime {
+    /// The operator's name.
+    pub name: &'static str,
+    /// `forward` or `backward`.
+    pub direction: &'static str,
+    /// Shapes of the first two inputs.
+    pub shapes: String,
+    /// Passes in a step.
+    pub passes: usize,
+    /// Seconds of all of them in a step: the median over the steps.
+    pub seconds: f64,
+    /// Floating-point operations of their products.
+    pub operations: u64,
+    /// The fewest bytes that they move.
+    pub bytes: u64,
+}
+
+/// What the processor can do at most, on all threads.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CpuRates {
+    /// f32 operations a second from registers.
+    pub f32_operations: f64,
+    /// bf16 operations a second from registers, where the processor has the instruction.
+    pub bf16_operations: Option<f64>,
+    /// Bytes read and written a second by a copy.
+    pub memory_bytes: f64,
 }
 
 impl Measured {
@@ -129,7 +165,7 @@ pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) ->
                 let extent = gpu::Extent { steps: spec.steps.unwrap_or(steps), rounds, small };
                 gpu::measure(&config, &cuda, rates, extent)?
             }
-            _ => cpu::measure(&config, spec.steps.unwrap_or(if spec.small { 1 } else { 5 }))?,
+            _ => cpu::measure(&config, spec.steps.unwrap_or(if spec.small { 1 } else { 5 }), spec.small)?,
         };
         each(&measured)?;
     }

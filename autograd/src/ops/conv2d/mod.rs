@@ -50,6 +50,11 @@ impl Geometry {
     pub fn patch(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.cin
     }
+
+    /// Floating-point operations of any of the three passes, padding counted as pixels.
+    pub fn operations(&self) -> u64 {
+        2 * (self.n * self.output[0] * self.output[1] * self.cout * self.patch()) as u64
+    }
 }
 
 impl Conv2d {
@@ -97,6 +102,10 @@ impl Op for Conv2d {
             return Err(Error::shape("conv2d", format!("bias {bias} given where [{}] is expected", g.cout)));
         }
         Ok([g.n, g.output[0], g.output[1], g.cout].into())
+    }
+
+    fn operations(&self, inputs: &[&Shape]) -> u64 {
+        self.geometry(inputs[0], inputs[1]).map_or(0, |g| g.operations())
     }
 
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {

@@ -86,6 +86,10 @@ impl Op for ConvTranspose2d {
         Ok([g.n, g.input[0], g.input[1], g.cin].into())
     }
 
+    fn operations(&self, inputs: &[&Shape]) -> u64 {
+        self.geometry(inputs[0], inputs[1]).map_or(0, |g| g.operations())
+    }
+
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape())?;

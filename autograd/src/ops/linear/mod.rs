@@ -37,6 +37,10 @@ impl Op for Linear {
         Ok(x.with_last(out))
     }
 
+    fn operations(&self, inputs: &[&Shape]) -> u64 {
+        2 * (inputs[0].numel() * inputs[1][0]) as u64
+    }
+
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
         let (x, w) = (inputs[0], inputs[1]);
         cx.save(x);
@@ -102,6 +106,10 @@ impl Op for Matmul {
             return Err(Error::shape("matmul", message));
         }
         Ok([m, n].into())
+    }
+
+    fn operations(&self, inputs: &[&Shape]) -> u64 {
+        2 * (inputs[0].numel() * inputs[1][1]) as u64
     }
 
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor> {
