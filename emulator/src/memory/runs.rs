@@ -10,7 +10,7 @@ pub(super) struct Run {
     pub lanes: usize,
     /// Address of the first lane.
     pub address: usize,
-    /// Bytes per lane.
+    /// Number of bytes per lane.
     pub bytes: usize,
 }
 

@@ -7,7 +7,7 @@
 use super::access::{Access, LANES, lanes};
 use crate::report::Report;
 
-/// Bytes of a sector of global memory.
+/// Size of a sector of global memory in bytes.
 const SECTOR: u64 = 32;
 
 /// Counts a warp's load, store or atomic of global memory: the request, the distinct sectors it touches, and the sectors that

@@ -42,10 +42,10 @@ pub(crate) enum Op {
     Abs,
 }
 
-/// What stands after an operation's name.
+/// Modifiers of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Flags {
-    /// `.ftz`.
+    /// Whether `.ftz` is given.
     pub ftz: bool,
     /// `.sat`: the result is clamped to [0, 1], NaN to +0.
     pub sat: bool,
@@ -127,7 +127,7 @@ fn extreme(larger: bool, strict: bool, xorsign: bool, a: u32, b: u32) -> u32 {
     if nan { NAN_F32 } else { first }
 }
 
-/// One f32 operation; arguments that it does not have are not looked at.
+/// One f32 operation; unused arguments are ignored.
 #[inline(always)]
 pub(crate) fn f32(op: Op, rounding: Rounding, flags: Flags, a: u32, b: u32, c: u32) -> u32 {
     let [a, b, c] = if flags.ftz { [flush(a), flush(b), flush(c)] } else { [a, b, c] };
