@@ -2,8 +2,7 @@
 //!
 //! | from | bytes |
 //! | --- | --- |
-//! | caller
-//! magic, purpose, its rank, the host's rank, number of ranks, whether it requests MACs in the ring, a nonce |
+//! | caller | magic, purpose, its rank, the host's rank, number of ranks, whether it requests MACs in the ring, a nonce |
 //! | host | a nonce, whether the ring has MACs, HMAC-SHA256 as host |
 //! | caller | HMAC-SHA256 as caller |
 //! | host | one byte: accepted |

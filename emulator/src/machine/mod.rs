@@ -2,9 +2,7 @@
 //!
 //! Modules import only from modules below them in this list:
 //!
-//! | layer
-//! content
-//! uses |
+//! | layer | content | uses |
 //! | --- | --- | --- |
 //! | `launch.rs` | checks a launch, runs its blocks in parallel or in order | `module.rs`, `execute/` |
 //! | `module.rs` | a module and its kernels; loading into a device's memory | `decode/` |

@@ -2,8 +2,7 @@
 //!
 //! A warp's access is one call with the addresses of all lanes, so that contiguous accesses are fast.
 //!
-//! | file
-//! content |
+//! | file | content |
 //! | --- | --- |
 //! | `access.rs` | the lanes, addresses and words of an access |
 //! | `global.rs`, `allocation.rs` | allocations, copies by the host, written bytes |

@@ -13,9 +13,7 @@
 //! # Bytes and operations
 //! Each pass takes about 5 operations per element and is bound by memory traffic. In f16:
 //!
-//! | pass
-//! launches
-//! bytes per element |
+//! | pass | launches | bytes per element |
 //! | --- | --- | --- |
 //! | forward, training | [`Statistics::partials`], [`Statistics::finish`], [`Apply::kernel`] | 2 + 4 (+ 2 of the residual) |
 //! | forward, evaluation | [`Apply::kernel`] | 4 (+ 2) |

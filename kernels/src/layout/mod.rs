@@ -2,12 +2,9 @@
 //!
 //! | file | y |
 //! | --- | --- |
-//! | [`permute`]
-//! x with its axes permuted |
-//! | [`slice`]
-//! a range of one axis; or its inverse, into zeros or into an existing array |
-//! | [`repeat`]
-//! repeated copies along an axis, and the sum over them |
+//! | [`permute`] | x with its axes permuted |
+//! | [`slice`] | a range of one axis; or its inverse, into zeros or into an existing array |
+//! | [`repeat`] | repeated copies along an axis, and the sum over them |
 //!
 //! # Layout
 //! Arrays are row-major without gaps, of the element type, and begin at multiples of 16 bytes. Elements keep their bits.

@@ -8,8 +8,7 @@
 //! | --- | --- |
 //! | [`unary`] | y = f(x) and dx = dy·f′, for every function of [`ACTIVATIONS`]; scale |
 //! | [`binary`] | a + b, a − b, a·b, a/b; y += x |
-//! | [`broadcast_binary`]
-//! the same for arrays that repeat along axes which they lack |
+//! | [`broadcast_binary`] | the same for arrays that repeat along axes which they lack |
 //! | [`broadcast`] | x + b of a row; a value, a column or a row repeated over a matrix |
 //! | [`cast`] | f16 ↔ f32; fill |
 //! | [`frames`] | bytes → numbers in [0, 1], grey repeated to three channels |
