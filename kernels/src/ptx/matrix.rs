@@ -20,8 +20,8 @@ impl Asm {
     }
 
     /// Four 8×8 matrices of halves; lane l supplies the address of row l mod 8 of matrix l / 8. Register i of lane l
-    /// receives elements (l / 4, 2·(l mod 4)) of matrix i and its right neighbour; with `transpose`, (2·(l mod 4), l /
-    /// 4) and its lower neighbour.
+    /// receives elements (l / 4, 2·(l mod 4)) of matrix i and its right neighbour; with `transpose`,
+    /// (2·(l mod 4), l / 4) and its lower neighbour.
     pub fn ldmatrix_x4<'a>(&'a self, to: [Var<'a, F16x2>; 4], row: Shared<'a, F16>, transpose: bool) {
         self.ldmatrix(to, row, transpose);
     }
