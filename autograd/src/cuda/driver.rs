@@ -28,7 +28,7 @@ macro_rules! handles {
 }
 
 handles! {
-    /// Pinned host memory: the device copies from and to it while the host goes on.
+    /// Pinned host memory: the device copies from and to it while the host continues.
     Pinned
     /// A module of compiled PTX.
     Module
@@ -188,11 +188,11 @@ pub struct LaunchReport {
 
 /// One open device. Every method may be called from any thread.
 ///
-/// Work goes to streams and runs in their order; calls on a stream return before the work is done, unless they say
-/// otherwise. While a stream is captured, its work is recorded and not run; then the thread that captures may neither
-/// allocate nor synchronise, and copies between host and device as well as events are refused on that stream: a graph is
-/// the device's own work in one order. A kernel can write device memory and pinned memory, and nothing else of the host's.
-///
+/// Work is queued in streams, each of which runs it in order; methods that take a stream return before the work is
+/// done, unless they say otherwise. While a stream is captured, its work is recorded and not run. During a capture the
+/// capturing thread may neither allocate nor synchronise, and copies between host and device and events are refused on
+/// that stream: a graph contains only the device's own work, in one order. A kernel can write device memory and pinned
+/// memory, and no other memory of the host.
 /// Errors are [`Error::Misuse`](crate::Error::Misuse) for handles and ranges that do not fit,
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Ptx`](crate::Error::Ptx),
 /// [`Error::Kernel`](crate::Error::Kernel) from the emulator, and

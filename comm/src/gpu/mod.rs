@@ -17,7 +17,8 @@
 //!
 //! **Faults.** A rank whose device fails abandons the control ring, which informs every other rank. The collective then ends with
 //! an error on all ranks, and the contents of its memory are unspecified. If a process dies, the control ring fails too; but work
-//! that is queued to wait for its device may wait for ever, so a rank that learns of it must not wait for its own device.
+//! that is queued to wait for its device may wait forever, so a rank that learns of it must not wait for its own
+//! device.
 
 mod link;
 mod nccl;

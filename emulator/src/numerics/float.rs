@@ -6,7 +6,7 @@
 //! f32 that are not f32 lie further from each f32 than f64's error. f64 with a directed rounding takes the exact integers
 //! of [`soft`].
 //!
-//! A NaN result of f32 is 0x7fffffff whatever the inputs. f64 keeps the payload of the first NaN among its inputs, made
+//! A NaN result of f32 is always 0x7fffffff. f64 keeps the payload of the first NaN among its inputs, made
 //! quiet. `.ftz` makes subnormal inputs and results zeros of their sign; a result counts as subnormal after its rounding.
 
 use super::{Lanes, NAN_F32, NAN_F64, Rounding, soft, wide};
@@ -93,7 +93,7 @@ pub(crate) fn narrow(x: f64, rounding: Rounding) -> f32 {
     }
 }
 
-/// x + y in f64, rounded to odd. Zero sums have the sign that `rounding` asks for.
+/// x + y in f64, rounded to odd. Zero sums have the sign that `rounding` requires.
 #[inline(always)]
 pub(crate) fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
     let sum = x + y;

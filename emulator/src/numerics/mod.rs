@@ -28,7 +28,7 @@ pub(crate) mod worst;
 /// One 32-bit register of a warp.
 pub(crate) type Lanes = [u32; 32];
 
-/// The NaN that f32 instructions return, whatever the payload of their inputs.
+/// The NaN that f32 instructions return, for any payload of their inputs.
 pub(crate) const NAN_F32: u32 = 0x7fff_ffff;
 /// The NaN that f16 and bf16 instructions return.
 pub(crate) const NAN_16: u32 = 0x7fff;

@@ -152,7 +152,7 @@ pub(crate) fn pack(format: Format, number: Number, rounding: Rounding) -> u64 {
     sign | (format.infinity() - u64::from(!away))
 }
 
-/// x + y, exact but for the last bit of a significand of 120 bits or more, which then says "and something below".
+/// x + y, exact except for the last bit of a significand of 120 bits or more, which then means "and something below".
 fn sum(x: Number, y: Number) -> Number {
     /// The same number with the leading bit at bit 125.
     fn lift(n: Number) -> Number {
@@ -234,7 +234,7 @@ pub(crate) fn div(format: Format, a: u64, b: u64, rounding: Rounding) -> u64 {
             if x.significand == 0 {
                 return sign;
             }
-            // The quotient has 64 bits or more, and its last one says whether a remainder is left.
+            // The quotient has 64 bits or more; its last bit is set if there is a remainder.
             let lift = x.significand.leading_zeros() as i32 - 1;
             let (dividend, divisor) = (x.significand << lift, y.significand);
             let (quotient, rest) = (dividend / divisor, dividend % divisor);

@@ -148,7 +148,7 @@ impl Unary for Tanh {
 }
 
 /// y = ln(1 + eˣ), as max(x, 0) + ln(1 + e^−|x|), which neither overflows nor cancels.  dy/dx = σ(x).
-/// Past [`Softplus::LINEAR_FROM`] y = x and dy/dx = 1, as PyTorch has it.
+/// Past [`Softplus::LINEAR_FROM`] y = x and dy/dx = 1, as in PyTorch.
 pub struct Softplus;
 
 impl Softplus {

@@ -356,7 +356,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.bits != 64 {
             return Err(s.unknown());
         }
-        // A variable's name stands for its address in its own space.
+        // A variable's name means its address in its own space.
         let from = Value::new(self.value(from, ty)?, true);
         let to = Value::new(self.to(to, ty)?, true);
         self.emit(Op::ConvertAddress(ConvertAddress { to, from, space, generic }));

@@ -173,7 +173,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     fn video_mad(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        // The result's type says nothing: it is signed where a factor is, or where something is negated.
+        // The result's type is irrelevant: the result is signed if a factor is, or if something is negated.
         self.video_type(s)?;
         let signed = [self.video_type(s)?, self.video_type(s)?];
         let (plus_one, saturate) = (s.take("po"), s.take("sat"));

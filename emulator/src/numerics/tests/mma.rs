@@ -140,7 +140,7 @@ fn model(core: TensorCore, factor: Factor, k: usize, case: &Case) -> [[u32; 8]; 
     d
 }
 
-/// What an element's bits stand for.
+/// The value of an element's bits.
 fn value(factor: Factor, bits: u32) -> f32 {
     match factor {
         Factor::Half(format) => format.widen(bits),
@@ -314,7 +314,7 @@ proptest! {
         agree(HALF, &short)?;
         agree(Factor::Tf32, &tf32)?;
     }
-    /// |D − exact| < (n + 1)·2^(E − F) + 2^−23·|D| a group, as the module's documentation has it.
+    /// |D − exact| < (n + 1)·2^(E − F) + 2^−23·|D| per group, as the module's documentation states.
     #[test]
     fn f16_is_within_the_bound(case in cases(HALF, false, false)) {
         for (core, groups, terms, fraction) in [(Ampere, 2, 9, 24), (Hopper, 1, 17, 25)] {

@@ -49,7 +49,8 @@ impl Module {
             number(1),
         ];
         let mut raw = ptr::null_mut();
-        // SAFETY: the text ends with a zero; options and values are as many as said; each log is as long as said and, like
+        // SAFETY: the text ends with a zero; options and values have the given count; each log has the given length
+        // and, like
         // the variable for the handle, outlives the call.
         let code = unsafe {
             cuModuleLoadDataEx(
