@@ -86,7 +86,7 @@ pub enum Error {
     /// Wrong use of a device: stale handles, arguments that do not fit, ranges outside of allocations.
     #[error("{operation}: {message}")]
     Misuse {
-        /// The refused operation.
+        /// Name of the refused operation.
         operation: String,
         /// The reason for the refusal.
         message: String,

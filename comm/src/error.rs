@@ -115,7 +115,7 @@ pub enum Fault {
 pub struct SetupError {
     /// The rank that reports the error.
     pub rank: usize,
-    /// Number of ranks.
+    /// Number of ranks of the ring.
     pub size: usize,
     /// The reason, with the address.
     pub message: String,

@@ -31,7 +31,7 @@ pub enum Error {
         block: [u32; 3],
         /// The thread's coordinates in the block.
         thread: [u32; 3],
-        /// The thread's fault.
+        /// The fault, with its lane and address.
         fault: Box<Fault>,
     },
 }

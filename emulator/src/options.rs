@@ -48,7 +48,7 @@ impl Checks {
 /// The GPU whose tensor-core arithmetic `mma` uses: results differ in the last bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TensorCore {
-    /// The A100 (sm_80).
+    /// The tensor cores of the A100 (sm_80).
     Ampere,
     /// The H100 and H200 (sm_90).
     #[default]

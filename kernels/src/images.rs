@@ -7,7 +7,7 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Most rounds of [`rounds`] that are unrolled.
@@ -16,7 +16,7 @@ const MOST_UNROLLED: u32 = 4;
 /// Images [count, height, width, channels].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Images {
-    /// Number of images.
+    /// Number of images N in the batch.
     pub count: u32,
     /// Height and width of an image.
     pub size: [u32; 2],
@@ -35,7 +35,7 @@ impl Images {
         [self.size[0], self.size[1], self.channels].iter().fold(self.count.into(), |n, &m| n * u64::from(m))
     }
 
-    /// Channels per thread.
+    /// Number of channels per thread.
     pub fn width<T: Real>(&self) -> u32 {
         access_width(self.channels, T::VECTOR)
     }

@@ -35,7 +35,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "loss";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Fewest vectors per thread before more blocks are used.
@@ -50,9 +50,9 @@ const UNROLL: u32 = 2;
 /// The cost of a difference d.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossKind {
-    /// The cost |d|.
+    /// Mean absolute error: |d|.
     L1,
-    /// The cost d².
+    /// Mean squared error: d².
     Mse,
 }
 

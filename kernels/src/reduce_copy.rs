@@ -27,7 +27,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce_copy";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Enough blocks to saturate a link between GPUs; the other multiprocessors stay free for other work.
@@ -120,7 +120,7 @@ impl ReduceCopy {
         })
     }
 
-    /// Processes `width` elements.
+    /// Processes `width` elements in one access.
     fn step<'a, T: Real>(self, [came, own]: [Global<'a, T>; 2], next: Option<Global<'a, T>>, width: u32) {
         if self == Self::Copy {
             let values = Raw::load(came, width);

@@ -70,7 +70,7 @@ impl Rows {
     }
 }
 
-/// A thread's row.
+/// A thread's row, with its part of it.
 pub(crate) struct Row<'a> {
     asm: &'a Asm,
     shape: Rows,

@@ -24,7 +24,7 @@ pub struct Source {
     pub accumulate: usize,
     /// Input frames of the model; the [`FRAMES_OUT`] frames after them are the target.
     pub seen: usize,
-    /// Frames per sequence.
+    /// Number of frames per sequence.
     pub steps: usize,
     /// Height and width of a frame, in pixels.
     pub side: usize,
@@ -134,7 +134,7 @@ pub trait Backend {
         false
     }
 
-    /// Frees cached memory.
+    /// Frees the cached memory of the backend.
     fn trim(&mut self) -> Result<()>;
 }
 

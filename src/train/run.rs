@@ -37,7 +37,7 @@ pub struct Status {
     pub epochs: u64,
     /// Optimiser steps taken so far.
     pub step: u64,
-    /// Smoothed training loss.
+    /// Training loss, smoothed over steps.
     pub loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,

@@ -193,6 +193,7 @@ pub struct LaunchReport {
 /// capturing thread may neither allocate nor synchronise, and copies between host and device and events are refused on
 /// that stream: a graph contains only the device's own work, in one order. A kernel can write device memory and pinned
 /// memory, and no other memory of the host.
+///
 /// Errors are [`Error::Misuse`](crate::Error::Misuse) for handles and ranges that do not fit,
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Ptx`](crate::Error::Ptx),
 /// [`Error::Kernel`](crate::Error::Kernel) from the emulator, and
@@ -276,7 +277,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Creates an event, not recorded. [`elapsed_ms`](Self::elapsed_ms) requires `timed` events; others only order
     /// work, which costs a GPU less.
     fn create_event(&self, timed: bool) -> Result<EventId>;
-    /// Destroys an event.
+    /// Destroys an event, recorded or not.
     fn destroy_event(&self, event: EventId) -> Result<()>;
     /// Records an event at the end of a stream; this replaces an earlier record of it.
     fn record(&self, event: EventId, stream: Stream) -> Result<()>;

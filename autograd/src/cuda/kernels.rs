@@ -70,7 +70,7 @@ impl LoadedKernel {
         &self.config
     }
 
-    /// Its compiled resources.
+    /// Registers and memory of the compiled kernel.
     pub fn attributes(&self) -> &FunctionAttributes {
         &self.code.attributes
     }
@@ -129,7 +129,7 @@ impl Kernels {
         map.downcast_mut().map(body).unwrap_or_default()
     }
 
-    /// Clears all caches.
+    /// Unloads the modules of all kernels.
     pub fn unload(&self, driver: &dyn Driver) {
         for text in lock(&self.texts).drain().flat_map(|(_, same_name)| same_name) {
             if let Some(code) = lock(&text.code).take() {

@@ -112,7 +112,7 @@ pub enum Error {
         rank: usize,
         /// Name of the collective or of another step.
         operation: &'static str,
-        /// The driver's error.
+        /// The error of the device's driver.
         source: ssmv_autograd::Error,
     },
     /// Arguments that are invalid or differ from the left neighbour's.

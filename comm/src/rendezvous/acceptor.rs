@@ -25,7 +25,7 @@ pub struct Acceptor {
 /// A connection from a caller that has the token.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The authenticated connection.
+    /// The connection, after its handshake.
     pub connection: Connection,
     /// The caller's rank, from its greeting.
     pub rank: usize,
@@ -98,7 +98,7 @@ impl Acceptor {
     }
 }
 
-/// An unauthenticated connection.
+/// A connection during its handshake.
 struct Caller {
     stream: TcpStream,
     address: SocketAddr,

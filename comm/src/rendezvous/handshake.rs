@@ -54,10 +54,10 @@ pub type Nonce = [u8; 32];
 /// A nonce of the host, then 1 if the ring's connection has MACs.
 pub type Challenge = [u8; CHALLENGE];
 
-/// An authenticated connection.
+/// A connection after a successful handshake.
 #[derive(Debug)]
 pub struct Connection {
-    /// The non-blocking stream.
+    /// The stream, in non-blocking mode.
     pub stream: TcpStream,
     /// Authenticates this end's messages.
     pub outbound: Seal,
@@ -199,7 +199,7 @@ pub struct Request {
     pub purpose: Purpose,
     /// Rank of the caller.
     pub from: usize,
-    /// Rank to call.
+    /// Rank of the called process.
     pub to: usize,
     /// The number of ranks.
     pub size: usize,

@@ -169,7 +169,7 @@ pub enum Reason {
     Resolve {
         /// The master as `host:port`.
         name: String,
-        /// The system's message.
+        /// Message of the operating system.
         why: String,
     },
     /// The master cannot listen at its address.
@@ -211,7 +211,7 @@ pub enum Reason {
     /// Ranks did not connect before the timeout.
     #[error("{} missing after {:.1} s", missing(.ranks), .waited.as_secs_f64())]
     Missing {
-        /// The missing ranks.
+        /// The ranks that are missing.
         ranks: Vec<usize>,
         /// How long the master waited.
         waited: Duration,

@@ -134,7 +134,7 @@ impl Fingerprint {
         self.fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
     }
 
-    /// Checks the limits.
+    /// Checks that all limits are kept.
     pub(super) fn check(&self) -> Result<(), Reason> {
         if self.fields.len() > MOST_FIELDS {
             return Err(Reason::Fingerprint(format!(

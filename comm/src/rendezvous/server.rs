@@ -64,7 +64,7 @@ fn bind(place: &Place) -> Result<(TcpListener, SocketAddr), Reason> {
     Err(failed.unwrap_or_else(|| place.unresolved()))
 }
 
-/// An authenticated rank.
+/// A rank after its handshake.
 struct Peer {
     rank: usize,
     size: usize,

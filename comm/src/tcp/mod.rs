@@ -27,7 +27,7 @@ use wait::Wait;
 /// A frame that was not sent or received within a quarter of the timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
-    /// Rank that waits.
+    /// The rank that waits.
     pub rank: usize,
     /// Rank of the neighbour.
     pub peer: usize,
@@ -59,7 +59,7 @@ impl fmt::Display for Stall {
     }
 }
 
-/// Timeout and warnings.
+/// Timeout and warnings of a ring.
 #[derive(Clone)]
 pub struct Options {
     /// The time without a byte after which a rank fails.

@@ -13,7 +13,7 @@ use crate::options::Approximation;
 /// Operations of 32-bit operands with a 32-bit result.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Math32 {
-    /// Arithmetic of f32.
+    /// Arithmetic of one f32 per lane.
     Single(float::Op, Rounding, Flags),
     /// Arithmetic of f16 or bf16, of one or two of them.
     Half(Half, HalfOp, HalfFlags, bool),
@@ -41,7 +41,7 @@ pub(super) enum Math32 {
     Widen(Eight, bool),
     /// `copysign`: the second operand with the first's sign.
     CopySign,
-    /// A video instruction.
+    /// A video instruction on 32-bit words.
     Video(Video),
 }
 
@@ -122,7 +122,7 @@ impl Math32 {
 /// Operations of 64-bit operands with a 64-bit result.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Math64 {
-    /// Arithmetic of f64.
+    /// Arithmetic of one f64 per lane.
     Double(float::Op, Rounding),
     /// Approximate functions of f64.
     Function(Function, bool),

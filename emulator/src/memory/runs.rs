@@ -5,7 +5,7 @@ use super::access::{Access, LANES};
 /// Lanes with successive numbers that access successive addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// First lane.
+    /// Index of the first lane.
     pub lane: usize,
     pub lanes: usize,
     /// Address of the first lane.

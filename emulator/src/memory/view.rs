@@ -234,7 +234,7 @@ impl View<'_> {
     }
 }
 
-/// Loads one lane.
+/// Loads the words of one lane.
 #[inline]
 fn load_lane(allocation: &Allocation, offset: usize, bytes: u32, lane: usize, out: &mut Words) {
     set_lane_value(out, lane, bytes, allocation.get(offset, bytes.min(8)));

@@ -119,7 +119,7 @@ impl Half {
     }
 }
 
-/// Operations on halves.
+/// Operations on f16 and bf16 values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum HalfOp {
     /// a + b.

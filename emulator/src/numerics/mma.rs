@@ -34,7 +34,7 @@ use crate::TensorCore;
 const M: usize = 16;
 /// Columns of B and D.
 const N: usize = 8;
-/// The largest k.
+/// Largest k of an `mma` shape.
 const K: usize = 16;
 /// Exponent that represents a zero's in products: below that of any number, and sums of two do not overflow.
 const ZERO_EXPONENT: i32 = -10_000;

@@ -49,7 +49,7 @@ impl Tensor {
     }
 }
 
-/// The 8-bit formats.
+/// The two 8-bit floating-point formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Eight {
     /// 4 bits of exponent, 3 of fraction.

@@ -35,7 +35,7 @@ impl Part {
     }
 }
 
-/// A comparison operator.
+/// A comparison operator of `vset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compare {
     Equal,
@@ -138,7 +138,7 @@ impl Scalar {
     }
 }
 
-/// The instruction `vmad`.
+/// The instruction `vmad`: multiply and add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MultiplyAdd {
     /// Whether the types of a and b are signed.
@@ -149,7 +149,7 @@ pub(crate) struct MultiplyAdd {
     pub negate_product: bool,
     /// Whether c is negated: −c.
     pub negate_addend: bool,
-    /// `.po`: adds one.
+    /// `.po`: adds one to the result.
     pub plus_one: bool,
     /// Whether `.sat` is given.
     pub saturate: bool,
@@ -210,7 +210,7 @@ impl Simd {
     }
 }
 
-/// Any video instruction.
+/// One of the video instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Video {
     Scalar(Scalar),

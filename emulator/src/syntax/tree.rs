@@ -19,7 +19,7 @@ pub(crate) struct Unit<'a> {
 /// Another name of a function.
 #[derive(Debug)]
 pub(crate) struct Alias<'a> {
-    /// The declared name.
+    /// The name that the alias declares.
     pub name: &'a str,
     /// The function behind it.
     pub target: &'a str,
@@ -31,13 +31,13 @@ pub(crate) struct Alias<'a> {
 pub(crate) struct Variable<'a> {
     pub name: &'a str,
     pub space: StateSpace,
-    /// Element type.
+    /// Type of the elements.
     pub ty: Type,
     /// Number of elements of the vector type; 1 without one.
     pub lanes: u8,
     /// Total size in bytes; 0 for an array without a length.
     pub bytes: u64,
-    /// Alignment in bytes.
+    /// Alignment of the variable in bytes.
     pub align: u64,
     /// The initial value, if it has one.
     pub initial: Option<Initial<'a>>,
@@ -108,7 +108,7 @@ pub(crate) enum Statement<'a> {
     Open,
     /// Closes a scope: `}`.
     Close,
-    /// A `.reg` declaration.
+    /// A declaration of registers (`.reg`).
     Registers(Registers<'a>),
     /// A variable in shared, local or parameter memory.
     Variable(Variable<'a>),

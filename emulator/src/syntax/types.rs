@@ -3,7 +3,7 @@
 /// Interpretation of a type's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Untyped bits.
+    /// Bits without interpretation, such as `.b32`.
     Bits,
     /// An unsigned integer.
     Unsigned,

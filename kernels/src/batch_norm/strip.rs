@@ -5,7 +5,7 @@ use crate::{
     span::access_width,
 };
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Most channels per thread. Their f32 values fill one access; with more, each access would use only half of its
@@ -28,7 +28,7 @@ pub(super) struct Strips {
     pub width: u32,
     /// Threads along the columns: a power of two up to 32.
     across: u32,
-    /// Rows per thread.
+    /// Number of rows per thread.
     deep: u32,
 }
 

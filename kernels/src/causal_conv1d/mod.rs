@@ -37,7 +37,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "causal_conv1d";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 128;
 
 /// Most taps of the filter, which is kept in registers.
@@ -67,7 +67,7 @@ pub struct CausalConv1d {
 /// A sequence cut into pieces; one thread processes a vector of channels of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pieces {
-    /// Pieces per sequence.
+    /// Number of pieces per sequence.
     count: u32,
     /// Steps of each piece except the last one.
     steps: u32,
@@ -134,7 +134,7 @@ impl CausalConv1d {
         pieces.saturating_mul(u64::from(taps + 1) * u64::from(channels))
     }
 
-    /// Channels per thread.
+    /// Number of channels per thread.
     fn width(&self) -> u32 {
         access_width(self.channels | self.x_row, 2)
     }

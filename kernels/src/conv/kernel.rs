@@ -21,7 +21,7 @@ pub enum Operand {
 
 /// The output row of each row of the product.
 pub enum Places {
-    /// The same row.
+    /// The row with the same index.
     Rows,
     /// The pixels of an image whose coordinates are `phase` modulo the stride.
     Phase {

@@ -19,9 +19,9 @@ use crate::{
 /// Element type of a bias, a residual or an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// IEEE binary16.
+    /// IEEE binary16, 2 bytes.
     F16,
-    /// IEEE binary32.
+    /// IEEE binary32, 4 bytes.
     F32,
 }
 

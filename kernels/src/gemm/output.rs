@@ -9,9 +9,9 @@ use crate::{
 /// An array whose element type the specification chooses.
 #[derive(Clone, Copy)]
 pub enum Array<'a> {
-    /// Elements in binary16.
+    /// Elements of type f16.
     Half(Global<'a, F16>),
-    /// Elements in binary32.
+    /// Elements of type f32.
     Float(Global<'a, F32>),
 }
 

@@ -8,7 +8,7 @@ use crate::{
     tile::Product,
 };
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// C[i] = f(Σₛ workspace[s][i]), the parts added in order: every run gives the same bits. Must read 4 bytes per part

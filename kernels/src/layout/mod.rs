@@ -35,7 +35,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "layout";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Neighbouring elements in registers, as raw bits.

@@ -27,13 +27,13 @@ pub struct Slice {
 /// The array as contiguous runs of elements: each run of y is part of a row of x.
 #[derive(Debug, Clone, Copy)]
 struct Runs {
-    /// Elements per access.
+    /// Number of elements per access.
     width: u32,
     /// Vectors per row of x.
     row: u32,
     /// Vectors of the row before the run.
     start: u32,
-    /// Vectors per run.
+    /// Number of vectors per run.
     run: u32,
 }
 

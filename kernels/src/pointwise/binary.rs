@@ -24,7 +24,7 @@ impl Arithmetic {
     /// All values, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Add, Self::Sub, Self::Mul, Self::Div];
 
-    /// The operator's name.
+    /// Name of the operator, for kernel names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add",

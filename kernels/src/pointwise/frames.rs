@@ -12,7 +12,7 @@ use crate::{
 pub struct Frames {
     /// Number of sequences in the batch.
     pub sequences: u32,
-    /// Frames per sequence.
+    /// Number of frames per sequence.
     pub steps: u32,
     /// Index of the first frame to convert.
     pub first: u32,

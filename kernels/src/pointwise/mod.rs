@@ -35,7 +35,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "pointwise";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// Common part of this family's kernels: a name, n elements, `width` of them per thread.

@@ -13,7 +13,7 @@ type Function = for<'a> fn(&'a Asm, Reg<'a, F32>) -> Reg<'a, F32>;
 /// A differentiable function of one number, computed in f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Activation {
-    /// The operator's name.
+    /// Name of the operator, for kernel names.
     pub name: &'static str,
     /// Whether the derivative is computed from y instead of x.
     pub from_output: bool,
@@ -23,7 +23,7 @@ pub struct Activation {
     pub derivative: Function,
 }
 
-/// Every activation.
+/// All activations, for tables and tests.
 pub const ACTIVATIONS: [Activation; 8] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, EXP, LOG, SQRT];
 
 /// y = max(x, 0); dy/dx = 1 where y > 0. NaN stays NaN.

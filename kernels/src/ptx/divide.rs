@@ -50,7 +50,7 @@ impl Divisor {
         Method::MultiplyAdd { magic: magic as u32, shift: log - 1 }
     }
 
-    /// The constant divisor.
+    /// The divisor, known at compile time.
     pub fn get(self) -> u32 {
         self.divisor
     }

@@ -19,7 +19,7 @@ pub trait Space: Copy + 'static {
     fn byte<'a>(base: Reg<'a, Self::Address>, index: Reg<'a, U32>) -> Reg<'a, Self::Address>;
 }
 
-/// Device memory.
+/// Device memory, with 64-bit addresses.
 #[derive(Debug, Clone, Copy)]
 pub enum GlobalSpace {}
 
@@ -85,7 +85,7 @@ impl<S: Space, T: Type> Copy for Pointer<'_, S, T> {}
 /// Cache hint of a global access (PTX ISA, "Cache operators").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// The default caching.
+    /// The default cache operator.
     Default,
     /// Read-only for the whole kernel: uses the texture path.
     ReadOnly,

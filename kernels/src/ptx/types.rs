@@ -59,17 +59,17 @@ pub trait Type: Copy + 'static {
     const BYTES: u32;
 }
 
-/// Types with arithmetic.
+/// Types with arithmetic instructions.
 pub trait Number: Type {
     /// Modifier of `add` and `sub` between mnemonic and type.
     const ADD: &'static str;
     /// Modifier of `mul` and `mad`: `.lo` for integers, the rounding for floats.
     const MUL: &'static str;
-    /// Modifier of `div`.
+    /// Modifier of `div` before the type.
     const DIV: &'static str;
 }
 
-/// Integer types.
+/// Integer types, signed and unsigned.
 pub trait Integer: Number {
     /// Whether the type is signed.
     const SIGNED: bool;

@@ -28,7 +28,7 @@ const UNROLL: u32 = 8;
 /// pieces, their results, a matrix [splits, cols], are folded likewise in the order [`ColOrder::second`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColOrder {
-    /// Columns per access.
+    /// Number of columns per access.
     pub width: u32,
     /// Threads along the columns: a power of two up to 32.
     pub across: u32,
@@ -36,7 +36,7 @@ pub struct ColOrder {
     pub down: u32,
     /// Number of pieces of the rows.
     pub splits: u32,
-    /// Rows per thread.
+    /// Number of rows per thread.
     pub rounds: u32,
 }
 

@@ -25,7 +25,7 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce";
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// A function that is applied to each element before folding.
@@ -39,7 +39,7 @@ pub struct Reduction {
     pub name: &'static str,
     /// Applied to each element.
     pub lift: Lift,
-    /// Combines two values.
+    /// Combines two values into one.
     pub fold: Fold,
     /// Applied to the folded value.
     pub finish: Finish,
@@ -76,7 +76,7 @@ pub const NON_FINITE: Reduction =
 /// A reduction of a matrix [rows, cols] of fewer than 2³² elements.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduce {
-    /// The reduction.
+    /// The reduction of the elements.
     pub reduction: Reduction,
     /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,

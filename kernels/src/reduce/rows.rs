@@ -29,13 +29,13 @@ const UNROLL: u32 = 4;
 /// results is folded likewise, in the order `RowOrder::new(rows, splits, 4)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowOrder {
-    /// Elements per access.
+    /// Number of elements per access.
     pub width: u32,
     /// Threads that fold a piece together: a power of two up to 32, or a block of 256.
     pub team: u32,
-    /// Pieces per row.
+    /// Number of pieces per row.
     pub splits: u32,
-    /// Accesses per thread.
+    /// Number of accesses per thread.
     pub rounds: u32,
 }
 

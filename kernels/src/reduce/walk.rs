@@ -10,7 +10,7 @@ use crate::{
 /// Results of pieces that a thread loads at once.
 const BATCH: u32 = 8;
 
-/// Warps per block.
+/// Number of warps per block.
 const WARPS: u32 = BLOCK / 32;
 
 /// A matrix [rows, cols] of fewer than 2³² elements, and its division among blocks.
@@ -135,7 +135,7 @@ impl<'a> Share<'a> {
         (0..self.matrix.order.width).map(|_| [(); K].map(|()| self.asm.var(0.0))).collect()
     }
 
-    /// [`Share::fold`] for sums.
+    /// [`Share::fold`] with sums as values.
     pub fn fold_sums<const K: usize>(
         &self,
         sums: &[[Var<'a, F32>; K]],

@@ -12,7 +12,7 @@ use crate::{
     span::Real,
 };
 
-/// Threads per block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
 /// dB, dC, dA or dA_log, dD and dbias: one thread per element, a range of blocks for each kind.

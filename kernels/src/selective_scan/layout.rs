@@ -3,10 +3,10 @@
 use super::SelectiveScan;
 use crate::span::Real;
 
-/// Warps per block.
+/// Number of warps per block.
 pub(super) const WARPS: u32 = 4;
 
-/// Threads per block.
+/// Number of threads per block.
 pub(super) const BLOCK: u32 = 32 * WARPS;
 
 /// Size of a sector, the unit of memory transfers, in bytes.
@@ -34,12 +34,12 @@ impl Layout {
         Self { channels: if narrow && even { 2 } else { 1 }, states, lanes }
     }
 
-    /// Channels per warp.
+    /// Number of channels per warp.
     pub fn warp_channels(self) -> u32 {
         32 / self.lanes * self.channels
     }
 
-    /// Channels per block.
+    /// Number of channels per block.
     pub fn block_channels(self) -> u32 {
         WARPS * self.warp_channels()
     }
@@ -58,7 +58,7 @@ impl Layout {
 /// A sequence cut into chunks of unrolled steps: all but the last have `steps`, the last has `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunks {
-    /// Number of chunks.
+    /// Number of chunks per sequence.
     pub count: u32,
     /// Steps of each chunk except the last one.
     pub steps: u32,

@@ -91,7 +91,7 @@ pub(super) struct Mine<'a> {
     /// The step size Δ.
     pub dt: Vec<Reg<'a, F32>>,
     pub u: Vec<Reg<'a, F32>>,
-    /// The product Δ·u.
+    /// The product Δ·u of each channel.
     pub dtu: Vec<Reg<'a, F32>>,
 }
 
@@ -245,7 +245,7 @@ impl<'a, T: Real> Thread<'a, T> {
         (0..self.layout.states).step_by(width as usize).flat_map(part).collect()
     }
 
-    /// States per access.
+    /// Number of states per access.
     fn state_width<X: Real>(&self, pitch: u32) -> u32 {
         access_width(self.spec.states | pitch, self.layout.states.min(X::VECTOR))
     }

@@ -12,9 +12,9 @@ use crate::ptx::{Asm, F16, Global, Reg, Shared, U32, U64, Var};
 /// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix {
-    /// Size along m or n.
+    /// Size along m or n in elements.
     pub outer: u32,
-    /// Size along k.
+    /// Size along k in elements.
     pub k: u32,
     /// The axis that is contiguous.
     pub major: Major,

@@ -3,9 +3,9 @@
 /// A block computes m × n outputs, with k elements of depth per stage; its warps divide m and n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TileShape {
-    /// Rows per block.
+    /// Number of rows per block.
     pub m: u32,
-    /// Columns per block.
+    /// Number of columns per block.
     pub n: u32,
     /// Depth of a stage in elements; a multiple of 32.
     pub k: u32,
@@ -18,17 +18,17 @@ pub struct TileShape {
 }
 
 impl TileShape {
-    /// Threads per block.
+    /// Number of threads per block.
     pub const fn threads(self) -> u32 {
         self.warps_m * self.warps_n * 32
     }
 
-    /// Rows per warp.
+    /// Number of rows per warp.
     pub const fn warp_m(self) -> u32 {
         self.m / self.warps_m
     }
 
-    /// Columns per warp.
+    /// Number of columns per warp.
     pub const fn warp_n(self) -> u32 {
         self.n / self.warps_n
     }

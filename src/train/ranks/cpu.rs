@@ -13,7 +13,7 @@ use crate::Result;
 pub struct CpuSharing {
     /// The ranks that train together.
     pub ranks: Arc<Ranks>,
-    /// The arena's buckets.
+    /// The cut of the arena into buckets.
     pub buckets: Buckets,
     progress: Progress,
     pending: Vec<Pending<Vec<f32>>>,

@@ -44,7 +44,7 @@ type Named = (Box<dyn DeviceCollectives>, &'static str);
 pub struct GpuSharing {
     /// The ranks that train together.
     pub ranks: Arc<Ranks>,
-    /// The arena's buckets.
+    /// The cut of the arena into buckets.
     pub buckets: Buckets,
     /// Name of the transport, for messages.
     pub name: &'static str,

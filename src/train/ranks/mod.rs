@@ -122,7 +122,7 @@ impl Ranks {
         self.comm_thread.rank()
     }
 
-    /// Number of ranks.
+    /// Number of ranks that train together.
     pub fn size(&self) -> usize {
         self.comm_thread.size()
     }

@@ -343,7 +343,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         }
     }
 
-    /// Adds an instruction.
+    /// Adds an instruction at the end.
     pub fn emit(&mut self, op: Op) {
         let counts = u32::from(self.parts == 0);
         self.parts += 1;

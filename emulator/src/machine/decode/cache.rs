@@ -36,7 +36,7 @@ fn range(base: u64, primary: u32, total: u32) -> u64 {
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// `createpolicy`
+    /// Decodes `createpolicy` in its three forms.
     pub(super) fn create_policy(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let Some(form) = s.take_any(&["fractional", "range", "cvt"]) else { return Err(s.unknown()) };
         if form == "cvt" {

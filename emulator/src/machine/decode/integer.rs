@@ -344,7 +344,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `addc`, `subc`, `madc`.
+    /// Arithmetic with carry: `addc`, `subc`, `madc`.
     pub(super) fn carry(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let writes_flag = s.take("cc");
         let ty = s.ty()?;

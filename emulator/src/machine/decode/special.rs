@@ -15,9 +15,9 @@ const WARPS: u64 = 64;
 pub(super) enum Source {
     /// A column of the warp.
     Column(Special),
-    /// A constant.
+    /// A constant of all lanes.
     Constant(u64),
-    /// The instruction counter.
+    /// The warp's instruction counter.
     Clock,
     /// The counter's upper 32 bits.
     ClockHigh,

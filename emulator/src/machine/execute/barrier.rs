@@ -38,7 +38,7 @@ pub(super) struct Barriers {
     barriers: Vec<Barrier>,
 }
 
-/// A completed barrier.
+/// A completed barrier and its waiting warps.
 pub(super) struct Complete {
     pub id: usize,
     /// Mask of the warps that waited at it.

@@ -39,7 +39,7 @@ pub(crate) struct Launch<'a> {
 /// Progress of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Its turn ended.
+    /// Its turn ended; more instructions remain.
     Paused,
     /// All its threads ended.
     Done,
@@ -182,7 +182,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// One warp's turn.
+    /// Runs one warp for its turn.
     fn turn(&mut self, index: usize) -> Result<(), Box<BlockFailure>> {
         let left = self.budget.saturating_sub(self.cx.executed);
         if left == 0 {

@@ -30,7 +30,7 @@ pub(super) struct Context<'a> {
 
 /// The reason why a warp stopped.
 pub(super) enum Stop<'a> {
-    /// Its turn ended.
+    /// Its turn ended; more instructions remain.
     Turn,
     /// It is at a barrier instruction of the block, with these lanes. The barrier advances it.
     Barrier(&'a BarrierOp, u32),

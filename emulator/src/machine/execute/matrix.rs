@@ -58,7 +58,7 @@ impl Warp {
         Ok((mask, addresses))
     }
 
-    /// Runs `ldmatrix`.
+    /// Runs `ldmatrix`: loads 8×8 matrices.
     fn load_matrix(&mut self, cx: &mut Context<'_>, load: &Matrices, line: u32) -> Result<(), Fault> {
         let (mask, addresses) = self.row_addresses(cx, load)?;
         let mut words: Words = [[0; LANES]; 4];
@@ -85,7 +85,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Runs `stmatrix`.
+    /// Runs `stmatrix`: stores 8×8 matrices.
     fn store_matrix(&mut self, cx: &mut Context<'_>, store: &Matrices, line: u32) -> Result<(), Fault> {
         let count = store.count;
         let (mask, addresses) = self.row_addresses(cx, store)?;
@@ -107,7 +107,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Runs `mma`.
+    /// Runs `mma` on whole fragments.
     fn multiply(&mut self, cx: &mut Context<'_>, op: &Multiply) -> Result<(), Fault> {
         let [lefts, rights, sums] = op.counts;
         let file = RegisterFile::of_width(matches!(op.product, Product::Doubles(_)));

@@ -58,7 +58,7 @@ impl AtomicOp {
         )
     }
 
-    /// The new value.
+    /// The new value for the old value `a`.
     pub fn apply(self, a: u64, b: u64, c: u64) -> u64 {
         let signed = |x: u64, bits: u32| (x << (64 - bits)) as i64 >> (64 - bits);
         let near = Rounding::Nearest;

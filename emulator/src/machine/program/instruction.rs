@@ -50,19 +50,19 @@ pub(crate) enum Op {
     Unpack([Loc; 2], Loc),
     /// Low and high halves into 64 bits.
     Pack(Loc, [Loc; 2]),
-    /// Logic on predicates.
+    /// A logic operation on predicates.
     Predicate(Logic, Pred, [Pred; 2]),
     /// Addition or subtraction with the carry flag.
     Carry(Carry, Loc, [Loc; 2]),
     /// The address of a variable, from its offset in this function's frame.
     FrameAddress(Value, u64),
-    /// The instruction counter.
+    /// Reads the warp's instruction counter.
     Clock(Value),
     /// `alloca`: the address, the size in bytes, and the alignment in bytes.
     Alloca(Value, Value, u64),
-    /// `stacksave`
+    /// `stacksave`: reads the top of the stack.
     StackSave(Value),
-    /// `stackrestore`
+    /// `stackrestore`: frees to a saved top.
     StackRestore(Value),
     /// `malloc`: the address, and the size in bytes.
     Malloc(Loc, Loc),
@@ -107,7 +107,7 @@ pub(crate) struct Transfer {
     pub address: Address,
     /// Size of an element in bytes.
     pub bytes: u8,
-    /// Number of elements.
+    /// Number of elements, up to 4.
     pub count: u8,
     /// A load of fewer bits than the register has extends the sign.
     pub signed: bool,
@@ -129,7 +129,7 @@ impl Transfer {
 /// The combination of `setp`'s comparison with a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Combine {
-    /// No combination.
+    /// The comparison without a predicate.
     None,
     And,
     Or,
@@ -148,7 +148,7 @@ pub(crate) struct SetPredicate {
     pub with: Pred,
 }
 
-/// Logic on predicates.
+/// A logic operation on predicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Logic {
     Copy,
@@ -242,10 +242,10 @@ pub(crate) struct CallOp {
 /// The kind of a barrier instruction.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum BarrierKind {
-    /// Arrives and waits.
+    /// Arrives, then waits for the others.
     #[default]
     Sync,
-    /// Arrives without waiting.
+    /// `bar.arrive`: arrives without waiting.
     Arrive,
     /// `bar.red.popc`: waits, and counts the threads whose predicate is true.
     Count(Loc, Pred),

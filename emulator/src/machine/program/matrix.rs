@@ -80,14 +80,14 @@ pub(crate) struct Multiply {
     pub product: Product,
     /// Number of registers of A, of B, and of C and D.
     pub counts: [usize; 3],
-    /// Registers of D.
+    /// Registers of the result D.
     pub to: [Loc; 4],
     pub left: [Loc; 8],
-    /// Registers of B.
+    /// Registers of the factor B.
     pub right: [Loc; 4],
-    /// Registers of C.
+    /// Registers of the addend C.
     pub sum: [Loc; 4],
-    /// Number of multiply-accumulates.
+    /// Number of multiply-accumulates of the instruction.
     pub macs: u64,
 }
 

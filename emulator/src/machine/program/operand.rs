@@ -79,7 +79,7 @@ impl Loc {
         Self(which as u32 | Self::SPECIAL)
     }
 
-    /// The decoded place.
+    /// The file and index of the column.
     #[inline(always)]
     pub fn kind(self) -> LocKind {
         if self.0 & (Self::CONSTANT | Self::SPECIAL) == 0 {
@@ -147,7 +147,7 @@ pub(crate) enum Special {
     TotalShared,
 }
 
-/// Number of [`Special`]s.
+/// Number of variants of [`Special`].
 pub(crate) const SPECIALS: usize = Special::TotalShared as usize + 1;
 
 /// A register or constant with its width.

@@ -148,20 +148,20 @@ fn value(factor: Factor, bits: u32) -> f32 {
     }
 }
 
-/// Operands by element.
+/// Operands of one `mma`, by element.
 #[derive(Debug, Clone)]
 struct Case {
     a: [[u32; 16]; 16],
     b: [[u32; 8]; 16],
     c: [[u32; 8]; 16],
-    /// f16 accumulators.
+    /// Whether accumulators are f16 instead of f32.
     short: bool,
 }
 
 impl Case {
     const ZERO: Self = Self { a: [[0; 16]; 16], b: [[0; 8]; 16], c: [[0; 8]; 16], short: false };
 
-    /// Through the registers.
+    /// Runs the `mma` with operands packed into registers.
     fn run(&self, core: TensorCore, factor: Factor, k: usize) -> [[u32; 8]; 16] {
         let (mut a, mut b) = ([[0; 32]; 4], [[0; 32]; 2]);
         let per = factor.per();
