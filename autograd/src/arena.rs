@@ -22,13 +22,13 @@ use crate::{
 /// Parameters start at multiples of this many elements, which suits every vector width.
 const ALIGN: usize = 64;
 
-/// The number of a new arena.
+/// A new arena's number, which tells gradients which arena they belong to.
 pub(crate) fn next_id() -> u64 {
     static NEXT_ID: AtomicU64 = AtomicU64::new(0);
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Where each parameter stands in the arenas.
+/// The range and shape of each parameter in the arenas.
 #[derive(Clone, Debug)]
 pub struct ArenaLayout {
     shapes: Arc<[Shape]>,
@@ -37,7 +37,7 @@ pub struct ArenaLayout {
 }
 
 impl ArenaLayout {
-    /// Parameters of these shapes, one after the other.
+    /// Lays parameters of these shapes out one after the other.
     pub fn new(shapes: impl IntoIterator<Item = Shape>) -> Result<Self> {
         let shapes: Vec<Shape> = shapes.into_iter().collect();
         let mut len = 0usize;
@@ -50,7 +50,7 @@ impl ArenaLayout {
         Ok(Self { shapes: shapes.into(), ranges: ranges.into(), len })
     }
 
-    /// Elements of an arena, gaps included.
+    /// Number of elements of an arena, gaps included.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -93,7 +93,7 @@ impl Arena {
         })
     }
 
-    /// Where each parameter stands.
+    /// The range and shape of each parameter.
     pub fn layout(&self) -> &ArenaLayout {
         &self.layout
     }
@@ -114,7 +114,7 @@ impl Arena {
         Tensor::view(shape, self.storage.clone(), start, Some(edge))
     }
 
-    /// All elements; an error where `T` is not the arena's dtype.
+    /// All elements in arena order; an error where `T` is not the arena's dtype.
     pub fn values<T: Element>(&self) -> Result<&[T]> {
         let buffer = T::buffer(&self.storage);
         buffer.map(|b| &b[..]).ok_or_else(|| wrong_dtype::<T>("arena", self.dtype()))
@@ -169,7 +169,7 @@ impl ArenaGradients {
     }
 }
 
-/// What backward passes add up: one flat arena for the parameters, and a tensor for every other leaf.
+/// The gradients that backward passes sum: one flat arena for the parameters, and a tensor for every other leaf.
 #[derive(Default)]
 pub struct Gradients {
     pub(crate) arena: Option<ArenaGradients>,
@@ -177,12 +177,12 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// For graphs without an arena: keeps the gradients of leaves alone.
+    /// Gradients for graphs without an arena: of leaves only.
     pub fn of_leaves() -> Self {
         Self::default()
     }
 
-    /// Forgets everything: the next backward pass starts from zero.
+    /// Resets all gradients: the next backward pass starts from zero.
     pub fn reset(&mut self) {
         self.leaves.clear();
         if let Some(arena) = &mut self.arena {
@@ -198,13 +198,14 @@ impl Gradients {
         }
     }
 
-    /// The parameters' gradients, laid out as the arena; zero where no backward pass has come.
+    /// The parameters' gradients, laid out as the arena; zero for parameters that no backward pass has reached.
     pub fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         let len = self.arena.as_ref().map_or(0, |arena| arena.layout.len);
         self.part_mut(0..len)
     }
 
-    /// The gradients of some elements of the arena, which should hold whole parameters; zero where no backward pass has come.
+    /// The gradients of some elements of the arena, which should cover whole parameters; zero for parameters that no
+    /// backward pass has reached.
     ///
     /// # Errors
     /// As [`values_mut`](Self::values_mut), and a range that the arena does not have.
@@ -241,7 +242,7 @@ impl Gradients {
         }
     }
 
-    /// Adds a gradient of a parameter to what is there.
+    /// Adds a gradient of a parameter to its sum.
     pub(crate) fn add_parameter(&mut self, arena_id: u64, index: usize, gradient: &Tensor) -> Result<()> {
         match gradient.device() {
             Device::Cpu => crate::dispatch!(gradient.dtype(), T => {

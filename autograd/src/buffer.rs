@@ -1,5 +1,5 @@
-//! CPU memory that is used again: a training step asks for the same sizes every time, and fresh pages cost more
-//! than the arithmetic on them.
+//! CPU memory that is reused: a training step requests the same sizes every time, and fresh pages cost more than the
+//! arithmetic on them.
 
 use std::{
     alloc::{Layout, handle_alloc_error},
@@ -16,18 +16,18 @@ use bytemuck::Pod;
 
 use crate::simd::line::{LINE, Line};
 
-/// Bytes from which on buffers are kept for later; smaller ones go to the allocator directly.
+/// Buffers of at least this many bytes are kept for reuse; smaller ones use the allocator directly.
 const POOLED_FROM: usize = 8192;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The most bytes that tensor buffers have held at once, in use or waiting, since the program began.
+/// The most bytes that tensor buffers have held at once, in use or cached, since the program began.
 pub fn peak_bytes() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// Gives all waiting buffers back to the allocator, for example between training and evaluation.
+/// Frees all cached buffers, for example between training and evaluation.
 pub fn trim() {
     let freed = std::mem::take(&mut *POOL.lock().unwrap_or_else(PoisonError::into_inner));
     let lines: usize = freed.iter().map(|(lines, all)| lines * all.len()).sum();
@@ -56,8 +56,8 @@ fn take(lines: usize) -> Vec<Line> {
     })
 }
 
-/// Fresh memory, for which waiting buffers are given back if need be. Where there is none the process ends, as with all
-/// of Rust's containers, with a line that says how many bytes were asked for.
+/// Allocates fresh memory, and frees the cached buffers first where memory is short. If that fails the process aborts,
+/// as with all Rust containers, and prints the number of bytes requested.
 fn zeros(lines: usize) -> Vec<Line> {
     let again = |()| {
         trim();
@@ -73,7 +73,7 @@ fn give(block: Vec<Line>) {
     }
 }
 
-/// A block of elements, aligned to a cache line, that is kept for the next request of its size when dropped.
+/// A block of elements, aligned to a cache line. When dropped, it is kept for the next request of its size.
 pub struct Buffer<T: Pod> {
     block: Vec<Line>,
     len: usize,
@@ -86,7 +86,7 @@ impl<T: Pod> Buffer<T> {
         Self { block: take((len * size_of::<T>()).div_ceil(LINE)), len, element: PhantomData }
     }
 
-    /// `len` zeros.
+    /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::uninit(len);
         buffer.fill(T::zeroed());

@@ -46,7 +46,7 @@ impl fmt::Display for DType {
     }
 }
 
-/// What the CPU kernels need of an element type; implemented by f32 and f64.
+/// Operations that the CPU kernels need of an element type; implemented by f32 and f64.
 pub trait Element:
     Copy
     + Default
@@ -70,9 +70,9 @@ pub trait Element:
 {
     /// The dtype that names this type.
     const DTYPE: DType;
-    /// 0.
+    /// The number 0.
     const ZERO: Self;
-    /// 1.
+    /// The number 1.
     const ONE: Self;
 
     /// From f64, rounded to the nearest.
@@ -83,24 +83,24 @@ pub trait Element:
     fn exp(self) -> Self;
     /// eˣ within 2 units in the last place, written so that the compiler vectorises it over a slice.
     fn exp_wide(self) -> Self;
-    /// ln x.
+    /// The natural logarithm.
     fn ln(self) -> Self;
     /// ln(1 + x).
     fn ln_1p(self) -> Self;
-    /// tanh.
+    /// tanh x.
     fn tanh(self) -> Self;
     /// √x.
     fn sqrt(self) -> Self;
     /// |x|.
     fn abs(self) -> Self;
-    /// The larger one.
+    /// The larger of two numbers; the other one if one is NaN.
     fn max(self, other: Self) -> Self;
     /// Whether it is NaN.
     fn is_nan(self) -> bool;
 
-    /// The buffer of a storage of this dtype.
+    /// The buffer of a storage, if it has this dtype.
     fn buffer(storage: &Storage) -> Option<&Arc<Buffer<Self>>>;
-    /// The same, to write.
+    /// As [`Element::buffer`], mutable.
     fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>>;
     /// The storage around a buffer.
     fn storage(buffer: Arc<Buffer<Self>>) -> Storage;
@@ -174,8 +174,8 @@ macro_rules! element {
 element!(f32, F32, crate::simd::math::exp_f32);
 element!(f64, F64, f64::exp);
 
-/// Runs the body with `$T` as the CPU's element type of `$dtype`; returns an error from the function around it for one that
-/// the CPU does not compute in.
+/// Runs the body with `$T` as the CPU's element type of `$dtype`; returns an error from the enclosing function for a
+/// dtype that the CPU does not compute in.
 #[macro_export]
 macro_rules! dispatch {
     ($dtype:expr, $T:ident => $body:expr) => {

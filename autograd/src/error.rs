@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What an operator or a device was given that it cannot take, and what failed on a device.
+/// Errors of operators and devices: invalid input, and failures of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Shapes or attributes that do not fit.
@@ -23,10 +23,10 @@ pub enum Error {
         /// The dtype that fits.
         expected: &'static str,
     },
-    /// A gradient that cannot be given.
+    /// A gradient that cannot be computed.
     #[error("backward: {0}")]
     Backward(String),
-    /// Parameters that are written while a graph still reads them.
+    /// A write to parameters that a graph still reads.
     #[error("{0}")]
     Busy(String),
     /// A file of tensors that cannot be read or written.
@@ -34,23 +34,23 @@ pub enum Error {
     File {
         /// The file at fault.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The problem with the file, and advice.
         message: String,
     },
-    /// What failed outside of this library in something that it was given to call.
+    /// An error of the caller's own code that this library called.
     #[error("{0}")]
     Elsewhere(String),
-    /// A device that is not there, or that this program cannot use.
+    /// A device that does not exist, or that this program cannot use.
     #[error("{0}")]
     NoDevice(String),
     /// A call of the CUDA driver that failed.
     #[error("{operation}: {code} ({meaning}); {advice}")]
     Driver {
-        /// What was asked for: the call, the kernel, the sizes.
+        /// The failed request: the call, the kernel, the sizes.
         operation: String,
         /// The driver's name for the error, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
         code: String,
-        /// The driver's own words for it.
+        /// The driver's message for it.
         meaning: String,
         /// Advice for the user, in one sentence.
         advice: &'static str,
@@ -58,7 +58,7 @@ pub enum Error {
     /// PTX that the driver (or the emulator) refuses.
     #[error("{kernel}: the PTX is refused: {code}; {advice}\n{log}")]
     Ptx {
-        /// The kernel.
+        /// Name of the kernel.
         kernel: String,
         /// The driver's name for the error.
         code: String,
@@ -67,31 +67,31 @@ pub enum Error {
         /// The log of the driver's compiler, with lines of the text.
         log: String,
     },
-    /// Device memory that is used up.
+    /// Device memory is exhausted.
     #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free{pool}; {advice}")]
     OutOfMemory {
         /// Name of the device.
         device: String,
-        /// Bytes that were asked for.
+        /// Size of the request in bytes.
         asked: u64,
-        /// Bytes that are free on the device.
+        /// Free memory of the device in bytes.
         free: u64,
-        /// Bytes of the device.
+        /// Total memory of the device in bytes.
         total: u64,
-        /// What the pool holds, in words; empty where the driver was asked directly.
+        /// Contents of the pool as text; empty if the driver was asked directly.
         pool: String,
         /// Advice for the user, in one sentence.
         advice: String,
     },
-    /// A device that was used wrongly: stale handles, arguments that do not fit, ranges outside of what was allocated.
+    /// Wrong use of a device: stale handles, arguments that do not fit, ranges outside of allocations.
     #[error("{operation}: {message}")]
     Misuse {
-        /// What was asked for.
+        /// Name of the refused operation.
         operation: String,
-        /// What is wrong with it.
+        /// The reason for the refusal.
         message: String,
     },
-    /// An operator's output that is not finite, where that is looked for.
+    /// An operator's output that is not finite, if that check is on.
     #[error(
         "{op} {shape}: {count} outputs are not finite, the first is {value} at element {first}; lower the learning rate, \
          set --clip-norm, or look at what the operator is given"
@@ -103,12 +103,12 @@ pub enum Error {
         shape: String,
         /// How many of its elements are not finite.
         count: usize,
-        /// The first of them.
+        /// Index of the first of them.
         first: usize,
         /// Value of the first element that is not finite.
         value: String,
     },
-    /// Sizes that no kernel can be written for.
+    /// Sizes for which no kernel exists.
     #[cfg(feature = "cuda")]
     #[error("{0}; take a smaller batch, or --device cpu")]
     Specification(#[from] ssmv_kernels::Error),
@@ -123,23 +123,23 @@ impl Error {
         Self::File { path: path.into(), message: message.into() }
     }
 
-    /// An [`Error::Shape`].
+    /// An [`Error::Shape`] of operator `op`.
     pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
         Self::Shape { op, message: message.into() }
     }
 
-    /// An [`Error::OutOfMemory`] of a driver.
+    /// A driver's [`Error::OutOfMemory`].
     #[cfg(feature = "cuda")]
     pub(crate) fn out_of_memory(device: &str, asked: u64, free: u64, total: u64) -> Self {
         let (device, advice) = (device.to_owned(), "take a smaller batch".to_owned());
         Self::OutOfMemory { device, asked, free, total, pool: String::new(), advice }
     }
 
-    /// An [`Error::Misuse`].
+    /// An [`Error::Misuse`] of `operation`.
     pub fn misuse(operation: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Misuse { operation: operation.into(), message: message.into() }
     }
 }
 
-/// `Result` with [`Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

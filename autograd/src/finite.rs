@@ -1,4 +1,4 @@
-//! The search for the first operator whose output is infinite or NaN.
+//! The check for the first operator whose output is infinite or NaN.
 
 use std::cell::Cell;
 
@@ -10,8 +10,8 @@ thread_local! {
     static CHECKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `body`; where `on`, every operator's output is looked at on the way, and one that is not finite is an error that names
-/// the operator. Slow: the host waits for the device after each.
+/// Runs `body`; if `on`, checks the output of every operator and returns an error that names the first one that is not
+/// finite. Slow: the host waits for the device after each operator.
 pub fn check_finite<R>(on: bool, body: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
@@ -23,7 +23,7 @@ pub fn check_finite<R>(on: bool, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// [`Error::NotFinite`] where the check is on and an element of `y` is infinite or NaN.
+/// [`Error::NotFinite`] if the check is on and an element of `y` is infinite or NaN.
 pub(crate) fn check(op: &'static str, y: &Tensor) -> Result<()> {
     if !CHECKING.get() || y.numel() == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What is known of the machine that the program runs on.
+//! Memory and processor of the host.
 
 use std::{
     fs,
@@ -7,16 +7,17 @@ use std::{
 
 use crate::simd;
 
-/// The memory that this process can have: the machine's, or less where a control group (Docker, Slurm, Kubernetes) limits it.
+/// The memory available to this process: the machine's, or less if a control group (Docker, Slurm, Kubernetes) limits
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostMemory {
-    /// Bytes that the machine has, or the smallest limit where that is less.
+    /// Total memory in bytes: the machine's, or the smallest limit if that is less.
     pub total: u64,
-    /// Bytes that can be taken now without swapping and below every limit.
+    /// Bytes that can be allocated without swapping and below every limit.
     pub available: u64,
 }
 
-/// The process's memory now; `None` from systems other than Linux, which do not say it in a file.
+/// The process's memory now; `None` on systems other than Linux, which have no file for it.
 pub fn host_memory() -> Option<HostMemory> {
     memory_below(Path::new("/"))
 }
@@ -59,15 +60,15 @@ fn group_folders(groups: &str, mounts: &str) -> Vec<PathBuf> {
         });
         let Some(group) = group else { continue };
         let mounted = Path::new(folder.trim_start_matches('/'));
-        // In a container, the hierarchy is often mounted from the container's own group on, or the path begins at another group
-        // than the mount: then only the mounted group itself is known.
+        // In a container, the hierarchy is often mounted from the container's own group on, or the path begins at
+        // another group than the mount: then only the mounted group itself is known.
         let below = Path::new(group).strip_prefix(top).unwrap_or(Path::new(""));
         folders.extend(below.ancestors().map(|part| mounted.join(part)));
     }
     folders
 }
 
-/// The limit of one control group, by the files of version 2 or 1; `None` where there is none.
+/// The limit of one control group, from the files of version 2 or 1; `None` without a limit.
 fn group_memory(folder: &Path) -> Option<HostMemory> {
     let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
@@ -75,24 +76,24 @@ fn group_memory(folder: &Path) -> Option<HostMemory> {
         Some(limit) => (limit, number("memory.current"), "inactive_file "),
         None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes"), "total_inactive_file "),
     };
-    // The system gives back what it caches of files before a limit is reached.
+    // The system frees its file cache before it enforces a limit.
     let statistics = read("memory.stat").unwrap_or_default();
     let cached = statistics.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse().ok());
     let used = used.unwrap_or(0).saturating_sub(cached.unwrap_or(0));
     Some(HostMemory { total, available: total.saturating_sub(used) })
 }
 
-/// The processor's name as its maker writes it, where the system says it in a file.
+/// The processor's product name, if the system has a file with it.
 pub fn processor() -> Option<String> {
     parse_processor(&std::fs::read_to_string("/proc/cpuinfo").ok()?)
 }
 
-/// Bits of the vectors that the CPU kernels compute in on this machine; 32 where they have none.
+/// Width of the CPU kernels' vectors on this machine in bits; 32 without vector instructions.
 pub fn vector_bits() -> usize {
     simd::native_lanes::<f32>() * 32
 }
 
-/// From the text of Linux's `meminfo`.
+/// Parses Linux's `meminfo`.
 fn parse_memory(meminfo: &str) -> Option<HostMemory> {
     let bytes = |key: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
@@ -101,7 +102,7 @@ fn parse_memory(meminfo: &str) -> Option<HostMemory> {
     Some(HostMemory { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
 }
 
-/// From the text of Linux's `cpuinfo`.
+/// Parses Linux's `cpuinfo`.
 fn parse_processor(cpuinfo: &str) -> Option<String> {
     let names = ["model name", "Hardware", "cpu model"];
     let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
@@ -118,7 +119,7 @@ mod tests {
     const OF_MEMORY: &str = "36 32 0:31 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n";
     const OF_CPU: &str = "37 32 0:32 / /sys/fs/cgroup/cpu rw shared:10 - cgroup cgroup rw,cpu\n";
 
-    /// The memory by a made-up system with these files.
+    /// The memory of a simulated system with these files.
     fn memory(files: &[(&str, &str)]) -> Option<HostMemory> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! How parameters begin.
+//! Initial values of parameters.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -71,7 +71,7 @@ impl Arena {
     }
 }
 
-/// FNV-1a of a name: the random stream that a parameter draws from.
+/// FNV-1a hash of a name: the seed of a parameter's random stream.
 fn stream(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

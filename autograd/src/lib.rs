@@ -20,8 +20,8 @@
 //! - [`Tensor::backward`] adds gradients up in [`Gradients`]: those of leaves, and those of parameters, which live side by
 //!   side in an [`Arena`].
 //! - [`init`] sets parameters, [`optim`] updates them, [`tensor_file`] saves and loads them.
-//! - `cuda` opens a GPU, or the emulator that replaces one in tests. It is a feature, on by default; without it neither
-//!   kernels nor the emulator nor bindings of the driver are built.
+//! - `cuda` opens a GPU, or the emulator that replaces one in tests. It is a feature, on by default; without it the
+//!   kernels, the emulator and the driver bindings are not built.
 //!
 //! The numbered programs in `examples/` go from the first tensor to an operator with a GPU kernel of one's own.
 

@@ -1,8 +1,8 @@
-//! The tape: what an operator is, the graph that forward builds and the pass that backward makes over it.
+//! The tape: the operator trait, the graph that the forward pass builds, and the backward pass over it.
 //!
-//! A tensor that needs a gradient holds an [`Edge`] to the node that made it; a node holds its operator, what the
-//! operator saved, and the edges of its inputs. [`Tensor::backward`] visits each node once, newest first, hands the
-//! gradient to the operator, and drops what the node saved. No list of operators exists anywhere.
+//! A tensor that needs a gradient holds an [`Edge`] to the node that produced it. A node holds its operator, the
+//! operator's saved values, and the edges of its inputs. [`Tensor::backward`] visits each node once, newest first,
+//! passes the gradient to the operator, and drops the saved values. There is no central list of operators.
 
 use std::{
     cell::Cell,
@@ -21,21 +21,21 @@ use crate::{
     profile::{self, Direction, PassTime},
 };
 
-/// An operator: a small struct with its attributes.
+/// An operator: a small struct that holds its attributes.
 ///
-/// `forward` and `backward` see tensors of one device and one dtype, but for [`Op::keep_f32`] ([`apply`] checks); what
-/// they save is dropped as soon as `backward` returns.
+/// `forward` and `backward` get tensors of one device and one dtype, except for [`Op::keep_f32`] ([`apply`] checks
+/// this). Saved tensors are dropped when `backward` returns.
 pub trait Op: Send + Sync + 'static {
-    /// The name that errors and listings use.
+    /// Name for errors and listings.
     fn name(&self) -> &'static str;
 
-    /// Whether input `i` stays in f32 where the first one is f16: statistics, states, biases and what is exponential. What
-    /// stays and why is in `docs/precision.md`.
+    /// Whether input `i` stays in f32 if the first one is f16: statistics, states, biases and inputs of an exponential.
+    /// `docs/precision.md` lists these inputs and the reasons.
     fn keep_f32(&self, _i: usize) -> bool {
         false
     }
 
-    /// The shape of the output, or what is wrong with the inputs' shapes.
+    /// The shape of the output, or an error for input shapes that do not fit.
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape>;
 
     /// Floating-point operations of the forward pass's matrix products and convolutions, two for a multiply-add; 0 for an
@@ -44,14 +44,14 @@ pub trait Op: Send + Sync + 'static {
         0
     }
 
-    /// The output. Saves through `cx` what `backward` needs.
+    /// Computes the output, and saves through `cx` the values that `backward` needs.
     fn forward(&self, cx: &mut Forward, inputs: &[&Tensor]) -> Result<Tensor>;
 
-    /// Gives a gradient to every input for which [`Backward::needs`] holds, from the output's gradient `dy`.
+    /// Computes the gradient of every input for which [`Backward::needs`] is true, from the output's gradient `dy`.
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()>;
 }
 
-/// Applies an operator: checks dtypes and shapes, runs it, and records it when a gradient will be wanted.
+/// Applies an operator: checks dtypes and shapes, runs it, and records it if a gradient will be needed.
 pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = op.name();
     let first = inputs[0].dtype();
@@ -69,7 +69,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     shape.checked_numel(name)?;
     let recording = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
     let mut cx = Forward { recording, saved: Saved::default() };
-    // While a kernel waits for its threads this one may take up another task, which must not inherit a no_grad.
+    // While a kernel waits for its threads, this thread may run another task, which must not inherit a no_grad.
     let forward = || with_grad(true, || op.forward(&mut cx, inputs));
     let y = profile::timed(forward, |seconds| PassTime {
         op: name,
@@ -107,7 +107,7 @@ pub fn grad_enabled() -> bool {
     GRAD.get()
 }
 
-/// Runs `body` without recording: nothing is saved, and no output needs a gradient.
+/// Runs `body` without recording: saves nothing, and no output needs a gradient.
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
     with_grad(false, body)
 }
@@ -123,7 +123,7 @@ fn with_grad<R>(enabled: bool, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Names a leaf tensor among the [`Gradients`].
+/// Identifies a leaf tensor in [`Gradients`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeafId(u64);
 
@@ -133,14 +133,14 @@ impl LeafId {
     }
 }
 
-/// Where a gradient goes on to.
+/// The destination of a tensor's gradient.
 #[derive(Clone)]
 pub(crate) enum Edge {
-    /// To the operator that made the tensor.
+    /// The node of the operator that produced the tensor.
     Node(Arc<Node>),
-    /// To a leaf.
+    /// A leaf, whose gradient is kept under this id.
     Leaf(LeafId),
-    /// To parameter `index` of the arena of that id.
+    /// Parameter `index` of the arena with that id.
     Param { arena: u64, index: usize },
 }
 
@@ -173,7 +173,7 @@ impl Node {
     }
 }
 
-/// A long chain of nodes is taken apart in a loop: dropping one inside the other would run out of stack.
+/// Drops a long chain of nodes in a loop: nested drops would overflow the stack.
 impl Drop for Node {
     fn drop(&mut self) {
         let mut chain = std::mem::take(&mut self.edges);
@@ -195,7 +195,7 @@ pub(crate) struct Saved {
     pub device_bytes: Option<DeviceBuffer<u8>>,
 }
 
-/// What an operator may do in its forward pass.
+/// Context of an operator's forward pass.
 pub struct Forward {
     recording: bool,
     pub(crate) saved: Saved,
@@ -207,14 +207,14 @@ impl Forward {
         self.recording
     }
 
-    /// Keeps the tensor's elements (shared, not copied) for the backward pass.
+    /// Saves the tensor's elements (shared, not copied) for the backward pass.
     pub fn save(&mut self, tensor: &Tensor) {
         if self.recording {
             self.saved.tensors.push(tensor.detach());
         }
     }
 
-    /// Keeps bytes for the backward pass, such as the winners of a pooling window.
+    /// Saves bytes for the backward pass, such as the positions of maxima in pooling windows.
     pub(crate) fn save_bytes(&mut self, bytes: Buffer<u8>) {
         if self.recording {
             self.saved.bytes = Some(bytes);
@@ -222,25 +222,25 @@ impl Forward {
     }
 }
 
-/// What an operator may do in its backward pass.
+/// Context of an operator's backward pass.
 pub struct Backward<'a> {
     pub(crate) node: &'a Node,
     pub(crate) saved: Saved,
     pending: &'a mut Pending,
     pub(crate) gradients: &'a mut Gradients,
-    /// The device that the gradient is on.
+    /// The device of the gradient.
     #[cfg(feature = "cuda")]
     pub(crate) cuda: Option<Cuda>,
     pub(crate) given: Vec<bool>,
 }
 
 impl Backward<'_> {
-    /// Whether input `i` wants a gradient.
+    /// Whether input `i` needs a gradient.
     pub fn needs(&self, i: usize) -> bool {
         self.node.edges.get(i).is_some_and(Option::is_some)
     }
 
-    /// Takes out the tensors that forward saved, in their order.
+    /// Takes out the tensors that the forward pass saved, in order.
     pub fn saved<const N: usize>(&mut self) -> Result<[Tensor; N]> {
         std::mem::take(&mut self.saved.tensors).try_into().map_err(|all: Vec<Tensor>| {
             let op = self.node.op.name();
@@ -248,12 +248,12 @@ impl Backward<'_> {
         })
     }
 
-    /// Takes out all tensors that forward saved, where their number varies.
+    /// Takes out all tensors that the forward pass saved, if their number varies.
     pub fn saved_all(&mut self) -> Vec<Tensor> {
         std::mem::take(&mut self.saved.tensors)
     }
 
-    /// Takes out the bytes that forward saved.
+    /// Takes out the bytes that the forward pass saved.
     pub(crate) fn saved_bytes(&mut self) -> Buffer<u8> {
         self.saved.bytes.take().unwrap_or_else(|| Buffer::uninit(0))
     }
@@ -263,12 +263,12 @@ impl Backward<'_> {
         &self.node.inputs[i].0
     }
 
-    /// Adds `gradient`, which has as many elements as input `i`, to what that has got so far. Nothing happens where
-    /// none is needed.
+    /// Adds `gradient`, which has as many elements as input `i`, to the gradient of that input. Does nothing if it
+    /// needs none.
     pub fn give(&mut self, i: usize, gradient: Tensor) -> Result<()> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
         let (shape, dtype) = &self.node.inputs[i];
-        // On a device a parameter's gradient is f32, whatever it is read as.
+        // On a device a parameter's gradient is f32, whatever dtype it is read in.
         let of_parameter = matches!(edge, Edge::Param { .. }) && gradient.device() != Device::Cpu;
         if gradient.numel() != shape.numel() || (gradient.dtype() != *dtype && !of_parameter) {
             let op = self.node.op.name();
@@ -285,8 +285,8 @@ impl Backward<'_> {
         }
     }
 
-    /// Lets `write` put the gradient of input `i` where it belongs: with `true` it adds to what is there, with
-    /// `false` it overwrites. Saves a copy where the gradient is large; nothing happens where none is needed.
+    /// Calls `write` on the memory of input `i`'s gradient: with `true` it must add to the contents, with `false`
+    /// overwrite them. Saves a copy of a large gradient; does nothing if the input needs none.
     pub fn accumulate<T: Element>(&mut self, i: usize, write: impl FnOnce(&mut [T], bool)) -> Result<()> {
         let Some(edge) = self.node.edges[i].as_ref() else { return Ok(()) };
         if let Edge::Param { arena, index } = edge {
@@ -307,7 +307,7 @@ impl Backward<'_> {
     }
 }
 
-/// sum + gradient, where both are.
+/// Sets `sum` to sum + gradient, on their device.
 pub(crate) fn sum_of(sum: &mut Tensor, gradient: &Tensor) -> Result<()> {
     match gradient.device() {
         #[cfg(feature = "cuda")]
@@ -322,7 +322,7 @@ pub(crate) fn sum_of(sum: &mut Tensor, gradient: &Tensor) -> Result<()> {
     }
 }
 
-/// Adds `values` to `dst` or copies them there.
+/// Adds `values` to `dst`, or copies them.
 pub(crate) fn store<T: Element>(dst: &mut [T], values: &[T], add: bool) {
     if add {
         crate::cpu::zip_into(dst, values, |d, v| d + v);
@@ -331,10 +331,10 @@ pub(crate) fn store<T: Element>(dst: &mut [T], values: &[T], add: bool) {
     }
 }
 
-/// Hears of a parameter by its index in the arena.
+/// Called with a parameter's index in the arena when its gradient is complete.
 pub type OnWhole<'a, E> = dyn FnMut(usize, &mut Gradients) -> Result<(), E> + 'a;
 
-/// How often each parameter is read in the graph behind `root`.
+/// Number of reads of each parameter in the graph behind `root`.
 fn readers(root: &Arc<Node>) -> HashMap<usize, usize> {
     let (mut count, mut seen, mut open) = (HashMap::new(), HashSet::from([root.id]), vec![root]);
     while let Some(node) = open.pop() {
@@ -349,7 +349,7 @@ fn readers(root: &Arc<Node>) -> HashMap<usize, usize> {
     count
 }
 
-/// Nodes whose gradient is being gathered, by age.
+/// Nodes whose gradient is still being summed, by age.
 struct Pending(BTreeMap<u64, (Arc<Node>, Tensor)>);
 
 impl Pending {
@@ -380,13 +380,14 @@ impl Tensor {
         self.backward_from(one, gradients)
     }
 
-    /// The same from any tensor, with `cotangent` as the gradient that arrives at it.
+    /// As [`Tensor::backward`], from any tensor, with `cotangent` as its gradient.
     pub fn backward_from(&self, cotangent: Tensor, gradients: &mut Gradients) -> Result<()> {
         self.backward_with_hook(cotangent, gradients, None::<&mut OnWhole<Error>>)
     }
 
-    /// The same, where `whole` hears of each parameter once all of the pass that adds to its gradient is done (on a device:
-    /// queued), while the pass goes on with the others: what is whole can be sent to other machines meanwhile.
+    /// As [`Tensor::backward_from`]. Calls `whole` for each parameter after the last operator that adds to its gradient
+    /// (on a device: after that operator is queued), while the pass continues: the gradient can already be sent to
+    /// other machines.
     pub fn backward_with_hook<E: From<Error>>(
         &self,
         cotangent: Tensor,

@@ -10,12 +10,12 @@ use crate::{
     tape::{Edge, LeafId},
 };
 
-/// Where a tensor lives.
+/// The device of a tensor's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     /// Host memory, computed by this process' threads.
     Cpu,
-    /// Memory of a GPU, or of the emulator that replaces one.
+    /// Memory of a GPU, or of the emulator that replaces it.
     #[cfg(feature = "cuda")]
     Cuda,
 }
@@ -44,7 +44,7 @@ impl Storage {
     }
 }
 
-/// A cheap handle: shape, storage, and the tape node that made it. Always contiguous and row-major; images are
+/// A cheap handle: shape, storage, and the tape node that produced it. Always contiguous and row-major; images are
 /// NHWC. Cloning copies the handle, never the elements.
 #[derive(Clone)]
 pub struct Tensor {
@@ -65,10 +65,11 @@ impl Tensor {
         Ok(Self::from_buffer(shape, Buffer::copy_of(values)))
     }
 
-    /// A tensor whose elements `write` writes, row-major. What the slice holds before is unspecified: memory is used again.
+    /// A tensor whose elements `write` fills, row-major. The initial contents of the slice are unspecified: memory is
+    /// reused.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more elements than a `usize` counts.
+    /// [`Error::Shape`] if the number of elements overflows a `usize`.
     pub fn build<T: Element>(shape: impl Into<Shape>, write: impl FnOnce(&mut [T])) -> Result<Self> {
         let shape = shape.into();
         let mut buffer = Buffer::uninit(shape.checked_numel("tensor")?);
@@ -76,7 +77,7 @@ impl Tensor {
         Ok(Self::from_buffer(shape, buffer))
     }
 
-    /// A tensor that takes over a buffer of the shape's number of elements.
+    /// A tensor that owns a buffer of the shape's number of elements.
     pub(crate) fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Self {
         let shape = shape.into();
         debug_assert_eq!(shape.numel(), buffer.len());
@@ -102,7 +103,7 @@ impl Tensor {
         })
     }
 
-    /// Sizes, outermost first.
+    /// Sizes of the axes, outermost first.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -112,7 +113,7 @@ impl Tensor {
         (self.numel() * self.dtype().bytes()) as u64
     }
 
-    /// Number of elements.
+    /// Total number of elements.
     pub fn numel(&self) -> usize {
         self.shape.numel()
     }
@@ -122,7 +123,7 @@ impl Tensor {
         self.storage.dtype()
     }
 
-    /// Where the elements live.
+    /// The device of the elements.
     pub fn device(&self) -> Device {
         match self.storage {
             Storage::F32(_) | Storage::F64(_) => Device::Cpu,
@@ -145,7 +146,7 @@ impl Tensor {
         Ok(&buffer[self.offset..self.offset + self.numel()])
     }
 
-    /// The elements to write, where no other handle shares them; otherwise they are copied first.
+    /// The elements, mutable; they are copied first if another handle shares them.
     pub(crate) fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         let n = self.numel();
         let found = self.dtype().name();
@@ -159,7 +160,7 @@ impl Tensor {
         buffer.map(|b| &mut b[..n]).ok_or(wrong)
     }
 
-    /// The elements as f64, in row-major order, from wherever they are.
+    /// The elements as f64, in row-major order, copied from any device.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         let range = self.offset..self.offset + self.numel();
         match &self.storage {
@@ -178,7 +179,7 @@ impl Tensor {
         }
     }
 
-    /// The same values in another dtype of the CPU, outside of any graph.
+    /// The same values in another CPU dtype, detached from the graph.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         if dtype == self.dtype() {
             return Ok(self.detach());
@@ -191,7 +192,7 @@ impl Tensor {
         })
     }
 
-    /// The same values in f32 on the CPU, once the device has computed them, outside of any graph.
+    /// The same values in f32 on the CPU, after the device has computed them, detached from the graph.
     pub fn to_host(&self) -> Result<Self> {
         match &self.storage {
             #[cfg(feature = "cuda")]
@@ -202,19 +203,19 @@ impl Tensor {
         }
     }
 
-    /// The same values on a device in f16 or f32, outside of any graph.
+    /// The same values on a device in f16 or f32, detached from the graph.
     #[cfg(feature = "cuda")]
     pub fn to_cuda(&self, cuda: &Cuda, dtype: DType) -> Result<Self> {
         let values: Vec<f32> = self.to_f64()?.into_iter().map(|x| x as f32).collect();
         Self::on_cuda(cuda, self.shape.clone(), dtype, Some(&values))
     }
 
-    /// The same elements, outside of any graph.
+    /// The same elements, detached from the graph.
     pub fn detach(&self) -> Self {
         Self { edge: None, ..self.clone() }
     }
 
-    /// The same elements as a leaf whose gradient [`Tensor::backward`] keeps.
+    /// The same elements as a leaf, whose gradient [`Tensor::backward`] stores.
     pub fn leaf(&self) -> Self {
         Self { edge: Some(Edge::Leaf(LeafId::fresh())), ..self.clone() }
     }
@@ -224,7 +225,7 @@ impl Tensor {
         self.edge.is_some()
     }
 
-    /// Where the elements start in the storage.
+    /// Offset of the first element in the storage.
     #[cfg(feature = "cuda")]
     pub(crate) fn offset(&self) -> usize {
         self.offset
@@ -244,7 +245,7 @@ impl Tensor {
         self
     }
 
-    /// The same elements under another shape of as many elements, outside of any graph.
+    /// The same elements in a shape with as many elements, detached from the graph.
     pub(crate) fn with_shape(&self, shape: Shape) -> Self {
         debug_assert_eq!(shape.numel(), self.numel());
         Self { shape, edge: None, ..self.clone() }

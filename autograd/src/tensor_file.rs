@@ -20,16 +20,16 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::{DType, Element, Error, Result, Shape, Tensor};
 
-/// The largest header that is read, in bytes: it bounds the memory that a file's header takes.
+/// The largest header that is accepted, in bytes: bounds the memory for a header.
 pub const MAX_HEADER: u64 = 8 << 20;
-/// The most extents of a shape that is read.
+/// The most axes of a shape that is accepted.
 const MAX_RANK: usize = 8;
-/// Bytes of the length before the header.
+/// Size of the header's length field in bytes.
 const LENGTH_BYTES: u64 = 8;
 
-/// A safetensors file whose header was checked against its size; tensors are read when asked for.
+/// A safetensors file whose header was checked against its size; tensors are read on request.
 ///
-/// Reads are plain reads rather than a memory map: a value is copied once either way, and a file that shrinks meanwhile is
+/// Values are read rather than memory-mapped: they are copied once either way, and a file that shrinks meanwhile causes
 /// an error instead of a bus error.
 #[derive(Debug)]
 pub struct TensorFile {
@@ -38,7 +38,7 @@ pub struct TensorFile {
     metadata: Metadata,
     /// The tensors' names, in alphabetical order.
     names: Vec<String>,
-    /// Bytes of the file before the data.
+    /// Offset of the data in the file, in bytes.
     data_start: u64,
 }
 
@@ -82,7 +82,7 @@ impl TensorFile {
         Ok(Self { path: path.into(), file: Mutex::new(file), metadata, names, data_start })
     }
 
-    /// The file's path.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -92,7 +92,7 @@ impl TensorFile {
         self.names.iter().map(String::as_str)
     }
 
-    /// dtype and shape of a tensor, if it is there.
+    /// dtype and shape of a tensor, if it exists.
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.metadata.info(name)
     }
@@ -164,7 +164,7 @@ impl TensorFile {
         Ok(info)
     }
 
-    /// The tensor's bytes as `T`; the header was checked, so its size is one that the file has.
+    /// The tensor's bytes as `T`; the checked header guarantees that the file contains them.
     fn values<T: bytemuck::Pod>(&self, info: &TensorInfo) -> Result<Vec<T>> {
         let (start, end) = info.data_offsets;
         let mut values = vec![T::zeroed(); (end - start) / size_of::<T>()];
@@ -180,11 +180,11 @@ impl TensorFile {
     }
 }
 
-/// Writes tensors under their names into a safetensors file, those of a device as F32. The file appears
-/// once it is complete; a file that was there is replaced.
+/// Writes tensors under their names into a safetensors file; those of a device as F32. The file is renamed into place
+/// when it is complete and replaces an existing one.
 ///
 /// # Errors
-/// A name that is used twice, and a file that cannot be written; the message names it.
+/// A duplicate name, and a file that cannot be written; the message names it.
 pub fn save_tensors(path: impl AsRef<Path>, tensors: &[(&str, &Tensor)]) -> Result<()> {
     let path = path.as_ref();
     let fail = |message: String| Error::file(path, message);
@@ -217,7 +217,7 @@ fn bytes_of<T: Element + bytemuck::Pod>(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(bytemuck::cast_slice(tensor.values::<T>()?).to_vec())
 }
 
-/// The header's JSON, checked against the `data_bytes` that follow it.
+/// Parses the header's JSON and checks it against the `data_bytes` that follow it.
 fn parse(json: &[u8], data_bytes: u64) -> Result<Metadata, String> {
     if json.first() != Some(&b'{') {
         return Err("it does not begin with '{'".into());
@@ -238,7 +238,7 @@ fn parse(json: &[u8], data_bytes: u64) -> Result<Metadata, String> {
     }
 }
 
-/// All entries of a header in their order, so that a name that is used twice is seen.
+/// All entries of a header in order, so that a duplicate name is detected.
 struct Entries {
     metadata: Option<HashMap<String, String>>,
     tensors: Vec<(String, TensorInfo)>,

@@ -17,7 +17,7 @@ pub struct CommThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The result of a queued job.
+/// The result of a queued job, to wait for.
 #[derive(Debug)]
 pub struct Pending<R, E = Error> {
     rank: usize,
@@ -25,7 +25,7 @@ pub struct Pending<R, E = Error> {
 }
 
 impl CommThread {
-    /// Starts the thread.
+    /// Starts the thread of this rank.
     ///
     /// # Errors
     /// The system cannot start a thread.
@@ -64,7 +64,7 @@ impl CommThread {
         Pending { rank: self.rank, result }
     }
 
-    /// Queues `work` and waits for it.
+    /// Queues `work` and waits for its result.
     ///
     /// # Errors
     /// Errors of `work`.
@@ -87,7 +87,7 @@ impl Drop for CommThread {
 }
 
 impl<R, E: From<Error>> Pending<R, E> {
-    /// Waits for the result.
+    /// Waits for the result of the work.
     ///
     /// # Errors
     /// Errors of the work, or the thread has ended.

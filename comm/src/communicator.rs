@@ -121,7 +121,7 @@ impl Communicator {
         self.end(tag, result)
     }
 
-    /// Sends `data` to the right neighbour, and makes it what the left neighbour sends.
+    /// Sends `data` to the right neighbour, and replaces it by the data of the left neighbour.
     ///
     /// # Errors
     /// As [`all_reduce`](Self::all_reduce).
@@ -151,7 +151,8 @@ impl Communicator {
         self.end(tag, result)
     }
 
-    /// Ends the ring with a reason, which every other rank reports at its next collective. A rank that fails outside of a collective
+    /// Ends the ring with a reason, which every other rank reports at its next collective. A rank that fails outside of
+    /// a collective calls this; otherwise the others only report a closed connection.
     /// calls this; otherwise the others report only a closed connection.
     pub fn abandon(&mut self, why: &str) {
         if self.failure.is_none() {

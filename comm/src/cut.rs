@@ -1,4 +1,4 @@
-//! How elements are cut into segments, and segments into pieces.
+//! Cuts of elements into segments, and of segments into pieces.
 
 use std::ops::Range;
 
@@ -21,10 +21,10 @@ pub fn segment_of(range: &Range<usize>, size: usize, rank: usize) -> Range<usize
     range.start + own.start..range.start + own.end
 }
 
-/// The pieces of a transport.
+/// Numbers and sizes of a transport's pieces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pieces {
-    /// The number of pieces that a rank has in flight.
+    /// Number of pieces that a rank has in flight.
     pub width: usize,
     /// Size limit of a piece in bytes.
     pub most: usize,
@@ -32,15 +32,15 @@ pub(crate) struct Pieces {
     pub uncut: usize,
 }
 
-/// A range of elements in segments, each of `waves`·`width` pieces. The pieces of a wave go round the ring before the next wave
+/// A range of elements in segments, each of `waves`·`width` pieces. A wave travels round the ring before the next wave
 /// starts, so a rank has `width` pieces in flight for any size of buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut {
     range: Range<usize>,
     segments: usize,
-    /// The number of waves, in each of which the schedule runs once.
+    /// Number of waves; the schedule runs once per wave.
     pub waves: usize,
-    /// The number of pieces of a wave.
+    /// Number of pieces per wave.
     pub width: usize,
 }
 

@@ -1,6 +1,6 @@
 //! The elements of collectives and their reductions.
 
-/// How the ranks' elements are combined.
+/// The operation that combines the ranks' elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReduceOp {
     /// The sum, in the order of [the ring](super). Integers wrap.
@@ -13,7 +13,7 @@ pub enum ReduceOp {
 /// A number that can be reduced: f32, f64 and u32. On the wire it is little-endian, as in the memory of every machine
 /// that the program runs on.
 pub trait Element: bytemuck::Pod + PartialEq + Send + private::Sealed {
-    /// The code of the type in a frame's header.
+    /// Code of the type in a frame's header.
     const CODE: u8;
 
     /// Returns a + b; integers wrap.

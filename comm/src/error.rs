@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Error {
     /// The rank that reports the error.
     pub rank: usize,
-    /// The collective that failed.
+    /// Name of the failed collective.
     pub operation: Operation,
     /// The number of the collective; the first of a communicator is 1.
     pub sequence: u64,
@@ -17,7 +17,7 @@ pub struct Error {
     pub fault: Fault,
 }
 
-/// `Result` with [`Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The cause of a failure.
@@ -26,13 +26,13 @@ pub enum Fault {
     /// The neighbour closed the connection.
     #[error("rank {peer} closed the connection: it ended, was killed or failed; its own message says why")]
     Closed {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
     },
     /// No bytes were sent or received until the timeout.
     #[error("{}", timeout_text(*.peer, *.sending, *.waited, *.blamed))]
     Timeout {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
         /// Whether this rank was sending (to its right) or receiving (from its left).
         sending: bool,
@@ -44,7 +44,7 @@ pub enum Fault {
     /// Bytes do not match their checksum.
     #[error("the {part} from rank {peer} is damaged: CRC-32C {found:08x} where {sent:08x} was sent")]
     Checksum {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
         /// The part of the frame: "header" or "payload".
         part: &'static str,
@@ -59,7 +59,7 @@ pub enum Fault {
          between the ranks"
     )]
     Forged {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
         /// The part of the frame: "header" or "payload".
         part: &'static str,
@@ -69,7 +69,7 @@ pub enum Fault {
     /// The neighbour sent bytes that are not a frame.
     #[error("rank {peer} sent bytes that are not a frame: {message}")]
     Frame {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
         /// The reason why it is not a frame.
         message: String,
@@ -79,11 +79,11 @@ pub enum Fault {
         "rank {peer} is in {theirs}, this rank in {ours}: all must call the same collectives in the same order"
     )]
     Mismatch {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
-        /// The tag of its frame.
+        /// Tag of the received frame.
         theirs: Tag,
-        /// The expected tag.
+        /// Tag of the expected frame.
         ours: Tag,
     },
     /// Another rank failed; the text is the message of the rank that detected it first.
@@ -95,9 +95,9 @@ pub enum Fault {
     /// The operating system cannot read or write.
     #[error("the connection with rank {peer} fails: {message}")]
     System {
-        /// The neighbour's rank.
+        /// Rank of the neighbour.
         peer: usize,
-        /// The system's message.
+        /// Message of the operating system.
         message: String,
     },
     /// An argument is invalid for this number of ranks.
@@ -115,9 +115,9 @@ pub enum Fault {
 pub struct SetupError {
     /// The rank that reports the error.
     pub rank: usize,
-    /// The number of ranks.
+    /// Number of ranks of the ring.
     pub size: usize,
-    /// The reason with the address.
+    /// The reason, with the address.
     pub message: String,
 }
 

@@ -33,7 +33,7 @@ const MAGIC: [u8; 4] = *b"SSMR";
 /// Bytes 4 to 27 of a header.
 const TAG: usize = 24;
 
-/// The collective of a frame, or its meaning outside of a collective.
+/// The collective of a frame, or its purpose outside of a collective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
@@ -78,7 +78,7 @@ impl Operation {
 }
 
 impl Operation {
-    /// Its name in messages.
+    /// The operation's name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::AllReduceSum => "all-reduce (sum)",
@@ -133,7 +133,7 @@ impl Tag {
         bytes
     }
 
-    /// `None` for an unknown operation.
+    /// The operation with this code; `None` for an unknown one.
     pub(crate) fn decode(bytes: &[u8; TAG]) -> Option<Self> {
         Some(Self {
             operation: Operation::from_code(bytes[0])?,
@@ -160,19 +160,19 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The header of a frame.
+/// A frame's header in decoded form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Identifies the frame.
+    /// Identifies the frame in its collective.
     pub tag: Tag,
     /// Size of the payload in bytes.
     pub bytes: u32,
-    /// CRC-32C of the payload.
+    /// CRC-32C of the frame's payload.
     pub crc: u32,
 }
 
 impl Header {
-    /// The header as bytes.
+    /// Encodes the header as bytes.
     pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..4].copy_from_slice(&MAGIC);

@@ -15,9 +15,10 @@
 //! connection with MACs ([`rendezvous`]), each frame also has two keyed BLAKE3 codes with its number on that connection, so a
 //! frame that was changed, repeated, removed or reordered is an error.
 //!
-//! **Faults.** On any failure a rank sends the reason to its right neighbour and closes both connections. So the failure goes round
-//! the ring within milliseconds, with the message of the rank that detected it first. No rank waits longer than the timeout. A rank
-//! outside of a collective gets the error at its next one. A communicator that failed stays closed.
+//! **Faults.** On any failure a rank sends the reason to its right neighbour and closes both connections. So the
+//! failure travels round the ring within milliseconds, with the message of the rank that detected it first. No rank
+//! waits longer than the timeout. A rank outside of a collective gets the error at its next one. A communicator that
+//! failed stays closed.
 
 mod comm_thread;
 mod communicator;

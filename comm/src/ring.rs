@@ -18,7 +18,7 @@ const UNCUT: usize = 32 << 10;
 
 const PIECES: Pieces = Pieces { width: WIDTH, most: PIECE, uncut: UNCUT };
 
-/// A collective in which every rank does the same: first the steps that reduce, then the steps that copy.
+/// A collective in which all ranks play the same part: first the steps that reduce, then the steps that copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     /// This rank, from 0.
@@ -108,7 +108,8 @@ impl Pass {
     }
 }
 
-/// A broadcast from `root`: the buffer goes right from rank to rank; the last rank answers the root with empty frames.
+/// A broadcast from `root`: the buffer is forwarded right from rank to rank; the last rank answers the root with empty
+/// frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain {
     /// This rank, from 0.
@@ -152,7 +153,7 @@ impl Chain {
     }
 }
 
-/// Every rank's buffer goes to its right neighbour.
+/// Sends every rank's buffer to its right neighbour.
 #[derive(Debug, Clone, Copy)]
 pub struct Shift;
 

@@ -1,4 +1,4 @@
-//! Arguments of a kernel.
+//! The arguments of a kernel launch.
 
 use bytemuck::NoUninit;
 
@@ -6,12 +6,12 @@ use bytemuck::NoUninit;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arguments {
     bytes: Vec<u8>,
-    /// Where each argument ends in `bytes`.
+    /// End of each argument in `bytes`.
     ends: Vec<usize>,
 }
 
 impl Arguments {
-    /// No arguments.
+    /// An empty list of arguments.
     pub fn new() -> Self {
         Self::default()
     }
@@ -30,12 +30,12 @@ impl Arguments {
         self.ends.push(self.bytes.len());
     }
 
-    /// Number of arguments.
+    /// Number of arguments so far.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are no arguments.
+    /// True without any arguments.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

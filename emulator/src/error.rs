@@ -5,14 +5,14 @@ use std::fmt;
 /// An error of a call to the emulator.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Text that is not PTX, or an instruction that the emulator does not know.
+    /// Text that is not PTX, or an instruction that the emulator does not support.
     #[error("{module}:{line}: {message}")]
     Parse {
-        /// The module's name, as the caller gave it.
+        /// Name of the module, as the caller gave it.
         module: String,
         /// Line in the text, from 1.
         line: u32,
-        /// What the parser found and what it expected.
+        /// The token found and the token expected.
         message: String,
     },
     /// A wrong call: missing arguments, sizes over a limit, addresses outside all allocations.
@@ -25,27 +25,27 @@ pub enum Error {
         kernel: String,
         /// Line of the instruction in the PTX text, from 1.
         line: u32,
-        /// The text of the instruction.
+        /// Text of the instruction.
         text: String,
         /// The block's coordinates in the grid.
         block: [u32; 3],
         /// The thread's coordinates in the block.
         thread: [u32; 3],
-        /// What the thread did wrong.
+        /// The fault, with its lane and address.
         fault: Box<Fault>,
     },
 }
 
-/// What a thread did wrong.
+/// A fault of a thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// The kind, for tests to match on.
+    /// Kind of the fault, for tests to match on.
     pub kind: FaultKind,
     /// The lane of the warp that caused the fault; the lowest of several.
     pub lane: u32,
-    /// The address of the access, if the fault is one of memory.
+    /// Address of the access, for faults of memory.
     pub address: Option<u64>,
-    /// A sentence with addresses, sizes and lines.
+    /// Message with addresses, sizes and lines.
     pub message: String,
 }
 
@@ -70,7 +70,7 @@ pub enum FaultKind {
     Race,
     /// A barrier that only part of a warp reaches, or that warps reach at different instructions or with different counts.
     DivergentBarrier,
-    /// All threads wait.
+    /// A deadlock: all threads wait.
     Deadlock,
     /// Data of an asynchronous copy that is read before its wait, or overwritten (at source or destination) while pending.
     PendingCopy,
@@ -100,5 +100,5 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// `Result` with [`Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -11,7 +11,7 @@ pub struct LaunchConfig {
     pub shared: u32,
 }
 
-/// The checks of a launch. Accesses that are out of bounds or misaligned are errors in any case.
+/// The checks of a launch. Out-of-bounds and misaligned accesses are always errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
     /// Reads of global, shared or local memory that was never written.
@@ -35,7 +35,7 @@ impl Checks {
         pending_copies: true,
         traffic: true,
     };
-    /// Bounds and alignment only: the fastest.
+    /// Only bounds and alignment: the fastest.
     pub const NONE: Self = Self {
         uninitialised_memory: false,
         uninitialised_registers: false,
@@ -45,10 +45,10 @@ impl Checks {
     };
 }
 
-/// The chip whose tensor cores `mma` computes as: results differ in the last bits.
+/// The GPU whose tensor-core arithmetic `mma` uses: results differ in the last bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TensorCore {
-    /// The A100 (sm_80).
+    /// The tensor cores of the A100 (sm_80).
     Ampere,
     /// The H100 and H200 (sm_90).
     #[default]

@@ -1,4 +1,4 @@
-//! Counts of a launch.
+//! The counters of a launch.
 
 /// Counts of a launch, summed over its blocks. The traffic counts stay 0 without [`Checks::traffic`](crate::Checks).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

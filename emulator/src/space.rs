@@ -1,7 +1,6 @@
-//! State spaces, and the windows of generic addresses that lead to them.
+//! State spaces, and their windows in the generic address space.
 
-/// A state space (PTX ISA, "State Spaces"). An access without one uses generic addressing; it is `None` where a space is
-/// optional.
+/// A state space (PTX ISA, "State Spaces"). `None` stands for generic addressing where a space is optional.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum StateSpace {
     /// `.reg`, for formal parameters of functions only.
@@ -10,11 +9,11 @@ pub(crate) enum StateSpace {
     Global,
     /// `.const`, which lies in global memory here.
     Const,
-    /// `.shared`
+    /// `.shared`, the memory of a block.
     Shared,
-    /// `.local`
+    /// `.local`, the memory of a thread.
     Local,
-    /// `.param`
+    /// `.param`, the parameters.
     Param,
 }
 
@@ -27,11 +26,11 @@ const LOCAL_WINDOW: u64 = 0x0200_0000_0000_0000;
 /// First generic address of the kernel's parameters.
 const PARAM_WINDOW: u64 = 0x0300_0000_0000_0000;
 
-/// Addresses of a window, far more than any of these memories has.
+/// Size of a window in bytes, far larger than any of these memories.
 const WINDOW_BYTES: u64 = 1 << 32;
 
 impl StateSpace {
-    /// The spaces that loads and stores tell apart: [`Const`](Self::Const) is part of global memory.
+    /// The spaces that loads and stores distinguish: [`Const`](Self::Const) is part of global memory.
     pub const MEMORIES: [Self; 4] = [Self::Global, Self::Shared, Self::Local, Self::Param];
 
     /// The space that a generic address belongs to, and the address within it.
@@ -46,7 +45,7 @@ impl StateSpace {
         (Self::Global, address)
     }
 
-    /// What `cvta` adds to an address within the space to make it generic.
+    /// The offset that `cvta` adds to an address within the space to make it generic.
     #[inline]
     pub fn window(self) -> u64 {
         match self {

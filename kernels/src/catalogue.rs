@@ -1,12 +1,12 @@
-//! Every family's kernels at the shapes that stand for it: what the command line lists, `ptxas` assembles and the
-//! benchmarks measure.
+//! Every family's kernels at representative shapes: the command line lists them, `ptxas` assembles them and the
+//! benchmarks measure them.
 
 use crate::{
     Kernel, Target, batch_norm, causal_conv1d, conv, gemm, isa_tests, layer_norm, layout, loss, max_pool,
     optim, pointwise, reduce, reduce_copy, selective_scan, softmax, upsample,
 };
 
-/// The families, each with its own catalogue.
+/// The catalogue function of each family.
 const FAMILIES: &[fn(Target) -> Vec<Kernel>] = &[
     pointwise::catalogue,
     reduce::catalogue,
@@ -44,7 +44,7 @@ mod tests {
             for kernel in catalogue(target) {
                 let Kernel { name, ptx, .. } = &kernel;
                 assert!(names.insert(name.clone()), "{name} ({target}) is there twice");
-                // Names become names of files.
+                // Names are used as file names.
                 assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
                 assert!(ptx.contains(&format!(".visible .entry {name}(")), "{name} ({target})");
                 assert_eq!(kernel.target, target, "{name}");

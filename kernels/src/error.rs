@@ -1,21 +1,21 @@
-//! Specifications that no kernel can be written for.
+//! Errors of unsupported specifications.
 
-/// What is wrong with a specification.
+/// The reason why a specification is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{family}: {message}")]
 pub struct Error {
     /// Family of the kernel that was specified.
     pub family: &'static str,
-    /// The numbers, and what would do.
+    /// The refused numbers, and the limits.
     pub message: String,
 }
 
 impl Error {
-    /// An error of `family`.
+    /// An error of a kernel family.
     pub fn new(family: &'static str, message: impl Into<String>) -> Self {
         Self { family, message: message.into() }
     }
 }
 
-/// `Result` with [`Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

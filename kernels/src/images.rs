@@ -1,4 +1,4 @@
-//! Channels-last images, a vector of neighbouring channels a thread: what pooling and upsampling loop over.
+//! Channels-last images with one vector of neighbouring channels per thread, for pooling and upsampling.
 
 use crate::{
     Result,
@@ -7,46 +7,46 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// The most rounds of [`rounds`] that are written out.
+/// Most rounds of [`rounds`] that are unrolled.
 const MOST_UNROLLED: u32 = 4;
 
 /// Images [count, height, width, channels].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Images {
-    /// How many there are.
+    /// Number of images N in the batch.
     pub count: u32,
-    /// Height and width.
+    /// Height and width of an image.
     pub size: [u32; 2],
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub channels: u32,
 }
 
 impl Images {
-    /// Whether all can be indexed, see [`size::elements`].
+    /// An error unless all elements can be indexed, see [`size::elements`].
     pub fn check(&self, family: &'static str) -> Result<()> {
         size::elements(family, &[self.count, self.size[0], self.size[1], self.channels]).map(|_| ())
     }
 
-    /// Elements of all images.
+    /// Number of elements of all images.
     pub fn elements(&self) -> u64 {
         [self.size[0], self.size[1], self.channels].iter().fold(self.count.into(), |n, &m| n * u64::from(m))
     }
 
-    /// Channels of a thread.
+    /// Number of channels per thread.
     pub fn width<T: Real>(&self) -> u32 {
         access_width(self.channels, T::VECTOR)
     }
 
-    /// A launch with a thread for each vector of `width` channels.
+    /// A launch with one thread for each vector of `width` channels.
     pub fn launch(&self, launch: Launch, width: u32) -> Launch {
         launch.threads(BLOCK, self.elements() / u64::from(width))
     }
 
-    /// The vector of `width` channels that is this thread's: channels side by side, then pixels, rows, images. Threads
-    /// beyond the last one end here.
+    /// This thread's vector of `width` channels: channels vary fastest, then pixels, rows, images. Threads beyond the
+    /// last vector exit here.
     pub fn own<'a>(&self, asm: &'a Asm, width: u32) -> Position<'a> {
         let Self { count, size: [height, columns], channels } = *self;
         let vectors = channels / width;
@@ -70,11 +70,11 @@ impl Images {
     }
 }
 
-/// A thread's vector of channels.
+/// A thread's vector of channels, with its position.
 pub(crate) struct Position<'a> {
-    /// The index of its first element.
+    /// Index of its first element.
     pub index: Reg<'a, U32>,
-    /// The number of its image.
+    /// Index of its image.
     pub image: Reg<'a, U32>,
     /// Row of the pixel, from the top.
     pub y: Reg<'a, U32>,
@@ -84,7 +84,7 @@ pub(crate) struct Position<'a> {
     pub channel: Reg<'a, U32>,
 }
 
-/// Runs `body` with 0, 1, …, `count` − 1: written out if those are few, a loop otherwise.
+/// Runs `body` with 0, 1, …, `count` − 1: unrolled if `count` is small, a loop otherwise.
 pub(crate) fn rounds<'a>(asm: &'a Asm, count: u32, body: impl Fn(Reg<'a, U32>)) {
     if count <= MOST_UNROLLED {
         (0..count).for_each(|i| body(asm.value(i)));

@@ -1,13 +1,13 @@
-//! What a kernel function returns: the text and all that a launch needs.
+//! A generated kernel: its text and its launch configuration.
 
 use std::fmt;
 
-/// The instruction set that a kernel is written for.
+/// The instruction set of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
-    /// A100 and everything later.
+    /// A100 and all later devices.
     Sm80,
-    /// H100 and H200, with the instructions that exist nowhere else (wgmma, TMA).
+    /// H100 and H200, with the instructions that only they have (wgmma, TMA).
     Sm90a,
 }
 
@@ -15,7 +15,7 @@ impl Target {
     /// All values, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::Sm80, Self::Sm90a];
 
-    /// The name that `.target` and `ptxas -arch` take.
+    /// The name for `.target` and `ptxas -arch`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sm80 => "sm_80",
@@ -23,7 +23,7 @@ impl Target {
         }
     }
 
-    /// Whether a device of this compute capability runs the text: of sm_80 and everything later, of sm_90a no other.
+    /// Whether a device of this compute capability runs the text: for sm_80 also later devices, for sm_90a no other.
     pub fn runs_on(self, major: u32, minor: u32) -> bool {
         match self {
             Self::Sm80 => (major, minor) >= (8, 0),
@@ -57,10 +57,10 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// The least that a kernel must move and do: the numerator of its roofline.
+/// The least memory traffic and arithmetic of a kernel: the numerator of its roofline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Bytes of device memory, each input read once and each output written once.
+    /// Device memory traffic in bytes, with each input read once and each output written once.
     pub bytes: u64,
     /// Floating-point operations; a multiply-accumulate counts two.
     pub operations: u64,
@@ -69,9 +69,9 @@ pub struct Work {
 /// A parameter of a kernel, in the order of the launch's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name in the text.
+    /// Name in the PTX text.
     pub name: String,
-    /// Its PTX type, such as `u64`.
+    /// PTX type, such as `u64`.
     pub ty: &'static str,
     /// Size in bytes, without alignment.
     pub bytes: usize,
@@ -80,31 +80,31 @@ pub struct Parameter {
 /// A kernel for one specification: a module of PTX text with one entry point, and its launch configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// The entry point; kernels of different text have different names.
+    /// Name of the entry point; kernels of different text have different names.
     pub name: String,
-    /// The family's name, the start of `name`.
+    /// Name of the family, the start of `name`.
     pub family: &'static str,
-    /// The instruction set of the text.
+    /// Instruction set of the text.
     pub target: Target,
-    /// PTX text of the module.
+    /// PTX text of the module, in ASCII.
     pub ptx: String,
-    /// Blocks along x, y, z.
+    /// Blocks of the grid along x, y, z.
     pub grid: [u32; 3],
     /// Threads of a block along x, y, z.
     pub block: [u32; 3],
-    /// Bytes of dynamic shared memory a block.
+    /// Dynamic shared memory per block in bytes.
     pub shared: u32,
-    /// Bytes of static shared memory a block.
+    /// Static shared memory per block in bytes.
     pub static_shared: u32,
-    /// The arguments that a launch gives, in this order.
+    /// Parameters, in the order of the launch's arguments.
     pub parameters: Vec<Parameter>,
-    /// What it must move and do.
+    /// Its least memory traffic and arithmetic.
     pub work: Work,
 }
 
 impl Kernel {
-    /// A kernel of text that was written by hand, in one block of one thread and without parameters: change those as the
-    /// text needs them.
+    /// A kernel of hand-written text, in one block of one thread and without parameters: change these fields as the
+    /// text needs.
     pub fn by_hand(name: impl Into<String>, target: Target, ptx: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -120,23 +120,23 @@ impl Kernel {
         }
     }
 
-    /// Threads of a block.
+    /// Number of threads of a block.
     pub fn threads(&self) -> u32 {
         self.block.iter().product()
     }
 
-    /// Blocks of the grid.
+    /// Number of blocks of the grid.
     pub fn blocks(&self) -> u64 {
         self.grid.iter().map(|&n| u64::from(n)).product()
     }
 }
 
-/// Kernels that are launched in order, with the same arguments where the function that made them does not say otherwise.
+/// Kernels that are launched in order, with the same arguments unless the function that built them says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The kernels.
+    /// The kernels, in launch order.
     pub kernels: Vec<Kernel>,
-    /// Bytes of the workspace; 0 where none is touched. Its content between launches does not matter.
+    /// Size of the workspace in bytes; 0 if it is unused. Its contents do not matter between launches.
     pub workspace_bytes: u64,
 }
 

@@ -1,7 +1,7 @@
 //! GPU kernels, each a Rust function from a specification (shapes, dtype, tile, target) to PTX text and its launch
 //! configuration.
 //!
-//! [`ptx`] is the macro assembler they are written in. This crate knows no tensor and no driver: what it gives is a
+//! [`ptx`] is the macro assembler of these kernels. This crate has neither tensors nor a driver: it returns a
 //! [`Kernel`], which a driver loads or the emulator runs.
 
 pub mod batch_norm;
@@ -30,8 +30,9 @@ pub mod span;
 pub mod tile;
 pub mod upsample;
 
-/// What `ptxas` makes of every kernel of the catalogue: its version, then a row a kernel and target, with registers a thread and
-/// bytes of static shared memory a block, between tabs. `ssmv-raw kernels --ptxas PATH --update` writes it.
+/// `ptxas` results for every kernel of the catalogue: the version, then one row per kernel and target, with registers
+/// per thread and bytes of static shared memory per block, separated by tabs. `ssmv-raw kernels --ptxas PATH --update`
+/// writes it.
 pub const RESOURCES: &str = include_str!("../ptx/resources.tsv");
 
 pub use catalogue::catalogue;

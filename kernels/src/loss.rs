@@ -4,24 +4,26 @@
 //! dprediction = dy/n·slope(d).
 //!
 //! # Layout
-//! Prediction and target are n elements of the element type, beginning at multiples of 16 bytes; loss and dy are one f32
-//! each in device memory. dy holds what the loss is to be multiplied by, the loss scale among it, so that a captured step
-//! can be replayed.
+//! Prediction and target are n elements of the element type, beginning at multiples of 16 bytes; loss and dy are one
+//! f32 each in device memory. dy holds the factor of the gradient, which includes the loss scale: it is read from
+//! memory so that a captured step can be replayed.
 //!
 //! # Threads
-//! A thread takes 16 bytes of each array at a time, side by side. Forward, as many blocks as give a thread four of these,
-//! 512 at most, leave a sum each in the workspace, and one more block adds those up; a small array takes a single block.
+//! A thread loads vectors of 16 bytes of each array, contiguous across the warp. Forward: as many blocks as give each
+//! thread four vectors, at most 512, write one sum each to the workspace, and another block adds these. A small array
+//! takes a single block.
 //!
 //! # Bytes and operations
-//! Forward moves two elements an element for 3 operations in f64, so that the mean of millions is as good as the CPU's;
-//! backward three elements for 4 operations at most, in f32, rounded once. Bound by memory.
+//! Forward moves two elements per element for 3 operations in f64, so that a mean of millions is as accurate as the
+//! CPU's; backward three elements for at most 4 operations, in f32, rounded once. Bound by memory.
 //!
 //! # Order of summation
-//! With G threads in all, accumulator j of thread t adds the costs of elements (i·G + t)·w + j for i = 0, 1, …, where w is
-//! the number of elements in 16 bytes; the last n mod w elements go to accumulator 0 of threads 0, 1, …, after all
+//! With G threads in total, accumulator j of thread t adds the costs of elements (i·G + t)·w + j for i = 0, 1, …, where
+//! w is the number of elements in 16 bytes. The last n mod w elements go to accumulator 0 of threads 0, 1, …, after all
 //! others. A thread adds its accumulators in order; then lanes l and l XOR m for m = 16, 8, 4, 2, 1; then the block's
 //! warps in order. The second kernel's thread t adds the sums of blocks t, t + 256 in order, then its lanes and warps
-//! likewise. All that in f64; the sum is divided by n and rounded once. No atomics: the same bits on every run.
+//! likewise. All of this is in f64; the sum is divided by n and rounded once. No atomics: every run gives the same
+//! bits.
 
 use crate::{
     Kernel, Plan, Result, Target, Work,
@@ -33,24 +35,24 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "loss";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// The fewest vectors a thread for which there are more blocks.
+/// Fewest vectors per thread before more blocks are used.
 const LEAST_ROUNDS: u32 = 4;
 
-/// Blocks that keep any machine busy.
+/// Most blocks, enough to occupy any GPU.
 const MOST_BLOCKS: u32 = 512;
 
-/// Vectors of each array that a thread has under way at once.
+/// Vectors of each array that a thread loads at once.
 const UNROLL: u32 = 2;
 
-/// What a difference costs.
+/// The cost of a difference d.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossKind {
-    /// |d|.
+    /// Mean absolute error: |d|.
     L1,
-    /// d².
+    /// Mean squared error: d².
     Mse,
 }
 
@@ -83,17 +85,17 @@ impl LossKind {
     }
 }
 
-/// The mean cost of `n` elements.
+/// Specification of the mean cost of `n` elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Loss {
-    /// Cost of a difference: L1 or squared.
+    /// Cost of a difference.
     pub kind: LossKind,
     /// Number of elements of each array.
     pub n: u32,
 }
 
 impl Loss {
-    /// The loss. Parameters of each kernel: prediction, target, loss (f32), workspace.
+    /// The kernels of the loss. Parameters of each: prediction, target, loss (f32), workspace.
     ///
     /// # Errors
     /// No elements, 2³¹ of them or more.
@@ -108,7 +110,8 @@ impl Loss {
         Ok(Plan { kernels, workspace_bytes: u64::from(blocks) * 8 })
     }
 
-    /// dprediction. Parameters: prediction, target, dy (f32), dprediction. The target's gradient is its negative.
+    /// The kernel of dprediction. Parameters: prediction, target, dy (f32), dprediction. The target's gradient is its
+    /// negative.
     ///
     /// # Errors
     /// As [`Loss::forward`].
@@ -133,7 +136,7 @@ impl Loss {
         (self.n / T::VECTOR).div_ceil(BLOCK * LEAST_ROUNDS).clamp(1, MOST_BLOCKS)
     }
 
-    /// A sum a block; of a single block, the loss.
+    /// One sum per block; with a single block, the loss.
     fn sums<T: Real>(&self, blocks: u32, target: Target) -> Kernel {
         let Self { kind, n } = *self;
         let launch =
@@ -186,7 +189,7 @@ impl Loss {
         })
     }
 
-    /// The loss, from the blocks' sums.
+    /// The loss, from the sums of the blocks.
     fn finish<T: Real>(&self, blocks: u32, target: Target) -> Kernel {
         let launch = Launch::new(FAMILY, self.name::<T>("finish"), target).block([BLOCK, 1, 1]);
         let work = Work { bytes: u64::from(blocks) * 8 + 4, operations: blocks.into() };
@@ -212,7 +215,7 @@ impl Loss {
     }
 }
 
-/// Σ over the block, in every thread.
+/// The sum over the block, in every thread.
 fn block_sum<'a>(asm: &'a Asm, own: Reg<'a, F64>) -> Reg<'a, F64> {
     asm.step("the block's threads to one");
     let warp = [16, 8, 4, 2, 1].into_iter().fold(own, |sum, mask| sum + sum.shuffle_xor(mask));
@@ -224,7 +227,7 @@ fn block_sum<'a>(asm: &'a Asm, own: Reg<'a, F64>) -> Reg<'a, F64> {
     sum.get()
 }
 
-/// The kernels of this family: what `base` and the smallest preset predict, and odd ones.
+/// The kernels of this family: predictions of `base` and of the smallest preset, and odd sizes.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let sizes = [16 * 2 * 64 * 64 * 3, 64 * 2 * 64 * 64 * 3, 16 * 2 * 32 * 32 * 3, 1003, 1];
     let all = sizes.into_iter().flat_map(|n| LossKind::ALL.map(|kind| Loss { kind, n }));

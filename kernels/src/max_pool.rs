@@ -1,25 +1,25 @@
 //! The maximum over windows of channels-last images, forward and backward.
 //!
-//! y[n, oy, ox, c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c]. Padding never wins; of equal values the
-//! first one does, in the order of (ky, kx); NaN always wins, the last one of several. dx[n, iy, ix, c] is the sum of dy
-//! over the windows that this element won.
+//! y[n, oy, ox, c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c]. Padding is never the maximum. Of equal
+//! values the first one is taken, in the order of (ky, kx); of several NaNs the last one. dx[n, iy, ix, c] is the sum
+//! of dy over the windows whose maximum was this element.
 //!
 //! # Layout
 //! x [N, H, W, C] and y [N, H′, W′, C] with H′ = ⌊(H + 2p − k)/s⌋ + 1, of the element type, as their gradients.
-//! `winners` [N, H′, W′, C] has a byte for each element of y: ky·k + kx of the element that won. Arrays begin at multiples
-//! of 16 bytes.
+//! `winners` [N, H′, W′, C] has one byte per element of y: the position ky·k + kx of its maximum. Arrays begin at
+//! multiples of 16 bytes.
 //!
 //! # Threads
-//! A thread has up to 16 bytes of neighbouring channels of one pixel of what it writes. Forward it reads its window, whose
-//! overlap with the neighbours' comes from a cache; backward it looks at the ⌈k/s⌉² windows that can cover its pixel, so
-//! that every element of dx is written once and nothing is atomic.
+//! A thread writes up to 16 bytes of neighbouring channels of one pixel. Forward it reads its window, whose overlap
+//! with the neighbours' windows comes from a cache. Backward it checks the ⌈k/s⌉² windows that can cover its pixel, so
+//! that every element of dx is written once and without atomics.
 //!
 //! # Bytes and operations
-//! Each pass moves an element for each of x and of y, and a byte for each of y. Forward compares k² times an element of y,
-//! backward adds once: bound by memory.
+//! Each pass moves every element of x and of y once, and one byte per element of y. Forward compares k² times per
+//! element of y, backward adds once: bound by memory.
 //!
 //! # Order of summation
-//! Windows in ascending order of (oy, ox), in f32 from 0 on, rounded once: the same bits on every run.
+//! Windows in ascending order of (oy, ox), in f32 starting from 0, rounded once: every run gives the same bits.
 
 use crate::{
     Error, Kernel, Result, Target, Work,
@@ -31,28 +31,28 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "max_pool";
 
-/// The largest side of a window: its last place must fit a byte.
+/// The largest side of a window, so that a position in it fits a byte.
 const MOST_SIDE: u32 = 15;
 
 /// Windows of `kernel`×`kernel` pixels, `stride` apart, over images with `padding` rows and columns on each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MaxPool {
-    /// Images N in the batch.
+    /// Number of images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub channels: u32,
     /// Side of the window, 1 to 15.
     pub kernel: u32,
-    /// From a window to the next.
+    /// Distance between neighbouring windows, in pixels.
     pub stride: u32,
     /// Rows and columns of padding on each side, at most half the window.
     pub padding: u32,
 }
 
 impl MaxPool {
-    /// Height and width of y; 0 where the window is larger than the padded image.
+    /// Height and width of y; 0 if the window is larger than the padded image.
     pub fn output(&self) -> [u32; 2] {
         let side = |side: u32| {
             let padded = u64::from(side) + 2 * u64::from(self.padding);
@@ -62,7 +62,7 @@ impl MaxPool {
         self.input.map(side)
     }
 
-    /// y and the winners. Parameters: x, y, winners.
+    /// The kernel that computes y and the positions of the maxima. Parameters: x, y, winners.
     ///
     /// # Errors
     /// Empty arrays, arrays of 2³¹ elements or more, windows that do not fit.
@@ -71,7 +71,7 @@ impl MaxPool {
         let Self { kernel, stride, padding, .. } = *self;
         let width = from.width::<T>();
         let taps = u64::from(kernel * kernel);
-        // Windows may be further apart than they are wide.
+        // The distance between windows may exceed their size.
         let covered = from.elements().min(to.elements() * taps);
         let launch = to.launch(Launch::new(FAMILY, self.name::<T>("forward"), target), width);
         let work = Work {
@@ -84,7 +84,7 @@ impl MaxPool {
             asm.step("the window's first row and column, counted in the padded image");
             let own = to.own(asm, width);
             let (first_y, first_x) = (own.y * stride, own.x * stride);
-            // What lies outside of the image wraps to numbers past its end.
+            // Coordinates outside of the image wrap to numbers past its end.
             let base = from.index(own.image, [first_y - padding, first_x - padding], own.channel);
             let [skipped_y, skipped_x] =
                 [first_y, first_x].map(|first| asm.value(padding) - first.min(padding));
@@ -114,7 +114,7 @@ impl MaxPool {
         }))
     }
 
-    /// dx, all of it. Parameters: dy, winners, dx.
+    /// The kernel that writes all of dx. Parameters: dy, winners, dx.
     ///
     /// # Errors
     /// As [`MaxPool::forward`].
@@ -139,7 +139,7 @@ impl MaxPool {
             asm.step("the windows from the first that may cover it on");
             let windows = kernel.div_ceil(stride);
             rounds(asm, windows, |i| {
-                // Windows before the first or after the last wrap to numbers past the end.
+                // Indices of windows before the first or after the last wrap to numbers past the end.
                 let before = asm.value(windows - 1) - i;
                 let (oy, ky) = (last_y - before, before.mad(stride, place_y));
                 let row_exists = oy.lt(to.size[0]) & ky.lt(kernel);
@@ -160,7 +160,7 @@ impl MaxPool {
         }))
     }
 
-    /// x and y, if they can be.
+    /// The images x and y, if their sizes are valid.
     fn images(&self) -> Result<(Images, Images)> {
         let Self { count, input, channels, kernel, stride, padding } = *self;
         let from = Images { count, size: input, channels };
@@ -187,7 +187,7 @@ impl MaxPool {
     }
 }
 
-/// Writes 1, 2, 4 or 8 bytes in one access.
+/// Stores 1, 2, 4 or 8 bytes in one access.
 fn store_bytes(at: Global<'_, U8>, bytes: &[Reg<'_, U32>]) {
     fn word<'a>(bytes: &[Reg<'a, U32>]) -> Reg<'a, U32> {
         bytes.iter().zip(0..).skip(1).fold(bytes[0], |word, (&byte, i)| word | (byte << (8 * i)))
@@ -200,7 +200,7 @@ fn store_bytes(at: Global<'_, U8>, bytes: &[Reg<'_, U32>]) {
     }
 }
 
-/// 1, 2, 4 or 8 bytes in one access.
+/// Loads 1, 2, 4 or 8 bytes in one access.
 fn load_bytes<'a>(at: Global<'a, U8>, len: u32) -> Vec<Reg<'a, U32>> {
     let words = match len {
         1 => return vec![at.load()],

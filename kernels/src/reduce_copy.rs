@@ -1,20 +1,21 @@
-//! A rank's part in a ring over device memory: what came from the left neighbour is added to this rank's own elements, and
-//! the result goes to its own place, or straight into the right neighbour's memory, or both.
+//! One rank's step of a ring over device memory: adds the elements received from the left neighbour to its own, and
+//! writes the result to its own array, directly to the right neighbour's memory, or to both.
 //!
 //! # Layout
-//! `came`, `own` and `next` are flat arrays of `count` elements that begin at any multiple of the element. Where all begin
-//! at the same place within 16 bytes, accesses have 16 bytes; elsewhere they have one element each.
+//! `came`, `own` and `next` are flat arrays of `count` elements, aligned to the element. If all have the same offset
+//! modulo 16 bytes, accesses have 16 bytes; otherwise they have one element each.
 //!
 //! # Threads
-//! The elements lie in groups of 16 bytes of `own`, of which the first and the last may be cut off. A thread takes a group,
-//! then the one that is as many groups further on as the grid has threads: any number of blocks does.
+//! The elements are grouped by 16 aligned bytes of `own`; the first and the last group may be partial. A thread
+//! processes a group, then the group as many further on as the grid has threads: any number of blocks is correct.
 //!
 //! # Bytes and operations
-//! [`ReduceCopy::work`] of a count: it is known at the launch alone, since gradients come in pieces of many sizes. Bound by
-//! memory, or by the link that `next` lies behind.
+//! See [`ReduceCopy::work`] for a count, which is known only at the launch, since gradients have pieces of many sizes.
+//! Bound by memory, or by the link to `next`.
 //!
 //! # Order of summation
-//! came + own, one rounding: the order of the ring on the CPU, so a sum has the same bits, but for the payload of a NaN.
+//! came + own, one rounding: the same order as the ring on the CPU, so sums have the same bits, except for the payload
+//! of a NaN.
 
 use crate::{
     Kernel, Target, Work,
@@ -26,13 +27,13 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce_copy";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// Blocks that are enough to keep a link between GPUs busy; the other multiprocessors are left to whatever else runs.
+/// Enough blocks to saturate a link between GPUs; the other multiprocessors stay free for other work.
 const BLOCKS: u32 = 64;
 
-/// What becomes of the elements that came.
+/// The operation on the received elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReduceCopy {
     /// own = came + own.
@@ -49,13 +50,13 @@ impl ReduceCopy {
     /// All values, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Sum, Self::SumForward, Self::SumBoth, Self::Copy];
 
-    /// The blocks to launch for `count` elements of `T`.
+    /// Number of blocks to launch for `count` elements of `T`.
     pub fn blocks<T: Real>(count: u32) -> u32 {
-        // One group more, where the first is cut off.
+        // One more group, if the first one is partial.
         (count / T::VECTOR + 1).div_ceil(BLOCK).clamp(1, BLOCKS)
     }
 
-    /// What it must move and do for `count` elements of `T`.
+    /// Its memory traffic and operations for `count` elements of `T`.
     pub fn work<T: Real>(self, count: u32) -> Work {
         let (arrays, sums) = match self {
             Self::Sum | Self::SumForward => (3, 1),
@@ -66,13 +67,13 @@ impl ReduceCopy {
         Work { bytes: arrays * u64::from(T::BYTES) * count, operations: sums * count }
     }
 
-    /// Whether there is a `next`.
+    /// Whether the operation writes `next`.
     pub fn forwards(self) -> bool {
         self != Self::Sum
     }
 
-    /// The kernel. Parameters: came, own, next where there is one, count (u32, up to 2³¹). No two of the arrays
-    /// overlap. Sums are of f32 alone.
+    /// The kernel. Parameters: came, own, next if it is written, count (u32, up to 2³¹). The arrays must not overlap.
+    /// Sums are in f32 only.
     pub fn kernel<T: Real>(self, target: Target) -> Kernel {
         let (word, summary) = match self {
             Self::Sum => ("sum", "own = came + own"),
@@ -106,7 +107,7 @@ impl ReduceCopy {
                         whole,
                         || each(element, T::VECTOR),
                         || {
-                            // One that lies before the first has wrapped around, far above the count.
+                            // An index before the first element wraps to a number far above the count.
                             asm.for_range(0, T::VECTOR, 1, |i| {
                                 let index = element + i;
                                 asm.if_(index.lt(count), || each(index, 1));
@@ -119,7 +120,7 @@ impl ReduceCopy {
         })
     }
 
-    /// The work on `width` elements.
+    /// Processes `width` elements in one access.
     fn step<'a, T: Real>(self, [came, own]: [Global<'a, T>; 2], next: Option<Global<'a, T>>, width: u32) {
         if self == Self::Copy {
             let values = Raw::load(came, width);
@@ -133,7 +134,7 @@ impl ReduceCopy {
     }
 }
 
-/// The element of its 16 bytes that an array begins with.
+/// Index of an array's first element within its 16 aligned bytes.
 fn place<'a, T: Real>(array: Global<'a, T>) -> Reg<'a, U32> {
     (array.to_var().get().to::<U32>() >> T::BYTES.ilog2()) & (T::VECTOR - 1)
 }

@@ -1,4 +1,4 @@
-//! Rows of a matrix and the threads that share them, for kernels that normalise over the last axis.
+//! Rows of a matrix and the threads of each row, for kernels that normalise over the last axis.
 
 use crate::{
     ptx::{Asm, F32, F64, Launch, Pred, Reg, U32},
@@ -6,28 +6,28 @@ use crate::{
     tile::reduce::Fold,
 };
 
-/// Elements that a thread keeps in registers.
+/// Elements of a row that a thread keeps in registers.
 const HELD: u32 = 32;
 
-/// Threads of a block of rows that take a warp or less.
+/// Threads per block for rows that take a warp or less.
 const BLOCK: u32 = 128;
 
-/// The most threads of a row.
+/// Most threads per row.
 const MOST_LANES: u32 = 512;
 
-/// How the rows of a matrix are shared out.
+/// The division of a matrix's rows among threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
     rows: u32,
     cols: u32,
-    /// Columns of a vector, an access.
+    /// Columns per vector, read in one access.
     pub width: u32,
-    /// Threads of a row: a power of two.
+    /// Threads per row: a power of two.
     lanes: u32,
 }
 
 impl Rows {
-    /// With accesses of up to `widest` elements.
+    /// A division with accesses of up to `widest` elements.
     pub fn new(rows: u32, cols: u32, widest: u32) -> Self {
         let width = access_width(cols, widest);
         let lanes = if cols <= 32 * HELD {
@@ -38,19 +38,19 @@ impl Rows {
         Self { rows, cols, width, lanes }
     }
 
-    /// Rows of a block: one that takes more than a warp has the block to itself, whose barriers and shared memory it uses.
+    /// Rows per block: a row that takes more than a warp has the block, its barriers and its shared memory to itself.
     fn per_block(self) -> u32 {
         if self.lanes > 32 { 1 } else { BLOCK / self.lanes }
     }
 
-    /// Sets blocks and threads of the launch.
+    /// Sets the grid and the block of the launch.
     pub fn launch(self, launch: Launch) -> Launch {
         let block = self.lanes * self.per_block();
         launch.block([block, 1, 1]).grid([self.rows.div_ceil(self.per_block()), 1, 1])
     }
 
-    /// This thread's row. Where rows end inside of a block, the threads behind take the last one again, for they are needed
-    /// where lanes exchange numbers; they store nothing.
+    /// This thread's row. If the rows end inside of a block, the remaining threads repeat the last row without storing,
+    /// because lane exchanges need them.
     pub fn row(self, asm: &Asm) -> Row<'_> {
         let per_block = self.per_block();
         let (row, lane) = asm.divide(asm.thread(0), self.lanes);
@@ -70,39 +70,40 @@ impl Rows {
     }
 }
 
-/// A thread's row.
+/// A thread's row, with its part of it.
 pub(crate) struct Row<'a> {
     asm: &'a Asm,
     shape: Rows,
-    /// Which it is.
+    /// Index of the row.
     pub number: Reg<'a, U32>,
-    /// Whether it is the thread's own; `None` where every one is.
+    /// Whether the thread stores its row; `None` if all do.
     there: Option<Reg<'a, Pred>>,
-    /// The thread's number among those of the row.
+    /// Index of the thread among those of the row.
     lane: Reg<'a, U32>,
-    /// Its vectors, where registers hold them.
+    /// The thread's vectors, if registers hold them.
     vectors: Vec<Vector<'a>>,
 }
 
-/// Neighbouring columns that a thread takes at once.
+/// Neighbouring columns that a thread processes together.
 #[derive(Clone, Copy)]
 pub(crate) struct Vector<'a> {
-    /// The first column.
+    /// Index of the first column.
     pub col: Reg<'a, U32>,
-    /// Whether the row reaches so far; `None` where it does in every thread. If not, the row's last vector stands in.
+    /// Whether the vector lies inside the row; `None` if it does in every thread. If not, the row's last vector
+    /// replaces it.
     inside: Option<Reg<'a, Pred>>,
-    /// Its number among the thread's vectors, where registers hold them.
+    /// Index among the thread's vectors, if registers hold them.
     held: Option<usize>,
 }
 
-/// Numbers that are made from columns, once where registers hold them, at each use otherwise.
+/// Values computed from columns: once if registers hold them, otherwise at each use.
 pub(crate) struct Kept<'a, M> {
     held: Vec<Vec<Reg<'a, F32>>>,
     make: M,
 }
 
 impl<'a, M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> Kept<'a, M> {
-    /// The same with `f` of each number.
+    /// The same values with `f` applied to each.
     pub fn map(
         self,
         f: impl Fn(Reg<'a, F32>) -> Reg<'a, F32>,
@@ -112,7 +113,7 @@ impl<'a, M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> Kept<'a, M> {
         Kept { held: held.into_iter().map(&each).collect(), make: move |col| each(make(col)) }
     }
 
-    /// Those of a vector.
+    /// The values of a vector.
     pub fn of(&self, vector: &Vector<'a>) -> Vec<Reg<'a, F32>> {
         match vector.held.and_then(|i| self.held.get(i)) {
             Some(held) => held.clone(),
@@ -122,7 +123,7 @@ impl<'a, M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>> Kept<'a, M> {
 }
 
 impl<'a> Row<'a> {
-    /// The i-th of the thread's vectors, of a row of `vectors` vectors.
+    /// The i-th vector of the thread, in a row of `vectors` vectors.
     fn vector(&self, i: u32, vectors: u32) -> Vector<'a> {
         let Rows { width, lanes, cols, .. } = self.shape;
         let number = self.lane + i * lanes;
@@ -133,7 +134,7 @@ impl<'a> Row<'a> {
         Vector { col: (number * width).min(cols - width), inside: Some(number.lt(vectors)), held }
     }
 
-    /// Gives `body` each of the thread's vectors, in ascending order.
+    /// Calls `body` with each of the thread's vectors, in ascending order.
     pub fn each(&self, body: impl Fn(&Vector<'a>)) {
         let Rows { width, lanes, cols, .. } = self.shape;
         if self.vectors.is_empty() {
@@ -144,12 +145,12 @@ impl<'a> Row<'a> {
         self.vectors.iter().for_each(body);
     }
 
-    /// What `make` gives for each of the thread's vectors, by its first column.
+    /// Applies `make` to the first column of each of the thread's vectors.
     pub fn keep<M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>>(&self, make: M) -> Kept<'a, M> {
         Kept { held: self.vectors.iter().map(|vector| make(vector.col)).collect(), make }
     }
 
-    /// N sums over the row, in all of its threads.
+    /// N sums over the row, available in all of its threads.
     pub fn sums<const N: usize>(
         &self,
         terms: impl Fn(&Vector<'a>) -> [Vec<Reg<'a, F32>>; N],
@@ -169,11 +170,11 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// The largest number of the row, NaN where there is one, in all of its threads.
+    /// The largest number of the row, NaN if there is one, available in all of its threads.
     pub fn max(&self, numbers: impl Fn(&Vector<'a>) -> Vec<Reg<'a, F32>>) -> Reg<'a, F32> {
         let (asm, lanes) = (self.asm, self.shape.lanes);
         let largest = asm.var::<F32>(f32::NEG_INFINITY);
-        // A vector outside stands for the row's last one, which changes no maximum.
+        // A vector outside of the row repeats the row's last vector, which does not change the maximum.
         self.each(|vector| {
             if let Some(part) = Fold::Max.pairwise(&numbers(vector)) {
                 largest.max_nan(part);
@@ -185,7 +186,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The sum over a row of one number a thread.
+    /// The sum over a row of one number per thread.
     pub fn sum_f64(&self, vector: &Vector<'a>, x: Reg<'a, F64>) -> Reg<'a, F64> {
         let mut sum = vector.inside.map_or(x, |inside| self.asm.select(inside, x, 0.0));
         let mut mask = self.shape.lanes / 2;
@@ -196,12 +197,12 @@ impl<'a> Row<'a> {
         sum
     }
 
-    /// Gives `body`, which stores, each of the thread's vectors that is its own.
+    /// Calls `body`, which stores, with each vector that this thread must store.
     pub fn each_own(&self, body: impl Fn(&Vector<'a>)) {
         self.each(|vector| self.if_own(vector, || body(vector)));
     }
 
-    /// Runs `body`, which stores, if the vector is the thread's own.
+    /// Runs `body`, which stores, if this thread must store the vector.
     pub fn if_own(&self, vector: &Vector<'a>, body: impl FnOnce()) {
         match (self.there, vector.inside) {
             (None, None) => body(),

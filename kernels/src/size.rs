@@ -1,4 +1,4 @@
-//! How many elements an array has, for kernels that count them in 32 bits.
+//! Array sizes, for kernels that count elements in 32 bits.
 
 use crate::{Error, Result};
 

@@ -1,26 +1,26 @@
 //! Softmax and its logarithm over the last axis, forward and backward.
 //!
-//! For each row of a matrix [rows, N], with m = max x and S = Σ e^(x − m): softmax y = e^(x − m)/S, log-softmax
-//! y = x − m − ln S. No exponent is above 0 and S is at least 1, so nothing overflows. Backward, from y: softmax
-//! dx = y·(dy − Σ dy·y), log-softmax dx = dy − e^y·Σ dy.
+//! For each row of a matrix [rows, N], with m = max x and S = Σ e^(x − m): softmax y = e^(x − m)/S, log-softmax y = x −
+//! m − ln S. All exponents are at most 0 and S is at least 1, so nothing overflows. Backward, from y: softmax dx =
+//! y·(dy − Σ dy·y), log-softmax dx = dy − e^y·Σ dy.
 //!
 //! # Layout
 //! x, y and their gradients are f16 or f32, row-major; the arithmetic is f32.
 //!
 //! # Threads
-//! As layer normalisation: a warp has a row, or several short ones; above 1024 columns a block of up to 512 threads has one.
-//! A thread takes vectors of up to 16 bytes and keeps up to 32 elements in registers from one pass over the row to the
-//! next; rows of more than 16,384 columns are read again in each pass, from the L2 cache. No row is split over blocks: fewer
-//! long rows than there are multiprocessors leave some of these idle.
+//! As in layer normalisation: a warp processes a row, or several short ones; above 1024 columns a block of up to 512
+//! threads processes one row. A thread takes vectors of up to 16 bytes and keeps up to 32 elements in registers from
+//! one pass over the row to the next; rows of more than 16,384 columns are read again in each pass, from the L2 cache.
+//! Rows are not split over blocks: with fewer long rows than multiprocessors, some of these are idle.
 //!
 //! # Bytes and operations
-//! Forward moves two elements an element, for some 20 operations, most of them the exponential's. Backward moves three.
-//! Both are bound by memory.
+//! Forward moves two elements per element, for about 20 operations, most of them for the exponential. Backward moves
+//! three. Both are bound by memory.
 //!
 //! # Order of summation
-//! A thread adds the pairwise sums of its vectors in ascending order; its row's threads are folded as in
-//! [`Asm::lanes_fold`](crate::ptx::Asm::lanes_fold) and [`Asm::block_fold`](crate::ptx::Asm::block_fold). It follows from
-//! the shape alone: the same bits on every run.
+//! A thread adds the pairwise sums of its vectors in ascending order. The threads of a row are folded as in
+//! [`Asm::lanes_fold`](crate::ptx::Asm::lanes_fold) and [`Asm::block_fold`](crate::ptx::Asm::block_fold). The order
+//! depends on the shape alone: every run gives the same bits.
 
 use crate::{
     Kernel, Result, Target, Work,
@@ -33,22 +33,22 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "softmax";
 
-/// A softmax of each row of a matrix [rows, cols].
+/// Specification of a softmax of each row of a matrix [rows, cols].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Softmax {
     /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,
-    /// Columns, N: a row of them adds up to 1.
+    /// Number of columns N: each row of y sums to 1.
     pub cols: u32,
-    /// Gives the logarithm of the softmax.
+    /// Whether the kernels compute the logarithm of the softmax.
     pub log: bool,
 }
 
 impl Softmax {
-    /// y. Parameters: x, y. y may be x.
+    /// The kernel that computes y. Parameters: x, y. y may be x.
     ///
     /// # Errors
-    /// No row, no column, 2³¹ elements or more.
+    /// No rows, no columns, 2³¹ elements or more.
     pub fn forward<T: Real>(self, target: Target) -> Result<Kernel> {
         let summary = if self.log { "y = x - m - ln S" } else { "y = exp(x - m)/S" };
         let summary = format!("{summary}, m = max x and S = sum exp(x - m) of each row");
@@ -78,7 +78,7 @@ impl Softmax {
         })
     }
 
-    /// dx. Parameters: dy, y, dx. dx may be dy.
+    /// The kernel that computes dx. Parameters: dy, y, dx. dx may be dy.
     ///
     /// # Errors
     /// As [`Softmax::forward`].
@@ -105,7 +105,7 @@ impl Softmax {
         })
     }
 
-    /// A kernel that moves and does so much an element.
+    /// A kernel with this memory traffic and these operations per element.
     fn kernel<T: Real>(
         self,
         pass: &str,
@@ -124,7 +124,7 @@ impl Softmax {
     }
 }
 
-/// Loads of the row that begins at `start`, by the first column of a vector.
+/// Loads the row that begins at `start`, by the first column of a vector.
 fn loads<'k, T: Real>(
     array: Global<'k, T>,
     start: Reg<'k, U32>,
@@ -145,7 +145,8 @@ fn pairs<'k>(
     a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect()
 }
 
-/// The kernels of this family: attention's rows, a classifier's, short and odd ones, one a block, more than registers hold.
+/// The kernels of this family: attention's rows, a classifier's, short and odd rows, one per block, longer than
+/// registers hold.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let sizes = [(1600, 1024), (1000, 64), (128, 10), (33, 7), (300, 1023), (64, 4096), (3, 50_257)];
     let all = sizes.into_iter().flat_map(|(rows, cols)| [false, true].map(|log| Softmax { rows, cols, log }));

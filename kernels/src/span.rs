@@ -1,18 +1,18 @@
-//! Flat arrays, a vector a thread: what pointwise kernels and reductions loop over.
+//! Flat arrays with one vector per thread, for pointwise kernels and reductions.
 
 use crate::ptx::{Asm, F16, F16x2, F32, Global, InMemory, Reg, U32};
 
-/// Element types that are computed on in f32.
+/// Element types whose arithmetic is in f32.
 pub trait Real: InMemory {
-    /// How kernels' names spell it.
+    /// The type in kernels' names.
     const SPELLED: &'static str;
-    /// Elements of a 16-byte access, the widest there is.
+    /// Elements per 16-byte access, the widest access.
     const VECTOR: u32 = 16 / Self::BYTES;
 
-    /// `len` elements as f32 in one access, for a power of two up to [`Real::VECTOR`]; the address must be a multiple of
-    /// the access.
+    /// Loads `len` elements as f32 in one access, for a power of two up to [`Real::VECTOR`]; the address must be
+    /// aligned to the access.
     fn load<'a>(at: Global<'a, Self>, len: u32) -> Vec<Reg<'a, F32>>;
-    /// Writes a power of two of elements in one access, rounded to the nearest.
+    /// Stores a power of two of elements in one access, rounded to the nearest.
     fn store<'a>(at: Global<'a, Self>, values: &[Reg<'a, F32>]);
 }
 
@@ -62,18 +62,18 @@ impl Real for F32 {
     }
 }
 
-/// The largest power of two up to `most` that divides `n`: how wide an access can be in rows of `n` elements.
+/// The largest power of two up to `most` that divides `n`: the width of an access in rows of `n` elements.
 pub fn access_width(n: u32, most: u32) -> u32 {
     if n == 0 { most } else { most.min(1 << n.trailing_zeros()) }
 }
 
-/// A power of two of elements, however many, in as few accesses as there can be.
+/// Loads a power of two of elements, in as few accesses as possible.
 pub fn load_all<T: Real>(at: Global<'_, T>, len: u32) -> Vec<Reg<'_, F32>> {
     let part = len.min(T::VECTOR);
     (0..len).step_by(part as usize).flat_map(|i| T::load(at.plus(i.into()), part)).collect()
 }
 
-/// `len` elements, as [`load_all`] has them, from each of some places of an array on.
+/// Loads `len` elements as [`load_all`] does, from each of several offsets of an array.
 pub fn load_each<'a, T: Real>(
     from: Global<'a, T>,
     places: &[Reg<'a, U32>],
@@ -82,13 +82,14 @@ pub fn load_each<'a, T: Real>(
     places.iter().map(|&place| load_all(from.at(place), len)).collect()
 }
 
-/// Writes a power of two of elements, however many.
+/// Stores a power of two of elements, in as few accesses as possible.
 pub fn store_all<'a, T: Real>(at: Global<'a, T>, values: &[Reg<'a, F32>]) {
     let parts = values.chunks(T::VECTOR as usize).zip((0..).step_by(T::VECTOR as usize));
     parts.for_each(|(part, i)| T::store(at.plus(i), part));
 }
 
-/// Consecutive elements that one thread takes at once: the width of [`Asm::each_span`], or a single element of the tail.
+/// Consecutive elements that one thread processes together: the width of [`Asm::each_span`], or a single element of the
+/// tail.
 #[derive(Clone, Copy)]
 pub struct Span<'a> {
     first: Reg<'a, U32>,
@@ -96,31 +97,31 @@ pub struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    /// The number of its first element.
+    /// Index of its first element.
     pub fn first(self) -> Reg<'a, U32> {
         self.first
     }
 
-    /// Its number of elements.
+    /// Number of elements in the span.
     pub fn width(self) -> u32 {
         self.width
     }
 
-    /// The span's elements of an array, as f32, in as few accesses as there can be.
+    /// Loads the span's elements of an array, as f32, in as few accesses as possible.
     pub fn load<T: Real>(self, array: Global<'a, T>) -> Vec<Reg<'a, F32>> {
         load_all(array.at(self.first), self.width)
     }
 
-    /// Writes them, rounded to the nearest.
+    /// Stores the span's elements, rounded to the nearest.
     pub fn store<T: Real>(self, array: Global<'a, T>, values: &[Reg<'a, F32>]) {
         store_all(array.at(self.first), values);
     }
 }
 
 impl Asm {
-    /// Covers elements 0 … n − 1: thread t takes the span of `width` (a power of two) from t·width on; the thread after
-    /// the last whole one takes the tail, element by element. For a launch of ⌈n / width⌉ threads or more. Where a span
-    /// takes up to 16 bytes of an array, a warp's access to it is one piece of memory. n may be up to 2³² − 2¹².
+    /// Covers elements 0 … n − 1: thread t processes the span of `width` (a power of two) from t·width on; the thread
+    /// after the last whole span processes the tail, element by element. Requires a launch of at least ⌈n / width⌉
+    /// threads. If a span takes up to 16 bytes of an array, a warp's access is contiguous. n may be up to 2³² − 2¹².
     pub fn each_span<'a>(&'a self, n: u32, width: u32, body: impl Fn(Span<'a>)) {
         let first = self.global_thread() * width;
         let (whole, tail) = (n / width * width, n % width);

@@ -6,14 +6,14 @@
 //! x [N, H, W, C] and y [N, f·H, f·W, C] of the element type, as their gradients; they begin at multiples of 16 bytes.
 //!
 //! # Threads
-//! A thread has up to 16 bytes of neighbouring channels of one pixel of what it writes: all writes of a warp are side by
-//! side, and what the forward pass reads f² times comes from a cache but once.
+//! A thread writes up to 16 bytes of neighbouring channels of one pixel: the writes of a warp are contiguous, and of
+//! the forward pass's f² reads of an element, all but one come from a cache.
 //!
 //! # Bytes and operations
-//! Each pass moves an element for each of x and of y; the backward one adds once an element of y: bound by memory.
+//! Each pass moves every element of x and of y once; backward adds once per element of y: bound by memory.
 //!
 //! # Order of summation
-//! The f rows in order, in each its f pixels, in f32 from 0 on, rounded once: the same bits on every run.
+//! The f rows in order, in each its f pixels, in f32 starting from 0, rounded once: every run gives the same bits.
 
 use crate::{
     Error, Kernel, Result, Target, Work,
@@ -26,21 +26,21 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "upsample";
 
-/// Each pixel becomes a square of `factor`×`factor` pixels.
+/// Specification: each pixel becomes a square of `factor`×`factor` pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nearest {
-    /// Images N in the batch.
+    /// Number of images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub channels: u32,
-    /// Side of the square.
+    /// Side of the square in pixels.
     pub factor: u32,
 }
 
 impl Nearest {
-    /// y. Parameters: x, y. Elements keep their bits.
+    /// The kernel that computes y. Parameters: x, y. Elements keep their bits.
     ///
     /// # Errors
     /// A factor of 0, empty arrays, arrays of 2³¹ elements or more.
@@ -58,7 +58,7 @@ impl Nearest {
         }))
     }
 
-    /// dx. Parameters: dy, dx.
+    /// The kernel that computes dx. Parameters: dy, dx.
     ///
     /// # Errors
     /// As [`Nearest::forward`].
@@ -83,7 +83,7 @@ impl Nearest {
         }))
     }
 
-    /// x and y, if they can be.
+    /// The images x and y, if their sizes are valid.
     fn images(&self) -> Result<(Images, Images)> {
         let Self { count, input, channels, factor } = *self;
         let from = Images { count, size: input, channels };
@@ -101,7 +101,7 @@ impl Nearest {
     }
 }
 
-/// What either pass moves.
+/// Memory traffic of either pass in bytes.
 fn bytes<T: Real>(from: &Images, to: &Images) -> u64 {
     (from.elements() + to.elements()) * u64::from(T::BYTES)
 }

@@ -137,7 +137,7 @@ fn entries(path: &Path) -> Vec<PathBuf> {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// What belongs to a run folder, a folder of checkpoints, a checkpoint or a bare file of weights.
+/// The paths of a run folder, a folder of checkpoints, a checkpoint or a bare file of weights.
 fn files_of_run(path: &Path) -> Vec<PathBuf> {
     let inner = path.join(CHECKPOINTS_FOLDER);
     let root = if inner.is_dir() { &inner } else { path };

@@ -85,7 +85,7 @@ impl Ui {
         self.print(&to_json(value)?)
     }
 
-    /// Writes `text` to a file, whole or not at all, and notes it. What was there before is replaced.
+    /// Writes `text` to a file, whole or not at all, and notes it. An existing file is replaced.
     pub fn write_out(&self, path: &Path, text: &str) -> Result<()> {
         files::write_whole(path, text.as_bytes())?;
         self.note(&format!("wrote {}", path.display()));

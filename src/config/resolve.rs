@@ -112,7 +112,7 @@ impl Merged<'_> {
         Ok(())
     }
 
-    /// The option as its user wrote it in the highest layer that has it.
+    /// The option as its user wrote it, in the highest layer that has it.
     fn name(&self, option: &str) -> String {
         match self.layers.iter().find(|layer| layer.table.contains_key(option)) {
             Some(layer) => layer.name(option),

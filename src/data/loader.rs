@@ -214,7 +214,7 @@ impl Shared {
             state.started += 1;
             let buffer = state.spare.pop().unwrap_or_default();
             drop(state);
-            // The caller that waits must get a panic as an error, or it would wait for ever.
+            // The waiting caller must get a panic as an error, or it would wait forever.
             let batch = catch_unwind(AssertUnwindSafe(|| self.batch(number, buffer, &mut order)))
                 .unwrap_or_else(|_| Err(Error::Failure("a data thread panicked".into())));
             self.lock().made.insert(number, batch);

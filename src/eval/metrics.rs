@@ -169,7 +169,7 @@ mod tests {
         assert!((a - b).abs() <= 2e-6 * b.abs(), "{what}: {a} where {b} was expected");
     }
 
-    /// What scikit-image 0.26.0 (and NumPy for MSE and MAE) gives in float64.
+    /// Reference values of scikit-image 0.26.0 (and NumPy for MSE and MAE) in float64.
     #[test]
     fn agrees_with_scikit_image() {
         let black = [3.65418666159367e-06, 3.49391215599168e-06, 3.993152216258383e-06];

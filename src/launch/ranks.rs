@@ -25,7 +25,7 @@ const LATE_EXITS: Duration = Duration::from_millis(500);
 /// An event that the launcher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The launcher got a signal that asks for an end; a repetition of the same request is left out.
+    /// The launcher got a signal that requests an end; a repetition of the same request is left out.
     Signal(i32),
     /// At least one rank ended.
     Ended,
@@ -33,7 +33,7 @@ pub(super) enum Event {
     Drained,
 }
 
-/// The queue of events. As long as it exists, signals that ask for an end are events and do not end the process.
+/// The queue of events. As long as it exists, signals that request an end are events and do not end the process.
 #[derive(Debug)]
 pub(super) struct Events {
     queue: Receiver<Event>,
@@ -260,7 +260,7 @@ impl Ranks {
             }
         }
         let all_done = answered == 0 && first.is_none();
-        // A signal during this time also asks for an end.
+        // A signal during this time also requests an end.
         let asked = self.drain(events).or(asked);
         match (asked, first) {
             // A rank that failed by itself has not saved, even if an end was requested meanwhile.

@@ -7,8 +7,8 @@ pub(super) const HEIGHT: usize = 7;
 /// Columns from one sign to the next.
 pub(super) const ADVANCE: usize = 6;
 
-/// The rows of a sign from the top, the leftmost dot in bit 4. Small letters are drawn as capitals; what is not
-/// listed is empty.
+/// The rows of a sign from the top, the leftmost dot in bit 4. Small letters are drawn as capitals; unlisted signs are
+/// empty.
 pub(super) fn glyph(sign: char) -> [u8; HEIGHT] {
     match sign.to_ascii_uppercase() {
         'A' => [0x0e, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11],

@@ -99,8 +99,8 @@ impl Palette {
     }
 }
 
-/// Reads an animation as greys: (height, width, [T, height, width]), 255 is white. Every frame is laid over what it
-/// leaves of those before it; what is transparent everywhere is black.
+/// Reads an animation as greys: (height, width, [T, height, width]), 255 is white. Every frame is drawn over the
+/// remaining part of the frames before it; pixels that are transparent in all frames are black.
 ///
 /// # Errors
 /// [`Error::File`] when it is not a GIF, is broken, is larger than 4096×4096, or has more than 10,000 frames or 256 MiB

@@ -193,7 +193,7 @@ fn frames_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(frames)
 }
 
-/// True for `frame-000.png` and for what a killed process left of it, `.frame-000.png.….partial`.
+/// True for `frame-000.png` and for the leftover of a killed process, `.frame-000.png.….partial`.
 fn is_frame(name: &str) -> bool {
     let plain = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
     let name = plain.and_then(|name| name.split_once(".png.")).map_or(name, |(stem, _)| stem);

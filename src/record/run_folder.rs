@@ -72,7 +72,7 @@ impl RunFolder {
         self.warning.as_deref()
     }
 
-    /// Checks that the folder is still at its path: what is written there must not become a new folder.
+    /// Checks that the folder is still at its path, so that no write creates a new folder there.
     ///
     /// # Errors
     /// [`Error::File`] when it was moved or removed.

@@ -1,54 +1,54 @@
-//! Says in words when training goes wrong: a predictor that sits at black, a loss that is not a number, a loss scale
-//! that keeps falling.
+//! Warnings about a training that goes wrong: black predictions, a loss that is not a number, a loss scale that keeps
+//! falling.
 
-/// The latest figures of training or of an evaluation; what is not known is `None`.
+/// The latest figures of training or of an evaluation; unknown ones are `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Figures {
     /// Mean of the predicted pixels.
     pub predicted_mean: Option<f64>,
     /// Mean of the true pixels.
     pub target_mean: Option<f64>,
-    /// Mean absolute error a pixel of the prediction.
+    /// Mean absolute error per pixel of the prediction.
     pub l1: Option<f64>,
-    /// Mean absolute error a pixel of an all-black prediction of the same targets.
+    /// Mean absolute error per pixel of an all-black prediction of the same targets.
     pub black_l1: Option<f64>,
     /// Training loss of the step.
     pub loss: Option<f64>,
-    /// The loss scale; `None` where there is no scaling.
+    /// The loss scale; `None` without loss scaling.
     pub loss_scale: Option<f32>,
 }
 
-/// Remembers what it has said, and speaks only when that changes.
+/// Stores the state of each warning, and warns only when a state changes.
 #[derive(Debug, Clone, Default)]
 pub struct DivergenceMonitor {
     black: bool,
     not_a_number: bool,
-    /// The scale's peak since it last grew, and its last value.
+    /// Peak of the scale since it last grew, and its last value.
     scale: Option<(f32, f32)>,
     scale_falls: bool,
 }
 
-/// A prediction darker than this part of its target is black.
+/// A prediction darker than this fraction of its target is black.
 const DARK: f64 = 0.1;
-/// A prediction brighter than this part of its target is not, however near its error comes to that of black.
+/// A prediction brighter than this fraction of its target is not black, even if its error is near that of black.
 const LIT: f64 = 0.5;
-/// How near an error comes to that of black, as a part of it.
+/// Relative distance within which an error is near that of black.
 const NEAR_BLACK: f64 = 0.02;
-/// A fall that is more than a scale's search for its level.
+/// A larger fall than in a scale's search for its level.
 const FALL: f32 = 1.0 / 256.0;
 
 impl DivergenceMonitor {
-    /// A divergence_monitor that has said nothing yet.
+    /// A monitor without warnings so far.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One line for each thing that went wrong, or came right again, with these figures of step `step`.
+    /// Checks the figures of step `step`. Returns one line for each problem that began or ended:
     ///
-    /// - Black: the predicted mean is below a tenth of the target's, or the L1 within 2 % of black's while the
-    ///   prediction is not known to be at least half as bright as its target.
+    /// - Black: the predicted mean is below a tenth of the target's, or the L1 within 2 % of black's, unless the
+    ///   prediction is known to be at least half as bright as its target.
     /// - NaN: the loss is not finite.
-    /// - Falling scale: it stands at 1/256 or less of where it was when it last grew (or began).
+    /// - Falling scale: it is at most 1/256 of its value when it last grew (or began).
     pub fn observe(&mut self, step: u64, figures: &Figures) -> Vec<String> {
         let mut lines = Vec::new();
         self.watch_black(step, figures, &mut lines);
@@ -117,7 +117,7 @@ impl DivergenceMonitor {
     }
 }
 
-/// Sets `state` and says whether that changed it.
+/// Sets `state`; returns whether that changed it.
 fn turned(state: &mut bool, now: bool) -> bool {
     std::mem::replace(state, now) != now
 }

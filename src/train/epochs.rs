@@ -1,31 +1,31 @@
-//! Where a training is in its epochs, also after it was resumed with other steps an epoch.
+//! The position of a training in its epochs, which survives a resumption with another number of steps per epoch.
 
 use crate::config::{Duration, TrainConfig};
 
-/// Counts epochs: after `step` steps a training is `step + shift` steps of `per_epoch` an epoch away from its start.
+/// Counts epochs: after `step` steps a training is at position `step + shift`, with `per_epoch` steps per epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epochs {
-    /// Optimiser steps in an epoch.
+    /// Optimiser steps per epoch.
     pub per_epoch: u64,
-    /// Difference to the steps taken: 0 unless a resumption changed the steps in an epoch.
+    /// Difference to the steps taken: 0 unless a resumption changed the steps per epoch.
     pub shift: i64,
 }
 
 impl Epochs {
-    /// Of a training that begins.
+    /// The count of a new training.
     pub fn new(config: &TrainConfig) -> Self {
         Self { per_epoch: config.steps_per_epoch(), shift: 0 }
     }
 
-    /// Goes on after `step` steps, by `before` of the steps' epochs: with other steps an epoch at the same part of the epoch, or
-    /// the least after it, so that epochs never run backwards.
+    /// Continues after `step` steps that were counted by `before`: with another number of steps per epoch at the same
+    /// fraction of the epoch, or the next step after it, so that epochs never run backwards.
     pub fn resume(&mut self, step: u64, before: Self) {
         let position = u128::from(before.position(step));
         let scaled = (position * u128::from(self.per_epoch)).div_ceil(u128::from(before.per_epoch.max(1)));
         self.shift = i64::try_from(scaled as i128 - i128::from(step)).unwrap_or(0);
     }
 
-    /// Steps of `per_epoch` an epoch from the start to after `step` steps.
+    /// Position after `step` steps, in steps of the current length of an epoch.
     pub fn position(&self, step: u64) -> u64 {
         step.saturating_add_signed(self.shift)
     }
@@ -53,13 +53,13 @@ mod tests {
     #[test]
     fn epochs_go_on_with_other_steps_an_epoch() {
         let before = Epochs { per_epoch: 10, shift: 0 };
-        // (steps an epoch now, position after 25 steps)
+        // (steps per epoch now, position after 25 steps)
         for (per_epoch, position) in [(10, 25), (20, 50), (5, 13), (3, 8), (1, 3), (1000, 2500)] {
             let mut now = Epochs { per_epoch, shift: 0 };
             now.resume(25, before);
             assert_eq!(now.position(25), position, "{per_epoch}");
             assert!(now.epoch(25) >= before.epoch(25) && now.epoch(26) > now.epoch(25));
-            // And back again.
+            // And back to the original number.
             let mut again = before;
             again.resume(25, now);
             assert!(again.epoch(25) >= now.epoch(25));

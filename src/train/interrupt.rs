@@ -1,4 +1,4 @@
-//! Signals that ask the program to end: the first asks, a later one ends.
+//! Signals that request the end of the program: the first one requests it, a later one ends it at once.
 
 use crate::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
@@ -7,27 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The signals that ask for an end: Ctrl-C, `kill`, a closed terminal, and the warnings of batch systems such as Slurm.
+/// The signals that request an end: Ctrl-C, `kill`, a closed terminal, and the warnings of batch systems such as Slurm.
 pub(crate) const ENDING: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU];
 
 /// Time after the first signal in which others are the same request: GNU `timeout`, for one, signals its child and then
 /// its process group.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// The [`ENDING`] signals to handle: without SIGHUP where the process was started to ignore it, as by `nohup`.
+/// The [`ENDING`] signals to handle: without SIGHUP if the process was started to ignore it, as by `nohup`.
 pub(crate) fn ending_signals() -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ENDING.into_iter().filter(|&number| number != SIGHUP || !ignores(&status, SIGHUP)).collect()
 }
 
-/// True if a process ignores a signal, by its `/proc/PID/status`; true as well where that does not say.
+/// True if a process ignores a signal, by its `/proc/PID/status`; also true if the file does not show it.
 fn ignores(status: &str, number: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (number - 1) & 1 == 1)
 }
 
-/// Tells the first request, and later ones, from signals that repeat it.
+/// Distinguishes the first request and later ones from repeated signals of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     first: Option<Instant>,
@@ -42,20 +42,20 @@ impl Requests {
     }
 }
 
-/// Whether a signal has asked the program to end.
+/// Records whether a signal has requested the end of the program.
 ///
-/// The first of SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU is noted, so that training can save and end with
-/// [`Error::Interrupted`]; any of them at least one second later ends the process at once with 128 + its number.
+/// The first of SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU is recorded, so that training can save and end
+/// with [`Error::Interrupted`]; any of them at least one second later ends the process at once with 128 + its number.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupt {
-    /// Installs the handlers; once a process. A SIGHUP that the process was started to ignore stays ignored.
+    /// Installs the handlers; call it once per process. A SIGHUP that the process was started to ignore stays ignored.
     ///
     /// # Errors
-    /// A system that refuses a handler or a thread.
+    /// The system refuses a handler or a thread.
     pub fn install() -> Result<Self> {
         let failed = |e| Error::Failure(format!("cannot install handlers for signals: {e}"));
         let mut signals = Signals::new(ending_signals()).map_err(failed)?;
@@ -78,7 +78,7 @@ impl Interrupt {
         Self { signal: Arc::default() }
     }
 
-    /// The number of the signal that came, if one did.
+    /// The number of the received signal, if there was one.
     pub fn requested(&self) -> Option<i32> {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,
@@ -86,10 +86,10 @@ impl Interrupt {
         }
     }
 
-    /// [`Error::Interrupted`] once a signal came.
+    /// [`Error::Interrupted`] after a signal.
     ///
     /// # Errors
-    /// That one.
+    /// Only that one.
     pub fn check(&self) -> Result<()> {
         self.requested().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
     }
@@ -104,7 +104,7 @@ mod tests {
 
     const CHILD: &str = "SSMV_TEST_INTERRUPT_CHILD";
 
-    /// The process that gets the signals; does nothing when it is run as a test.
+    /// The process that receives the signals; does nothing when it is run as a test.
     #[test]
     fn child() {
         if std::env::var_os(CHILD).is_none() {

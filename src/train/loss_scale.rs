@@ -21,11 +21,11 @@ pub struct LossScale {
 }
 
 impl LossScale {
-    /// The floor of the default: 2⁻¹⁴, thirty skipped steps in a row from the initial scale. Gradients that overflow
-    /// f16 there come from a model that has diverged, not from the scale.
+    /// Default floor: 2⁻¹⁴, thirty skipped steps in a row from the initial scale. If gradients still overflow f16
+    /// there, the model has diverged and the scale is not the cause.
     pub const FLOOR: f32 = 1.0 / 16384.0;
 
-    /// A scale with its own numbers; the floor is [`LossScale::FLOOR`].
+    /// A scale with these numbers; the floor is [`LossScale::FLOOR`].
     ///
     /// # Errors
     /// A scale that is not positive and finite, a growth below 1, a backoff outside (0, 1], an interval of 0.
@@ -43,17 +43,17 @@ impl LossScale {
         Ok(loss_scale)
     }
 
-    /// The same with another floor; 0 for none.
+    /// The same scale with another floor; 0 for none.
     pub fn with_floor(self, floor: f32) -> Self {
         Self { floor, ..self }
     }
 
-    /// No scaling (scale 1 for ever), as f32 is trained; a step with an infinity or NaN is skipped all the same.
+    /// A scale of 1 that never changes, for training in f32; a step with an infinity or NaN is still skipped.
     pub fn off() -> Self {
         Self { scale: 1.0, growth: 1.0, backoff: 1.0, interval: 1, floor: 0.0, ..Self::default() }
     }
 
-    /// Checks the numbers, for a state that was read from a file.
+    /// Checks the numbers, for a state read from a file.
     ///
     /// # Errors
     /// As [`LossScale::new`].
@@ -75,21 +75,21 @@ impl LossScale {
         )))
     }
 
-    /// What the next loss is multiplied by.
+    /// Factor of the next loss.
     pub fn scale(&self) -> f32 {
         self.scale
     }
 
-    /// Steps that were skipped since the last one that was taken.
+    /// Number of steps skipped since the last one that was taken.
     pub fn consecutive_skips(&self) -> u32 {
         self.consecutive_skips
     }
 
-    /// Notes how optimiser step `step` went, after it was taken (`found_inf` false) or skipped (true), and sets the
-    /// scale of the next.
+    /// Records whether optimiser step `step` was taken (`found_inf` false) or skipped (true), and sets the scale of the
+    /// next one.
     ///
     /// # Errors
-    /// A scale that falls below the floor: training has diverged and must stop.
+    /// The scale falls below the floor: training has diverged and must stop.
     pub fn update(&mut self, step: u64, found_inf: bool) -> Result<()> {
         if found_inf {
             self.scale *= self.backoff;
@@ -107,17 +107,17 @@ impl LossScale {
         self.check(step)
     }
 
-    /// Takes the scale that all ranks agree on.
+    /// Sets the scale that all ranks agreed on.
     pub fn agree(&mut self, scale: f32) {
         self.scale = scale;
     }
 
-    /// Whether there is any scaling.
+    /// Whether the scale can change.
     pub fn is_on(&self) -> bool {
         self.growth != 1.0 || self.backoff != 1.0
     }
 
-    /// The scale that a device keeps.
+    /// The scale as a device's state.
     pub fn of_device(state: &StepState) -> Self {
         let StepState { scale, growth, backoff, interval, growth_tracker, consecutive_skips, .. } = *state;
         Self { scale, growth, backoff, interval, floor: Self::FLOOR, growth_tracker, consecutive_skips }
@@ -129,15 +129,15 @@ impl LossScale {
         StepState { scale, growth, backoff, interval, growth_tracker, consecutive_skips, ..state }
     }
 
-    /// An error for a scale below the floor, as it stands after step `step`.
+    /// An error if the scale is below the floor after step `step`.
     ///
     /// # Errors
-    /// That one: training has diverged and must stop.
+    /// Only that one: training has diverged and must stop.
     pub fn check(&self, step: u64) -> Result<()> {
         Self::check_scale(step, self.scale, self.floor, self.consecutive_skips)
     }
 
-    /// The same of a scale, its floor and the skipped steps before it.
+    /// As [`LossScale::check`], for a scale, its floor and the skipped steps before it.
     pub(super) fn check_scale(step: u64, scale: f32, floor: f32, skips: u32) -> Result<()> {
         if scale < floor || scale == 0.0 {
             return Err(Error::Failure(format!(

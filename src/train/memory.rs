@@ -1,4 +1,4 @@
-//! Whether a training step fits: this machine's memory, before anything large is asked for; a device's, once it was full.
+//! Memory checks: of the host's memory before a training allocates anything large, and of a device's after it was full.
 
 use rustix::process::{Resource, getrlimit};
 use ssmv_autograd::{cuda::DeviceInfo, host_memory};
@@ -11,16 +11,16 @@ use crate::{
     model::{Preset, outline},
 };
 
-/// Maps of the stem's size that a step holds at its peak, activations and gradients together: measured on `tiny` (19.5)
-/// and `small` (19).
+/// Number of maps of the stem's size that a step holds at its peak, activations and gradients together: measured on
+/// `tiny` (19.5) and `small` (19).
 const MAPS: u64 = 20;
-/// The share of a device's free memory that is left for the kernels' code.
+/// The part 1/n of a device's free memory that is left for the kernels' code.
 const CODE_SHARE: u64 = 32;
-/// f32 values a parameter: itself, its gradient, two moments.
+/// f32 values per parameter: the value, its gradient, two moments.
 const COPIES: u64 = 4;
 
-/// Refuses a batch whose step would need more than the memory that is free. Systems that do not say how much that is
-/// are trusted.
+/// Refuses a batch whose step would need more than the free memory. Not checked on systems that do not report their
+/// free memory.
 ///
 /// # Errors
 /// [`Error::Usage`] with the estimate and a batch size that would fit.
@@ -31,7 +31,7 @@ pub(super) fn check(config: &TrainConfig) -> Result<()> {
     limits.into_iter().flatten().min().map_or(Ok(()), |free| fits(config, preset, parameters, free))
 }
 
-/// Bytes that a limit on the process's addresses (`ulimit -v`) leaves to it, where there is one.
+/// Remaining bytes below the limit of the process's address space (`ulimit -v`), if there is one.
 fn addresses_left() -> Option<u64> {
     let most = getrlimit(Resource::As).current?;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -62,7 +62,7 @@ fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> 
     )))
 }
 
-/// Adds to an error of a device's memory the batch that would fit, counted once all of the training is dropped.
+/// Adds the largest batch that would fit to an out-of-memory error, counted after the training is dropped.
 pub(super) fn advise(config: &TrainConfig, error: Error) -> Error {
     let Error::Tensor(ssmv_autograd::Error::OutOfMemory { device, asked, free, total, pool, advice }) = error
     else {
@@ -77,7 +77,7 @@ pub(super) fn advise(config: &TrainConfig, error: Error) -> Error {
             format!("--batch-size {batch} would fit, and --accumulate makes several batches one step")
         }
         Ok(None) => "no batch fits; take a smaller --preset".to_owned(),
-        // What the search stumbled over is less than what it was to explain.
+        // Keep the original advice: an error of this search explains less.
         Err(_) => advice,
     };
     ssmv_autograd::Error::OutOfMemory { device, asked, free, total, pool, advice }.into()

@@ -1,13 +1,13 @@
 //! Training: the step, and the run around it.
 //!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
 //! | `run.rs`, `setup.rs` | a whole training: data, steps, evaluations, checkpoints, the log |
 //! | `trainer.rs`, `backend.rs` | one step, whose parts a backend computes: feed, pass, reduce, update |
 //! | `cpu.rs`, `gpu/` | the two backends |
-//! | `ranks/` | what both do with the other ranks |
-//! | `snapshot.rs` | all that a checkpoint keeps |
-//! | `epochs.rs`, `resumption.rs` | the count of epochs; what a resumption changes |
+//! | `ranks/` | communication of both backends with the other ranks |
+//! | `snapshot.rs` | the contents of a checkpoint |
+//! | `epochs.rs`, `resumption.rs` | the count of epochs; changes made by a resumption |
 //! | `schedule.rs`, `loss_scale.rs`, `divergence.rs` | learning rates, loss scaling, warnings |
 
 pub mod backend;

@@ -30,7 +30,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All of them, in the order of a step.
+    /// All phases, in the order of a step.
     pub const ALL: [Self; 9] = [
         Self::Input,
         Self::Encoder,
@@ -43,7 +43,7 @@ impl Phase {
         Self::Optimiser,
     ];
 
-    /// Its name in tables.
+    /// Name of the phase in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -59,15 +59,15 @@ impl Phase {
     }
 }
 
-/// Hears that a phase has ended; on a device, that all of it is queued.
+/// Called when a phase has ended; on a device, when all of it is queued.
 pub(super) type OnPhase = Arc<dyn Fn(Phase) -> Result<()> + Send + Sync>;
 
-/// Tells a listener, where there is one.
+/// Calls a listener, if there is one.
 pub(super) fn ended(on_phase: &Option<OnPhase>, phase: Phase) -> Result<()> {
     on_phase.as_ref().map_or(Ok(()), |listener| listener(phase))
 }
 
-/// What the model is to say, for a listener to hear of the phases between its parts.
+/// The model's callback, which converts parts and passes to phases for a listener.
 pub(super) fn of_parts(on_phase: &Option<OnPhase>) -> Option<PartListener> {
     let listener = Arc::clone(on_phase.as_ref()?);
     Some(Arc::new(move |part, pass| {
@@ -75,7 +75,7 @@ pub(super) fn of_parts(on_phase: &Option<OnPhase>) -> Option<PartListener> {
             (Pass::Forward, Part::Encoder) => Phase::Encoder,
             (Pass::Forward, Part::Temporal) => Phase::Temporal,
             (Pass::Forward, Part::Decoder) => Phase::Decoder,
-            // The gradient has come to a part's output: what came after it is done.
+            // The gradient has reached a part's output: the parts after it are done.
             (Pass::Backward, Part::Decoder) => Phase::Loss,
             (Pass::Backward, Part::Temporal) => Phase::DecoderBackward,
             (Pass::Backward, Part::Encoder) => Phase::TemporalBackward,

@@ -1,4 +1,4 @@
-//! The animation that a training leaves behind: test sequences, their truth, the prediction and its error.
+//! The animation that a training writes at its end: test sequences, their truth, the prediction and its error.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// Sequences that are shown.
+/// Number of sequences in the animation.
 const ROWS: u64 = 4;
-/// Input frames that are shown at most: with more, pictures become too large for viewers, and then for their formats.
+/// Most input frames in the animation: with more, pictures exceed the limits of viewers, and then of their formats.
 const SHOWN: usize = 64;
 
-/// What a preview leaves out, if it does.
+/// A note on input frames that a preview omits, if any.
 pub(super) fn note(frames_in: usize) -> Option<String> {
     (frames_in > SHOWN).then(|| format!("the preview shows the last {SHOWN} of {frames_in} input frames"))
 }
 
-/// Writes the GIF to `path`; gives the same as a PNG strip, encoded.
+/// Writes the GIF to `path`; returns the same pictures as an encoded PNG strip.
 pub(super) fn write(
     model: &dyn Predict,
     dataset: &Dataset,

@@ -1,4 +1,4 @@
-//! What a resumption changes, and whether there is anything left to train.
+//! Reports the changes that a resumption makes, and refuses one with nothing left to train.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use crate::{
     record::is_evaluated,
 };
 
-/// Options whose change is not a change of the training, or is said elsewhere.
+/// Options whose change does not change the training, or is reported elsewhere.
 const UNSAID: [&str; 3] = ["out", "ranks", "threads"];
 
-/// The configuration of the run that the checkpoint or run folder `path` belongs to, if it has one.
+/// The configuration of the run that contains the checkpoint or run folder `path`, if there is one.
 pub(super) fn saved_config(path: &Path) -> Result<Option<TrainConfig>> {
     let file = find_config(path).map(ConfigFile::read).transpose()?;
     file.map(|file| resolve_over(&TrainOptions::default(), &[&file])).transpose()
 }
 
-/// A line for each option that a resumption changes, and for the learning rate of the next step where that jumps.
+/// A line for each option that a resumption changes, and for a jump of the learning rate at the next step.
 pub(super) fn changes(
     old: &TrainConfig,
     (new, epochs): (&TrainConfig, Epochs),
@@ -39,18 +39,18 @@ pub(super) fn changes(
         .collect();
     let was = state.place.map_or_else(|| Epochs::new(old), |place| place.epochs(state.step));
     let [had, has] = [(old, was), (new, epochs)].map(|(c, epochs)| schedule(c, epochs).rate(state.step));
-    // Places in an epoch are rounded to steps.
+    // Positions in an epoch are rounded to steps.
     if (had - has).abs() > 0.01 * had.max(has) {
         lines.push(format!("learning rate of step {}: {had:.3e} → {has:.3e}", state.step + 1));
     }
     Ok(lines)
 }
 
-/// Checks that a training of `total` steps is not over after `step` steps. At its last step it may still lack the final
-/// evaluation in the run folder `out`.
+/// Checks that a training of `total` steps is not finished after `step` steps. After its last step it may still lack
+/// the final evaluation in the run folder `out`.
 ///
 /// # Errors
-/// [`Error::Usage`], which says what to do instead.
+/// [`Error::Usage`] with advice.
 pub(super) fn check_unfinished(out: &Path, step: u64, total: u64) -> Result<()> {
     let what = match total {
         _ if step > total => format!("has trained {step} steps, and a training of {total} is asked for"),

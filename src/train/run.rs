@@ -1,4 +1,4 @@
-//! A whole training: data, steps, the log, evaluations, checkpoints, the preview, and the way out on a signal.
+//! A whole training: data, steps, the log, evaluations, checkpoints, the preview, and the end on a signal.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,65 +25,65 @@ use crate::{
     record::{EvalRecord, Recorder, StepRecord},
 };
 
-/// Steps that the shown loss and pace are smoothed over.
+/// Number of steps over which the shown loss and speed are smoothed.
 const SMOOTHING: f64 = 20.0;
 
-/// Where a training is.
+/// Progress of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
-    /// The epoch, counted from 1.
+    /// Current epoch, from 1.
     pub epoch: u64,
-    /// How many epochs there will be.
+    /// Total number of epochs.
     pub epochs: u64,
     /// Optimiser steps taken so far.
     pub step: u64,
-    /// The loss of late.
+    /// Training loss, smoothed over steps.
     pub loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Sequences trained on in a second.
+    /// Sequences trained per second.
     pub samples_per_second: f64,
 }
 
 /// Callbacks of a training, for the command line, a test, or another program.
 pub trait Observer {
-    /// Before the first step on a device: so many of its kernels are compiled.
+    /// Called before the first step on a device: `done` of `total` kernels are compiled.
     fn compiling(&mut self, _done: usize, _total: usize) {}
-    /// During an evaluation: `done` of `total` test sequences are evaluated.
+    /// Called during an evaluation: `done` of `total` test sequences are evaluated.
     fn evaluating(&mut self, _done: u64, _total: u64) {}
     /// Called after each step.
     fn status(&mut self, _status: &Status) {}
-    /// Something worth a line.
+    /// Called with a note for the user.
     fn note(&mut self, _line: &str) {}
-    /// Something that is wrong or goes wrong.
+    /// Called with a warning.
     fn warn(&mut self, _line: &str) {}
 }
 
 /// An observer that ignores all calls.
 impl Observer for () {}
 
-/// What came of a training.
+/// Results of a training.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Path of the run folder.
     pub out: PathBuf,
     /// Path of the last checkpoint.
     pub checkpoint: PathBuf,
-    /// The animation of test sequences with their predictions, unless it could not be made.
+    /// Path of the animation of test sequences with their predictions; `None` if it could not be drawn.
     pub preview: Option<PathBuf>,
     /// Optimiser steps of the whole training.
     pub steps: u64,
-    /// Seconds of training, those before a resumption included; evaluations and checkpoints left out.
+    /// Seconds of training, including those before a resumption; without evaluations and checkpoints.
     pub seconds: f64,
-    /// Sequences a second of this process's training.
+    /// Sequences per second of this process's training.
     pub samples_per_second: f64,
     /// Seconds that this process's training waited for data.
     pub data_wait: f64,
-    /// Evaluation after the last step.
+    /// Results of the evaluation after the last step.
     pub evaluation: Evaluation,
 }
 
-/// Trains as `config` says, whose `out` is the run folder, from the checkpoint `resume` on where one is given. A signal
+/// Trains with `config`, whose `out` is the run folder; resumes from the checkpoint `resume` if it is given. A signal
 /// ends it with [`Error::Interrupted`], after a checkpoint.
 pub fn run(
     config: &TrainConfig,
@@ -94,8 +94,8 @@ pub fn run(
     run_with_ranks(None, config, resume, interrupt, observer)
 }
 
-/// [`run`] as one of several ranks, each of which calls this with the same configuration, whose `ranks` is their number.
-/// Rank 0 writes the run folder. Whatever fails on one ends all.
+/// As [`run`], for one of several ranks. Each calls this with the same configuration, whose `ranks` is their number.
+/// Rank 0 writes the run folder. If one rank fails, all ranks stop.
 pub fn run_with_ranks(
     member: Option<Member>,
     config: &TrainConfig,
@@ -124,8 +124,8 @@ fn attempt(
     let mut run = Run::prepare(config, resume, interrupt, ranks, observer)?;
     let result = finish(&mut run, observer);
     if run.trainer.backend.waits_for_ranks() {
-        // A training that ended well has closed what it shared. What a device still has queued otherwise may wait for a rank
-        // that is gone: kernels that spin are ended, and nothing that would wait for the device is dropped.
+        // A successful training has closed its connections. Otherwise work that is still queued may wait for a rank
+        // that is gone: abort the kernels that spin, and drop nothing that would wait for the device.
         run.trainer.backend.abort();
         // Frees the lock of the run folder.
         drop(run.recorder.take());
@@ -134,14 +134,14 @@ fn attempt(
     result
 }
 
-/// Trains to the end, and saves what is there where that does not come about.
+/// Trains to the end; saves a checkpoint on failure.
 fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
-            // What the last step came to matters less than that it is saved.
+            // Saving matters more than an error of the last step.
             let _ = run.settle(observer);
             let saved = run.save()?;
-            // All ranks are here. What is saved is saved, however this goes.
+            // All ranks are connected. The checkpoint is saved even if this fails.
             let _ = run.trainer.backend.close();
             if run.leads() {
                 let again = match run.config.ranks {
@@ -160,10 +160,10 @@ fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
         }
         Err(error) if run.trainer.steps() > run.saved && run.can_save_alone() => {
             if let Some(ranks) = &run.ranks {
-                // The others need not wait for the disk.
+                // The other ranks need not wait for the disk.
                 ranks.abandon(&error.to_string());
             }
-            // Whatever went wrong, the steps since the last checkpoint are not lost if they can be kept.
+            // After any error, the steps since the last checkpoint are saved if possible.
             let _ = run.settle(observer);
             if let Ok(saved) = run.write() {
                 observer.warn(&format!("saved {} before ending", saved.display()));
@@ -174,11 +174,11 @@ fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
     }
 }
 
-/// A training under way.
+/// A training in progress.
 pub(super) struct Run<'a> {
     pub config: TrainConfig,
     pub interrupt: &'a Interrupt,
-    /// The ranks that train together, where there are several.
+    /// The ranks that train together, if there are several.
     pub ranks: Option<Arc<Ranks>>,
     pub out: PathBuf,
     pub trainer: Trainer,
@@ -190,18 +190,18 @@ pub(super) struct Run<'a> {
     /// Optimiser steps of the whole training.
     pub total: u64,
     pub epochs: Epochs,
-    /// The step of the last checkpoint.
+    /// Step of the last checkpoint.
     pub saved: u64,
-    /// Seconds of training so far, and how many of them before this process.
+    /// Seconds of training so far, and those before this process.
     pub seconds: f64,
     pub seconds_before: f64,
     pub samples: u64,
     pub shown: Shown,
-    /// Of the last step.
+    /// Timing of the last step.
     pub pace: Pace,
 }
 
-/// How a step went by the clock.
+/// Timing of a step.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Pace {
     seconds: f64,
@@ -209,7 +209,7 @@ pub(super) struct Pace {
     data_wait: f64,
 }
 
-/// Smoothed figures for the eye.
+/// Smoothed figures for the progress display.
 #[derive(Default)]
 pub(super) struct Shown {
     loss: f64,
@@ -253,10 +253,10 @@ impl Run<'_> {
         self.check_signals()?;
         let evaluation = self.evaluate(observer)?;
         let checkpoint = self.save()?;
-        // What follows is rank 0's alone.
+        // The rest concerns only rank 0.
         self.trainer.backend.close()?;
         let preview = self.out.join("preview.gif");
-        // The training is saved: it does not fail for want of a picture.
+        // The training is already saved: a missing picture is not a failure.
         let drawn = self.preview(&preview);
         if let Err(error) = &drawn {
             observer.warn(&format!("the preview is missing: {error}"));
@@ -286,17 +286,17 @@ impl Run<'_> {
         recorder.log_image(trainer.steps(), "preview", &strip)
     }
 
-    /// An error once a signal asked the run to end: with several ranks, once all know of it.
+    /// An error if a signal requested the end; with several ranks, after all ranks agreed on it.
     fn check_signals(&self) -> Result<()> {
         self.ranks.as_ref().map_or_else(|| self.interrupt.check(), |ranks| ranks.check())
     }
 
-    /// Whether this is the rank that writes and speaks.
+    /// Whether this rank writes files and prints.
     fn leads(&self) -> bool {
         self.ranks.as_ref().is_none_or(|ranks| ranks.leads())
     }
 
-    /// Whether what this process holds is a whole checkpoint, once the other ranks are gone.
+    /// Whether this process holds a complete checkpoint after the other ranks are gone.
     fn can_save_alone(&self) -> bool {
         !self.trainer.backend.waits_for_ranks()
             && self.ranks.as_ref().is_none_or(|ranks| ranks.leads() && ranks.is_sound() && !ranks.zero)
@@ -333,7 +333,7 @@ impl Run<'_> {
         slow.map_or(Ok(()), |line| self.warn(self.trainer.steps(), &line, observer))
     }
 
-    /// Waits for what the device still computes, and records it.
+    /// Waits for the device's remaining steps, and records them.
     fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let known = self.trainer.settle()?;
         let pace = self.pace;
@@ -436,20 +436,20 @@ impl Run<'_> {
         Ok(evaluated)
     }
 
-    /// Says and records what is going wrong.
+    /// Reports and records problems of the training.
     fn watch(&mut self, step: u64, figures: Figures, observer: &mut dyn Observer) -> Result<()> {
         let warnings = self.divergence_monitor.observe(step, &figures);
         warnings.iter().try_for_each(|warning| self.warn(step, warning, observer))
     }
 
-    /// Says and records a warning: rank 0 does, for all ranks come to the same.
+    /// Reports and records a warning; only rank 0 does, because all ranks get the same one.
     fn warn(&mut self, step: u64, warning: &str, observer: &mut dyn Observer) -> Result<()> {
         let Some(recorder) = &mut self.recorder else { return Ok(()) };
         observer.warn(warning);
         recorder.log_warning(step, warning)
     }
 
-    /// A checkpoint of all ranks, which rank 0 writes; no rank goes on, or ends, before it is there.
+    /// Saves a checkpoint of all ranks, which rank 0 writes; every rank waits until it is complete.
     fn save(&mut self) -> Result<PathBuf> {
         self.trainer.backend.gather_state(true)?;
         let path = if self.leads() { self.write()? } else { self.out.clone() };
@@ -458,13 +458,13 @@ impl Run<'_> {
         Ok(path)
     }
 
-    /// A checkpoint of what this process holds.
+    /// Writes a checkpoint of this process's state.
     fn write(&mut self) -> Result<PathBuf> {
-        // A checkpoint counts only with the log of its steps on the disk.
+        // A checkpoint is only useful together with the log of its steps on the disk.
         self.recorder.as_ref().map_or(Ok(()), Recorder::sync)?;
         let keep = self.config.keep_last.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let path = self.trainer.save(&self.out, self.seconds, keep).map_err(|error| {
-            // A folder that was moved while the checkpoint was written is the better reason.
+            // If the folder was moved while the checkpoint was written, that is the better error message.
             self.recorder.as_ref().and_then(|recorder| recorder.sync().err()).unwrap_or(error)
         })?;
         self.saved = self.trainer.steps();

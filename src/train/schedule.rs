@@ -7,24 +7,24 @@ use std::f64::consts::PI;
 /// A learning-rate schedule with linear warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// How the rate falls.
+    /// The shape of the fall.
     pub kind: ScheduleKind,
-    /// The rate that a constant schedule has after its warm-up.
+    /// The rate of a constant schedule after its warm-up.
     pub base_lr: f64,
     /// Optimiser steps W over which the rate grows linearly; 0 for none.
     pub warmup: u64,
     /// Optimiser steps of the whole training ("cosine" ends there).
     pub total_steps: u64,
-    /// Optimiser steps an epoch ("cosine-epoch" changes its rate there).
+    /// Optimiser steps per epoch ("cosine-epoch" changes its rate there).
     pub steps_per_epoch: u64,
     /// Epochs of the whole training ("cosine-epoch" ends there).
     pub epochs: u64,
-    /// Added to a step for its place in a cosine, where a resumption changed the steps in an epoch.
+    /// Added to a step for its position in a cosine, after a resumption changed the steps per epoch.
     pub shift: i64,
 }
 
 impl Schedule {
-    /// Checks that the numbers make a schedule.
+    /// Checks that the numbers define a schedule.
     ///
     /// # Errors
     /// A rate that is not positive and finite, or a count of zero that the kind divides by.

@@ -1,4 +1,4 @@
-//! What a training begins with: data, a trainer on the device of the configuration, the run folder.
+//! The start of a training: data, a trainer on the configured device, the run folder.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -22,11 +22,11 @@ use crate::{
     record::{METRICS_FILE, Recorder, RunFolder},
 };
 
-/// Batches that are kept ready.
+/// Number of batches that the loader keeps ready.
 const AHEAD: usize = 4;
 
 impl<'a> Run<'a> {
-    /// All that comes before the first step.
+    /// Prepares everything for the first step.
     pub(super) fn prepare(
         config: &TrainConfig,
         resume: Option<&Path>,
@@ -54,7 +54,7 @@ impl<'a> Run<'a> {
             observer.note(&format!("the data has {held} training sequences: that is an epoch"));
             config.sequences = held;
         }
-        // Shown once the training can start: a refusal is one line.
+        // Shown only when the training can start: a refused one prints just its error.
         let mut notes = Vec::new();
         if let Some(all) = dataset.len(Split::Train).filter(|&all| all > config.sequences as u64) {
             notes.push(format!(
@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Makes the run folder, or goes on in it after `steps` steps, and writes the configuration there.
+/// Creates the run folder, or continues in it after `steps` steps, and writes the configuration to it.
 fn open_folder(
     config: &TrainConfig,
     out: &Path,
@@ -155,20 +155,20 @@ fn open_folder(
     let recorder =
         if resumed && log_exists { Recorder::append(folder, steps)? } else { Recorder::create(folder)? };
     if resumed {
-        // Checkpoints of later steps belong to a course that is given up by going on from this one.
+        // Checkpoints of later steps belong to a course that this resumption abandons.
         for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), steps)? {
             observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
         }
     }
     let path = out.join(CONFIG_FILE);
-    // Without its own name: the folder may be moved, and the file serves other runs.
-    // And without what is for one look at what goes wrong.
+    // Omit the folder's own name: the folder may be moved, and the file can configure other runs.
+    // Also omit the options that only serve to examine one failure.
     let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
     crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
     Ok(recorder)
 }
 
-/// What the batches of a training look like.
+/// The shape of a training's batches.
 pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
     Source {
         batch: config.batch_size,
@@ -180,7 +180,7 @@ pub(super) fn source(config: &TrainConfig, dataset: &Dataset) -> Source {
     }
 }
 
-/// Which batches rank `rank` of a training takes from the position `steps` in its epochs on.
+/// The batches that rank `rank` takes from position `steps` in its epochs on.
 pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> LoaderSpec {
     let (per_epoch, parts) = (config.steps_per_epoch(), config.accumulate as u64);
     LoaderSpec {
@@ -197,7 +197,7 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> Load
     }
 }
 
-/// A trainer on the device of the configuration; of several GPUs on the one of this rank.
+/// A trainer on the configured device; with several GPUs, on this rank's.
 fn trainer(
     config: &TrainConfig,
     source: Source,

@@ -20,27 +20,27 @@ use crate::{
 /// The results of a short training.
 #[derive(Clone, Debug)]
 pub struct ShortRun {
-    /// Each step's figures.
+    /// Figures of each step.
     pub figures: Vec<StepFigures>,
-    /// The parameters, as the arena holds them.
+    /// Parameters in the arena's layout.
     pub parameters: Vec<f32>,
-    /// The optimiser's first moments, laid out alike.
+    /// First moments of the optimiser in the arena's layout.
     pub m: Vec<f32>,
-    /// Its second moments.
+    /// Second moments of the optimiser in the arena's layout.
     pub v: Vec<f32>,
     /// Running means and variances of all batch normalisations.
     pub statistics: Vec<f64>,
 }
 
 impl ShortRun {
-    /// Each step's loss.
+    /// The loss of each step.
     pub fn losses(&self) -> Vec<f64> {
         self.figures.iter().map(|figures| figures.loss).collect()
     }
 }
 
-/// Trains as long as `config` says on a device, or on the CPU. Writes nothing and evaluates nothing; the device of the
-/// configuration is not looked at.
+/// Trains for the configured length on a device, or on the CPU. It writes nothing, evaluates nothing, and ignores the
+/// configuration's `device`.
 ///
 /// # Errors
 /// As [`run`](super::run()).
@@ -48,7 +48,7 @@ pub fn short_run(config: &TrainConfig, cuda: Option<&Cuda>) -> Result<ShortRun> 
     short_run_with_ranks(None, config, cuda)
 }
 
-/// [`short_run`] as one of several ranks.
+/// As [`short_run`], for one of several ranks.
 ///
 /// # Errors
 /// As [`run_with_ranks`](super::run_with_ranks()).

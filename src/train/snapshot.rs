@@ -1,4 +1,4 @@
-//! All that a checkpoint keeps of a training.
+//! The contents of a training's checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -23,30 +23,30 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainState {
-    /// Steps taken, skipped ones included: also says which data comes next.
+    /// Steps taken, including skipped ones: determines the next data.
     pub step: u64,
-    /// Steps that changed the parameters.
+    /// Number of steps that changed the parameters.
     pub updates: u64,
-    /// Seconds of training so far, evaluations left out.
+    /// Seconds of training so far, without evaluations.
     pub seconds: f64,
     /// Factor of the loss; 1 in f32.
     pub loss_scale: LossScale,
-    /// Place in the epochs; checkpoints of older versions lack it.
+    /// Position in the epochs; missing in checkpoints of older versions.
     #[serde(default)]
     pub place: Option<Place>,
 }
 
-/// Where a training is in its epochs.
+/// The position of a training in its epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// Optimiser steps from the start, of this many an epoch.
+    /// Optimiser steps from the start, counted with this number of steps per epoch.
     pub position: u64,
-    /// Optimiser steps in an epoch.
+    /// Optimiser steps per epoch.
     pub steps_per_epoch: u64,
 }
 
 impl Place {
-    /// The count of epochs that is at this place after `step` steps.
+    /// The count of epochs that is at this position after `step` steps.
     pub(super) fn epochs(self, step: u64) -> Epochs {
         let shift = i64::try_from(i128::from(self.position) - i128::from(step)).unwrap_or(0);
         Epochs { per_epoch: self.steps_per_epoch, shift }
@@ -56,23 +56,23 @@ impl Place {
 /// Prefixes of the names in `optimizer.safetensors`.
 const FIRST: &str = "m.";
 const SECOND: &str = "v.";
-/// The running mean of the weights.
+/// The moving average of the weights.
 pub(crate) const EMA: &str = "ema.";
 
-/// A model with all that its training carries from step to step. The CPU trains it in place; a GPU copies its own state
-/// here before a checkpoint.
+/// A model with all state that its training carries from step to step. The CPU trains it in place; a GPU copies its
+/// state here before a checkpoint.
 pub struct Snapshot {
     /// Parameters and running statistics.
     pub model: Predictor,
-    /// AdamW with its moments; its count of updates leaves skipped steps out.
+    /// AdamW with its moments; its count of updates excludes skipped steps.
     pub optimiser: AdamW<f32>,
-    /// Running mean of the weights, laid out as the arena, where the configuration asks for one.
+    /// Moving average of the weights in the arena's layout, if the configuration enables it.
     pub ema: Option<Vec<f32>>,
     /// The loss scale; off in f32.
     pub loss_scale: LossScale,
     /// Steps taken, skipped ones included.
     pub step: u64,
-    /// The count of epochs.
+    /// The count of epochs so far.
     pub epochs: Epochs,
 }
 
@@ -83,12 +83,12 @@ pub(super) fn preset(config: &TrainConfig) -> Result<&'static Preset> {
 }
 
 impl Snapshot {
-    /// Before the first step of a model that begins under the configuration's seed.
+    /// The state before the first step of a model with the configuration's seed.
     pub fn new(config: &TrainConfig) -> Result<Self> {
         Self::of(config, Predictor::new(preset(config)?, config.seed, DType::F32)?)
     }
 
-    /// Before the first step of `model`.
+    /// The state before the first step of `model`.
     pub fn of(config: &TrainConfig, model: Predictor) -> Result<Self> {
         let layout = model.arena.layout();
         let decaying = model.parameters.iter().zip(layout.ranges());
@@ -120,7 +120,7 @@ impl Snapshot {
         checkpoint::write(&run.join(CHECKPOINTS_FOLDER), step, &contents, &state, keep_last)
     }
 
-    /// Takes over all that a checkpoint holds.
+    /// Restores all contents of a checkpoint.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
         let name = self.model.preset.name;
         match checkpoint.preset() {
@@ -138,7 +138,7 @@ impl Snapshot {
         self.optimiser.m = import_arena(parameters, layout, FIRST, optimizer)?;
         self.optimiser.v = import_arena(parameters, layout, SECOND, optimizer)?;
         if let Some(ema) = &mut self.ema {
-            // A mean that is asked for only now starts from where the weights are.
+            // A moving average that is enabled only now starts from the current weights.
             *ema = match optimizer.names().any(|name| name.starts_with(EMA)) {
                 true => import_arena(parameters, layout, EMA, optimizer)?,
                 false => self.model.arena.values::<f32>()?.to_vec(),

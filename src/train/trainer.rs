@@ -25,13 +25,13 @@ use crate::{
     model::Predict,
 };
 
-/// Steps in a row whose gradients are not finite before training gives up.
+/// Number of steps in a row with gradients that are not finite, after which training stops.
 const MOST_SKIPS: u32 = 20;
 
 /// The results of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepFigures {
-    /// The step, counted from 1.
+    /// Number of the step, from 1.
     pub step: u64,
     /// The loss, the mean over the batches of the step.
     pub loss: f64,
@@ -39,16 +39,16 @@ pub struct StepFigures {
     pub lr: f64,
     /// Norm of all gradients, before clipping.
     pub grad_norm: f64,
-    /// Whether the gradients were not finite, so that the parameters stayed as they were.
+    /// Whether the gradients were not finite, so that the parameters were not updated.
     pub skipped: bool,
-    /// The factor of the next loss.
+    /// Factor of the next loss.
     pub loss_scale: f32,
-    /// Steps skipped since the last that was not.
+    /// Number of steps skipped since the last that was not.
     pub consecutive_skips: u32,
 }
 
 impl StepFigures {
-    /// Checks that training may go on after this step.
+    /// Checks that training may continue after this step.
     ///
     /// # Errors
     /// Too many steps skipped in a row, a loss scale below its floor.
@@ -58,7 +58,7 @@ impl StepFigures {
     }
 }
 
-/// An error once too many steps in a row, up to step `step`, were skipped.
+/// An error if too many steps in a row, up to step `step`, were skipped.
 pub(super) fn give_up(step: u64, consecutive_skips: u32) -> Result<()> {
     if consecutive_skips < MOST_SKIPS {
         return Ok(());
@@ -69,8 +69,8 @@ pub(super) fn give_up(step: u64, consecutive_skips: u32) -> Result<()> {
     )))
 }
 
-/// The learning rates of a training. After a resumption with other steps an epoch they go on by the epochs, or by the steps
-/// for a cosine whose length is in steps.
+/// The learning rates of a training. After a resumption with another number of steps per epoch they continue by epochs,
+/// or by steps for a cosine whose length is in steps.
 pub(super) fn schedule(config: &TrainConfig, epochs: Epochs) -> Schedule {
     let total = epochs.total_steps(config);
     let shift = match (config.schedule, config.duration()) {
@@ -92,53 +92,53 @@ pub(super) fn schedule(config: &TrainConfig, epochs: Epochs) -> Schedule {
 pub struct Trainer<B: Backend + ?Sized = dyn Backend> {
     config: TrainConfig,
     schedule: Schedule,
-    /// Steps taken, skipped ones included.
+    /// Steps taken, including skipped ones.
     step: u64,
     pub(super) backend: Box<B>,
 }
 
 impl Trainer<Cpu> {
-    /// Trains a model that begins under the configuration's seed, on the CPU.
+    /// Trains a new model with the configuration's seed on the CPU.
     pub fn on_cpu(config: &TrainConfig, source: Source) -> Result<Self> {
         Self::new(config, Cpu::new(config, source)?)
     }
 }
 
 impl Trainer<Gpu> {
-    /// Trains a model that begins under the configuration's seed, on a GPU.
+    /// Trains a new model with the configuration's seed on a GPU.
     pub fn on_gpu(config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Self> {
         Self::new(config, Gpu::new(config, source, cuda)?)
     }
 }
 
 impl<B: Backend + 'static> Trainer<B> {
-    /// Before the first step.
+    /// A trainer before its first step.
     pub fn new(config: &TrainConfig, backend: B) -> Result<Self> {
         let schedule = schedule(config, Epochs::new(config));
         schedule.validate()?;
         Ok(Self { config: config.clone(), schedule, step: 0, backend: Box::new(backend) })
     }
 
-    /// The same, whose backend's type is not named.
+    /// The same trainer with its backend as a trait object.
     pub fn boxed(self) -> Trainer {
         Trainer { config: self.config, schedule: self.schedule, step: self.step, backend: self.backend }
     }
 }
 
 impl<B: Backend + ?Sized> Trainer<B> {
-    /// Steps taken, skipped ones included.
+    /// Steps taken, including skipped ones.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// The count of epochs.
+    /// The count of epochs so far.
     pub(super) fn epochs(&mut self) -> Epochs {
         self.backend.snapshot().epochs
     }
 
-    /// Takes a step: the gradients of several batches are averaged, and those of all ranks. Gradients with an infinity or
-    /// NaN leave the parameters and the running statistics as they are; many such steps in a row are an error. Gives the
-    /// figures that became known by it.
+    /// Runs a step: the gradients of several batches and of all ranks are averaged. If they contain an infinity or NaN,
+    /// the parameters and the running statistics do not change; many such steps in a row are an error. Returns the
+    /// figures that are available now.
     pub fn step(&mut self, next: &mut NextBatch) -> Result<Vec<StepFigures>> {
         self.feed(next)?;
         self.compute()
@@ -154,22 +154,22 @@ impl<B: Backend + ?Sized> Trainer<B> {
         self.backend.figures()
     }
 
-    /// Waits for all steps; the figures that were not given yet.
+    /// Waits for all steps; returns the remaining figures.
     pub fn settle(&mut self) -> Result<Vec<StepFigures>> {
         self.backend.settle()
     }
 
-    /// Runs `body` on the model as it is evaluated: with the running mean of the weights where there is one.
+    /// Runs `body` on the model for evaluation: with the moving average of the weights if there is one.
     pub fn with_final_weights(&mut self, body: &mut dyn FnMut(&dyn Predict) -> Result<()>) -> Result<()> {
         self.backend.with_final_weights(body)
     }
 
-    /// Shares every step with other ranks from now on, as [`Backend::share`].
+    /// Shares every step with other ranks from now on, as [`Backend::share`] does.
     pub fn share(&mut self, ranks: Arc<Ranks>, comm: Comm) -> Result<Option<String>> {
         self.backend.share(ranks, comm)
     }
 
-    /// All that a checkpoint keeps, as it is after the last step; waits for it.
+    /// The contents of a checkpoint after the last step; waits for that step.
     pub fn snapshot(&mut self) -> Result<&Snapshot> {
         self.backend.read_back()?;
         Ok(self.backend.snapshot())
@@ -180,7 +180,7 @@ impl<B: Backend + ?Sized> Trainer<B> {
         self.snapshot()?.save(run, seconds, keep_last)
     }
 
-    /// Goes on from a checkpoint.
+    /// Restores the state of a checkpoint.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
         let state = self.backend.snapshot().restore(checkpoint)?;
         self.backend.load()?;

@@ -1,5 +1,5 @@
-//! What the operators' CPU halves share: loops over the cores with fixed partitions, so that the same values come out
-//! whatever the number of threads, and matrix products.
+//! Shared by the operators' CPU code: matrix products, and loops over the cores with fixed partitions, so that results
+//! do not depend on the number of threads.
 
 pub(crate) use crate::simd::matmul::{Matrix, multiply};
 
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{Element, buffer::Buffer, wide};
 
-/// Elements below which a loop stays on one core, and the size of a piece above it.
+/// A loop over fewer elements runs on one core; longer loops are cut into pieces of this size.
 pub(crate) const GRAIN: usize = 16 * 1024;
 
 /// out[i] = f(x[i]).
@@ -54,7 +54,8 @@ pub(crate) fn rows_per_piece(cols: usize) -> usize {
     (GRAIN / cols.max(1)).max(1)
 }
 
-/// dst[j] (+)= Σᵢ x[i][j]: column sums of a [rows, cols] matrix. Pieces of rows are summed apart and added in order.
+/// dst[j] (+)= Σᵢ x[i][j]: column sums of a [rows, cols] matrix. Pieces of rows are summed separately and added in
+/// order.
 pub(crate) fn column_sums<T: Element>(x: &[T], cols: usize, dst: &mut [T], add: bool) {
     let piece = rows_per_piece(cols) * cols;
     let partial: Vec<Vec<T>> = x

@@ -1,4 +1,4 @@
-//! Arenas on a device: f32 masters with an f16 copy, and gradients in f32.
+//! Arenas on a device: f32 master weights with an f16 copy, and gradients in f32.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,13 +12,13 @@ use crate::{
 /// The f16 copy of an arena on a device.
 pub(crate) struct Halves {
     pub memory: DeviceMemory,
-    /// Which parameters are read from it.
+    /// True for each parameter that is read from this copy.
     pub read: Arc<[bool]>,
 }
 
 impl Arena {
-    /// An arena on a device: f32 masters with these values, and an f16 copy from which the parameters are read that
-    /// `halved` names.
+    /// An arena on a device: f32 masters with these values, and an f16 copy. The parameters that `halved` names are
+    /// read from the copy.
     ///
     /// # Errors
     /// [`Error::Misuse`] where the numbers of values or of parameters differ from the layout's.
@@ -70,7 +70,8 @@ pub(crate) fn zeros(masters: &DeviceMemory) -> Result<Storage> {
 }
 
 impl Gradients {
-    /// The parameters' gradients in device memory, laid out as the arena; zero where no backward pass has come.
+    /// The parameters' gradients in device memory, laid out as the arena; zero for parameters that no backward pass has
+    /// reached.
     ///
     /// # Errors
     /// [`Error::Misuse`] for gradients on the CPU.
@@ -78,7 +79,8 @@ impl Gradients {
         self.memory_of(0..usize::MAX)
     }
 
-    /// The same, of which only some elements are looked at: those of parameters that no pass has come to become zero.
+    /// As [`memory`](Self::memory), for a caller that reads only some elements: parameters that no pass has reached are
+    /// cleared only there.
     ///
     /// # Errors
     /// As [`memory`](Self::memory).
@@ -95,7 +97,7 @@ impl Gradients {
         Ok(memory)
     }
 
-    /// On a device, the place of a parameter's gradient where none was written yet: the caller writes all of it.
+    /// On a device, the place of a parameter's gradient if none was written yet: the caller writes all of it.
     pub(crate) fn place(&mut self, arena_id: u64, index: usize) -> Result<Option<Tensor>> {
         let arena = self.arena_of(arena_id)?;
         Ok(std::mem::replace(&mut arena.fresh[index], false).then(|| arena.view(index)))

@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Elements on a device, contiguous, at a multiple of 256 bytes. Dropped, the memory goes back to the device's pool; work
-/// that is queued with it still finds it.
+/// Elements on a device, contiguous, at a multiple of 256 bytes. Dropping it returns the memory to the device's pool;
+/// work that is already queued may still use it.
 #[derive(Debug)]
 pub struct DeviceBuffer<T: Pod> {
     cuda: Cuda,
-    /// There until `drop` takes it.
+    /// `Some` until `drop` takes it.
     block: Option<Block>,
     address: Address,
     len: usize,
@@ -39,30 +39,30 @@ impl<T: Pod> DeviceBuffer<T> {
         self.len
     }
 
-    /// Whether there are none.
+    /// True for a buffer without elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of the elements.
+    /// Size of all elements in bytes.
     pub fn bytes(&self) -> u64 {
         (self.len * size_of::<T>()) as u64
     }
 
-    /// The device that it is on.
+    /// The device that holds the memory.
     pub fn cuda(&self) -> &Cuda {
         &self.cuda
     }
 
-    /// The first element's address, as an argument of a launch or for arithmetic on it. It is good while the buffer lives.
+    /// The first element's address, as an argument of a launch or for arithmetic. It is valid while the buffer lives.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// The address of element `index`; one past the end is allowed.
+    /// The address of element `index`; one past the end is allowed, for ranges.
     ///
     /// # Errors
-    /// [`Error::Misuse`] beyond that.
+    /// [`Error::Misuse`] for an index beyond that.
     pub fn address_of(&self, index: usize) -> Result<Address> {
         if index > self.len {
             return Err(Error::misuse("address", format!("element {index} of a buffer of {}", self.len)));
@@ -70,7 +70,7 @@ impl<T: Pod> DeviceBuffer<T> {
         Ok(self.address.offset((index * size_of::<T>()) as u64))
     }
 
-    /// Writes all elements; returns when they are there.
+    /// Writes all elements; returns when they are copied.
     ///
     /// # Errors
     /// [`Error::Misuse`] when the number of values differs.
@@ -80,14 +80,14 @@ impl<T: Pod> DeviceBuffer<T> {
         shared.driver.upload(self.address, bytemuck::cast_slice(values), shared.compute)
     }
 
-    /// All elements, once what was queued before has run.
+    /// All elements, after the work queued before has run.
     pub fn download(&self) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); self.len];
         self.download_into(&mut values)?;
         Ok(values)
     }
 
-    /// The same, into memory that is there already.
+    /// As [`download`](Self::download), into the caller's memory.
     ///
     /// # Errors
     /// [`Error::Misuse`] when the number of values differs.
@@ -164,31 +164,31 @@ impl<T: Pod> PinnedBuffer<T> {
         self.len
     }
 
-    /// Whether there are none.
+    /// True for memory without elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Copies all elements from device memory, in the order of the compute stream; returns before they are there.
+    /// Copies all elements from device memory, in the order of the compute stream; returns before the copy is done.
     pub fn download_from(&self, from: Address) -> Result<()> {
         let shared = self.cuda.shared();
         let bytes = (self.len * size_of::<T>()) as u64;
         shared.driver.download_pinned(self.memory, from, bytes, shared.compute)
     }
 
-    /// Copies the first `len` elements from device memory, in the order of a stream; returns before they are there.
+    /// Copies the first `len` elements from device memory, in the order of a stream; returns before the copy is done.
     pub fn download_in(&self, from: Address, len: usize, stream: Stream) -> Result<()> {
         let bytes = (len * size_of::<T>()) as u64;
         self.cuda.shared().driver.download_pinned(self.memory, from, bytes, stream)
     }
 
-    /// Copies the first `len` elements to device memory, in the order of a stream; returns before they have left.
+    /// Copies the first `len` elements to device memory, in the order of a stream; returns before the copy is done.
     pub fn upload_in(&self, to: Address, len: usize, stream: Stream) -> Result<()> {
         let bytes = (len * size_of::<T>()) as u64;
         self.cuda.shared().driver.upload_pinned(to, self.memory, bytes, stream)
     }
 
-    /// Reads and writes the elements, once the copies that use them are done.
+    /// Runs `body` on the elements, after the copies that use them are done.
     pub fn with<R>(&mut self, body: impl FnOnce(&mut [T]) -> R) -> Result<R> {
         let (len, mut body, mut result) = (self.len * size_of::<T>(), Some(body), None);
         self.cuda.shared().driver.with_pinned(self.memory, &mut |bytes| {

@@ -1,12 +1,12 @@
-//! Captured steps: the work of a function, recorded once and run again as a whole.
+//! Captured steps: the device work of a function, recorded once and replayed as a whole.
 
 use std::cell::RefCell;
 
 use super::{device::Cuda, driver::Graph, pool::Owner, table::lock};
 use crate::{Error, Result};
 
-/// Captured work, in one part or in several that run one after the other. It keeps the memory that it allocated while it was
-/// captured; what was allocated before must outlive it.
+/// Captured work, in one part or in several that run one after the other. It keeps the memory that it allocated during
+/// the capture; memory allocated before must outlive it.
 #[derive(Debug)]
 pub struct Captured {
     cuda: Cuda,
@@ -14,7 +14,7 @@ pub struct Captured {
     owner: Owner,
 }
 
-/// Ends a part of a capture where other work is to come between it and the next.
+/// Cuts a capture into parts, so that other work can run between them.
 #[derive(Debug)]
 pub struct Cutter {
     cuda: Cuda,
@@ -22,10 +22,10 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// What is captured from now on belongs to the next part.
+    /// Ends the current part: work captured from now on belongs to the next one.
     ///
     /// # Errors
-    /// What the driver refuses.
+    /// The driver's error.
     pub fn cut(&self) -> Result<()> {
         let shared = self.cuda.shared();
         let part = shared.driver.end_capture(shared.compute)?;
@@ -43,12 +43,12 @@ impl Drop for Cutter {
 }
 
 impl Cuda {
-    /// Records the work that `body` gives to the device instead of running it. Run the same work once before, so that its
-    /// kernels are compiled and the pool holds the memory that it takes: neither can be had while capturing. `body` may not
-    /// wait for the device nor copy from or to the host.
+    /// Records the work that `body` queues on the device instead of running it. Run the same work once before, so that
+    /// its kernels are compiled and the pool holds the memory it needs: a capture can neither compile nor allocate.
+    /// `body` may not wait for the device nor copy from or to the host.
     ///
     /// # Errors
-    /// What `body` gives, and what was not to be captured.
+    /// The error of `body`, and work that cannot be captured.
     pub fn capture<R, E: From<Error>>(
         &self,
         body: impl FnOnce() -> Result<R, E>,
@@ -56,7 +56,7 @@ impl Cuda {
         self.capture_parts(|_| body())
     }
 
-    /// The same in parts, which `body` ends with [`Cutter::cut`].
+    /// As [`capture`](Self::capture), in parts: `body` ends each with [`Cutter::cut`].
     ///
     /// # Errors
     /// As [`capture`](Self::capture).
@@ -112,20 +112,20 @@ impl Drop for Capturing<'_> {
 }
 
 impl Captured {
-    /// Runs the work, in the order of the compute stream.
+    /// Runs all parts, in the order of the compute stream.
     pub fn launch(&self) -> Result<()> {
         (0..self.parts.len()).try_for_each(|part| self.launch_part(part))
     }
 
-    /// The number of parts.
+    /// Number of parts that the capture was cut into.
     pub fn parts(&self) -> usize {
         self.parts.len()
     }
 
-    /// Runs one part; each must run once, in their order.
+    /// Runs one part; all parts must run once, in their order.
     ///
     /// # Errors
-    /// A part that there is none of, what the driver refuses.
+    /// A part that does not exist, and the driver's error.
     pub fn launch_part(&self, part: usize) -> Result<()> {
         let shared = self.cuda.shared();
         let graph = self.parts.get(part);
@@ -140,7 +140,8 @@ impl Drop for Captured {
         for part in &self.parts {
             let _ = shared.driver.destroy_graph(*part);
         }
-        // Runs that are still queued come before whatever uses the memory next: all of it is in the compute stream.
+        // The next user of the memory also queues in the compute stream, so it runs after replays that are still
+        // queued.
         lock(&shared.pool).release(self.owner);
     }
 }

@@ -1,5 +1,5 @@
-//! What every driver refuses, in one place: stale handles, ranges outside of allocations, arguments that do not fit, and
-//! what a capture does not allow. The drivers underneath get live objects and valid ranges, and only do the work.
+//! Checks that all drivers share: stale handles, ranges outside of allocations, arguments that do not fit, and calls
+//! that a capture does not allow. The drivers below receive live objects and valid ranges.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -11,46 +11,46 @@ use super::{
 use crate::{Error, Result};
 use ssmv_kernels::Kernel;
 
-/// A driver's own work. [`Checked`] makes a [`Driver`] of it: see there for what each method does.
+/// A driver's own work. [`Checked`] turns it into a [`Driver`]: see there for each method.
 pub trait RawDriver: Debug + Send + Sync {
-    /// An allocation in device memory; dropping it may free it.
+    /// An allocation in device memory; its `Drop` may free it.
     type Block: Debug + Send + Sync;
-    /// An allocation of another process.
+    /// An allocation of another process, opened here.
     type PeerBlock: Debug + Send + Sync;
-    /// Pinned host memory.
+    /// A block of pinned host memory; its `Drop` may free it.
     type Pinned: Debug + Send + Sync;
-    /// A loaded module.
+    /// A module of compiled PTX.
     type Module: Debug + Send + Sync;
     /// A kernel of a module.
     type Function: Debug + Send + Sync;
-    /// A stream.
+    /// A stream; its `Drop` may destroy it.
     type Stream: Debug + Send + Sync;
-    /// An event.
+    /// An event; its `Drop` may destroy it.
     type Event: Debug + Send + Sync;
-    /// A captured graph.
+    /// A captured graph, ready to launch.
     type Graph: Debug + Send + Sync;
 
-    /// Which of the backends it is.
+    /// The backend of this driver.
     const BACKEND: Backend;
-    /// Whether accesses past the end of an allocation are caught.
+    /// Whether accesses past the end of an allocation are detected.
     const CHECKS_BOUNDS: bool;
 
     /// Name, memory and limits of the device.
     fn device(&self) -> &DeviceInfo;
     /// Free and total device memory.
     fn memory(&self) -> Result<MemoryInfo>;
-    /// Allocates device memory, of 0 bytes too.
+    /// Allocates device memory; 0 bytes are allowed.
     fn allocate(&self, bytes: u64) -> Result<(Address, Self::Block)>;
-    /// Runs before the allocation of `bytes` at `address` is dropped; an error keeps it.
+    /// Runs before the allocation of `bytes` at `address` is dropped; an error keeps the allocation.
     fn free(&self, _address: Address, _bytes: u64) -> Result<()> {
         Ok(())
     }
     /// Allocates at least one byte of zeroed pinned memory.
     fn allocate_pinned(&self, bytes: usize) -> Result<Self::Pinned>;
-    /// Lets `body` read and write pinned memory, once the copies that use it are done.
+    /// Lets `body` read and write pinned memory, after the copies that use it are done.
     fn with_pinned(&self, memory: &Self::Pinned, body: &mut dyn FnMut(&mut [u8])) -> Result<()>;
 
-    /// Copies from the host. All sizes of copies and fills are at least 1.
+    /// Copies from the host. Copies and fills are of at least 1 byte.
     fn upload(&self, to: Address, from: &[u8], stream: &Self::Stream) -> Result<()>;
     /// Copies to the host.
     fn download(&self, to: &mut [u8], from: Address, stream: &Self::Stream) -> Result<()>;
@@ -74,24 +74,24 @@ pub trait RawDriver: Debug + Send + Sync {
     fn copy(&self, to: Address, from: Address, bytes: u64, stream: &Self::Stream) -> Result<()>;
     /// Sets every byte of a range.
     fn fill(&self, address: Address, value: u8, bytes: u64, stream: &Self::Stream) -> Result<()>;
-    /// Makes a read of a range noticeable.
+    /// Marks a range as unwritten, so that a read of it is detected.
     fn poison(&self, address: Address, bytes: u64, stream: &Self::Stream) -> Result<()> {
         self.fill(address, 0xFF, bytes, stream)
     }
 
-    /// Compiles PTX, and gives the compiler's log too.
+    /// Compiles PTX; returns the compiler's log too.
     fn load_module(&self, name: &str, ptx: &str) -> Result<(Self::Module, String)>;
-    /// Runs once the last handle of a module is gone.
+    /// Runs after the last handle of a module is dropped.
     fn unload_module(&self, _module: Self::Module) -> Result<()> {
         Ok(())
     }
-    /// A kernel of a module, and what the compiler made of it.
+    /// Finds a kernel of a module, with its parameters and compiled resources.
     fn function(&self, module: &Self::Module, name: &str) -> Result<(Self::Function, FunctionAttributes)>;
     /// Allows launches with up to `bytes` of dynamic shared memory.
     fn allow_shared(&self, _function: &Self::Function, _bytes: u32) -> Result<()> {
         Ok(())
     }
-    /// Runs a kernel.
+    /// Queues a kernel in a stream; the arguments fit it.
     fn launch(
         &self,
         function: &Self::Function,
@@ -100,13 +100,13 @@ pub trait RawDriver: Debug + Send + Sync {
         stream: &Self::Stream,
     ) -> Result<()>;
 
-    /// A new stream.
+    /// Creates a stream, which waits for no other stream.
     fn create_stream(&self, priority: Priority) -> Result<Self::Stream>;
-    /// A stream's priority.
+    /// The priority that the driver gave a stream.
     fn priority(&self, stream: &Self::Stream) -> Result<Priority>;
     /// Waits until all work of a stream is done.
     fn synchronize(&self, stream: &Self::Stream) -> Result<()>;
-    /// A stream's handle for libraries beside the driver.
+    /// A stream's raw handle, for other libraries such as NCCL.
     fn native_stream(&self, _stream: &Self::Stream) -> Result<Option<u64>> {
         Ok(None)
     }
@@ -115,11 +115,11 @@ pub trait RawDriver: Debug + Send + Sync {
         Ok(())
     }
 
-    /// A new event.
+    /// Creates an event; only a `timed` one measures time.
     fn create_event(&self, timed: bool) -> Result<Self::Event>;
-    /// Whether an event was recorded, or must be taken for it.
+    /// True if an event was recorded, or if only its own process could tell.
     fn is_recorded(&self, event: &Self::Event) -> bool;
-    /// Puts an event at the end of a stream.
+    /// Records an event at the end of a stream.
     fn record(&self, event: &Self::Event, stream: &Self::Stream) -> Result<()>;
     /// Waits until all work before a recorded event is done.
     fn synchronize_event(&self, _event: &Self::Event) -> Result<()> {
@@ -129,7 +129,7 @@ pub trait RawDriver: Debug + Send + Sync {
     fn query_event(&self, _event: &Self::Event) -> Result<bool> {
         Ok(true)
     }
-    /// Milliseconds between two recorded events, which it waits for.
+    /// Milliseconds between two recorded events; waits for both.
     fn elapsed_ms(&self, start: &Self::Event, end: &Self::Event) -> Result<f32>;
 
     /// A handle of an allocation for other processes.
@@ -140,11 +140,11 @@ pub trait RawDriver: Debug + Send + Sync {
     fn open_memory(&self, _handle: &MemoryHandle, _bytes: u64) -> Result<(Address, Self::PeerBlock)> {
         Err(shares_nothing(self.device()))
     }
-    /// Closes it once all queued work is done; false while it is open once more.
+    /// Closes it once all queued work is done; false while another opening remains.
     fn close_memory(&self, _address: Address) -> Result<bool> {
         Err(shares_nothing(self.device()))
     }
-    /// A new event for other processes.
+    /// Creates an event that other processes can open.
     fn create_shared_event(&self) -> Result<Self::Event> {
         Err(shares_nothing(self.device()))
     }
@@ -159,18 +159,18 @@ pub trait RawDriver: Debug + Send + Sync {
 
     /// Begins to record a stream's work instead of running it.
     fn begin_capture(&self, stream: &Self::Stream) -> Result<()>;
-    /// Ends the capture and gives the graph.
+    /// Ends the capture and returns the graph.
     fn end_capture(&self, stream: &Self::Stream) -> Result<Self::Graph>;
-    /// Runs captured work.
+    /// Queues a captured graph in a stream.
     fn launch_graph(&self, graph: &Self::Graph, stream: &Self::Stream) -> Result<()>;
 
-    /// The counts of the latest launches.
+    /// The counters of the latest launches.
     fn take_reports(&self) -> Vec<LaunchReport> {
         Vec::new()
     }
 }
 
-/// The error of a driver that shares nothing with other processes.
+/// The error of a driver that cannot share with other processes.
 fn shares_nothing(device: &DeviceInfo) -> Error {
     Error::misuse("share between processes", format!("{} has nothing to share", device.name))
 }
@@ -199,7 +199,7 @@ struct PinnedEntry<P> {
 #[derive(Debug)]
 struct ModuleEntry<M> {
     object: M,
-    /// Its kernel's name, and the bytes of each of its parameters.
+    /// A kernel's name, and the size of each of its parameters in bytes.
     name: String,
     parameters: Vec<usize>,
     log: String,
@@ -212,7 +212,7 @@ struct EventEntry<E> {
 }
 
 impl<D: RawDriver> Checked<D> {
-    /// Checks before `raw`.
+    /// Puts the checks in front of the driver `raw`.
     pub(super) fn over(raw: D) -> Self {
         Self {
             raw,
@@ -228,7 +228,7 @@ impl<D: RawDriver> Checked<D> {
         }
     }
 
-    /// The stream, unless the range is outside of every allocation, this process's or one that it opened.
+    /// The stream; an error if the range lies outside of every allocation that this process owns or has opened.
     fn within(&self, operation: &str, range: (Address, u64), stream: Stream) -> Result<Arc<D::Stream>> {
         let (address, bytes) = (range.0.0, range.1);
         let own = self.blocks.check(operation, address, bytes);
@@ -236,7 +236,7 @@ impl<D: RawDriver> Checked<D> {
         self.streams.get(stream.0)
     }
 
-    /// The same for a copy between host and device.
+    /// As [`within`](Self::within), for a copy between host and device, which a capture refuses.
     fn across(&self, operation: &str, range: (Address, u64), stream: Stream) -> Result<Arc<D::Stream>> {
         self.captures.refuse_on(operation, stream)?;
         self.within(operation, range, stream)

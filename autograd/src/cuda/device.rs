@@ -51,7 +51,7 @@ impl fmt::Debug for Cuda {
 }
 
 impl Cuda {
-    /// Opens a device.
+    /// Opens device `ordinal` of a backend.
     ///
     /// # Errors
     /// [`Error::NoDevice`] where there is no driver, no such device, or one that the kernels do not run on.
@@ -90,7 +90,7 @@ impl Cuda {
         self.0.driver.device()
     }
 
-    /// Driver that the device is used through.
+    /// The driver of this device.
     pub fn driver(&self) -> &dyn Driver {
         &*self.0.driver
     }
@@ -100,7 +100,7 @@ impl Cuda {
         self.0.compute
     }
 
-    /// Returns when all work is done, with the error of whatever failed.
+    /// Waits until all work is done; returns the error of work that failed.
     pub fn synchronize(&self) -> Result<()> {
         self.0.driver.synchronize(self.0.copy)?;
         self.0.driver.synchronize(self.0.compute)
@@ -130,12 +130,12 @@ impl Cuda {
         PinnedBuffer::new(self, len)
     }
 
-    /// What the memory pool holds.
+    /// Bytes that the memory pool holds.
     pub fn memory_report(&self) -> PoolReport {
         lock(&self.0.pool).report()
     }
 
-    /// Gives waiting memory back to the device, for example between training and evaluation.
+    /// Frees cached memory, for example between training and evaluation.
     pub fn trim(&self) -> Result<()> {
         lock(&self.0.pool).trim()
     }
@@ -191,7 +191,7 @@ impl Event {
         self.cuda.0.driver.wait(stream, self.event)
     }
 
-    /// Whether all work before the event is done; waits for nothing.
+    /// Whether all work before the event is done; does not wait.
     pub fn query(&self) -> Result<bool> {
         self.cuda.0.driver.query_event(self.event)
     }
@@ -201,8 +201,8 @@ impl Event {
         self.cuda.0.driver.synchronize_event(self.event)
     }
 
-    /// Milliseconds from `start` to this event, once all work before both is done; both are
-    /// [timed](Cuda::timed_event). On the emulator it is the host's time.
+    /// Milliseconds from `start` to this event, once all work before both is done; both are [timed](Cuda::timed_event).
+    /// The emulator measures host time.
     pub fn elapsed_ms(&self, start: &Self) -> Result<f32> {
         self.cuda.0.driver.elapsed_ms(start.event, self.event)
     }

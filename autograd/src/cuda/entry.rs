@@ -1,4 +1,4 @@
-//! A kernel as a driver keeps it: what a launch is checked against, the same for all drivers.
+//! A kernel in a driver's tables, with the data that launches are checked against; the same for all drivers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,9 +17,9 @@ pub(super) struct Entry<O> {
     pub object: O,
     pub module: u64,
     pub attributes: FunctionAttributes,
-    /// Bytes of each parameter.
+    /// Size of each parameter in bytes.
     parameters: Vec<usize>,
-    /// Bytes of dynamic shared memory that launches may ask for.
+    /// Dynamic shared memory in bytes that launches may request.
     allowed_shared: AtomicU32,
 }
 
@@ -35,7 +35,8 @@ impl<O> Entry<O> {
         Self { name: name.to_owned(), object, module, attributes, parameters, allowed_shared }
     }
 
-    /// Allows launches with up to `bytes` of dynamic shared memory, once the device has them and `ask` has asked the driver.
+    /// Allows launches with up to `bytes` of dynamic shared memory, after checking the device's limit and calling
+    /// `ask`, which asks the driver.
     pub fn allow_shared(
         &self,
         bytes: u32,
@@ -48,7 +49,7 @@ impl<O> Entry<O> {
         Ok(())
     }
 
-    /// An error for a launch that does not fit the kernel or what it was allowed.
+    /// An error for a launch that does not fit the kernel or exceeds its allowed shared memory.
     pub fn check_launch(&self, config: &LaunchConfig, arguments: &[Argument]) -> Result<()> {
         check_arguments(&self.name, &self.parameters, arguments)?;
         let allowed = self.allowed_shared.load(Ordering::Acquire);
@@ -56,7 +57,7 @@ impl<O> Entry<O> {
     }
 }
 
-/// An error for a kernel that the device can never run, and for text that some drivers refuse.
+/// An error for a kernel that exceeds the device, and for text that some drivers refuse.
 pub(super) fn check_text(kernel: &Kernel, device: &DeviceInfo) -> Result<()> {
     let (name, ptx) = (&kernel.name, &kernel.ptx);
     if let Some(at) = ptx.find('\0') {

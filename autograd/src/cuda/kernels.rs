@@ -1,7 +1,7 @@
-//! Kernels on a device: compiled once, found again, launched.
+//! Kernels on a device: compiled once, cached, launched.
 //!
-//! Several threads may compile at once, each a text of its own: the map is locked only to look a text up, and a text that
-//! another thread compiles is waited for.
+//! Several threads may compile at once, each another text. The map is locked only to look a text up; a thread waits if
+//! another thread is compiling its text.
 
 use std::{
     any::{Any, TypeId},
@@ -21,23 +21,23 @@ use super::{
 };
 use crate::Result;
 
-/// What a device has compiled.
+/// Caches of compiled kernels and plans.
 #[derive(Debug, Default)]
 pub(super) struct Kernels {
-    /// By name; texts of one name stand side by side.
+    /// By name; several texts may share a name.
     texts: Mutex<HashMap<String, Vec<Arc<Text>>>>,
     /// For each type of specification, a map from specifications to [`LoadedPlan`].
     specified: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
-    /// What was launched, where that is kept.
+    /// The launched kernels, while they are recorded.
     launched: Mutex<Option<Vec<LoadedKernel>>>,
 }
 
-/// A text, and what became of it.
+/// A PTX text and its compiled code.
 #[derive(Debug)]
 struct Text {
-    /// With the launch of the first request.
+    /// The kernel, with the launch shape of its first request.
     kernel: Kernel,
-    /// Locked while a thread compiles it; empty before, and where the compiler refused it.
+    /// Locked while a thread compiles it; `None` before, and if the compiler refused it.
     code: Mutex<Option<Arc<Compiled>>>,
 }
 
@@ -47,11 +47,11 @@ struct Compiled {
     module: Module,
     function: Function,
     attributes: FunctionAttributes,
-    /// Bytes of dynamic shared memory that the driver was asked to allow.
+    /// Dynamic shared memory in bytes that the driver was asked to allow.
     allowed_shared: Mutex<u32>,
 }
 
-/// A kernel on the device, with the config that it was written for.
+/// A kernel on the device, with its launch shape.
 #[derive(Clone, Debug)]
 pub struct LoadedKernel {
     code: Arc<Compiled>,
@@ -60,7 +60,7 @@ pub struct LoadedKernel {
 }
 
 impl LoadedKernel {
-    /// Name of the kernel's entry point.
+    /// Name of its entry point.
     pub fn name(&self) -> &str {
         &self.code.name
     }
@@ -70,31 +70,31 @@ impl LoadedKernel {
         &self.config
     }
 
-    /// What the compiler made of it.
+    /// Registers and memory of the compiled kernel.
     pub fn attributes(&self) -> &FunctionAttributes {
         &self.code.attributes
     }
 
-    /// What it must move and do.
+    /// The bytes it must move and the operations it must do.
     pub fn work(&self) -> Work {
         self.work
     }
 
-    /// The same with another number of blocks along x: for kernels that any number does.
+    /// The same kernel with another number of blocks along x, for kernels that run with any number.
     #[must_use]
     pub fn with_blocks(&self, blocks: u32) -> Self {
         let [_, y, z] = self.config.grid;
         Self { config: LaunchConfig { grid: [blocks, y, z], ..self.config }, ..self.clone() }
     }
 
-    /// Whether two run the same compiled text.
+    /// Whether both run the same compiled text.
     pub fn shares_code(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.code, &other.code)
     }
 }
 
 impl Kernels {
-    /// A kernel's code, which `compile` makes where no thread has.
+    /// The code of a kernel; calls `compile` if no thread has compiled it yet.
     fn compiled(
         &self,
         kernel: &Kernel,
@@ -125,11 +125,11 @@ impl Kernels {
     ) -> R {
         let mut maps = lock(&self.specified);
         let map = maps.entry(TypeId::of::<S>()).or_insert_with(|| Box::<HashMap<S, LoadedPlan>>::default());
-        // The key is the type, so the map is always of it.
+        // The key is the type, so the downcast always succeeds.
         map.downcast_mut().map(body).unwrap_or_default()
     }
 
-    /// Forgets all of it.
+    /// Unloads the modules of all kernels.
     pub fn unload(&self, driver: &dyn Driver) {
         for text in lock(&self.texts).drain().flat_map(|(_, same_name)| same_name) {
             if let Some(code) = lock(&text.code).take() {
@@ -139,7 +139,7 @@ impl Kernels {
     }
 }
 
-/// Gives a kernel to the device's compiler.
+/// Compiles a kernel with the device's compiler.
 fn compile(driver: &dyn Driver, kernel: &Kernel) -> Result<Compiled> {
     let module = driver.load(kernel)?;
     let function = driver.function(module)?;
@@ -148,15 +148,15 @@ fn compile(driver: &dyn Driver, kernel: &Kernel) -> Result<Compiled> {
 }
 
 impl Cuda {
-    /// Compiles a kernel, or finds it where its text was compiled before.
+    /// Compiles a kernel, or finds it in the cache.
     ///
     /// # Errors
-    /// [`Error::Ptx`](crate::Error::Ptx) with the compiler's log when the text is refused.
+    /// [`Error::Ptx`](crate::Error::Ptx) with the compiler's log if the text is refused.
     pub fn load(&self, kernel: &Kernel) -> Result<LoadedKernel> {
         let shared = self.shared();
         let code = shared.kernels.compiled(kernel, |kernel| compile(&*shared.driver, kernel))?;
         let mut allowed = lock(&code.allowed_shared);
-        // The driver takes the last word for it, so the word only ever grows.
+        // The driver keeps the last value it was given, so only larger values are passed on.
         if kernel.shared > *allowed {
             shared.driver.allow_shared(code.function, kernel.shared)?;
             *allowed = kernel.shared;
@@ -166,10 +166,10 @@ impl Cuda {
         Ok(LoadedKernel { code, config, work: kernel.work })
     }
 
-    /// Compiles kernels on all threads that there are for computing; `each` hears of every one that is done.
+    /// Compiles kernels on all compute threads and calls `each` after each of them.
     ///
     /// # Errors
-    /// That of a kernel that is refused; others may not have been compiled then.
+    /// The error of a refused kernel; others may then not be compiled.
     pub fn load_all(&self, kernels: &[Kernel], each: impl Fn() + Sync) -> Result<()> {
         kernels.par_iter().try_for_each(|kernel| {
             self.load(kernel)?;
@@ -178,9 +178,9 @@ impl Cuda {
         })
     }
 
-    /// All kernels that were compiled so far, by name.
+    /// All kernels compiled so far, sorted by name.
     pub fn kernels(&self) -> Vec<Kernel> {
-        // The map is let go first: a text that is being compiled is waited for.
+        // Unlock the map first: the next line waits for texts that are being compiled.
         let texts: Vec<_> = lock(&self.shared().kernels.texts).values().flatten().cloned().collect();
         let compiled = texts.iter().filter(|text| lock(&text.code).is_some());
         let mut all: Vec<Kernel> = compiled.map(|text| text.kernel.clone()).collect();
@@ -188,7 +188,7 @@ impl Cuda {
         all
     }
 
-    /// The plan that was kept for a specification.
+    /// The cached plan of a specification.
     pub(super) fn find_plan<S: Clone + Eq + Hash + Send + 'static>(
         &self,
         specification: &S,
@@ -196,7 +196,7 @@ impl Cuda {
         self.shared().kernels.specified::<S, _>(|known| known.get(specification).cloned())
     }
 
-    /// Keeps a plan for a specification, so that a step neither writes text nor compares it.
+    /// Caches the plan of a specification, so that a step neither generates nor compares text.
     pub(super) fn keep_plan<S: Clone + Eq + Hash + Send + 'static>(
         &self,
         specification: &S,
@@ -223,17 +223,17 @@ impl Cuda {
         Ok(())
     }
 
-    /// From now on keeps which kernels are launched, for [`Cuda::take_launched`], or no longer.
+    /// Starts or stops recording launched kernels for [`Cuda::take_launched`].
     pub fn keep_launched(&self, keep: bool) {
         *lock(&self.shared().kernels.launched) = keep.then(Vec::new);
     }
 
-    /// The kernels that were launched since the last call, in their order; empty where they are not kept.
+    /// The kernels launched since the last call, in order; empty unless they are recorded.
     pub fn take_launched(&self) -> Vec<LoadedKernel> {
         lock(&self.shared().kernels.launched).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// [`Cuda::load`] and [`Cuda::launch`].
+    /// Loads and launches a kernel: [`Cuda::load`] and [`Cuda::launch`].
     pub fn run(&self, kernel: &Kernel, arguments: &[Argument]) -> Result<()> {
         self.launch(&self.load(kernel)?, arguments)
     }

@@ -1,17 +1,17 @@
-//! What a launch may ask of a device, checked before any driver sees it.
+//! Limits of a launch, checked before it reaches the driver.
 
 use super::driver::{DeviceInfo, FunctionAttributes, LaunchConfig};
 use crate::{Error, Result};
 
-/// Shared memory that a kernel may have without asking (CUDA C++ programming guide, "Shared memory").
+/// Shared memory in bytes that a kernel may use without opting in (CUDA C++ programming guide, "Shared memory").
 const SHARED_BY_DEFAULT: u32 = 48 << 10;
-/// Most threads of a block along x, y, z, and in all (same guide, "Technical specifications per compute capability").
+/// Most threads of a block along x, y, z, and in total (same guide, "Technical specifications per compute capability").
 const BLOCK: [u32; 3] = [1024, 1024, 64];
 const THREADS: u32 = 1024;
 /// Most blocks of a grid along x, y, z (same place).
 const GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
-/// An error when the kernel cannot have so much dynamic shared memory on this device.
+/// An error if the kernel requests more dynamic shared memory than this device has.
 pub(super) fn check_shared(
     kernel: &str,
     bytes: u32,
@@ -28,7 +28,7 @@ pub(super) fn check_shared(
     ))
 }
 
-/// An error when a launch is larger than the device allows, empty, or beyond the shared memory that was allowed.
+/// An error for a launch that is empty, larger than the device allows, or beyond the allowed shared memory.
 pub(super) fn check_launch(
     kernel: &str,
     config: &LaunchConfig,

@@ -1,4 +1,4 @@
-//! Tensors in device memory: what their storage is, and how operators make and name them.
+//! Tensors in device memory: their storage, and how operators create and address them.
 
 use std::{ops::Range, sync::Arc};
 
@@ -23,7 +23,7 @@ impl DeviceMemory {
     /// `len` elements of unspecified content.
     ///
     /// # Errors
-    /// [`Error::Dtype`] for f64, which no kernel computes in, and what the device refuses.
+    /// [`Error::Dtype`] for f64, which kernels do not support, and the device's error.
     pub fn new(cuda: &Cuda, dtype: DType, len: usize) -> Result<Self> {
         if dtype == DType::F64 {
             return Err(Error::Dtype { op: "cuda", found: "f64", expected: "f16 or f32" });
@@ -38,7 +38,7 @@ impl DeviceMemory {
         Ok(memory)
     }
 
-    /// Writes all elements, rounded to the nearest; returns when they are there.
+    /// Writes all elements, rounded to the nearest; returns when they are copied.
     pub fn upload(&self, values: &[f32]) -> Result<()> {
         if values.len() != self.len() {
             let message = format!("{} values for {} elements", values.len(), self.len());
@@ -55,7 +55,7 @@ impl DeviceMemory {
         }
     }
 
-    /// Some of the elements as f32, once what was queued before has run.
+    /// Some of the elements as f32, after the work queued before has run.
     pub fn download(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let (cuda, from) = (self.cuda(), self.address_of(range.start));
         let stream = cuda.compute_stream();
@@ -98,12 +98,12 @@ impl DeviceMemory {
         self.bytes.len() / self.dtype.bytes()
     }
 
-    /// Whether there are none.
+    /// True for memory without elements.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The device that it is on.
+    /// The device that holds the memory.
     pub fn cuda(&self) -> &Cuda {
         self.bytes.cuda()
     }
@@ -146,7 +146,7 @@ impl Tensor {
     /// A tensor that reads `shape.numel()` elements of device memory from `offset` on.
     ///
     /// # Errors
-    /// [`Error::Misuse`] where those are not there.
+    /// [`Error::Misuse`] if the memory is too short.
     pub fn over_cuda(shape: impl Into<Shape>, memory: &DeviceMemory, offset: usize) -> Result<Self> {
         let shape = shape.into();
         let end = shape.checked_numel("cuda")?.checked_add(offset);
@@ -157,7 +157,7 @@ impl Tensor {
         Ok(Self::view(shape, Storage::Cuda(memory.clone()), offset, None))
     }
 
-    /// A tensor of this one's dtype on this one's device, of unspecified content.
+    /// A tensor of this one's dtype and device, of unspecified content.
     pub(crate) fn empty_like(&self, shape: impl Into<Shape>) -> Result<Self> {
         Self::on_cuda(self.cuda()?, shape, self.dtype(), None)
     }
@@ -183,7 +183,8 @@ impl Tensor {
         Ok(Argument::Pointer(self.memory()?.address_of(self.offset())))
     }
 
-    /// On a device, adds another tensor's elements to this one's place, which is f32; tensors that share it see them.
+    /// On a device, adds another tensor's elements to this one, which is f32, in place; tensors that share the memory
+    /// change too.
     pub fn accumulate(&self, other: &Self) -> Result<()> {
         if self.numel() != other.numel() || self.dtype() != DType::F32 {
             return Err(Error::misuse("accumulate", format!("{other:?} onto {self:?}")));
@@ -196,8 +197,8 @@ impl Tensor {
         self.memory()?.clear(self.offset()..self.offset() + self.numel())
     }
 
-    /// On a device, copies another tensor's elements into this one's place, in the order of the compute stream; a tensor that
-    /// shares it sees them.
+    /// On a device, copies another tensor's elements into this one, in the order of the compute stream; tensors that
+    /// share the memory change too.
     pub fn assign(&self, from: &Self) -> Result<()> {
         if (self.numel(), self.dtype()) != (from.numel(), from.dtype()) {
             return Err(Error::misuse("copy", format!("{from:?} to {self:?}")));

@@ -1,16 +1,16 @@
-//! The CUDA backend: a [`Driver`] that is a GPU's or the emulator's, and what is the same for both above it.
+//! The CUDA backend: a [`Driver`] for a GPU or the emulator, and the code above it that is the same for both.
 //!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
-//! | `driver.rs` | the seam: handles, config, arguments, the trait |
+//! | `driver.rs` | the GPU driver interface: handles, config, arguments, the trait |
 //! | `nvidia/` | NVIDIA's driver, opened at run time |
 //! | `emulated/` | the PTX emulator behind the same trait |
-//! | `counting_driver/` | addresses and sizes, and nothing runs: what a step takes of a GPU's memory |
-//! | `checked.rs` | the checks that all three share, in front of them; `limits.rs`, `entry.rs` and `table.rs` are its parts |
-//! | `pool.rs` | device memory that is used again, deterministically |
-//! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the handle that all above uses |
-//! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, found by what they are for |
-//! | `arena.rs`, `tape.rs`, `primitives.rs` | arenas, gradients and the launches that the engine itself needs on a device |
+//! | `counting_driver/` | counts the GPU memory of a step and runs nothing |
+//! | `checked.rs` | the checks that all drivers share; `limits.rs`, `entry.rs` and `table.rs` are parts of it |
+//! | `pool.rs` | device memory that is reused, deterministically |
+//! | `device.rs`, `buffer.rs`, `kernels.rs`, `capture.rs`, `upload_buffer.rs` | [`Cuda`], the device handle |
+//! | `memory.rs`, `plan.rs` | tensors on a device; kernels and their workspace, cached by specification |
+//! | `arena.rs`, `tape.rs`, `primitives.rs` | arenas, gradients and the engine's own launches |
 //! | `peer.rs` | memory and events that processes of one machine share |
 
 pub(crate) mod arena;

@@ -1,7 +1,7 @@
 //! Memory and events that processes of one machine share.
 //!
-//! The owner keeps them until all others have closed them, and closing waits for the device. Both can be said by the
-//! processes alone, so none of it is in `Drop`: what is dropped stays until the process ends.
+//! The owner keeps them until all other processes have closed them, and closing waits for the device. Only the
+//! processes can coordinate this, so `Drop` releases nothing: a dropped object stays until the process ends.
 
 use super::{
     device::Cuda,
@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Shared memory is allocated in multiples of this: a driver's page, so that nothing else of the process lies within reach.
+/// Shared memory is allocated in multiples of this many bytes, a driver's page, so that peers cannot reach other memory
+/// of the process.
 const PAGE: u64 = 2 << 20;
 
-/// Device memory that other processes may open. It is of no pool: others write it whatever this process does.
+/// Device memory that other processes may open. It belongs to no pool: other processes write it at any time.
 #[derive(Debug)]
 pub struct SharedMemory {
     cuda: Cuda,
@@ -21,28 +22,28 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// The first byte.
+    /// The address of the first byte, for kernels of this process.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// Its bytes: what was asked for, rounded up.
+    /// Its size in bytes: the requested size, rounded up.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// By which others open it.
+    /// The handle by which other processes open it.
     pub fn handle(&self) -> Result<MemoryHandle> {
         self.cuda.driver().export_memory(self.address)
     }
 
-    /// Gives it back to the device, once all others have closed it and said so.
+    /// Frees the memory. All other processes must have closed it and confirmed that.
     pub fn free(self) -> Result<()> {
         self.cuda.driver().free(self.address)
     }
 }
 
-/// Another process's memory.
+/// Another process's memory, mapped into this process.
 #[derive(Debug)]
 pub struct PeerMemory {
     cuda: Cuda,
@@ -50,12 +51,12 @@ pub struct PeerMemory {
 }
 
 impl PeerMemory {
-    /// The first byte, as this device addresses it.
+    /// The address of the first byte, for kernels of this process.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// Lets go of it, once all work that was queued is done.
+    /// Closes it, once all work that was queued is done.
     pub fn close(self) -> Result<()> {
         self.cuda.driver().close_memory(self.address)
     }
@@ -69,29 +70,29 @@ pub struct SharedEvent {
 }
 
 impl SharedEvent {
-    /// By which others open it; an event of this process only.
+    /// The handle by which other processes open it; for an event of this process only.
     pub fn handle(&self) -> Result<EventHandle> {
         self.cuda.driver().export_event(self.event)
     }
 
-    /// Puts it at the end of a stream.
+    /// Records the event at the end of a stream.
     pub fn record(&self, stream: Stream) -> Result<()> {
         self.cuda.driver().record(self.event, stream)
     }
 
-    /// What comes later in the stream waits for it. Another process's must be known to have been recorded.
+    /// Makes later work in the stream wait for the event. Another process's event must be known to have been recorded.
     pub fn wait(&self, stream: Stream) -> Result<()> {
         self.cuda.driver().wait(stream, self.event)
     }
 
-    /// Takes it back; one of this process only after all others have taken back theirs and said so.
+    /// Destroys the event; one of this process only after all other processes have destroyed theirs and confirmed that.
     pub fn destroy(self) -> Result<()> {
         self.cuda.driver().destroy_event(self.event)
     }
 }
 
 impl Cuda {
-    /// At least `bytes` that other processes may open.
+    /// Allocates at least `bytes` that other processes may open.
     pub fn share(&self, bytes: u64) -> Result<SharedMemory> {
         let bytes = bytes
             .checked_next_multiple_of(PAGE)
@@ -100,18 +101,18 @@ impl Cuda {
         Ok(SharedMemory { cuda: self.clone(), address, bytes })
     }
 
-    /// Another process's memory of `bytes`.
+    /// Opens another process's memory of `bytes`.
     pub fn open_peer(&self, handle: &MemoryHandle, bytes: u64) -> Result<PeerMemory> {
         let address = self.driver().open_memory(handle, bytes)?;
         Ok(PeerMemory { cuda: self.clone(), address })
     }
 
-    /// An event that other processes may open.
+    /// Creates an event that other processes may open.
     pub fn share_event(&self) -> Result<SharedEvent> {
         Ok(SharedEvent { cuda: self.clone(), event: self.driver().create_shared_event()? })
     }
 
-    /// Another process's event.
+    /// Opens another process's event, to wait for it.
     pub fn open_peer_event(&self, handle: &EventHandle) -> Result<SharedEvent> {
         Ok(SharedEvent { cuda: self.clone(), event: self.driver().open_event(handle)? })
     }

@@ -1,4 +1,4 @@
-//! Launches: several kernels and a workspace under one specification, found again by it.
+//! Launches: several kernels and a workspace, cached under one specification.
 
 use std::hash::Hash;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{DType, Error, Result};
 
-/// Kernels that are launched in order with the same arguments, and the bytes of the workspace that they share.
+/// Kernels that are launched in order with the same arguments, and the size of their shared workspace in bytes.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedPlan {
     kernels: Vec<(LoadedKernel, usize)>,
@@ -26,22 +26,22 @@ impl LoadedPlan {
         self.kernels.iter().map(|(kernel, _)| kernel)
     }
 
-    /// Runs the kernels, in the order of the compute stream. Where a kernel takes one argument more than there are, the
-    /// workspace is the last.
+    /// Runs the kernels, in the order of the compute stream. A kernel with one parameter more than `arguments` gets the
+    /// workspace as the last one.
     pub fn launch(&self, cuda: &Cuda, arguments: &[Argument]) -> Result<()> {
         let wanted = self.kernels.iter().any(|(_, parameters)| *parameters == arguments.len() + 1);
         let workspace = if wanted { Some(self.workspace(cuda)?) } else { None };
         let with: Vec<Argument> =
             arguments.iter().copied().chain(workspace.as_ref().map(Argument::from)).collect();
         for (kernel, parameters) in &self.kernels {
-            // Another number of arguments than the kernel has is for the launch to refuse.
+            // `launch` refuses any other number of arguments.
             let given = if *parameters == with.len() { &with[..] } else { arguments };
             cuda.launch(kernel, given)?;
         }
         Ok(())
     }
 
-    /// Runs one kernel from `x` to `y`, or two by way of the workspace.
+    /// Runs one kernel from `x` to `y`, or two that pass values through the workspace.
     pub fn launch_through(&self, cuda: &Cuda, x: Argument, y: Argument) -> Result<()> {
         match &self.kernels[..] {
             [(first, _), (second, _)] => {
@@ -53,20 +53,20 @@ impl LoadedPlan {
         }
     }
 
-    /// A workspace for one launch, where it is not the last argument.
+    /// Allocates the workspace, for launches where it is not the last argument.
     pub fn workspace(&self, cuda: &Cuda) -> Result<DeviceBuffer<u8>> {
         DeviceBuffer::new(cuda, self.workspace.max(4) as usize, Purpose::Workspace)
     }
 }
 
 impl Cuda {
-    /// The newest instruction set that the device runs and its driver reads.
+    /// The newest PTX target that the device and its driver support.
     pub fn target(&self) -> Target {
         target(self.device())
     }
 
-    /// The kernels for a specification and the bytes of their workspace. They are written and compiled the first time, and
-    /// found by the specification from then on; specifications of one type must differ where their kernels do.
+    /// The kernels of a specification and their workspace. They are generated and compiled the first time, and found by
+    /// the specification later; two specifications of one type must differ if their kernels do.
     pub fn plan<S>(
         &self,
         specification: &S,
@@ -86,7 +86,7 @@ impl Cuda {
         Ok(plan)
     }
 
-    /// [`Cuda::plan`] of one kernel, launched.
+    /// Launches the one kernel of [`Cuda::plan`].
     pub fn launch_one<S>(
         &self,
         specification: &S,
@@ -100,7 +100,7 @@ impl Cuda {
     }
 }
 
-/// PTX 8.0, in which the kernels for sm_90a are written, came with CUDA 12.0.
+/// CUDA 12.0 introduced PTX 8.0, which the kernels for sm_90a use.
 fn target(device: &DeviceInfo) -> Target {
     match (device.capability, device.driver >= (12, 0)) {
         ((9, 0), true) => Target::Sm90a,
@@ -108,10 +108,10 @@ fn target(device: &DeviceInfo) -> Target {
     }
 }
 
-/// A size as kernels take it.
+/// A size in the kernels' integer type.
 ///
 /// # Errors
-/// [`Error::Shape`] beyond 2³² − 2¹², where kernels stop counting.
+/// [`Error::Shape`] beyond 2³² − 2¹², the largest size of the kernels.
 pub(crate) fn size(op: &'static str, n: usize) -> Result<u32> {
     let fits = u32::try_from(n).ok().filter(|&n| n <= u32::MAX - (1 << 12));
     fits.ok_or_else(|| {
@@ -119,7 +119,7 @@ pub(crate) fn size(op: &'static str, n: usize) -> Result<u32> {
     })
 }
 
-/// The kernels' name for a dtype of a device.
+/// The kernels' name for a device dtype.
 pub(crate) fn kernel_dtype(dtype: DType) -> ssmv_kernels::gemm::Dtype {
     match dtype {
         DType::F16 => ssmv_kernels::gemm::Dtype::F16,
@@ -127,7 +127,7 @@ pub(crate) fn kernel_dtype(dtype: DType) -> ssmv_kernels::gemm::Dtype {
     }
 }
 
-/// Runs the body with `$T` as the kernels' element type of `$dtype`: f16 or f32, for a device has no other tensors.
+/// Runs the body with `$T` as the kernels' element type of `$dtype`: f16 or f32, the dtypes of device tensors.
 macro_rules! dispatch_cuda {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {

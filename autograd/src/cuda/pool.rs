@@ -1,9 +1,9 @@
-//! Device memory that is used again. A training step asks for the same sizes every time, asking the driver waits for the
-//! device, and a captured step must find its memory where it was.
+//! Device memory that is reused. A training step requests the same sizes every time, a request to the driver waits for
+//! the device, and a captured step must get the same addresses at every replay.
 //!
-//! Blocks come and go in the order of one stream: a block that is given back may be taken again at once, since whatever
-//! uses it next comes later in that stream. The pool is deterministic: of the blocks that would do, the lowest address is
-//! taken, so the same requests on the same free blocks get the same addresses.
+//! Blocks are used in the order of one stream: a freed block can be reused at once, since its next user is queued later
+//! in that stream. The pool is deterministic: it takes the suitable block with the lowest address, so the same requests
+//! on the same free blocks return the same addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,48 +13,48 @@ use std::{
 use super::driver::{Address, Driver, MemoryInfo, Stream};
 use crate::{Error, Result};
 
-/// The finest size: the alignment of device memory.
+/// The smallest block in bytes: the alignment of device memory.
 const GRAIN: u64 = 256;
 
 /// A block of the pool.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub address: Address,
-    /// Its size, at least what was asked for.
+    /// Its size in bytes: the requested size, rounded up.
     class: u64,
     purpose: Purpose,
 }
 
-/// What a block is for: reports tell them apart.
+/// The use of a block, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Tensors and other memory of a step.
     General,
-    /// What a kernel needs while it runs.
+    /// Scratch memory of a kernel while it runs.
     Workspace,
 }
 
-/// What a pool holds, in bytes.
+/// Bytes that a pool holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolReport {
     /// In use now, sizes rounded up as the pool does.
     pub in_use: u64,
-    /// Taken from the device: in use, waiting, or kept for a graph.
+    /// Allocated from the device: in use, cached, or kept for a graph.
     pub held: u64,
-    /// The most that was in use at once.
+    /// The most bytes in use at once.
     pub peak_in_use: u64,
-    /// The most that was held at once.
+    /// The most bytes held at once.
     pub peak_held: u64,
-    /// Of what is in use, the workspaces of kernels.
+    /// Part of `in_use` that is workspaces of kernels.
     pub workspace: u64,
-    /// Of the most that was in use, the workspaces of kernels.
+    /// Part of `peak_in_use` that was workspaces of kernels.
     pub peak_workspace: u64,
 }
 
 /// Free blocks: by size, then by address.
 type Free = BTreeMap<u64, BTreeSet<Address>>;
 
-/// Names the memory of one graph.
+/// Identifies the memory of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner(u64);
 
@@ -63,17 +63,17 @@ pub(super) struct Owner(u64);
 pub(super) struct Pool {
     driver: Arc<dyn Driver>,
     stream: Stream,
-    /// Whether blocks are made to the byte, so that the driver finds accesses past their end.
+    /// Whether blocks have the exact requested size, so that the driver detects accesses past their end.
     exact: bool,
-    /// Whether blocks are spoilt when they come back.
+    /// Whether freed blocks are poisoned.
     poison: bool,
-    /// Whether waiting blocks had to make room: a capture may then lack some that it was to find.
+    /// Whether cached blocks were freed to make room: a capture may then lack some that it needs.
     short: bool,
     free: Free,
     report: PoolReport,
     capture: Option<Owner>,
     owners: u64,
-    /// Blocks that a graph uses, in use or not, and those of them that are not.
+    /// Blocks that belong to a graph, in use or not; `kept` holds those that are not in use.
     owned: HashMap<Address, Owner>,
     kept: HashMap<Owner, Free>,
 }
@@ -146,7 +146,7 @@ impl Pool {
             self.report.workspace -= class;
         }
         if self.poison {
-            // Poison finds bugs; without it all is as before, so a device that refuses is not worth an error.
+            // Poison only finds bugs: ignore a device that cannot do it.
             let _ = self.driver.poison(address, class, self.stream);
         }
         if let Some(owner) = self.capture {
@@ -159,8 +159,8 @@ impl Pool {
         free.entry(class).or_default().insert(address);
     }
 
-    /// From now on blocks that are taken or given back belong to a graph: they stay its own until it is gone, since every
-    /// run of it writes them.
+    /// From now on blocks that are taken or freed belong to a graph, which keeps them until it is destroyed: every
+    /// replay writes them.
     pub fn begin_capture(&mut self) -> Owner {
         self.owners += 1;
         *self.capture.insert(Owner(self.owners))
@@ -170,7 +170,7 @@ impl Pool {
         self.capture = None;
     }
 
-    /// The graph is gone and runs no more: its blocks are everybody's again.
+    /// Releases the blocks of a destroyed graph for general use.
     pub fn release(&mut self, owner: Owner) {
         self.owned.retain(|_, other| *other != owner);
         for (class, addresses) in self.kept.remove(&owner).unwrap_or_default() {
@@ -178,7 +178,7 @@ impl Pool {
         }
     }
 
-    /// Gives all waiting blocks back to the device.
+    /// Frees all cached blocks to the device.
     pub fn trim(&mut self) -> Result<()> {
         while let Some((class, addresses)) = self.free.pop_first() {
             for address in addresses {
@@ -196,7 +196,7 @@ impl Pool {
             return Err(self.explain(error));
         }
         let asked = self.driver.allocate(class).or_else(|error| match error {
-            // Waiting blocks of other sizes may be in the way.
+            // Cached blocks of other sizes may occupy the memory.
             Error::OutOfMemory { .. } if !self.free.is_empty() => {
                 self.short = true;
                 self.trim()?;
@@ -210,7 +210,7 @@ impl Pool {
         Ok(address)
     }
 
-    /// Adds what the pool holds to an error about memory.
+    /// Adds the pool's contents to an out-of-memory error.
     fn explain(&self, error: Error) -> Error {
         match error {
             Error::OutOfMemory { device, asked, free, total, advice, .. } => {
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(size_class(0), Some(GRAIN));
     }
 
-    /// A step: takes and gives back by turns, in an order that depends on the sizes alone.
+    /// A step: takes and frees blocks alternately, in an order that depends on the sizes alone.
     fn step(pool: &mut Pool) -> Vec<Address> {
         let mut addresses = Vec::new();
         let mut live = Vec::new();
@@ -313,7 +313,7 @@ mod tests {
         let used = pool.block(4096).unwrap();
         let waiting = pool.block(5000).unwrap();
         pool.give(waiting);
-        // The waiting block makes room.
+        // The cached block is freed to make room.
         let large = pool.block(6144).unwrap();
         let error = pool.block(1).unwrap_err();
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Launches that tensors, arenas and the tape need themselves: sums, casts, and the search for infinities. Operators use them
-//! too.
+//! Launches of tensors, arenas and the tape themselves: sums, casts, and the check for infinite values. Operators also
+//! use them.
 
 use ssmv_kernels::{
     pointwise::{self, Arithmetic},
@@ -60,16 +60,16 @@ pub(crate) fn cast_into(x: &Tensor, to: &Tensor) -> Result<()> {
     })
 }
 
-/// Rows or columns of a matrix, folded to one number each.
+/// Whether rows or columns of a matrix are reduced to one number each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Over {
-    /// Each row to one.
+    /// Reduces each row to one number.
     Rows,
-    /// Each column to one.
+    /// Reduces each column to one number.
     Cols,
 }
 
-/// y ← x [rows, cols] folded; with `onto` folded onto what y holds.
+/// y ← reduction of x [rows, cols]; with `onto`, added to y.
 pub(crate) fn fold(
     reduction: Reduction,
     over: Over,
@@ -100,7 +100,7 @@ pub(crate) fn all_finite(x: &Tensor) -> Result<bool> {
 }
 
 impl Tensor {
-    /// Sets the u32 at `flag` in device memory to 1 where an element is infinite or NaN, and leaves it otherwise.
+    /// Sets the u32 at `flag` in device memory to 1 if an element is infinite or NaN; otherwise leaves it unchanged.
     pub fn flag_non_finite(&self, flag: Address) -> Result<()> {
         fold(NON_FINITE, Over::Rows, self, [1, self.numel()], flag.into(), true)
     }

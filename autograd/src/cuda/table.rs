@@ -1,4 +1,5 @@
-//! What [`Checked`](super::checked::Checked) keeps: the objects behind handles, the memory behind addresses, and who is capturing.
+//! State of [`Checked`](super::checked::Checked): objects by handle, allocations by address, and the captures in
+//! progress.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,12 +13,12 @@ use std::{
 use super::driver::Stream;
 use crate::{Error, Result};
 
-/// Locks, whatever a thread that panicked left behind: what is in here is whole between statements.
+/// Locks, even after a panic of another thread: each statement leaves the contents consistent.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Objects by handle. Handles are never used again, so a stale one is found out.
+/// Objects by handle. Handles are never reused, so a stale one is detected.
 #[derive(Debug)]
 pub(super) struct Table<T: ?Sized> {
     noun: &'static str,
@@ -26,7 +27,7 @@ pub(super) struct Table<T: ?Sized> {
 }
 
 impl<T> Table<T> {
-    /// An empty table; `noun` is what the objects are called in errors.
+    /// An empty table; errors call its objects `noun`.
     pub fn new(noun: &'static str) -> Self {
         Self { noun, next: AtomicU64::new(1), objects: Mutex::default() }
     }
@@ -45,7 +46,7 @@ impl<T> Table<T> {
         lock(&self.objects).remove(&handle).ok_or_else(|| self.stale(handle))
     }
 
-    /// Drops all objects of which `drop` says so.
+    /// Drops all objects for which `drop` returns true.
     pub fn remove_where(&self, drop: impl Fn(&T) -> bool) {
         lock(&self.objects).retain(|_, object| !drop(object));
     }
@@ -102,7 +103,7 @@ impl<T> Ranges<T> {
     }
 }
 
-/// The streams that are captured, each with the thread that does it.
+/// The streams under capture, each with its capturing thread.
 #[derive(Debug, Default)]
 pub(super) struct Captures(Mutex<HashMap<Stream, ThreadId>>);
 

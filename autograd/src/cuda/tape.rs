@@ -1,4 +1,4 @@
-//! What an operator may do on a device: keep bytes there, and launch its gradients where they belong.
+//! Device functions of an operator's context: keep bytes, and launch gradients into their place.
 
 use super::DeviceBuffer;
 use crate::{Backward, DType, Error, Forward, Result, Tensor, tape::Edge};
@@ -13,13 +13,14 @@ impl Forward {
 }
 
 impl Backward<'_> {
-    /// Takes out the bytes that forward saved in device memory.
+    /// Takes out the bytes that the forward pass saved in device memory.
     pub fn saved_device_bytes(&mut self) -> Option<DeviceBuffer<u8>> {
         self.saved.device_bytes.take()
     }
 
-    /// On a device: lets `write` launch what fills a tensor of the input's shape and dtype with the gradient of input `i`:
-    /// where that is f32, a parameter's own place among the gradients. Nothing happens where none is needed.
+    /// On a device: `write` launches the kernels that fill a tensor of the input's shape and dtype with the gradient of
+    /// input `i`. For an f32 parameter that tensor is its place among the gradients. Does nothing if input `i` needs no
+    /// gradient.
     pub fn fill(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         if !self.needs(i) {
             return Ok(());
@@ -27,7 +28,7 @@ impl Backward<'_> {
         self.fill_together([i], |[gradient]| write(gradient))
     }
 
-    /// The same for a launch that can write f32 whatever the input is read as: a parameter's gradient is f32.
+    /// As [`Backward::fill`], for a launch that can write f32 even if the input is f16: a parameter's gradient is f32.
     pub fn fill_wide(&mut self, i: usize, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         if !self.needs(i) {
             return Ok(());
@@ -57,7 +58,7 @@ impl Backward<'_> {
         let mut gradients = Vec::with_capacity(N);
         for &i in &inputs {
             let (shape, dtype) = self.node.inputs[i].clone();
-            // A place among the gradients is written where it is; all else is a tensor that is given afterwards.
+            // A parameter's gradient is written in place; any other gets a new tensor that is given afterwards.
             gradients.push(match &self.node.edges[i] {
                 Some(Edge::Param { arena, index }) if wide || dtype == DType::F32 => {
                     match self.gradients.place(*arena, *index)? {

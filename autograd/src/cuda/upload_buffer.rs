@@ -1,4 +1,4 @@
-//! Input that reaches the device while it computes.
+//! Upload of the next batch while the device computes.
 
 use bytemuck::Pod;
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::Result;
 
-/// A place for one batch, on the host and on the device. With two of them, one is filled and sent while the device works
-/// on the other: fill, [`send`](Self::send), [`receive`](Self::receive), compute, [`done`](Self::done).
+/// Memory for one batch, on the host and on the device. With two of them, one is filled and sent while the device
+/// computes with the other: fill, [`send`](Self::send), [`receive`](Self::receive), compute, [`done`](Self::done).
 #[derive(Debug)]
 pub struct UploadBuffer<T: Pod> {
     cuda: Cuda,
@@ -20,17 +20,17 @@ pub struct UploadBuffer<T: Pod> {
 }
 
 impl<T: Pod> UploadBuffer<T> {
-    /// A place for `len` elements.
+    /// Allocates a buffer of `len` elements.
     pub fn new(cuda: &Cuda, len: usize) -> Result<Self> {
         let (host, device) = (cuda.pinned(len)?, cuda.uninit(len)?);
         let feed = Self { cuda: cuda.clone(), host, device, sent: cuda.event()?, used: cuda.event()? };
-        // The memory may have been someone else's, whose work is queued before this.
+        // The memory may have had another user, whose work is queued before this.
         feed.used.record()?;
         Ok(feed)
     }
 
-    /// Lets `fill` write the next batch, once the last one has left the host, and sends it beside whatever the device
-    /// computes, once that is [`done`](Self::done) with the last one.
+    /// Waits until the last batch has left the host, lets `fill` write the next one, and queues its upload. The upload
+    /// runs beside other work, after the device is [`done`](Self::done) with the last batch.
     pub fn send<R>(&mut self, fill: impl FnOnce(&mut [T]) -> R) -> Result<R> {
         let result = self.host.with(fill)?;
         let shared = self.cuda.shared();
@@ -45,17 +45,17 @@ impl<T: Pod> UploadBuffer<T> {
         Ok(result)
     }
 
-    /// The batch on the device: what is computed from now on finds it whole. After a [`send`](Self::send) only.
+    /// The batch on the device; later work in the compute stream waits for its upload. Requires a [`send`](Self::send).
     ///
     /// # Errors
-    /// [`Error::Misuse`](crate::Error::Misuse) when nothing was sent.
+    /// [`Error::Misuse`](crate::Error::Misuse) if no batch was sent.
     pub fn receive(&self) -> Result<&DeviceBuffer<T>> {
         let shared = self.cuda.shared();
         shared.driver.wait(shared.compute, self.sent.event)?;
         Ok(&self.device)
     }
 
-    /// Says that all work with the batch is queued.
+    /// Marks the batch as used: all work with it is queued.
     pub fn done(&self) -> Result<()> {
         self.used.record()
     }
@@ -63,7 +63,7 @@ impl<T: Pod> UploadBuffer<T> {
 
 impl<T: Pod> Drop for UploadBuffer<T> {
     fn drop(&mut self) {
-        // The device's part goes back to the pool in the order of the compute stream, so a copy still under way must come first.
+        // The device memory returns to the pool in the order of the compute stream, so wait for a running upload first.
         let _ = self.receive().map(drop);
     }
 }

@@ -1,5 +1,5 @@
-//! The operators, one folder each: the mathematics, the shapes, the forward and the backward rule in `mod.rs`, what
-//! runs on a device in a file named after it where it is more than a few lines.
+//! The operators, one folder each: the mathematics, the shapes, the forward and the backward rule in `mod.rs`, longer
+//! device or CPU code in `cuda.rs` or `cpu.rs`.
 
 pub mod batch_norm2d;
 pub mod causal_conv1d;

@@ -1,11 +1,11 @@
-//! Memory that vector loads never find straddling two cache lines.
+//! Cache-line-aligned memory.
 
-/// A cache line: what buffers are made of, so that vector loads never straddle two.
+/// A cache line. Buffers are arrays of it, so that no vector load crosses two lines.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u8; LINE]);
 
-/// Bytes of a [`Line`].
+/// Size of a [`Line`] in bytes.
 pub(crate) const LINE: usize = 64;
 
 // SAFETY: an array of bytes without padding; every bit pattern is one.

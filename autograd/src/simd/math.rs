@@ -1,8 +1,8 @@
 //! Functions written so that a loop over a slice vectorises: no calls, no branches.
 
-/// eˣ for f32, within 2 ulp where the result is a normal number and 0 below: x = n·ln 2 + r with |r| ≤ ln 2 / 2, eʳ as
-/// 1 + r + r²·p(r) with p of degree 5, and n put into the exponent (the reduction is Cody & Waite's, 1980; the
-/// coefficients are those of the Cephes library).
+/// eˣ for f32, within 2 ulp if the result is a normal number, and 0 below: x = n·ln 2 + r with |r| ≤ ln 2 / 2, eʳ as
+/// 1 + r + r²·p(r) with p of degree 5, and n added to the exponent (reduction of Cody & Waite 1980; coefficients of the
+/// Cephes library).
 #[inline(always)]
 pub(crate) fn exp_f32(x: f32) -> f32 {
     // Past these bounds f32 overflows to infinity or is a subnormal that is flushed to zero.

@@ -2,10 +2,10 @@
 
 use crate::Element;
 
-/// Multiply-adds below which a product stays on one core.
+/// Products with fewer multiply-adds run on one core.
 const PARALLEL_FROM: usize = 1 << 17;
 
-/// A matrix in a slice: rows, columns, and the distance between neighbours in each direction.
+/// A strided matrix over a slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a, T> {
     data: &'a [T],
@@ -16,13 +16,13 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// A row-major matrix.
+    /// A contiguous, row-major matrix over `data`.
     pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         assert!(data.len() >= rows * cols);
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
-    /// Its transpose.
+    /// The transpose, as a view of the same slice.
     pub fn t(self) -> Self {
         Self {
             rows: self.cols,

@@ -17,8 +17,8 @@ pub(crate) fn run_wide<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Evaluates an expression compiled for the widest instruction set of this machine, so that its loops vectorise fully.
-/// That holds for what is inlined into it: write `for` loops, since a closure given to an iterator may stay a function
-/// of its own, compiled for the oldest machine.
+/// This applies to code that is inlined into it: write `for` loops, since a closure passed to an iterator may stay a
+/// function of its own, compiled for the baseline instruction set.
 macro_rules! wide {
     ($body:expr) => {
         $crate::simd::run_wide(

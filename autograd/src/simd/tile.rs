@@ -1,4 +1,4 @@
-//! The register tile: the one inner loop that every pass of every convolution runs.
+//! The register tile: the inner loop of every pass of every convolution.
 //!
 //! c[i][j] (+)= Σ over a three-level walk of a[aᵢ + o·a₀ + p·a₁ + q·a₂] · b[o·b₀ + p·b₁ + q·b₂ + j]
 //!
@@ -21,7 +21,7 @@ pub(crate) fn panel_width<T: Element>(cols: usize) -> usize {
     if cols <= lanes { lanes } else { lanes * MAX_VECTORS }
 }
 
-/// One level of the walk: how many steps, and how far a step goes in `a` and in `b`.
+/// One level of the walk: the number of steps, and the step size in `a` and in `b`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level {
     pub count: usize,
@@ -34,7 +34,7 @@ impl Level {
     pub const ONCE: Self = Self { count: 1, a: 0, b: 0 };
 }
 
-/// A panel's work: all rows against one panel of columns.
+/// The work on one panel: all rows against one panel of columns.
 pub(crate) struct Panel<'a, T> {
     pub a: &'a [T],
     /// Offset of each row into `a`.
@@ -42,13 +42,13 @@ pub(crate) struct Panel<'a, T> {
     pub b: &'a [T],
     /// Loops over the input, outermost first.
     pub walk: [Level; 3],
-    /// Columns that a vector load of `b` reads: a value that [`panel_width`] gives.
+    /// Columns that a vector load of `b` reads: a value of [`panel_width`].
     pub width: usize,
-    /// Columns that exist.
+    /// Columns of the result; at most `width`, the rest is padding.
     pub cols: usize,
-    /// What the accumulators start from, `cols` long; zero where absent.
+    /// Initial values of the accumulators, `cols` long; zero if absent.
     pub init: Option<&'a [T]>,
-    /// Adds to `c` instead of overwriting it.
+    /// Whether to add to `c` instead of overwriting it.
     pub add: bool,
     pub c: &'a mut [T],
     /// Offset of each row into `c`, where its `cols` columns are contiguous; plus `c_shift`.
@@ -57,7 +57,7 @@ pub(crate) struct Panel<'a, T> {
 }
 
 impl<T: Element> Panel<'_, T> {
-    /// Runs it. Every access is checked once here, against the largest offsets of the walk.
+    /// Runs the panel. Every access is checked once here, against the largest offsets of the walk.
     pub fn run(mut self) {
         // Saturated where it overflows, which no slice is long enough for.
         let reach = |f: fn(&Level) -> usize| -> usize {
@@ -72,7 +72,7 @@ impl<T: Element> Panel<'_, T> {
             assert!(last.saturating_add(reach(|l| l.a)) < self.a.len());
             assert!(reach(|l| l.b).saturating_add(self.width) <= self.b.len());
         } else {
-            // Nothing is read, and no pointer is made.
+            // An empty walk reads nothing, so no pointer is formed.
             self.walk = [Level { count: 0, a: 0, b: 0 }; 3];
         }
         Arch::new().dispatch(self);

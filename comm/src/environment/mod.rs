@@ -7,8 +7,8 @@
 //! | MPICH | PMI_RANK and MPI_LOCALRANKID | as Open MPI |
 //! | Slurm, in a step of `srun` | SLURM_PROCID and SLURM_STEP_ID | MASTER_ADDR, else the step's first node; SSMV_PORT, else MASTER_PORT + 1, else 20000 + SLURM_JOB_ID modulo 10000 |
 //!
-//! The first match counts. MPI is before Slurm because `mpirun` starts its helpers with `srun`, and the ranks inherit the helpers'
-//! Slurm variables.
+//! The first match counts. MPI precedes Slurm because `mpirun` starts its helpers with `srun`, and the ranks inherit
+//! the helpers' Slurm variables.
 
 mod slurm;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::rendezvous::Place;
 pub use variables::EnvironmentError;
 use variables::Variables;
 
-/// The default port.
+/// The default port of the master.
 const PORT: u16 = 29600;
 
 /// The rank of this process; `None` if it is the only one.

@@ -1,4 +1,4 @@
-//! Slurm's variables and its short forms of lists.
+//! Slurm's variables and their abbreviated lists.
 
 use super::variables::{EnvironmentError, Variables};
 use super::{Numbers, Place};

@@ -69,7 +69,7 @@ fn every_launcher_gives_a_place() {
     ] {
         assert_eq!(read(&format!("{base} {more}")).map(show), Ok(expected.into()), "{base} {more}");
     }
-    // Under Slurm, mpirun's ranks inherit what its helper got from srun; torchrun's likewise.
+    // Under Slurm, mpirun's ranks inherit its helper's variables from srun; torchrun's likewise.
     assert_eq!(read(&format!("{SLURM} {OPEN}")).map(show).unwrap(), "2/4 2/4 127.0.0.1:29600");
     assert_eq!(read(&format!("{SLURM} {HYDRA}")).map(show).unwrap(), "0/2 0/2 127.0.0.1:29600");
     assert_eq!(read(&format!("{SLURM} {OPEN} {TORCH}")).map(show).unwrap(), "3/4 1/2 host-a:29501");

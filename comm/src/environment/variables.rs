@@ -1,6 +1,6 @@
 //! Environment variables by name, and the errors about them.
 
-/// Looks variables up. An empty variable counts as unset.
+/// Looks variables up by name. An empty variable counts as unset.
 pub struct Variables<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -15,7 +15,7 @@ impl<'a> Variables<'a> {
         (self.get)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Whether the variable is set.
+    /// Whether the variable has a value.
     pub fn has(&self, name: &str) -> bool {
         self.text(name).is_some()
     }
@@ -67,10 +67,10 @@ impl<'a> Variables<'a> {
 /// An error in the environment variables of a rank.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EnvironmentError {
-    /// A variable is not set.
+    /// A required variable is not set.
     #[error("the environment has no {variable}: it must be set, {why}")]
     Missing {
-        /// The name of the variable.
+        /// Name of the variable.
         variable: &'static str,
         /// The purpose of the variable.
         why: String,
@@ -78,17 +78,17 @@ pub enum EnvironmentError {
     /// The value of a variable is invalid.
     #[error("the environment has {variable}={value:?}, which is not a {wanted}")]
     Value {
-        /// The name of the variable.
+        /// Name of the variable.
         variable: &'static str,
-        /// The value of the variable.
+        /// Value of the variable.
         value: String,
-        /// The kind of value that is expected.
+        /// Description of valid values.
         wanted: &'static str,
     },
     /// The values of variables contradict each other.
     #[error("the environment has {values}: {why}")]
     Contradiction {
-        /// The names with their values.
+        /// Names of the variables with their values.
         values: String,
         /// The reason of the contradiction.
         why: String,

@@ -23,7 +23,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The first turn of a collective.
+    /// The first turn of this collective.
     pub(super) fn first(operation: Operation, root: usize, region: &Region, control: &Communicator) -> Self {
         let element = if region.memory.dtype() == DType::F16 { frame::F16 } else { f32::CODE };
         let (sequence, count) = (control.sequence(), region.range.len() as u64);
@@ -68,7 +68,7 @@ impl std::fmt::Display for Turn {
     }
 }
 
-/// Ends work that waits for other ranks, from any thread.
+/// Ends work that waits for other ranks; callable from any thread.
 pub type Aborter = Arc<dyn Fn() + Send + Sync>;
 
 /// The connections between a rank's device and its neighbours in the ring.

@@ -17,7 +17,8 @@
 //!
 //! **Faults.** A rank whose device fails abandons the control ring, which informs every other rank. The collective then ends with
 //! an error on all ranks, and the contents of its memory are unspecified. If a process dies, the control ring fails too; but work
-//! that is queued to wait for its device may wait for ever, so a rank that learns of it must not wait for its own device.
+//! that is queued to wait for its device may wait forever, so a rank that learns of it must not wait for its own
+//! device.
 
 mod link;
 mod nccl;
@@ -104,14 +105,14 @@ pub enum Error {
     /// The control ring failed: another rank, or a connection.
     #[error(transparent)]
     Control(#[from] crate::Error),
-    /// The device of this rank failed.
+    /// This rank's device failed.
     #[error("rank {rank}: {operation} over device memory: {source}")]
     Device {
         /// The rank that reports the error.
         rank: usize,
-        /// The collective, or another step.
+        /// Name of the collective or of another step.
         operation: &'static str,
-        /// The error of the device.
+        /// The error of the device's driver.
         source: ssmv_autograd::Error,
     },
     /// Arguments that are invalid or differ from the left neighbour's.
@@ -121,7 +122,7 @@ pub enum Error {
         rank: usize,
         /// The collective that was called.
         operation: &'static str,
-        /// The reason.
+        /// The reason for the refusal.
         message: String,
     },
     /// The left neighbour did not end a turn of a collective before the timeout.
@@ -129,7 +130,7 @@ pub enum Error {
     Stalled {
         /// The rank that reports the error.
         rank: usize,
-        /// The collective, or another step.
+        /// Name of the collective or of another step.
         operation: &'static str,
         /// The left neighbour's rank.
         left: usize,
@@ -141,7 +142,7 @@ pub enum Error {
     Aborted {
         /// The rank that reports the error.
         rank: usize,
-        /// The collective, or another step.
+        /// Name of the collective or of another step.
         operation: &'static str,
     },
     /// Sums of known numbers are wrong. All ranks get this error and the control ring still works: use [`Staged`].
@@ -161,7 +162,7 @@ const SEGMENT: usize = (64 << 10) + 77;
 /// Rounds of the trial, each with other numbers, so that old data is not mistaken for a result.
 const ROUNDS: usize = 2;
 
-/// Between two queries of the device.
+/// Pause between two queries of the device.
 const POLL: Duration = Duration::from_micros(100);
 
 /// Returns `collectives` after a trial: all-reduces of known numbers, which must be right on all ranks within `timeout`. Between

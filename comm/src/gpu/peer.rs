@@ -33,13 +33,13 @@ const HANDLE: usize = HANDLE_BYTES / 4;
 /// Size in words of the first part of a card: the machine, the inbox's bytes, the name of the rank's [`Word`].
 const HEAD: usize = 3 + size_of::<Name>() / 4;
 
-/// Polls of a neighbour's word without a pause: its host is rarely far behind.
+/// Number of polls of a neighbour's word without a pause: its host is rarely far behind.
 const SPINS: u32 = 200;
 
-/// The first and the longest pause between two later polls.
+/// Shortest and longest pause between two later polls.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(10), Duration::from_micros(500));
 
-/// Between two checks of the control ring during a wait for a neighbour.
+/// Time between two checks of the control ring during a wait for a neighbour.
 const RING: Duration = Duration::from_millis(5);
 
 /// Sizes and timeout of a [`PeerLink`]; the same on all ranks.
@@ -49,7 +49,7 @@ pub struct PeerOptions {
     pub most: usize,
     /// The number of pieces of a turn: while one is reduced, the next is written.
     pub width: usize,
-    /// The longest wait for a neighbour.
+    /// Longest wait for a neighbour.
     pub timeout: Duration,
 }
 
@@ -64,9 +64,9 @@ impl Default for PeerOptions {
 #[derive(Debug)]
 struct Offer {
     inbox: SharedMemory,
-    /// By slot and piece.
+    /// Events by slot and piece.
     filled: Vec<SharedEvent>,
-    /// By slot.
+    /// Events by slot.
     consumed: Vec<SharedEvent>,
     /// Twice the number of messages that this rank has sent and whose events are recorded; plus one during a long wait for its
     /// left neighbour.
@@ -104,7 +104,7 @@ impl Offer {
         Ok(card)
     }
 
-    /// Frees it, after the neighbours have closed it.
+    /// Frees the memory and events, after the neighbours have closed them.
     fn free(self) -> ssmv_autograd::Result<()> {
         self.filled.into_iter().chain(self.consumed).try_for_each(SharedEvent::destroy)?;
         self.inbox.free()
@@ -138,7 +138,7 @@ impl Opened {
         Ok(Self { right_inbox, right_consumed, left_filled, left_sent })
     }
 
-    /// Closes it, after the queued work is done.
+    /// Closes the memory and events, after the queued work is done.
     fn close(self) -> ssmv_autograd::Result<()> {
         self.right_inbox.close()?;
         self.right_consumed.into_iter().chain(self.left_filled).try_for_each(SharedEvent::destroy)
@@ -226,7 +226,7 @@ impl PeerLink {
         self.slot(message) * self.options.width + piece
     }
 
-    /// The number of the message to read.
+    /// Number of the message to read next.
     fn read(&self) -> u64 {
         self.turns.saturating_sub(1)
     }
@@ -254,7 +254,8 @@ impl PeerLink {
                 checked = Instant::now();
             }
             let (waited, seconds) = (start.elapsed(), start.elapsed().as_secs_f64());
-            // If the neighbour waits itself, another rank is the cause: the rank that waits for that one times out first.
+            // If the neighbour itself waits, another rank is the cause: the rank that waits for that one times out
+            // first.
             let limit = if self.opened.left_sent.get() % 2 == 1 { 2 * timeout } else { timeout };
             if waited >= limit {
                 return Err(Error::Stalled { rank, operation, left, seconds });
@@ -293,7 +294,7 @@ fn words(bytes: &[u8; HANDLE_BYTES]) -> [u32; HANDLE] {
     std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|j| bytes[4 * i + j])))
 }
 
-/// The inverse of [`words`].
+/// Inverse of [`words`]: words to bytes.
 fn bytes_of(words: &[u32]) -> [u8; HANDLE_BYTES] {
     let mut bytes = [0; HANDLE_BYTES];
     bytes.chunks_exact_mut(4).zip(words).for_each(|(four, word)| four.copy_from_slice(&word.to_le_bytes()));

@@ -75,7 +75,7 @@ impl<L: DeviceLink> DeviceRing<L> {
         Pieces { width: self.link.width(), most: self.link.most(), uncut: UNCUT }
     }
 
-    /// A collective in which every rank does the same.
+    /// A collective in which all ranks play the same part.
     fn pass(&mut self, control: &mut Communicator, run: &mut Run, pass: Pass) -> Result<()> {
         let cut = Cut::new(&run.region.range, pass.ranks, run.bytes(), self.pieces());
         let steps = pass.steps();

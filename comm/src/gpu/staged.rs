@@ -25,11 +25,11 @@ struct Buffer {
 pub struct Staged {
     cuda: Cuda,
     buffers: [Buffer; 2],
-    /// After the last work that uses the buffers.
+    /// Recorded after the last work that uses the buffers.
     used: Event,
 }
 
-/// A collective.
+/// A collective in progress.
 #[derive(Debug, Clone)]
 struct Plan {
     operation: Operation,
@@ -44,7 +44,7 @@ struct Plan {
 struct Chunk {
     /// The elements of its part of each segment.
     parts: Vec<Range<usize>>,
-    /// The size of a part in words.
+    /// Size of a part in 4-byte words.
     words: usize,
 }
 
@@ -66,7 +66,7 @@ impl Staged {
         Ok(staged)
     }
 
-    /// The chunks of a range.
+    /// Cuts a range into chunks.
     fn chunks(&self, region: &Region, segments: usize) -> Result<Vec<Chunk>, String> {
         let per_word = 4 / region.memory.dtype().bytes();
         let capacity = self.buffers[0].host.len() / segments;

@@ -76,7 +76,7 @@ impl Word {
         self.number().store(number, Ordering::Release);
     }
 
-    /// Reads the number.
+    /// Reads the number; never blocks.
     pub fn get(&self) -> u64 {
         self.number().load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! One rank of a communicator: its operations, failures and end.
+//! One rank of a communicator: its operations, its failures and its end.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ReduceOp;
 
-/// One rank of a communicator.
+/// One connected rank of an NCCL communicator.
 ///
 /// Operations return when they are queued in their stream, as kernel launches do. [`wait`](Self::wait) and
 /// [`check`](Self::check) return errors of queued work. Every call has a timeout. At the timeout, and after any failure, the
@@ -35,7 +35,7 @@ pub struct NcclCommunicator {
 
 enum State {
     Live(Live),
-    /// The reason.
+    /// The reason for its end.
     Ended(String),
 }
 

@@ -16,7 +16,7 @@ pub enum Error {
         operation: String,
         /// NCCL's name for the error, such as `ncclRemoteError`, or this crate's, such as `timed out`.
         code: String,
-        /// NCCL's message.
+        /// Text of NCCL's message.
         meaning: String,
         /// Advice to the user.
         advice: &'static str,
@@ -41,7 +41,7 @@ impl From<Error> for ssmv_autograd::Error {
     }
 }
 
-/// `Result` with [`Error`].
+/// `Result` with NCCL's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub(super) const OTHER_LIBRARY: &str =

@@ -1,4 +1,4 @@
-//! The library: how it is found and opened, its functions, and what needs no communicator.
+//! The library: finding and opening it, its functions, and calls that need no communicator.
 
 use std::{
     error::Error as _,
@@ -20,7 +20,7 @@ use super::{
     handle::{self, Handle},
 };
 
-/// File names of the library.
+/// File names of NCCL's library.
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
 /// The variable with another file name.
 const VARIABLE: &str = "SSMV_NCCL";
@@ -156,7 +156,7 @@ impl UniqueId {
 }
 
 impl fmt::Debug for UniqueId {
-    /// Without the bytes, which let a stranger in.
+    /// Hides the bytes: with them a stranger could connect.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UniqueId")
     }
@@ -184,7 +184,7 @@ impl Nccl {
         }
     }
 
-    /// Opens one library.
+    /// Opens the library of one file name.
     ///
     /// # Errors
     /// As [`Nccl::open`].

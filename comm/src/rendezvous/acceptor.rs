@@ -25,7 +25,7 @@ pub struct Acceptor {
 /// A connection from a caller that has the token.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection.
+    /// The connection, after its handshake.
     pub connection: Connection,
     /// The caller's rank, from its greeting.
     pub rank: usize,
@@ -50,7 +50,7 @@ impl Acceptor {
         Ok(Self { listener, purpose, rank, security, settings, drop_log, callers: Vec::new() })
     }
 
-    /// Goes on with all connections; returns those that are now authenticated.
+    /// Advances all connections; returns those that are now authenticated.
     pub fn poll(&mut self) -> Vec<Accepted> {
         self.drop_log.next_second();
         self.accept();
@@ -98,7 +98,7 @@ impl Acceptor {
     }
 }
 
-/// An unauthenticated connection.
+/// A connection during its handshake.
 struct Caller {
     stream: TcpStream,
     address: SocketAddr,
@@ -122,7 +122,7 @@ impl Caller {
         })
     }
 
-    /// Goes on with the received bytes. Returns the greeting of an authenticated caller and the
+    /// Processes the received bytes. Returns the greeting of an authenticated caller and the
     /// challenge, or the reason to drop the connection.
     fn advance(
         &mut self,
@@ -153,7 +153,7 @@ impl Caller {
         }
     }
 
-    /// Whether the greeting, or after it the proof, has arrived completely. Reads no byte more.
+    /// Whether the greeting, or after it the proof, has arrived completely. Reads no further bytes.
     fn receive(&mut self) -> Result<bool, String> {
         let end = if self.greeted.is_some() { HELLO + PROOF } else { HELLO };
         while self.received < end {

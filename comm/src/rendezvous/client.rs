@@ -1,5 +1,5 @@
-//! Every rank but 0: finds the master, sends its fingerprint, and connects to its neighbours. The master uses the same channel
-//! and connects to its neighbours in the same way.
+//! All ranks except 0: connect to the master, send their fingerprint, and connect to their neighbours. The master uses
+//! the same channel and connects to its neighbours in the same way.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -23,7 +23,7 @@ use crate::{
     tcp::Wire,
 };
 
-/// A rank waits this much longer than the master, so that the master can send which ranks are missing.
+/// A rank waits this much longer than the master, so that it receives the master's list of missing ranks.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Joins the other ranks and returns the streams to this rank's neighbours.
@@ -163,9 +163,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Message {
     /// From a rank, after the handshake.
     Here {
-        /// Must be the same on all ranks.
+        /// Must be equal on all ranks.
         fingerprint: Fingerprint,
-        /// Where it listens for its left neighbour.
+        /// Address at which it listens for its left neighbour.
         address: SocketAddr,
     },
     /// From the master: the addresses where the ranks listen, in the order of the ranks.
@@ -259,7 +259,7 @@ impl Channel {
         }
     }
 
-    /// Sends the other end the reason of a failure, as the last message.
+    /// Sends the other end the reason for a failure, as the last message.
     pub fn refuse(&mut self, why: &str) {
         // The other end may be gone.
         let _ = self.send(&Message::Refused(why.chars().take(MOST_REASON).collect()));

@@ -1,16 +1,17 @@
-//! The proof of both ends of a connection that they know the token, and the calling end.
+//! Both ends of a connection prove that they have the token; the calling end's code.
 //!
 //! | from | bytes |
 //! | --- | --- |
-//! | caller | magic, purpose, its rank, the host's rank, number of ranks, whether it wants MACs in the ring, a nonce |
+//! | caller | magic, purpose, its rank, the host's rank, number of ranks, whether it requests MACs in the ring, a nonce |
 //! | host | a nonce, whether the ring has MACs, HMAC-SHA256 as host |
 //! | caller | HMAC-SHA256 as caller |
 //! | host | one byte: accepted |
 //!
-//! Each code covers a label, the side that made it, all of the caller's greeting and the host's challenge. So a code is not valid
-//! for the other side or on another connection. Another label makes the keys of the connection's two directions in the same way:
-//! HMAC-SHA256 with the token as key. They authenticate the messages that follow ([`Seal`]), which are not encrypted. On a
-//! connection of the ring they are used if one of its ends wants it; the flags are under the codes.
+//! Each code covers a label, the side that made it, all of the caller's greeting and the host's challenge. So a code is
+//! not valid for the other side or on another connection. Another label makes the keys of the connection's two
+//! directions in the same way: HMAC-SHA256 with the token as key. They authenticate the messages that follow
+//! ([`Seal`]), which are not encrypted. On a connection of the ring they are used if one of its ends requests it; the
+//! codes cover these flags.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -53,10 +54,10 @@ pub type Nonce = [u8; 32];
 /// A nonce of the host, then 1 if the ring's connection has MACs.
 pub type Challenge = [u8; CHALLENGE];
 
-/// An authenticated connection.
+/// A connection after a successful handshake.
 #[derive(Debug)]
 pub struct Connection {
-    /// The non-blocking stream.
+    /// The stream, in non-blocking mode.
     pub stream: TcpStream,
     /// Authenticates this end's messages.
     pub outbound: Seal,
@@ -112,7 +113,7 @@ pub struct Hello {
     pub to: u16,
     /// The number of ranks in the caller's configuration.
     pub size: u16,
-    /// Whether the caller wants MACs in the ring.
+    /// Whether the caller requests MACs in the ring.
     pub macs: bool,
     /// The nonce of the caller.
     pub nonce: Nonce,
@@ -147,7 +148,7 @@ impl Hello {
         (bytes[..8] == MAGIC && bytes[15] <= 1).then_some(hello)
     }
 
-    /// The host's answer to the caller's wish for MACs: a challenge with this nonce.
+    /// The host's answer to the caller's request for MACs: a challenge with this nonce.
     pub fn challenge(&self, nonce: &Nonce, macs: bool) -> Challenge {
         let mut challenge = [0; CHALLENGE];
         challenge[..32].copy_from_slice(nonce);
@@ -191,14 +192,14 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(
 /// Timeout for connecting to an address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that a rank wants.
+/// The parameters of a connection to make.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     /// The purpose of the connection.
     pub purpose: Purpose,
-    /// The calling rank.
+    /// Rank of the caller.
     pub from: usize,
-    /// The rank to call.
+    /// Rank of the called process.
     pub to: usize,
     /// The number of ranks.
     pub size: usize,
@@ -330,7 +331,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the answer, or after it the host's last byte, has arrived completely. Reads no byte more.
+    /// Whether the answer, or after it the host's last byte, has arrived completely. Reads no further bytes.
     fn receive(&mut self) -> io::Result<bool> {
         let end = if self.proved.is_some() { ANSWER + 1 } else { ANSWER };
         while self.received < end {

@@ -9,9 +9,9 @@
 //! 4. The master sends the addresses of all ranks. Each rank connects to its right neighbour, with the same proof.
 //! 5. When all neighbours are connected, the master sends a message to all, and every listener closes.
 //!
-//! One thread in each rank does all this without blocking, with one time limit. After the proof, every message between a rank and
-//! the master has a MAC with keys of that connection. So have the frames of the ring if
-//! [`Security`] wants it. Nothing is encrypted: an attacker on the network path can read it.
+//! One thread in each rank does all this without blocking, with one time limit. After the proof, every message between
+//! a rank and the master has a MAC with keys of that connection. The frames of the ring have MACs too, if [`Security`]
+//! requires them. Nothing is encrypted: an attacker on the network path can read it.
 
 mod acceptor;
 mod client;
@@ -35,10 +35,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two polls of the connections.
+/// Pause between two polls of the connections.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long the other ends have to read the reason of a failure.
+/// Time for the other ends to read the reason for a failure.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The connections from the left and to the right neighbour.
@@ -63,7 +63,7 @@ pub struct Settings {
     pub lines: usize,
     /// Folder of the token that ranks of one machine share; `None`: XDG_RUNTIME_DIR, else one in the temporary directory.
     pub token_folder: Option<PathBuf>,
-    /// Receives the lines of the log.
+    /// Function that prints a line of the log.
     pub log: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -107,7 +107,7 @@ pub fn join(
     join_with(place, fingerprint, security, options, &settings)
 }
 
-/// [`join`] with other limits.
+/// As [`join`], with other limits.
 ///
 /// # Errors
 /// As [`join`].
@@ -169,7 +169,7 @@ pub enum Reason {
     Resolve {
         /// The master as `host:port`.
         name: String,
-        /// The system's message.
+        /// Message of the operating system.
         why: String,
     },
     /// The master cannot listen at its address.
@@ -211,7 +211,7 @@ pub enum Reason {
     /// Ranks did not connect before the timeout.
     #[error("{} missing after {:.1} s", missing(.ranks), .waited.as_secs_f64())]
     Missing {
-        /// The missing ranks.
+        /// The ranks that are missing.
         ranks: Vec<usize>,
         /// How long the master waited.
         waited: Duration,

@@ -1,4 +1,4 @@
-//! What a rank says about itself: its number and the master's address, and a fingerprint of its work.
+//! A rank's identity: its number, the master's address, and a fingerprint of its work.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Checks the numbers against each other.
+    /// Checks that the numbers are consistent.
     pub(super) fn check(&self) -> Result<(), Reason> {
         let Self { rank, size, local_rank, local_size, .. } = *self;
         let fail = |text: String| Err(Reason::Place(text));
@@ -55,7 +55,7 @@ impl Place {
         }
     }
 
-    /// The master's addresses; first those that other machines reach.
+    /// The master's addresses, with those that other machines can reach first.
     pub(super) fn resolve(&self) -> Result<Vec<SocketAddr>, Reason> {
         let fail = |why: String| Reason::Resolve { name: self.name(), why };
         let host = self.master.trim_start_matches('[').trim_end_matches(']');
@@ -102,7 +102,7 @@ const MOST_FIELDS: usize = 64;
 const MOST_NAME: usize = 64;
 const MOST_VALUE: usize = 512;
 
-/// The number of characters of a value that a message shows.
+/// Number of characters of a value that a message shows.
 const SHOWN: usize = 80;
 
 /// Named texts that must be the same on all ranks: the program, the configuration, the data.
@@ -134,7 +134,7 @@ impl Fingerprint {
         self.fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
     }
 
-    /// Checks the limits.
+    /// Checks that all limits are kept.
     pub(super) fn check(&self) -> Result<(), Reason> {
         if self.fields.len() > MOST_FIELDS {
             return Err(Reason::Fingerprint(format!(

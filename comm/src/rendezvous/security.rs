@@ -1,4 +1,4 @@
-//! Which connections a rank accepts, and the secret that the ranks of a job share.
+//! The connections that a rank accepts, and the secret that the ranks of a job share.
 
 use super::rank::{Place, is_loopback};
 use super::{Reason, Settings, local};
@@ -10,7 +10,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Which connections a rank accepts: those of processes that have the token, or all.
+/// Whether a rank accepts only processes that have the token, or all.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
     /// The secret of the job. `None`: the ranks of one machine share a file that only this user can read; ranks on several
@@ -68,7 +68,7 @@ impl Security {
         Ok(Self { token: Some(token), ..self.clone() })
     }
 
-    /// Whether this rank wants MACs in the frames of a connection with `peer`.
+    /// Whether this rank requests MACs in the frames of a connection with `peer`.
     pub(super) fn wants_macs(&self, peer: SocketAddr) -> bool {
         self.token.is_some() && (self.macs || !is_loopback(peer.ip()))
     }
@@ -83,9 +83,9 @@ impl Security {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{variable}: {error}")]
 pub struct SecurityError {
-    /// The name of the variable.
+    /// Name of the variable.
     pub variable: &'static str,
-    /// The error of its value.
+    /// The error of the variable's value.
     pub error: TokenError,
 }
 
@@ -102,7 +102,7 @@ pub enum TokenError {
     /// The file cannot be used.
     #[error("the token file {path}: {why}")]
     File {
-        /// The path of the file.
+        /// Path of the token file.
         path: String,
         /// The reason, with advice.
         why: String,

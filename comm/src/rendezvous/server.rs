@@ -64,7 +64,7 @@ fn bind(place: &Place) -> Result<(TcpListener, SocketAddr), Reason> {
     Err(failed.unwrap_or_else(|| place.unresolved()))
 }
 
-/// An authenticated rank.
+/// A rank after its handshake.
 struct Peer {
     rank: usize,
     size: usize,
@@ -79,7 +79,7 @@ struct Server<'a> {
     settings: &'a Settings,
     since: Instant,
     peers: Vec<Peer>,
-    /// When a conflict between the ranks was found.
+    /// Time at which a conflict between the ranks was found.
     conflict_since: Option<Instant>,
 }
 
@@ -219,7 +219,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Sends all ranks the reason of a failure.
+    /// Sends all ranks the reason for a failure.
     fn refuse(&mut self, why: &str) {
         self.peers.iter_mut().for_each(|peer| peer.channel.refuse(why));
         let deadline = Instant::now() + FAREWELL;

@@ -1,4 +1,4 @@
-//! The ring over TCP.
+//! The ring over TCP connections.
 //!
 //! A rank has one connection to each neighbour. The caller's thread receives and another thread sends, so that both directions
 //! work at the same time. [`rendezvous`](super::rendezvous) makes the two streams.
@@ -29,11 +29,11 @@ use wait::Wait;
 pub struct Stall {
     /// The rank that waits.
     pub rank: usize,
-    /// The neighbour's rank.
+    /// Rank of the neighbour.
     pub peer: usize,
     /// Whether this rank sends to it or receives from it.
     pub sending: bool,
-    /// Identifies the frame.
+    /// Identifies the frame in its collective.
     pub tag: Tag,
     /// The time since the start of the frame.
     pub waited: Duration,
@@ -59,7 +59,7 @@ impl fmt::Display for Stall {
     }
 }
 
-/// Timeout and warnings.
+/// Timeout and warnings of a ring.
 #[derive(Clone)]
 pub struct Options {
     /// The time without a byte after which a rank fails.
@@ -129,7 +129,7 @@ struct Head {
     codes: Codes,
 }
 
-/// A [`Link`] over two TCP streams. Dropping it waits until what is queued has left.
+/// A [`Link`] over two TCP streams. Dropping it waits until all queued frames are sent.
 #[derive(Debug)]
 pub struct TcpLink {
     position: Position,
@@ -293,7 +293,7 @@ impl Link for TcpLink {
     }
 
     fn check(&mut self) -> Result<(), Fault> {
-        // The left connection first: the reason of a failure arrives there, before the connections close.
+        // Check the left connection first: the reason for a failure arrives there, before the connections close.
         let (peer, used, mut bytes) = (self.position.left(), self.head_bytes(), [0; HEADER + SEAL]);
         while peek(&self.left, peer, &mut bytes[..used])? == used {
             let head = self.decode(&bytes)?;

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a failing rank tries to send the reason to its right neighbour.
+/// Time limit of a failing rank for sending the reason to its right neighbour.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// How long a rank with a closed connection to its right neighbour waits for the reason, which arrives from the left.
+/// Time that a rank with a closed connection to its right neighbour waits for the reason, which arrives from the left.
 pub const RELAYED_FAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The thread, its queue, and blocks for reuse.
@@ -148,7 +148,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a frame.
+    /// Writes a frame to the stream.
     fn write(&mut self, tag: Tag, block: &Block) -> Result<(), Fault> {
         let payload = block.bytes();
         // The ring's pieces are far below the limit of `MOST_PAYLOAD`.

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two polls.
+/// Pause between two polls.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Timeout for the greeting of a connection.

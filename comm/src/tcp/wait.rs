@@ -8,8 +8,8 @@ use std::time::Instant;
 
 /// The wait for one frame: a warning after a quarter of the timeout, an error after the timeout without a byte.
 ///
-/// A frame that the neighbour waits itself counts as bytes. So the first rank behind a stalled rank times out first, and the
-/// others get the number of the stalled rank from it.
+/// A frame saying that the neighbour itself waits counts as bytes. So the first rank behind a stalled rank times out
+/// first, and sends the stalled rank's number to the others.
 pub struct Wait {
     position: Position,
     sending: bool,

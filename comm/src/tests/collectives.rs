@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A buffer a rank, drawn from `seed`.
+/// A buffer per rank, drawn from `seed`.
 fn draw<T>(ranks: usize, count: usize, seed: u64, one: impl Fn(&mut ChaCha8Rng) -> T) -> Vec<Vec<T>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..ranks).map(|_| (0..count).map(|_| one(&mut rng)).collect()).collect()

@@ -136,7 +136,7 @@ fn a_stalled_rank_is_warned_of_at_a_quarter_and_given_up_at_the_timeout() {
     let of = |rank: usize| results[rank].as_ref().unwrap();
     assert!(matches!(of(2).0.fault, Fault::Timeout { peer: 1, sending: false, .. }), "{}", of(2).0);
     assert_eq!(of(2).2[0].peer, 1);
-    // Further round the ring the warnings name the rank that all wait for.
+    // Further along the ring the warnings name the rank that all wait for.
     for rank in [3, 4, 5, 6, 0] {
         assert!(of(rank).2.iter().any(|stall| stall.blamed == Some(1)), "rank {rank}: {:?}", of(rank).2);
     }

@@ -25,7 +25,7 @@ fn options(timeout: Duration) -> (Options, Arc<Mutex<Vec<Stall>>>) {
     (Options { timeout, on_stall: Arc::new(move |stall| list.lock().unwrap().push(*stall)) }, stalls)
 }
 
-/// Runs `body` on every rank of a ring and returns what each made.
+/// Runs `body` on every rank of a ring and returns the results.
 pub(super) fn on_ranks<R: Send>(ranks: usize, body: impl Fn(&mut Communicator) -> R + Sync) -> Vec<R> {
     let (listeners, addresses) = listeners(ranks);
     let (options, _) = options(Duration::from_secs(20));
@@ -35,7 +35,7 @@ pub(super) fn on_ranks<R: Send>(ranks: usize, body: impl Fn(&mut Communicator) -
     })
 }
 
-/// Runs `body` in a thread a rank.
+/// Runs `body` in one thread per rank.
 fn each<T: Send, R: Send>(given: Vec<T>, body: impl Fn(usize, T) -> R + Sync) -> Vec<R> {
     let body = &body;
     thread::scope(|scope| {

@@ -34,7 +34,7 @@ fn receive(bytes: &[u8]) -> Error {
     let mut comm = Communicator::new(0, 2, Box::new(link)).unwrap();
     far_left.write_all(bytes).unwrap();
     let error = comm.all_reduce(&mut [1f32; 4], ReduceOp::Sum).unwrap_err();
-    // The right neighbour gets the reason, and then nothing.
+    // The right neighbour gets the reason, and nothing after it.
     let mut sent = Vec::new();
     far_right.read_to_end(&mut sent).unwrap();
     let told = String::from_utf8_lossy(&sent).into_owned();
@@ -176,7 +176,7 @@ fn a_byte_that_flips_on_the_wire_stops_every_rank() {
     }
 }
 
-/// What an attacker without the keys does with frames 2 and 3 of a connection. All checksums are right.
+/// Actions of an attacker without the keys on frames 2 and 3 of a connection. All checksums are right.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Attack {
     None,
@@ -188,7 +188,7 @@ enum Attack {
     Header,
     /// Shortens the payload.
     Shorten,
-    /// Takes frame 2 away.
+    /// Removes frame 2.
     Drop,
     /// Sends frame 2 twice.
     Repeat,

@@ -7,17 +7,17 @@ use pulp::Arch;
 
 use crate::memory::LANES;
 
-/// 32 bits per lane.
+/// A column of 32 bits per lane.
 pub(super) type V32 = [u32; LANES];
-/// 64 bits per lane.
+/// A column of 64 bits per lane.
 pub(super) type V64 = [u64; LANES];
 
-/// All lanes.
+/// The mask of all lanes.
 pub(super) const FULL: u32 = u32::MAX;
 
-/// 32-bit operands, 32-bit result.
+/// Maps 32-bit operands to a 32-bit result.
 pub(super) type LaneFn32 = fn(&V32, &V32, &V32, &mut V32);
-/// 64-bit operands, 64-bit result.
+/// Maps 64-bit operands to a 64-bit result.
 pub(super) type LaneFn64 = fn(&V64, &V64, &V64, &mut V64);
 /// 32-bit operands (the third 64-bit), 64-bit result: wide products and conversions.
 pub(super) type WidenFn = fn(&V32, &V32, &V64, &mut V64);

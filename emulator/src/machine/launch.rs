@@ -12,28 +12,28 @@ use crate::memory::Memory;
 use crate::options::{LaunchConfig, Options};
 use crate::report::Report;
 
-/// The most threads of a block along each axis.
+/// Most threads of a block along each axis.
 const BLOCK: [u32; 3] = [1024, 1024, 64];
-/// The most threads of a block.
+/// Most threads of a block in total.
 const THREADS: u64 = 1024;
 /// Most blocks of a grid along each axis.
 const GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
-/// The most static shared memory of a block in bytes.
+/// Most static shared memory of a block in bytes.
 const STATIC_SHARED: u32 = 48 << 10;
-/// The most shared memory of a block in bytes, static and dynamic.
+/// Most shared memory of a block in bytes, static and dynamic.
 const SHARED: u64 = 227 << 10;
-/// Bytes of local memory for recursive calls.
+/// Local memory for recursive calls in bytes.
 const RECURSION: u64 = 16 << 10;
-/// Bytes of local memory for `alloca`.
+/// Local memory for `alloca` in bytes.
 const DYNAMIC: u64 = 16 << 10;
-/// The most local memory of a thread in bytes.
+/// Most local memory of a thread in bytes.
 const LOCAL: u64 = 512 << 10;
-/// How many blocks take turns if their order could change a result.
+/// Number of blocks that take turns if their order could change a result.
 const RESIDENT: u64 = 16;
-/// Instructions of a block's turn.
+/// Instructions per turn of a block.
 const TURN: u64 = 1 << 16;
 
-/// Runs a kernel over a grid and waits for its end.
+/// Runs a kernel over a grid; returns when it ends.
 ///
 /// [`args!`](crate::args) makes the `arguments`, one for each parameter. Results, report and errors do not depend on the number
 /// of cores: kernels whose result could depend on the order of blocks (atomics on global memory whose old value is used,

@@ -10,10 +10,10 @@ use crate::numerics::video::Video;
 use crate::numerics::{Rounding, wide, worst};
 use crate::options::Approximation;
 
-/// 32-bit operands, 32-bit result.
+/// Operations of 32-bit operands with a 32-bit result.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Math32 {
-    /// Arithmetic of f32.
+    /// Arithmetic of one f32 per lane.
     Single(float::Op, Rounding, Flags),
     /// Arithmetic of f16 or bf16, of one or two of them.
     Half(Half, HalfOp, HalfFlags, bool),
@@ -21,9 +21,9 @@ pub(super) enum Math32 {
     Function(Function, bool),
     /// Approximate functions of f16 or bf16, of one or two of them.
     HalfFunction(Half, Function, bool, bool),
-    /// `div.approx`
+    /// `div.approx` of f32.
     Divide(bool),
-    /// `div.full`
+    /// `div.full` of f32.
     DivideFull(bool),
     /// `cvt` between types of up to 32 bits.
     Convert(Conversion),
@@ -41,12 +41,12 @@ pub(super) enum Math32 {
     Widen(Eight, bool),
     /// `copysign`: the second operand with the first's sign.
     CopySign,
-    /// Video instructions.
+    /// A video instruction on 32-bit words.
     Video(Video),
 }
 
 impl Math32 {
-    /// Computes a column.
+    /// Computes the result's column.
     pub fn run(self, approximation: Approximation, [a, b, c]: [&V32; 3], d: &mut V32) {
         if approximation == Approximation::Worst && self.run_worst(a, b, d) {
             return;
@@ -119,10 +119,10 @@ impl Math32 {
     }
 }
 
-/// 64-bit operands, 64-bit result.
+/// Operations of 64-bit operands with a 64-bit result.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Math64 {
-    /// Arithmetic of f64.
+    /// Arithmetic of one f64 per lane.
     Double(float::Op, Rounding),
     /// Approximate functions of f64.
     Function(Function, bool),
@@ -133,7 +133,7 @@ pub(super) enum Math64 {
 }
 
 impl Math64 {
-    /// Computes a column.
+    /// Computes the result's column.
     pub fn run(self, approximation: Approximation, [a, b, c]: [&V64; 3], d: &mut V64) {
         match self {
             Self::Double(op, rounding) => wide!(for i in 0..32 {

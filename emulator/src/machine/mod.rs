@@ -1,8 +1,8 @@
 //! From parsed text to a launch: decoding, the decoded program, and its execution.
 //!
-//! Imports point down this list, never up:
+//! Modules import only from modules below them in this list:
 //!
-//! | layer | what it holds | uses |
+//! | layer | content | uses |
 //! | --- | --- | --- |
 //! | `launch.rs` | checks a launch, runs its blocks in parallel or in order | `module.rs`, `execute/` |
 //! | `module.rs` | a module and its kernels; loading into a device's memory | `decode/` |
@@ -11,7 +11,7 @@
 //! | `program/` | decoded instructions and their operands | `lanes.rs`, `math.rs` |
 //! | `lanes.rs`, `math.rs` | functions of columns: one value for each of a warp's 32 lanes | [`numerics`](crate::numerics) |
 //!
-//! `decode/` and `execute/` do not know each other: the program is all that passes between them.
+//! `decode/` and `execute/` do not import each other: they share only the program.
 
 mod decode;
 mod execute;

@@ -13,7 +13,7 @@ use crate::syntax::{self, ParseError, Variable};
 /// A parameter of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// The name in the text.
+    /// Name in the text.
     pub name: String,
     /// Size in bytes; an argument has as many.
     pub bytes: usize,
@@ -21,7 +21,7 @@ pub struct Parameter {
     pub align: usize,
 }
 
-/// What a launch of a kernel must know.
+/// Properties of a kernel that a launch needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelInfo {
     /// The name in the text, by which [`launch`](crate::launch) finds it.
@@ -30,9 +30,9 @@ pub struct KernelInfo {
     pub parameters: Vec<Parameter>,
     /// Static shared memory of a block in bytes.
     pub static_shared: u32,
-    /// The block shape that it requires (`.reqntid`).
+    /// The required block shape (`.reqntid`).
     pub required_block: Option<[u32; 3]>,
-    /// The most threads of a block that it allows (`.maxntid`).
+    /// The most threads of a block (`.maxntid`).
     pub max_threads: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct EntryPoint {
     pub info: KernelInfo,
     pub program: Program,
     pub ordered: bool,
-    /// The shape of a cluster that it requires, in blocks.
+    /// The required shape of a cluster, in blocks.
     pub cluster: [u32; 3],
 }
 
@@ -52,16 +52,16 @@ struct Global {
     name: String,
     bytes: u64,
     initial: Vec<u8>,
-    /// It has no initial value: it is zero, as in CUDA.
+    /// Whether it lacks an initial value: it is zero, as in CUDA.
     uninitialised: bool,
-    /// It is in constant memory.
+    /// Whether it is in constant memory.
     constant: bool,
-    /// It is declared within a function.
+    /// Whether it is declared within a function.
     inner: bool,
     patches: Vec<Patch>,
 }
 
-/// An address in a variable's initial bytes.
+/// An address in the initial bytes of a variable.
 #[derive(Debug)]
 struct Patch {
     /// Offset in the initial bytes.
@@ -69,18 +69,18 @@ struct Patch {
     bytes: usize,
     target: PatchTarget,
     offset: i64,
-    /// How many low bits of the address are left out.
+    /// Number of low bits of the address that are dropped.
     shift: u32,
 }
 
-/// The variable or function whose address it is, by its index.
+/// Index of the variable or function with this address.
 #[derive(Debug, Clone, Copy)]
 enum PatchTarget {
     Global(usize),
     Function(usize),
 }
 
-/// A module of PTX.
+/// A parsed and decoded module of PTX.
 #[derive(Debug)]
 pub struct Module {
     inner: Arc<ParsedModule>,

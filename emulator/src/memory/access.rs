@@ -1,9 +1,9 @@
-//! A warp's access of a memory, and the words that it moves.
+//! A warp's access to memory, and the words that it transfers.
 
-/// Lanes of a warp.
+/// Number of lanes of a warp.
 pub(crate) const LANES: usize = 32;
 
-/// One load or store of a warp: which lanes, where, how many bytes each.
+/// One load or store of a warp: its lanes, their addresses and the width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access<'a> {
     /// Active lanes, bit `i` for lane `i`.
@@ -15,7 +15,7 @@ pub(crate) struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// The first lane's address where all lanes are active and each follows the one before it without a gap.
+    /// The first lane's address if all lanes are active and their bytes are contiguous in lane order.
     #[inline]
     pub(super) fn contiguous(&self) -> Option<u64> {
         let first = self.addresses[0];
@@ -51,7 +51,7 @@ pub(crate) struct Site {
 /// word 0 (loads clear the rest); 8 bytes are words 0 (low) and 1 (high).
 pub(crate) type Words = [[u32; LANES]; 4];
 
-/// The lanes of a mask, lowest first.
+/// Lanes of a mask, lowest first.
 #[inline]
 pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -61,7 +61,7 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The lowest `bytes` bytes of 8 set.
+/// A mask of the lowest `bytes` bytes of 8.
 #[inline]
 pub(super) fn low_bytes(bytes: u32) -> u64 {
     u64::MAX >> (64 - 8 * bytes.clamp(1, 8))

@@ -1,4 +1,4 @@
-//! One allocation: its bytes, and which of them were written.
+//! One allocation: its bytes, and a mark for each byte that was written.
 //!
 //! Bytes live in relaxed 64-bit atomics: blocks run at the same time, and neighbours in a word must not be lost.
 
@@ -13,9 +13,9 @@ use super::region::{AtomicWords, Region};
 pub(super) struct Allocation {
     /// Address of the first byte, a multiple of 256.
     pub base: u64,
-    /// Bytes that may be accessed.
+    /// Number of bytes that may be accessed.
     pub bytes: u64,
-    /// Whether the host freed it; views made before may still hold it.
+    /// Whether the host freed it; earlier views may still hold it.
     pub freed: AtomicBool,
     words: AtomicWords,
     /// One bit per byte.
@@ -90,7 +90,7 @@ impl Allocation {
         old.unwrap_or_else(|same| same) >> shift & mask
     }
 
-    /// Copies bytes out.
+    /// Copies bytes out of the allocation.
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         let head = out.len().min(offset.wrapping_neg() % 8);
         let (first, rest) = out.split_at_mut(head);
@@ -103,7 +103,7 @@ impl Allocation {
         }
     }
 
-    /// Copies bytes in; marks nothing.
+    /// Copies bytes into the allocation without marking them.
     pub fn write(&self, offset: usize, data: &[u8]) {
         let head = data.len().min(offset.wrapping_neg() % 8);
         let (first, rest) = data.split_at(head);

@@ -1,9 +1,9 @@
-//! The bytes of a block's shared memory, and which of them were written.
+//! The bytes of a block's shared memory, and a mark for each byte that was written.
 
 use super::access::{Words, groups, low_bytes};
 use super::runs::Run;
 
-/// Bytes that one host thread uses. Runs were checked to be inside and aligned.
+/// Bytes for a single host thread. The caller has checked bounds and alignment of runs.
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub size: usize,
@@ -13,12 +13,12 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
-    /// Zeroed and unwritten.
+    /// Memory that is zeroed and unwritten.
     pub fn new(size: usize) -> Self {
         Self { size, data: vec![0; size.div_ceil(4)], written: vec![0; size.div_ceil(64)] }
     }
 
-    /// Zeroed and unwritten again.
+    /// Resets the memory to zeroed and unwritten.
     pub fn restart(&mut self) {
         self.data.fill(0);
         self.written.fill(0);

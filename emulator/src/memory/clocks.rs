@@ -6,16 +6,16 @@
 
 use super::access::{LANES, lanes};
 
-/// Warps of a block.
+/// Most warps of a block.
 pub(super) const WARPS: usize = 32;
 
-/// Named barriers of a block.
+/// Number of named barriers of a block.
 pub(crate) const BARRIERS: usize = 16;
 
-/// How many waits of a part of a warp are kept; a further one counts as a wait of the whole warp.
+/// Number of waits by a part of a warp that are kept; a further one counts as a wait of the whole warp.
 const PARTIAL: usize = 64;
 
-/// For each warp, the number that its accesses must be below to have happened before.
+/// For each warp, the access number below which its accesses happened before.
 type Clock = [u32; WARPS];
 
 /// The clocks of a block.
@@ -62,7 +62,7 @@ impl Clocks {
         clocks
     }
 
-    /// A new block: all that was numbered below `now` happened before.
+    /// A new block: all accesses numbered below `now` happened before.
     pub fn restart(&mut self, now: u32) {
         self.now = now;
         self.seen = [[now; WARPS]; WARPS];
@@ -86,25 +86,25 @@ impl Clocks {
         id
     }
 
-    /// Accesses numbered below it happened before all that the warp does now.
+    /// Accesses numbered below it happened before the warp's current access.
     #[inline]
     pub fn least(&self, warp: usize) -> u32 {
         self.least[warp]
     }
 
-    /// Accesses of the other warp numbered below it happened before all that the warp does now.
+    /// Accesses of the other warp numbered below it happened before this warp's current access.
     #[inline]
     pub fn seen(&self, warp: usize, other_warp: usize) -> u32 {
         self.seen[warp][other_warp]
     }
 
-    /// The warp's own accesses from this number on have had no wait of any of its lanes behind them.
+    /// The warp's own accesses from this number on are not followed by a wait of any of its lanes.
     #[inline]
     pub fn unwaited(&self, warp: usize) -> u32 {
         self.partial[warp].last().map_or(self.seen[warp][warp], |&(when, _)| when)
     }
 
-    /// Whether access `id` of lane `other` of warp `other_warp` happened before what a lane does now.
+    /// Whether access `id` of lane `other` of warp `other_warp` happened before the lane's current access.
     #[inline]
     pub fn ordered(&self, warp: usize, lane: usize, other_warp: usize, other: usize, id: u32) -> bool {
         id < self.seen[warp][other_warp]
@@ -155,7 +155,7 @@ impl Clocks {
         }
     }
 
-    /// All that any fence made visible, this warp's past among it, happened before what this warp does next.
+    /// All accesses that any fence published, and the warp's own earlier accesses, happened before its next access.
     pub fn fence(&mut self, warp: usize) {
         self.seen[warp][warp] = self.now;
         self.partial[warp].clear();
@@ -164,7 +164,7 @@ impl Clocks {
         self.find_least(warp);
     }
 
-    /// A warp ended: barriers from now on do not wait for it, and what it did happened before them.
+    /// A warp ended: later barriers do not wait for it, and its accesses happened before them.
     pub fn end(&mut self, warp: usize) {
         join(&mut self.ended, &self.seen[warp]);
         self.ended[warp] = self.now;
@@ -175,7 +175,7 @@ impl Clocks {
     }
 }
 
-/// The later of each.
+/// The element-wise maximum of two clocks.
 fn join(clock: &mut Clock, other: &Clock) {
     for (mine, &theirs) in clock.iter_mut().zip(other) {
         *mine = theirs.max(*mine);

@@ -8,7 +8,7 @@
 use super::access::{Access, LANES, Words, groups, lanes};
 use super::scatter::Scatter;
 
-/// The most pending requests of a warp, so that a kernel that never waits does not use up the memory.
+/// Most pending requests of a warp, so that a kernel that never waits does not exhaust the memory.
 const MOST: usize = 1024;
 
 /// The copies of one instruction of a warp.
@@ -41,7 +41,7 @@ pub(super) struct Copies {
     requests: usize,
 }
 
-/// A copy that an access runs into: the lane, the thread that issued it, and where.
+/// A pending copy that an access overlaps: the first common address, and the thread and line that issued it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Collision {
     pub address: u64,
@@ -49,7 +49,7 @@ pub(super) struct Collision {
     pub line: u32,
 }
 
-/// Where a lane's destination has its bits; it is aligned, so all are in one group of 64.
+/// Position of the bits of a lane's destination; it is aligned, so all are in one group of 64.
 #[inline]
 fn bits(address: u64, bytes: u32) -> (usize, u64) {
     ((address / 64) as usize, ((1u64 << bytes) - 1) << (address % 64))
@@ -101,8 +101,8 @@ impl Copies {
         self.requests > 0
     }
 
-    /// Takes a warp's copies, `data` read already. The first lane whose destination was pending, of this instruction or
-    /// an earlier one, is returned.
+    /// Adds a warp's copies; `data` is read already. Returns the first lane whose destination was already pending, from
+    /// this instruction or an earlier one.
     pub fn issue(
         &mut self,
         warp: usize,
@@ -148,8 +148,8 @@ impl Copies {
         }
     }
 
-    /// Takes out the copies that land when the lanes wait for all but their last `left` committed groups, or for
-    /// everything; hands each to `land`, with the lanes that do.
+    /// Removes the copies that complete when the lanes wait for all but their last `left` committed groups, or for
+    /// everything; passes each to `land`, with its lanes.
     pub fn wait(&mut self, warp: usize, mask: u32, left: Option<u32>, mut land: impl FnMut(&Request, u32)) {
         let committed = &self.committed[warp * LANES..][..LANES];
         let pending = &mut self.pending;
@@ -171,7 +171,7 @@ impl Copies {
         self.requests -= before - self.queues[warp].len();
     }
 
-    /// The copy that will land within a range of shared memory.
+    /// The copy that will write within a range of shared memory.
     #[inline]
     pub fn landing_on(&self, address: usize, bytes: usize) -> Option<Collision> {
         if !self.any() || groups(address, bytes).all(|(group, mask)| self.pending[group] & mask == 0) {
@@ -183,7 +183,7 @@ impl Copies {
         })
     }
 
-    /// Whether any copy will land on any of these lanes' bytes.
+    /// Whether any copy will write any of these lanes' bytes.
     #[inline]
     pub fn any_landing_on(&self, lanes: &Scatter) -> bool {
         self.any() && lanes.any(|group| self.pending[group])

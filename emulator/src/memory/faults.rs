@@ -56,7 +56,7 @@ pub(super) fn check_agreement(site: Site, access: Access<'_>, words: &Words) -> 
     Ok(())
 }
 
-/// A run reads a byte that was never written.
+/// The fault of a run that reads a byte that was never written.
 #[cold]
 pub(super) fn unwritten(run: Run, byte: usize) -> Fault {
     let lane = run.lane + (byte - run.address) / run.bytes;
@@ -66,7 +66,7 @@ pub(super) fn unwritten(run: Run, byte: usize) -> Fault {
     fault(FaultKind::UninitialisedMemory, lane, address as u64, message)
 }
 
-/// A run touches what a copy will land on.
+/// The fault of a run that touches the destination of a pending copy.
 #[cold]
 pub(super) fn pending(run: Run, Collision { address, thread, line }: Collision) -> Fault {
     let lane = run.lane + (address as usize - run.address) / run.bytes;
@@ -76,7 +76,7 @@ pub(super) fn pending(run: Run, Collision { address, thread, line }: Collision) 
     fault(FaultKind::PendingCopy, lane, address, message)
 }
 
-/// An access of a lane races with an earlier access.
+/// The fault of a lane whose access races with an earlier access.
 #[cold]
 pub(super) fn race(site: Site, run: Run, conflict: Conflict, kind: AccessKind) -> Fault {
     let Conflict { lane, address, kind: other_kind, thread: other, line: other_line } = conflict;

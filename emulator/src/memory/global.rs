@@ -12,16 +12,16 @@ use crate::space::SHARED_WINDOW;
 /// The first address: high as on a GPU, below the windows of generic addresses.
 const FIRST: u64 = 0x7f00_0000_0000;
 
-/// A device has 2 to the power of this addresses.
+/// Log₂ of a device's number of addresses.
 const DEVICE_BITS: u32 = 44;
 
 /// Alignment of an allocation in bytes.
 const ALIGN: u64 = 256;
 
-/// Unmapped bytes after an allocation, at least; large allocations have as many as their size.
+/// Least number of unmapped bytes after an allocation; large allocations have as many as their size.
 const GAP: u64 = 4096;
 
-/// How many freed ranges are kept for error messages.
+/// Number of freed ranges that are kept for error messages.
 const REMEMBERED: usize = 4096;
 
 /// One device's global memory: allocations, their bytes, and which bytes were ever written.
@@ -59,11 +59,11 @@ struct Table {
     live: BTreeMap<u64, Arc<Allocation>>,
     /// The live allocations that are mapped, with their origin.
     mapped: BTreeMap<u64, Mapped>,
-    /// Base and bytes, the newest last.
+    /// Base and size of freed allocations, the newest last.
     freed: VecDeque<(u64, u64)>,
     next: u64,
     used: u64,
-    /// The live allocations by address, as views take them; `None` after a change.
+    /// The live allocations by address, as views use them; `None` after a change.
     sorted: Option<Arc<[Arc<Allocation>]>>,
 }
 
@@ -73,7 +73,8 @@ impl Memory {
         Self::of_device(0, limit_bytes)
     }
 
-    /// The memory of one of several devices. Their addresses differ, so a mapped allocation has one address on all devices.
+    /// The memory of one of several devices. Their addresses differ, so a mapped allocation has the same address on all
+    /// devices.
     pub fn of_device(device: u8, limit_bytes: usize) -> Self {
         Self::starting_at(FIRST + (u64::from(device) << DEVICE_BITS), limit_bytes)
     }
@@ -92,7 +93,7 @@ impl Memory {
         Self { limit: limit_bytes as u64, table: Mutex::new(table) }
     }
 
-    /// Bytes in live allocations, each counted in whole 256 bytes.
+    /// Size of all live allocations in bytes, each rounded up to 256.
     pub fn used(&self) -> usize {
         self.lock().used as usize
     }
@@ -105,7 +106,7 @@ impl Memory {
     /// Allocates `bytes` bytes that count as never written (and are zero); returns their address.
     ///
     /// # Errors
-    /// [`Error::Usage`] for 0 bytes, for more than the limit leaves, and for more than the host can allocate.
+    /// [`Error::Usage`] for 0 bytes, for more than the remaining limit, and if the host's allocation fails.
     pub fn alloc(&self, bytes: usize) -> Result<u64> {
         let bytes = bytes as u64;
         let mut table = self.lock();

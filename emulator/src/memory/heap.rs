@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-/// Bytes of the heap: CUDA's default.
+/// Size of the heap in bytes: CUDA's default.
 pub(crate) const HEAP_BYTES: u64 = 8 << 20;
 
 /// Alignment of a block in bytes.
 const ALIGN: u64 = 16;
 
-/// The blocks of the heap.
+/// Allocated blocks and holes of the heap.
 #[derive(Debug)]
 pub(crate) struct Heap {
     base: u64,
@@ -62,7 +62,7 @@ impl Heap {
     }
 }
 
-/// Bytes of a block with the gap behind it.
+/// Size of a block with the gap after it, in bytes.
 fn footprint(bytes: u64) -> Option<u64> {
     bytes.checked_add(ALIGN)?.checked_next_multiple_of(ALIGN)
 }

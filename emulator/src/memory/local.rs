@@ -8,7 +8,7 @@ use super::faults::{fault, misaligned};
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
-/// The most bytes of a thread (CUDA C++ Programming Guide, "Technical Specifications").
+/// Most bytes per thread (CUDA C++ Programming Guide, "Technical Specifications").
 const MOST: u32 = 512 * 1024;
 
 /// Local memory of one warp after another.
@@ -42,7 +42,7 @@ impl Local {
         self.bytes.into()
     }
 
-    /// Another warp begins: zeroed and unwritten again.
+    /// Resets the memory for another warp: zeroed and unwritten.
     pub fn restart(&mut self) {
         self.data.fill([0; LANES]);
         self.written.fill([0; LANES]);
@@ -96,7 +96,7 @@ impl Local {
         Ok(())
     }
 
-    /// The word that a lane's access begins in, and the bits before it.
+    /// The word in which a lane's access begins, and the bit offset in it.
     fn place(&self, access: Access<'_>, lane: usize) -> Result<(usize, u32), Fault> {
         let (address, bytes) = (access.addresses[lane], access.bytes);
         if address & u64::from(bytes - 1) != 0 {
@@ -113,7 +113,7 @@ impl Local {
     }
 }
 
-/// Which of a word's 4 bytes an access that begins `shift` bits into it covers.
+/// The bytes of a 4-byte word that an access covers if it begins `shift` bits into it.
 fn written_bits(bytes: u32, shift: u32) -> u8 {
     let count = bytes.min(4);
     (0xf >> (4 - count)) << (shift / 8)

@@ -1,8 +1,8 @@
-//! The device's memories: global, shared and local, with the records that the checks keep for every byte.
+//! The device's memories: global, shared and local, with the records of the checks for every byte.
 //!
 //! A warp's access is one call with the addresses of all lanes, so that contiguous accesses are fast.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! | --- | --- |
 //! | `access.rs` | the lanes, addresses and words of an access |
 //! | `global.rs`, `allocation.rs` | allocations, copies by the host, written bytes |

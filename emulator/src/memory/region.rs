@@ -31,7 +31,7 @@ unsafe impl Send for AtomicWords {}
 unsafe impl Sync for AtomicWords {}
 
 impl AtomicWords {
-    /// Zeroed words of its own; `None` when the machine has no memory for them.
+    /// Zeroed words, owned by the allocation; `None` if the host has too little memory.
     pub fn zeroed(len: usize) -> Option<Self> {
         let words: Box<[AtomicU64]> = bytemuck::allocation::try_zeroed_slice_box(len).ok()?;
         Some(Self { slice: NonNull::from(&*words), _owner: Owner::Own { _words: words } })

@@ -5,12 +5,12 @@ use super::access::{Access, LANES};
 /// Lanes with successive numbers that access successive addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// First lane.
+    /// Index of the first lane.
     pub lane: usize,
     pub lanes: usize,
     /// Address of the first lane.
     pub address: usize,
-    /// Bytes per lane.
+    /// Number of bytes per lane.
     pub bytes: usize,
 }
 

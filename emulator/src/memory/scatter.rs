@@ -11,7 +11,7 @@ pub(super) struct Scatter {
     count: usize,
     lanes: [u8; LANES],
     addresses: [u32; LANES],
-    /// Bytes per lane.
+    /// Number of bytes per lane.
     pub bytes: usize,
 }
 
@@ -62,7 +62,7 @@ impl Scatter {
         doubt && (1..addresses.len()).any(|lane| addresses[..lane].contains(&addresses[lane]))
     }
 
-    /// Whether a bit is set for any byte of any lane, of a bit a byte.
+    /// Whether a bit is set for any byte of any lane, in a bitmap with one bit per byte.
     #[inline]
     pub fn any(&self, bits: impl Fn(usize) -> u64) -> bool {
         // Aligned accesses of up to 16 bytes stay within 64.
@@ -74,7 +74,7 @@ impl Scatter {
 }
 
 impl Bytes {
-    /// Loads each lane's bytes.
+    /// Loads the bytes of each lane.
     #[inline]
     pub fn gather(&self, scatter: &Scatter, out: &mut Words) {
         match scatter.bytes {
@@ -90,7 +90,7 @@ impl Bytes {
         }
     }
 
-    /// Stores each lane's bytes, the highest lane's where they overlap, and marks them as written.
+    /// Stores each lane's bytes and marks them as written; where lanes overlap, the highest lane's value is stored.
     #[inline]
     pub fn scatter(&mut self, scatter: &Scatter, words: &Words) {
         match scatter.bytes {

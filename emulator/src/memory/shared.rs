@@ -1,4 +1,4 @@
-//! One block's shared memory: bytes, which of them were written, races, and asynchronous copies under way.
+//! One block's shared memory: bytes, marks of written bytes, races, and pending asynchronous copies.
 //!
 //! Addresses are offsets from the start of the block's shared memory.
 
@@ -13,7 +13,7 @@ use super::view::View;
 use crate::error::{Error, Fault, FaultKind, Result};
 use crate::options::Checks;
 
-/// The most bytes of a block (228 KiB per SM on sm_90, of which the system uses one).
+/// Most bytes of a block (228 KiB per SM on sm_90, of which the system uses one).
 const MOST: u32 = 227 * 1024;
 
 /// A block's shared memory, used by one block after another.
@@ -45,7 +45,7 @@ impl Shared {
         })
     }
 
-    /// The next block begins: zeroed and unwritten again, all copies and history gone.
+    /// Resets the memory for the next block: zeroed and unwritten, without copies and history.
     pub fn restart(&mut self) {
         self.bytes.restart();
         self.copies.restart();
@@ -254,15 +254,15 @@ impl Shared {
         }
     }
 
-    /// The barrier is complete: the warps of the mask, which waited there, go on. All that was before the arrivals is
-    /// before what they do now.
+    /// The barrier is complete: the warps of the mask, which waited there, continue. Accesses before the arrivals
+    /// happened before their next accesses.
     pub fn release(&mut self, barrier: usize, waiting: u32) {
         if let Some(races) = &mut self.races {
             races.clocks.release(barrier, waiting);
         }
     }
 
-    /// The warp's last thread ended. What it did happened before every barrier that completes from now on.
+    /// The warp's last thread ended. Its accesses happened before every barrier that completes from now on.
     pub fn end_warp(&mut self, warp: u32) {
         if let Some(races) = &mut self.races {
             races.clocks.end(warp as usize);

@@ -7,7 +7,7 @@
 use super::access::{Access, LANES, lanes};
 use crate::report::Report;
 
-/// Bytes of a sector of global memory.
+/// Size of a sector of global memory in bytes.
 const SECTOR: u64 = 32;
 
 /// Counts a warp's load, store or atomic of global memory: the request, the distinct sectors it touches, and the sectors that
@@ -76,7 +76,7 @@ pub(crate) fn shared(access: Access<'_>, report: &mut Report) {
     }
 }
 
-/// The most distinct words that any one bank has to give to these lanes, of `words` words each.
+/// The most distinct words of any one bank for these lanes, of `words` words each.
 ///
 /// Lanes are aligned, so each takes one word from each of `words` neighbouring banks, or the same as another lane.
 fn passes(access: Access<'_>, mask: u32, words: usize) -> u64 {

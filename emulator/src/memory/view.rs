@@ -1,4 +1,4 @@
-//! Global memory as a running block sees it: loads, stores and atomics of a whole warp.
+//! A running block's view of global memory: loads, stores and atomics of a whole warp.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -234,7 +234,7 @@ impl View<'_> {
     }
 }
 
-/// One lane's load.
+/// Loads the words of one lane.
 #[inline]
 fn load_lane(allocation: &Allocation, offset: usize, bytes: u32, lane: usize, out: &mut Words) {
     set_lane_value(out, lane, bytes, allocation.get(offset, bytes.min(8)));

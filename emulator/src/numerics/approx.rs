@@ -25,7 +25,7 @@ fn polynomial<const N: usize>(x: f64, coefficients: [f64; N]) -> f64 {
     sum
 }
 
-/// 2^x for |x| < 1000.
+/// 2^x in f64, for |x| < 1000.
 #[inline(always)]
 fn exp2(x: f64) -> f64 {
     let shifted = x + WHOLE;

@@ -15,7 +15,7 @@ use super::{Lanes, Rounding, wide};
 /// The NaN of f32 as an f64 with the same payload: halves become f64 by way of f32.
 const WIDENED_NAN: u64 = 0x7fff_ffff_e000_0000;
 
-/// Types that `cvt` takes and gives.
+/// Source and destination types of `cvt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Type {
     /// Unsigned, of that many bits (8, 16, 32 or 64).
@@ -44,7 +44,7 @@ impl Type {
         }
     }
 
-    /// The least and the largest of an integer's values.
+    /// The least and the largest value of an integer type.
     const fn range(self) -> (i128, i128) {
         match self {
             Self::Unsigned(bits) => (0, (1 << bits) - 1),
@@ -53,7 +53,7 @@ impl Type {
         }
     }
 
-    /// The value of an integer's bits; higher bits are not looked at.
+    /// The value of an integer's bits; higher bits are ignored.
     #[inline(always)]
     const fn value(self, bits: u64) -> i128 {
         match self {
@@ -64,24 +64,24 @@ impl Type {
     }
 }
 
-/// One form of `cvt`.
+/// One form of `cvt` with its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Conversion {
-    /// The type of the result.
+    /// Type of the result.
     pub to: Type,
-    /// The type of the argument.
+    /// Type of the argument.
     pub from: Type,
-    /// `.rn`, `.rz`, `.rm`, `.rp`, and those with an `i` after; nearest where there is none.
+    /// Rounding: `.rn`, `.rz`, `.rm`, `.rp`, or the same with an `i`; nearest if there is none.
     pub rounding: Rounding,
     /// `.rni`, `.rzi`, `.rmi`, `.rpi`: a float result is rounded to a whole number.
     pub integral: bool,
-    /// `.ftz`.
+    /// Whether `.ftz` is given.
     pub ftz: bool,
-    /// `.sat`.
+    /// Whether `.sat` is given.
     pub sat: bool,
-    /// `.relu`.
+    /// Whether `.relu` is given.
     pub relu: bool,
-    /// `.satfinite`: what would be infinite is the largest number of its sign.
+    /// `.satfinite`: infinite results become the largest number of their sign.
     pub finite: bool,
 }
 
@@ -93,7 +93,7 @@ impl Conversion {
     }
 
     /// Converts the low bits of `bits`. Signed results narrower than 64 bits are sign-extended to 64, all others
-    /// zero-extended, as a wider destination register wants them.
+    /// zero-extended, as a wider destination register requires.
     #[inline]
     pub fn apply(self, bits: u64) -> u64 {
         match (self.from.format(), self.to.format()) {
@@ -180,13 +180,13 @@ impl Conversion {
         self.finish(to, result)
     }
 
-    /// `.ftz` of f32 arguments.
+    /// Applies `.ftz` to f32 arguments.
     fn flush(self, from: Format, bits: u64) -> u64 {
         let bits = bits & (from.sign() | (from.sign() - 1));
         if self.ftz && from == soft::F32 { from.flush(bits) } else { bits }
     }
 
-    /// What the modifiers do to a result.
+    /// Applies the modifiers to a result.
     fn finish(self, to: Format, mut bits: u64) -> u64 {
         let nan = to.is_nan(bits);
         if self.ftz && to == soft::F32 {

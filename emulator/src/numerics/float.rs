@@ -6,7 +6,7 @@
 //! f32 that are not f32 lie further from each f32 than f64's error. f64 with a directed rounding takes the exact integers
 //! of [`soft`].
 //!
-//! A NaN result of f32 is 0x7fffffff whatever the inputs. f64 keeps the payload of the first NaN among its inputs, made
+//! A NaN result of f32 is always 0x7fffffff. f64 keeps the payload of the first NaN among its inputs, made
 //! quiet. `.ftz` makes subnormal inputs and results zeros of their sign; a result counts as subnormal after its rounding.
 
 use super::{Lanes, NAN_F32, NAN_F64, Rounding, soft, wide};
@@ -42,10 +42,10 @@ pub(crate) enum Op {
     Abs,
 }
 
-/// What stands after an operation's name.
+/// Modifiers of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Flags {
-    /// `.ftz`.
+    /// Whether `.ftz` is given.
     pub ftz: bool,
     /// `.sat`: the result is clamped to [0, 1], NaN to +0.
     pub sat: bool,
@@ -93,7 +93,7 @@ pub(crate) fn narrow(x: f64, rounding: Rounding) -> f32 {
     }
 }
 
-/// x + y in f64, rounded to odd. Zero sums have the sign that `rounding` asks for.
+/// x + y in f64, rounded to odd. Zero sums have the sign that `rounding` requires.
 #[inline(always)]
 pub(crate) fn sum_to_odd(x: f64, y: f64, rounding: Rounding) -> f64 {
     let sum = x + y;
@@ -127,7 +127,7 @@ fn extreme(larger: bool, strict: bool, xorsign: bool, a: u32, b: u32) -> u32 {
     if nan { NAN_F32 } else { first }
 }
 
-/// One f32 operation; arguments that it does not have are not looked at.
+/// One f32 operation; unused arguments are ignored.
 #[inline(always)]
 pub(crate) fn f32(op: Op, rounding: Rounding, flags: Flags, a: u32, b: u32, c: u32) -> u32 {
     let [a, b, c] = if flags.ftz { [flush(a), flush(b), flush(c)] } else { [a, b, c] };

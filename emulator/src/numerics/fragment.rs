@@ -1,12 +1,12 @@
-//! Where the elements of a matrix lie in a warp's registers (PTX ISA, "Matrix fragments for mma.m16n8k16" and its like,
+//! Layout of matrix elements in a warp's registers (PTX ISA, "Matrix fragments for mma.m16n8k16" and similar sections,
 //! "ldmatrix").
 //!
 //! All are made of tiles of 8 rows whose rows fill 4 registers: lane `l` holds of row l / 4 the part l mod 4. A register has
 //! `per` elements (2 of 16 bits, 4 of 8, 1 of 32; a 64-bit register has 1 f64), the lowest bits first. An f32 accumulator
 //! tile has 8 columns, and so two registers a lane.
 
-/// Row and column, within an 8×8 tile, of the element that lane `lane` holds in half `half` of its register (or, for f32,
-/// in register `half` of the tile's two). `ldmatrix` loads tiles so; with `.trans`, row and column change places.
+/// Row and column, within an 8×8 tile, of the element in half `half` of the register of lane `lane` (or, for f32, in
+/// register `half` of the tile's two). `ldmatrix` loads tiles in this layout; `.trans` exchanges row and column.
 #[inline(always)]
 pub(crate) const fn in_tile(lane: usize, half: usize) -> (usize, usize) {
     (lane / 4, lane % 4 * 2 + half)

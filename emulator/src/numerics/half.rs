@@ -81,7 +81,7 @@ pub(crate) enum Half {
 }
 
 impl Half {
-    /// The value.
+    /// The value as f32, exactly.
     #[inline(always)]
     pub fn widen(self, h: u32) -> f32 {
         f32::from_bits(match self {
@@ -119,7 +119,7 @@ impl Half {
     }
 }
 
-/// Operations on halves.
+/// Operations on f16 and bf16 values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum HalfOp {
     /// a + b.
@@ -144,7 +144,7 @@ pub(crate) enum HalfOp {
     Abs,
 }
 
-/// What stands after an operation's name.
+/// Modifiers of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct HalfFlags {
     /// `.ftz`: subnormal inputs and results become zeros of their sign (after rounding).
@@ -157,7 +157,7 @@ pub(crate) struct HalfFlags {
     pub xorsign: bool,
 }
 
-/// One operation on one half in the low bits of each argument; unused arguments are not looked at.
+/// One operation on one half in the low bits of each argument; unused arguments are ignored.
 #[inline(always)]
 pub(crate) fn apply(format: Half, op: HalfOp, flags: HalfFlags, a: u32, b: u32, c: u32) -> u32 {
     let flush = |h: u32| if flags.ftz { format.flush(h & 0xffff) } else { h & 0xffff };

@@ -34,9 +34,9 @@ use crate::TensorCore;
 const M: usize = 16;
 /// Columns of B and D.
 const N: usize = 8;
-/// The largest k.
+/// Largest k of an `mma` shape.
 const K: usize = 16;
-/// Exponent that stands for a zero's in products: below that of any number, and no sum of two overflows.
+/// Exponent that represents a zero's in products: below that of any number, and sums of two do not overflow.
 const ZERO_EXPONENT: i32 = -10_000;
 
 impl TensorCore {
@@ -68,7 +68,7 @@ pub(crate) enum Factor {
 }
 
 impl Factor {
-    /// Elements of a register.
+    /// Number of elements of a register.
     pub const fn per(self) -> usize {
         match self {
             Self::Half(_) => 2,
@@ -85,7 +85,7 @@ impl Factor {
         }
     }
 
-    /// An element's value.
+    /// The value of an element.
     fn widen(self, element: u32) -> f32 {
         match self {
             Self::Half(format) => format.widen(element),
@@ -98,7 +98,7 @@ impl Factor {
 struct Parts<const ROWS: usize, const COLUMNS: usize> {
     significand: [[i32; COLUMNS]; ROWS],
     exponent: [[i32; COLUMNS]; ROWS],
-    /// All ones where negative.
+    /// All ones for negative values.
     sign: [[i32; COLUMNS]; ROWS],
     /// Whether an infinity or a NaN is among the elements.
     special: bool,
@@ -130,7 +130,7 @@ impl<const ROWS: usize, const COLUMNS: usize> Parts<ROWS, COLUMNS> {
     }
 }
 
-/// The operands' elements, and what was made of them.
+/// The operands' elements in decoded form.
 struct Operands<'a> {
     factor: Factor,
     a: &'a [[u32; K]; M],
@@ -139,11 +139,11 @@ struct Operands<'a> {
     b_parts: Parts<K, N>,
 }
 
-/// What accumulators are, as bits in a u32.
+/// The type of accumulators, as bits in a u32.
 trait Accumulator {
     /// Significand in units of 2⁻²³, exponent (−126 for zeros), sign.
     fn parts(bits: u32) -> (i32, i32, i32);
-    /// Rounds a sum.
+    /// Rounds a sum to this type.
     fn round(x: f64) -> u32;
     /// Whether it is an infinity or a NaN.
     fn is_special(bits: u32) -> bool;

@@ -1,9 +1,9 @@
-//! The arithmetic that PTX defines and Rust lacks: conversions with every rounding, approximate functions, f16 pairs, and
+//! Arithmetic that PTX defines and Rust lacks: conversions with every rounding, approximate functions, f16 pairs, and
 //! the tensor cores' sums.
 //!
-//! Values travel as bits: `u32` a lane for types of up to 32 bits (f16 and bf16 in the low half), `u64` for f64. What
-//! kernels execute often is free of branches, so that a loop over a warp's lanes vectorises; it stands in
-//! [`wide!`](wide) where it brings its own loop. Everything rare goes through [`soft`], exact integers.
+//! Values are passed as bits: `u32` per lane for types of up to 32 bits (f16 and bf16 in the low half), `u64` for f64.
+//! Frequent operations are free of branches, so that a loop over a warp's lanes vectorises; those with their own loop
+//! use [`wide!`](wide). Rare operations use [`soft`], exact integers.
 //!
 //! Results do not depend on the machine: no library call, no contraction of a·b + c, NaNs made canonical.
 #![allow(
@@ -28,7 +28,7 @@ pub(crate) mod worst;
 /// One 32-bit register of a warp.
 pub(crate) type Lanes = [u32; 32];
 
-/// The NaN that f32 instructions return, whatever the payload of their inputs.
+/// The NaN that f32 instructions return, for any payload of their inputs.
 pub(crate) const NAN_F32: u32 = 0x7fff_ffff;
 /// The NaN that f16 and bf16 instructions return.
 pub(crate) const NAN_16: u32 = 0x7fff;
@@ -49,12 +49,12 @@ pub(crate) enum Rounding {
 }
 
 impl Rounding {
-    /// All of them.
+    /// All roundings, for tables and tests.
     #[cfg(test)]
     pub const ALL: [Self; 4] = [Self::Nearest, Self::Zero, Self::Down, Self::Up];
 }
 
-/// Runs an expression compiled for the machine's widest instruction set. Only what is inlined into it profits.
+/// Runs an expression compiled for the machine's widest instruction set. This applies only to inlined code.
 macro_rules! wide {
     ($body:expr) => {
         pulp::Arch::new().dispatch(

@@ -1,5 +1,5 @@
-//! Formats that only conversions and tensor cores have: tf32, and the 8-bit floats e4m3 and e5m2 (PTX ISA, "cvt"; Micikevicius
-//! et al., "FP8 formats for deep learning", 2022).
+//! Formats that only conversions and tensor cores support: tf32, and the 8-bit floats e4m3 and e5m2 (PTX ISA, "cvt";
+//! Micikevicius et al., "FP8 formats for deep learning", 2022).
 //!
 //! tf32 is an f32 whose low 13 bits are 0. e5m2 is an IEEE format. e4m3 has no infinity: its largest exponent has numbers up
 //! to 448, and one NaN, 0x7f. Conversions to 8 bits exist with `.satfinite` alone: infinities too become the largest number.
@@ -18,7 +18,7 @@ pub(crate) struct Tensor {
     pub finite: bool,
 }
 
-/// How f32 becomes tf32.
+/// The rounding of f32 to tf32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TensorRounding {
     /// `.rna`: to nearest, ties away from zero.
@@ -49,7 +49,7 @@ impl Tensor {
     }
 }
 
-/// The 8-bit formats.
+/// The two 8-bit floating-point formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Eight {
     /// 4 bits of exponent, 3 of fraction.
@@ -119,7 +119,7 @@ impl Eight {
         sign | (significand as f32 * f32::from_bits(((exponent + 127) as u32) << 23)).to_bits()
     }
 
-    /// Two of them as a pair of f16, exact.
+    /// A pair of 8-bit floats → a pair of f16, exact.
     pub fn widen_pair(self, x: u32, relu: bool) -> u32 {
         let one = |x: u32| {
             let h = Half::F16.narrow(f32::from_bits(self.widen(x)));

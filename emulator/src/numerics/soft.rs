@@ -1,5 +1,5 @@
 //! Floating point in integers: any format, any rounding, exact. Slow (tens of nanoseconds) and short; the rare
-//! instructions use it, and the quick ones are tested against it.
+//! instructions use it, and the fast ones are tested against it.
 
 use super::Rounding;
 
@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// What bits stand for.
+/// The decoded meaning of bits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value {
     /// Not a number.
@@ -75,7 +75,7 @@ pub(crate) struct Number {
 }
 
 impl Value {
-    /// The sign of what is not a NaN.
+    /// The sign of a value that is not a NaN.
     fn negative(self) -> bool {
         match self {
             Self::Nan => false,
@@ -104,7 +104,7 @@ pub(crate) fn unpack(format: Format, bits: u64) -> Value {
     }
 }
 
-/// `significand >> shift` and what the lost bits ask for: the increment under `rounding`.
+/// `significand >> shift`, and the increment that `rounding` requires for the dropped bits.
 fn shift_round(significand: u128, shift: u32, negative: bool, rounding: Rounding) -> u128 {
     if shift == 0 {
         return significand;
@@ -152,7 +152,7 @@ pub(crate) fn pack(format: Format, number: Number, rounding: Rounding) -> u64 {
     sign | (format.infinity() - u64::from(!away))
 }
 
-/// x + y, exact but for the last bit of a significand of 120 bits or more, which then says "and something below".
+/// x + y, exact except for the last bit of a significand of 120 bits or more, which then means "and something below".
 fn sum(x: Number, y: Number) -> Number {
     /// The same number with the leading bit at bit 125.
     fn lift(n: Number) -> Number {
@@ -234,7 +234,7 @@ pub(crate) fn div(format: Format, a: u64, b: u64, rounding: Rounding) -> u64 {
             if x.significand == 0 {
                 return sign;
             }
-            // The quotient has 64 bits or more, and its last one says whether a remainder is left.
+            // The quotient has 64 bits or more; its last bit is set if there is a remainder.
             let lift = x.significand.leading_zeros() as i32 - 1;
             let (dividend, divisor) = (x.significand << lift, y.significand);
             let (quotient, rest) = (dividend / divisor, dividend % divisor);

@@ -1,7 +1,7 @@
 //! The video instructions (PTX ISA, "Video Instructions"): arithmetic on parts of words, with a second operation or a merge.
 //!
-//! The scalar ones take a byte, a half or all of each operand, and keep 34 bits until they saturate. The SIMD ones take any of
-//! the 4 halves or 8 bytes of two words for each of their 2 or 4 places.
+//! The scalar instructions use a byte, a half or all of each operand, and keep 34 bits until they saturate. The SIMD
+//! instructions select any of the 4 halves or 8 bytes of two words for each of their 2 or 4 places.
 
 /// A byte, a half, or all of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Part {
         if signed { i64::from(top as i32 >> (32 - self.bits)) } else { i64::from(top >> (32 - self.bits)) }
     }
 
-    /// The nearest value of as many bits.
+    /// The nearest value with as many bits.
     fn clamp(self, x: i64, signed: bool) -> i64 {
         if signed {
             x.clamp(-1 << (self.bits - 1), (1 << (self.bits - 1)) - 1)
@@ -35,7 +35,7 @@ impl Part {
     }
 }
 
-/// A comparison.
+/// A comparison operator of `vset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compare {
     Equal,
@@ -68,9 +68,9 @@ pub(crate) enum VideoOp {
     AbsDiff,
     Min,
     Max,
-    /// The mean, halves rounded away from zero.
+    /// The mean, with halves rounded away from zero.
     Average,
-    /// 1 or 0.
+    /// A comparison: 1 or 0.
     Set(Compare),
     /// Shifts, by the amount modulo 32 or by 32 at most.
     ShiftLeft {
@@ -116,14 +116,14 @@ pub(crate) struct Scalar {
     pub signed: [bool; 3],
     /// The parts of d (the others are c's), a and b.
     pub parts: [Part; 3],
-    /// `.sat`
+    /// Whether `.sat` is given.
     pub saturate: bool,
     /// A second operation, on the result and `c`.
     pub second: Option<Second>,
 }
 
 impl Scalar {
-    /// Computes one result.
+    /// Computes the result of one lane.
     pub fn apply(self, a: u32, b: u32, c: u32) -> u32 {
         let ([to, a_part, b_part], [signed, a_signed, b_signed]) = (self.parts, self.signed);
         let result = self.op.apply(a_part.of(a, a_signed), b_part.of(b, b_signed));
@@ -138,27 +138,27 @@ impl Scalar {
     }
 }
 
-/// `vmad`
+/// The instruction `vmad`: multiply and add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MultiplyAdd {
     /// Whether the types of a and b are signed.
     pub signed: [bool; 2],
     /// The parts of a and b.
     pub parts: [Part; 2],
-    /// −(a·b).
+    /// Whether the product is negated: −(a·b).
     pub negate_product: bool,
-    /// −c.
+    /// Whether c is negated: −c.
     pub negate_addend: bool,
-    /// `.po`: one more.
+    /// `.po`: adds one to the result.
     pub plus_one: bool,
-    /// `.sat`
+    /// Whether `.sat` is given.
     pub saturate: bool,
-    /// 0, 7 or 15 bits to the right.
+    /// Right shift of the result by 0, 7 or 15 bits.
     pub scale: u32,
 }
 
 impl MultiplyAdd {
-    /// Computes one result.
+    /// Computes the result of one lane.
     pub fn apply(self, a: u32, b: u32, c: u32) -> u32 {
         let [a_part, b_part] = self.parts;
         let signed = self.signed.contains(&true) || self.negate_product || self.negate_addend;
@@ -184,14 +184,14 @@ pub(crate) struct Simd {
     pub picks: [[u8; 4]; 2],
     /// The places that are computed, a bit each.
     pub mask: u8,
-    /// `.sat`
+    /// Whether `.sat` is given.
     pub saturate: bool,
     /// `.add`: the results are added to c; otherwise they take their places in it.
     pub accumulate: bool,
 }
 
 impl Simd {
-    /// Computes one result.
+    /// Computes the result of one lane.
     pub fn apply(self, a: u32, b: u32, c: u32) -> u32 {
         let [signed, a_signed, b_signed] = self.signed;
         let mut out = c;
@@ -210,7 +210,7 @@ impl Simd {
     }
 }
 
-/// A video instruction.
+/// One of the video instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Video {
     Scalar(Scalar),
@@ -219,7 +219,7 @@ pub(crate) enum Video {
 }
 
 impl Video {
-    /// Computes one result.
+    /// Computes the result of one lane.
     pub fn apply(self, a: u32, b: u32, c: u32) -> u32 {
         match self {
             Self::Scalar(op) => op.apply(a, b, c),

@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What follows a label: a list of targets, a prototype, or an instruction that is read next.
+    /// The text after a label: a list of targets, a prototype, or an instruction that is read next.
     fn labelled(&mut self, label: Label<'a>) -> Parsed<Statement<'a>> {
         match self.peek() {
             Lexeme::Dot("branchtargets" | "calltargets") => {
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Variables in a function. Those that outlive it are the module's.
+    /// Variables in a function. The module owns those that outlive it.
     fn inner_variables(&mut self, external: bool, out: &mut Vec<Statement<'a>>) -> Parsed<()> {
         for variable in self.declaration(external)? {
             if matches!(variable.space, StateSpace::Global | StateSpace::Const) {
@@ -110,7 +110,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `name` or `name<count>`
+    /// Parses `name` or `name<count>`.
     fn name_and_count(&mut self) -> Parsed<(&'a str, Option<u64>)> {
         let name = self.word()?;
         if !self.eat('<') {

@@ -10,14 +10,14 @@ const DEPTH: u32 = 32;
 /// Threads of a warp.
 const WARP_SIZE: u64 = 32;
 
-/// The value of an expression.
+/// Value of a constant expression.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Constant {
-    /// An integer: its bits, and whether they count as unsigned.
+    /// An integer: its bits, and whether it counts as unsigned.
     Integer(u64, bool),
-    /// `0f…`, as it stands.
+    /// `0f…`: a float given by its bits.
     Single(u32),
-    /// Any other float.
+    /// Any other float literal.
     Double(f64),
 }
 
@@ -44,7 +44,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A constant expression.
+    /// Parses a constant expression.
     pub(super) fn constant(&mut self) -> Parsed<Constant> {
         self.choice(DEPTH)
     }
@@ -57,7 +57,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `a`, or `a ? b : c`
+    /// Parses `a`, or `a ? b : c`.
     fn choice(&mut self, depth: u32) -> Parsed<Constant> {
         let Some(depth) = depth.checked_sub(1) else { return self.too_deep() };
         let condition = self.binary(0, depth)?;
@@ -77,7 +77,7 @@ impl Parser<'_> {
         self.fail(format!("a constant expression nested deeper than {DEPTH}"))
     }
 
-    /// The operator of this precedence that comes next.
+    /// The next operator, if it has this precedence.
     fn operator(&self, level: usize) -> Option<&'static str> {
         let (Lexeme::Mark(first), second) = (self.peek(), self.peek_at(1)) else { return None };
         let found = OPERATORS[level].iter().copied().find(|op| {

@@ -10,7 +10,7 @@ const VARIABLE_BYTES: u64 = 1 << 40;
 /// Most dimensions of an array.
 const DIMENSIONS: usize = 16;
 
-/// What the names of one declaration have in common.
+/// Properties that all names of one declaration share.
 struct Declaration {
     space: StateSpace,
     ty: Type,
@@ -43,8 +43,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Type, alignment and vector length of a declaration. Attributes and what follows `.ptr`, which speaks of the memory
-    /// that is pointed to, change nothing that runs.
+    /// Type, alignment and vector length of a declaration. Attributes and the part after `.ptr`, which describes the
+    /// memory behind the pointer, do not affect execution.
     pub(super) fn declared_type(&mut self) -> Parsed<(Type, u64, u8)> {
         let (mut ty, mut align, mut lanes, mut pointer) = (None, 0, 1, false);
         while let Lexeme::Dot(name) = self.peek() {

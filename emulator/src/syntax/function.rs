@@ -1,4 +1,4 @@
-//! A function's head: linkage, results, name, parameters, and directives about how it is to be compiled.
+//! A function's head: linkage, results, name, parameters, and compilation directives.
 
 use super::lexer::Lexeme;
 use super::names::Declared;

@@ -17,7 +17,7 @@ impl<'a> Parser<'a> {
         Ok(out)
     }
 
-    /// Braces for each dimension. What a row does not give is 0.
+    /// Braces for each dimension. Missing values of a row are 0.
     fn initial_part(&mut self, ty: Type, lengths: &[Option<u64>], out: &mut Initial<'a>) -> Parsed<()> {
         let Some((length, inner)) = lengths.split_first() else { return self.initial_value(ty, out) };
         let row = inner.iter().flatten().fold(ty.bytes(), |bytes, &n| bytes.saturating_mul(n));
@@ -46,7 +46,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Zeros up to a length.
+    /// Pads with zeros up to a length.
     fn fill(&self, length: u64, out: &mut Initial<'a>) -> Parsed<()> {
         if length > INITIAL_BYTES {
             return self.fail("an initialiser that is too large");

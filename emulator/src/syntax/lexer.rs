@@ -2,7 +2,7 @@
 
 use super::{ParseError, Parsed};
 
-/// A token and where it stands.
+/// A token and its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Token<'a> {
     pub lexeme: Lexeme<'a>,
@@ -10,24 +10,24 @@ pub(super) struct Token<'a> {
     pub line: u32,
     /// Byte offset of its start.
     pub start: usize,
-    /// Byte offset behind its end.
+    /// Byte offset of its end.
     pub end: usize,
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Lexeme<'a> {
     /// An identifier, with its `%`, `$` or `_`.
     Word(&'a str),
-    /// A dot and what follows it, without the dot: `.global`, `.L1::no_allocate`, `.x`.
+    /// A dot and the text after it, without the dot: `.global`, `.L1::no_allocate`, `.x`.
     Dot(&'a str),
     /// An integer: with the suffix `U`, or too large for 64 signed bits, it counts as unsigned.
     Integer {
         value: u64,
-        /// How they count in an expression.
+        /// Whether it counts as unsigned.
         unsigned: bool,
     },
-    /// `0f3F800000`
+    /// `0f3F800000`: an f32 by its bits.
     Single(u32),
     /// `0d3FF0000000000000`, `1.0`
     Double(u64),

@@ -26,7 +26,7 @@ pub(crate) use types::{Kind, Type};
 pub(crate) struct ParseError {
     /// Line in the text, from 1.
     pub line: u32,
-    /// What was found and what was expected.
+    /// The text found and the text expected.
     pub message: String,
 }
 

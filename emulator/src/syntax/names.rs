@@ -15,24 +15,24 @@ pub(super) enum Declared {
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
     names: Vec<(&'a str, Option<u64>, Declared)>,
-    /// How many names there were at each brace that is open.
+    /// Number of names at each open brace.
     marks: Vec<usize>,
     /// Some of the names are not [`Declared::Other`]; without them nothing needs to be looked up.
     special: bool,
 }
 
 impl<'a> Names<'a> {
-    /// Begins a function.
+    /// Starts a new function.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// `{`
+    /// Opens a scope: `{`.
     pub fn open(&mut self) {
         self.marks.push(self.names.len());
     }
 
-    /// `}`
+    /// Closes a scope: `}`.
     pub fn close(&mut self) {
         if let Some(mark) = self.marks.pop() {
             self.names.truncate(mark);
@@ -45,7 +45,7 @@ impl<'a> Names<'a> {
         self.names.push((name, count, declared));
     }
 
-    /// What a name stands for, if it was declared in this function.
+    /// The declaration of a name in this function, if there is one.
     pub fn find(&self, name: &str) -> Option<Declared> {
         if !self.special {
             return None;

@@ -1,4 +1,4 @@
-//! Operands.
+//! Parsing of operands.
 
 use super::constant::Constant;
 use super::lexer::Lexeme;
@@ -6,7 +6,7 @@ use super::names::Declared;
 use super::parser::Parser;
 use super::{Base, Operand, Parsed};
 
-/// The message of `ptxas`.
+/// The error message of `ptxas`.
 const NO_MINUS: &str = "an offset is added, also a negative one: write +-4 instead of -4";
 
 impl<'a> Parser<'a> {
@@ -35,7 +35,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The rest of `[base+offset]`.
+    /// Parses the rest of `[base+offset]`.
     fn address(&mut self) -> Parsed<Operand<'a>> {
         let base = match self.peek() {
             Lexeme::Word(word) if word != "WARP_SZ" => Base::Name(self.dotted_name()?),

@@ -1,4 +1,4 @@
-//! Tokens one by one, and the directives of a module.
+//! The token stream, and the directives of a module.
 
 use super::lexer::{Lexeme, Token, tokens};
 use super::names::Names;
@@ -20,9 +20,9 @@ pub(super) struct Parser<'a> {
     pub(super) text: &'a str,
     tokens: Vec<Token<'a>>,
     at: usize,
-    /// What the current function has declared.
+    /// Names that the current function has declared.
     pub(super) names: Names<'a>,
-    /// The unit's variables so far.
+    /// Variables of the unit so far.
     pub(super) variables: Vec<Variable<'a>>,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes `.name`, if it comes next.
+    /// Takes `.name`, if it is next.
     pub(super) fn eat_dot(&mut self, name: &str) -> bool {
         let found = self.peek() == Lexeme::Dot(name);
         self.at += usize::from(found);
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    /// What stands between two brackets of a kind, the first of which comes next.
+    /// Skips the text between two brackets of a kind; the opening one is next.
     pub(super) fn skip_brackets(&mut self, open: char, close: char) -> Parsed<()> {
         self.expect(open)?;
         let mut depth = 1u32;
@@ -168,7 +168,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `.section NAME { … }`: debug data, of which nothing runs.
+    /// `.section NAME { … }`: debug data, which is skipped.
     pub(super) fn section(&mut self) -> Parsed<()> {
         self.bump();
         match self.peek() {

@@ -12,16 +12,16 @@ pub(crate) struct Unit<'a> {
     pub variables: Vec<Variable<'a>>,
     /// Kernels and functions, declared or defined.
     pub functions: Vec<Function<'a>>,
-    /// `.alias`
+    /// Other names of functions (`.alias`).
     pub aliases: Vec<Alias<'a>>,
 }
 
 /// Another name of a function.
 #[derive(Debug)]
 pub(crate) struct Alias<'a> {
-    /// The declared name.
+    /// The name that the alias declares.
     pub name: &'a str,
-    /// The function that it stands for.
+    /// The function behind it.
     pub target: &'a str,
     /// Line in the text, from 1.
     pub line: u32,
@@ -31,30 +31,30 @@ pub(crate) struct Alias<'a> {
 pub(crate) struct Variable<'a> {
     pub name: &'a str,
     pub space: StateSpace,
-    /// Its element type.
+    /// Type of the elements.
     pub ty: Type,
-    /// Elements of its vector type; 1 without one.
+    /// Number of elements of the vector type; 1 without one.
     pub lanes: u8,
-    /// All of its bytes; 0 for an array without a length.
+    /// Total size in bytes; 0 for an array without a length.
     pub bytes: u64,
-    /// Its alignment in bytes.
+    /// Alignment of the variable in bytes.
     pub align: u64,
     /// The initial value, if it has one.
     pub initial: Option<Initial<'a>>,
-    /// Declared `.extern`: defined elsewhere, or dynamic shared memory.
+    /// Whether it is `.extern`: defined elsewhere, or dynamic shared memory.
     pub external: bool,
-    /// Declared within a function: its name holds there alone.
+    /// Whether it is declared within a function, where its name is visible.
     pub inner: bool,
     /// Line in the text, from 1.
     pub line: u32,
 }
 
-/// What a variable starts with.
+/// The initial value of a variable.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Initial<'a> {
     /// The bytes given; the rest is 0.
     pub bytes: Vec<u8>,
-    /// Addresses to put into them.
+    /// Addresses to store into the bytes.
     pub patches: Vec<Patch<'a>>,
 }
 
@@ -63,16 +63,16 @@ pub(crate) struct Initial<'a> {
 pub(crate) struct Patch<'a> {
     /// Offset of the address in the bytes.
     pub at: usize,
-    /// How many bytes of the address.
+    /// Number of bytes of the address to store.
     pub bytes: usize,
     pub target: Target<'a>,
     /// Bytes to add to the address.
     pub offset: i64,
-    /// How many of the sum's low bits are left out (`0xff00(name)` takes its second byte).
+    /// Number of low bits of the sum to drop (`0xff00(name)` takes its second byte).
     pub shift: u32,
 }
 
-/// Whose address an initialiser takes.
+/// The object whose address an initialiser takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target<'a> {
     /// A variable or function of the module.
@@ -85,36 +85,36 @@ pub(crate) enum Target<'a> {
 #[derive(Debug)]
 pub(crate) struct Function<'a> {
     pub name: &'a str,
-    /// A kernel (`.entry`).
+    /// Whether it is a kernel (`.entry`).
     pub entry: bool,
     /// Line in the text, from 1.
     pub line: u32,
     pub returns: Vec<Variable<'a>>,
     pub parameters: Vec<Variable<'a>>,
-    /// Its body; `None` for a declaration.
+    /// Body; `None` for a declaration.
     pub body: Option<Vec<Statement<'a>>>,
-    /// The exact block shape that it requires (`.reqntid`).
+    /// The required block shape (`.reqntid`).
     pub required_block: Option<[u32; 3]>,
-    /// The most threads of a block that it allows (`.maxntid`).
+    /// The most threads of a block (`.maxntid`).
     pub max_threads: Option<u64>,
-    /// The shape of a cluster that it requires (`.reqnctapercluster`), in blocks.
+    /// The required shape of a cluster (`.reqnctapercluster`), in blocks.
     pub cluster: Option<[u32; 3]>,
 }
 
 /// One statement of a body.
 #[derive(Debug)]
 pub(crate) enum Statement<'a> {
-    /// `{`
+    /// Opens a scope: `{`.
     Open,
-    /// `}`
+    /// Closes a scope: `}`.
     Close,
-    /// `.reg`
+    /// A declaration of registers (`.reg`).
     Registers(Registers<'a>),
     /// A variable in shared, local or parameter memory.
     Variable(Variable<'a>),
     /// A global or constant variable, by its index in the unit.
     Global(usize),
-    /// `name:`
+    /// A label: `name:`.
     Label(Label<'a>),
     /// `name: .branchtargets a, b;` or `.calltargets`
     Targets(Label<'a>, Vec<(&'a str, Option<u64>)>),
@@ -133,9 +133,9 @@ pub(crate) struct Label<'a> {
 /// Registers of one type.
 #[derive(Debug)]
 pub(crate) struct Registers<'a> {
-    /// Their type.
+    /// Type of the registers.
     pub ty: Type,
-    /// Elements of each; 1 for scalars.
+    /// Number of elements of each; 1 for scalars.
     pub lanes: u8,
     /// Names, with the count of `%r<10>` where there is one.
     pub names: Vec<(&'a str, Option<u64>)>,
@@ -161,7 +161,7 @@ pub(crate) struct Instruction<'a> {
     /// The suffixes, without their dots.
     pub suffixes: Vec<&'a str>,
     pub operands: Vec<Operand<'a>>,
-    /// The parts of a `call`.
+    /// The parts of a `call`; `None` for other instructions.
     pub call: Option<Call<'a>>,
     /// Line in the text, from 1.
     pub line: u32,
@@ -172,7 +172,7 @@ pub(crate) struct Instruction<'a> {
 /// The parts of a `call`.
 #[derive(Debug, Default)]
 pub(crate) struct Call<'a> {
-    /// Where the results go.
+    /// Operands for the results.
     pub returns: Vec<Operand<'a>>,
     /// The function, or the register with its address.
     pub callee: &'a str,
@@ -191,28 +191,28 @@ pub(crate) enum Operand<'a> {
     Element(&'a str, i64),
     /// An element of a vector register.
     Component(&'a str, u8),
-    /// `!p`
+    /// A negated predicate: `!p`.
     Not(&'a str),
-    /// `-a`, of a register
+    /// A negated register: `-a`.
     Minus(&'a str),
-    /// `a|b`
+    /// A pair of predicates: `a|b`.
     Both(&'a str, &'a str),
     Integer(i64),
-    /// `0f…`
+    /// An f32 by its bits: `0f…`.
     Single(u32),
     /// `0d…` or a decimal float.
     Double(u64),
-    /// `{a, b}`
+    /// A vector: `{a, b}`.
     Vector(Vec<Operand<'a>>),
-    /// `[base+offset]`
+    /// An address: `[base+offset]`.
     Address(Base<'a>, i64),
 }
 
-/// What an address starts from.
+/// The base of an address.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Base<'a> {
     /// A register or variable.
     Name(&'a str),
-    /// Nothing: the offset is the address.
+    /// No base: the offset is the address.
     Absolute,
 }

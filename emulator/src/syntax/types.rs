@@ -1,33 +1,33 @@
 //! PTX's fundamental types (PTX ISA, "Fundamental Types").
 
-/// How a type's bits are read.
+/// Interpretation of a type's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Untyped bits.
+    /// Bits without interpretation, such as `.b32`.
     Bits,
-    /// Unsigned integer.
+    /// An unsigned integer.
     Unsigned,
-    /// Two's complement integer.
+    /// A two's complement integer.
     Signed,
-    /// IEEE float (f16, f32, f64).
+    /// An IEEE float (f16, f32, f64).
     Float,
-    /// bfloat16.
+    /// The bfloat16 format.
     Brain,
-    /// tf32: an f32 whose low 13 bits do not count.
+    /// tf32: an f32 whose low 13 bits are ignored.
     Tensor,
     Predicate,
     /// A reference to a texture, sampler or surface.
     Opaque,
 }
 
-/// A type: how its bits are read, and how many.
+/// A type: the interpretation and the number of its bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Type {
-    /// How its bits are read.
+    /// Interpretation of its bits.
     pub kind: Kind,
-    /// Bits of one element.
+    /// Number of bits of one element.
     pub bits: u32,
-    /// Two elements in one register: f16x2, bf16x2, u16x2, s16x2.
+    /// Whether a register holds two elements: f16x2, bf16x2, u16x2, s16x2.
     pub pair: bool,
 }
 
@@ -36,9 +36,9 @@ impl Type {
     pub const B32: Self = Self { kind: Kind::Bits, bits: 32, pair: false };
     /// Untyped 64 bits.
     pub const B64: Self = Self { kind: Kind::Bits, bits: 64, pair: false };
-    /// `.f32`
+    /// The type `.f32`.
     pub const F32: Self = Self { kind: Kind::Float, bits: 32, pair: false };
-    /// `.pred`
+    /// The type `.pred`.
     pub const PREDICATE: Self = Self { kind: Kind::Predicate, bits: 1, pair: false };
     /// `.texref`, `.samplerref`, `.surfref`: a handle of 64 bits.
     pub const OPAQUE: Self = Self { kind: Kind::Opaque, bits: 64, pair: false };
@@ -74,7 +74,7 @@ impl Type {
         Some(Self { kind, bits, pair })
     }
 
-    /// Bits that it takes in a register.
+    /// Number of bits in a register.
     pub fn width(self) -> u32 {
         if self.pair { 2 * self.bits } else { self.bits }
     }
@@ -84,12 +84,12 @@ impl Type {
         u64::from(self.width()).div_ceil(8)
     }
 
-    /// Read as a two's complement integer.
+    /// Whether it is a two's complement integer.
     pub fn signed(self) -> bool {
         self.kind == Kind::Signed
     }
 
-    /// An integer or untyped bits.
+    /// Whether it is an integer or untyped bits.
     pub fn integer(self) -> bool {
         matches!(self.kind, Kind::Bits | Kind::Unsigned | Kind::Signed)
     }

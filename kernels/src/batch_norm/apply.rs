@@ -1,4 +1,4 @@
-//! The normalised values, and what follows them.
+//! The normalised values, with residual and ReLU fused in.
 
 use super::{FAMILY, Mode, check, fused, strip::Strips};
 use crate::{
@@ -9,12 +9,12 @@ use crate::{
 
 /// y = (x − μ)·γ/√(σ² + ε) + β (+ residual) (then max(·, 0)), over a matrix [rows, cols].
 ///
-/// A NaN stays one behind the ReLU, and −0 becomes 0. What passes f16's 65,504 becomes infinite.
+/// The ReLU keeps NaN and turns −0 into 0. Results beyond f16's 65,504 become infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Apply {
-    /// Rows, N·H·W.
+    /// Number of rows, N·H·W.
     pub rows: u32,
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub cols: u32,
     /// Source of the statistics: the batch or the running ones.
     pub mode: Mode,
@@ -25,13 +25,13 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// The kernel. Moves two elements an element, three with a residual; bound by memory.
+    /// Moves two elements per element, three with a residual; bound by memory.
     ///
     /// Parameters: x; gamma, beta, mean, and inverse (1/√(σ² + ε)) in training or variance (σ²) in evaluation, all f32
     /// [cols]; with a residual that; y; eps (f32, at the launch). y may be x or the residual itself.
     ///
     /// # Errors
-    /// No row, no channel, more than 2²⁰ channels, 2³¹ elements or more.
+    /// No rows, no channels, more than 2²⁰ channels, 2³¹ elements or more.
     pub fn kernel<T: Real>(self, target: Target) -> Result<Kernel> {
         let Self { rows, cols, mode, relu, residual } = self;
         check(rows, cols)?;

@@ -1,4 +1,4 @@
-//! The gradient of x where there are few rows, in f64 from the statistics on.
+//! The gradient of x for few rows, in f64 from the statistics on.
 
 use super::gradient::{InputGradient, Parameters};
 use crate::{
@@ -6,19 +6,19 @@ use crate::{
     span::Real,
 };
 
-/// Rows up to which so much of dx cancels that f32 is too little.
+/// Up to this many rows, cancellation makes f32 too inaccurate for dx.
 pub(super) const ROWS: u32 = 32;
 
-/// Threads of a block.
+/// Threads per block, a whole number of warps.
 const BLOCK: u32 = 128;
 
-/// A thread a channel.
+/// One thread per channel.
 pub(super) fn launch(cols: u32, launch: Launch) -> Launch {
     launch.threads(BLOCK, cols.into())
 }
 
-/// A thread keeps all rows of its channel in registers. What the other kernels found (mean, inverse, dgamma, dbeta) is
-/// found again, more exactly.
+/// A thread keeps all rows of its channel in registers. It recomputes the other kernels' results (mean, inverse,
+/// dgamma, dbeta) in f64.
 pub(super) fn body<'a, T: Real>(asm: &'a Asm, spec: InputGradient, p: Parameters<'a, T>) {
     let Some(x) = p.x else { return };
     let col = asm.global_thread();

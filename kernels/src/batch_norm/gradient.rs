@@ -9,23 +9,24 @@ use crate::{
 
 /// dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) in training, γ/√(σ² + ε)·g in evaluation, over a matrix [rows, cols].
 ///
-/// In training of few rows nearly all of it cancels: of two, all but ε's share. Up to 32 rows it is therefore computed
-/// in f64, from x and dy alone.
+/// In training on few rows the terms nearly cancel: for two rows, only ε's share is left. Up to 32 rows dx is therefore
+/// computed in f64, from x and dy alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InputGradient {
-    /// Rows, N·H·W.
+    /// Number of rows, N·H·W.
     pub rows: u32,
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub cols: u32,
     /// Source of the statistics: the batch or the running ones.
     pub mode: Mode,
     /// Whether max(·, 0) followed: g is dy where y > 0.
     pub relu: bool,
-    /// Whether g is written as the gradient of a residual. Without a ReLU that is dy itself, and nothing need be written.
+    /// Whether g is written as the gradient of a residual. Without a ReLU that gradient is dy itself and need not be
+    /// written.
     pub residual: bool,
 }
 
-/// The parameters, in their order.
+/// The kernel's parameters, in order.
 #[derive(Clone, Copy)]
 pub(super) struct Parameters<'a, T: Real> {
     pub dy: Global<'a, T>,
@@ -34,7 +35,7 @@ pub(super) struct Parameters<'a, T: Real> {
     pub gamma: Global<'a, F32>,
     pub mean: Option<Global<'a, F32>>,
     pub spread: Global<'a, F32>,
-    /// dγ and dβ.
+    /// The sums dγ and dβ, each f32 [cols].
     pub sums: Option<[Global<'a, F32>; 2]>,
     pub dx: Global<'a, T>,
     pub dresidual: Option<Global<'a, T>>,
@@ -61,15 +62,15 @@ impl<'a, T: Real> Parameters<'a, T> {
 }
 
 impl InputGradient {
-    /// The kernel. Moves in training three elements an element, in evaluation two; one more for y, one for the residual's
+    /// Moves three elements per element in training and two in evaluation; one more for y, and one for the residual's
     /// gradient. Bound by memory.
     ///
-    /// Parameters, those with a prime in training alone: dy; x′; y with a ReLU; gamma, mean′, and inverse (1/√(σ² + ε)) in
-    /// training or variance (σ²) in evaluation, dgamma′, dbeta′, all f32 [cols]; dx; dresidual where it is asked for;
-    /// eps (f32, at the launch). dx may be dy.
+    /// Parameters, those with a prime in training alone: dy; x′; y with a ReLU; gamma, mean′, and inverse (1/√(σ² + ε))
+    /// in training or variance (σ²) in evaluation, dgamma′, dbeta′, all f32 [cols]; dx; dresidual if it is written; eps
+    /// (f32, at the launch). dx may be dy.
     ///
     /// # Errors
-    /// No row, no channel, more than 2²⁰ channels, 2³¹ elements or more.
+    /// No rows, no channels, more than 2²⁰ channels, 2³¹ elements or more.
     pub fn kernel<T: Real>(self, target: Target) -> Result<Kernel> {
         let Self { rows, cols, mode, relu, residual } = self;
         check(rows, cols)?;
@@ -105,7 +106,7 @@ impl InputGradient {
                 let inverse: Vec<_> =
                     load(p.spread).into_iter().map(|spread| self.mode.inverse(spread, p.eps)).collect();
                 let scale: Vec<_> = load(p.gamma).into_iter().zip(&inverse).map(|(g, &i)| g * i).collect();
-                // For each channel its mean, and what is taken from g: dβ/M and, of each unit of x − μ, dγ/M/√(σ² + ε).
+                // Per channel: its mean, dβ/M (subtracted from g), and dγ/M/√(σ² + ε) (times x − μ, subtracted too).
                 let away = p.mean.zip(p.sums).map(|(mean, [dgamma, dbeta])| {
                     let share = 1.0 / self.rows as f32;
                     let slopes = load(dgamma).into_iter().zip(inverse).map(|(d, i)| d * i * share);

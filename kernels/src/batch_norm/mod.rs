@@ -7,13 +7,13 @@
 //! dx = γ/√(σ² + ε)·(g − dβ/M − x̂·dγ/M) in training, γ/√(σ² + ε)·g in evaluation; M rows.
 //!
 //! # Layout
-//! Images are f16 or f32; γ, β, all statistics and their gradients are f32 [C], and so is the arithmetic. A thread has as
-//! many channels as one access takes, and every access of a warp is a piece of a row, or of several.
+//! Images are f16 or f32; γ, β, all statistics and their gradients are f32 [C], and so is the arithmetic. A thread
+//! processes as many channels as one access holds; every access of a warp is one or several contiguous parts of rows.
 //!
 //! # Bytes and operations
-//! An element takes some 5 operations in each pass, the memory that it moves bounds them all. In f16:
+//! Each pass takes about 5 operations per element and is bound by memory traffic. In f16:
 //!
-//! | pass | launches | bytes an element |
+//! | pass | launches | bytes per element |
 //! | --- | --- | --- |
 //! | forward, training | [`Statistics::partials`], [`Statistics::finish`], [`Apply::kernel`] | 2 + 4 (+ 2 of the residual) |
 //! | forward, evaluation | [`Apply::kernel`] | 4 (+ 2) |
@@ -21,8 +21,8 @@
 //! | backward, evaluation | the same | 4 + 4 (+ 4, + 2) |
 //!
 //! # Order of summation
-//! Sums are made in two kernels, pieces of rows and then the pieces' results, in an order that follows from the shape
-//! alone ([`ColOrder`](crate::reduce::ColOrder)), without atomics: the same bits on every run.
+//! Sums take two kernels: one over pieces of rows, one over the pieces' results. Their order depends on the shape alone
+//! ([`ColOrder`](crate::reduce::ColOrder)), and there are no atomics: every run gives the same bits.
 
 mod apply;
 mod few;
@@ -44,20 +44,20 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "batch_norm";
 
-/// The most channels: blocks of columns lie along an axis of the grid that has up to 65,535.
+/// The most channels: blocks of columns are along a grid axis that is limited to 65,535.
 const MOST_CHANNELS: u32 = 1 << 20;
 
-/// Which statistics normalise.
+/// The statistics that normalise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// The batch's own: kernels read the mean and 1/√(σ² + ε) of each channel.
+    /// The batch's statistics: kernels read the mean and 1/√(σ² + ε) of each channel.
     Train,
-    /// Running ones, to which no gradient flows: kernels read the mean and the variance of each channel.
+    /// Running statistics, without a gradient: kernels read the mean and the variance of each channel.
     Eval,
 }
 
 impl Mode {
-    /// Both losses, for tables and tests.
+    /// Both modes, for tables and tests.
     pub const ALL: [Self; 2] = [Self::Train, Self::Eval];
 
     fn name(self) -> &'static str {
@@ -67,7 +67,7 @@ impl Mode {
         }
     }
 
-    /// The parameter that says how widely a channel is spread.
+    /// Declares the parameter with the spread of each channel: 1/√(σ² + ε) or σ².
     fn spread<'a>(self, asm: &'a Asm) -> Global<'a, F32> {
         asm.pointer(match self {
             Self::Train => "inverse",
@@ -75,7 +75,7 @@ impl Mode {
         })
     }
 
-    /// 1/√(σ² + ε) from what that parameter holds.
+    /// 1/√(σ² + ε) from the value of that parameter.
     fn inverse<'a>(self, spread: Reg<'a, F32>, eps: Reg<'a, F32>) -> Reg<'a, F32> {
         match self {
             Self::Train => spread,
@@ -109,7 +109,7 @@ fn masked<'a>(asm: &'a Asm, dy: &[Reg<'a, F32>], y: &[Reg<'a, F32>]) -> Vec<Reg<
     dy.iter().zip(y).map(|(&dy, y)| asm.select(y.gt(0.0), dy, 0.0)).collect()
 }
 
-/// What is fused: in names.
+/// The fused operations, for kernel names.
 fn fused(relu: bool, residual: bool) -> &'static str {
     match (relu, residual) {
         (false, false) => "",
@@ -119,14 +119,14 @@ fn fused(relu: bool, residual: bool) -> &'static str {
     }
 }
 
-/// The kernels of this family at sizes that the model has, and at odd ones.
+/// The kernels of this family at sizes of the model, and at odd sizes.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     // The first and the last maps of `base`'s encoder, few channels, odd ones, few rows.
     let sizes = [(160 * 32 * 32, 64), (160 * 4 * 4, 512), (1000, 12), (99, 7), (3, 5)];
     sizes.into_iter().flat_map(|(rows, cols)| of_size(rows, cols, target)).flatten().collect()
 }
 
-/// All kernels for a matrix: those of two element types, with everything fused and with nothing.
+/// All kernels for a matrix: in both element types, with everything fused and with nothing fused.
 fn of_size(rows: u32, cols: u32, target: Target) -> Vec<Result<Kernel>> {
     let statistics = Statistics { rows, cols };
     let mut kernels = vec![

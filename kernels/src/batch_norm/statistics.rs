@@ -8,30 +8,30 @@ use crate::{
     span::{Real, store_all},
 };
 
-/// Rows that are loaded, and folded, together.
+/// Rows that are loaded and folded together.
 const BATCH: u32 = 8;
 
 /// The statistics of a matrix [rows, cols].
 ///
-/// They are those of x − x₀, with x₀ the channel's number in the first row, which is added to the mean at the end: however
-/// far from 0 the numbers are, what f32 rounds is no larger than their distances from one another.
+/// They are computed of x − x₀, where x₀ is the channel's value in the first row; it is added to the mean at the end.
+/// So the rounding error in f32 scales with the spread of the values, not with their distance from 0.
 ///
-/// A group of numbers is (n, μ, S): how many, their mean, the sum of their squared distances from it. A thread makes a
-/// group of up to 8 rows at a time, their mean first, and joins it to those before as Chan, Golub & LeVeque (1983) do:
-/// δ = μ₂ − μ₁, μ = μ₁ + δ·n₂/n, S = S₁ + S₂ + δ²·n₁·n₂/n. Threads, warps and pieces are joined alike. Welford's
-/// recurrence, which PyTorch uses, is the same with groups of one.
+/// A group of numbers is (n, μ, S): the count, the mean, and the sum of squared distances from it. A thread computes
+/// groups of up to 8 rows, the mean first, and merges each with the previous ones as Chan, Golub & LeVeque (1983) do: δ
+/// = μ₂ − μ₁, μ = μ₁ + δ·n₂/n, S = S₁ + S₂ + δ²·n₁·n₂/n. Threads, warps and pieces merge in the same way. Welford's
+/// recurrence, which PyTorch uses, is the case of groups of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Statistics {
-    /// Rows, N·H·W.
+    /// Number of rows, N·H·W.
     pub rows: u32,
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub cols: u32,
 }
 
-/// μ and S.
+/// μ and S of one group.
 type Moments<'a> = [Reg<'a, F32>; 2];
 
-/// How groups of n₁ and n₂ numbers are joined, of whatever channel.
+/// Coefficients for merging groups of n₁ and n₂ numbers, shared by all channels.
 #[derive(Clone, Copy)]
 struct Join<'a> {
     /// n₁ + n₂.
@@ -49,21 +49,21 @@ impl<'a> Join<'a> {
         Self { n, part, product: n1 * part }
     }
 
-    /// An empty group has μ = S = 0 and changes nothing: δ·0 is 0 before it can be squared past f32.
+    /// An empty group has μ = S = 0 and changes nothing: δ·0 is 0 before the square could overflow f32.
     fn moments(self, [mean1, s1]: Moments<'a>, [mean2, s2]: Moments<'a>) -> Moments<'a> {
         let d = mean2 - mean1;
         [d.mad(self.part, mean1), (d * self.product).mad(d, s1 + s2)]
     }
 }
 
-/// Two groups as one.
+/// Merges two groups into one.
 fn join<'a>([n1, mean1, s1]: [Reg<'a, F32>; 3], [n2, mean2, s2]: [Reg<'a, F32>; 3]) -> [Reg<'a, F32>; 3] {
     let join = Join::of(n1, n2);
     let [mean, s] = join.moments([mean1, s1], [mean2, s2]);
     [join.n, mean, s]
 }
 
-/// The moments of one number or more.
+/// The moments of one or more numbers.
 fn moments<'a>(values: &[Reg<'a, F32>]) -> Moments<'a> {
     let sum = values[1..].iter().fold(values[0], |sum, &x| sum + x);
     let mean = if values.len() > 1 { sum * (1.0 / values.len() as f32) } else { sum };
@@ -76,22 +76,22 @@ impl Statistics {
         Columns::new(self.rows, self.cols)
     }
 
-    /// Bytes of the workspace between the two kernels; 0 for a size that no kernel can be written for.
+    /// Size of the workspace between the two kernels in bytes; 0 for unsupported sizes.
     pub fn workspace_bytes(self) -> u64 {
         check(self.rows, self.cols)
             .map_or(0, |()| (u64::from(self.columns().order.splits) * 3 + 1) * u64::from(self.cols) * 4)
     }
 
-    /// Where x₀ lies in the workspace: behind the groups.
+    /// Index of x₀ in the workspace, after the groups.
     fn origin(self) -> i64 {
         i64::from(self.columns().order.splits) * 3 * i64::from(self.cols)
     }
 
-    /// groups[s, :, c] = (n, μ, S) of piece s of channel c, and x₀ behind. Parameters: x, groups (f32, the workspace).
-    /// Reads x once, some 5 operations an element: bound by memory.
+    /// groups[s, :, c] = (n, μ, S) of piece s of channel c, followed by x₀. Parameters: x, groups (f32, the workspace).
+    /// Reads x once, with about 5 operations per element: bound by memory.
     ///
     /// # Errors
-    /// No row, no channel, more than 2²⁰ channels, 2³¹ elements or more.
+    /// No rows, no channels, more than 2²⁰ channels, 2³¹ elements or more.
     pub fn partials<T: Real>(self, target: Target) -> Result<Kernel> {
         let Self { rows, cols } = self;
         check(rows, cols)?;
@@ -129,8 +129,8 @@ impl Statistics {
         }))
     }
 
-    /// From the groups: mean[c] = μ and inverse[c] = 1/√(S/M + ε), which normalise; and the running ones, each
-    /// r ← r + momentum·(new − r), of the mean and of the unbiased variance S/(M − 1) (S/M of a single row).
+    /// From the groups: mean[c] = μ and inverse[c] = 1/√(S/M + ε), for the normalisation; and the running statistics,
+    /// each r ← r + momentum·(new − r), of the mean and of the unbiased variance S/(M − 1) (S/M of a single row).
     ///
     /// Parameters: groups, running_mean, running_variance, mean, inverse (all f32), eps, momentum (f32, at the launch).
     ///
@@ -161,7 +161,7 @@ impl Statistics {
                 share.each_batch(BATCH, |rows| {
                     let loaded: Vec<_> = rows.iter().map(|&row| share.results::<3>(groups, row)).collect();
                     for [n, means, squares] in &loaded {
-                        // A piece has as many rows of one channel as of the others.
+                        // A piece has the same number of rows in every channel.
                         let join = Join::of(count.get(), n[0]);
                         for (j, found) in found.iter().enumerate() {
                             let joined = join.moments(found.map(|v| v.get()), [means[j], squares[j]]);

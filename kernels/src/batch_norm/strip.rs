@@ -1,20 +1,21 @@
-//! Pointwise work that differs by column: a thread keeps its columns' numbers in registers over several rows.
+//! Pointwise work that differs by column: a thread keeps its columns' values in registers over several rows.
 
 use crate::{
     ptx::{Asm, Launch, Reg, U32},
     span::access_width,
 };
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// Channels of a thread, an access to their numbers in f32: wider ones would leave half of each sector to the next access.
+/// Most channels per thread. Their f32 values fill one access; with more, each access would use only half of its
+/// sectors.
 const WIDEST: u32 = 4;
 
-/// Bytes of an array that a thread has under way, in a row or in several.
+/// Target bytes of one array that a thread loads at once, from one row or several.
 const BYTES: u32 = 64;
 
-/// The most rows of a thread.
+/// Most rows per thread.
 const MOST_ROWS: u32 = 8;
 
 /// A matrix [rows, cols] of fewer than 2³¹ elements and 2²⁰ columns, cut into blocks of rows (along x) and of
@@ -23,16 +24,16 @@ const MOST_ROWS: u32 = 8;
 pub(super) struct Strips {
     rows: u32,
     cols: u32,
-    /// Columns of a thread: an access.
+    /// Columns per thread, read in one access.
     pub width: u32,
-    /// Threads side by side: a power of two up to a warp.
+    /// Threads along the columns: a power of two up to 32.
     across: u32,
-    /// Rows of a thread.
+    /// Number of rows per thread.
     deep: u32,
 }
 
 impl Strips {
-    /// For elements of so many bytes.
+    /// Strips for elements of `bytes` bytes.
     pub fn new(rows: u32, cols: u32, bytes: u32) -> Self {
         let width = access_width(cols, WIDEST);
         let across = cols.div_ceil(width).clamp(1, 32).next_power_of_two();
@@ -40,20 +41,20 @@ impl Strips {
         Self { rows, cols, width, across, deep }
     }
 
-    /// Rows of a round of the block.
+    /// Rows that a block processes at once.
     fn down(self) -> u32 {
         BLOCK / self.across
     }
 
-    /// Sets blocks and threads of the launch.
+    /// Sets the grid and the block of the launch.
     pub fn launch(self, launch: Launch) -> Launch {
         let rows = self.rows.div_ceil(self.down() * self.deep);
         let cols = self.cols.div_ceil(self.across * self.width);
         launch.block([BLOCK, 1, 1]).grid([rows, cols, 1])
     }
 
-    /// `prepare` is given a thread's first column, and `body` what it made and where the thread's vectors start in the
-    /// matrix: those of all its rows, or one at a time at the end.
+    /// Calls `prepare` with a thread's first column, and `body` with its result and the offsets of the thread's vectors
+    /// in the matrix: those of all its rows at once, or of one row at a time at the end.
     pub fn each<'a, P>(
         self,
         asm: &'a Asm,

@@ -1,4 +1,4 @@
-//! The gradients of γ and β: the sums that the gradient of x needs as well.
+//! The gradients of γ and β; the gradient of x needs the same sums.
 
 use super::{FAMILY, Mode, check, fused, masked};
 use crate::{
@@ -14,9 +14,9 @@ const BATCH: u32 = 4;
 /// dβ = Σg and dγ = Σg·x̂ of each channel of a matrix [rows, cols].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sums {
-    /// Rows, N·H·W.
+    /// Number of rows, N·H·W.
     pub rows: u32,
-    /// Channels C, the size of the last axis.
+    /// Number of channels C, the size of the last axis.
     pub cols: u32,
     /// Whether max(·, 0) followed: g is dy where y > 0.
     pub relu: bool,
@@ -27,17 +27,17 @@ impl Sums {
         Columns::new(self.rows, self.cols)
     }
 
-    /// Bytes of the workspace between the two kernels; 0 for a size that no kernel can be written for.
+    /// Size of the workspace between the two kernels in bytes; 0 for unsupported sizes.
     pub fn workspace_bytes(self) -> u64 {
         check(self.rows, self.cols)
             .map_or(0, |()| u64::from(self.columns().order.splits) * 2 * u64::from(self.cols) * 4)
     }
 
-    /// sums[s, :, c] = (Σg, Σg·(x − μ)) of piece s of channel c. Parameters: dy; x; y with a ReLU; mean, sums (f32; sums is
-    /// the workspace). Reads dy, x and y once, 4 operations an element: bound by memory.
+    /// sums[s, :, c] = (Σg, Σg·(x − μ)) of piece s of channel c. Parameters: dy; x; y with a ReLU; mean, sums (f32;
+    /// sums is the workspace). Reads dy, x and y once, with 4 operations per element: bound by memory.
     ///
     /// # Errors
-    /// No row, no channel, more than 2²⁰ channels, 2³¹ elements or more.
+    /// No rows, no channels, more than 2²⁰ channels, 2³¹ elements or more.
     pub fn partials<T: Real>(self, target: Target) -> Result<Kernel> {
         let Self { rows, cols, relu } = self;
         check(rows, cols)?;
@@ -79,9 +79,9 @@ impl Sums {
         }))
     }
 
-    /// From the sums: dγ[c] = Σg·(x − μ)/√(σ² + ε), dβ[c] = Σg. Parameters: sums, and inverse (1/√(σ² + ε)) in training or
-    /// variance (σ²) in evaluation, dgamma, dbeta (all f32), eps (f32, at the launch). With a ReLU and without it is the
-    /// same kernel.
+    /// From the sums: dγ[c] = Σg·(x − μ)/√(σ² + ε), dβ[c] = Σg. Parameters: sums, and inverse (1/√(σ² + ε)) in training
+    /// or variance (σ²) in evaluation, dgamma, dbeta (all f32), eps (f32, at the launch). The kernel is the same with
+    /// and without a ReLU.
     ///
     /// # Errors
     /// As [`Sums::partials`].

@@ -1,4 +1,4 @@
-//! The gradients: dx at once, dw and dbias in parts that a second kernel adds up.
+//! The gradients: dx in one kernel, dw and dbias in parts that a second kernel sums.
 
 use super::{
     BLOCK, CausalConv1d, FAMILY,
@@ -10,7 +10,7 @@ use crate::{
     span::Real,
 };
 
-/// All arguments, in order.
+/// All parameters, in order.
 struct Arguments<'a, T: Real> {
     x: Global<'a, T>,
     weight: Global<'a, F32>,
@@ -37,7 +37,7 @@ impl<'a, T: Real> Arguments<'a, T> {
     }
 }
 
-/// dx [B, L, D], and each piece's part of dw and dbias.
+/// Computes dx [B, L, D], and each piece's part of dw and dbias.
 pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
     let work = Work {
         bytes: 3 * spec.elements() * u64::from(T::BYTES) + spec.weight_bytes() + spec.workspace() * 4,
@@ -48,7 +48,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         let args = Arguments::<T>::parameters(asm);
         let thread = Thread::new(asm, spec);
         let (weights, bias) = thread.weights(args.weight, args.bias);
-        // dx sees g in the order in which x is seen from behind.
+        // dx reads g with the taps reversed, compared to how y reads x.
         let reversed: Vec<_> = weights.iter().rev().cloned().collect();
         let (x, dx) = (thread.at(args.x, spec.x_row), thread.at(args.dx, spec.x_row));
         let dy = thread.at(args.dy, spec.channels);
@@ -57,7 +57,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
         let window = spec.taps as usize;
         thread.by_length(|steps| {
             let past = spec.taps - 1;
-            // Behind the only piece there is nothing.
+            // If the sequence is one piece, no rows follow it.
             let seen = steps + if spec.pieces().count > 1 { past } else { 0 };
             let x = thread.rows(x, spec.x_row, steps, -i64::from(past), seen.into());
             let dy = thread.rows(dy, spec.channels, steps, 0, seen.into());
@@ -89,7 +89,7 @@ pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
     })
 }
 
-/// dweight [K, D] and dbias [D]: the pieces' parts, added in order, a thread for each number.
+/// dweight [K, D] and dbias [D]: the pieces' parts, added in order, one thread per element.
 pub(super) fn finish<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
     let (weights, numbers) = (spec.taps * spec.channels, (spec.taps + 1) * spec.channels);
     let launch = Launch::new(FAMILY, spec.name::<T>("finish"), target).threads(BLOCK, numbers.into());

@@ -1,4 +1,4 @@
-//! The outputs.
+//! The forward pass of the causal convolution.
 
 use super::{
     CausalConv1d,
@@ -10,7 +10,7 @@ use crate::{
     span::Real,
 };
 
-/// y [B, L, D].
+/// The kernel that computes y [B, L, D].
 pub(super) fn kernel<T: Real>(spec: &CausalConv1d, target: Target) -> Kernel {
     let work = Work {
         bytes: 2 * spec.elements() * u64::from(T::BYTES) + spec.weight_bytes(),

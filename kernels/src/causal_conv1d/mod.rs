@@ -1,4 +1,4 @@
-//! Mamba's depthwise convolution along time that sees the past alone (Gu & Dao 2023, arXiv 2312.00752, section 3.4), with
+//! Mamba's depthwise convolution along time over past values only (Gu & Dao 2023, arXiv 2312.00752, section 3.4), with
 //! its bias and SiLU fused in, forward and backward.
 //!
 //! y_t = silu(p_t) with p_t = bias + Σ_k w_k·x_{t−(K−1)+k}, zero before the beginning, for each sequence and channel.
@@ -10,17 +10,18 @@
 //! projection. Everything is computed in f32 and rounded once. No output may overlap an input.
 //!
 //! # Threads
-//! A thread has two neighbouring channels, 4 bytes of each row in f16 and 128 a warp, and a piece of the sequence, up to
-//! 16 steps, whose rows it loads once and keeps in registers. Wider accesses would leave a batch of the model, a million
-//! bytes, with too few threads. The K − 1 rows around a piece are loaded by its neighbour too, and come from a cache.
+//! A thread has two neighbouring channels (4 bytes per row in f16, 128 bytes per warp) and a piece of the sequence of
+//! up to 16 steps, whose rows it loads once and keeps in registers. With wider accesses a batch of the model, a million
+//! bytes, would have too few threads. The K − 1 rows around a piece are also loaded by the neighbouring thread, from a
+//! cache.
 //!
 //! # Bytes and operations
-//! Forward moves two elements an element, for 2·K + 8 operations; backward three, for some 6·K + 24: bound by memory.
+//! Forward moves two elements per element, for 2·K + 8 operations; backward three, for about 6·K + 24: bound by memory.
 //!
 //! # Order of summation
-//! dw and dbias are sums over sequences and steps. A thread adds its piece's steps up, from the first to the last, into a
-//! workspace, from which a second kernel adds the pieces in order, those of the first sequence first. No atomics: the same
-//! bits on every run.
+//! dw and dbias are sums over sequences and steps. A thread sums the steps of its piece, from first to last, into a
+//! workspace. A second kernel adds the pieces in order, first sequence first. No atomics: every run gives the same
+//! bits.
 
 mod backward;
 mod forward;
@@ -36,46 +37,46 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "causal_conv1d";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 128;
 
-/// Most taps of the filter that registers hold.
+/// Most taps of the filter, which is kept in registers.
 const MOST_TAPS: u32 = 8;
 
-/// The most steps of a piece.
+/// Most steps per piece.
 const MOST_STEPS: u32 = 16;
 
-/// A causal depthwise convolution.
+/// Specification of a causal depthwise convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CausalConv1d {
-    /// Sequences.
+    /// Number of sequences B.
     pub batch: u32,
-    /// Steps of a sequence.
+    /// Steps per sequence, L.
     pub length: u32,
-    /// Channels D of the mixer.
+    /// Number of channels D of the mixer.
     pub channels: u32,
-    /// Taps, K, up to 8.
+    /// Number of taps K, up to 8.
     pub taps: u32,
-    /// Whether y is the SiLU of the sum, instead of that itself.
+    /// Whether SiLU is applied to the sum.
     pub silu: bool,
-    /// Elements from a row of x to the next, and of dx: D, or the width of the matrix that they are columns of. Where D
-    /// and it are even, x begins at an even element.
+    /// Elements from one row of x (and of dx) to the next: D, or the width of the matrix that contains these columns.
+    /// If both are even, x must begin at an even element.
     pub x_row: u32,
 }
 
-/// A sequence cut into pieces, a thread each for a vector of channels.
+/// A sequence cut into pieces; one thread processes a vector of channels of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pieces {
-    /// Pieces of a sequence.
+    /// Number of pieces per sequence.
     count: u32,
-    /// Steps of all but the last one.
+    /// Steps of each piece except the last one.
     steps: u32,
-    /// Steps of the last one.
+    /// Steps of the last piece.
     last: u32,
 }
 
 impl CausalConv1d {
-    /// As Mamba's mixer has it: four taps, with SiLU.
+    /// The convolution of Mamba's mixer: four taps, with SiLU.
     pub fn mixer(batch: u32, length: u32, channels: u32) -> Self {
         Self { batch, length, channels, taps: 4, silu: true, x_row: channels }
     }
@@ -83,7 +84,7 @@ impl CausalConv1d {
     /// The kernel of the forward pass. Parameters: x, weight, bias, y.
     ///
     /// # Errors
-    /// Empty arrays, rows that are too short, and what is too large to index.
+    /// Empty arrays, rows that are too short, and arrays that are too large to index.
     pub fn forward<T: Real>(&self, target: Target) -> Result<Kernel> {
         self.check()?;
         Ok(forward::kernel::<T>(self, target))
@@ -112,7 +113,7 @@ impl CausalConv1d {
         if x_row < channels {
             return error(format!("rows of {x_row} elements are too short"));
         }
-        // Offsets in a kernel are 32 bits, and constant ones have a sign.
+        // Offsets in a kernel are 32 bits, and constant offsets are signed.
         let elements = (u64::from(batch) * u64::from(length)).saturating_mul(x_row.into());
         if elements >= 1 << 31 || self.workspace() >= 1 << 29 {
             return error("too large for 32-bit offsets; cut the batch".into());
@@ -126,36 +127,36 @@ impl CausalConv1d {
         Pieces { count, steps, last: self.length - (count - 1) * steps }
     }
 
-    /// Elements of the workspace, [B, pieces, K + 1, D]: a piece's part of dw, then that of dbias.
+    /// Elements of the workspace, [B, pieces, K + 1, D]: a piece's part of dw, then its part of dbias.
     fn workspace(&self) -> u64 {
         let Self { batch, channels, taps, .. } = *self;
         let pieces = u64::from(batch) * u64::from(self.pieces().count);
         pieces.saturating_mul(u64::from(taps + 1) * u64::from(channels))
     }
 
-    /// Channels of a thread.
+    /// Number of channels per thread.
     fn width(&self) -> u32 {
         access_width(self.channels | self.x_row, 2)
     }
 
-    /// Elements of [B, L, D].
+    /// Number of elements of [B, L, D].
     fn elements(&self) -> u64 {
         u64::from(self.batch) * u64::from(self.length) * u64::from(self.channels)
     }
 
-    /// Bytes of weight and bias, or of their gradients.
+    /// Size of weight and bias, or of their gradients, in bytes.
     fn weight_bytes(&self) -> u64 {
         u64::from(self.taps + 1) * u64::from(self.channels) * 4
     }
 
-    /// A launch of a thread for each piece of each vector of channels.
+    /// A launch with one thread for each piece of each vector of channels.
     fn launch<T: Real>(&self, pass: &str, target: Target) -> Launch {
         let vectors = u64::from(self.channels / self.width());
         let count = vectors * u64::from(self.batch) * u64::from(self.pieces().count);
         Launch::new(FAMILY, self.name::<T>(pass), target).threads(BLOCK, count)
     }
 
-    /// The kernels' name.
+    /// The kernels' name, with sizes and options.
     fn name<T: Real>(&self, pass: &str) -> String {
         let Self { batch, length, channels, taps, silu, x_row } = *self;
         let silu = if silu { "_silu" } else { "" };
@@ -167,18 +168,18 @@ impl CausalConv1d {
         name
     }
 
-    /// The function at the end.
+    /// The function applied to the sum: SiLU or identity.
     fn activate<'a>(&self, asm: &'a Asm, p: Reg<'a, F32>) -> Reg<'a, F32> {
         if self.silu { (SILU.value)(asm, p) } else { p }
     }
 
-    /// dy times its derivative.
+    /// dy times the derivative of that function.
     fn activate_back<'a>(&self, asm: &'a Asm, p: Reg<'a, F32>, dy: Reg<'a, F32>) -> Reg<'a, F32> {
         if self.silu { dy * (SILU.derivative)(asm, p) } else { dy }
     }
 }
 
-/// The kernels of this family: the mixers of `base` and of the smallest preset, a long sequence, and odd ones.
+/// The kernels of this family: the mixers of `base` and of the smallest preset, a long sequence, and odd sizes.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let base = CausalConv1d::mixer(16, 10, 2048);
     let specs = [

@@ -1,4 +1,4 @@
-//! What a thread of either pass has: its channels, its piece of a sequence, and the rows around it.
+//! A thread of either pass: its channels, its piece of a sequence, and the rows around the piece.
 
 use super::{CausalConv1d, Pieces};
 use crate::{
@@ -6,25 +6,25 @@ use crate::{
     span::Real,
 };
 
-/// A thread's channels of one row, and of a row of weights.
+/// A thread's channels of one row of x or of the weights.
 pub(super) type Row<'a> = Vec<Reg<'a, F32>>;
 
-/// A thread that has a piece of a sequence.
+/// A thread with its vector of channels and its piece of a sequence.
 pub(super) struct Thread<'a> {
     asm: &'a Asm,
     spec: CausalConv1d,
-    /// Its number among all pieces of all sequences.
+    /// Index of the piece among all pieces of all sequences.
     pub piece: Reg<'a, U32>,
-    /// The number of its piece in its sequence.
+    /// Index of the piece in its sequence.
     in_sequence: Reg<'a, U32>,
     /// First channel of the vector.
     pub channel: Reg<'a, U32>,
-    /// Its first row of [B·L].
+    /// First row of the piece in [B·L].
     row: Reg<'a, U32>,
 }
 
 impl<'a> Thread<'a> {
-    /// This one: channels side by side, then pieces, then sequences. Threads beyond those end here.
+    /// The current thread: channels vary fastest, then pieces, then sequences. Threads beyond them exit here.
     pub fn new(asm: &'a Asm, spec: &CausalConv1d) -> Self {
         let Pieces { count, steps, .. } = spec.pieces();
         let vectors = spec.channels / spec.width();
@@ -36,8 +36,8 @@ impl<'a> Thread<'a> {
         Self { asm, spec: *spec, piece, in_sequence, channel: vector * spec.width(), row }
     }
 
-    /// Runs `body` for the piece's number of steps, which is known when the kernel is written: it stands there once for
-    /// the last piece, if that is shorter, and once for all others.
+    /// Emits `body` for the piece's number of steps, a constant of the text: once for the last piece if it is shorter,
+    /// and once for all others.
     pub fn by_length(&self, body: impl Fn(u32)) {
         let Pieces { count, steps, last } = self.spec.pieces();
         if count > 1 && last < steps {
@@ -47,12 +47,12 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Its channels in its first row, where rows are `pitch` elements apart.
+    /// Address of its channels in its first row, where rows are `pitch` elements apart.
     pub fn at<T: Real>(&self, array: Global<'a, T>, pitch: u32) -> Global<'a, T> {
         array.at(self.row.mad(pitch, self.channel))
     }
 
-    /// Rows `from` to `to` − 1, counted from the first of a piece of `steps`; zeros outside of the sequence.
+    /// Loads rows `from` to `to` − 1, counted from the first of a piece of `steps`; zeros outside of the sequence.
     pub fn rows<T: Real>(
         &self,
         first: Global<'a, T>,
@@ -75,7 +75,7 @@ impl<'a> Thread<'a> {
         (from..to).map(row).collect()
     }
 
-    /// Whether row `t` of a piece of `steps` is one of the sequence's.
+    /// Whether row `t` of a piece of `steps` lies inside the sequence.
     fn inside(&self, steps: u32, t: i64) -> Inside<'a> {
         let pieces = self.spec.pieces();
         let own = 0..i64::from(steps);
@@ -85,7 +85,7 @@ impl<'a> Thread<'a> {
         if pieces.count == 1 {
             return Inside::Never;
         }
-        // Pieces may be shorter than the taps reach, so it is the sequence's steps that count.
+        // Pieces may be shorter than the filter, so compare with the sequence's steps.
         let step = self.in_sequence * pieces.steps;
         Inside::Where(if t < 0 {
             step.ge(t.unsigned_abs() as u32)
@@ -94,7 +94,7 @@ impl<'a> Thread<'a> {
         })
     }
 
-    /// The channels' weights, [K][channels], and bias.
+    /// Loads the channels' weights, [K][channels], and their bias.
     pub fn weights(&self, weight: Global<'a, F32>, bias: Global<'a, F32>) -> (Vec<Row<'a>>, Row<'a>) {
         let CausalConv1d { channels, taps, .. } = self.spec;
         let (weight, width) = (weight.at(self.channel), self.spec.width());
@@ -103,7 +103,7 @@ impl<'a> Thread<'a> {
     }
 }
 
-/// Whether a row exists, as far as is known when the kernel is written.
+/// Whether a row exists, as far as the text's constants decide it.
 enum Inside<'a> {
     Always,
     Never,

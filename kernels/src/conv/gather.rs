@@ -12,36 +12,36 @@ use crate::{
 pub struct Patches {
     /// Height and width of the image.
     pub image: [u32; 2],
-    /// Its channels.
+    /// Number of channels of the image.
     pub channels: u32,
-    /// Images N in the batch.
+    /// Number of images N in the batch.
     pub count: u32,
     /// Height and width of the grid of pixels.
     pub pixels: [u32; 2],
-    /// Rows and columns of the image from one pixel to the next.
+    /// Distance between neighbouring pixels' patches, in rows and columns of the image.
     pub stride: [u32; 2],
-    /// Where pixel (0, 0) meets tap (0, 0).
+    /// Row and column of the image at which pixel (0, 0) reads tap (0, 0).
     pub origin: [i32; 2],
-    /// Taps along both axes.
+    /// Number of taps along both axes.
     pub taps: [u32; 2],
     /// Whether later taps lie further up and left instead of down and right.
     pub backward: bool,
-    /// Whether pixels are what is summed over: the operand of a wgrad.
+    /// Whether the product sums over pixels, as in wgrad.
     pub pixels_are_depth: bool,
 }
 
 impl Patches {
-    /// Pixels of all images.
+    /// Number of pixels of all images.
     pub fn pixel_count(&self) -> u32 {
         self.count * self.pixels[0] * self.pixels[1]
     }
 
-    /// Taps times channels.
+    /// Elements per patch: taps times channels.
     pub fn patch(&self) -> u32 {
         self.taps[0] * self.taps[1] * self.channels
     }
 
-    /// The pixel that `index` counts, as image and coordinates.
+    /// The pixel with this `index`, as image and coordinates.
     pub fn pixel<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> [Reg<'a, U32>; 3] {
         let (row, b) = asm.divide(index, self.pixels[1]);
         let (n, a) = asm.divide(row, self.pixels[0]);
@@ -97,15 +97,15 @@ impl<'a> Gather<'a> for Patches {
 pub struct PhaseWeights {
     /// Output channels of the convolution.
     pub out: u32,
-    /// Its input channels.
+    /// Input channels of the convolution.
     pub channels: u32,
-    /// Its kernel.
+    /// Height and width of the convolution's kernel.
     pub kernel: [u32; 2],
     /// The first tap of the phase along both axes.
     pub first: [u32; 2],
-    /// From one tap of the phase to the next.
+    /// Distance between neighbouring taps of the phase.
     pub step: [u32; 2],
-    /// Taps of the phase along both axes.
+    /// Number of taps of the phase along both axes.
     pub taps: [u32; 2],
 }
 

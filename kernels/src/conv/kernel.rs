@@ -1,4 +1,4 @@
-//! A convolution's pass as a product on the tensor cores.
+//! A pass of a convolution as a product on the tensor cores.
 
 use super::gather::{Patches, PhaseWeights};
 use crate::{
@@ -9,48 +9,48 @@ use crate::{
     tile::{BlockTile, GatherCopy, Matrix, Product, Source, TileCopy},
 };
 
-/// Where an operand's elements are.
+/// How an operand is stored.
 pub enum Operand {
-    /// Side by side.
+    /// A matrix in memory.
     Matrix(Matrix),
-    /// In patches of images.
+    /// Patches of images, gathered.
     Patches(Patches),
-    /// In the weights' taps of a phase.
+    /// The taps of a phase in the weights.
     PhaseWeights(PhaseWeights),
 }
 
-/// Where the product's rows go.
+/// The output row of each row of the product.
 pub enum Places {
-    /// One after the other.
+    /// The row with the same index.
     Rows,
-    /// To the pixels of an image that are `phase` modulo the stride.
+    /// The pixels of an image whose coordinates are `phase` modulo the stride.
     Phase {
-        /// What the rows count.
+        /// The grid of pixels that the rows count.
         patches: Patches,
         /// Height and width of the image.
         image: [u32; 2],
         /// Distance between neighbouring windows, in pixels.
         stride: [u32; 2],
-        /// Remainder of the position divided by the stride.
+        /// Remainder of the coordinates divided by the stride.
         phase: [u32; 2],
     },
 }
 
 /// A product of gathered operands.
 pub struct Implicit {
-    /// Its sizes and cut.
+    /// Sizes of the product, and its cut into tiles and parts.
     pub product: Product,
-    /// The rows' operand.
+    /// Operand A, whose outer index is the product's row.
     pub a: Operand,
-    /// The columns' operand.
+    /// Operand B, whose outer index is the product's column.
     pub b: Operand,
-    /// Where the rows go.
+    /// The output row of each row of the product.
     pub places: Places,
 }
 
 impl Implicit {
-    /// The kernel, which must move `bytes` (without what the epilogue and the split add) and do 2mnk operations. Bound by
-    /// the tensor cores where there are many channels, by memory where there are few.
+    /// The kernel. It must move `bytes` (plus the traffic of the epilogue and the split) and do 2mnk operations. Bound
+    /// by the tensor cores for many channels, by memory for few.
     pub fn kernel(&self, name: String, bytes: u64, epilogue: Epilogue, target: Target) -> Kernel {
         let product = self.product;
         let Product { m, n, k: depth, shape, splits, .. } = product;
@@ -107,7 +107,7 @@ impl Operand {
 }
 
 impl Places {
-    /// The row of the output that row `index` of the product is.
+    /// The output row for row `index` of the product.
     fn row<'a>(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Reg<'a, U32> {
         match *self {
             Self::Rows => index,

@@ -1,10 +1,10 @@
 //! 2-D convolutions on the tensor cores as implicit matrix products: patches are gathered from the images into shared
-//! memory, and never stand anywhere as a matrix.
+//! memory, and no patch matrix is stored.
 //!
-//! Images are NHWC, weights [out, kh, kw, in], everything binary16 with f32 sums. fprop is y = patches(x)·wᵀ; dgrad
-//! gathers dy once for each phase of the stride, with the taps that reach that phase, so that no product is with a zero
-//! that the stride put there (Dumoulin & Visin 2016, arXiv 1603.07285); wgrad is dyᵀ·patches(x). A transposed
-//! convolution is the dgrad of the convolution from its output to its input, and its own dgrad that one's fprop.
+//! Images are NHWC, weights [out, kh, kw, in], everything binary16 with f32 sums. fprop is y = patches(x)·wᵀ. dgrad
+//! gathers dy once for each phase of the stride, with the taps that reach that phase, so that it multiplies no zeros
+//! inserted by the stride (Dumoulin & Visin 2016, arXiv 1603.07285). wgrad is dyᵀ·patches(x). A transposed convolution
+//! is the dgrad of the convolution from its output to its input, and its dgrad is that one's fprop.
 
 mod gather;
 mod kernel;
@@ -20,13 +20,13 @@ use kernel::{Implicit, Operand, Places};
 /// A convolution of x [count, input, cin] with weights [cout, kernel, cin], rows first, then columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv {
-    /// Images N in the batch.
+    /// Number of images N in the batch.
     pub count: u32,
     /// Height and width of x.
     pub input: [u32; 2],
-    /// Channels of x.
+    /// Number of channels of x.
     pub cin: u32,
-    /// Channels of y.
+    /// Number of channels of y.
     pub cout: u32,
     /// Height and width of the kernel.
     pub kernel: [u32; 2],
@@ -79,7 +79,7 @@ impl Conv {
         Ok(())
     }
 
-    /// Whether it is a matrix product as it stands.
+    /// Whether it is a plain matrix product: a 1×1 kernel with stride 1 and without padding.
     fn is_pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
@@ -96,7 +96,7 @@ impl Conv {
         )
     }
 
-    /// Bytes of x, w and y.
+    /// Total size of x, w and y in bytes.
     fn bytes(&self) -> u64 {
         let images = u64::from(self.pixels(self.input)) * u64::from(self.cin)
             + u64::from(self.pixels(self.output())) * u64::from(self.cout);
@@ -104,7 +104,7 @@ impl Conv {
     }
 
     /// y[n, oy, ox, o] = f(Σ x[n, oy·s + ky − p, ox·s + kx − p, i]·w[o, ky, kx, i]).
-    /// Arguments: x, w, the bias [cout] and the residual (as y) where the epilogue has them, y, the workspace.
+    /// Arguments: x, w, the bias [cout] and the residual (as y) if the epilogue has them, y, the workspace.
     ///
     /// # Errors
     /// Sizes of 0, kernels larger than the padded image, tensors of 2³¹ elements or more.
@@ -127,8 +127,8 @@ impl Conv {
         }))
     }
 
-    /// dx = f(the adjoint of [`Conv::fprop`], without its epilogue), from dy; the bias of its own epilogue has cin elements.
-    /// Arguments: dy, w, the bias and the residual (as dx) where the epilogue has them, dx.
+    /// dx = f(the adjoint of [`Conv::fprop`], without its epilogue), from dy; the bias of its own epilogue has cin
+    /// elements. Arguments: dy, w, the bias and the residual (as dx) if the epilogue has them, dx.
     ///
     /// # Errors
     /// As [`Conv::fprop`].
@@ -143,9 +143,9 @@ impl Conv {
         Ok(Plan { kernels, workspace_bytes: 0 })
     }
 
-    /// The part of dgrad for the rows and columns of dx that are `phase` modulo the stride; none where there are none.
+    /// The part of dgrad for the rows and columns of dx that are `phase` modulo the stride; `None` if there are none.
     fn phase(&self, phase: [u32; 2], epilogue: Epilogue, target: Target) -> Option<Kernel> {
-        // Row y of dx meets output row (y + p − ky)/s, which is whole for every s-th tap.
+        // Row y of dx reads output row (y + p − ky)/s, which is an integer for every s-th tap.
         let along = |i: usize| {
             let (s, reach) = (self.stride[i], phase[i] + self.padding[i]);
             let first = reach % s;
@@ -190,13 +190,14 @@ impl Conv {
             places: Places::Phase { patches, image: self.input, stride: self.stride, phase },
         };
         let name = self.name(&format!("dgrad{}{}", phase[0], phase[1]));
-        // Each phase writes its share of dx, and reads its share of the weights.
+        // Each phase writes its part of dx, and reads its part of the weights.
         let bytes = self.bytes() / u64::from(self.stride[0] * self.stride[1]);
         Some(implicit.kernel(name, bytes, epilogue, target))
     }
 
-    /// dw[o, ky, kx, i] = f(Σ dy[n, oy, ox, o]·x[n, oy·s + ky − p, ox·s + kx − p, i]), usually in f32; k is split and its
-    /// parts added up in a fixed order. Arguments: dy, x, the residual (as dw) where the epilogue has it, dw, the workspace.
+    /// dw[o, ky, kx, i] = f(Σ dy[n, oy, ox, o]·x[n, oy·s + ky − p, ox·s + kx − p, i]), usually in f32; k is split and
+    /// its parts are added in a fixed order. Arguments: dy, x, the residual (as dw) if the epilogue has it, dw, the
+    /// workspace.
     ///
     /// # Errors
     /// As [`Conv::fprop`].
@@ -243,7 +244,7 @@ impl Conv {
     }
 }
 
-/// The convolutions of `base` at 16 sequences of 10 frames, and awkward ones.
+/// The convolutions of `base` at 16 sequences of 10 frames, and difficult sizes.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let conv = |count, side, cin, cout, kernel, stride, padding| Conv {
         count,

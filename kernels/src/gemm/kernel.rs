@@ -1,4 +1,4 @@
-//! The product itself.
+//! The kernel of the product.
 
 use super::{Epilogue, Gemm, output::Output};
 use crate::{
@@ -8,9 +8,10 @@ use crate::{
     tile::{Major, Product, TileCopy},
 };
 
-/// C = f(op(A)·op(B)), or the parts of the sum where k is split.
+/// C = f(op(A)·op(B)), or the partial sums if k is split.
 ///
-/// A block computes a tile of C, or of a part's sums ([`Product::run`]).  Must move 2(mk + kn) + |C| bytes and do 2mnk operations: bound by the tensor cores where m, n
+/// A block computes a tile of C, or of a part's sums ([`Product::run`]). Must move 2(mk + kn) + |C| bytes and do 2mnk
+/// operations: bound by the tensor cores if m, n and k exceed some hundreds, and by the weights' bytes otherwise.
 /// and k pass some hundreds, and by the weights' bytes below.
 pub(super) fn matrix_kernel(gemm: &Gemm, product: &Product, target: Target) -> Kernel {
     let Gemm { m, n, k: depth, epilogue, .. } = *gemm;
@@ -49,7 +50,7 @@ pub(super) fn matrix_kernel(gemm: &Gemm, product: &Product, target: Target) -> K
     })
 }
 
-/// A name that no other text has.
+/// A name that is unique to the text.
 fn name(gemm: &Gemm, &Product { shape, splits, .. }: &Product) -> String {
     let side = |major| if major == Major::K { "k" } else { "o" };
     let parts = if splits > 1 { format!("_split{splits}") } else { String::new() };
@@ -68,14 +69,14 @@ fn name(gemm: &Gemm, &Product { shape, splits, .. }: &Product) -> String {
 }
 
 impl Epilogue {
-    /// What a kernel's name says of it.
+    /// The options' part of a kernel's name.
     pub(crate) fn name(self) -> String {
         let bias = self.bias.map_or(String::new(), |b| format!("_bias{}", b.name()));
         let residual = if self.residual { "_residual" } else { "" };
         format!("{bias}{residual}{}_{}", self.activation.name(), self.output.name())
     }
 
-    /// Bytes of residual and output an element.
+    /// Bytes of residual and output per element.
     pub(super) fn bytes_an_element(self) -> u64 {
         u64::from(self.output.bytes()) * if self.residual { 2 } else { 1 }
     }

@@ -1,4 +1,4 @@
-//! C = f(op(A)·op(B) + bias + residual) for halves with f32 sums, of any size and in all four transposes.
+//! C = f(op(A)·op(B) + bias + residual) for f16 with f32 sums, of any size and in all four transposes.
 
 mod kernel;
 mod output;
@@ -16,17 +16,17 @@ use crate::{
     tile::Major,
 };
 
-/// A dtype of a bias, a residual or an output.
+/// Element type of a bias, a residual or an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// binary16.
+    /// IEEE binary16, 2 bytes.
     F16,
-    /// binary32.
+    /// IEEE binary32, 4 bytes.
     F32,
 }
 
 impl Dtype {
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub const fn bytes(self) -> u32 {
         match self {
             Self::F16 => 2,
@@ -42,10 +42,10 @@ impl Dtype {
     }
 }
 
-/// The function at the end of an epilogue.
+/// The activation function of an epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
-    /// x.
+    /// f(x) = x.
     Identity,
     /// max(x, 0).
     Relu,
@@ -79,27 +79,28 @@ impl Activation {
     }
 }
 
-/// What happens to a sum before it is stored: y = f(sum + bias + residual), in f32, rounded once.
+/// Operations on a sum before it is stored: y = f(sum + bias + residual), in f32, rounded once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epilogue {
-    /// A bias of n elements, one a column.
+    /// Element type of a bias of n elements, one per column; `None` without bias.
     pub bias: Option<Dtype>,
-    /// A residual of m × n elements, of the output's dtype; the output itself, to add to it.
+    /// Whether a residual of m × n elements, of the output's type, is added. It may be the output itself, to
+    /// accumulate.
     pub residual: bool,
-    /// f.
+    /// The activation function f.
     pub activation: Activation,
     /// Element type of the result.
     pub output: Dtype,
 }
 
 impl Epilogue {
-    /// The sum itself.
+    /// Stores the plain sum.
     pub const fn plain(output: Dtype) -> Self {
         Self { bias: None, residual: false, activation: Activation::Identity, output }
     }
 }
 
-/// Kernels of the sizes that the model has, and one of each awkward kind.
+/// Kernels of the model's sizes, and one of each difficult case.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     use Dtype::{F16, F32};
     let gemm = |[m, n, k]: [u32; 3], [a, b]: [Major; 2], epilogue| Gemm { m, n, k, a, b, epilogue };

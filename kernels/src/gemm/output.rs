@@ -1,4 +1,4 @@
-//! The end of both kernels: from sums to stored elements.
+//! The last step of both kernels: from sums to stored elements.
 
 use super::{Dtype, Epilogue};
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     span::Real,
 };
 
-/// An array whose dtype the specification says.
+/// An array whose element type the specification chooses.
 #[derive(Clone, Copy)]
 pub enum Array<'a> {
-    /// Of binary16.
+    /// Elements of type f16.
     Half(Global<'a, F16>),
-    /// Of binary32.
+    /// Elements of type f32.
     Float(Global<'a, F32>),
 }
 
@@ -23,7 +23,7 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// `count` elements (1 or 4) from `index` on, as f32.
+    /// Loads `count` elements (1 or 4) from `index` on, as f32.
     fn load(self, index: Reg<'a, U32>, count: usize) -> Vec<Reg<'a, F32>> {
         match self {
             Self::Half(p) => F16::load(p.at(index), count as u32),
@@ -31,7 +31,7 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// Writes 1 or 4 elements from `index` on, rounded to the nearest.
+    /// Stores 1 or 4 elements from `index` on, rounded to the nearest.
     fn store(self, index: Reg<'a, U32>, values: &[Reg<'a, F32>]) {
         match self {
             Self::Half(p) => F16::store(p.at(index), values),
@@ -40,7 +40,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Where sums go: C, through the epilogue.
+/// The destination of sums: C, through the epilogue.
 pub struct Output<'a> {
     asm: &'a Asm,
     epilogue: Epilogue,
@@ -50,7 +50,7 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Takes the launch's arguments after A and B.
+    /// Declares the parameters after A and B.
     pub fn parameters(asm: &'a Asm, epilogue: Epilogue) -> Self {
         Self {
             asm,
@@ -61,7 +61,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Finishes 1 or 4 sums of a row, the first of which is element `index` of C, in column `column`.
+    /// Finishes and stores 1 or 4 sums of a row; the first is element `index` of C, in column `column`.
     pub fn store(&self, index: Reg<'a, U32>, column: Reg<'a, U32>, sums: &[Reg<'a, F32>]) {
         let mut values = sums.to_vec();
         for (array, at) in [(self.bias, column), (self.residual, index)] {

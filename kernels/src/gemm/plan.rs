@@ -1,4 +1,4 @@
-//! From a size to kernels: which tile, and how many parts k is split into.
+//! Kernels for a size: the choice of tile, and of the number of parts of k.
 
 use super::{Epilogue, kernel::matrix_kernel, split::reduce_kernel};
 use crate::{
@@ -11,23 +11,23 @@ use crate::{
 /// multiples of 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Gemm {
-    /// Rows of C.
+    /// Number of rows of C.
     pub m: u32,
-    /// Columns of C.
+    /// Number of columns of C.
     pub n: u32,
-    /// What is summed over.
+    /// Length of the sum.
     pub k: u32,
     /// Axis of A that is contiguous in memory.
     pub a: Major,
     /// Axis of B that is contiguous in memory.
     pub b: Major,
-    /// What happens to the sums.
+    /// Operations on the sums before they are stored.
     pub epilogue: Epilogue,
 }
 
 impl Gemm {
-    /// One kernel, or the split product and the sum of its parts. Parameters of each: A, B, the bias and the residual where
-    /// the epilogue has them, C, and the workspace where it is not empty.
+    /// One kernel, or the split product and the sum of its parts. Parameters of each: A, B, the bias and the residual
+    /// if the epilogue has them, C, and the workspace unless it is empty.
     ///
     /// # Errors
     /// A size of 0, or a matrix of 2³¹ elements or more.

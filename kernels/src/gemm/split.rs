@@ -8,11 +8,11 @@ use crate::{
     tile::Product,
 };
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// C[i] = f(Σₛ workspace[s][i]), the parts added in order: the same bits, run after run.  Must read 4 bytes a part and
-/// element and write C: bound by memory (most of it L2).
+/// C[i] = f(Σₛ workspace[s][i]), the parts added in order: every run gives the same bits. Must read 4 bytes per part
+/// and element and write C: bound by memory (mostly L2).
 pub(crate) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Target) -> Kernel {
     let Product { m, n, splits, .. } = *product;
     let width = if n.is_multiple_of(4) { 4 } else { 1 };
@@ -25,7 +25,7 @@ pub(crate) fn reduce_kernel(product: &Product, epilogue: Epilogue, target: Targe
         operations: elements * u64::from(splits),
     };
     Asm::kernel(launch, work, &format!("C = the sum of {splits} parts, in order"), |asm| {
-        // The launch gives both kernels the same arguments; this one has no use for the first two.
+        // The launch passes the same arguments to both kernels; this one ignores the first two.
         let _ = (asm.pointer::<F16>("a"), asm.pointer::<F16>("b"));
         let output = Output::parameters(asm, epilogue);
         let workspace = asm.pointer::<F32>("workspace");

@@ -1,4 +1,4 @@
-//! Conversions between all numbers, with every rounding.
+//! Tests of conversions between all number types, with every rounding.
 
 use super::{Guide, IsaTest, isa_test, word::half};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ptx::{F16, F32, F64, Rounding, S32, S64, U16, U32, U64},
 };
 
-/// `cvt` in all its forms.
+/// The test of `cvt` in all its forms.
 pub fn conversions(target: Target) -> IsaTest {
     isa_test("conversions", target, vec![], |t| {
         between_integers(t);
@@ -16,7 +16,7 @@ pub fn conversions(target: Target) -> IsaTest {
     })
 }
 
-/// Widened by sign or zeros, narrowed by dropping bits.
+/// Widening by sign or zeros, narrowing by truncation.
 fn between_integers(t: &Guide) {
     t.asm.step("between integers");
     let a = |l: u32| (-7_919_317_000_123i64).wrapping_mul(i64::from(l) - 9);
@@ -41,7 +41,7 @@ fn between_integers(t: &Guide) {
 
 const ROUNDINGS: [Rounding; 4] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up];
 
-/// The whole number that a rounding makes of x.
+/// x rounded to an integer.
 fn rounded(x: f64, rounding: Rounding) -> f64 {
     match rounding {
         Rounding::Nearest => x.round_ties_even(),
@@ -51,7 +51,7 @@ fn rounded(x: f64, rounding: Rounding) -> f64 {
     }
 }
 
-/// Saturated; NaN becomes 0.
+/// Saturating conversions; NaN becomes 0.
 fn to_integers(t: &Guide) {
     t.asm.step("from floats to integers");
     let a = |l: u32| match l {
@@ -79,7 +79,7 @@ fn to_integers(t: &Guide) {
     t.check("cvt.rzi.s32.f32 of NaN", nan.to::<S32>(), |_| 0);
 }
 
-/// The f32 that a rounding makes of x.
+/// x rounded to f32.
 fn single(x: f64, rounding: Rounding) -> f32 {
     let near = x as f32;
     match rounding {
@@ -90,7 +90,7 @@ fn single(x: f64, rounding: Rounding) -> f32 {
     }
 }
 
-/// Of more bits than the float has.
+/// From integers with more bits than the float has.
 fn from_integers(t: &Guide) {
     t.asm.step("from integers to floats");
     // Below 2⁵³, so that f64 has them and the host rounds once.
@@ -113,7 +113,7 @@ fn from_integers(t: &Guide) {
     t.check("cvt.rn.f32.u16", small.to::<U16>().to::<F32>(), |l| (l + 3) as f32);
 }
 
-/// Narrowed with every rounding, widened exactly.
+/// Narrowing with every rounding, exact widening.
 fn between_floats(t: &Guide) {
     t.asm.step("between floats");
     let a = |l: u32| (f64::from(l) - 15.5) / 3.0;

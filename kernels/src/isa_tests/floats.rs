@@ -1,4 +1,4 @@
-//! Floats of every width.
+//! Tests of floating-point instructions of every width.
 
 use super::{Guide, IsaTest, isa_test, word::half};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ptx::{F16, F16x2, F32, F64},
 };
 
-/// Arithmetic, comparisons and functions of floats.
+/// The test of floating-point arithmetic, comparisons and functions.
 pub fn floats(target: Target) -> IsaTest {
     isa_test("floats", target, vec![], |t| {
         single(t);
@@ -18,7 +18,7 @@ pub fn floats(target: Target) -> IsaTest {
     })
 }
 
-/// What f32 and f64 have. Lane 5's second operand is NaN, lane 7's are equal.
+/// Instructions of f32 and f64. Lane 5's second operand is NaN, lane 7's are equal.
 macro_rules! every {
     ($function:ident, $tag:ident, $host:ty) => {
         fn $function(t: &Guide) {
@@ -62,7 +62,7 @@ macro_rules! every {
 every!(single, F32, f32);
 every!(double, F64, f64);
 
-/// binary16, on numbers whose results it has exactly.
+/// Instructions of binary16, on numbers whose results it represents exactly.
 fn halves(t: &Guide) {
     t.asm.step("F16");
     let (a, b) = (|l: u32| l as f32 * 0.5 - 8.0, |l: u32| if l == 9 { -3.5 } else { 24.0 - l as f32 });
@@ -84,7 +84,7 @@ fn halves(t: &Guide) {
     t.check("selp.b16", t.asm.select(x.lt(y), x, y), |l| half(a(l).min(b(l))));
 }
 
-/// Two binary16 at once.
+/// Instructions on two binary16 at once.
 fn pairs(t: &Guide) {
     t.asm.step("F16x2");
     let (a, b) = (|l: u32| [l as f32 - 4.5, 3.0], |l: u32| [0.25, l as f32 * 0.5 + 1.0]);
@@ -112,7 +112,7 @@ fn pairs(t: &Guide) {
     t.near("tanh.approx.f16x2", tanh[1], 2e-3, |l| b(l)[1].tanh());
 }
 
-/// Functions that are exact.
+/// Exact functions: rounding, sign copies, maxima.
 fn functions(t: &Guide) {
     t.asm.step("exact functions");
     let a = |l: u32| (l as f32 - 15.0) * 0.5;

@@ -1,4 +1,4 @@
-//! Integers of every width.
+//! Tests of integer instructions of every width.
 
 use super::{Guide, IsaTest, isa_test};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ptx::{S32, S64, U16, U32, U64},
 };
 
-/// Arithmetic, comparisons and bits of integers.
+/// The test of integer arithmetic, comparisons and bit operations.
 pub fn integers(target: Target) -> IsaTest {
     isa_test("integers", target, vec![], |t| {
         narrow(t);
@@ -21,7 +21,7 @@ pub fn integers(target: Target) -> IsaTest {
     })
 }
 
-/// What every integer type has, of type `$host` with values that differ from lane to lane.
+/// Instructions of every integer type, of host type `$host`, with values that differ from lane to lane.
 macro_rules! every {
     ($function:ident, $tag:ident, $host:ty, $a:expr, $b:expr) => {
         fn $function(t: &Guide) {
@@ -116,7 +116,7 @@ fn products(t: &Guide) {
     });
 }
 
-/// Counting, fields and bytes; the same bits under other types.
+/// Bit counts, bit fields and bytes; the same bits under other types.
 fn bits(t: &Guide) {
     t.asm.step("bits");
     let word = |l: u32| 0xF731_8ACE_u32.rotate_left(l) >> (l / 2);
@@ -139,7 +139,7 @@ fn bits(t: &Guide) {
     t.check("not.b32", (!x.bits_as::<crate::ptx::B32>()).bits_as::<U32>(), |l| !word(l));
 }
 
-/// Division by constants: each of its forms.
+/// Division by constants, in each of its forms.
 fn divisions(t: &Guide) {
     t.asm.step("division by constants");
     let value = |l: u32| 0x9E37_79B9u32.wrapping_mul(l * l + 1);
@@ -151,7 +151,7 @@ fn divisions(t: &Guide) {
     }
 }
 
-/// Logic on conditions.
+/// Logic operations on predicates.
 fn predicates(t: &Guide) {
     t.asm.step("conditions");
     let (even, low) = ((t.lane & 1).eq(0), t.lane.lt(16));

@@ -1,4 +1,4 @@
-//! Loads and stores of every width and hint, parameters, atomics.
+//! Tests of loads and stores of every width and hint, parameters, atomics.
 
 use super::{Guide, IsaTest, Word, isa_test};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 
 const NUMBERS: [u32; 3] = [7_919, -5i32 as u32, 0x3FC0_0000];
 
-/// Memory.
+/// The test of memory instructions.
 pub fn memory(target: Target) -> IsaTest {
     isa_test("memory", target, NUMBERS.to_vec(), |t| {
         parameters(t);
@@ -22,7 +22,7 @@ pub fn memory(target: Target) -> IsaTest {
         long_vectors(t);
         addresses(t);
         t.asm.step("atomics in global memory");
-        // The output is memory that may be changed: what an atomic leaves behind is a result too.
+        // The output is writable memory: the value that an atomic leaves behind is also a result.
         atomics(t, |t, start, what, after| {
             let at = t.output_slot::<U32>(what, 0.0, after);
             at.store(start);
@@ -64,7 +64,7 @@ fn through_shared(t: &Guide) {
     pass::<F32>(t, |l| l as f32 * 0.1);
     pass::<F64>(t, |l| f64::from(l) * 0.1);
     pass::<B32>(t, |l| !l);
-    // Bytes come widened to 32 bits; of the value the low 8 are stored.
+    // A load widens bytes to 32 bits; a store writes the low 8 bits.
     let byte = t.asm.shared::<U8>(super::LANES).at(t.lane);
     byte.store(t.lane + 0x1F0);
     t.check("ld.shared.u8", byte.load(), |l| (l + 0x1F0) & 0xFF);
@@ -76,7 +76,7 @@ fn through_shared(t: &Guide) {
     t.check("ld.shared.b64", long.load().bits_as::<U64>(), |l| u64::from(l) << 40);
 }
 
-/// Two words of the input and of the output a lane, 16 bytes in one access, in every vector and with every hint.
+/// Two words of the input and of the output per lane, 16 bytes in one access, in every vector and with every hint.
 fn vectors<T: InMemory<Loaded = T>>(t: &Guide) {
     let word = |i: u32| 0x3F10_2030_4050_6070u64 + u64::from(i) * 0x1_0000_0001;
     let hinted = [
@@ -119,7 +119,7 @@ fn vectors<T: InMemory<Loaded = T>>(t: &Guide) {
     swapped.plus(2).store_vector(room.load_vector::<2>());
 }
 
-/// Vectors of two.
+/// Vectors of two elements.
 fn long_vectors(t: &Guide) {
     let value = |l: u32| f64::from(l) * 1.1;
     let wide = t.asm.shared::<F64>(2 * super::LANES).at(t.lane * 2);
@@ -135,12 +135,12 @@ fn long_vectors(t: &Guide) {
     }
 }
 
-/// Ways to reach the same element.
+/// Different addresses of the same element.
 fn addresses(t: &Guide) {
     t.asm.step("addresses");
     let value = |l: u32| l * 3 + 1;
     let first = t.input_slot::<U32>(value);
-    // The slots are 8 bytes apart, and the address is the lane's own: back to lane 0 and forth again.
+    // The slots are 8 bytes apart, and the address is the lane's own: go back to lane 0 and forward again.
     let back = t.asm.value::<U64>(0) - t.lane.to::<U64>();
     let start = first.cast::<U64>().at_wide(back);
     t.check("at_wide", start.at(t.lane).cast::<U32>().load(), value);
@@ -158,11 +158,11 @@ fn addresses(t: &Guide) {
     t.check("an address as a number", crate::ptx::Shared::<U32>::from_u32(number).load(), |_| 3);
 }
 
-/// What an atomic makes of the old value and its operand.
+/// Result of an atomic for the old value and its operand.
 type After = fn(u32, u32) -> u32;
 
-/// Every operation, a lane a word, so that the order of lanes does not matter. `place` gives a word that holds `start`, and
-/// is told what must stand there afterwards.
+/// Every operation, one word per lane, so that the order of lanes does not matter. `place` returns a word that holds
+/// `start` and registers the value it must hold afterwards.
 fn atomics<'a, S: Space>(
     t: &Guide<'a>,
     place: impl Fn(&Guide<'a>, Reg<'a, U32>, &str, &dyn Fn(u32) -> u32) -> Pointer<'a, S, U32>,
@@ -196,7 +196,7 @@ fn atomics<'a, S: Space>(
     t.check(&format!("{what}, after"), at.load(), swapped);
 }
 
-/// The other types that an atomic can have.
+/// The other types that atomics support.
 fn wide_atomics(t: &Guide) {
     fn apply<'a, T: Word + Integer>(
         t: &Guide<'a>,

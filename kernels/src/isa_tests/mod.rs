@@ -1,5 +1,5 @@
-//! Tests of the instruction set: kernels of one warp that run every instruction that the assembler can write, each with its
-//! expected value. They test an assembler, an emulator or a GPU; a model needs none of them.
+//! Tests of the instruction set: one-warp kernels that run every instruction of the assembler, each with its expected
+//! value. They test an assembler, an emulator or a GPU; models do not use them.
 //!
 //! | file | instructions |
 //! | --- | --- |
@@ -33,7 +33,7 @@ use crate::{
     ptx::{Asm, Global, Launch, Pred, Reg, U32, U64},
 };
 
-/// The family of these kernels.
+/// Family of these kernels: the start of their names.
 pub const FAMILY: &str = "isa_test";
 
 /// Threads of every test: one warp.
@@ -42,24 +42,25 @@ pub const LANES: u32 = 32;
 /// A float's value from its bits.
 type FromBits = fn(u64) -> f64;
 
-/// An instruction, and the value that each lane must get from it.
+/// An instruction under test, and the value that it must give in each lane.
 #[derive(Debug, Clone)]
 struct Stop {
     what: String,
-    /// The value's bits, a lane each.
+    /// Expected bits, one value per lane.
     expected: Vec<u64>,
-    /// Bytes of a value.
+    /// Size of a value in bytes.
     bytes: usize,
-    /// A float's value from its bits, and the relative error that an approximation may have.
+    /// Decodes a float from its bits, with the relative error that an approximation may have; `None` compares bits.
     float: Option<(FromBits, f64)>,
 }
 
-/// A kernel, its arguments and its results. The parameters are the input, the output, and then the [`IsaTest::numbers`].
+/// A kernel, its arguments and its expected results. The parameters are the input, the output, and then the
+/// [`IsaTest::numbers`].
 #[derive(Debug, Clone)]
 pub struct IsaTest {
-    /// A kernel of one warp.
+    /// The kernel, of one warp.
     pub kernel: Kernel,
-    /// What the first parameter points at.
+    /// Contents of the input, which the first parameter points to.
     pub input: Vec<u8>,
     /// The 32-bit parameters after the output.
     pub numbers: Vec<u32>,
@@ -71,21 +72,21 @@ pub fn isa_tests(target: Target) -> Vec<IsaTest> {
     [integers, floats, conversions, memory, together, tiles].map(|test| test(target)).into()
 }
 
-/// The kernels of the tests.
+/// The kernels of all tests.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     isa_tests(target).into_iter().map(|test| test.kernel).collect()
 }
 
 impl IsaTest {
-    /// Bytes of the output: 8 a lane and stop.
+    /// Size of the output in bytes: 8 per lane and instruction.
     pub fn output_bytes(&self) -> usize {
         self.stops.len() * LANES as usize * 8
     }
 
-    /// Compares an output with what the instructions must give. NaNs are equal whatever their payload.
+    /// Compares an output with the expected values. NaNs are equal regardless of their payload.
     ///
     /// # Errors
-    /// The first instruction that gave something else, in words.
+    /// A message about the first instruction with a wrong result.
     pub fn check(&self, output: &[u8]) -> Result<(), String> {
         let name = &self.kernel.name;
         if output.len() != self.output_bytes() {
@@ -104,7 +105,7 @@ impl IsaTest {
                     let (got, want) = (value(got), value(want));
                     got.is_nan() && want.is_nan() || (got - want).abs() <= relative * want.abs()
                 });
-                // +0 and −0 have the same value and are not the same.
+                // +0 and −0 are equal as numbers, but their bits differ.
                 if !near || want << (64 - 8 * stop.bytes) << 1 == 0 {
                     return Err(format!("{name}: {}, lane {lane}: {got:#x}, not {want:#x}", stop.what));
                 }
@@ -120,7 +121,7 @@ struct Notes {
     stops: Vec<Stop>,
 }
 
-/// What shows the way: gives inputs and takes results.
+/// Context of a test's body: supplies inputs and registers results.
 struct Guide<'a> {
     asm: &'a Asm,
     /// The lane's first word of the input and of the output.
@@ -131,12 +132,12 @@ struct Guide<'a> {
 }
 
 impl<'a> Guide<'a> {
-    /// A value a lane, read from memory, so that nothing can be computed ahead.
+    /// Loads one value per lane from memory, so that the compiler cannot fold it.
     fn give<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Reg<'a, T> {
         self.input_slot::<T>(value).load()
     }
 
-    /// Where the values lie instead, 8 bytes apart.
+    /// Places the values in the input, 8 bytes apart, and returns their address.
     fn input_slot<T: Word>(&self, value: impl Fn(u32) -> T::Host) -> Global<'a, T> {
         let mut notes = self.notes.borrow_mut();
         let at = notes.input.len() as i64;
@@ -144,7 +145,7 @@ impl<'a> Guide<'a> {
         self.input.plus_bytes(at).cast()
     }
 
-    /// The next place of the output, 8 bytes of each lane, whose content `what` must make `expected`.
+    /// The next slot of the output, 8 bytes per lane, in which instruction `what` must store `expected`.
     fn output_slot<T: Word>(
         &self,
         what: &str,
@@ -162,7 +163,7 @@ impl<'a> Guide<'a> {
         self.output.plus_bytes(at).cast()
     }
 
-    /// Stores a result that must be `expected` to the bit.
+    /// Stores a result that must equal `expected` bit by bit.
     fn check<T: Word>(&self, what: &str, got: Reg<'a, T>, expected: impl Fn(u32) -> T::Host) {
         self.output_slot::<T>(what, 0.0, expected).store(got);
     }
@@ -172,13 +173,13 @@ impl<'a> Guide<'a> {
         self.output_slot::<T>(what, relative, expected).store(got);
     }
 
-    /// Stores a condition, as 1 or 0.
+    /// Stores a predicate, as 1 or 0.
     fn holds(&self, what: &str, got: Reg<'a, Pred>, expected: impl Fn(u32) -> bool) {
         self.check(what, self.asm.select::<U32>(got, 1, 0), |lane| expected(lane).into());
     }
 }
 
-/// A test: its name, its numbers, and the instructions that it runs.
+/// Builds a test: its name, its numbers, and the instructions that it runs.
 fn isa_test(name: &str, target: Target, numbers: Vec<u32>, body: impl for<'a> Fn(&Guide<'a>)) -> IsaTest {
     let notes = RefCell::new(Notes::default());
     let launch = Launch::new(FAMILY, format!("isa_test_{name}"), target).block([LANES, 1, 1]);

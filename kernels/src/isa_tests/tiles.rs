@@ -1,4 +1,4 @@
-//! Asynchronous copies, `ldmatrix`, and the tensor cores.
+//! Tests of asynchronous copies, `ldmatrix`, and the tensor cores.
 
 use super::{Guide, IsaTest, LANES, isa_test, word::half};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ptx::{F16, F16x2, Reg, U32},
 };
 
-/// Tiles.
+/// The test of tile instructions.
 pub fn tiles(target: Target) -> IsaTest {
     isa_test("tiles", target, vec![], |t| {
         copies(t);
@@ -15,7 +15,7 @@ pub fn tiles(target: Target) -> IsaTest {
     })
 }
 
-/// Words of the input, copied whole or in part.
+/// Copies of words of the input, whole or in part.
 fn copies(t: &Guide) {
     let asm = t.asm;
     asm.step("asynchronous copies");
@@ -56,18 +56,18 @@ fn copies(t: &Guide) {
     t.check("cp.async.cg 16 of 12, filled", filled.at(t.lane * 2).plus(1).load(), second);
 }
 
-/// Element (row, column) of the 8×8 matrix `m`: whole numbers that binary16 has, and whose products add up exactly.
+/// Element (row, column) of the 8×8 matrix `m`: integers that binary16 represents, with exact sums of products.
 fn element(m: u32, row: u32, column: u32) -> f32 {
     ((m * 7 + row * 5 + column * 3) % 11) as f32 - 5.0
 }
 
-/// What lane l gets of matrix m.
+/// The fragment of matrix m in lane l.
 fn fragment(m: u32, transpose: bool, lane: u32) -> [u16; 2] {
     let (g, c) = (lane / 4, 2 * (lane % 4));
     [c, c + 1].map(|c| half(if transpose { element(m, c, g) } else { element(m, g, c) }))
 }
 
-/// Four 8×8 matrices in shared memory, read in every way; the plain ones are given back.
+/// Four 8×8 matrices in shared memory, read in every way; returns the fragments that were read without transposition.
 fn matrices<'a>(t: &Guide<'a>) -> [Reg<'a, F16x2>; 4] {
     let asm = t.asm;
     asm.step("matrices");
@@ -98,15 +98,15 @@ fn matrices<'a>(t: &Guide<'a>) -> [Reg<'a, F16x2>; 4] {
     plain.unwrap_or([(); 4].map(|()| asm.register::<F16x2>().get()))
 }
 
-/// A is the four matrices: 0 and 1 the upper and lower left, 2 and 3 the upper and lower right. B's two matrices, of rows 0
-/// to 7 and 8 to 15, are 1 and 3, transposed as the fragment wants them.
+/// A consists of the four matrices: 0 and 1 are the upper and lower left, 2 and 3 the upper and lower right. B's two
+/// matrices, of rows 0 to 7 and 8 to 15, are 1 and 3, transposed for the fragment layout.
 fn products<'a>(t: &Guide<'a>, a: [Reg<'a, F16x2>; 4]) {
     let asm = t.asm;
     asm.step("a product");
     let sums = [(); 4].map(|()| asm.var::<crate::ptx::F32>(0.5));
     asm.mma_m16n8k16(sums, a, [a[1], a[3]]);
     let a_element = |row: u32, depth: u32| element(row / 8 + 2 * (depth / 8), row % 8, depth % 8);
-    // A fragment of B holds rows of B where one of A holds columns: what was read plainly is B's transpose.
+    // A fragment of B holds rows where one of A holds columns: matrices read without transposition give B's transpose.
     let b_element = |depth: u32, column: u32| element(1 + 2 * (depth / 8), column, depth % 8);
     let product = |row: u32, column: u32| {
         0.5 + (0..16).map(|depth| a_element(row, depth) * b_element(depth, column)).sum::<f32>()

@@ -1,4 +1,4 @@
-//! Control flow, and what a warp's lanes do together.
+//! Tests of control flow, and of instructions that a warp's lanes run together.
 
 use super::{Guide, IsaTest, LANES, isa_test};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ptx::{B32, F16x2, F32, F64, S32, U32},
 };
 
-/// Branches, loops, predicates, shuffles, votes, barriers, special registers.
+/// The test of branches, loops, predicates, shuffles, votes, barriers, special registers.
 pub fn together(target: Target) -> IsaTest {
     isa_test("together", target, vec![], |t| {
         places(t);
@@ -104,7 +104,7 @@ fn votes(t: &Guide) {
     t.check("vote.ballot", t.asm.ballot(third), |_| (0..LANES).step_by(3).map(|l| 1 << l).sum());
 }
 
-/// A word from the lane across, behind each kind of barrier.
+/// A word of the opposite lane, read after each kind of barrier.
 fn barriers(t: &Guide) {
     t.asm.step("barriers");
     let words = t.asm.shared::<U32>(LANES);
@@ -122,7 +122,7 @@ fn barriers(t: &Guide) {
     t.asm.fence();
 }
 
-/// Lanes that end early; this is the last stop of all.
+/// Some lanes exit early; this must be the last instruction of the test.
 fn leaving(t: &Guide) {
     t.asm.step("the upper half ends");
     let last = t.output_slot::<U32>("exit", 0.0, |l| if l < 16 { 2 } else { 1 });

@@ -1,15 +1,15 @@
-//! The host's side of register types.
+//! Host values of register types.
 
 use crate::ptx::{B32, F16, F16x2, F32, F64, InMemory, S32, S64, U16, U32, U64};
 
-/// A register type that the host knows the values of.
+/// A register type with its host type.
 pub trait Word: InMemory<Loaded = Self> {
-    /// The host's type; bits for binary16.
+    /// The host type; the bits for binary16.
     type Host: Copy;
-    /// A float's value from its bits.
+    /// Decodes a float from its bits; `None` for types that are compared bit by bit.
     const VALUE: Option<fn(u64) -> f64>;
 
-    /// A value's bits.
+    /// The bits of a value, zero-extended.
     fn bits(value: Self::Host) -> u64;
 }
 
@@ -52,7 +52,7 @@ fn half_value(bits: u64) -> f64 {
     if bits >> 15 & 1 == 1 { -size } else { size }
 }
 
-/// The bits of a number that binary16 has exactly, as a normal number or 0.
+/// The bits of a number that is a normal binary16 or 0.
 pub(super) fn half(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;

@@ -1,4 +1,4 @@
-//! dx of each row, and its statistics, which the sums over the rows read.
+//! dx of each row, and its statistics, which the sums over the rows use.
 
 use super::{
     FAMILY, LayerNorm, Parameters, few,
@@ -11,7 +11,7 @@ use crate::{
     span::{Real, load_all, store_all},
 };
 
-/// The first kernel of the pass.
+/// The first kernel of the backward pass.
 pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     let LayerNorm { rows, cols } = spec;
     let few = cols <= few::COLUMNS;

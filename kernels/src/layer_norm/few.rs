@@ -1,5 +1,5 @@
-//! dx of short rows, in f64: of a gradient over two or three columns nearly everything cancels (all but ε's share of two),
-//! and what is left would drown in f32's rounding of the rest.
+//! dx of short rows, in f64: the terms of a gradient over two or three columns nearly cancel (for two, only ε's share
+//! is left), and f32 rounding would exceed the remainder.
 
 use super::{LayerNorm, Parameters};
 use crate::{
@@ -8,10 +8,10 @@ use crate::{
     span::Real,
 };
 
-/// Columns up to which f32 is too little.
+/// Up to this many columns, f32 is too inaccurate for dx.
 pub(super) const COLUMNS: u32 = 32;
 
-/// A lane a column.
+/// One lane per column.
 pub(super) fn body<'a, T: Real>(asm: &'a Asm, spec: LayerNorm, shape: Rows, p: Parameters<'a, T>) {
     let row = shape.row(asm);
     let start = row.number * spec.cols;

@@ -1,4 +1,4 @@
-//! y, and the statistics that both passes find.
+//! The forward pass, and the statistics that both passes compute.
 
 use super::{FAMILY, LayerNorm};
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
     span::{Real, load_all, store_all},
 };
 
-/// The widest vector: an access to its γ.
+/// The widest vector in elements: an access to γ in f32.
 pub(super) const WIDEST: u32 = 4;
 
-/// Of a row.
+/// Mean and spread of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Moments<'a> {
-    /// The mean, as near as f32 has it.
+    /// The mean, rounded to f32.
     near: Reg<'a, F32>,
-    /// What is left of it.
+    /// The rounding error of `near`: μ = near + rest.
     rest: Reg<'a, F32>,
-    /// 1/√(σ² + ε).
+    /// 1/√(σ² + ε) of the row.
     pub inverse: Reg<'a, F32>,
 }
 
 impl<'a> Moments<'a> {
-    /// From two passes over a row of `cols` columns.
+    /// Computes them in two passes over a row of `cols` columns.
     pub fn of<M: Fn(Reg<'a, U32>) -> Vec<Reg<'a, F32>>>(
         row: &Row<'a>,
         x: &Kept<'a, M>,
@@ -43,18 +43,18 @@ impl<'a> Moments<'a> {
         Self { near, rest, inverse: (variance + eps).sqrt().reciprocal() }
     }
 
-    /// x̂.
+    /// x̂ = (x − μ)/√(σ² + ε).
     pub fn normal(self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         (x - self.near - self.rest) * self.inverse
     }
 
-    /// μ.
+    /// The mean μ in f32.
     pub fn mean(self) -> Reg<'a, F32> {
         self.near + self.rest
     }
 }
 
-/// y of a row.
+/// The kernel that computes y.
 pub(super) fn kernel<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     let LayerNorm { rows, cols } = spec;
     let shape = Rows::new(rows, cols, WIDEST);

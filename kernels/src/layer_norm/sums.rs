@@ -1,4 +1,4 @@
-//! dγ and dβ: sums over the rows, in pieces of them and then over the pieces where there are several.
+//! dγ and dβ: sums over the rows of pieces, and then over the pieces if there are several.
 
 use super::{FAMILY, LayerNorm, Parameters};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     span::{Real, load_each},
 };
 
-/// Rows that are loaded together.
+/// Rows that a thread loads at once.
 const BATCH: u32 = 4;
 
 /// Elements of the workspace for the pieces' results, [pieces, 2, cols].
@@ -21,7 +21,7 @@ fn columns(spec: LayerNorm) -> Columns {
     Columns::new(spec.rows, spec.cols)
 }
 
-/// A kernel for the pieces, and one for their results.
+/// One kernel for the pieces, and one for the sum of their results.
 pub(super) fn kernels<T: Real>(spec: LayerNorm, target: Target) -> impl Iterator<Item = Kernel> {
     let split = columns(spec).order.splits > 1;
     std::iter::once(pieces::<T>(spec, target)).chain(split.then(|| finish::<T>(spec, target)))
@@ -64,7 +64,7 @@ fn pieces<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     })
 }
 
-/// The pieces' results added up.
+/// The sum of the pieces' results.
 fn finish<T: Real>(spec: LayerNorm, target: Target) -> Kernel {
     let columns = columns(spec).results();
     let read = u64::from(columns.rows) * 2 * u64::from(spec.cols);

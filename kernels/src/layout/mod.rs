@@ -1,23 +1,22 @@
-//! Elements that move and do not change: axes in another order, a part of an axis, copies side by side.
+//! Copies that rearrange elements: permuted axes, a part of an axis, repeated copies.
 //!
 //! | file | y |
 //! | --- | --- |
-//! | [`permute`] | x with its axes in another order |
-//! | [`slice`] | a range of one axis; back into its place, with zeros around it or into an array that is there |
-//! | [`repeat`] | copies side by side, and the sum over them |
+//! | [`permute`] | x with its axes permuted |
+//! | [`slice`] | a range of one axis; or its inverse, into zeros or into an existing array |
+//! | [`repeat`] | repeated copies along an axis, and the sum over them |
 //!
 //! # Layout
 //! Arrays are row-major without gaps, of the element type, and begin at multiples of 16 bytes. Elements keep their bits.
 //!
 //! # Threads
-//! A thread writes up to 16 neighbouring bytes in one access, so that a warp's writes are side by side. The access is as
-//! wide as the runs that stay together allow: where those have an odd number of elements, or begin at an odd one, elements
-//! go one by one.
+//! A thread writes up to 16 neighbouring bytes in one access, so that a warp's writes are contiguous. The access is as
+//! wide as the contiguous runs allow: runs with an odd length or an odd start are copied element by element.
 //!
 //! # Bytes and operations
-//! What is read and what is written, each once; no operations but the sum's of [`Repeat`]: bound by memory. Where a
-//! permutation moves the last axis, a warp reads one element from each of up to 32 sectors, and the rest of a sector comes
-//! from a cache or once more.
+//! Every element is read once and written once; only [`Repeat`]'s sum computes: bound by memory. If a permutation moves
+//! the last axis, a warp reads one element from each of up to 32 sectors, and the rest of a sector comes from a cache
+//! or is read again.
 
 pub mod permute;
 pub mod repeat;
@@ -36,20 +35,20 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "layout";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// Neighbouring elements on their way from one array to another, by their bits.
+/// Neighbouring elements in registers, as raw bits.
 #[derive(Clone)]
 pub(crate) enum Raw<'a> {
-    /// A single one of 16 bits.
+    /// One element of 16 bits.
     Half(Reg<'a, U16>),
-    /// Any other: 1, 2 or 4 words.
+    /// Elements as 1, 2 or 4 words of 32 bits.
     Words(Vec<Reg<'a, U32>>),
 }
 
 impl<'a> Raw<'a> {
-    /// `len` elements in one access, for a power of two up to [`Real::VECTOR`].
+    /// Loads `len` elements in one access, for a power of two up to [`Real::VECTOR`].
     pub fn load<T: Real>(at: Global<'a, T>, len: u32) -> Self {
         let words = at.cast::<U32>();
         match len * T::BYTES {
@@ -60,7 +59,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// `len` zeros.
+    /// `len` elements that are zero.
     fn zeros<T: Real>(asm: &'a Asm, len: u32) -> Self {
         match len * T::BYTES {
             2 => Self::Half(asm.value::<U16>(0)),
@@ -68,7 +67,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Writes them in one access.
+    /// Stores them in one access.
     pub fn store<T: Real>(self, at: Global<'a, T>) {
         let to = at.cast::<U32>();
         match self {
@@ -82,26 +81,26 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// A launch with a thread for each of `count` vectors.
+/// A launch with one thread for each of `count` vectors.
 fn launch(name: String, count: u32, target: Target) -> Launch {
     Launch::new(FAMILY, name, target).threads(BLOCK, count.into())
 }
 
-/// This thread's number; those from `count` on end here.
+/// This thread's index; threads from `count` on exit here.
 fn thread(asm: &Asm, count: u32) -> Reg<'_, U32> {
     let thread = asm.global_thread();
     asm.exit_if(thread.ge(count));
     thread
 }
 
-/// The kernels of this family: what `base` and the smallest preset move, and odd ones.
+/// The kernels of this family: shapes of `base` and of the smallest preset, and odd ones.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     let permutes: [(&[u32], &[usize]); 5] = [
-        // The decoder's frames from its channels, and the skips' frames into them.
+        // From the decoder's channels to frames, and from the skips' frames to channels.
         (&[16, 64, 64, 2, 32], &[0, 3, 1, 2, 4]),
         (&[16, 3, 8, 8, 256], &[0, 2, 3, 1, 4]),
-        // Channels last from channels first.
+        // From NCHW to NHWC.
         (&[160, 3, 64, 64], &[0, 2, 3, 1]),
         (&[2, 3, 5, 7], &[3, 1, 0, 2]),
         (&[33, 7], &[0, 1]),

@@ -1,4 +1,4 @@
-//! Axes in another order.
+//! Permutation of axes.
 
 use super::{FAMILY, Raw, launch, thread};
 use crate::{
@@ -8,36 +8,37 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// Most axes that a permutation has.
+/// Most axes of a permuted array.
 const MOST_AXES: usize = 6;
 
-/// Axis i of y is axis `axes[i]` of x. A gradient takes the inverse order.
+/// Axis i of y is axis `axes[i]` of x. The gradient uses the inverse order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Permute {
-    /// Sizes of x, up to six.
+    /// Sizes of the axes of x, up to six.
     pub shape: Vec<u32>,
-    /// A permutation of 0, 1, ….
+    /// A permutation of the axis numbers 0, 1, ….
     pub axes: Vec<usize>,
 }
 
-/// An axis of y, or several that are neighbours in x too.
+/// An axis of y, or several that are also neighbours in x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Axis {
     size: u32,
-    /// Elements of x from one index to the next.
+    /// Distance in x from one index to the next, in elements.
     stride: u32,
 }
 
 impl Permute {
-    /// y. Parameters: x, y.
+    /// The kernel that computes y. Parameters: x, y.
     ///
     /// # Errors
-    /// An order that is not one of the axes, more than six axes, arrays that are empty or of 2³¹ elements or more.
+    /// An order that is not a permutation of the axes, more than six axes, arrays that are empty or of 2³¹ elements or
+    /// more.
     pub fn kernel<T: Real>(&self, target: Target) -> Result<Kernel> {
         let n = self.check()?;
         let axes = self.merged();
         let last = axes[axes.len() - 1];
-        // Strides are multiples of a last axis that stays last: its runs begin where accesses may.
+        // If the last axis stays last, all strides are multiples of its size, so runs begin at aligned addresses.
         let width = if last.stride == 1 { access_width(last.size, T::VECTOR) } else { 1 };
         let vectors = n / width;
         let work = Work { bytes: 2 * u64::from(n) * u64::from(T::BYTES), operations: 0 };
@@ -67,7 +68,7 @@ impl Permute {
         size::elements(FAMILY, shape)
     }
 
-    /// The axes of y, those of one element left out and those that stay neighbours as one; at least one.
+    /// The axes of y without axes of size one, neighbours that stay neighbours merged; at least one axis.
     fn merged(&self) -> Vec<Axis> {
         let mut strides = vec![1; self.shape.len()];
         for i in (1..strides.len()).rev() {

@@ -1,4 +1,4 @@
-//! Copies side by side, and the sum over them.
+//! Repeated copies along an axis, and the sum over them.
 
 use super::{FAMILY, Raw, launch, thread};
 use crate::{
@@ -8,17 +8,17 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// Loads that a thread has under way at once.
+/// Loads that a thread issues at once.
 const UNROLL: u32 = 4;
 
-/// x [outer, inner] and y [outer, count, inner] with x[o] in each y[o, i].
+/// x [outer, inner] and y [outer, count, inner], where each y[o, i] is a copy of x[o].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Repeat {
-    /// The product of the axes before.
+    /// Product of the sizes of the axes before.
     pub outer: u32,
     /// Number of copies along the axis.
     pub count: u32,
-    /// The product of the axes after.
+    /// Product of the sizes of the axes after.
     pub inner: u32,
 }
 
@@ -43,7 +43,8 @@ impl Repeat {
         }))
     }
 
-    /// dx[o, :] = Σ dy[o, i, :] for i = 0, 1, … in this order, in f32 from 0 on, rounded once. Parameters: dy, dx.
+    /// dx[o, :] = Σ dy[o, i, :] for i = 0, 1, … in this order, in f32 starting from 0, rounded once. Parameters: dy,
+    /// dx.
     ///
     /// # Errors
     /// As [`Repeat::forward`].
@@ -60,7 +61,7 @@ impl Repeat {
             let (outer, in_run) = asm.divide(own, inner / width);
             let first = dy.at(outer.mad(count * inner, in_run * width));
             let sums: Vec<_> = (0..width).map(|_| asm.var::<F32>(0.0)).collect();
-            // Rows may be further apart than an instruction's offset reaches.
+            // The distance of rows may exceed an instruction's constant offset.
             let add = |at: Global<'_, T>, copies: u32| {
                 let copies: Vec<_> =
                     (0..copies).map(|i| T::load(at.at(asm.value(i * inner)), width)).collect();
@@ -75,12 +76,12 @@ impl Repeat {
         }))
     }
 
-    /// Elements of y.
+    /// Number of elements of y.
     fn check(&self) -> Result<u32> {
         size::elements(FAMILY, &[self.outer, self.count, self.inner])
     }
 
-    /// What either pass moves.
+    /// The memory traffic of either pass.
     fn bytes<T: Real>(&self) -> u64 {
         let small = u64::from(self.outer) * u64::from(self.inner);
         small * (u64::from(self.count) + 1) * u64::from(T::BYTES)

@@ -1,4 +1,4 @@
-//! A range of one axis: out of an array, and back to where it was.
+//! A range of one axis: copied out of an array, and back into it.
 
 use super::{FAMILY, Raw, launch, thread};
 use crate::{
@@ -8,10 +8,11 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// Indices `start` to `start + len` − 1 of the middle axis of x [outer, from, inner]; y [outer, len, inner] has them alone.
+/// Indices `start` to `start + len` − 1 of the middle axis of x [outer, from, inner]; y [outer, len, inner] holds only
+/// these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
-    /// The product of the axes before.
+    /// Product of the sizes of the axes before.
     pub outer: u32,
     /// Size of the axis in x.
     pub from: u32,
@@ -19,20 +20,20 @@ pub struct Slice {
     pub start: u32,
     /// Number of indices: the size of the axis in y.
     pub len: u32,
-    /// The product of the axes after.
+    /// Product of the sizes of the axes after.
     pub inner: u32,
 }
 
-/// The array as runs of elements that stay together, one of y a row of x.
+/// The array as contiguous runs of elements: each run of y is part of a row of x.
 #[derive(Debug, Clone, Copy)]
 struct Runs {
-    /// Elements of an access.
+    /// Number of elements per access.
     width: u32,
-    /// Vectors of a row of x.
+    /// Vectors per row of x.
     row: u32,
-    /// Vectors before the run, in its row.
+    /// Vectors of the row before the run.
     start: u32,
-    /// Vectors of a run.
+    /// Number of vectors per run.
     run: u32,
 }
 
@@ -40,12 +41,12 @@ impl Slice {
     /// y[o, i, :] = x[o, start + i, :]. Parameters: x, y.
     ///
     /// # Errors
-    /// Empty arrays, arrays of 2³¹ elements or more, a range that is not inside of the axis.
+    /// Empty arrays, arrays of 2³¹ elements or more, a range outside of the axis.
     pub fn take<T: Real>(&self, target: Target) -> Result<Kernel> {
         self.moved::<T>("take", ["x", "y"], "y[o, i] = x[o, start + i]", target)
     }
 
-    /// x[o, start + i, :] = y[o, i, :], and nothing else of x is touched: what concatenation does with each of its inputs.
+    /// x[o, start + i, :] = y[o, i, :]; the rest of x is unchanged. Concatenation runs this for each input.
     /// Parameters: y, x.
     ///
     /// # Errors
@@ -54,7 +55,7 @@ impl Slice {
         self.moved::<T>("place", ["y", "x"], "x[o, start + i] = y[o, i]", target)
     }
 
-    /// x[o, start + i, :] = y[o, i, :], and zeros in all the rest of x: the gradient of [`Slice::take`]. Parameters: y, x.
+    /// x[o, start + i, :] = y[o, i, :], and zeros in the rest of x: the gradient of [`Slice::take`]. Parameters: y, x.
     ///
     /// # Errors
     /// As [`Slice::take`].
@@ -69,7 +70,7 @@ impl Slice {
             let own = thread(asm, vectors);
             let (outer, in_row) = asm.divide(own, row);
             let to = x.at(own * width);
-            // What comes before the run wraps to numbers past its end.
+            // Indices before the run wrap to numbers past its end.
             let in_run = in_row - start;
             asm.if_else(
                 in_run.lt(run),
@@ -79,7 +80,7 @@ impl Slice {
         }))
     }
 
-    /// Each element of y from or to its place in x.
+    /// Copies each element between y and its place in x.
     fn moved<T: Real>(
         &self,
         what: &str,
@@ -101,7 +102,7 @@ impl Slice {
         }))
     }
 
-    /// Elements of x and of y.
+    /// Number of elements of x and of y.
     fn check(&self) -> Result<(u32, u32)> {
         let Self { outer, from, start, len, inner } = *self;
         let small = size::elements(FAMILY, &[outer, len, inner])?;

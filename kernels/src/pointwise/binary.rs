@@ -1,4 +1,4 @@
-//! y[i] = a[i] ∘ b[i]. The derivatives need no other kernels: they are sums, products and quotients again.
+//! y[i] = a[i] ∘ b[i]. The derivatives are sums, products and quotients again, so they use the same kernels.
 
 use super::Elementwise;
 use crate::{
@@ -24,7 +24,7 @@ impl Arithmetic {
     /// All values, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Add, Self::Sub, Self::Mul, Self::Div];
 
-    /// Its name, as the operator has it.
+    /// Name of the operator, for kernel names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -44,7 +44,7 @@ impl Arithmetic {
         }
     }
 
-    /// The operation in one line.
+    /// The operation as one line of text.
     pub(super) fn summary(self) -> &'static str {
         match self {
             Self::Add => "y[i] = a[i] + b[i]",
@@ -54,7 +54,7 @@ impl Arithmetic {
         }
     }
 
-    /// y[i] = a[i] ∘ b[i] for n elements. Parameters a, b, y. Moves three elements an element.
+    /// y[i] = a[i] ∘ b[i] for n elements. Parameters a, b, y. Moves three elements per element.
     pub fn kernel<T: Real>(self, n: u32, target: Target) -> Kernel {
         Elementwise {
             name: format!("{}_{}_n{n}", self.name(), T::SPELLED),
@@ -76,7 +76,7 @@ impl Arithmetic {
     }
 }
 
-/// sum[i] ← sum[i] + x[i] with the sum in f32: a gradient that has several sources. Parameters x, sum. Moves the element
+/// sum[i] ← sum[i] + x[i] with the sum in f32: a gradient with several sources. Parameters x, sum. Moves the element
 /// and 8 bytes.
 pub fn accumulate<T: Real>(n: u32, target: Target) -> Kernel {
     let width = F32::VECTOR;

@@ -1,5 +1,5 @@
-//! Matrices [rows, cols] with what has fewer axes: a row added to each row, and what a reduction's derivative asks for, a
-//! number, a row or a column repeated. The vector is as wide as the rows allow.
+//! Matrices [rows, cols] combined with smaller operands: a row added to each row, and, for the derivatives of
+//! reductions, a number, a row or a column repeated. The vector is as wide as the rows allow.
 
 use super::Elementwise;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// y[r, c] = x[r, c] + b[c]. Parameters x, b (both of one type), y. Moves two elements an element, and b.
+/// y[r, c] = x[r, c] + b[c]. Parameters x, b (both of one type), y. Moves two elements per element, and b.
 pub fn bias<T: Real>(rows: u32, cols: u32, target: Target) -> Kernel {
     let (n, width) = (rows * cols, access_width(cols, T::VECTOR));
     Elementwise {
@@ -32,14 +32,14 @@ pub fn bias<T: Real>(rows: u32, cols: u32, target: Target) -> Kernel {
     })
 }
 
-/// What is repeated over a matrix.
+/// The operand that is repeated over a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Along {
-    /// One number.
+    /// One number for the whole matrix.
     All,
-    /// One number a row: the derivative of a sum over columns.
+    /// One number per row: the derivative of a sum over columns.
     Rows,
-    /// One number a column: the derivative of a sum over rows.
+    /// One number per column: the derivative of a sum over rows.
     Cols,
 }
 
@@ -64,8 +64,8 @@ impl Along {
     }
 }
 
-/// y[r, c] = factor·x[0], factor·x[r] or factor·x[c], with x in f32. Parameters x, y, factor (f32, given at the launch).
-/// Moves an element an element, and x.
+/// y[r, c] = factor·x[0], factor·x[r] or factor·x[c], with x in f32. Parameters x, y, factor (f32, given at the
+/// launch). Moves one element per element, and x.
 pub fn spread<T: Real>(along: Along, rows: u32, cols: u32, target: Target) -> Kernel {
     let (index, widest) = match along {
         Along::All => ("0", T::VECTOR),

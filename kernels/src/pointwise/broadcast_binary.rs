@@ -1,4 +1,4 @@
-//! y = a ∘ b of arrays of which each may lack axes of y, along which its elements repeat: NumPy's broadcasting.
+//! y = a ∘ b for arrays that may lack axes of y, along which their elements repeat: NumPy's broadcasting.
 
 use super::{Arithmetic, Elementwise, FAMILY};
 use crate::{
@@ -8,42 +8,41 @@ use crate::{
     span::{Real, Span, access_width},
 };
 
-/// An axis of y.
+/// An axis of y, and the operands that have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Axis {
-    /// Its number of indices.
+    /// Size of the axis.
     pub size: u32,
-    /// Whether a has it.
+    /// Whether a has this axis.
     pub a: bool,
-    /// Whether b has it.
+    /// Whether b has this axis.
     pub b: bool,
 }
 
-/// y = a ∘ b under broadcasting. Each array is row-major over the axes that it has.
+/// y = a ∘ b with broadcasting. Each array is row-major over its axes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Broadcast {
-    /// The operation.
+    /// The operation on two elements.
     pub operation: Arithmetic,
-    /// The axes of y, outermost first. Neighbours that a and b treat alike are better given as one: an axis costs a
-    /// division.
+    /// The axes of y, outermost first. Merge neighbours that a and b treat alike: each axis costs a division.
     pub axes: Vec<Axis>,
 }
 
-/// How a thread finds its elements of an operand.
+/// Index computation for one operand.
 struct Operand<'k> {
     start: Reg<'k, U32>,
-    /// Elements of the axes behind the one that is looked at.
+    /// Elements of the axes after the current one.
     stride: u32,
-    /// Whether it has y's last axis; otherwise one element stands for all of a span.
+    /// Whether it has y's last axis; otherwise one element is used for the whole span.
     last: bool,
 }
 
 impl Broadcast {
     /// The kernel. Parameters a, b, y. A thread writes up to 16 bytes within y's last axis. Moves y, a and b once each;
-    /// what repeats comes from a cache.
+    /// repeated reads come from a cache.
     ///
     /// # Errors
-    /// No axis, an array that is empty or of 2³¹ elements or more.
+    /// No axes, or an array that is empty or of 2³¹ elements or more.
     pub fn kernel<T: Real>(&self, target: Target) -> Result<Kernel> {
         let Self { operation, axes } = self;
         let n = size::elements(FAMILY, &axes.iter().map(|axis| axis.size).collect::<Vec<_>>())?;
@@ -72,7 +71,7 @@ impl Broadcast {
         }))
     }
 
-    /// Where a span's elements of a and b begin.
+    /// Indices at which a span's elements of a and b begin.
     fn operands<'k>(&self, asm: &'k Asm, span: Span<'k>) -> [Operand<'k>; 2] {
         let has = |axis: &Axis| [axis.a, axis.b];
         let last = self.axes.last().map_or([false; 2], has);
@@ -91,7 +90,7 @@ impl Broadcast {
         operands
     }
 
-    /// The axes in a kernel's name.
+    /// The axes' part of a kernel's name.
     fn spelled(&self) -> String {
         let owner = |axis: &Axis| match (axis.a, axis.b) {
             (true, true) => "",

@@ -1,10 +1,11 @@
-//! Between element types, and a number everywhere.
+//! Conversion between element types, and filling with a number.
 
 use super::Elementwise;
 use crate::{Kernel, Target, span::Real};
 
-/// y[i] = x[i] as the other type, rounded to the nearest, ties to even; past f16's 65,504 (65,520 and more) it becomes
-/// infinity. Parameters x, y. Moves an element of each type an element, 16 bytes an access of the wider one.
+/// y[i] = x[i] in the other type, rounded to the nearest, ties to even; values beyond f16's 65,504 (65,520 and more)
+/// become infinite. Parameters x, y. Moves one element of each type per element, in accesses of 16 bytes of the wider
+/// type.
 pub fn cast<From: Real, To: Real>(n: u32, target: Target) -> Kernel {
     let width = From::VECTOR.min(To::VECTOR);
     Elementwise {
@@ -23,7 +24,7 @@ pub fn cast<From: Real, To: Real>(n: u32, target: Target) -> Kernel {
     })
 }
 
-/// y[i] = value. Parameters y, value (f32, given at the launch). Moves an element an element.
+/// y[i] = value. Parameters y, value (f32, given at the launch). Moves one element per element.
 pub fn fill<T: Real>(n: u32, target: Target) -> Kernel {
     Elementwise {
         name: format!("fill_{}_n{n}", T::SPELLED),

@@ -1,4 +1,4 @@
-//! Frames in bytes → numbers in [0, 1], as a model takes them.
+//! Frames from bytes to numbers in [0, 1], the input of a model.
 
 use super::Elementwise;
 use crate::{
@@ -7,32 +7,32 @@ use crate::{
     span::Real,
 };
 
-/// Which frames of a batch of sequences: `count` from `first` on, of each.
+/// The frames to convert: of each sequence of a batch, `count` frames from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Frames {
     /// Number of sequences in the batch.
     pub sequences: u32,
-    /// Frames that a sequence has.
+    /// Number of frames per sequence.
     pub steps: u32,
-    /// The first one that is taken.
+    /// Index of the first frame to convert.
     pub first: u32,
-    /// How many are taken.
+    /// Number of frames to convert per sequence.
     pub count: u32,
-    /// Bytes of a frame, channels last.
+    /// Size of a frame in bytes, channels last.
     pub frame_bytes: u32,
-    /// Whether each byte becomes three numbers, all alike.
+    /// Whether each byte becomes three equal numbers.
     pub grey_to_rgb: bool,
 }
 
 impl Frames {
-    /// y[s, i, p, c] = x[s, first + i, p, c] / 255, or x[s, first + i, p] / 255 for three channels c, rounded to f32 and
-    /// then to `T`. x is u8 [sequences, steps, frame_bytes], y is channels-last (NHWC). Parameters x, y. Moves the bytes
-    /// that are taken and the numbers they become; a thread writes 16 bytes.
+    /// y[s, i, p, c] = x[s, first + i, p, c] / 255, or x[s, first + i, p] / 255 for three channels c, rounded to f32
+    /// and then to `T`. x is u8 [sequences, steps, frame_bytes], y is channels-last (NHWC). Parameters x, y. Moves the
+    /// bytes of these frames and the resulting numbers; a thread writes 16 bytes.
     pub fn normalise<T: Real>(self, target: Target) -> Kernel {
         let taken = self.sequences * self.count * self.frame_bytes;
         let repeat = self.repeat();
         let n = taken * repeat;
-        // A vector of numbers comes from an aligned vector of bytes, which must not straddle two frames.
+        // A vector of numbers is read as an aligned vector of bytes, which must not cross two frames.
         let width = if self.frame_bytes.is_multiple_of(T::VECTOR) { T::VECTOR } else { 1 };
         let Self { sequences, steps, first, count, frame_bytes, .. } = self;
         Elementwise {
@@ -62,12 +62,12 @@ impl Frames {
         if self.grey_to_rgb { 3 } else { 1 }
     }
 
-    /// The bytes that `len` numbers from byte `i` of those that are taken are made of, in order.
+    /// Loads the bytes for `len` numbers from converted byte `i` on, in order.
     fn bytes<'a>(self, asm: &'a Asm, x: Global<'a, U8>, i: Reg<'a, U32>, len: u32) -> Vec<Reg<'a, U32>> {
         if len == 1 {
             return vec![x.at(self.source(asm, i)).load()];
         }
-        // The aligned vector of bytes that the first one lies in has them all.
+        // The aligned vector that contains the first byte contains all of them.
         let at = x.at(self.source(asm, i & !(len - 1))).cast::<U32>();
         let words = if len == 4 { vec![at.load()] } else { at.load_vector::<2>().to_vec() };
         if !self.grey_to_rgb {
@@ -81,7 +81,7 @@ impl Frames {
         split(word).to_vec()
     }
 
-    /// Where byte `i` of those that are taken stands in x.
+    /// Offset in x of converted byte `i`.
     fn source<'a>(self, asm: &'a Asm, i: Reg<'a, U32>) -> Reg<'a, U32> {
         if self.count == self.steps {
             return i;
@@ -90,7 +90,7 @@ impl Frames {
         sequence.mad(self.steps * self.frame_bytes, within + self.first * self.frame_bytes)
     }
 
-    /// `len` numbers, each value as often as it is repeated, the first one's repeats from number `phase` (0, 1, 2) on.
+    /// `len` numbers, each value repeated; the repeats of the first value begin at number `phase` (0, 1, 2).
     fn repeated<'a>(
         self,
         asm: &'a Asm,

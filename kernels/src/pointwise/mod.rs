@@ -1,14 +1,14 @@
-//! Element by element: kernels bound by memory. A thread takes one span of up to 16 bytes of each array, computes in f32
-//! and writes it, so that a warp moves whole sectors; the odd elements at the end go one by one.
+//! Element-wise kernels, bound by memory. A thread loads one span of up to 16 bytes of each array, computes in f32 and
+//! stores it, so that a warp moves whole sectors; the remaining elements at the end are processed one by one.
 //!
-//! Arrays may be the same where the input and the output have the same type: an element is read before it is written, by
-//! the thread that writes it.
+//! Input and output may be the same array if their types are equal: the thread that writes an element has read it
+//! before.
 //!
 //! | file | kernels |
 //! | --- | --- |
 //! | [`unary`] | y = f(x) and dx = dy·f′, for every function of [`ACTIVATIONS`]; scale |
 //! | [`binary`] | a + b, a − b, a·b, a/b; y += x |
-//! | [`broadcast_binary`] | the same of arrays that repeat along axes which they lack |
+//! | [`broadcast_binary`] | the same for arrays that repeat along axes which they lack |
 //! | [`broadcast`] | x + b of a row; a value, a column or a row repeated over a matrix |
 //! | [`cast`] | f16 ↔ f32; fill |
 //! | [`frames`] | bytes → numbers in [0, 1], grey repeated to three channels |
@@ -35,26 +35,26 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "pointwise";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// What the kernels of this family share: a name, n elements, `width` of them a thread.
+/// Common part of this family's kernels: a name, n elements, `width` of them per thread.
 struct Elementwise<'a> {
     name: String,
-    /// The mathematics in one line.
+    /// The formula as one line of text.
     summary: &'a str,
     n: u32,
     width: u32,
     target: Target,
-    /// What an element moves, and what it takes.
+    /// Memory traffic in bytes, and operations, per element.
     bytes: u32,
     operations: u32,
-    /// What there is to move besides: a row that all elements share.
+    /// Further memory traffic in bytes: of a row that all elements share.
     other_bytes: u64,
 }
 
 impl Elementwise<'_> {
-    /// The kernel of `body`, which declares the parameters and calls [`Asm::each_span`].
+    /// Builds the kernel of `body`, which declares the parameters and calls [`Asm::each_span`].
     fn kernel(self, body: impl FnOnce(&Asm)) -> Kernel {
         let (n, threads) = (u64::from(self.n), self.n.div_ceil(self.width));
         let work = Work {
@@ -66,7 +66,7 @@ impl Elementwise<'_> {
     }
 }
 
-/// The kernels of this family at sizes that the model has, and at an odd one each.
+/// The kernels of this family at sizes of the model, and at one odd size each.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     // The first feature maps of `base` (160 frames of 64×64 with 64 channels), its latents, a size with a tail.
     const SIZES: [u32; 3] = [160 * 64 * 64 * 64, 160 * 1024, 1003];
@@ -91,7 +91,7 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
             kernels.push(spread::<F32>(along, rows, cols, target));
         }
     }
-    // A row and a column beside a matrix, a channel's number beside images of NCHW, and an outer product.
+    // A row and a column with a matrix, a number per channel with NCHW images, and an outer product.
     let axis = |size, a, b| Axis { size, a, b };
     let both = |size| axis(size, true, true);
     let shapes = [
@@ -104,7 +104,7 @@ pub fn catalogue(target: Target) -> Vec<Kernel> {
         let spec = Broadcast { operation, axes };
         kernels.extend([spec.kernel::<F16>(target), spec.kernel::<F32>(target)].into_iter().flatten());
     }
-    // Batches of 16 sequences of 12 frames: the 10 that go in as the model wants them, the 2 that should come out.
+    // Batches of 16 sequences of 12 frames: the 10 input frames, and the 2 frames to predict.
     let grey =
         Frames { sequences: 16, steps: 12, first: 0, count: 10, frame_bytes: 64 * 64, grey_to_rgb: true };
     let expected = Frames { first: 10, count: 2, ..grey };

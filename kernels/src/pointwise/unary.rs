@@ -1,4 +1,4 @@
-//! y[i] = f(x[i]) and dx[i] = dy[i]·f′. A function is its value and its derivative; everything else is shared.
+//! y[i] = f(x[i]) and dx[i] = dy[i]·f′. A function defines its value and its derivative; the rest is shared.
 
 use super::Elementwise;
 use crate::{
@@ -7,13 +7,13 @@ use crate::{
     span::Real,
 };
 
-/// A function of one number over the assembler.
+/// A function of one number, written with the assembler.
 type Function = for<'a> fn(&'a Asm, Reg<'a, F32>) -> Reg<'a, F32>;
 
 /// A differentiable function of one number, computed in f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Activation {
-    /// Its name, as the operator has it.
+    /// Name of the operator, for kernel names.
     pub name: &'static str,
     /// Whether the derivative is computed from y instead of x.
     pub from_output: bool,
@@ -23,7 +23,7 @@ pub struct Activation {
     pub derivative: Function,
 }
 
-/// Every activation.
+/// All activations, for tables and tests.
 pub const ACTIVATIONS: [Activation; 8] = [RELU, SILU, SIGMOID, TANH, SOFTPLUS, EXP, LOG, SQRT];
 
 /// y = max(x, 0); dy/dx = 1 where y > 0. NaN stays NaN.
@@ -38,10 +38,10 @@ pub const RELU: Activation = Activation {
 pub const SILU: Activation = Activation {
     name: "silu",
     from_output: false,
-    // A unit above 1 would take the largest numbers to infinity. NaN stays: x is one.
+    // If a factor exceeded 1, the largest numbers would overflow to infinity. NaN stays NaN: x is a factor.
     value: |asm, x| x * asm.sigmoid(x).min(1.0),
     derivative: |asm, x| {
-        // 1 − σ(x) would leave the error of σ(x) alone, and a large x would multiply it.
+        // 1 − σ(x) would keep only the error of σ(x), and a large x would multiply it.
         let [smaller, larger] = asm.sigmoids(x);
         (x * smaller).mad(larger, asm.select(x.lt(0.0), smaller, larger))
     },
@@ -92,7 +92,7 @@ pub const EXP: Activation =
     Activation { name: "exp", from_output: true, value: |asm, x| asm.exp(x), derivative: |_, y| y };
 
 impl Activation {
-    /// y[i] = f(x[i]) for n elements. Parameters x, y. Moves two elements an element.
+    /// y[i] = f(x[i]) for n elements. Parameters x, y. Moves two elements per element.
     pub fn forward<T: Real>(&self, n: u32, target: Target) -> Kernel {
         let name = self.name;
         Elementwise {
@@ -115,7 +115,7 @@ impl Activation {
     }
 
     /// dx[i] = dy[i]·f′(at[i]) for n elements, where `at` is y with [`Activation::from_output`] and x without.
-    /// Parameters dy, at, dx. Moves three elements an element.
+    /// Parameters dy, at, dx. Moves three elements per element.
     pub fn backward<T: Real>(&self, n: u32, target: Target) -> Kernel {
         let (name, at) = (self.name, if self.from_output { "y" } else { "x" });
         Elementwise {
@@ -139,8 +139,8 @@ impl Activation {
     }
 }
 
-/// y[i] = factor·x[i], and with dy for x its own derivative. Parameters x, y, factor (f32, given at the launch). Moves two
-/// elements an element.
+/// y[i] = factor·x[i]; with dy in place of x, also its derivative. Parameters x, y, factor (f32, given at the launch).
+/// Moves two elements per element.
 pub fn scale<T: Real>(n: u32, target: Target) -> Kernel {
     Elementwise {
         name: format!("scale_{}_n{n}", T::SPELLED),

@@ -1,10 +1,10 @@
-//! Arithmetic and comparisons. Floats round to nearest and are never fused unless [`Reg::mad`] asks for it.
+//! Arithmetic and comparisons. Floats round to nearest; only [`Reg::mad`] fuses a product and a sum.
 
 use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 
 use super::{F16, F16x2, F32, F64, Float, Integer, Number, Operand, Pred, Reg, S32, S64, Var};
 
-/// Whether an instruction would leave its first operand as it is: whole numbers plus or minus the constant 0.
+/// Whether an instruction leaves its first operand unchanged: integers plus or minus the constant 0.
 fn adds_nothing(mnemonic: &str, rounding: &str, operand: &str) -> bool {
     matches!(mnemonic, "add" | "sub") && rounding.is_empty() && operand == "0"
 }
@@ -42,7 +42,7 @@ operators! {
     Rem rem Integer ("rem", T => "");
 }
 
-/// Types that PTX divides: integers, f32 and f64 (correctly rounded).
+/// Types that PTX can divide: integers, f32 and f64 (correctly rounded).
 pub trait Divide: Number {}
 impl Divide for F32 {}
 impl Divide for F64 {}
@@ -56,7 +56,7 @@ operators! {
     Div div Divide ("div", T => T::DIV);
 }
 
-/// Types with a sign.
+/// Signed and floating-point types.
 pub trait Signed: Number {}
 impl Signed for F16 {}
 impl Signed for F16x2 {}
@@ -73,18 +73,18 @@ impl<'a, T: Signed> Neg for Reg<'a, T> {
     }
 }
 
-/// How two numbers are compared. With NaN each is false, but [`Compare::Ne`] of floats, which is the unordered one.
+/// Comparison operators. With NaN all are false except [`Compare::Ne`] of floats, which is the unordered one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
-    /// Equal.
+    /// Equal (`eq`).
     Eq,
-    /// Different.
+    /// Different; true with NaN.
     Ne,
-    /// Less.
+    /// Less than.
     Lt,
     /// Less or equal.
     Le,
-    /// Greater.
+    /// Greater than.
     Gt,
     /// Greater or equal.
     Ge,
@@ -152,12 +152,12 @@ impl<'a, T: Number> Reg<'a, T> {
         self.compare(Compare::Ge, other)
     }
 
-    /// The smaller one; of a number and NaN the number.
+    /// The smaller one; if one is NaN, the other.
     pub fn min(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("min.{}", T::NAME), &[self.name(), other.text()])
     }
 
-    /// The larger one; of a number and NaN the number.
+    /// The larger one; if one is NaN, the other.
     pub fn max(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("max.{}", T::NAME), &[self.name(), other.text()])
     }
@@ -171,7 +171,7 @@ impl<'a, T: Signed> Reg<'a, T> {
 }
 
 impl<'a, T: Float> Reg<'a, T> {
-    /// The larger one; NaN where one is NaN (sm_80).
+    /// The larger one; NaN if one is NaN (sm_80).
     pub fn max_nan(self, other: impl Operand<'a, T>) -> Reg<'a, T> {
         self.asm.make(&format!("max.NaN.{}", T::NAME), &[self.name(), other.text()])
     }
@@ -191,7 +191,7 @@ impl<'a, T: Number> Var<'a, T> {
         self.0.asm.emit(&mnemonic, &[self.0.name(), self.0.name(), x.text()]);
     }
 
-    /// self ← the larger of self and x; NaN where one is NaN (sm_80).
+    /// self ← the larger of self and x; NaN if one is NaN (sm_80).
     pub fn max_nan(self, x: impl Operand<'a, T>)
     where
         T: Float,

@@ -1,15 +1,15 @@
-//! The assembler's state, and the text that it becomes.
+//! The assembler's state, and the conversion to text.
 
 use std::{cell::RefCell, fmt::Write};
 
 use super::{F32, Global, InMemory, Operand, Pred, Reg, S32, Shared, Type, U32, U64, types::Class};
 use crate::{Kernel, Parameter, Target, Work};
 
-/// The most static shared memory a block may have (CUDA C++ Programming Guide, compute capabilities); above it the
-/// memory is dynamic.
+/// Most static shared memory per block in bytes (CUDA C++ Programming Guide, compute capabilities); larger kernels use
+/// dynamic memory.
 pub(crate) const STATIC_SHARED_LIMIT: u32 = 48 * 1024;
 
-/// Bytes that each shared array is aligned to: what swizzles and bulk copies ask for.
+/// Alignment of each shared array in bytes, as swizzles and bulk copies require.
 const SHARED_ALIGN: u32 = 128;
 
 /// A kernel's name and launch configuration.
@@ -24,7 +24,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// One block of one thread, until said otherwise. `name` must be a PTX identifier that is unique to the text.
+    /// A launch of one block of one thread; the methods change it. `name` must be a PTX identifier that is unique to
+    /// the text.
     pub fn new(family: &'static str, name: impl Into<String>, target: Target) -> Self {
         Self { name: name.into(), family, target, grid: [1; 3], block: [1; 3], resident: None }
     }
@@ -46,13 +47,13 @@ impl Launch {
         Self { block, ..self }
     }
 
-    /// Blocks that a multiprocessor should hold at once; the register count is kept low enough for it.
+    /// Minimum number of resident blocks per multiprocessor; the compiler limits registers accordingly.
     pub fn resident(self, blocks: u32) -> Self {
         Self { resident: Some(blocks), ..self }
     }
 }
 
-/// The assembler: kernels are closures over a reference to it.
+/// The assembler: kernels are closures that take a reference to it.
 pub struct Asm {
     state: RefCell<State>,
     target: Target,
@@ -70,10 +71,10 @@ struct State {
 }
 
 impl Asm {
-    /// Assembles a kernel: `summary` is its mathematics in one line, `work` the least that it must move and do.
+    /// Assembles a kernel: `summary` is its formula in one line, `work` its least memory traffic and arithmetic.
     ///
     /// # Panics
-    /// When the text is not ASCII: a summary or a step that was written wrongly.
+    /// If the text is not ASCII: a programming error in a summary or a step.
     pub fn kernel(launch: Launch, work: Work, summary: &str, body: impl FnOnce(&Asm)) -> Kernel {
         let asm = Asm { state: RefCell::new(State { indent: 1, ..State::default() }), target: launch.target };
         body(&asm);
@@ -81,7 +82,7 @@ impl Asm {
         asm.state.into_inner().finish(launch, work, summary)
     }
 
-    /// What is assembled for.
+    /// The instruction set of the kernel.
     pub fn target(&self) -> Target {
         self.target
     }
@@ -101,7 +102,7 @@ impl Asm {
         format!("${what}_{}", state.labels)
     }
 
-    /// Writes an instruction under the guards in force.
+    /// Writes an instruction under the current guards.
     pub(crate) fn emit(&self, mnemonic: &str, operands: &[String]) {
         let mut state = self.state.borrow_mut();
         let indent = "    ".repeat(state.indent);
@@ -111,10 +112,10 @@ impl Asm {
         let _ = writeln!(state.body, "{line};");
     }
 
-    /// Writes a branch to `label`, taken where the condition is as said; always without one.
+    /// Writes a branch to `label`, taken if the condition has this value; unconditional without one.
     ///
     /// # Panics
-    /// Under [`Asm::when`], whose instructions already carry a predicate: a kernel that was written wrongly.
+    /// Under [`Asm::when`], whose instructions already carry a predicate: a programming error of the kernel.
     pub(crate) fn branch(&self, condition: Option<(bool, Reg<'_, Pred>)>, label: &str) {
         assert!(self.guard().is_none(), "control flow inside of `when`: use `if_`");
         let guard = match condition {
@@ -131,7 +132,7 @@ impl Asm {
         let _ = writeln!(state.body, "{indent}{label}:");
     }
 
-    /// Runs `body` with its text one level further in.
+    /// Runs `body` with its text indented by one more level.
     pub(crate) fn indented<R>(&self, body: impl FnOnce() -> R) -> R {
         self.state.borrow_mut().indent += 1;
         let result = body();
@@ -176,23 +177,23 @@ impl Asm {
         Global::at_register(global)
     }
 
-    /// A parameter that is an unsigned number.
+    /// A parameter of type u32.
     pub fn parameter_u32(&self, name: &str) -> Reg<'_, U32> {
         self.parameter(name)
     }
 
-    /// A parameter that is a signed number.
+    /// A parameter of type s32.
     pub fn parameter_s32(&self, name: &str) -> Reg<'_, S32> {
         self.parameter(name)
     }
 
-    /// A parameter that is a float.
+    /// A parameter of type f32.
     pub fn parameter_f32(&self, name: &str) -> Reg<'_, F32> {
         self.parameter(name)
     }
 
-    /// `len` elements of shared memory, aligned to 128 bytes. A block's shared memory is static up to 48 KiB and dynamic
-    /// above.
+    /// `len` elements of shared memory, aligned to 128 bytes. A block's shared memory is static up to 48 KiB and
+    /// dynamic above.
     pub fn shared<T: InMemory>(&self, len: u32) -> Shared<'_, T> {
         let mut state = self.state.borrow_mut();
         let offset = state.shared.next_multiple_of(SHARED_ALIGN);
@@ -219,27 +220,27 @@ impl Asm {
         self.special(["%ctaid.x", "%ctaid.y", "%ctaid.z"][axis])
     }
 
-    /// Threads of a block along `axis`.
+    /// Number of threads of a block along `axis`.
     pub fn block_size(&self, axis: usize) -> Reg<'_, U32> {
         self.special(["%ntid.x", "%ntid.y", "%ntid.z"][axis])
     }
 
-    /// Blocks of the grid along `axis`.
+    /// Number of blocks of the grid along `axis`.
     pub fn grid_size(&self, axis: usize) -> Reg<'_, U32> {
         self.special(["%nctaid.x", "%nctaid.y", "%nctaid.z"][axis])
     }
 
-    /// The lane in its warp, 0 to 31.
+    /// Index of the lane in its warp, 0 to 31.
     pub fn lane(&self) -> Reg<'_, U32> {
         self.special("%laneid")
     }
 
-    /// The thread's number along x over the whole grid.
+    /// Index of the thread along x in the whole grid.
     pub fn global_thread(&self) -> Reg<'_, U32> {
         self.block(0).mad(self.block_size(0), self.thread(0))
     }
 
-    /// `op d, a, b` with a fresh destination.
+    /// Writes `op d, a, b` with a new destination register.
     pub(crate) fn make<'a, D: Type>(&'a self, mnemonic: &str, operands: &[String]) -> Reg<'a, D> {
         let d = self.reg::<D>();
         let mut all = vec![d.name()];

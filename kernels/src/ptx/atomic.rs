@@ -1,8 +1,8 @@
-//! Integer atomics. There are none for floats: their sum would depend on the order of arrival.
+//! Integer atomics. Float atomics are left out: their sum would depend on the order of arrival.
 
 use super::{Asm, InMemory, Integer, Operand, Pointer, Reg, Space, U32};
 
-/// What an atomic does to memory.
+/// The operation of an atomic on memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtomicOp {
     /// Adds the operand to memory.
@@ -11,13 +11,13 @@ pub enum AtomicOp {
     Min,
     /// Keeps the larger of operand and memory.
     Max,
-    /// Sets the value's bits.
+    /// Sets the bits that are set in the operand.
     Or,
-    /// Clears all but the value's bits.
+    /// Clears the bits that are not set in the operand.
     And,
     /// Writes the operand and returns the old value.
     Exchange,
-    /// Adds 1, back to 0 past the value: for counters that reset themselves.
+    /// Adds 1, and wraps to 0 after reaching the operand: for counters that reset themselves.
     Increment,
 }
 
@@ -44,7 +44,7 @@ impl AtomicOp {
 }
 
 impl Asm {
-    /// Applies `op` with `value` and gives what stood there before.
+    /// Applies `op` with `value` and returns the old value.
     pub fn atomic<'a, S: Space, T: Integer + InMemory>(
         &'a self,
         op: AtomicOp,
@@ -55,7 +55,7 @@ impl Asm {
         self.make(&mnemonic, &[at.address(), value.text()])
     }
 
-    /// Writes `value` where `expected` stands, and gives what stood there before.
+    /// Writes `value` if memory holds `expected`, and returns the old value.
     pub fn compare_and_swap<'a, S: Space>(
         &'a self,
         at: Pointer<'a, S, U32>,

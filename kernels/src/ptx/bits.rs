@@ -1,4 +1,4 @@
-//! Bits: logic, shifts, and the same bits under another type.
+//! Bit operations: logic, shifts, and reinterpretation.
 
 use std::ops::{BitAnd, BitOr, BitXor, Not, Shl, Shr};
 
@@ -6,7 +6,7 @@ use super::{
     Asm, B16, B32, B64, F16, F16x2, F32, F64, Integer, Operand, Pred, Reg, S32, S64, Type, U16, U32, U64,
 };
 
-/// Types that logic applies to.
+/// Types with logic operations.
 pub trait Bits: Type {}
 impl Bits for B16 {}
 impl Bits for B32 {}
@@ -64,7 +64,7 @@ impl<'a, T: Integer, R: Operand<'a, U32>> Shl<R> for Reg<'a, T> {
     }
 }
 
-/// Arithmetic for signed, logical for unsigned numbers.
+/// Right shift: arithmetic for signed, logical for unsigned numbers.
 impl<'a, T: Integer, R: Operand<'a, U32>> Shr<R> for Reg<'a, T> {
     type Output = Self;
 
@@ -76,7 +76,7 @@ impl<'a, T: Integer, R: Operand<'a, U32>> Shr<R> for Reg<'a, T> {
     }
 }
 
-/// Types whose registers hold the same bits.
+/// Types whose registers hold the same number of bits.
 pub trait Reinterpret<U: Type>: Type {}
 
 macro_rules! reinterpret {
@@ -92,7 +92,7 @@ reinterpret!(
 );
 
 impl<'a, T: Type> Reg<'a, T> {
-    /// The same bits under another type.
+    /// Reinterprets the bits as another type.
     pub fn bits_as<U: Type>(self) -> Reg<'a, U>
     where
         T: Reinterpret<U>,
@@ -105,34 +105,34 @@ impl<'a, T: Type> Reg<'a, T> {
 }
 
 impl<'a> Reg<'a, U32> {
-    /// Set bits.
+    /// Number of set bits.
     pub fn popc(self) -> Reg<'a, U32> {
         self.asm.make("popc.b32", &[self.name()])
     }
 
-    /// Zeros above the highest set bit; 32 for 0.
+    /// Number of zeros above the highest set bit; 32 for 0.
     pub fn clz(self) -> Reg<'a, U32> {
         self.asm.make("clz.b32", &[self.name()])
     }
 
-    /// `length` bits from bit `start` on.
+    /// Extracts `length` bits from bit `start` on.
     pub fn bit_field(self, start: u32, length: u32) -> Reg<'a, U32> {
         self.asm.make("bfe.u32", &[self.name(), start.to_string(), length.to_string()])
     }
 
-    /// Four bytes picked from the eight of (other, self), a nibble of `selector` for each (`prmt`).
+    /// Selects four bytes from the eight of (other, self), with a nibble of `selector` for each (`prmt`).
     pub fn permute_bytes(self, other: impl Operand<'a, U32>, selector: u32) -> Reg<'a, U32> {
         self.asm.make("prmt.b32", &[self.name(), other.text(), format!("0x{selector:04X}")])
     }
 }
 
 impl Asm {
-    /// The binary16 number with these bits in a register.
+    /// A register with the binary16 number that has these bits.
     pub fn f16_bits(&self, bits: u16) -> Reg<'_, F16> {
         self.make("mov.b16", &[format!("0x{bits:04X}")])
     }
 
-    /// Two binary16 numbers with these bits in one register, the first in the low half.
+    /// A register with two binary16 numbers that have these bits, the first in the low half.
     pub fn f16x2_bits(&self, [low, high]: [u16; 2]) -> Reg<'_, F16x2> {
         self.make("mov.b32", &[format!("0x{high:04X}{low:04X}")])
     }

@@ -3,7 +3,7 @@
 use super::{Asm, Operand, Pred, Reg, U32, Var};
 
 impl Asm {
-    /// Runs `body` where the condition holds.
+    /// Runs `body` if the condition holds.
     pub fn if_<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce()) {
         let end = self.label("endif");
         self.branch(Some((false, condition)), &end);
@@ -11,7 +11,7 @@ impl Asm {
         self.place_label(&end);
     }
 
-    /// Runs `body` where the condition holds, `otherwise` elsewhere.
+    /// Runs `body` if the condition holds, otherwise `otherwise`.
     pub fn if_else<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce(), otherwise: impl FnOnce()) {
         let (other, end) = (self.label("else"), self.label("endif"));
         self.branch(Some((false, condition)), &other);
@@ -22,7 +22,7 @@ impl Asm {
         self.place_label(&end);
     }
 
-    /// Runs `body` with i = start, start + step, … below end. Not at all where start is not below end.
+    /// Runs `body` with i = start, start + step, … below end; not at all unless start is below end.
     pub fn for_range<'a>(
         &'a self,
         start: impl Operand<'a, U32>,
@@ -42,7 +42,7 @@ impl Asm {
         self.place_label(&done);
     }
 
-    /// Runs `body` while `condition` holds, which is computed before each round.
+    /// Runs `body` while `condition` holds; it is evaluated before each round.
     pub fn while_<'a>(&'a self, condition: impl FnOnce() -> Reg<'a, Pred>, body: impl FnOnce()) {
         let (head, done) = (self.label("while"), self.label("done"));
         self.place_label(&head);
@@ -54,13 +54,13 @@ impl Asm {
     }
 
     /// Puts a predicate on each instruction of `body` instead of branching around them: for a few instructions without
-    /// control flow. What they compute is undefined where the condition does not hold.
+    /// control flow. Their results are undefined if the condition is false.
     pub fn when<'a>(&'a self, condition: Reg<'a, Pred>, body: impl FnOnce()) {
         let both = match self.guard() {
             None => condition.name(),
             Some(outer) => {
-                // The conjunction is needed everywhere, so it is false outside of the outer guard; the condition may have
-                // been computed under it, and then has no value there.
+                // The conjunction is used everywhere, so it must be false if the outer guard is false. The condition
+                // may have been computed under the outer guard and then has no value.
                 let both = self.reg::<Pred>();
                 self.pop_guard();
                 self.emit("mov.pred", &[both.name(), outer.clone()]);
@@ -74,14 +74,14 @@ impl Asm {
         self.pop_guard();
     }
 
-    /// Ends the threads for which the condition holds.
+    /// Exits the threads for which the condition holds.
     pub fn exit_if<'a>(&'a self, condition: Reg<'a, Pred>) {
         self.emit(&format!("@{} exit", condition.name()), &[]);
     }
 }
 
 impl<'a> Var<'a, U32> {
-    /// self ← self + 1, back to 0 at `period`: a ring's index.
+    /// self ← self + 1, wrapping to 0 at `period`: the index of a ring buffer.
     pub fn advance_ring(self, period: u32) {
         let asm = self.0.asm;
         let next = self + 1;

@@ -1,8 +1,8 @@
-//! Conversions between numbers, with every rounding.
+//! Conversions between number types, with every rounding.
 
 use super::{Asm, F16, F16x2, F32, F64, Number, Reg, S32, S64, Type, U16, U32, U64};
 
-/// Where a conversion that cannot be exact goes.
+/// The rounding of an inexact conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     /// To the nearest, ties to even.
@@ -38,7 +38,7 @@ impl<'a, T: Number> Reg<'a, T> {
         self.to_with(if to_integer { Rounding::Zero } else { Rounding::Nearest })
     }
 
-    /// As `U`, rounded as said where it cannot be exact. Floats that no integer of `U` comes near saturate; NaN becomes 0.
+    /// As `U`, with this rounding. Floats outside the range of an integer `U` saturate; NaN becomes 0.
     pub fn to_with<U: Number>(self, rounding: Rounding) -> Reg<'a, U> {
         let suffix = rounding.suffix();
         let rounding = match (is_float::<T>(), is_float::<U>()) {
@@ -73,7 +73,7 @@ impl<'a> Reg<'a, F16x2> {
 }
 
 impl<'a> Reg<'a, F64> {
-    /// The two 32-bit words of its bits, the low one first.
+    /// The two 32-bit words of the bits, the low one first.
     pub fn words(self) -> [Reg<'a, U32>; 2] {
         let (low, high) = (self.asm.reg::<U32>(), self.asm.reg::<U32>());
         self.asm.emit("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name()), self.name()]);
@@ -87,20 +87,20 @@ impl Asm {
         self.make("cvt.rn.f16x2.f32", &[high.name(), low.name()])
     }
 
-    /// Two binary16 in one register, the first in the low half.
+    /// Packs two binary16 in one register, the first in the low half.
     pub fn pair<'a>(&'a self, [low, high]: [Reg<'a, F16>; 2]) -> Reg<'a, F16x2> {
         self.make("mov.b32", &[format!("{{{}, {}}}", low.name(), high.name())])
     }
 
-    /// Two 32-bit words as one 64-bit number, the first in the low half.
+    /// Packs two 32-bit words into one 64-bit number, the first in the low half.
     pub fn wide<'a>(&'a self, [low, high]: [Reg<'a, U32>; 2]) -> Reg<'a, U64> {
         self.make("mov.b64", &[format!("{{{}, {}}}", low.name(), high.name())])
     }
 }
 
-/// Pairs of integer types of which the second has twice the bits.
+/// Integer types, each with the type of twice the bits.
 pub trait Widen: Number {
-    /// The wide one.
+    /// The type of twice the bits.
     type Wide: Number;
 }
 
@@ -115,12 +115,12 @@ impl Widen for S32 {
 }
 
 impl<'a, T: Widen> Reg<'a, T> {
-    /// The whole product, in twice the bits.
+    /// The full product, in twice the bits.
     pub fn mul_wide(self, other: impl super::Operand<'a, T>) -> Reg<'a, T::Wide> {
         self.asm.make(&format!("mul.wide.{}", T::NAME), &[self.name(), other.text()])
     }
 
-    /// self·b + c with the product and the sum in twice the bits.
+    /// self·b + c, with product and sum in twice the bits.
     pub fn mad_wide(
         self,
         b: impl super::Operand<'a, T>,
@@ -130,5 +130,5 @@ impl<'a, T: Widen> Reg<'a, T> {
     }
 }
 
-/// Compile-time check that a tag has the size it says; for the tables above.
+/// Compile-time check of a tag's size; for the tables above.
 const _: () = assert!(F16x2::BYTES == 4 && F16::BYTES == 2);

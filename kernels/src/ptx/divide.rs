@@ -1,9 +1,9 @@
 //! Division by a constant as a multiply-high (Granlund & Montgomery 1994; Hacker's Delight, chapter 10): an integer
-//! division takes a GPU some twenty instructions, this takes two to four.
+//! division takes about twenty instructions on a GPU, this takes two to four.
 
 use super::{Asm, Reg, U32};
 
-/// A divisor that is known when the kernel is written.
+/// A divisor that is a constant of the text, with its method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Divisor {
     divisor: u32,
@@ -12,16 +12,17 @@ pub struct Divisor {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// q = x » shift.
+    /// A power of two: q = x » shift.
     Shift(u32),
     /// q = mulhi(x, magic) » shift.
     Multiply { magic: u32, shift: u32 },
-    /// The magic number has 33 bits; its top one is added apart: t = mulhi(x, magic), q = (((x − t) » 1) + t) » shift.
+    /// The magic number has 33 bits; its top bit is added separately: t = mulhi(x, magic), q = (((x − t) » 1) + t) »
+    /// shift.
     MultiplyAdd { magic: u32, shift: u32 },
 }
 
 impl Divisor {
-    /// What dividing by `divisor` takes; `None` for 0.
+    /// The method for `divisor`; `None` for 0.
     pub fn new(divisor: u32) -> Option<Self> {
         if divisor == 0 {
             return None;
@@ -49,12 +50,12 @@ impl Divisor {
         Method::MultiplyAdd { magic: magic as u32, shift: log - 1 }
     }
 
-    /// The divisor.
+    /// The divisor, known at compile time.
     pub fn get(self) -> u32 {
         self.divisor
     }
 
-    /// ⌊x / divisor⌋ as the kernel computes it.
+    /// ⌊x / divisor⌋, computed on the host as the kernel does.
     pub fn quotient(self, x: u32) -> u32 {
         let high = |magic: u32| ((u64::from(x) * u64::from(magic)) >> 32) as u32;
         match self.method {
@@ -69,7 +70,7 @@ impl Asm {
     /// ⌊x / d⌋ and x mod d for a constant d.
     ///
     /// # Panics
-    /// Where `divisor` is 0: a kernel that was written wrongly.
+    /// If `divisor` is 0: a programming error of the kernel.
     pub fn divide<'a>(&'a self, x: Reg<'a, U32>, divisor: u32) -> (Reg<'a, U32>, Reg<'a, U32>) {
         let Some(Divisor { method, .. }) = Divisor::new(divisor) else {
             panic!("a kernel divides by the constant 0");

@@ -1,5 +1,5 @@
-//! Functions of f32. The plain ones are the hardware's approximations; [`Asm::exp`] and what is built on it keep the
-//! error near a unit in the last place by splitting the argument, as a library would.
+//! Functions of f32. `exp2_flushed` and names ending in `approx` are the hardware's approximations; [`Asm::exp`] and the
+//! functions built on it keep the error near a unit in the last place by argument reduction.
 
 use super::{Asm, F16x2, F32, F64, Operand, Reg, S32};
 
@@ -23,7 +23,8 @@ unary! {
     F32 exp2_approx "ex2.approx.f32";
     /// 2ˣ within 2 ulp, 0 below 2⁻¹²⁶ (`ex2.approx.ftz`): one instruction, where the one that keeps subnormals is four.
     F32 exp2_flushed "ex2.approx.ftz.f32";
-    /// log₂ x within 2⁻²² (`lg2.approx`): absolutely in (½, 2), so that near 1 all of it may be wrong; relative outside.
+    /// log₂ x within 2⁻²² (`lg2.approx`): an absolute bound in (½, 2), where the result can be below it; relative
+    /// outside.
     F32 log2_approx "lg2.approx.f32";
     /// 1/x within 1 ulp (`rcp.approx`).
     F32 reciprocal_approx "rcp.approx.f32";
@@ -60,11 +61,11 @@ impl Asm {
     pub fn exp<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         const LN_2_HIGH: f32 = 355.0 / 512.0;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
-        // Outside ±126 doublings n would not fit an exponent; ex2 of the rest saturates by itself.
+        // Outside ±126, n would not fit an exponent; ex2 of the remainder saturates by itself.
         let n = (x * std::f32::consts::LOG2_E).max(-126.0).min(126.0).round();
         let r = (-n).mad(LN_2_LOW, (-n).mad(LN_2_HIGH, x));
         let fraction = (r * std::f32::consts::LOG2_E).exp2_approx();
-        // 2ⁿ by its exponent: ex2 may miss even a power of two by 2 ulp.
+        // Compute 2ⁿ by its exponent bits: ex2 may miss even a power of two by 2 ulp.
         let power = ((n.to::<S32>() << 23) + 0x3f80_0000).bits_as::<F32>();
         fraction * power
     }
@@ -83,23 +84,23 @@ impl Asm {
     }
 
     /// ln(1 + y) for y in [0, 1], within 5 ulp: 2·artanh(t/2) = t·(1 + t²/12 + t⁴/80 + …) with t = y/(1 + y/2) ≤ ⅔. The
-    /// first term left out is (t/2)¹⁴/15 < 2⁻²⁶. No logarithm: `lg2.approx` is bounded absolutely near 1, and of ln(1 + y)
-    /// for a small y its error could be all.
+    /// first omitted term is (t/2)¹⁴/15 < 2⁻²⁶. `lg2.approx` cannot be used: its error is bounded absolutely near 1,
+    /// and may exceed ln(1 + y) for small y.
     pub fn ln_1p<'a>(&'a self, y: Reg<'a, F32>) -> Reg<'a, F32> {
         let t = y * y.mad(0.5, 1.0).reciprocal_approx();
         let square = t * t;
-        // Of (t/2)^(2k) the power of 4 is in the coefficient, 1/(4^k·(2k + 1)); k = 0 is added last, with one rounding.
+        // The power of 4 of (t/2)^(2k) is in the coefficient, 1/(4^k·(2k + 1)); k = 0 is added last, with one rounding.
         let coefficient = |k: i32| 1.0 / (4f32.powi(k) * (2 * k + 1) as f32);
         let sum = (1..6).rev().fold(self.value(coefficient(6)), |sum, k| sum.mad(square, coefficient(k)));
         (t * square).mad(sum, t)
     }
 
-    /// ln x: x = 2ⁿ·(1 + f) with 1 + f in [√½, √2), s = f/(2 + f), ln x = n·ln 2 + 2·artanh s. With
-    /// R = s²·(⅔ + ⅖·s² + …), 2·artanh s = f − (f²/2 − s·(f²/2 + R)), in which f is exact and the rest is small (as in
-    /// FreeBSD's `logf`). The first term left out of R is 2/11·s¹⁰ < 2⁻²⁷. Within 2 ulp; −∞ of 0, NaN below 0. Not by
-    /// `lg2.approx`, which is bounded absolutely near 1, where the logarithm vanishes.
+    /// ln x: x = 2ⁿ·(1 + f) with 1 + f in [√½, √2), s = f/(2 + f), ln x = n·ln 2 + 2·artanh s. With R = s²·(⅔ + ⅖·s² +
+    /// …), 2·artanh s = f − (f²/2 − s·(f²/2 + R)), in which f is exact and the rest is small (as in FreeBSD's `logf`).
+    /// The first omitted term of R is 2/11·s¹⁰ < 2⁻²⁷. Within 2 ulp; −∞ of 0, NaN below 0. `lg2.approx` cannot be used:
+    /// its error is bounded absolutely near 1, where the logarithm is near 0.
     pub fn log<'k>(&'k self, x: Reg<'k, F32>) -> Reg<'k, F32> {
-        // Few enough bits that n·LN_2_HIGH is exact.
+        // Has so few bits that n·LN_2_HIGH is exact.
         const LN_2_HIGH: f32 = 355.0 / 512.0;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
         const ROOT_HALF: i32 = 0x3f35_04f3;
@@ -119,7 +120,7 @@ impl Asm {
         self.select(x.le(0.0), self.select::<F32>(x.eq(0.0), f32::NEG_INFINITY, f32::NAN), positive)
     }
 
-    /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that cancels,
+    /// tanh x = sign(x)·(1 − e^(−2|x|))/(1 + e^(−2|x|)); below ¼, where that formula cancels,
     /// x − x³/3 + 2x⁵/15 − 17x⁷/315 + 62x⁹/2835. Within 12 ulp.
     pub fn tanh<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         let e = self.exp(x.abs() * -2.0);
@@ -130,7 +131,7 @@ impl Asm {
         self.select(x.abs().lt(0.25), x * p, big)
     }
 
-    /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as PyTorch has it. Within 12 ulp, 2⁻²⁰ relative, down to
+    /// softplus(x) = max(x, 0) + ln(1 + e^−|x|); x itself past 20, as in PyTorch. Within 12 ulp, 2⁻²⁰ relative, down to
     /// x = −87, where e^x leaves the normal numbers.
     pub fn softplus<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         let positive = x.max_nan(0.0);

@@ -19,14 +19,14 @@ impl Asm {
         self.emit(&mnemonic, &[group(&to), row.address()]);
     }
 
-    /// Four 8×8 matrices of halves; lane l gives the address of row l mod 8 of matrix l / 8. Register i of lane l gets of
-    /// matrix i the elements (l / 4, 2·(l mod 4)) and the one to its right; with `transpose`, (2·(l mod 4), l / 4) and the
-    /// one below.
+    /// Four 8×8 matrices of halves; lane l supplies the address of row l mod 8 of matrix l / 8. Register i of lane l
+    /// receives elements (l / 4, 2·(l mod 4)) of matrix i and its right neighbour; with `transpose`,
+    /// (2·(l mod 4), l / 4) and its lower neighbour.
     pub fn ldmatrix_x4<'a>(&'a self, to: [Var<'a, F16x2>; 4], row: Shared<'a, F16>, transpose: bool) {
         self.ldmatrix(to, row, transpose);
     }
 
-    /// Two 8×8 matrices; lanes 0 to 15 give the addresses.
+    /// Two 8×8 matrices; lanes 0 to 15 supply the addresses.
     pub fn ldmatrix_x2<'a>(&'a self, to: [Var<'a, F16x2>; 2], row: Shared<'a, F16>, transpose: bool) {
         self.ldmatrix(to, row, transpose);
     }

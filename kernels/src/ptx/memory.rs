@@ -1,14 +1,14 @@
-//! Addresses that know their space and element, loads and stores.
+//! Typed addresses with their state space, loads and stores.
 
 use std::marker::PhantomData;
 
 use super::{InMemory, Operand, Reg, S32, S64, Type, U32, U64, Var};
 
-/// A state space.
+/// A state space of PTX.
 pub trait Space: Copy + 'static {
-    /// Its name in instructions.
+    /// The suffix in instructions, such as `global`.
     const NAME: &'static str;
-    /// What its addresses are.
+    /// The register type of its addresses.
     type Address: Type;
 
     /// base + index·bytes.
@@ -19,11 +19,11 @@ pub trait Space: Copy + 'static {
     fn byte<'a>(base: Reg<'a, Self::Address>, index: Reg<'a, U32>) -> Reg<'a, Self::Address>;
 }
 
-/// The device's memory.
+/// Device memory, with 64-bit addresses.
 #[derive(Debug, Clone, Copy)]
 pub enum GlobalSpace {}
 
-/// A block's shared memory.
+/// Shared memory of a block.
 #[derive(Debug, Clone, Copy)]
 pub enum SharedSpace {}
 
@@ -82,16 +82,16 @@ impl<S: Space, T: Type> Clone for Pointer<'_, S, T> {
 
 impl<S: Space, T: Type> Copy for Pointer<'_, S, T> {}
 
-/// How a global access treats the caches (PTX ISA, "Cache operators").
+/// Cache hint of a global access (PTX ISA, "Cache operators").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// As any.
+    /// The default cache operator.
     Default,
-    /// Read-only for the whole kernel: through the texture path.
+    /// Read-only for the whole kernel: uses the texture path.
     ReadOnly,
-    /// Touched once: evicted first.
+    /// Used once: evicted first.
     Streaming,
-    /// Kept in L2 alone.
+    /// Cached in L2 only.
     L2,
 }
 
@@ -119,12 +119,12 @@ impl<'a, S: Space, T: Type> Pointer<'a, S, T> {
         Self { base, offset: 0, tag: PhantomData }
     }
 
-    /// The address that a variable holds: it moves as the variable does.
+    /// The address that a variable holds; it changes with the variable.
     pub fn follow(address: Var<'a, S::Address>) -> Self {
         Self::at_register(address.0)
     }
 
-    /// The address in a variable of its own, to be moved on.
+    /// The address in a variable, for incrementing.
     pub fn to_var(self) -> Var<'a, S::Address>
     where
         S::Address: super::Number,
@@ -135,61 +135,61 @@ impl<'a, S: Space, T: Type> Pointer<'a, S, T> {
         var
     }
 
-    /// The same address, of elements `U`.
+    /// The same address, for elements `U`.
     pub fn cast<U: Type>(self) -> Pointer<'a, S, U> {
         Pointer { base: self.base, offset: self.offset, tag: PhantomData }
     }
 
-    /// `elements` further on.
+    /// The address `elements` elements later.
     pub fn plus(self, elements: i64) -> Self {
         self.plus_bytes(elements * i64::from(T::BYTES))
     }
 
-    /// `bytes` further on.
+    /// The address `bytes` bytes later.
     pub fn plus_bytes(self, bytes: i64) -> Self {
         Self { offset: self.offset + bytes, ..self }
     }
 
-    /// `index` elements further on; below 2³² elements.
+    /// The address `index` elements later; below 2³² elements.
     pub fn at(self, index: Reg<'a, U32>) -> Self {
         Self { base: S::element(self.base, index, T::BYTES), ..self }
     }
 
-    /// `bytes` further on.
+    /// The address `bytes` bytes later.
     pub fn at_byte(self, bytes: Reg<'a, U32>) -> Self {
         Self { base: S::byte(self.base, bytes), ..self }
     }
 
-    /// How it stands in an instruction.
+    /// The address operand as text.
     pub(crate) fn address(self) -> String {
         match self.offset {
             0 => format!("[{}]", self.base.name()),
-            // A negative offset is added too: `[a+-4]`.
+            // A negative offset also has the plus sign: `[a+-4]`.
             offset => format!("[{}+{offset}]", self.base.name()),
         }
     }
 }
 
 impl<'a, T: Type> Global<'a, T> {
-    /// `index` elements further on, or back where it is negative.
+    /// The address `index` elements later, or earlier if it is negative.
     pub fn at_signed(self, index: Reg<'a, S32>) -> Self {
         let base = index.mad_wide(T::BYTES as i32, self.base.bits_as::<S64>());
         Self { base: base.bits_as::<U64>(), ..self }
     }
 
-    /// `index` elements further on, where that can pass 2³² elements.
+    /// The address `index` elements later, where this may exceed 2³² elements.
     pub fn at_wide(self, index: Reg<'a, U64>) -> Self {
         Self { base: index.mad(u64::from(T::BYTES), self.base), ..self }
     }
 }
 
 impl<'a, T: Type> Shared<'a, T> {
-    /// The address as a number of bytes, constant offset included: for swizzles.
+    /// The address in bytes, constant offset included: for swizzles.
     pub fn to_u32(self) -> Reg<'a, U32> {
         SharedSpace::plus(self.base, self.offset)
     }
 
-    /// An address from its number of bytes.
+    /// A pointer from an address in bytes.
     pub fn from_u32(address: Reg<'a, U32>) -> Self {
         Self::at_register(address)
     }
@@ -216,7 +216,7 @@ impl<'a, S: Space, T: InMemory> Pointer<'a, S, T> {
         self.load_text::<1>("")[0]
     }
 
-    /// N elements (1, 2 or 4) in one access, of at most 16 bytes; the address must be a multiple of the whole.
+    /// Loads N elements (1, 2 or 4) in one access of at most 16 bytes; the address must be aligned to the access.
     pub fn load_vector<const N: usize>(self) -> [Reg<'a, T::Loaded>; N] {
         self.load_text("")
     }
@@ -226,7 +226,7 @@ impl<'a, S: Space, T: InMemory> Pointer<'a, S, T> {
         self.store_text([value], "");
     }
 
-    /// Writes N elements (1, 2 or 4) in one access, of at most 16 bytes.
+    /// Stores N elements (1, 2 or 4) in one access of at most 16 bytes.
     pub fn store_vector<const N: usize>(self, values: [Reg<'a, T::Loaded>; N]) {
         self.store_text(values, "");
     }

@@ -40,7 +40,7 @@
 //! use ssmv_kernels::ptx::{F16, F16x2, Reg};
 //! fn wrong<'a>(a: Reg<'a, F16x2>, b: Reg<'a, F16>) -> Reg<'a, F16x2> { a + b }
 //! ```
-//! bits have no arithmetic until they are said to be numbers:
+//! bits have no arithmetic until they are converted to numbers:
 //! ```compile_fail,E0369
 //! use ssmv_kernels::ptx::{B32, Reg};
 //! fn wrong<'a>(a: Reg<'a, B32>, b: Reg<'a, B32>) -> Reg<'a, B32> { a + b }

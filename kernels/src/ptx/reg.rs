@@ -1,10 +1,10 @@
-//! Registers and what an instruction takes as an operand.
+//! Registers and instruction operands.
 
 use std::marker::PhantomData;
 
 use super::{Asm, B32, B64, F32, F64, Pred, S32, S64, Type, U16, U32, U64, types::Class};
 
-/// A value in a register: written once, by the instruction that made it. A cheap handle.
+/// A value in a register, written once by the instruction that computes it. A cheap handle.
 pub struct Reg<'a, T: Type> {
     pub(crate) asm: &'a Asm,
     pub(crate) id: u32,
@@ -24,7 +24,7 @@ impl<'a, T: Type> Reg<'a, T> {
         Self { asm, id, tag: PhantomData }
     }
 
-    /// The assembler that it belongs to.
+    /// The assembler of this register.
     pub fn assembler(self) -> &'a Asm {
         self.asm
     }
@@ -44,8 +44,8 @@ pub(crate) fn name(class: Class, id: u32) -> String {
     format!("{}{id}", class.prefix())
 }
 
-/// A register that is written more than once: a loop's accumulator. Where it stands as an operand, it means its value
-/// at that point of the kernel; [`Var::get`] keeps that value.
+/// A register that is written more than once, such as a loop's accumulator. As an operand it stands for its value at
+/// that point of the kernel; [`Var::get`] copies that value.
 pub struct Var<'a, T: Type>(pub(crate) Reg<'a, T>);
 
 impl<T: Type> Clone for Var<'_, T> {
@@ -70,9 +70,9 @@ impl<'a, T: Type> Var<'a, T> {
     }
 }
 
-/// What an instruction takes where it wants a `T`: a register, a variable, or a number that becomes an immediate.
+/// An operand of type `T`: a register, a variable, or a number that becomes an immediate.
 pub trait Operand<'a, T: Type>: Copy {
-    /// How it stands in the text.
+    /// The operand as text.
     fn text(self) -> String;
 }
 
@@ -125,19 +125,19 @@ impl Operand<'_, Pred> for bool {
 }
 
 impl Asm {
-    /// A register that can be written again, with its first value.
+    /// A variable with an initial value.
     pub fn var<'a, T: Type>(&'a self, value: impl Operand<'a, T>) -> Var<'a, T> {
         let var = Var(self.reg());
         var.set(value);
         var
     }
 
-    /// A register that something else writes first.
+    /// A variable without an initial value, which an instruction must write first.
     pub fn register<T: Type>(&self) -> Var<'_, T> {
         Var(self.reg())
     }
 
-    /// A number in a register.
+    /// A register with the value of a number.
     pub fn value<'a, T: Type>(&'a self, value: impl Operand<'a, T>) -> Reg<'a, T> {
         self.var(value).0
     }

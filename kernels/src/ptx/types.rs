@@ -1,15 +1,15 @@
-//! Type tags: what a register holds. They exist at compile time alone.
+//! Type tags of registers. They exist only at compile time.
 
-/// How PTX declares a register and what its name starts with.
+/// Register classes: the declaration in PTX, and the prefix of the register's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// `.pred`.
+    /// `.pred`: conditions.
     Pred,
     /// `.b16`: integers and single halves.
     B16,
     /// `.b32`: integers.
     B32,
-    /// `.b32` that holds two halves; a class of its own so that the text shows it.
+    /// `.b32` that holds two halves; a separate class so that the text shows it.
     Pair,
     /// `.b64`: integers and addresses.
     B64,
@@ -47,40 +47,40 @@ impl Class {
     }
 }
 
-/// A type tag.
+/// The type of a register.
 pub trait Type: Copy + 'static {
-    /// The instruction suffix, without its dot.
+    /// Instruction suffix, without its dot.
     const NAME: &'static str;
-    /// The suffix of moves, loads and stores.
+    /// Suffix of moves, loads and stores.
     const BITS: &'static str;
-    /// The register class.
+    /// The register class of the type.
     const CLASS: Class;
-    /// Bytes.
+    /// Size in memory in bytes.
     const BYTES: u32;
 }
 
-/// Types with arithmetic.
+/// Types with arithmetic instructions.
 pub trait Number: Type {
-    /// What `add` and `sub` carry between mnemonic and type.
+    /// Modifier of `add` and `sub` between mnemonic and type.
     const ADD: &'static str;
-    /// What `mul` and `mad` carry: `.lo` for integers, the rounding for floats.
+    /// Modifier of `mul` and `mad`: `.lo` for integers, the rounding for floats.
     const MUL: &'static str;
-    /// What `div` carries.
+    /// Modifier of `div` before the type.
     const DIV: &'static str;
 }
 
-/// Whole numbers.
+/// Integer types, signed and unsigned.
 pub trait Integer: Number {
-    /// Whether it has a sign.
+    /// Whether the type is signed.
     const SIGNED: bool;
 }
 
 /// Floating-point numbers. Every operation names its rounding: `add.f32` without one may be fused into an `fma`.
 pub trait Float: Number {}
 
-/// Types that loads and stores take.
+/// Types of loads and stores.
 pub trait InMemory: Type {
-    /// What a load gives: bytes come widened.
+    /// The register type after a load: bytes are widened.
     type Loaded: Type;
 }
 

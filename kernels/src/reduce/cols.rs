@@ -1,4 +1,4 @@
-//! Each column of a matrix to one number.
+//! Reductions of each column of a matrix to one number.
 
 use super::{BLOCK, Columns, Reduce, Stage, Step};
 use crate::{
@@ -7,41 +7,41 @@ use crate::{
     span::{Real, access_width, load_each},
 };
 
-/// The widest access: a thread has as many accumulators, and the block's shared memory stays free of bank conflicts.
+/// The widest access in elements: a thread has as many accumulators, and shared memory stays free of bank conflicts.
 const WIDEST: u32 = 4;
 
-/// The fewest rows a thread for which the rows are split.
+/// Fewest rows per thread before the rows are split.
 const LEAST_ROUNDS: u32 = 4;
 
-/// Blocks that keep any machine busy; the rows are not split further.
+/// Target number of blocks, enough to occupy any GPU; rows are not split further.
 const MOST_BLOCKS: u32 = 512;
 
-/// Loads that a thread has under way at once.
+/// Loads that a thread issues at once.
 const UNROLL: u32 = 8;
 
-/// The order in which columns are folded, from the shape alone.
+/// The order in which columns are folded, which depends on the shape alone.
 ///
-/// The matrix is as if rows of zeros followed it. Piece s holds the `down·rounds` rows from `s·down·rounds` on. In it,
-/// thread d of a column has an accumulator, 0 at first, that folds rows `i·down + d` for i = 0, 1, …, `rounds` − 1 in this
+/// The matrix is extended by rows of zeros. Piece s holds the `down·rounds` rows from `s·down·rounds` on. In it, thread
+/// d of a column has an accumulator, 0 at first, that folds rows `i·down + d` for i = 0, 1, …, `rounds` − 1 in this
 /// order. The `32 / across` threads d of a warp (those with the same d·across / 32) fold as lanes that agree modulo
-/// `across`, [`Asm::lanes_fold`]`(across, 32)`; then the 8 warps in order, ((w₀ ∘ w₁) ∘ w₂) ∘ …. With more than one piece
-/// their results, a matrix [splits, cols], are folded likewise in the order [`ColOrder::second`].
+/// `across`, [`Asm::lanes_fold`]`(across, 32)`; then the 8 warps in order, ((w₀ ∘ w₁) ∘ w₂) ∘ …. If there are several
+/// pieces, their results, a matrix [splits, cols], are folded likewise in the order [`ColOrder::second`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColOrder {
-    /// Columns of an access.
+    /// Number of columns per access.
     pub width: u32,
-    /// Threads side by side: a power of two up to 32.
+    /// Threads along the columns: a power of two up to 32.
     pub across: u32,
-    /// Threads of a column, 256 / across.
+    /// Threads per column, 256 / across.
     pub down: u32,
-    /// Pieces of the rows.
+    /// Number of pieces of the rows.
     pub splits: u32,
-    /// Rows of a thread.
+    /// Number of rows per thread.
     pub rounds: u32,
 }
 
 impl ColOrder {
-    /// For the matrix itself.
+    /// The order for the matrix itself.
     pub fn new(rows: u32, cols: u32) -> Self {
         let order = Self::whole(rows, cols, 32);
         let most = (MOST_BLOCKS / order.blocks(cols)).max(1);
@@ -50,7 +50,7 @@ impl ColOrder {
         Self { splits: rows.div_ceil(order.down * rounds).max(1), rounds, ..order }
     }
 
-    /// For the results of its pieces: fewer threads side by side, so that more of them share the rows.
+    /// The order for the pieces' results: fewer threads along the columns, so that more of them share the rows.
     pub fn second(splits: u32, cols: u32) -> Self {
         Self::whole(splits, cols, 8)
     }
@@ -62,7 +62,7 @@ impl ColOrder {
         Self { width, across, down, splits: 1, rounds: rows.div_ceil(down) }
     }
 
-    /// Blocks side by side.
+    /// Number of blocks along the columns.
     fn blocks(self, cols: u32) -> u32 {
         cols.div_ceil(self.across * self.width).max(1)
     }
@@ -84,7 +84,7 @@ pub(super) fn plan<T: Real>(whole: Reduce, target: Target) -> Plan {
     }
 }
 
-/// y[s, c] = piece s of column c. Reads every element once, up to 4 of a row an access, side by side.
+/// y[s, c] = piece s of column c. Reads every element once, up to 4 of a row per access, contiguous across threads.
 fn kernel<T: Real>(step: Step, order: ColOrder, spelled: &str, target: Target) -> Kernel {
     let Step { rows, cols, .. } = step;
     let columns = Columns { rows, cols, order };

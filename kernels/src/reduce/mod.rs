@@ -1,11 +1,11 @@
-//! Sums, means, largest magnitudes and finite checks: of a whole array, of the rows and of the columns of a matrix
-//! [rows, cols]. Elements are f16 or f32, everything is folded in f32.
+//! Sums, means, largest magnitudes and finite checks: of a whole array, of the rows or of the columns of a matrix
+//! [rows, cols]. Elements are f16 or f32, and all folding is in f32.
 //!
-//! There are no atomics, and the order of folding follows from the shape and the element type alone: the same bits on
-//! every run. It is stated at [`RowOrder`] and [`ColOrder`]. Where one kernel would leave the machine idle, a first one
-//! folds pieces into a workspace and a second one folds those. Each kernel has two parameters: where it reads, x, and where
-//! it writes, y. A kernel that is alone reads the input and writes the results; the first of two writes the workspace,
-//! which the second reads.
+//! There are no atomics, and the order of folding depends on the shape and the element type alone ([`RowOrder`],
+//! [`ColOrder`]): every run gives the same bits. If one kernel would not occupy the GPU, a first kernel folds pieces
+//! into a workspace and a second one folds these. Each kernel has two parameters: its source x and its destination y. A
+//! single kernel reads the input and writes the results; the first of two writes the workspace, and the second reads
+//! it.
 
 mod cols;
 mod rows;
@@ -25,80 +25,81 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "reduce";
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// What becomes of a number on its way into a reduction.
+/// A function that is applied to each element before folding.
 type Lift = for<'a> fn(Reg<'a, F32>) -> Reg<'a, F32>;
 
-/// A reduction: every element is lifted, the lifted ones are folded from 0 on, and the end is finished.
+/// A reduction: `lift` is applied to every element, the results are folded starting from 0, and `finish` is applied at
+/// the end.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduction {
-    /// Name that starts the kernels' names.
+    /// Prefix of the kernels' names.
     pub name: &'static str,
-    /// What an element becomes.
+    /// Applied to each element.
     pub lift: Lift,
-    /// How two become one.
+    /// Combines two values into one.
     pub fold: Fold,
-    /// What the last one becomes.
+    /// Applied to the folded value.
     pub finish: Finish,
 }
 
-/// What becomes of the folded value.
+/// The last step of a reduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// Written as f32.
+    /// Stores the value as f32.
     AsIs,
-    /// Multiplied by 1/(number of terms), rounded to f32; written as f32.
+    /// Multiplies by 1/(number of terms), rounded to f32; stores f32.
     Mean,
-    /// Written as u32: 1 for NaN, 0 for anything else.
+    /// Stores u32: 1 for NaN, 0 otherwise.
     IsNan,
 }
 
-/// Every reduction.
+/// All reductions, for tables and tests.
 pub const REDUCTIONS: [Reduction; 4] = [SUM, MEAN, MAX_ABS, NON_FINITE];
 
 /// Σ x.
 pub const SUM: Reduction = Reduction { name: "sum", lift: |x| x, fold: Fold::Sum, finish: Finish::AsIs };
 
-/// Σ x / n; 0 of nothing.
+/// Σ x / n; 0 for an empty array.
 pub const MEAN: Reduction = Reduction { name: "mean", finish: Finish::Mean, ..SUM };
 
-/// max |x|; NaN where there is one, 0 of nothing.
+/// max |x|; NaN if any element is NaN, 0 for an empty array.
 pub const MAX_ABS: Reduction =
     Reduction { name: "max_abs", lift: |x| x.abs(), fold: Fold::Max, finish: Finish::AsIs };
 
-/// 1 where any element is infinite or NaN, 0 otherwise, as u32. 0·x is NaN for those and 0 for all others.
+/// 1 if any element is infinite or NaN, 0 otherwise, as u32. 0·x is NaN for such elements and 0 for all others.
 pub const NON_FINITE: Reduction =
     Reduction { name: "non_finite", lift: |x| x * 0.0, fold: Fold::Sum, finish: Finish::IsNan };
 
-/// What is reduced: a matrix [rows, cols] of fewer than 2³² elements.
+/// A reduction of a matrix [rows, cols] of fewer than 2³² elements.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduce {
-    /// Operation that folds the elements.
+    /// The reduction of the elements.
     pub reduction: Reduction,
     /// Rows of the matrix: the product of all axes but the last.
     pub rows: u32,
     /// Columns of the matrix: the size of the last axis.
     pub cols: u32,
-    /// Whether the results are folded onto what the output holds, instead of replacing it: old + new of sums and means,
-    /// the larger one of magnitudes, old or new of flags.
+    /// Whether the results are folded onto the output's contents instead of replacing them: old + new for sums and
+    /// means, the larger one for magnitudes, old or new for flags.
     pub onto: bool,
 }
 
 impl Reduce {
-    /// Each row to one number: y[r] = ⨀ x[r, c] over c, in the order of [`RowOrder`].
+    /// Reduces each row to one number: y[r] = ⨀ x[r, c] over c, in the order of [`RowOrder`].
     pub fn over_rows<T: Real>(self, target: Target) -> Plan {
         rows::plan::<T>(self, target)
     }
 
-    /// Each column to one number: y[c] = ⨀ x[r, c] over r, in the order of [`ColOrder`].
+    /// Reduces each column to one number: y[c] = ⨀ x[r, c] over r, in the order of [`ColOrder`].
     pub fn over_cols<T: Real>(self, target: Target) -> Plan {
         cols::plan::<T>(self, target)
     }
 }
 
-/// A whole array of n elements to one number, as a matrix of one row.
+/// Reduces a whole array of n elements to one number, as a matrix of one row.
 pub fn whole<T: Real>(reduction: Reduction, n: u32, target: Target) -> Plan {
     Reduce { reduction, rows: 1, cols: n, onto: false }.over_rows::<T>(target)
 }
@@ -113,7 +114,7 @@ pub fn col_sums<T: Real>(rows: u32, cols: u32, target: Target) -> Plan {
     Reduce { reduction: SUM, rows, cols, onto: false }.over_cols::<T>(target)
 }
 
-/// Which part of a plan a kernel is.
+/// The position of a kernel in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// From the input to the results.
@@ -124,19 +125,19 @@ enum Stage {
     Second,
 }
 
-/// A kernel of a plan: its part of the whole, and the matrix [rows, cols] that it reads itself.
+/// A kernel of a plan: its position in the plan, and the matrix [rows, cols] that it reads.
 #[derive(Clone, Copy)]
 struct Step {
     whole: Reduce,
     stage: Stage,
     rows: u32,
     cols: u32,
-    /// Terms of a mean.
+    /// Number of terms of a mean.
     terms: u32,
 }
 
 impl Step {
-    /// The kernel's name and family: `over` what, for elements `spelled` so.
+    /// The kernel's name and family: `over` is rows or columns, `spelled` the element type.
     fn launch(self, over: &str, spelled: &str, target: Target) -> Launch {
         let Reduce { reduction, rows, cols, onto } = self.whole;
         let onto = if onto { "_onto" } else { "" };
@@ -153,12 +154,12 @@ impl Step {
         self.whole.reduction.fold
     }
 
-    /// What an element becomes; the workspace's have been lifted.
+    /// `lift` of an element; the workspace's values are lifted already.
     fn lift<'a>(self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         if self.stage == Stage::Second { x } else { (self.whole.reduction.lift)(x) }
     }
 
-    /// Writes a folded value.
+    /// Applies `finish` to a folded value and stores it.
     fn store<'a>(self, asm: &'a Asm, at: Global<'a, F32>, value: Reg<'a, F32>) {
         if self.stage == Stage::First {
             return at.store(value);
@@ -177,7 +178,7 @@ impl Step {
     }
 }
 
-/// The kernels of this family at sizes that the model has, and at an odd one each.
+/// The kernels of this family at sizes of the model, and at one odd size each.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let mut plans = Vec::new();
     // The first feature maps of `base`, its parameters, a size with a tail.

@@ -1,4 +1,4 @@
-//! Each row of a matrix to one number.
+//! Reductions of each row of a matrix to one number.
 
 use super::{BLOCK, Reduce, Stage, Step};
 use crate::{
@@ -7,42 +7,42 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// The most vectors a lane for which a row stays with one warp.
+/// Most vectors per lane for which one warp folds a row.
 const VECTORS_A_LANE: u32 = 8;
 
-/// The fewest vectors a thread for which a row is split.
+/// Fewest vectors per thread before a row is split.
 const LEAST_ROUNDS: u32 = 4;
 
-/// Blocks that keep any machine busy; no row is split further.
+/// Target number of blocks, enough to occupy any GPU; rows are not split further.
 const MOST_BLOCKS: u32 = 1024;
 
-/// Loads that a thread has under way at once.
+/// Loads that a thread issues at once.
 const UNROLL: u32 = 4;
 
-/// The order in which a row is folded, from the shape and the element type alone.
+/// The order in which a row is folded, which depends on the shape and the element type alone.
 ///
-/// The row is as if zeros followed it. Piece s holds the `team·width·rounds` elements from `s·team·width·rounds` on. In
-/// it, thread t of a team keeps `width` accumulators, all 0 at first; accumulator j folds elements
-/// `(i·team + t)·width + j` for i = 0, 1, …, `rounds` − 1 in this order. Then a thread folds its accumulators pairwise
-/// ([`Fold::pairwise`](crate::tile::reduce::Fold::pairwise)); then the team folds: lanes as in
-/// [`Asm::lanes_fold`]`(1, min(team, 32))`, a team of more than a warp as in [`Asm::block_fold`]. With more than one piece
-/// the row of their results is folded likewise, in the order `RowOrder::new(rows, splits, 4)`.
+/// The row is extended by zeros. Piece s holds the `team·width·rounds` elements from `s·team·width·rounds` on. In it,
+/// thread t of a team keeps `width` accumulators, all 0 at first; accumulator j folds elements `(i·team + t)·width + j`
+/// for i = 0, 1, …, `rounds` − 1 in this order. Then a thread folds its accumulators pairwise
+/// ([`Fold::pairwise`](crate::tile::reduce::Fold::pairwise)), and the team folds: lanes as in [`Asm::lanes_fold`]`(1,
+/// min(team, 32))`, a team of more than a warp as in [`Asm::block_fold`]. If there are several pieces, the row of their
+/// results is folded likewise, in the order `RowOrder::new(rows, splits, 4)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowOrder {
-    /// Elements of an access.
+    /// Number of elements per access.
     pub width: u32,
-    /// Threads that fold a piece together: a power of two up to a warp, or a block of 256.
+    /// Threads that fold a piece together: a power of two up to 32, or a block of 256.
     pub team: u32,
-    /// Pieces of a row.
+    /// Number of pieces per row.
     pub splits: u32,
-    /// Accesses of a thread.
+    /// Number of accesses per thread.
     pub rounds: u32,
 }
 
 impl RowOrder {
-    /// For elements of which `vector` are 16 bytes.
+    /// The order for elements of which `vector` are 16 bytes.
     pub fn new(rows: u32, cols: u32, vector: u32) -> Self {
-        // A single row may have a tail; several begin where an access may.
+        // A single row may have a tail; with several rows, each must begin at an aligned address.
         let width = if rows <= 1 { vector } else { access_width(cols, vector) };
         let vectors = cols.div_ceil(width).max(1);
         let in_warp = vectors <= 32 * VECTORS_A_LANE;
@@ -53,7 +53,7 @@ impl RowOrder {
         Self { width, team, splits: vectors.div_ceil(team * rounds), rounds }
     }
 
-    /// Elements of a round.
+    /// Elements that a team reads per round.
     fn step(self) -> u32 {
         self.team * self.width
     }
@@ -77,7 +77,7 @@ pub(super) fn plan<T: Real>(whole: Reduce, target: Target) -> Plan {
     }
 }
 
-/// y[r, s] = piece s of row r, for a team each. Reads every element once, 16 bytes an access where rows allow it.
+/// y[r, s] = piece s of row r, one team each. Reads every element once, 16 bytes per access if the rows are aligned.
 fn kernel<T: Real>(step: Step, order: RowOrder, spelled: &str, target: Target) -> Kernel {
     let Step { rows, cols, .. } = step;
     let RowOrder { width, team, splits, rounds } = order;
@@ -110,21 +110,21 @@ fn kernel<T: Real>(step: Step, order: RowOrder, spelled: &str, target: Target) -
     })
 }
 
-/// A thread's part of a piece.
+/// A thread's part of a piece of a row.
 struct Mine<'a, T: Real> {
     asm: &'a Asm,
     step: Step,
     order: RowOrder,
-    /// Its number in the team.
+    /// Index of the thread in its team.
     thread: Reg<'a, U32>,
-    /// Its first element.
+    /// Index of its first element.
     at: Global<'a, T>,
 }
 
 impl<'a, T: Real> Mine<'a, T> {
     fn fold_piece(&self, split: Reg<'a, U32>, sums: &[Var<'a, F32>]) {
         let RowOrder { splits, rounds, .. } = self.order;
-        // What is left for the last piece: whole rounds, then a part of one.
+        // The last piece has the remaining whole rounds, then a partial one.
         let left = self.step.cols - (splits - 1) * rounds * self.order.step();
         let (whole, part) = (left / self.order.step(), left % self.order.step());
         let last = || {
@@ -138,7 +138,7 @@ impl<'a, T: Real> Mine<'a, T> {
         }
     }
 
-    /// `count` rounds in which every thread has its vector.
+    /// Runs `count` rounds in which every thread has its vector.
     fn rounds(&self, count: u32, sums: &[Var<'a, F32>]) {
         let step = self.order.step();
         let rounds = |at: Global<'a, T>, count: u32| {
@@ -157,7 +157,7 @@ impl<'a, T: Real> Mine<'a, T> {
         }
     }
 
-    /// The `part` elements after `rounds` rounds, fewer than a round.
+    /// Folds the `part` elements after `rounds` rounds, fewer than a round.
     fn part(&self, rounds: u32, part: u32, sums: &[Var<'a, F32>]) {
         let width = self.order.width;
         let at = self.at.plus(i64::from(rounds) * i64::from(self.order.step()));

@@ -1,5 +1,5 @@
-//! The columns of a matrix folded by blocks, in the order of a [`ColOrder`], for kernels that fold more than one number a
-//! column or compute what they fold.
+//! Column reductions by blocks, in the order of a [`ColOrder`], for kernels that fold several numbers per column or
+//! compute the folded values.
 
 use super::{BLOCK, ColOrder};
 use crate::{
@@ -7,13 +7,13 @@ use crate::{
     span::Real,
 };
 
-/// Pieces' results that are loaded together.
+/// Results of pieces that a thread loads at once.
 const BATCH: u32 = 8;
 
-/// Warps of a block.
+/// Number of warps per block.
 const WARPS: u32 = BLOCK / 32;
 
-/// A matrix [rows, cols] of fewer than 2³² elements, and how blocks walk it.
+/// A matrix [rows, cols] of fewer than 2³² elements, and its division among blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Columns {
     pub rows: u32,
@@ -27,18 +27,18 @@ impl Columns {
         Self { rows, cols, order: ColOrder::new(rows, cols) }
     }
 
-    /// The results of the pieces: a row each.
+    /// The results of the pieces: one row each.
     pub fn results(self) -> Self {
         Self { rows: self.order.splits, order: ColOrder::second(self.order.splits, self.cols), ..self }
     }
 
-    /// Blocks for columns along x, for pieces along y.
+    /// A launch with blocks for columns along x, for pieces along y.
     pub fn launch(self, launch: Launch) -> Launch {
         let columns = self.order.across * self.order.width;
         launch.block([BLOCK, 1, 1]).grid([self.cols.div_ceil(columns).max(1), self.order.splits, 1])
     }
 
-    /// What this thread has of it.
+    /// This thread's part of the matrix.
     pub fn share(self, asm: &Asm) -> Share<'_> {
         let ColOrder { width, across, down, rounds, .. } = self.order;
         let (row, lane) = asm.divide(asm.thread(0), across);
@@ -52,28 +52,28 @@ impl Columns {
 pub(crate) struct Share<'a> {
     asm: &'a Asm,
     matrix: Columns,
-    /// Its row of a round.
+    /// Row of the thread in a round.
     row: Reg<'a, U32>,
-    /// Its number among the threads side by side.
+    /// Index of the thread along the columns.
     lane: Reg<'a, U32>,
-    /// Number of the piece of a split row.
+    /// Index of the piece of rows.
     pub piece: Reg<'a, U32>,
-    /// The first of its columns.
+    /// First column of the thread.
     pub col: Reg<'a, U32>,
-    /// Its first row of the matrix.
+    /// First row of the thread in the matrix.
     first: Reg<'a, U32>,
 }
 
 impl<'a> Share<'a> {
-    /// Gives `body` the numbers of the thread's rows in ascending order, `batch` of them or fewer at a time. Only where the
-    /// thread's columns exist.
+    /// Calls `body` with the indices of the thread's rows in ascending order, at most `batch` of them at a time. Does
+    /// nothing in threads without columns.
     pub fn each_batch(&self, batch: u32, body: impl Fn(&[Reg<'a, U32>])) {
         self.asm.if_(self.col.lt(self.matrix.cols), || self.piece_rows(batch, &body));
     }
 
     fn piece_rows(&self, batch: u32, body: &impl Fn(&[Reg<'a, U32>])) {
         let ColOrder { down, splits, rounds, .. } = self.matrix.order;
-        // What is left for the last piece: whole rounds, then a part of one.
+        // The last piece has the remaining whole rounds, then a partial one.
         let left = self.matrix.rows - (splits - 1) * rounds * down;
         let (whole, part) = (left / down, left % down);
         let last = || {
@@ -89,7 +89,7 @@ impl<'a> Share<'a> {
         }
     }
 
-    /// `count` rounds in which every thread has its row.
+    /// Runs `count` rounds in which every thread has its row.
     fn rounds(&self, count: u32, batch: u32, body: &impl Fn(&[Reg<'a, U32>])) {
         let down = self.matrix.order.down;
         let rows = |row: Reg<'a, U32>, count: u32| {
@@ -107,7 +107,7 @@ impl<'a> Share<'a> {
         }
     }
 
-    /// The K numbers of each of the thread's columns from row `row` of results [pieces, K, cols].
+    /// Loads the K numbers of each of the thread's columns from row `row` of results [pieces, K, cols].
     pub fn results<const K: usize>(
         &self,
         from: Global<'a, F32>,
@@ -118,7 +118,7 @@ impl<'a> Share<'a> {
         std::array::from_fn(|j| F32::load(at.plus(j as i64 * i64::from(cols)), width))
     }
 
-    /// Writes the K numbers of a column as the piece's of results [pieces, K, cols].
+    /// Stores the K numbers of a column for this piece in results [pieces, K, cols].
     pub fn store_result<const K: usize>(
         &self,
         to: Global<'a, F32>,
@@ -130,12 +130,12 @@ impl<'a> Share<'a> {
         values.into_iter().zip(0..).for_each(|(x, j)| at.plus(j * i64::from(cols)).store(x));
     }
 
-    /// K sums for each of the thread's columns, 0 at first.
+    /// Variables for K sums of each of the thread's columns, initially 0.
     pub fn accumulators<const K: usize>(&self) -> Vec<[Var<'a, F32>; K]> {
         (0..self.matrix.order.width).map(|_| [(); K].map(|()| self.asm.var(0.0))).collect()
     }
 
-    /// [`Share::fold`] of sums.
+    /// [`Share::fold`] with sums as values.
     pub fn fold_sums<const K: usize>(
         &self,
         sums: &[[Var<'a, F32>; K]],
@@ -145,7 +145,7 @@ impl<'a> Share<'a> {
         self.fold(mine, |a, b| std::array::from_fn(|j| a[j] + b[j]), done);
     }
 
-    /// Adds up results [pieces, K, cols], for a share of [`Columns::results`]. The order is the matrix's.
+    /// Sums results [pieces, K, cols], for a share of [`Columns::results`], in the order of the matrix.
     pub fn sum_results<const K: usize>(
         &self,
         from: Global<'a, F32>,
@@ -163,8 +163,9 @@ impl<'a> Share<'a> {
         self.fold_sums(&sums, done);
     }
 
-    /// Folds what the block's threads have, K numbers for each of a thread's columns: the threads of a warp, then the
-    /// warps in order. One thread a column gives its K numbers to `done`. For all threads of the block, once a kernel.
+    /// Folds the values of the block's threads, K numbers for each of a thread's columns: first the threads of a warp,
+    /// then the warps in order. One thread per column passes its K numbers to `done`. All threads of the block must run
+    /// it, once per kernel.
     pub fn fold<const K: usize>(
         &self,
         mine: Vec<[Reg<'a, F32>; K]>,

@@ -1,7 +1,7 @@
-//! The gradients, from the last step to the first, but for the sums that [`finish`](super::finish) ends.
+//! The gradients, from the last step to the first, except for the sums that [`finish`](super::finish) completes.
 //!
-//! The states of a chunk of steps are made again and held in registers, as many as fit; a sequence of one chunk needs no
-//! more. A longer one is run through once more before, to put down the states with which each chunk begins.
+//! The states of a chunk of steps are recomputed and held in registers, as many as fit. A longer sequence has several
+//! chunks: a forward run over it first stores the states at the beginning of each chunk.
 
 use std::f32::consts::LN_2;
 
@@ -18,19 +18,19 @@ use crate::{
     tile::reduce::Fold,
 };
 
-/// Operations a state and step: those of the forward pass, and ten instructions of which six count two.
+/// Operations per state and step: those of the forward pass, and ten instructions of which six count two.
 const STATE_OPERATIONS: u64 = 7 + 16;
 
-/// Operations a channel and step: those of the forward pass, and the derivatives.
+/// Operations per channel and step: those of the forward pass, and the derivatives.
 const CHANNEL_OPERATIONS: u64 = 12 + 20;
 
-/// The results, in the order of the parameters.
+/// The output arrays, in the order of the parameters.
 pub(super) struct Results<'a, T: Real> {
     pub dy: Global<'a, T>,
     pub du: Global<'a, T>,
     pub ddelta: Global<'a, T>,
     pub dbias: Option<Global<'a, F32>>,
-    /// dA, or dA_log.
+    /// dA, or dA_log with A_log.
     pub da: Global<'a, F32>,
     pub db: Global<'a, T>,
     pub dc: Global<'a, T>,
@@ -40,7 +40,7 @@ pub(super) struct Results<'a, T: Real> {
 }
 
 impl<'a, T: Real> Results<'a, T> {
-    /// Declares them, and dy before and the workspace after them.
+    /// Declares the output parameters, dy before them and the workspace after them.
     pub fn parameters(asm: &'a Asm, spec: &SelectiveScan) -> Self {
         Self {
             dy: asm.pointer("dy"),
@@ -57,7 +57,7 @@ impl<'a, T: Real> Results<'a, T> {
     }
 }
 
-/// du, ddelta and dz; into the workspace the sums over a block's channels and over a sequence.
+/// Computes du, ddelta and dz; writes the sums over a block's channels and over a sequence to the workspace.
 pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target: Target) -> Kernel {
     let layout = Layout::new::<T>(spec);
     let launch = Launch::new(FAMILY, spec.name::<T>("backward"), target)
@@ -76,7 +76,7 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target
     })
 }
 
-/// What a thread carries from chunk to chunk.
+/// State that a thread carries from chunk to chunk.
 struct BackwardThread<'a, T: Real> {
     asm: &'a Asm,
     thread: Thread<'a, T>,
@@ -89,16 +89,16 @@ struct BackwardThread<'a, T: Real> {
     /// Σ g·u and Σ ddelta of each channel, over the lane's own steps.
     dd: Vec<Var<'a, F32>>,
     dbias: Vec<Var<'a, F32>>,
-    /// The warps' sums over channels, [warps, steps of a chunk, 2N].
+    /// Sums over the channels of each warp, [warps, steps of a chunk, 2N].
     slots: Shared<'a, F32>,
 }
 
-/// What is kept of a group of steps between its way forth and its way back: little, since registers are short. What u
-/// and delta give otherwise is loaded and computed again.
+/// Values of a group of steps that are kept from the forward to the backward run: few, since registers are scarce.
+/// Other values of u and delta are loaded and computed again.
 struct Passed<'a> {
     group: Group,
     dt: Vec<Reg<'a, F32>>,
-    /// The gradient at s.
+    /// The gradient of s.
     g: Vec<Reg<'a, F32>>,
 }
 
@@ -163,14 +163,14 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         }
     }
 
-    /// Where the states before chunk `index` + 1 lie: a matrix, and the row of the thread's first channel.
+    /// Address of the states before chunk `index` + 1: a matrix, and the row of the thread's first channel.
     fn start(&self, index: Reg<'a, U32>) -> (Global<'a, F32>, Reg<'a, U32>) {
         let starts = self.workspace.chunks.count - 1;
         let row = self.thread.sequence.mad(starts, index).mad(self.thread.spec.channels, self.thread.channel);
         (self.results.workspace.plus(self.workspace.starts as i64), row)
     }
 
-    /// Runs forth once and puts down the states before each chunk but the first.
+    /// Runs forward once and stores the states before each chunk except the first.
     fn store_starts(&self) {
         let Self { asm, thread, .. } = self;
         let Chunks { count, steps, .. } = self.workspace.chunks;
@@ -191,7 +191,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         });
     }
 
-    /// `steps` steps from step `first` on, forth and back, from the states `start` on.
+    /// Runs `steps` steps from step `first` on, forward and backward, from the states `start`.
     fn chunk(&self, first: Reg<'a, U32>, steps: u32, start: States<'a>) {
         let Self { asm, thread, results, .. } = self;
         let row = thread.sequence.mad(thread.spec.length, first);
@@ -215,7 +215,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         self.store_sums(first, steps);
     }
 
-    /// Adds the states after each of a group's steps to the history; with a gate, writes dz.
+    /// Appends the states after each of a group's steps to the history; with a gate, writes dz.
     fn forth(
         &self,
         at: &Steps<'a, T>,
@@ -289,7 +289,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         thread.store(ddelta, thread.spec.channels, *group, &ddelta_values);
     }
 
-    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Gives Σ_n λ·B and
+    /// Step `j` of a group, `step` of the chunk, between the states `history[0]` and `history[1]`. Returns Σ_n λ·B and
     /// Σ_n A·log₂ e·e of each channel, over the thread's own states.
     fn step_back(
         &self,
@@ -311,7 +311,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
             dc[s].add_product(g[channel], after[i]);
             db[s].add_product(lambda, dtu[channel]);
             lambda_b[channel].add_product(lambda, b[s]);
-            // Before the first step of all there is neither a state nor anyone to carry to.
+            // The first step of all has no earlier state, and no gradient to carry further.
             if let Some(before) = before {
                 let carried = lambda * thread.decay(dt[channel], i);
                 let e = carried * before[i];
@@ -325,7 +325,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         (get(lambda_b), get(a_e))
     }
 
-    /// Adds a step's dB and dC up over the warp's channels and leaves them in the warp's slots.
+    /// Sums a step's dB and dC over the warp's channels and stores them in the warp's slots.
     fn fold_channels(&self, step: u32, values: &[Reg<'a, F32>]) {
         let Self { asm, thread, .. } = self;
         let Layout { states, lanes, .. } = thread.layout;
@@ -337,7 +337,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         let (warp, _) = asm.divide(asm.thread(0), 32);
         let slots = self.slots.at(warp * (self.workspace.chunks.steps * 2 * n)).plus((step * 2 * n).into());
         for (i, sum) in (0..).zip(&sums) {
-            // All dB come before all dC, there as here.
+            // All dB come before all dC, in the slots and in the workspace.
             let (is_c, s) = asm.divide(number.mad(sums.len() as u32, asm.value(i)), states);
             let state = thread.state + s;
             let kept = copy.eq(0) & state.lt(n);
@@ -345,7 +345,7 @@ impl<'a, T: Real> BackwardThread<'a, T> {
         }
     }
 
-    /// Adds the slots of the block's warps up, in order, for `steps` steps from step `first` on.
+    /// Sums the slots of the block's warps, in order, for `steps` steps from step `first` on.
     fn store_sums(&self, first: Reg<'a, U32>, steps: u32) {
         let Self { asm, thread, workspace, .. } = self;
         let row = 2 * thread.spec.states;

@@ -12,10 +12,10 @@ use crate::{
     span::Real,
 };
 
-/// Threads of a block.
+/// Number of threads per block.
 const BLOCK: u32 = 256;
 
-/// dB, dC, dA or dA_log, dD and dbias: a thread for each of their elements, a run of blocks for each kind.
+/// dB, dC, dA or dA_log, dD and dbias: one thread per element, a range of blocks for each kind.
 pub(super) fn kernel<T: Real>(spec: &SelectiveScan, workspace: Workspace, target: Target) -> Kernel {
     let SelectiveScan { batch, length, channels, states, .. } = *spec;
     let steps = batch * length * 2 * states;

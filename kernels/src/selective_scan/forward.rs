@@ -1,4 +1,4 @@
-//! The outputs, from the first step to the last.
+//! The forward pass, from the first step to the last.
 
 use super::{
     FAMILY, SelectiveScan,
@@ -12,13 +12,13 @@ use crate::{
     span::Real,
 };
 
-/// Operations a state and step: Δ·A, exp, Δ·u·B, and two fused multiply-adds.
+/// Operations per state and step: Δ·A, exp, Δ·u·B, and two fused multiply-adds.
 const STATE_OPERATIONS: u64 = 7;
 
-/// Operations a channel and step, of the softplus, Δ·u, the skip and the gate.
+/// Operations per channel and step: the softplus, Δ·u, the skip and the gate.
 const CHANNEL_OPERATIONS: u64 = 12;
 
-/// y [B, L, D].
+/// The kernel that computes y [B, L, D].
 pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
     let layout = Layout::new::<T>(spec);
     let launch = Launch::new(FAMILY, spec.name::<T>("forward"), target)
@@ -51,7 +51,7 @@ pub(super) fn kernel<T: Real>(spec: &SelectiveScan, target: Target) -> Kernel {
     })
 }
 
-/// `steps` steps from row `row` of [B·L] on; the states after them.
+/// Runs `steps` steps from row `row` of [B·L] on; returns the states after them.
 fn chunk<'a, T: Real>(
     thread: &Thread<'a, T>,
     y: Global<'a, T>,

@@ -1,31 +1,31 @@
-//! Who has what: channels and states over threads, steps over chunks, parts over the workspace.
+//! Division of the scan: channels and states over threads, steps over chunks, parts over the workspace.
 
 use super::SelectiveScan;
 use crate::span::Real;
 
-/// Warps of a block.
+/// Number of warps per block.
 pub(super) const WARPS: u32 = 4;
 
-/// Threads of a block.
+/// Number of threads per block.
 pub(super) const BLOCK: u32 = 32 * WARPS;
 
-/// Bytes of a sector, the least that memory moves.
+/// Size of a sector, the unit of memory transfers, in bytes.
 const SECTOR: u32 = 32;
 
-/// How many channels and states a thread has, and how many lanes share a channel.
+/// Channels and states per thread, and lanes that share a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Channels of a thread, side by side.
+    /// Channels per thread, contiguous.
     pub channels: u32,
-    /// States of a thread in each of its channels: a power of two.
+    /// States per thread in each of its channels: a power of two.
     pub states: u32,
-    /// Lanes that share its channels, a power of two; states beyond N are zeros.
+    /// Lanes that share these channels, a power of two; states beyond N are zeros.
     pub lanes: u32,
 }
 
 impl Layout {
-    /// Four states a lane, or as many as leave no channel without a lane; two channels where one would make the warp's
-    /// accesses narrower than a sector.
+    /// Four states per lane, or as many as are needed to give each channel at least one lane; two channels if one would
+    /// make the warp's accesses narrower than a sector.
     pub fn new<T: Real>(spec: &SelectiveScan) -> Self {
         let states = spec.states.div_ceil(32).max(4).min(spec.states).next_power_of_two();
         let lanes = spec.states.div_ceil(states).next_power_of_two();
@@ -34,40 +34,40 @@ impl Layout {
         Self { channels: if narrow && even { 2 } else { 1 }, states, lanes }
     }
 
-    /// Channels of a warp.
+    /// Number of channels per warp.
     pub fn warp_channels(self) -> u32 {
         32 / self.lanes * self.channels
     }
 
-    /// Channels of a block.
+    /// Number of channels per block.
     pub fn block_channels(self) -> u32 {
         WARPS * self.warp_channels()
     }
 
-    /// Blocks that have all channels of a sequence.
+    /// Blocks that cover all channels of a sequence.
     pub fn blocks(self, channels: u32) -> u32 {
         channels.div_ceil(self.block_channels())
     }
 
-    /// States of a thread, over its channels.
+    /// States per thread, over all its channels.
     pub fn held(self) -> u32 {
         self.channels * self.states
     }
 }
 
-/// A sequence cut into chunks of steps that are unrolled: all but the last have `steps`, the last has `last`.
+/// A sequence cut into chunks of unrolled steps: all but the last have `steps`, the last has `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunks {
-    /// Chunks.
+    /// Number of chunks per sequence.
     pub count: u32,
-    /// Steps of all but the last one.
+    /// Steps of each chunk except the last one.
     pub steps: u32,
-    /// Steps of the last one.
+    /// Steps of the last chunk.
     pub last: u32,
 }
 
 impl Chunks {
-    /// Chunks of `most` steps or fewer, about as long as each other and made of whole groups of `group` where they can.
+    /// Chunks of at most `most` steps, of similar length and made of whole groups of `group` where possible.
     pub fn new(length: u32, most: u32, group: u32) -> Self {
         let even = length.div_ceil(length.div_ceil(most));
         let grouped = even.next_multiple_of(group);
@@ -76,13 +76,13 @@ impl Chunks {
         Self { count, steps, last: length - (count - 1) * steps }
     }
 
-    /// For the forward pass: short enough that the text stays small, long enough for loads to run ahead.
+    /// Chunks of the forward pass: short enough for a small text, long enough for loads to run ahead.
     pub fn forward(length: u32, layout: Layout) -> Self {
         Self::new(length, 24 / layout.channels, layout.lanes)
     }
 
-    /// For the backward pass, which holds all states of a chunk in registers: 96 of them where that is the whole
-    /// sequence, of at most 16 steps (with 20, `ptxas` spills), otherwise 64, since what is carried over takes registers
+    /// Chunks of the backward pass, which holds all states of a chunk in registers: 96 states if that covers the whole
+    /// sequence, of at most 16 steps (with 20, `ptxas` spills), otherwise 64, since the carried values take registers
     /// too.
     pub fn backward(length: u32, layout: Layout) -> Self {
         let most = |registers: u32, steps: u32| (registers / layout.held()).min(steps);
@@ -91,28 +91,28 @@ impl Chunks {
     }
 }
 
-/// Where the workspace's parts begin, in f32 elements.
+/// Offsets of the workspace's parts, in f32 elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Workspace {
-    /// Chunks of the backward pass.
+    /// Number of chunks of the backward pass.
     pub chunks: Chunks,
-    /// Blocks of channels.
+    /// Number of blocks of channels.
     pub blocks: u32,
-    /// Sums over a block's channels: [B, blocks, L, 2N], a step's dB and then its dC.
+    /// Sums over a block's channels: [B, blocks, L, 2N], for each step its dB and then its dC.
     pub bc: u64,
-    /// Sums over a sequence: dA [B, D, N],
+    /// Sums over a sequence, of dA: [B, D, N].
     pub a: u64,
-    /// dD [B, D],
+    /// Sums over a sequence, of dD: [B, D].
     pub d: u64,
-    /// dbias [B, D].
+    /// Sums over a sequence, of dbias: [B, D].
     pub bias: u64,
-    /// The states at the beginning of all chunks but the first: [B, chunks − 1, D, N].
+    /// The states at the beginning of each chunk except the first: [B, chunks − 1, D, N].
     pub starts: u64,
     end: u64,
 }
 
 impl Workspace {
-    /// Of a scan whose sizes have been checked, but for this one.
+    /// The workspace of a scan whose sizes are checked, except for the workspace's own size.
     pub fn new(spec: &SelectiveScan, layout: Layout) -> Self {
         let chunks = Chunks::backward(spec.length, layout);
         let blocks = layout.blocks(spec.channels);
@@ -134,7 +134,7 @@ impl Workspace {
         Self { chunks, blocks, bc, a, d, bias, starts, end }
     }
 
-    /// Elements of all of it.
+    /// Total number of elements.
     pub fn elements(self) -> u64 {
         self.end
     }

@@ -1,5 +1,5 @@
-//! Mamba's selective scan (Gu & Dao 2023, arXiv 2312.00752, algorithm 2) with what stands around it in the model fused
-//! in, forward and backward.
+//! Mamba's selective scan (Gu & Dao 2023, arXiv 2312.00752, algorithm 2), fused with the operations around it in the
+//! model, forward and backward.
 //!
 //! For each sequence, channel d and state n, with h₋₁ = 0:
 //!
@@ -20,31 +20,31 @@
 //!
 //! # Layout
 //! u, delta, z, y [B, L, D] and B, C [B, L, N] of the element type T, their gradients too; A or A_log [D, N], D [D] and
-//! bias [D] in f32, their gradients too. z may be half of a wider matrix and B and C columns of one
-//! ([`z_row`](SelectiveScan::z_row), [`bc_row`](SelectiveScan::bc_row)), so that no projection has to be cut up. States,
-//! exponentials and sums are in f32; what is stored as f16 is rounded once. A gated output may pass f16's 65,504: it
-//! becomes infinity then, never the largest number, so that a finite check finds it. No output may overlap an input.
+//! bias [D] in f32, their gradients too. z may be half of a wider matrix, and B and C columns of one
+//! ([`z_row`](SelectiveScan::z_row), [`bc_row`](SelectiveScan::bc_row)), so that no projection has to be split. States,
+//! exponentials and sums are in f32; f16 results are rounded once. A gated output beyond f16's 65,504 becomes infinite,
+//! so that a finite check detects it. No output may overlap an input.
 //!
 //! # Threads
-//! The recurrence is sequential in time; what runs side by side are sequences, channels and states. A thread has S = 4
-//! states of one or two channels, so P = N/4 lanes share a channel, and a warp has 16 channels of the model's 16 states in
-//! f16: each of its accesses is whole sectors. What there is once a channel and step (softplus, gate, skip, and the
-//! stores) would be computed P times over; instead the lanes of a channel take one step each of P steps: the loads of P
-//! steps are one access, and the scan gets Δ_t and Δ_t·u_t from their lane by a shuffle. Sums over states go the other
-//! way: [`Asm::lanes_scatter`](crate::ptx::Asm::lanes_scatter) leaves the sum of each step with the lane that has it.
+//! The recurrence is sequential in time; sequences, channels and states run in parallel. A thread has S = 4 states of
+//! one or two channels, so P = N/4 lanes share a channel, and a warp has 16 channels of the model's 16 states in f16:
+//! each of its accesses covers whole sectors. Work per channel and step (softplus, gate, skip, stores) would be
+//! repeated P times. Instead each lane of a channel takes one of P steps: the loads of P steps are one access, and the
+//! scan gets Δ_t and Δ_t·u_t from the step's lane by a shuffle. Sums over states use the opposite direction:
+//! [`Asm::lanes_scatter`](crate::ptx::Asm::lanes_scatter) leaves the sum of each step in the step's lane.
 //!
 //! # Bytes and operations
-//! Forward moves 4 elements a channel and step (u, delta, z, y): 8 bytes in f16 for N exponentials and about 6·N other
-//! operations, 14 operations a byte with 16 states. Exponentials bound it: at 16 a cycle and multiprocessor those of
-//! `base` (16 × 10 × 2048 × 16) take at least 1.4 µs of an H100, its bytes 0.8 µs. So log₂ e is multiplied into A, once,
-//! and each exponential is one instruction. Backward moves 7 elements (u, delta, z, dy, du, ddelta, dz), for 2·N
-//! exponentials and some 22·N operations. It holds the states in registers, 96 of them a thread: 12 steps of the model in
-//! f16, 24 in f32. Longer sequences are cut into chunks, and run through once more before, for the states with which each
-//! chunk begins.
+//! Forward moves 4 elements per channel and step (u, delta, z, y): 8 bytes in f16 for N exponentials and about 6·N
+//! other operations, 14 operations per byte with 16 states. Exponentials bound it: at 16 per cycle and multiprocessor,
+//! those of `base` (16 × 10 × 2048 × 16) take at least 1.4 µs on an H100, its bytes 0.8 µs. So A is multiplied by log₂
+//! e once, and each exponential is one instruction. Backward moves 7 elements (u, delta, z, dy, du, ddelta, dz), for
+//! 2·N exponentials and about 22·N operations. It holds the states in registers, 96 per thread: 12 steps of the model
+//! in f16, 24 in f32. Longer sequences are cut into chunks; a forward run over them first stores the states at the
+//! beginning of each chunk.
 //!
 //! # Order of summation
-//! There are no atomics: sums over channels (dB, dC), and over sequences (dA, dD, dbias), go through a workspace, and a
-//! second kernel adds the parts in order. The same bits on every run.
+//! There are no atomics: sums over channels (dB, dC), and over sequences (dA, dD, dbias), use a workspace, and a second
+//! kernel adds the parts in order. Every run gives the same bits.
 
 mod backward;
 mod finish;
@@ -63,21 +63,21 @@ use crate::{
 /// Family of these kernels: the start of their names.
 const FAMILY: &str = "selective_scan";
 
-/// The most states a channel: eight a lane.
+/// Most states per channel: eight per lane.
 const MOST_STATES: u32 = 256;
 
-/// A selective scan: its sizes, and what is fused into it.
+/// Specification of a selective scan: its sizes, and the operations fused into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SelectiveScan {
-    /// Sequences, up to 65,535.
+    /// Number of sequences B, up to 65,535.
     pub batch: u32,
-    /// Steps of a sequence.
+    /// Steps per sequence, L.
     pub length: u32,
-    /// Channels D of the mixer.
+    /// Number of channels D of the mixer.
     pub channels: u32,
-    /// States a channel, N, up to 256.
+    /// States per channel, N, up to 256.
     pub states: u32,
-    /// Whether Δ is the softplus of what is given, instead of that itself.
+    /// Whether Δ is the softplus of delta instead of delta itself.
     pub softplus: bool,
     /// Whether a bias of [D] is added to delta first.
     pub dt_bias: bool,
@@ -87,16 +87,16 @@ pub struct SelectiveScan {
     pub skip: bool,
     /// Whether the output is multiplied by silu(z).
     pub gate: bool,
-    /// Elements from a row of z to the next, and of dz: D, or the width of the matrix that they are columns of. Where D
-    /// and it are even, z begins at an even element.
+    /// Elements from one row of z (and of dz) to the next: D, or the width of the matrix that contains these columns.
+    /// If both are even, z must begin at an even element.
     pub z_row: u32,
-    /// Elements from a row of B to the next, and of C, dB and dC: N, or the width of the matrix that they are columns of.
-    /// Where 2 or 4 divides N and it, they begin at a multiple of that.
+    /// Elements from one row of B (and of C, dB, dC) to the next: N, or the width of the matrix that contains these
+    /// columns. If 2 or 4 divides both, they must begin at a multiple of that.
     pub bc_row: u32,
 }
 
 impl SelectiveScan {
-    /// As the operator stands alone: Δ and A given, with D, no gate.
+    /// The operator on its own: Δ and A given, with D, no gate.
     pub fn plain(batch: u32, length: u32, channels: u32, states: u32) -> Self {
         Self {
             batch,
@@ -113,7 +113,7 @@ impl SelectiveScan {
         }
     }
 
-    /// As Mamba's mixer has it: with softplus, bias, A_log, D and gate.
+    /// The scan of Mamba's mixer: with softplus, bias, A_log, D and gate.
     pub fn mixer(batch: u32, length: u32, channels: u32, states: u32) -> Self {
         let plain = Self::plain(batch, length, channels, states);
         Self { softplus: true, dt_bias: true, log_a: true, gate: true, ..plain }
@@ -121,19 +121,19 @@ impl SelectiveScan {
 
     /// The kernel of the forward pass.
     ///
-    /// Parameters, those in brackets where the option is on: u, delta, [bias], A or A_log, B, C, [D], [z], y.
+    /// Parameters, with those in brackets only if the option is on: u, delta, [bias], A or A_log, B, C, [D], [z], y.
     ///
     /// # Errors
-    /// Empty arrays, rows that are too short, and what is too large to index.
+    /// Empty arrays, rows that are too short, and arrays that are too large to index.
     pub fn forward<T: Real>(&self, target: Target) -> Result<Kernel> {
         self.check::<T>()?;
         Ok(forward::kernel::<T>(self, target))
     }
 
-    /// The kernels of the backward pass. They begin with the inputs: nothing but those is kept from the forward pass.
+    /// The kernels of the backward pass. From the forward pass they need only its inputs.
     ///
-    /// Parameters, those in brackets where the option is on: the inputs as above, dy; du, ddelta, [dbias], dA or dA_log,
-    /// dB, dC, [dD], [dz]; workspace.
+    /// Parameters, with those in brackets only if the option is on: the inputs as above, dy; du, ddelta, [dbias], dA or
+    /// dA_log, dB, dC, [dD], [dz]; workspace.
     ///
     /// # Errors
     /// As [`SelectiveScan::forward`].
@@ -144,7 +144,7 @@ impl SelectiveScan {
         Ok(Plan { kernels: kernels.into(), workspace_bytes: workspace.elements() * 4 })
     }
 
-    /// The workspace, of a scan that kernels can be written for.
+    /// The workspace of a valid scan.
     fn check<T: Real>(&self) -> Result<Workspace> {
         let Self { batch, length, channels, states, z_row, bc_row, .. } = *self;
         let sizes = format!("{batch} sequences of {length} steps, {channels} channels and {states} states");
@@ -160,7 +160,7 @@ impl SelectiveScan {
         }
         let (rows, channels) = (u64::from(batch) * u64::from(length), u64::from(channels));
         let largest = (rows.saturating_mul(u64::from(z_row.max(bc_row)))).max(channels * u64::from(states));
-        // Offsets in a kernel are 32 bits, and constant ones have a sign.
+        // Offsets in a kernel are 32 bits, and constant offsets are signed.
         let layout = Layout::new::<T>(self);
         let workspace = Workspace::new(self, layout);
         if largest >= 1 << 31 || workspace.elements() >= 1 << 29 {
@@ -191,7 +191,7 @@ impl SelectiveScan {
         name
     }
 
-    /// Bytes of the inputs.
+    /// Total size of the inputs in bytes.
     fn input_bytes<T: Real>(&self) -> u64 {
         let [batch, length, channels, states] =
             [self.batch, self.length, self.channels, self.states].map(u64::from);
@@ -201,16 +201,16 @@ impl SelectiveScan {
         rows * per_row * u64::from(T::BYTES) + channels * per_channel * 4
     }
 
-    /// Elements of [B, L, D].
+    /// Number of elements of [B, L, D].
     fn elements(&self) -> u64 {
         u64::from(self.batch) * u64::from(self.length) * u64::from(self.channels)
     }
 }
 
-/// The kernels of this family: the mixers of `base` and of the smallest preset, a long sequence, and odd ones.
+/// The kernels of this family: the mixers of `base` and of the smallest preset, a long sequence, and odd sizes.
 pub fn catalogue(target: Target) -> Vec<Kernel> {
     let base = SelectiveScan::mixer(16, 10, 2048, 16);
-    // In the mixer u and z are halves of one projection; B and C stand behind 64 columns of another.
+    // In the mixer u and z are halves of one projection; B and C follow 64 columns of another.
     let in_place = SelectiveScan { z_row: 2 * 2048, bc_row: 64 + 2 * 16, ..base };
     let specs = [
         base,

@@ -1,4 +1,4 @@
-//! What a thread of either pass has and does: its channels and states, its step of a group, the recurrence.
+//! A thread of either pass: its channels and states, its step of a group, the recurrence.
 
 use std::f32::consts::LOG2_E;
 
@@ -11,12 +11,12 @@ use crate::{
     span::{Real, access_width},
 };
 
-/// The inputs, in the order of the parameters.
+/// The input arrays, in the order of the parameters.
 pub(super) struct Inputs<'a, T: Real> {
     u: Global<'a, T>,
     delta: Global<'a, T>,
     bias: Option<Global<'a, F32>>,
-    /// A, or A_log.
+    /// A, or A_log with that option.
     pub a: Global<'a, F32>,
     b: Global<'a, T>,
     c: Global<'a, T>,
@@ -25,7 +25,7 @@ pub(super) struct Inputs<'a, T: Real> {
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
-    /// Declares them.
+    /// Declares the input parameters.
     pub fn parameters(asm: &'a Asm, spec: &SelectiveScan) -> Self {
         Self {
             u: asm.pointer("u"),
@@ -40,62 +40,63 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 }
 
-/// A number for each of a thread's states, channel by channel; `None` is zeros.
+/// One number for each of a thread's states, channel by channel; `None` means zeros.
 pub(super) type States<'a> = Option<Vec<Reg<'a, F32>>>;
 
-/// A thread of a block that has `block_channels` channels of one sequence, its axes those of the grid.
+/// A thread of a block that covers `block_channels` channels of one sequence; the block's axes are those of the grid.
 pub(super) struct Thread<'a, T: Real> {
     pub asm: &'a Asm,
     pub spec: SelectiveScan,
     pub layout: Layout,
     pub inputs: Inputs<'a, T>,
-    /// The sequence.
+    /// Index of the sequence.
     pub sequence: Reg<'a, U32>,
-    /// Its place among the lanes of its channels: which states it has, and which step of a group.
+    /// Index among the lanes of its channels: selects its states, and its step of a group.
     pub place: Reg<'a, U32>,
-    /// Its first state.
+    /// Index of its first state.
     pub state: Reg<'a, U32>,
     /// First channel of the vector.
     pub channel: Reg<'a, U32>,
-    /// Whether there is such a channel, where some threads have none.
+    /// Whether the channel exists; `None` if it does in all threads.
     exists: Option<Reg<'a, Pred>>,
-    /// A·log₂ e.
+    /// A·log₂ e of each state.
     pub a: Vec<Reg<'a, F32>>,
-    /// D, zeros without it.
+    /// D of each channel; zeros without it.
     pub d: Vec<Reg<'a, F32>>,
-    /// The bias of delta.
+    /// The bias of delta of each channel.
     bias: Option<Vec<Reg<'a, F32>>>,
 }
 
-/// Steps of a sequence that begin at some row of [B·L]: where the thread's elements lie.
+/// Addresses of the thread's elements, for steps of a sequence from some row of [B·L] on.
 pub(super) struct Steps<'a, T: Real> {
-    /// Of its channels at its step of the first group.
+    /// Addresses of its channels at its step of the first group.
     u: Global<'a, T>,
     delta: Global<'a, T>,
     z: Option<Global<'a, T>>,
-    /// Of its states at the first step.
+    /// Addresses of its states at the first step.
     b: Global<'a, T>,
     c: Global<'a, T>,
 }
 
-/// A step for each lane that shares a channel: `count` steps from `first` on, the lane of place p has step `first + p`.
+/// One step for each lane that shares a channel: `count` steps from `first` on; the lane of place p has step `first +
+/// p`.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
     pub first: u32,
     pub count: u32,
 }
 
-/// What a lane has of its step of a group, a number a channel; zeros where there is no such step or channel.
+/// A lane's values at its step of a group, one number per channel; zeros if the step or the channel does not exist.
 pub(super) struct Mine<'a> {
-    /// Δ.
+    /// The step size Δ.
     pub dt: Vec<Reg<'a, F32>>,
     pub u: Vec<Reg<'a, F32>>,
-    /// Δ·u.
+    /// The product Δ·u of each channel.
     pub dtu: Vec<Reg<'a, F32>>,
 }
 
 impl<'a> Mine<'a> {
-    /// From Δ and u.
+    /// Values from Δ and u.
     pub fn new(dt: Vec<Reg<'a, F32>>, u: Vec<Reg<'a, F32>>) -> Self {
         let dtu = dt.iter().zip(&u).map(|(&dt, &u)| dt * u).collect();
         Self { dt, u, dtu }
@@ -103,7 +104,7 @@ impl<'a> Mine<'a> {
 }
 
 impl<'a, T: Real> Thread<'a, T> {
-    /// This one.
+    /// The current thread, with its inputs A, D and bias loaded.
     pub fn new(asm: &'a Asm, spec: &SelectiveScan, layout: Layout, inputs: Inputs<'a, T>) -> Self {
         asm.step(
             "the lanes of a channel take its states and, for what there is once a step, the steps of a group",
@@ -138,7 +139,7 @@ impl<'a, T: Real> Thread<'a, T> {
         thread
     }
 
-    /// The groups of `steps` steps.
+    /// The groups that cover `steps` steps.
     pub fn groups(&self, steps: u32) -> impl DoubleEndedIterator<Item = Group> + use<T> {
         let lanes = self.layout.lanes;
         (0..steps.div_ceil(lanes))
@@ -158,44 +159,44 @@ impl<'a, T: Real> Thread<'a, T> {
         }
     }
 
-    /// Its channels at its step of a group that begins at row `row`, in rows of `pitch` elements.
+    /// Address of its channels at its step of a group that begins at row `row`, in rows of `pitch` elements.
     pub fn wide(&self, array: Global<'a, T>, row: Reg<'a, U32>, pitch: u32) -> Global<'a, T> {
         array.at((row + self.place).mad(pitch, self.channel))
     }
 
-    /// Whether it has a channel, and a step of the group; `None` where all have.
+    /// Whether its channel and its step of the group exist; `None` if they do in all threads.
     fn has(&self, group: Group) -> Option<Reg<'a, Pred>> {
         let step = (group.count < self.layout.lanes).then(|| self.place.lt(group.count));
         both(self.exists, step)
     }
 
-    /// Its channels' elements at its step of a group; `first` is that of the group of step 0.
+    /// Loads its channels' elements at its step of a group; `first` is the address for the group of step 0.
     pub fn load(&self, first: Global<'a, T>, pitch: u32, group: Group) -> Vec<Reg<'a, F32>> {
         let at = first.plus(i64::from(group.first) * i64::from(pitch));
         let channels = self.layout.channels;
         or_zeros(self.asm, self.has(group), channels, || T::load(at, channels))
     }
 
-    /// Writes them.
+    /// Stores its channels' elements at its step of a group.
     pub fn store(&self, first: Global<'a, T>, pitch: u32, group: Group, values: &[Reg<'a, F32>]) {
         let at = first.plus(i64::from(group.first) * i64::from(pitch));
         when(self.asm, self.has(group), || T::store(at, values));
     }
 
-    /// Its channels' numbers of a row [D], written by the first lane of each channel.
+    /// Stores its channels' numbers of a row [D]; the first lane of each channel writes.
     pub fn store_row(&self, row: Global<'a, F32>, values: &[Reg<'a, F32>]) {
         let first = (self.layout.lanes > 1).then(|| self.place.eq(0));
         when(self.asm, both(self.exists, first), || F32::store(row.at(self.channel), values));
     }
 
-    /// Its states' numbers of a matrix [D, N], from row `row` for its first channel on.
+    /// Loads its states' numbers of a matrix [D, N], from row `row` for its first channel on.
     pub fn load_matrix(&self, matrix: Global<'a, F32>, row: Reg<'a, U32>) -> Vec<Reg<'a, F32>> {
         let at = matrix.at(row.mad(self.spec.states, self.state));
         let row = |c: u32| self.load_states(at.plus((c * self.spec.states).into()), 0, self.exists);
         (0..self.layout.channels).flat_map(row).collect()
     }
 
-    /// Writes them.
+    /// Stores its states' numbers of a matrix [D, N].
     pub fn store_matrix(&self, matrix: Global<'a, F32>, row: Reg<'a, U32>, values: &[Reg<'a, F32>]) {
         let at = matrix.at(row.mad(self.spec.states, self.state));
         let width = self.state_width::<F32>(0);
@@ -207,28 +208,28 @@ impl<'a, T: Real> Thread<'a, T> {
         }
     }
 
-    /// Its states' numbers of B or C at a step.
+    /// Loads its states' numbers of B or C at a step.
     fn load_step(&self, first: Global<'a, T>, step: u32) -> Vec<Reg<'a, F32>> {
         let pitch = self.spec.bc_row;
         self.load_states(first.plus(i64::from(step) * i64::from(pitch)), pitch, None)
     }
 
-    /// B at a step.
+    /// Loads B at a step.
     pub fn b(&self, steps: &Steps<'a, T>, step: u32) -> Vec<Reg<'a, F32>> {
         self.load_step(steps.b, step)
     }
 
-    /// C at a step.
+    /// Loads C at a step.
     pub fn c(&self, steps: &Steps<'a, T>, step: u32) -> Vec<Reg<'a, F32>> {
         self.load_step(steps.c, step)
     }
 
-    /// z at its step of a group, with the gate.
+    /// Loads z at its step of a group, with the gate.
     pub fn z(&self, steps: &Steps<'a, T>, group: Group) -> Option<Vec<Reg<'a, F32>>> {
         steps.z.map(|z| self.load(z, self.spec.z_row, group))
     }
 
-    /// A row of its states, in rows `pitch` elements apart, where the condition holds; zeros for states beyond N.
+    /// Loads a row of its states, in rows `pitch` elements apart, if the condition holds; zeros for states beyond N.
     fn load_states<X: Real>(
         &self,
         at: Global<'a, X>,
@@ -244,23 +245,23 @@ impl<'a, T: Real> Thread<'a, T> {
         (0..self.layout.states).step_by(width as usize).flat_map(part).collect()
     }
 
-    /// States of an access.
+    /// Number of states per access.
     fn state_width<X: Real>(&self, pitch: u32) -> u32 {
         access_width(self.spec.states | pitch, self.layout.states.min(X::VECTOR))
     }
 
-    /// Whether its state number `s` is one of the N, where not all are.
+    /// Whether its state `s` is below N; `None` if it always is.
     pub fn has_state(&self, s: u32) -> Option<Reg<'a, Pred>> {
         let all = self.layout.states * self.layout.lanes == self.spec.states;
         (!all).then(|| (self.state + s).lt(self.spec.states))
     }
 
-    /// u at its step of a group.
+    /// Loads u at its step of a group.
     pub fn u(&self, steps: &Steps<'a, T>, group: Group) -> Vec<Reg<'a, F32>> {
         self.load(steps.u, self.spec.channels, group)
     }
 
-    /// delta + bias at its step of a group.
+    /// Loads delta + bias at its step of a group.
     pub fn delta(&self, steps: &Steps<'a, T>, group: Group) -> Vec<Reg<'a, F32>> {
         let delta = self.load(steps.delta, self.spec.channels, group);
         match &self.bias {
@@ -269,25 +270,25 @@ impl<'a, T: Real> Thread<'a, T> {
         }
     }
 
-    /// What the lane has of its step of a group.
+    /// The lane's values at its step of a group.
     pub fn mine(&self, steps: &Steps<'a, T>, group: Group) -> Mine<'a> {
         let (u, x) = (self.u(steps, group), self.delta(steps, group));
         let dt = x.into_iter().map(|x| if self.spec.softplus { self.asm.softplus(x) } else { x });
         Mine::new(dt.collect(), u)
     }
 
-    /// The number that the lane of step `j` of a group has, in all lanes of its channel.
+    /// The value of the lane of step `j` of a group, in all lanes of its channel.
     pub fn at_step(&self, mine: &[Reg<'a, F32>], j: u32) -> Vec<Reg<'a, F32>> {
         mine.iter().map(|x| x.shuffle_in_group(j, self.layout.lanes)).collect()
     }
 
-    /// The thread's states: their channel, their number in it (that of B and C), and their number among all of them.
+    /// The thread's states: the channel, the state's index in it (as in B and C), and its index among all of them.
     pub fn each_state(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<T> {
         let [channels, states] = [self.layout.channels, self.layout.states].map(|n| n as usize);
         (0..channels).flat_map(move |c| (0..states).map(move |s| (c, s, c * states + s)))
     }
 
-    /// exp(Δ·A) of state number `i`, one of a channel whose step size is `dt`.
+    /// exp(Δ·A) of state `i`, in a channel with step size `dt`.
     pub fn decay(&self, dt: Reg<'a, F32>, i: usize) -> Reg<'a, F32> {
         (dt * self.a[i]).exp2_flushed()
     }
@@ -308,7 +309,8 @@ impl<'a, T: Real> Thread<'a, T> {
         states.filter_map(|h| dot(h, c)).collect()
     }
 
-    /// Sums over the states of a group's steps, a vector of channels a step: the lane's step's, over all lanes' states.
+    /// Sums over the states at a group's steps, one vector of channels per step: returns those of the lane's step, over
+    /// the states of all lanes.
     pub fn over_states(&self, own: &[Vec<Reg<'a, F32>>]) -> Vec<Reg<'a, F32>> {
         let lanes = self.layout.lanes as usize;
         let channel = |c: usize| {
@@ -319,7 +321,7 @@ impl<'a, T: Real> Thread<'a, T> {
         (0..self.layout.channels as usize).map(channel).collect()
     }
 
-    /// s = Σ_n C·h + D·u of its step of a group.
+    /// s = Σ_n C·h + D·u at its step of a group.
     pub fn output(&self, own: &[Vec<Reg<'a, F32>>], mine: &Mine<'a>) -> Vec<Reg<'a, F32>> {
         let sums = self.over_states(own);
         if !self.spec.skip {
@@ -329,19 +331,19 @@ impl<'a, T: Real> Thread<'a, T> {
     }
 }
 
-/// A from what is given for it.
+/// A from the input, which is A or A_log.
 pub(super) fn decay<'a>(asm: &'a Asm, spec: &SelectiveScan, given: Reg<'a, F32>) -> Reg<'a, F32> {
     if spec.log_a { -asm.exp(given) } else { given }
 }
 
-/// Σ a·b, fused from the first product on.
+/// Σ a·b, with fused multiply-adds after the first product.
 fn dot<'a>(a: &[Reg<'a, F32>], b: &[Reg<'a, F32>]) -> Option<Reg<'a, F32>> {
     let mut pairs = a.iter().zip(b);
     let (&a, &b) = pairs.next()?;
     Some(pairs.fold(a * b, |sum, (a, &b)| a.mad(b, sum)))
 }
 
-/// Both of two conditions that may be absent.
+/// The conjunction of two optional conditions.
 fn both<'a>(a: Option<Reg<'a, Pred>>, b: Option<Reg<'a, Pred>>) -> Option<Reg<'a, Pred>> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a & b),
@@ -349,7 +351,7 @@ fn both<'a>(a: Option<Reg<'a, Pred>>, b: Option<Reg<'a, Pred>>) -> Option<Reg<'a
     }
 }
 
-/// Runs a few instructions where the condition holds; everywhere without one.
+/// Runs a few instructions if the condition holds; unconditionally without one.
 fn when<'a>(asm: &'a Asm, condition: Option<Reg<'a, Pred>>, body: impl FnOnce()) {
     match condition {
         Some(p) => asm.when(p, body),
@@ -357,7 +359,7 @@ fn when<'a>(asm: &'a Asm, condition: Option<Reg<'a, Pred>>, body: impl FnOnce())
     }
 }
 
-/// What `load` gives where the condition holds, and `len` zeros elsewhere.
+/// The result of `load` if the condition holds, otherwise `len` zeros.
 fn or_zeros<'a>(
     asm: &'a Asm,
     condition: Option<Reg<'a, Pred>>,

@@ -1,8 +1,8 @@
-//! How a product is cut: which tile, and how many parts k is split into.
+//! The cut of a product: the choice of tile, and of the number of parts of k.
 
 use super::{Major, Product, SharedTile, Staging, TileCopy, TileShape};
 
-/// The tiles to choose from, the most reuse first.
+/// Candidate tiles, the most reuse first.
 const SHAPES: [TileShape; 5] = [
     TileShape { m: 128, n: 256, k: 32, warps_m: 2, warps_n: 4, stages: 4 },
     TileShape { m: 128, n: 128, k: 32, warps_m: 2, warps_n: 2, stages: 4 },
@@ -11,49 +11,49 @@ const SHAPES: [TileShape; 5] = [
     TileShape { m: 32, n: 64, k: 64, warps_m: 1, warps_n: 2, stages: 4 },
 ];
 
-/// The first of them of which a warp holds at most 32×32 sums.
+/// Index of the first tile of which a warp holds at most 32×32 sums.
 const FRUGAL: usize = 3;
 
-/// Multiprocessors that a cut is chosen for: an H100's 132; an A100 has 108.
+/// Number of multiprocessors to choose for: an H100's 132; an A100 has 108.
 const MULTIPROCESSORS: u64 = 132;
 
-/// Shared memory of a multiprocessor that blocks can have, an A100's: 164 KiB less 1 KiB a block.
+/// Shared memory of a multiprocessor in bytes, on an A100: 164 KiB less 1 KiB per block.
 const SHARED_BYTES: u32 = 160 * 1024;
 
-/// Multiply-accumulates a multiprocessor does in a cycle with `mma.sync` (an A100's rate; an H100 reaches twice that
-/// with wgmma alone), and bytes of L2 it reads in a cycle: what a tile's time is estimated from.
+/// Multiply-accumulates per cycle of a multiprocessor with `mma.sync` (an A100's rate; an H100 reaches twice that only
+/// with wgmma), and its bytes of L2 traffic per cycle: the estimate of a tile's time uses both.
 const MACS_A_CYCLE: u64 = 1024;
 const L2_BYTES_A_CYCLE: u64 = 48;
 
-/// Cycles that a block takes before and after its main loop, and those of a second launch.
+/// Cycles of a block before and after its main loop, and cycles of a second launch.
 const BLOCK_CYCLES: u64 = 1500;
 const LAUNCH_CYCLES: u64 = 4000;
 
-/// Bytes of device memory a cycle of the whole chip.
+/// Device memory traffic of the chip in bytes per cycle.
 const MEMORY_BYTES_A_CYCLE: u64 = 1600;
 
-/// Parts of k that are tried.
+/// Candidate numbers of parts of k.
 const PARTS: [u32; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 
 impl Product {
-    /// The cut of C [m, n] = A·B over k that is estimated to take the fewest cycles.
+    /// The cut of C [m, n] = A·B over k with the fewest estimated cycles.
     pub fn choose([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
         Self::cheapest([m, n, k], majors, &PARTS, &SHAPES)
     }
 
-    /// The same with k in one part.
+    /// As [`Product::choose`], with k in one part.
     pub fn choose_whole([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
         Self::cheapest([m, n, k], majors, &PARTS[..1], &SHAPES)
     }
 
-    /// The same for copies that need many registers of their own: by tiles of which a warp holds few sums.
+    /// As [`Product::choose`], for copies that need many registers: only tiles of which a warp holds few sums.
     pub fn choose_frugal([m, n, k]: [u32; 3], majors: [Major; 2]) -> Self {
         Self::cheapest([m, n, k], majors, &PARTS[..1], &SHAPES[FRUGAL..])
     }
 
     fn cheapest([m, n, k]: [u32; 3], majors: [Major; 2], parts: &[u32], shapes: &[TileShape]) -> Self {
         let cut = |shape: TileShape, parts: u32| {
-            // Parts of whole tiles, none of them empty.
+            // All parts have whole tiles, and no part is empty.
             let tiles = k.div_ceil(shape.k);
             let a_part = tiles.div_ceil(parts.min(tiles).max(1));
             let splits = if a_part == 0 { 1 } else { tiles.div_ceil(a_part) };
@@ -65,7 +65,7 @@ impl Product {
         cuts.filter(Self::fits).min_by_key(Self::cycles).unwrap_or(last)
     }
 
-    /// Bytes that the parts' sums take, f32 [splits, m, n]; 0 where k is in one part.
+    /// Size of the parts' sums in bytes, f32 [splits, m, n]; 0 if k is in one part.
     pub fn workspace(&self) -> u64 {
         if self.splits > 1 { 4 * u64::from(self.splits) * u64::from(self.m) * u64::from(self.n) } else { 0 }
     }
@@ -80,7 +80,7 @@ impl Product {
             && Staging::bytes(shape) <= shape.stages * (shape.m + shape.n) * shape.k * 2
     }
 
-    /// An estimate of the whole product's cycles.
+    /// Estimated cycles of the whole product.
     fn cycles(&self) -> u64 {
         let Self { shape, splits, tiles, .. } = *self;
         let [m, n, k] = [shape.m, shape.n, shape.k].map(u64::from);
@@ -91,7 +91,7 @@ impl Product {
         let blocks =
             u64::from(self.m.div_ceil(shape.m)) * u64::from(self.n.div_ceil(shape.n)) * u64::from(splits);
         let a_tile = (m * n * k).div_ceil(MACS_A_CYCLE).max(u64::from(stage_bytes) / L2_BYTES_A_CYCLE);
-        // Blocks that share a multiprocessor share its rate; one alone cannot hide all its latencies.
+        // Blocks that share a multiprocessor share its rate; a single block cannot hide all its latencies.
         let waves = blocks.div_ceil(MULTIPROCESSORS * resident);
         let in_a_wave = blocks.div_ceil(MULTIPROCESSORS).min(resident);
         let alone = if in_a_wave * u64::from(shape.threads()) < 256 { 2 } else { 1 };

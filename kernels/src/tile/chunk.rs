@@ -1,15 +1,16 @@
-//! One chunk of 16 bytes on its way from global to shared memory.
+//! The copy of one 16-byte chunk from global to shared memory.
 
 use super::shared::CHUNK;
 use crate::ptx::{Asm, F16, F16x2, Global, Pred, Reg, Shared, U16, U32};
 
-/// Elements that one asynchronous copy can take of rows whose starts and runs are multiples of `run` elements: 8, 4 or 2; 1
+/// Elements per asynchronous copy for rows whose starts and runs are multiples of `run` elements: 8, 4 or 2; 1 if none
+/// is possible.
 /// where none can.
 pub(super) fn granule(run: u32) -> u32 {
     1 << run.trailing_zeros().min(3)
 }
 
-/// Starts the copy of a granule's elements, of which those past `bytes` become zeros.
+/// Starts the copy of a granule's elements; those past `bytes` become zeros.
 pub(super) fn copy_granule<'a>(
     asm: &'a Asm,
     granule: u32,
@@ -23,8 +24,8 @@ pub(super) fn copy_granule<'a>(
     }
 }
 
-/// Copies a chunk whose elements no asynchronous copy can take: one by one into registers, together into shared memory.
-/// `element` says where the j-th lies, and whether it is inside; those outside become zeros.
+/// Copies a chunk that asynchronous copies cannot: element by element into registers, then at once into shared memory.
+/// `element` returns the address of the j-th element and whether it is inside; those outside become zeros.
 pub(super) fn copy_elements<'a>(
     asm: &'a Asm,
     to: Shared<'a, F16>,

@@ -1,4 +1,5 @@
-//! Copies of an operand's tiles from global to shared memory, 16-byte chunks dealt out to the block's threads.
+//! Copies of an operand's tiles from global to shared memory, with the 16-byte chunks divided among the block's
+//! threads.
 
 use super::{
     Major, SharedTile,
@@ -11,16 +12,16 @@ use crate::ptx::{Asm, F16, Global, Reg, Shared, U32, U64, Var};
 /// An operand in global memory: `outer` × `k` halves, contiguous along its [`Major`].
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix {
-    /// Size along m or n.
+    /// Size along m or n in elements.
     pub outer: u32,
-    /// Size along k.
+    /// Size along k in elements.
     pub k: u32,
-    /// Which of them is contiguous.
+    /// The axis that is contiguous.
     pub major: Major,
 }
 
 impl Matrix {
-    /// Elements from one row to the next.
+    /// Distance between neighbouring rows in elements.
     pub fn stride(self) -> u32 {
         match self.major {
             Major::K => self.k,
@@ -28,32 +29,32 @@ impl Matrix {
         }
     }
 
-    /// Elements of one asynchronous copy, as the rows' alignment allows: 8, 4 or 2. 1 where a row starts at an odd
-    /// element, which no asynchronous copy can.
+    /// Elements per asynchronous copy, limited by the rows' alignment: 8, 4 or 2. 1 if rows start at odd elements,
+    /// where asynchronous copies are impossible.
     fn granule(self) -> u32 {
         granule(self.stride())
     }
 }
 
-/// A thread's share in copying one operand, tile after tile along k. Elements outside the matrix become zeros.
+/// A thread's part of the copies of one operand, tile after tile along k. Elements outside the matrix become zeros.
 pub struct TileCopy<'a> {
     asm: &'a Asm,
     matrix: Matrix,
     tile: SharedTile,
     threads: u32,
-    /// Elements along k from one tile to the next.
+    /// Length of a tile along k, in elements.
     depth: u32,
-    /// The thread's first chunk of the next tile.
+    /// Address of the thread's first chunk of the next tile.
     source: Var<'a, U64>,
-    /// Its index along k.
+    /// Index of that chunk along k.
     k: Var<'a, U32>,
     k_end: Reg<'a, U32>,
-    /// Its index along the outer dimension.
+    /// Index of that chunk along the outer dimension.
     outer: Reg<'a, U32>,
-    /// Bytes that a copy takes as far as the outer dimension goes, which never changes: for each pass where k is
-    /// contiguous, for each granule of a chunk where the outer dimension is.
+    /// Bytes of each copy that lie inside the outer dimension, constant along k: for each pass if k is contiguous, for
+    /// each granule of a chunk if the outer dimension is.
     bytes: Vec<Reg<'a, U32>>,
-    /// Where it goes in a slot.
+    /// Offset of the first chunk in a slot.
     target: Reg<'a, U32>,
 }
 
@@ -66,8 +67,8 @@ impl<'a> TileCopy<'a> {
             && tile.rows().is_multiple_of(rows)
     }
 
-    /// Copies tiles of `outer_tile` × `depth` elements to `threads` threads' slots, from outer index `outer` and the
-    /// place's start along k on; elements from the place's end on count as outside.
+    /// Copies tiles of `outer_tile` × `depth` elements into the slots with `threads` threads, from outer index `outer`
+    /// and from the start of the place's range of k on; elements beyond the range's end count as outside.
     pub fn new(
         asm: &'a Asm,
         matrix: Matrix,
@@ -108,7 +109,7 @@ impl<'a> TileCopy<'a> {
         self.threads / self.tile.chunks()
     }
 
-    /// Starts asynchronous copies; a granule is inside or outside as a whole.
+    /// Starts asynchronous copies; a granule lies inside or outside as a whole.
     fn copy_by_granules(&self, granule: u32, to: Shared<'a, F16>, from: Global<'a, F16>) {
         let asm = self.asm;
         let rows = self.rows_a_pass();

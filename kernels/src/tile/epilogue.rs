@@ -1,10 +1,10 @@
-//! From accumulators back to rows: fragments scatter a row over lanes, so they pass through shared memory, and each lane
-//! gets four neighbours of a row to finish and to store.
+//! From accumulators to rows: fragments spread a row over lanes, so they pass through shared memory, and each lane gets
+//! four neighbours of a row to finish and store.
 
 use super::{Accumulators, TileShape};
 use crate::ptx::{Asm, F16, F32, Reg, Shared, U32};
 
-/// Consecutive columns that a lane gets.
+/// Consecutive columns per lane.
 pub const COLUMNS: u32 = 4;
 
 /// A warp's strip of 16 rows in shared memory.
@@ -20,18 +20,18 @@ impl<'a> Staging<'a> {
         shape.warp_n() * 4 + 32
     }
 
-    /// Bytes that a block's strips take.
+    /// Size of a block's strips in bytes.
     pub const fn bytes(shape: TileShape) -> u32 {
         16 * Self::pitch(shape) * shape.warps_m * shape.warps_n
     }
 
-    /// Strips in `memory`, of which [`Staging::bytes`] bytes are free for it.
+    /// Strips in `memory`, which must have [`Staging::bytes`] free bytes.
     pub fn new(asm: &'a Asm, shape: TileShape, memory: Shared<'a, F16>) -> Self {
         Self { asm, shape, memory: memory.cast() }
     }
 
-    /// Calls `finish(row, column, values)` once for each four neighbours of the warp's sums; `warp` is the warp's number,
-    /// `row` and `column` count from (`row`, `column`), the warp's origin.
+    /// Calls `finish(row, column, values)` once for each four neighbours of the sums of warp `warp`; the coordinates
+    /// passed to it are offset by the warp's origin (`row`, `column`).
     pub fn finish(
         &self,
         sums: &Accumulators<'a>,

@@ -4,12 +4,12 @@
 use super::{Major, SharedTile};
 use crate::ptx::{Asm, F16, F16x2, F32, Reg, Shared, U32, Var};
 
-/// Which side of the product an operand stands on.
+/// The side of an operand in the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A: 16 rows a fragment.
+    /// A: 16 rows per fragment.
     A,
-    /// B: two fragments of 8 columns.
+    /// B: two fragments of 8 columns per block.
     B,
 }
 
@@ -18,13 +18,13 @@ pub struct FragmentLoads<'a> {
     asm: &'a Asm,
     tile: SharedTile,
     major: Major,
-    /// The lane's address of each column of blocks, as an offset in a slot; blocks below lie whole rows further on.
+    /// The lane's address of each column of blocks, as an offset in a slot; blocks below are whole rows later.
     offsets: Vec<Reg<'a, U32>>,
 }
 
 impl<'a> FragmentLoads<'a> {
-    /// Loads from a tile of `outer_tile` × `depth` elements, of which the warp's part starts at `outer` and has
-    /// `blocks` blocks along the outer dimension.
+    /// Loads from a tile of `outer_tile` × `depth` elements, where the warp's part starts at `outer` and has `blocks`
+    /// blocks along the outer dimension.
     pub fn new(
         asm: &'a Asm,
         role: Role,
@@ -34,7 +34,7 @@ impl<'a> FragmentLoads<'a> {
         blocks: u32,
     ) -> Self {
         let tile = SharedTile::of(major, outer_tile, depth);
-        // Lane l gives row l mod 8 of matrix l / 8. A's four registers go down its rows first, B's along k first.
+        // Lane l supplies row l mod 8 of matrix l / 8. A's four registers go down its rows first, B's along k first.
         let lane = asm.lane();
         let (within, low, high) = (lane & 7, (lane >> 3) & 1, lane >> 4);
         let (outer_half, k_half) = match role {
@@ -49,8 +49,8 @@ impl<'a> FragmentLoads<'a> {
         Self { asm, tile, major, offsets }
     }
 
-    /// Loads the fragments of one step along k from the tile at `slot`, four registers a block. For [`Role::A`] the four
-    /// are one fragment; for [`Role::B`] the first two and the last two are one each.
+    /// Loads the fragments of one step along k from the tile at `slot`, four registers per block. For [`Role::A`] the
+    /// four are one fragment; for [`Role::B`] the first two and the last two are one each.
     pub fn load(&self, to: &[[Var<'a, F16x2>; 4]], slot: Shared<'a, F16>, step: u32) {
         let below = 16 * self.tile.row_bytes();
         let transpose = self.major == Major::Outer;
@@ -73,7 +73,7 @@ pub struct Accumulators<'a> {
 }
 
 impl<'a> Accumulators<'a> {
-    /// Zeros.
+    /// Sums that start at zero.
     pub fn new(asm: &'a Asm, rows: u32, columns: u32) -> Self {
         let sums = (0..rows * columns).map(|_| [(); 4].map(|()| asm.var::<F32>(0.0))).collect();
         Self { asm, columns, sums }
@@ -90,7 +90,7 @@ impl<'a> Accumulators<'a> {
         }
     }
 
-    /// The fragments of row `i`, left to right.
+    /// The fragments of row `i`, from left to right.
     pub fn row(&self, i: u32) -> &[[Var<'a, F32>; 4]] {
         &self.sums[(i * self.columns) as usize..][..self.columns as usize]
     }

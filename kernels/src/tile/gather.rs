@@ -1,4 +1,4 @@
-//! Tiles of an operand that is a matrix only in thought: the patches of images, each read where it lies.
+//! Tiles of an operand that is not stored as a matrix: patches of images, gathered from the images.
 
 use super::{
     Major, SharedTile, TileCopy,
@@ -8,34 +8,34 @@ use super::{
 };
 use crate::ptx::{Asm, F16, Global, Pred, Reg, S32, Shared, U32, Var};
 
-/// What one of an operand's two indices says of where an element lies. An element's offset is the sum of both indices'
-/// parts, and so are its coordinates in the image.
+/// The contribution of one of an operand's two indices to an element's position. The offset of an element is the sum of
+/// both contributions, and so are its coordinates in the image.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
-    /// Elements from the operand's first.
+    /// Offset from the operand's first element, in elements.
     pub offset: Reg<'a, S32>,
-    /// Row and column of the image, which may lie outside of it; none where there is no border.
+    /// Row and column of the image, which may lie outside of it; `None` if there is no border.
     pub at: Option<[Reg<'a, S32>; 2]>,
     /// Whether the index is inside its range.
     pub inside: Reg<'a, Pred>,
 }
 
-/// An operand whose elements are found by arithmetic on its indices.
+/// An operand whose element positions are computed from its indices.
 pub trait Gather<'a> {
-    /// Which index is contiguous, for runs of [`Gather::run`] elements.
+    /// The index that is contiguous, in runs of [`Gather::run`] elements.
     fn major(&self) -> Major;
-    /// Elements along the contiguous index that lie side by side, inside or outside as a whole: a multiple of what a copy
-    /// takes at once, starting at multiples of it.
+    /// Length of contiguous runs, which lie inside or outside as a whole: a multiple of a copy's elements, starting at
+    /// a multiple of it.
     fn run(&self) -> u32;
-    /// Height and width of the image that coordinates are in.
+    /// Height and width of the image that the coordinates refer to.
     fn image(&self) -> [u32; 2];
-    /// What the outer index (along m or n) says.
+    /// The contribution of the outer index (along m or n).
     fn outer(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a>;
-    /// What the index along k says; whether it is inside is for the copy to say.
+    /// The contribution of the index along k; the copy itself checks whether that index is inside.
     fn depth(&self, asm: &'a Asm, index: Reg<'a, U32>) -> Part<'a>;
 }
 
-/// A thread's share in copying tiles of a gathered operand.
+/// A thread's part of the copies of a gathered operand's tiles.
 pub struct GatherCopy<'a, G> {
     asm: &'a Asm,
     gather: G,
@@ -43,15 +43,15 @@ pub struct GatherCopy<'a, G> {
     tile: SharedTile,
     threads: u32,
     depth: u32,
-    /// The thread's index along k in the next tile.
+    /// Index along k in the next tile.
     k: Var<'a, U32>,
     k_end: Reg<'a, U32>,
-    /// The thread's first outer index.
+    /// First outer index of the thread.
     outer: Reg<'a, U32>,
-    /// What the outer index says, which never changes: for each pass where k is contiguous, for each granule of a chunk
-    /// where the outer index is.
+    /// Contributions of the outer index, constant along k: for each pass if k is contiguous, for each granule of a
+    /// chunk if the outer index is.
     parts: Vec<Part<'a>>,
-    /// Where the thread's first chunk goes in a slot.
+    /// Offset of the thread's first chunk in a slot.
     target: Reg<'a, U32>,
 }
 
@@ -91,7 +91,7 @@ impl<'a, G: Gather<'a>> GatherCopy<'a, G> {
         copy
     }
 
-    /// Elements of one asynchronous copy: 8, 4 or 2; 1 where none can.
+    /// Elements per asynchronous copy: 8, 4 or 2; 1 if none is possible.
     fn granule(&self) -> u32 {
         granule(self.gather.run())
     }
@@ -119,12 +119,12 @@ impl<'a, G: Gather<'a>> GatherCopy<'a, G> {
         (0..end).step_by(step as usize)
     }
 
-    /// Where two parts meet: the element's address and whether it exists.
+    /// Combines two contributions: the element's address and whether it exists.
     fn element(&self, outer: Part<'a>, depth: Part<'a>) -> (Global<'a, F16>, Reg<'a, Pred>) {
         let mut inside = outer.inside & depth.inside;
         if let (Some(a), Some(b)) = (outer.at, depth.at) {
             for ((a, b), size) in a.into_iter().zip(b).zip(self.gather.image()) {
-                // A negative coordinate is a large number without its sign.
+                // As an unsigned number, a negative coordinate is large.
                 inside = inside & (a + b).bits_as::<U32>().lt(size);
             }
         }

@@ -1,5 +1,5 @@
-//! What tensor-core kernels share: tiles in shared memory that know their swizzle, copies that fill them, fragments that
-//! know their map, a pipeline of stages, and an epilogue that turns accumulators back into rows.
+//! Building blocks of tensor-core kernels: swizzled tiles in shared memory, copies that fill them, fragments with their
+//! register map, a pipeline of stages, and an epilogue that converts accumulators to rows.
 
 mod choose;
 mod chunk;

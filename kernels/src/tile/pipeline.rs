@@ -1,4 +1,4 @@
-//! The main loop of a tensor-core kernel: copies run some stages ahead, fragments one step ahead of the products.
+//! The main loop of a tensor-core kernel: copies run several stages ahead, fragments one step ahead of the products.
 
 use crate::ptx::{Asm, F16, Reg, Shared, U32, Var};
 
@@ -6,29 +6,29 @@ use crate::ptx::{Asm, F16, Reg, Shared, U32, Var};
 pub struct Pipeline<'a> {
     asm: &'a Asm,
     slots: Shared<'a, F16>,
-    /// The ring's first byte, and the one after its last.
+    /// Offsets of the ring's first byte and of its end.
     bounds: (Reg<'a, U32>, Reg<'a, U32>),
     slot_bytes: u32,
     stages: u32,
 }
 
 impl<'a> Pipeline<'a> {
-    /// `stages` slots (at least 2) of `slot_bytes` bytes.
+    /// A ring of `stages` slots (at least 2) of `slot_bytes` bytes.
     pub fn new(asm: &'a Asm, stages: u32, slot_bytes: u32) -> Self {
         let slots = asm.shared::<F16>(stages * slot_bytes / 2);
         let bounds = (slots.to_u32(), slots.plus_bytes((stages * slot_bytes).into()).to_u32());
         Self { asm, slots, bounds, slot_bytes, stages }
     }
 
-    /// The ring's memory, for other use after [`Pipeline::run`].
+    /// The ring's memory, for other uses after [`Pipeline::run`].
     pub fn memory(&self) -> Shared<'a, F16> {
         self.slots
     }
 
-    /// Goes through `tiles` tiles of `steps` steps, an even number. `copy` starts the copy of the next tile to a slot (past the last
-    /// tile it must write zeros, as [`TileCopy`](super::TileCopy) does); `load(buffer, slot, step)` loads a step's
-    /// fragments to one of two register buffers; `multiply(buffer)` uses them. After it all copies have landed and all
-    /// threads are done with the slots.
+    /// Processes `tiles` tiles of `steps` steps, an even number. `copy` starts the copy of the next tile to a slot
+    /// (past the last tile it must write zeros, as [`TileCopy`](super::TileCopy) does). `load(buffer, slot, step)`
+    /// loads a step's fragments to one of two register buffers, and `multiply(buffer)` uses them. At the end all copies
+    /// are complete and all threads have finished reading the slots.
     pub fn run(
         &self,
         tiles: u32,
@@ -53,7 +53,7 @@ impl<'a> Pipeline<'a> {
             for step in 0..steps {
                 let next = (step as usize + 1) % 2;
                 if step == steps - 1 {
-                    // Past this barrier the next slot is filled, and this one is free: all its fragments are loaded.
+                    // After this barrier the next slot is filled, and this one is free: all its fragments are loaded.
                     asm.step("the next slot");
                     self.advance(read);
                     asm.copy_async_wait(self.stages - 2);

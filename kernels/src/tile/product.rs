@@ -1,60 +1,61 @@
-//! A product on the tensor cores, whatever its operands are gathered from and wherever its sums go.
+//! A product on the tensor cores, independent of the source of its operands and the destination of its sums.
 
 use super::{Accumulators, COLUMNS, FragmentLoads, Major, Pipeline, Role, Staging, TileShape};
 use crate::ptx::{Asm, F16, F16x2, F32, Reg, Shared, U32};
 
-/// Row tiles that follow each other before the column changes, so that the blocks which run at once share columns in L2.
+/// Row tiles that follow each other before the column changes, so that blocks that run at the same time share columns
+/// in L2.
 const GROUP: u32 = 8;
 
-/// What fills an operand's tiles, tile after tile along k; elements outside the operand become zeros.
+/// The source of an operand's tiles, tile after tile along k; elements outside the operand become zeros.
 pub trait Source<'a> {
-    /// Starts the copy of the next tile to `slot` and moves on.
+    /// Starts the copy of the next tile to `slot` and advances.
     fn issue(&self, slot: Shared<'a, F16>);
 }
 
 /// A product C [m, n] = A·B over k, cut into tiles and parts of k.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
-    /// Rows of C.
+    /// Number of rows of C.
     pub m: u32,
-    /// Columns of C.
+    /// Number of columns of C.
     pub n: u32,
-    /// What is summed over.
+    /// Length of the sum over k.
     pub k: u32,
-    /// How tiles of A and B lie in shared memory.
+    /// Layout of the tiles of A and B in shared memory.
     pub majors: [Major; 2],
     /// Sizes of a block's tile, in elements.
     pub shape: TileShape,
-    /// Parts of k, each summed by blocks of its own.
+    /// Number of parts of k, each summed by separate blocks.
     pub splits: u32,
-    /// Tiles along k of a part.
+    /// Tiles along k per part.
     pub tiles: u32,
 }
 
-/// A block's place in a product.
+/// The part of a product that a block computes.
 #[derive(Clone, Copy)]
 pub struct BlockTile<'a> {
-    /// The first row of its tile of C.
+    /// First row of its tile of C.
     pub row: Reg<'a, U32>,
-    /// The first column.
+    /// First column of its tile of C.
     pub column: Reg<'a, U32>,
-    /// Its part of k.
+    /// Index of its part of k.
     pub part: Reg<'a, U32>,
     /// First element of k of the part.
     pub start: Reg<'a, U32>,
     /// End of k of the part, exclusive.
     pub end: Reg<'a, U32>,
-    /// The thread in its block.
+    /// Index of the thread in its block.
     pub thread: Reg<'a, U32>,
 }
 
 impl Product {
-    /// The grid: tiles along x, parts along z.
+    /// Number of blocks: tiles along x, parts along z.
     pub fn grid(&self) -> [u32; 3] {
         [self.m.div_ceil(self.shape.m) * self.n.div_ceil(self.shape.n), 1, self.splits]
     }
 
-    /// The place of the block that runs.
+    /// The place of the current block.
     pub fn place<'a>(&self, asm: &'a Asm) -> BlockTile<'a> {
         asm.step("the block's tile of C and its part of k");
         let (rows, columns) = (self.m.div_ceil(self.shape.m), self.n.div_ceil(self.shape.n));
@@ -68,11 +69,11 @@ impl Product {
         BlockTile { row, column: column * self.shape.n, part, start, end, thread: asm.thread(0) }
     }
 
-    /// Multiplies, and calls `finish(row, column, sums)` once for each element of C inside it: four neighbours of a row at
-    /// once where rows are a multiple of four long, one otherwise.
+    /// Multiplies, and calls `finish(row, column, sums)` once for each element of C: with four neighbours of a row at
+    /// once if the row length is a multiple of four, with one otherwise.
     ///
-    /// Asynchronous copies bring tiles of A and B, some stages ahead, into shared memory; `ldmatrix` brings fragments into
-    /// registers, one step ahead; `mma` adds their products up in f32; sums return through shared memory as rows.
+    /// Asynchronous copies move tiles of A and B to shared memory, several stages ahead; `ldmatrix` loads fragments to
+    /// registers, one step ahead; `mma` sums their products in f32; the sums pass through shared memory to become rows.
     pub fn run<'a>(
         &self,
         asm: &'a Asm,

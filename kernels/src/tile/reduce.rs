@@ -1,17 +1,17 @@
-//! Many values to one, within a warp and within a block, in an order that nothing but the number of threads decides: the
-//! same bits on every run. What follows is for whole warps: every lane takes part.
+//! Reductions within a warp and within a block, in an order that depends only on the number of threads: every run gives
+//! the same bits. All lanes of a warp must take part.
 
 use crate::{
     ptx::{Asm, F32, Global, Reg, Var},
     span::access_width,
 };
 
-/// How two values become one.
+/// The operation that combines two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fold {
     /// a + b, rounded to the nearest.
     Sum,
-    /// The larger one; NaN where one is NaN.
+    /// The larger one; NaN if one is NaN.
     Max,
 }
 
@@ -32,8 +32,8 @@ impl Fold {
         }
     }
 
-    /// Neighbours first, then neighbouring pairs, and so on: ((x₀ ∘ x₁) ∘ (x₂ ∘ x₃)) ∘ …; an odd one at the end waits for
-    /// the next level. `None` of nothing.
+    /// Neighbours first, then neighbouring pairs, and so on: ((x₀ ∘ x₁) ∘ (x₂ ∘ x₃)) ∘ …; an odd one at the end moves
+    /// to the next level. `None` for no values.
     pub fn pairwise<'a>(self, values: &[Reg<'a, F32>]) -> Option<Reg<'a, F32>> {
         let mut values = values.to_vec();
         while values.len() > 1 {
@@ -44,8 +44,9 @@ impl Fold {
 }
 
 impl Asm {
-    /// Folds the values of the lanes whose numbers agree except in the bits of `from` to `below` / 2, both powers of two:
-    /// lane l takes x[l] ∘ x[l XOR m] for m = below / 2, below / 4, …, from. All of them get the result, the same bits.
+    /// Folds the values of the lanes whose numbers agree except in the bits of `from` to `below` / 2, both powers of
+    /// two: lane l takes x[l] ∘ x[l XOR m] for m = below / 2, below / 4, …, from. All of them get the result, with the
+    /// same bits.
     ///
     /// (1, 32) is the whole warp, (1, 8) groups of eight neighbours, (8, 32) the lanes that agree modulo 8.
     pub fn lanes_fold<'a>(&'a self, fold: Fold, x: Reg<'a, F32>, from: u32, below: u32) -> Reg<'a, F32> {
@@ -58,13 +59,12 @@ impl Asm {
         x
     }
 
-    /// Sums of several values at once (a power of two of them) over the lanes that [`Asm::lanes_fold`] would fold, shared
-    /// out among these lanes: n − 1 shuffles for n values over n lanes, where folding each would take n·log₂ n.
-    ///
-    /// For mask = below / 2, below / 4, …, from the values are halved: a lane gives one half to lane l XOR mask, the upper
-    /// one if its own bit is 0, and adds what it gets to the half that it keeps. So lanes numbered g = 0, 1, … by the bits
-    /// from `from` on end up with the sums of values g·n/G to (g + 1)·n/G − 1, where G = below / from is the number of
-    /// lanes; with fewer values than lanes, G/n neighbours have the same one.
+    /// Sums of several values at once (a power of two of them) over the lanes that [`Asm::lanes_fold`] would fold,
+    /// distributed over these lanes: n − 1 shuffles for n values over n lanes, where folding each would take n·log₂ n.
+    /// For mask = below / 2, below / 4, …, from the values are halved: a lane sends one half to lane l XOR mask, the
+    /// upper one if its own bit is 0, and adds the half that it receives to the half that it keeps. So lanes numbered g
+    /// = 0, 1, … by the bits from `from` on end up with the sums of values g·n/G to (g + 1)·n/G − 1, where G = below /
+    /// from is the number of lanes; with fewer values than lanes, G/n neighbours have the same one.
     pub fn lanes_scatter<'a>(&'a self, values: &[Reg<'a, F32>], from: u32, below: u32) -> Vec<Reg<'a, F32>> {
         let lane = self.lane();
         let mut values = values.to_vec();
@@ -89,7 +89,7 @@ impl Asm {
 
     /// Σ at[i·stride] for i = 0, 1, …, `count` − 1, added in this order.
     pub fn strided_sum<'a>(&'a self, at: Global<'a, F32>, count: u32, stride: u32) -> Reg<'a, F32> {
-        /// Loads that are under way at once.
+        /// Loads that a thread issues at once.
         const UNROLL: u32 = 8;
         let sum = self.var::<F32>(0.0);
         let add = |at: Global<'a, F32>, count: u32| {
@@ -105,11 +105,11 @@ impl Asm {
         sum.get()
     }
 
-    /// The values of a block of `threads` threads along x (a multiple of 32, up to 1024): warps fold as in
-    /// [`Asm::lanes_fold`], then their results are folded in the warps' order, ((w₀ ∘ w₁) ∘ w₂) ∘ …, by every thread.
+    /// Folds the values of a block of `threads` threads along x (a multiple of 32, up to 1024): warps fold as in
+    /// [`Asm::lanes_fold`], then every thread folds their results in the warps' order, ((w₀ ∘ w₁) ∘ w₂) ∘ ….
     ///
-    /// All threads of the block must come here. Each call has shared memory of its own; inside of a loop that runs, a
-    /// barrier must lie between one round's call and the next's.
+    /// All threads of the block must call this. Each call has its own shared memory; inside of a loop, a barrier must
+    /// separate one round's call from the next.
     pub fn block_fold<'a>(&'a self, fold: Fold, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         let x = self.lanes_fold(fold, x, 1, 32);
         let warps = threads / 32;
@@ -130,22 +130,22 @@ impl Asm {
         results.into_iter().reduce(|a, b| fold.of(a, b)).unwrap_or(x)
     }
 
-    /// Σ over the warp, in every lane.
+    /// The sum over the warp, in every lane.
     pub fn warp_sum<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         self.lanes_fold(Fold::Sum, x, 1, 32)
     }
 
-    /// The largest of the warp, NaN where there is one, in every lane.
+    /// The largest value of the warp, NaN if there is one, in every lane.
     pub fn warp_max<'a>(&'a self, x: Reg<'a, F32>) -> Reg<'a, F32> {
         self.lanes_fold(Fold::Max, x, 1, 32)
     }
 
-    /// Σ over the block, in every thread; see [`Asm::block_fold`].
+    /// The sum over the block, in every thread; see [`Asm::block_fold`].
     pub fn block_sum<'a>(&'a self, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         self.block_fold(Fold::Sum, x, threads)
     }
 
-    /// The largest of the block, NaN where there is one, in every thread; see [`Asm::block_fold`].
+    /// The largest value of the block, NaN if there is one, in every thread; see [`Asm::block_fold`].
     pub fn block_max<'a>(&'a self, x: Reg<'a, F32>, threads: u32) -> Reg<'a, F32> {
         self.block_fold(Fold::Max, x, threads)
     }

@@ -147,7 +147,7 @@ impl Input {
 /// input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// The engine's layout.
+    /// The same layout as in the engine.
     Same,
     /// NCHW for NHWC; a convolution's weight [out,in,kh,kw] for [out,kh,kw,in], and a transposed one's
     /// [in,out,kh,kw] for [in,kh,kw,out].

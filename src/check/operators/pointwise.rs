@@ -188,7 +188,7 @@ fn broadcast(d: &mut Draw, a: &[usize], b: &[usize]) -> Case {
     Case::new([d.values(a), d.away(b, 0.5)])
 }
 
-/// Every operator between a tensor and a number. What is divided by is above 1.
+/// Every operator between a tensor and a number. Divisors are above 1.
 fn numbers(x: &Tensor) -> ssmv_autograd::Result<Tensor> {
     let below = (2.0 - ((x + 0.5)? / 3.0)?)?;
     let share = (1.5 / (below - 0.25)?)?;

@@ -27,8 +27,8 @@ choices! {
 
 /// uint8 sequences in a file: opening reads the header only.
 ///
-/// Frames are read when they are asked for, by system calls: a memory map would end the process by SIGBUS where another
-/// program shortens the file.
+/// Frames are read on request, by system calls: with a memory map, the process would end by SIGBUS if another program
+/// shortened the file.
 #[derive(Debug)]
 pub struct NpySequences {
     file: File,
@@ -191,7 +191,7 @@ impl NpySequences {
     }
 }
 
-/// What differs once another program has written to a file.
+/// The change that another program has made to the file since it was opened.
 fn version(metadata: &Metadata) -> (u64, Option<SystemTime>) {
     (metadata.len(), metadata.modified().ok())
 }
@@ -271,7 +271,7 @@ mod tests {
                 _ => {
                     let later = SystemTime::now() + std::time::Duration::from_secs(1);
                     file.write_all_at(&[9], 150).unwrap();
-                    // Whatever the resolution of the file system's clock.
+                    // Independent of the resolution of the file system's clock.
                     file.set_modified(later).unwrap();
                 }
             }

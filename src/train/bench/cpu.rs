@@ -1,4 +1,4 @@
-//! The step on the CPU.
+//! Measures a step on the CPU.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::{
     train::{backend::Source, phase::Phase, trainer::Trainer},
 };
 
-/// Steps before the first that is timed.
+/// Number of steps before the first that is timed.
 const WARM_UP: usize = 2;
 
 /// Measures `steps` steps, and as many again with a stopwatch around each operator.

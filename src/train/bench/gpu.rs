@@ -1,4 +1,4 @@
-//! The step on a device.
+//! Measures a step on a device.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -23,15 +23,15 @@ use crate::{
     },
 };
 
-/// Steps before the first that is timed: those before the capture, the capture, and one more.
+/// Number of steps before the first that is timed: those before the capture, the capture, and one more.
 const WARM_UP: usize = 4;
-/// Where the loss scale does not settle in so many, overflows are measured too, and told.
+/// Most steps to wait for the loss scale to settle; after them, overflows are measured too, and reported.
 const MOST_WARM_UP: usize = 24;
-/// Bytes of a copy that keeps the device busy while the host launches, and the most of them.
+/// Size in bytes of a copy that keeps the device busy while the host launches, and the most copies.
 const BUSY: usize = 1 << 29;
 const MOST_COPIES: usize = 200;
 
-/// Steps on the same few batches.
+/// A training that repeats the same few batches.
 struct Steps {
     trainer: Trainer<Gpu>,
     batches: Vec<Batch>,
@@ -39,7 +39,7 @@ struct Steps {
 }
 
 impl Steps {
-    /// A step; the figures of the one before.
+    /// Runs a step; returns the figures of the one before.
     fn take(&mut self) -> Result<Vec<StepFigures>> {
         let batch = &self.batches[self.taken % self.batches.len()];
         self.taken += 1;
@@ -47,12 +47,12 @@ impl Steps {
     }
 }
 
-/// How much is measured.
+/// The number of measurements.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     pub steps: usize,
     pub rounds: usize,
-    /// On a device so slow that it need not be kept busy while the host launches.
+    /// Whether the device is so slow that it need not be kept busy while the host launches.
     pub small: bool,
 }
 
@@ -113,14 +113,14 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
     })
 }
 
-/// A phase that has been queued.
+/// A phase whose work is queued.
 struct Ended {
     phase: Phase,
     event: Event,
     launched: Vec<LoadedKernel>,
 }
 
-/// The phases of `steps` steps without a graph.
+/// Measures the phases of `steps` steps without a graph.
 fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<Vec<PhaseTime>> {
     let ends = Arc::new(Mutex::new(Vec::new()));
     let (sink, device) = (Arc::clone(&ends), cuda.clone());
@@ -174,12 +174,12 @@ fn phases(run: &mut Steps, cuda: &Cuda, rates: Rates, extent: Extent) -> Result<
     Ok(medians(&by_phase).into_iter().map(phase).collect())
 }
 
-/// Copies that keep a GPU busy until the host has launched a whole step: then the step's launches wait for the device, and
-/// its events do not measure the host.
+/// Copies that keep a GPU busy until the host has launched a whole step. Then the step's launches are queued before the
+/// device reaches them, and its events do not measure the host.
 struct Busy(Option<(DeviceBuffer<u8>, DeviceBuffer<u8>, usize)>);
 
 impl Busy {
-    /// For a step that the host launches in `seconds`.
+    /// Enough copies for a step that the host launches in `seconds`.
     fn new(cuda: &Cuda, rates: Rates, seconds: f64) -> Result<Self> {
         let room = usize::try_from(cuda.driver().memory()?.free / 4).unwrap_or(usize::MAX);
         let bytes = BUSY.min(room).max(1);

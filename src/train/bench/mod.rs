@@ -1,8 +1,10 @@
-//! What a training step costs: the step as a training runs it, then phase by phase, beside the least that it could take.
+//! The cost of a training step: the time of the step as a training runs it, then the time of each phase beside its
+//! lower bound.
 //!
-//! The step's own time is that of training as it is: on a device the captured graph, its frames from pinned memory, its
-//! figures read back a step late. The phases are timed by events between launches of the same step without a graph; there,
-//! each kernel's [`Work`](ssmv_kernels::Work) and two rates measured in the same run give the floor.
+//! The step's time is that of a real training: on a device with the captured graph, frames from pinned memory, and
+//! figures that are read back a step late. The phases are timed by events between the launches of the same step without
+//! a graph. The lower bound of a phase follows from each kernel's [`Work`](ssmv_kernels::Work) and two rates measured
+//! in the same run.
 
 mod cpu;
 mod gpu;
@@ -23,23 +25,23 @@ use crate::{
 
 pub use rates::Rates;
 
-/// Different batches that steps take by turns.
+/// Number of different batches that the steps repeat.
 const BATCHES: u64 = 4;
 
-/// What is to be measured.
+/// Specification of a measurement.
 #[derive(Clone, Debug)]
 pub struct BenchSpec {
     /// Name of the model's preset.
     pub preset: String,
     /// Device that computes the steps.
     pub device: Device,
-    /// Sequences in a batch: one measurement each.
+    /// Batch sizes in sequences: one measurement each.
     pub batch_sizes: Vec<usize>,
-    /// Frames that the model sees.
+    /// Number of input frames of the model.
     pub frames_in: usize,
-    /// Steps of a round; `None`: 20 on a GPU, 5 on the CPU, 1 where it is small.
+    /// Steps per round; `None`: 20 on a GPU, 5 on the CPU, 1 with `small`.
     pub steps: Option<usize>,
-    /// One round, and small sizes for the device's rates: to see that all of it runs. The emulator always measures so.
+    /// One round, and small sizes for the device's rates, as a quick check. The emulator always uses this.
     pub small: bool,
 }
 
@@ -48,36 +50,36 @@ pub struct BenchSpec {
 pub struct Measured {
     /// Name of the model's preset.
     pub preset: String,
-    /// Sequences in a batch.
+    /// Number of sequences per batch.
     pub batch_size: usize,
-    /// Frames that the model sees.
+    /// Number of input frames of the model.
     pub frames_in: usize,
-    /// The device's or the processor's name.
+    /// Product name of the device or the processor.
     pub device: String,
-    /// What runs the kernels: `CUDA` with the version that the driver speaks, `emulator`, or `none`.
+    /// Platform of the kernels: `CUDA` with the driver's version, `emulator`, or `none`.
     pub driver: String,
-    /// Seconds of a step: the median over the rounds.
+    /// Seconds per step: the median over the rounds.
     pub seconds: f64,
-    /// Sequences trained on in a second.
+    /// Sequences trained per second.
     pub samples_per_second: f64,
-    /// Steps in a round.
+    /// Number of steps per round.
     pub steps: usize,
     /// Number of rounds of `steps` steps.
     pub rounds: usize,
-    /// Measured steps whose gradients overflowed, so that the optimiser did less.
+    /// Measured steps whose gradients overflowed, so that the optimiser did less work.
     pub skipped: usize,
-    /// The most that the step's memory came to: the device pool's, or the host's buffers.
+    /// Peak memory of the step in bytes: of the device pool, or of the host's buffers.
     pub peak_bytes: u64,
-    /// What the device had less of afterwards, kernels' code included; absent on the CPU.
+    /// Device memory in bytes that the process took, including the kernels' code; absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_bytes: Option<u64>,
-    /// What was counted for the step without running it, code left out; absent on the CPU.
+    /// Device memory in bytes of the step, counted without running it and without code; absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_bytes: Option<u64>,
-    /// What floors are reckoned with; absent on the CPU.
+    /// The device's measured rates, used for the lower bounds; absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
-    /// The phases of a step that is launched kernel by kernel, in their order.
+    /// The phases of a step that is launched kernel by kernel, in order.
     pub phases: Vec<PhaseTime>,
     /// The operators of a step, the longest first; absent on a device.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -118,12 +120,12 @@ pub struct CpuRates {
 }
 
 impl Measured {
-    /// The least that the step could take: the sum of the phases' floors.
+    /// The lower bound of the step's time: the sum over the phases.
     pub fn floor_seconds(&self) -> Option<f64> {
         self.phases.iter().map(|phase| phase.floor_seconds).sum()
     }
 
-    /// The share of the measured matrix rate that the step's operations come to.
+    /// The step's operation rate as a share of the measured matrix rate.
     pub fn share_of_matrix_rate(&self) -> Option<f64> {
         let operations: u64 = self.phases.iter().map(|phase| phase.operations).sum();
         self.rates.map(|rates| operations as f64 / self.seconds / rates.operations_per_second)
@@ -133,31 +135,31 @@ impl Measured {
 /// A phase of the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseTime {
-    /// Name of the phase, as tables show it.
+    /// Name of the phase in tables.
     pub name: &'static str,
     /// Median time of the phase, in seconds.
     pub seconds: f64,
-    /// Kernels launched in the phase.
+    /// Number of kernels launched in the phase.
     pub launches: usize,
-    /// Bytes that they must move.
+    /// Memory traffic of these kernels in bytes.
     pub bytes: u64,
-    /// Operations that they must do.
+    /// Number of operations of these kernels.
     pub operations: u64,
-    /// The sum over its kernels of what bytes or operations take, whichever is more; absent on the CPU.
+    /// Sum over its kernels of the time for their bytes or their operations, the larger one; absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_seconds: Option<f64>,
 }
 
-/// Measures all batch sizes; `each` hears of one when it is done.
+/// Measures all batch sizes; calls `each` after each of them.
 ///
 /// # Errors
-/// A device that is not there, a batch that does not fit, and all that a training refuses.
+/// A missing device, a batch that does not fit, and any error of a training.
 pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) -> Result<()> {
     let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Nvidia;
     let rates = device::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
     for &batch_size in &spec.batch_sizes {
         let config = config(spec, batch_size)?;
-        // A device of its own each, so that the pool holds nothing of another batch.
+        // Open a new device for each size, so that its pool holds no memory of another batch.
         let measured = match (device::open(spec.device)?, rates) {
             (Some(cuda), Some(rates)) => {
                 let small = is_small(&cuda);
@@ -178,7 +180,7 @@ fn config(spec: &BenchSpec, batch_size: usize) -> Result<TrainConfig> {
     }
     let preset = TrainConfig::preset(&spec.preset)?;
     let (device, frames_in, sequences) = (spec.device, spec.frames_in, preset.sequences.max(batch_size));
-    // Long enough that the learning rate does not fall to nothing meanwhile.
+    // So long that the learning rate does not fall to zero during the measurement.
     let config = TrainConfig { batch_size, device, frames_in, sequences, steps: Some(1 << 30), ..preset };
     Ok(TrainConfig { epochs: None, ..config })
 }
@@ -193,14 +195,14 @@ fn batches(source: Source) -> Vec<Batch> {
     (0..BATCHES).map(one).collect()
 }
 
-/// The middle one, or of two the larger; 0 of none.
+/// The median, or the larger of the two middle values; 0 for an empty list.
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The median of each phase over steps, each of which is a list of phases that ended with what they took; a phase may come
-/// several times.
+/// The median time of each phase over several steps. Each step is a list of phases with their times, and may contain a
+/// phase several times.
 fn medians(steps: &[Vec<(Phase, f64)>]) -> Vec<(Phase, f64)> {
     let of_step =
         |phase, step: &[(Phase, f64)]| step.iter().filter(|(p, _)| *p == phase).map(|(_, t)| t).sum();

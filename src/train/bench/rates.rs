@@ -1,4 +1,4 @@
-//! How fast the device moves bytes and multiplies matrices at its best: what floors are reckoned with.
+//! The device's best rates of memory traffic and matrix products, for lower bounds.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,25 +16,25 @@ use ssmv_kernels::{
 use super::median;
 use crate::Result;
 
-/// Bytes of the copy in earnest, and where it is small.
+/// Size of the copy in bytes: normal, and small.
 const COPY: [usize; 2] = [1 << 30, 1 << 20];
-/// Rows, columns and depth of the product in earnest, and where it is small.
+/// Rows, columns and depth of the product: normal, and small.
 const SIDE: [u32; 2] = [4096, 64];
-/// Runs that are timed, after some that are not.
+/// Number of timed runs, and of untimed ones before them.
 const RUNS: usize = 20;
 const WARM_UP: usize = 3;
 
-/// Rates that were measured in this run.
+/// Rates of the device, measured in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
-    /// Bytes read and written in a second by a large copy within the device.
+    /// Bytes read and written per second by a large copy within the device.
     pub bytes_per_second: f64,
-    /// Operations in a second of a large product of halves with f32 sums, by this program's own kernel.
+    /// Operations per second of a large product of f16 with f32 sums, by this program's own kernel.
     pub operations_per_second: f64,
 }
 
 impl Rates {
-    /// The least that a kernel could take: its bytes or its operations, whichever takes longer.
+    /// Lower bound of a kernel's time in seconds: for its bytes or its operations, whichever is longer.
     pub fn floor(&self, work: Work) -> f64 {
         (work.bytes as f64 / self.bytes_per_second).max(work.operations as f64 / self.operations_per_second)
     }
@@ -62,7 +62,7 @@ fn product_rate(cuda: &Cuda, side: u32) -> Result<f64> {
     let product = Gemm { m: side, n: side, k: side, a: Major::K, b: Major::K, epilogue };
     let plan = cuda.plan(&product, |product, target| product.plan(target))?;
     let elements = (side * side) as usize;
-    // Multiplying zeros takes less power, and so less time, than it does in earnest.
+    // Multiplying zeros takes less power, and therefore less time, than real data.
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let values: Vec<f32> = (0..elements).map(|_| rng.random_range(-1.0..1.0)).collect();
     let halves = || DeviceMemory::copy_of(cuda, DType::F16, &values);
@@ -72,7 +72,7 @@ fn product_rate(cuda: &Cuda, side: u32) -> Result<f64> {
     Ok(2.0 * f64::from(side).powi(3) / seconds)
 }
 
-/// The median of a launch, by events.
+/// Median time of a launch, measured by events.
 fn seconds(cuda: &Cuda, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
     let (start, end) = (cuda.timed_event()?, cuda.timed_event()?);
     let mut times = Vec::new();
@@ -82,7 +82,7 @@ fn seconds(cuda: &Cuda, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
         end.record()?;
         end.synchronize()?;
         if run >= WARM_UP {
-            // The emulator's clock may not have gone on.
+            // The emulator's clock may not have advanced.
             times.push((f64::from(end.elapsed_ms(&start)?) / 1e3).max(1e-9));
         }
     }

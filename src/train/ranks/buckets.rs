@@ -4,25 +4,25 @@ use std::{ops::Range, sync::Arc};
 
 use ssmv_autograd::ArenaLayout;
 
-/// Bytes of the first bucket: small, so that the wire is busy early.
+/// Size of the first bucket in bytes: small, so that communication starts early.
 const FIRST: usize = 1 << 20;
 
-/// Where the arena is cut. The last parameters come first, for a backward pass reaches them first (Li et al. 2020,
-/// "PyTorch Distributed"); the cut depends on the layout alone, and so is the same on every rank.
+/// The cuts of the arena. The last parameters are first, because a backward pass reaches them first (Li et al. 2020,
+/// "PyTorch Distributed"); the cuts depend on the layout alone, so they are the same on every rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buckets {
     ranges: Vec<Range<usize>>,
     /// The buckets that have a part of each parameter.
     of: Arc<[Range<usize>]>,
-    /// How many parameters have a part in each bucket.
+    /// Number of parameters that have a part in each bucket.
     counts: Vec<usize>,
     multiple: usize,
 }
 
 impl Buckets {
     /// Buckets of at least `bytes` of gradients in f32, the first of at least 1 MiB, cut between parameters, or shortly
-    /// behind where their lengths are to be multiples of `multiple` elements; the arena's first elements may be a bucket
-    /// too short for that.
+    /// after such a place if their lengths must be multiples of `multiple` elements. The arena's first elements may
+    /// form a bucket that is too short for that.
     pub fn new(layout: &ArenaLayout, bytes: usize, multiple: usize) -> Self {
         let (mut ranges, mut end) = (Vec::<Range<usize>>::new(), layout.len());
         for (index, range) in layout.ranges().iter().enumerate().rev() {
@@ -48,17 +48,17 @@ impl Buckets {
         Self { ranges, of, counts, multiple }
     }
 
-    /// Each bucket's elements of the arena, in the order of reduction.
+    /// Range of each bucket in the arena, in the order of reduction.
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
-    /// Whether a bucket is too short to be shared out.
+    /// Whether a bucket is too short to be divided among the ranks.
     pub fn is_short(&self, bucket: usize) -> bool {
         !self.ranges[bucket].len().is_multiple_of(self.multiple)
     }
 
-    /// At the start of a backward pass.
+    /// The state at the start of a backward pass.
     pub fn progress(&self) -> Progress {
         Progress { of: Arc::clone(&self.of), left: self.counts.clone(), next: 0 }
     }
@@ -74,8 +74,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Notes that a parameter's gradient is complete; gives the buckets that can go now. They go in their order, so one
-    /// that is complete early waits for those before it.
+    /// Records that a parameter's gradient is complete; returns the buckets that can be sent now. They are sent in
+    /// order, so one that is complete early waits for those before it.
     pub fn complete(&mut self, parameter: usize) -> Range<usize> {
         for bucket in self.of.get(parameter).cloned().unwrap_or_default() {
             self.left[bucket] = self.left[bucket].saturating_sub(1);
@@ -87,7 +87,7 @@ impl Progress {
         from..self.next
     }
 
-    /// The buckets that have not gone: those that a pass did not complete.
+    /// The buckets that are not sent yet: those that a pass did not complete.
     pub fn rest(&self) -> Range<usize> {
         self.next..self.left.len()
     }

@@ -1,4 +1,4 @@
-//! The gradients of one step on the CPU, on their way to all ranks and back.
+//! Reduction of one step's gradients over all ranks on the CPU.
 
 use std::{ops::Range, sync::Arc};
 
@@ -8,33 +8,33 @@ use ssmv_comm::{Error as Failed, Pending, ReduceOp, segment_of};
 use super::{Buckets, Ranks, buckets::Progress};
 use crate::Result;
 
-/// Averages the gradients of all ranks, bucket by bucket, beside the backward pass that makes them. Each is scaled by
-/// 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.
+/// Averages the gradients of all ranks, bucket by bucket, during the backward pass that computes them. Each is scaled
+/// by 1/W before the sum, so that the sum of many ranks overflows no sooner than one rank's.
 pub struct CpuSharing {
     /// The ranks that train together.
     pub ranks: Arc<Ranks>,
-    /// How the arena is cut.
+    /// The cut of the arena into buckets.
     pub buckets: Buckets,
     progress: Progress,
     pending: Vec<Pending<Vec<f32>>>,
-    /// Memory of the buckets, from step to step.
+    /// Memory of the buckets, reused from step to step.
     spare: Vec<Vec<f32>>,
 }
 
 impl CpuSharing {
-    /// Shares gradients that are laid out as `layout` says.
+    /// A reduction of gradients in this `layout`.
     pub fn new(ranks: Arc<Ranks>, layout: &ArenaLayout) -> Self {
         let buckets = Buckets::new(layout, ranks.bucket_bytes, 1);
         Self { ranks, progress: buckets.progress(), buckets, pending: Vec::new(), spare: Vec::new() }
     }
 
-    /// Begins a step: no gradient is complete.
+    /// Begins a step: all gradients are incomplete.
     pub fn start(&mut self) {
         self.progress = self.buckets.progress();
         self.pending.clear();
     }
 
-    /// Notes that a parameter's gradient is complete: sends the buckets that can go.
+    /// Records that a parameter's gradient is complete, and sends the buckets that can be sent.
     pub fn send_complete(&mut self, parameter: usize, gradients: &mut Gradients) -> Result<()> {
         if !self.ranks.overlap {
             return Ok(());
@@ -60,7 +60,8 @@ impl CpuSharing {
         Ok(())
     }
 
-    /// Sends the rest, waits for all and writes the averages where the gradients were; with `--zero 1` those of this
+    /// Sends the rest, waits for all buckets and writes the averages in place of the gradients; with `--zero 1` those
+    /// of this rank's share.
     /// rank's share.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
         self.send(self.progress.rest(), gradients)?;
@@ -77,8 +78,8 @@ impl CpuSharing {
 }
 
 impl Ranks {
-    /// What this rank updates of each bucket, as elements of the arena: all of it, or with `--zero 1` its segment; of a short
-    /// one always all.
+    /// The part of each bucket that this rank updates, as elements of the arena: all of it, or with `--zero 1` its
+    /// segment; a short bucket always as a whole.
     pub fn shares(&self, buckets: &Buckets) -> Vec<Range<usize>> {
         let own = |range| segment_of(range, self.size(), self.rank());
         let shared = |i: usize| self.zero && !buckets.is_short(i);
@@ -86,7 +87,7 @@ impl Ranks {
         ranges.map(|(i, range)| if shared(i) { own(range) } else { range.clone() }).collect()
     }
 
-    /// Gives all ranks every rank's share of an arena, after an update or before a checkpoint.
+    /// Copies every rank's share of an arena to all ranks, after an update or before a checkpoint.
     pub fn gather(&self, buckets: &Buckets, arena: &mut [f32]) -> Result<()> {
         let pending: Vec<_> = buckets
             .ranges()

@@ -1,5 +1,5 @@
-//! The gradients of a device's steps on their way to all ranks: buckets leave on a stream of their own while the backward
-//! pass goes on in the compute stream.
+//! Reduction of a device's gradients over all ranks: buckets are sent on a separate stream while the backward pass
+//! continues in the compute stream.
 
 use std::{
     ops::Range,
@@ -24,30 +24,31 @@ use ssmv_comm::{
 use super::{Buckets, Ranks};
 use crate::{Error, Result, config::Comm};
 
-/// Elements that a share starts at multiples of.
+/// Shares start at multiples of this many elements.
 const GROUP: usize = 64;
 
-/// Between two looks at a device.
+/// Pause between two queries of a device.
 const LOOK: Duration = Duration::from_micros(20);
 
-/// Between two looks at the ring, while a device is waited for.
+/// Time between two checks of the ring during a wait for a device.
 const RING: Duration = Duration::from_millis(200);
 
-/// What moves gradients between devices, used by the communication thread alone once it is connected; none once it is closed.
+/// The transport of gradients between devices. After connecting only the communication thread uses it; `None` after it
+/// is closed.
 type Way = Arc<Mutex<Option<Box<dyn DeviceCollectives>>>>;
 
-/// A way with its name.
+/// A transport with its name.
 type Named = (Box<dyn DeviceCollectives>, &'static str);
 
-/// The ranks that a device trainer shares its steps with.
+/// Connection of a device trainer to the ranks with which it shares its steps.
 pub struct GpuSharing {
     /// The ranks that train together.
     pub ranks: Arc<Ranks>,
-    /// How the arena is cut.
+    /// The cut of the arena into buckets.
     pub buckets: Buckets,
-    /// How gradients travel, in words.
+    /// Name of the transport, for messages.
     pub name: &'static str,
-    /// What speaks against the best way, where another had to be taken.
+    /// The reason why the fastest transport is not used, if another had to be taken.
     pub warning: Option<String>,
     /// With `--zero 1`, the optimiser of this rank's share.
     pub share: Option<Arc<ShardedAdamW>>,
@@ -55,21 +56,21 @@ pub struct GpuSharing {
     way: Way,
     aborter: Aborter,
     stream: Stream,
-    /// After the work that makes each bucket whole; the last is for the loss.
+    /// Recorded after the work that completes each bucket; the last one is for the loss.
     whole: Vec<Arc<Event>>,
-    /// After the last collective of a step.
+    /// Recorded after the last collective of a step.
     back: Arc<Event>,
     settled: Event,
     pending: Vec<Pending<(), gpu::Error>>,
 }
 
 impl GpuSharing {
-    /// Connects this rank's device with those of the others, by the best way that there is.
+    /// Connects this rank's device with those of the others, by the fastest transport that works.
     ///
     /// # Errors
-    /// What was asked for and is not there; what ranks and devices say.
+    /// A requested transport that is missing; errors of ranks and devices.
     pub fn connect(ranks: Arc<Ranks>, cuda: &Cuda, layout: &ArenaLayout, comm: Comm) -> Result<Self> {
-        // What a rank updates starts at a multiple of 64 elements, as its kernels ask for.
+        // A rank's share starts at a multiple of 64 elements, as the update kernels require.
         let multiple = if ranks.zero { GROUP * ranks.size() } else { 1 };
         let buckets = Buckets::new(layout, ranks.bucket_bytes, multiple);
         let (device, local, timeout) = (cuda.clone(), ranks.is_local(), ranks.timeout);
@@ -95,10 +96,10 @@ impl GpuSharing {
         })
     }
 
-    /// Sends buckets, whose gradients are in the compute stream by now.
+    /// Sends buckets whose gradients are computed by work queued in the compute stream so far.
     ///
     /// # Errors
-    /// What the device says; the ranks' errors come with [`wait`](Self::wait).
+    /// Errors of the device; errors of ranks are returned by [`wait`](Self::wait).
     pub fn send(&mut self, buckets: Range<usize>, gradients: &DeviceMemory) -> Result<()> {
         for bucket in buckets {
             let what = if self.ranks.zero && !self.buckets.is_short(bucket) {
@@ -111,7 +112,7 @@ impl GpuSharing {
         Ok(())
     }
 
-    /// Sends elements that all ranks add up.
+    /// Sums elements over all ranks.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -119,7 +120,7 @@ impl GpuSharing {
         self.queue(Collective::Sum, self.buckets.ranges().len(), memory, range)
     }
 
-    /// Gives all ranks every rank's segment of elements.
+    /// Copies every rank's segment of elements to all ranks.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -127,7 +128,7 @@ impl GpuSharing {
         self.queue(Collective::Gather, self.buckets.ranges().len(), memory, range)
     }
 
-    /// Gives all ranks every rank's share of memory laid out as the arena.
+    /// Copies every rank's share of memory laid out as the arena to all ranks.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -140,7 +141,7 @@ impl GpuSharing {
         Ok(())
     }
 
-    /// Queues a collective behind what is in the compute stream by now.
+    /// Queues a collective after the work queued in the compute stream so far.
     fn queue(
         &mut self,
         what: Collective,
@@ -169,7 +170,7 @@ impl GpuSharing {
         Ok(())
     }
 
-    /// Lets the compute stream go on once all that was sent is there.
+    /// Makes the compute stream wait until all sent buckets are reduced.
     ///
     /// # Errors
     /// A rank that failed.
@@ -181,7 +182,7 @@ impl GpuSharing {
     }
 }
 
-/// What is done with a region of all ranks.
+/// The collective to run on a region.
 #[derive(Clone, Copy)]
 enum Collective {
     Sum,
@@ -190,10 +191,10 @@ enum Collective {
 }
 
 impl GpuSharing {
-    /// Waits until `come` says so, a device that is behind others' included.
+    /// Waits until `come` returns true, which may depend on other devices.
     ///
     /// # Errors
-    /// Another device that hangs: after the ranks' timeout all is ended.
+    /// Another device hangs: after the ranks' timeout everything is aborted.
     pub fn watch(&self, come: impl Fn() -> Result<bool>) -> Result<()> {
         let (start, mut looked) = (Instant::now(), Instant::now());
         while !come()? {
@@ -224,17 +225,17 @@ impl GpuSharing {
         self.watch(|| Ok(self.settled.query()?))
     }
 
-    /// Ends what waits for other ranks, on the device as far as that can be and on this process's threads: so that a rank that
-    /// fails does not leave work behind that spins for ever.
+    /// Aborts work that waits for other ranks, on this process's threads and, as far as possible, on the device: so
+    /// that a failing rank leaves no kernels behind that spin forever.
     pub fn abort(&self) {
         (self.aborter)();
     }
 
-    /// Ends it in good order, once all ranks have come here and all devices are done: only then may memory that a neighbour
-    /// has open be freed.
+    /// Closes the connection, after all ranks have called this and all devices are done: only then may memory that a
+    /// neighbour has opened be freed.
     ///
     /// # Errors
-    /// A rank that failed, a device that did.
+    /// A failure of a rank or a device.
     pub fn close(self) -> Result<()> {
         self.settle()?;
         let way = Arc::clone(&self.way);
@@ -248,7 +249,7 @@ impl GpuSharing {
 impl Drop for GpuSharing {
     fn drop(&mut self) {
         if self.ranks.has_failed() {
-            // What is queued may wait for a rank that is gone; what the driver holds of it ends with the process.
+            // Queued work may wait for a rank that is gone; the driver frees its objects when the process ends.
             (self.aborter)();
             return;
         }
@@ -257,7 +258,8 @@ impl Drop for GpuSharing {
     }
 }
 
-/// The best way between the devices whose sums are right, and what speaks against a better one: every rank comes to the same.
+/// The fastest transport between the devices whose sums are correct, and a warning if a faster one failed. All ranks
+/// choose the same one.
 fn connect(
     cuda: &Cuda,
     control: &mut Communicator,
@@ -267,7 +269,7 @@ fn connect(
 ) -> gpu::Result<(Named, Option<String>)> {
     let rank = control.rank();
     let failed = |source| gpu::Error::Device { rank, operation: "connect", source };
-    // A rank that waits for NCCL says nothing on the ring: it must be back before the others lose patience there.
+    // A rank that waits for NCCL sends nothing on the ring: it must return before the other ranks time out there.
     let patience = timeout / 4;
     if comm == Comm::Nccl {
         let nccl = connect_nccl(cuda, control, Nccl::open(), patience)?;
@@ -279,7 +281,7 @@ fn connect(
         match peer_memory(cuda, control, options) {
             Ok(way) => return Ok((way, None)),
             Err(gpu::Error::Unreachable(_)) => {}
-            // NCCL would write the same memory.
+            // NCCL would also write the neighbour's memory.
             Err(gpu::Error::Wrong(why)) => {
                 let warning = format!(
                     "GPUs that write each other's memory get it wrong ({why}): an IOMMU or the access control (ACS) of PCI \

@@ -1,14 +1,14 @@
-//! What one rank of a data-parallel training does with the others.
+//! Communication of one rank of a data-parallel training with the others.
 //!
 //! Every rank is a process with the whole model and batches of its own. After each backward pass the gradients are
 //! averaged over all ranks, so that every rank takes the same step to the same bits:
 //!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
-//! | `buckets.rs` | how the gradient arena is cut; buckets travel while the backward pass goes on |
-//! | `cpu.rs`, `gpu.rs` | one step's buckets on their way; with `--zero 1` each rank keeps a share of each |
-//! | `report.rs` | what the ranks tell each other once a step: losses, found-inf, signals, times |
-//! | `straggler.rs` | the rank that all wait for; on the CPU |
+//! | `buckets.rs` | the cut of the gradient arena into buckets, which are sent during the backward pass |
+//! | `cpu.rs`, `gpu.rs` | reduction of one step's buckets; with `--zero 1` each rank keeps a share of each |
+//! | `report.rs` | the report of each rank once per step: losses, found-inf, signals, times |
+//! | `straggler.rs` | detects the rank that all wait for; on the CPU |
 //!
 //! All collectives go through one [`CommThread`] in the order of the program, which is the same on every rank.
 
@@ -45,54 +45,54 @@ use crate::{Error, Result, config::TrainConfig, eval::Share, model::RunningStati
 /// A rank before training begins.
 #[derive(Debug)]
 pub struct Member {
-    /// Its way to the other ranks.
+    /// Connection to the other ranks.
     pub communicator: Communicator,
-    /// Where it is among the ranks of its machine.
+    /// Place of this rank on its machine.
     pub local: Local,
 }
 
 /// A rank's place on its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// Its number among the ranks of the machine, from 0: also which of the machine's GPUs is its.
+    /// Index among the ranks of the machine, from 0; it selects the machine's GPU.
     pub rank: usize,
-    /// The number of those.
+    /// Number of ranks on the machine.
     pub size: usize,
 }
 
-/// The other ranks, as one of them sees them.
+/// One rank's connection to the others, with their common state.
 pub struct Ranks {
     comm_thread: CommThread,
     local: Local,
     interrupt: Interrupt,
-    /// The signal that all ranks know of; 0: none.
+    /// The signal that all ranks agreed on; 0: none.
     agreed: AtomicI32,
-    /// Nanoseconds in which this rank waited for others.
+    /// Time in which this rank waited for others, in nanoseconds.
     waited: AtomicU64,
     /// Whether a collective failed.
     failed: AtomicBool,
-    /// Whether the ranks were found to have the same parameters as far as was looked.
+    /// False once a comparison found different parameters on the ranks.
     sound: AtomicBool,
     stragglers: Mutex<(Stragglers, Option<String>)>,
-    /// Each rank updates a share of the parameters.
+    /// Whether each rank updates only a share of the parameters.
     pub zero: bool,
-    /// Normalises by the statistics of all ranks' batches.
+    /// Whether batch normalisation uses the statistics of all ranks' batches.
     pub sync_batchnorm: bool,
-    /// Bytes of a bucket.
+    /// Size of a bucket in bytes.
     pub bucket_bytes: usize,
-    /// How long a rank is waited for.
+    /// Longest wait for a rank.
     pub timeout: Duration,
-    /// Reduces buckets beside the backward pass; otherwise all of them after it, to the same bits.
+    /// Whether buckets are reduced during the backward pass; otherwise all of them after it, with the same bits.
     pub overlap: bool,
     /// Steps between two comparisons of the parameters.
     pub check_every: Option<u64>,
 }
 
 impl Ranks {
-    /// Ranks that have found each other; checks that numbers arrive as they should.
+    /// Starts the communication thread of connected ranks; checks that numbers arrive correctly.
     ///
     /// # Errors
-    /// Ranks that fail, sums that are wrong.
+    /// Ranks that fail, wrong sums.
     pub fn start(member: Member, config: &TrainConfig, interrupt: &Interrupt) -> Result<Self> {
         let Member { communicator, local } = member;
         let size = communicator.size();
@@ -122,12 +122,12 @@ impl Ranks {
         self.comm_thread.rank()
     }
 
-    /// The number of ranks.
+    /// Number of ranks that train together.
     pub fn size(&self) -> usize {
         self.comm_thread.size()
     }
 
-    /// Where this rank is among those of its machine.
+    /// Place of this rank on its machine.
     pub fn local(&self) -> Local {
         self.local
     }
@@ -137,7 +137,7 @@ impl Ranks {
         self.local.size == self.size()
     }
 
-    /// Whether this is the rank that writes files and speaks.
+    /// Whether this rank writes files and prints.
     pub fn leads(&self) -> bool {
         self.rank() == 0
     }
@@ -147,11 +147,10 @@ impl Ranks {
         pending.wait().inspect_err(|_| self.fail())
     }
 
-    /// Whether the ring's connections stand, as far as can be seen without sending anything; collectives that are queued
-    /// run first.
+    /// Checks the ring's connections without sending; queued collectives run first.
     ///
     /// # Errors
-    /// A rank that is gone.
+    /// A rank has closed its connection.
     fn check_ring(&self) -> Result<()> {
         self.call(|communicator| communicator.check())
     }
@@ -173,7 +172,7 @@ impl Ranks {
         Ok(result?)
     }
 
-    /// Notes that a collective failed: the ranks are no longer together.
+    /// Records that a collective failed: the ranks are no longer in step.
     fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
     }
@@ -193,18 +192,18 @@ impl Ranks {
         self.call(|communicator| communicator.barrier())
     }
 
-    /// Tells all other ranks that this one ends, and why.
+    /// Sends all other ranks the reason why this one ends.
     pub fn abandon(&self, why: &str) {
         self.fail();
         let why = why.to_owned();
-        // A ring that failed has told them already.
+        // A ring that failed has already sent its reason.
         let _ = self.comm_thread.call(move |communicator| {
             communicator.abandon(&why);
             Ok::<(), ssmv_comm::Error>(())
         });
     }
 
-    /// Sums and maxima of known numbers, and a broadcast: what is wrong with the wire is found before a step is wasted.
+    /// Sums and maxima of known numbers, and a broadcast: detects a faulty connection before a step is wasted.
     fn try_out(&self) -> Result<()> {
         let (rank, size) = (self.rank(), self.size());
         // Odd, and more than a frame; whole numbers below 2²⁴, whose sums are exact in any order.
@@ -233,7 +232,7 @@ impl Ranks {
         Ok(())
     }
 
-    /// Tells all ranks of this rank's share of a step and hears of theirs.
+    /// Exchanges this rank's report of a step with all ranks.
     pub fn agree(&self, report: Report) -> Result<Agreement> {
         let (rank, size) = (self.rank(), self.size());
         let signal = self.interrupt.requested().unwrap_or_default();
@@ -252,13 +251,13 @@ impl Ranks {
         Ok(agreement)
     }
 
-    /// Tells all ranks of a signal that came to this one and hears of theirs; an error once there is one.
+    /// Exchanges received signals with all ranks; an error if any rank received one.
     pub fn agree_on_signals(&self) -> Result<()> {
         self.share_signals()?;
         self.check()
     }
 
-    /// Tells all ranks of a signal that came to this one and hears of theirs.
+    /// Exchanges received signals with all ranks.
     pub fn share_signals(&self) -> Result<()> {
         let own = self.interrupt.requested().unwrap_or_default() as u32;
         let signal = self.call(move |c| {
@@ -274,7 +273,7 @@ impl Ranks {
         self.agreed.fetch_max(signal, Ordering::SeqCst);
     }
 
-    /// [`Error::Interrupted`] once all ranks know of a signal: each comes here after the same step.
+    /// [`Error::Interrupted`] if the ranks agreed on a signal: all ranks get it after the same step.
     pub fn check(&self) -> Result<()> {
         match self.agreed.load(Ordering::SeqCst) {
             0 => Ok(()),
@@ -282,23 +281,23 @@ impl Ranks {
         }
     }
 
-    /// A line on a slow rank, where there is one that was not taken.
+    /// The latest line on a slow rank, if it was not taken yet.
     pub fn take_line(&self) -> Option<String> {
         self.stragglers.lock().unwrap_or_else(PoisonError::into_inner).1.take()
     }
 
-    /// Compares where the ranks begin: the step and the parameters.
+    /// Compares the initial state of the ranks: the step and the parameters.
     ///
     /// # Errors
-    /// Ranks that differ.
+    /// Ranks whose state differs.
     pub fn compare_start(&self, step: u64, parameters: &[f32]) -> Result<()> {
         self.compare_now(step, crc32c::crc32c_append(step as u32, bytemuck::cast_slice(parameters)))
     }
 
-    /// Compares a digest of the parameters, or of all that follows from them, across ranks, when it is time to.
+    /// Compares a digest of the parameters, or of values derived from all of them, across ranks, if it is due.
     ///
     /// # Errors
-    /// Ranks that differ: whatever is computed from now on is worthless.
+    /// Ranks whose digest differs: all later results would be worthless.
     pub fn compare(&self, step: u64, digest: impl FnOnce() -> Result<u32>) -> Result<()> {
         match self.check_every.is_some_and(|every| step.is_multiple_of(every)) {
             true => self.compare_now(step, digest()?),
@@ -309,7 +308,7 @@ impl Ranks {
     /// Compares this rank's digest with the others'.
     ///
     /// # Errors
-    /// Ranks that differ.
+    /// Ranks whose digest differs.
     pub fn compare_now(&self, step: u64, own: u32) -> Result<()> {
         let (rank, size) = (self.rank(), self.size());
         let all = self.call(move |c| {
@@ -327,12 +326,12 @@ impl Ranks {
         )))
     }
 
-    /// Whether no difference between the ranks was found.
+    /// Whether all comparisons of the ranks agreed so far.
     pub fn is_sound(&self) -> bool {
         self.sound.load(Ordering::SeqCst)
     }
 
-    /// Gives all ranks rank 0's running statistics, as they are evaluated and kept.
+    /// Copies rank 0's running statistics to all ranks, for evaluation and checkpoints.
     pub fn share_statistics(&self, norms: &mut [RunningStatistics]) -> Result<()> {
         let mut flat = Vec::new();
         for norm in norms.iter() {

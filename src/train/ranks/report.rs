@@ -1,27 +1,27 @@
-//! What the ranks tell each other once a step.
+//! The reports that the ranks exchange once per step.
 
-/// Numbers of a report.
+/// Number of values in a report.
 const FIELDS: usize = 6;
 
-/// What one rank has to say of its share of a step.
+/// One rank's report of its share of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Report {
-    /// The mean loss of its batches.
+    /// Mean loss of the rank's batches.
     pub loss: f64,
     /// Whether its gradients or its loss are not finite.
     pub found_inf: bool,
     /// Loss scale of the rank.
     pub scale: f32,
-    /// The signal that asked it to end; 0: none.
+    /// The signal that it received; 0: none.
     pub signal: i32,
-    /// Seconds that it computed, without those in which it waited for other ranks.
+    /// Seconds of computation, without waiting for other ranks.
     pub busy: f64,
-    /// Sum of the squares of the reduced gradients that are its to update.
+    /// Sum of squares of the reduced gradients that this rank updates.
     pub squares: f64,
 }
 
 impl Report {
-    /// As numbers to send.
+    /// Encodes the report as numbers to send.
     pub fn to_numbers(self) -> [f64; FIELDS] {
         let Self { loss, found_inf, scale, signal, busy, squares } = self;
         [loss, f64::from(u8::from(found_inf)), f64::from(scale), f64::from(signal), busy, squares]
@@ -31,13 +31,13 @@ impl Report {
         Self { loss, found_inf: found_inf != 0.0, scale: scale as f32, signal: signal as i32, busy, squares }
     }
 
-    /// The reports of all ranks that were gathered, rank by rank.
+    /// Decodes the gathered reports of all ranks, rank by rank.
     pub fn all(gathered: &[f64]) -> Vec<Self> {
         gathered.as_chunks().0.iter().map(|numbers| Self::from_numbers(*numbers)).collect()
     }
 }
 
-/// What all ranks make of their reports: the same on each, for all look at the same numbers in the same order.
+/// The combination of all ranks' reports: the same on each rank, which combines the same numbers in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
     /// Mean loss over the batches of the step.
@@ -46,16 +46,16 @@ pub struct Agreement {
     pub found_inf: bool,
     /// The largest of the loss scales.
     pub scale: f32,
-    /// A signal that came to any rank; 0: none.
+    /// A signal that any rank received; 0: none.
     pub signal: i32,
     /// Seconds that each rank computed.
     pub busy: Vec<f64>,
-    /// Sum of the squares of all shares.
+    /// Sum of squares over all shares.
     pub squares: f64,
 }
 
 impl Agreement {
-    /// Of the reports of all ranks.
+    /// Combines the reports of all ranks.
     pub fn of(reports: &[Report]) -> Self {
         let sum = |value: fn(&Report) -> f64| reports.iter().map(value).sum::<f64>();
         Self {

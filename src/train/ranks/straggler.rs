@@ -1,40 +1,40 @@
-//! Names the rank that all others wait for.
+//! Detects the rank that all others wait for.
 
-/// How much of a step goes into the smoothed times.
+/// Weight of a step in the smoothed times.
 const SHARE: f64 = 0.2;
-/// Steps in a row in which a rank must be the slow one: anything else is a hiccup of its machine.
+/// Steps in a row in which a rank must be the slowest; shorter delays are ignored.
 const ROW: u64 = 16;
-/// Steps between two lines.
+/// Least number of steps between two warnings.
 const QUIET: u64 = 200;
 /// A rank is slow when it takes this many times as long as the median rank.
 const FACTOR: f64 = 1.5;
-/// Seconds above the median's that are worth a line.
+/// Least difference to the median in seconds that is reported.
 const LEAST: f64 = 0.005;
 
-/// Watches how long each rank computes.
+/// Smoothed computing times of the ranks.
 #[derive(Clone, Debug)]
 pub struct Stragglers {
     smoothed: Vec<f64>,
     steps: u64,
-    /// The rank that is slow now, and for how many steps.
+    /// The rank that is slow now, and the number of steps for which it has been.
     slow: (usize, u64),
     said: Option<u64>,
 }
 
 impl Stragglers {
-    /// Of `size` ranks.
+    /// A detector for `size` ranks.
     pub fn new(size: usize) -> Self {
         Self { smoothed: vec![0.0; size], steps: 0, slow: (0, 0), said: None }
     }
 
-    /// Takes in a step's seconds, rank by rank; gives a line where one rank is slow and nothing was said of late.
+    /// Adds a step's seconds, rank by rank; returns a warning if one rank is slow and the last warning is old enough.
     pub fn observe(&mut self, busy: &[f64]) -> Option<String> {
         self.steps += 1;
         let share = (1.0 / self.steps as f64).max(SHARE);
         self.smoothed.iter_mut().zip(busy).for_each(|(s, b)| *s += share * (b - *s));
         let mut sorted = self.smoothed.clone();
         sorted.sort_by(f64::total_cmp);
-        // The lower one of two: with two ranks the other one.
+        // The lower median: with two ranks, the other rank's time.
         let median = *sorted.get((sorted.len().saturating_sub(1)) / 2)?;
         let (rank, &slowest) = self.smoothed.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
         let is_slow = slowest >= FACTOR * median && slowest >= median + LEAST;

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{Result, config::TrainConfig, data::Batch};
 
-/// Runs `body` on `size` ranks; what each came to.
+/// Runs `body` on `size` ranks; returns the results.
 pub(super) fn among<R: Send + 'static>(
     size: usize,
     body: impl Fn(Member) -> R + Send + Sync + 'static,
@@ -101,7 +101,7 @@ fn ranks_end_with_the_same_bits() {
 #[test]
 fn ranks_with_small_batches_train_as_one_with_a_large_one() {
     let whole = short_run(&config(1, 4), None).unwrap();
-    // Each rank's own statistics would make another model of it.
+    // Each rank's own statistics would give another model.
     let apart = train(config(2, 2));
     let together = train(TrainConfig { sync_batchnorm: true, ..config(2, 2) });
     assert_same_bits(&together);
@@ -138,13 +138,13 @@ fn trainer(config: &TrainConfig, ranks: &Arc<Ranks>) -> Trainer<Cpu> {
     trainer
 }
 
-/// Lends a batch whose bytes follow from their positions and from `seed`.
+/// Passes a batch whose bytes depend on their positions and on `seed`.
 fn lend(seed: u64, read: &mut dyn FnMut(&Batch) -> Result<()>) -> Result<()> {
     let frames = (0..SOURCE.batch_bytes()).map(|i| (i as u64 * 31 + seed * 7) as u8).collect();
     read(&Batch { epoch: 0, index: 0, batch: 1, frames })
 }
 
-/// A step, on a frame with a NaN where asked for.
+/// Runs a step, with a NaN in a frame on request.
 fn step(trainer: &mut Trainer<Cpu>, broken: bool) -> Result<StepFigures> {
     trainer.feed(&mut |read| lend(0, read))?;
     if broken {
@@ -172,7 +172,7 @@ fn a_gradient_that_is_not_finite_on_one_rank_is_skipped_by_all() {
             assert_eq!(end.model.arena.values::<f32>().unwrap(), before);
             assert_eq!((end.optimiser.updates, &end.model.norms), (1, &norms));
             let good = step(&mut trainer, false).unwrap();
-            // Twenty in a row are an error on all.
+            // Twenty in a row are an error on all ranks.
             let end = (0..20).find_map(|_| step(&mut trainer, rank == 0).err()).unwrap().to_string();
             (bad.skipped, good.skipped, end)
         });
@@ -218,9 +218,9 @@ fn a_rank_that_fails_in_its_data_ends_all_in_its_words() {
     }
 }
 
-/// A rank's device: they reach each other's memory.
+/// A rank's device; the devices of all ranks can reach each other's memory.
 pub(super) fn device(member: &Member) -> Arc<Emulated> {
-    // What the kernels do to memory is checked by their own tests.
+    // The kernels' own tests check their memory accesses.
     let ordinal = member.local.rank as u8 + 1;
     Arc::new(Emulated::new(&EmulatorOptions { checks: Checks::NONE, ordinal, ..EmulatorOptions::default() }))
 }
@@ -248,7 +248,8 @@ fn what_devices_share_is_given_back_at_the_end() {
     }
 }
 
-/// A training of several devices on frames that follow from the step: `before` each step, and what came of it on each rank.
+/// Trains several devices on frames that depend on the step. Calls `before` before each step; returns each rank's
+/// results.
 fn steps_on_devices(
     config: TrainConfig,
     before: impl Fn(&Ranks, u64, &Cuda) + Send + Sync + 'static,

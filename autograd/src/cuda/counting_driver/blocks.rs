@@ -1,39 +1,39 @@
-//! Device memory that is addresses and sizes alone.
+//! Device memory without contents: addresses and sizes only.
 
 use crate::cuda::driver::Address;
 
-/// Where addresses begin: none that a host's pointer could be mistaken for.
+/// The first address; host pointers do not reach it.
 const FIRST: u64 = 1 << 44;
-/// Addresses are its multiples, as a driver's are.
+/// Addresses are multiples of this, as a GPU driver's are.
 const GRAIN: u64 = 256;
-/// What a GPU's memory is handed out in (`cuMemGetAllocationGranularity`).
+/// The granularity at which a GPU's memory is allocated (`cuMemGetAllocationGranularity`).
 const PAGE: u64 = 2 << 20;
-/// Requests from here on have pages of their own; smaller ones share them.
+/// Requests of at least this size get pages of their own; smaller ones share pages.
 const OWN_PAGE: u64 = PAGE / 2;
 
-/// What is given out.
+/// Bookkeeping of the allocated blocks.
 #[derive(Debug)]
 pub(super) struct Blocks {
     limit: u64,
     next: u64,
-    /// Bytes of whole pages, and of what shares pages.
+    /// Bytes in whole pages, and bytes of the blocks that share pages.
     whole: u64,
     shared: u64,
     peak: u64,
 }
 
 impl Blocks {
-    /// Nothing yet, of `limit` bytes.
+    /// An empty device memory of `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Self { limit, next: FIRST, whole: 0, shared: 0, peak: 0 }
     }
 
-    /// Bytes in pages: now, and the most at once.
+    /// Bytes of allocated pages: now, and the most at once.
     pub fn used(&self) -> (u64, u64) {
         (self.whole + self.shared.next_multiple_of(PAGE), self.peak)
     }
 
-    /// A block; `None` where it does not fit. Addresses are never used again.
+    /// Allocates a block; `None` where it does not fit. Addresses are never reused.
     pub fn take(&mut self, bytes: u64) -> Option<Address> {
         let (whole, shared) = cost(bytes)?;
         let (whole, shared) = (self.whole.checked_add(whole)?, self.shared.checked_add(shared)?);
@@ -42,13 +42,13 @@ impl Blocks {
             return None;
         }
         let address = self.next;
-        // A gap, so that an overrun is in no other block.
+        // A gap, so that an overrun does not reach another block.
         self.next = address.checked_add(bytes)?.checked_next_multiple_of(GRAIN)?.checked_add(GRAIN)?;
         (self.whole, self.shared, self.peak) = (whole, shared, self.peak.max(used));
         Some(Address(address))
     }
 
-    /// Takes back a block of `bytes`.
+    /// Frees a block of `bytes`.
     pub fn give(&mut self, bytes: u64) {
         let (whole, shared) = cost(bytes).unwrap_or_default();
         self.whole -= whole;
@@ -56,7 +56,7 @@ impl Blocks {
     }
 }
 
-/// What a request takes of the pages: its own, or a part of one.
+/// Bytes that a request takes of whole pages and of shared pages.
 fn cost(bytes: u64) -> Option<(u64, u64)> {
     match bytes {
         0..OWN_PAGE => Some((0, bytes.max(1).next_multiple_of(GRAIN))),

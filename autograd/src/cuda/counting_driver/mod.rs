@@ -1,5 +1,5 @@
-//! The counting driver: a device that gives out addresses and counts bytes, and runs nothing. What a step takes of a GPU's
-//! memory is found by taking the step on it, without a GPU.
+//! The counting driver: a device that allocates addresses, counts bytes and runs nothing. It measures the GPU memory of
+//! a step without a GPU.
 
 mod blocks;
 
@@ -17,25 +17,25 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Threads that a block may have where its kernel does not say.
+/// Most threads of a block where its kernel sets no limit.
 const MAX_THREADS: u32 = 1024;
 
 /// Launches, modules and bytes counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes of device memory given out, in the device's pages.
+    /// Bytes of device memory allocated, in whole pages.
     pub used: u64,
-    /// The most at once.
+    /// The most bytes allocated at once.
     pub peak: u64,
-    /// Modules loaded.
+    /// Number of modules loaded.
     pub modules: u64,
-    /// Bytes of their PTX.
+    /// Size of their PTX in bytes.
     pub ptx_bytes: u64,
-    /// Kernels launched, those of a graph at each of its launches.
+    /// Number of kernels launched; a graph's count at each of its launches.
     pub launches: u64,
 }
 
-/// A device that counts. Its memory holds nothing: what is read from it is zero.
+/// A device that counts. Its memory has no contents: reads return zero.
 pub type Counting = Checked<CountingDriver>;
 
 /// The counters of one device.
@@ -56,14 +56,14 @@ pub struct CountingStream {
 }
 
 impl Counting {
-    /// A device as `device` describes it; requests beyond its `memory` are refused as a GPU refuses them.
+    /// A device as `device` describes it; requests beyond its `memory` are refused as on a GPU.
     pub fn new(device: DeviceInfo) -> Self {
         let blocks = Mutex::new(Blocks::new(device.memory));
         let [modules, ptx_bytes, launches] = [0; 3].map(AtomicU64::new);
         Self::over(CountingDriver { device, blocks, modules, ptx_bytes, launches })
     }
 
-    /// An H100 of 80 GB: what is counted on where there is no GPU to ask.
+    /// An H100 of 80 GB: the default device to count on.
     pub fn describe() -> DeviceInfo {
         DeviceInfo {
             ordinal: 0,
@@ -78,7 +78,7 @@ impl Counting {
         }
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (used, peak) = lock(&self.raw.blocks).used();
@@ -104,7 +104,7 @@ impl RawDriver for CountingDriver {
     type Graph = u64;
 
     const BACKEND: Backend = Backend::Counting;
-    /// As on a GPU: the pool rounds sizes up.
+    /// As on a GPU, the pool rounds sizes up.
     const CHECKS_BOUNDS: bool = false;
 
     fn device(&self) -> &DeviceInfo {
@@ -169,7 +169,7 @@ impl RawDriver for CountingDriver {
         Ok(((), String::new()))
     }
 
-    /// Attributes that only a compiler knows are 0.
+    /// Attributes that only a compiler can determine are 0.
     fn function(&self, (): &(), _: &str) -> Result<((), FunctionAttributes)> {
         Ok(((), FunctionAttributes { max_threads: MAX_THREADS, ..Default::default() }))
     }
@@ -209,7 +209,7 @@ impl RawDriver for CountingDriver {
         Ok(())
     }
 
-    /// No time passes.
+    /// Always 0: no work runs, so none takes time.
     fn elapsed_ms(&self, _: &AtomicBool, _: &AtomicBool) -> Result<f32> {
         Ok(0.0)
     }

@@ -1,4 +1,4 @@
-//! What emulated devices of one process show each other, as processes of one machine do: memory and events, by handles.
+//! Memory and events that emulated devices of one process share by handles, as processes on one machine do.
 
 use std::{
     collections::HashMap,
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// What a handle begins with; its number and that of its process follow: in another process the same number is another's.
+/// Prefix of a handle. Its number and its process id follow: the same number in another process is another handle.
 const MAGIC: &[u8; 8] = b"emulator";
 
-/// An event: when it was recorded last, and whether other devices may open it.
+/// An event: its latest record, and whether other devices may open it.
 #[derive(Debug, Default)]
 pub struct Moment {
     pub(super) at: Mutex<Option<Instant>>,
@@ -60,7 +60,7 @@ fn exports<R>(body: impl FnOnce(&mut Exports) -> R) -> R {
 }
 
 impl Exports {
-    /// A new number. What belonged to devices and events that are gone is forgotten.
+    /// A new number. Also removes entries of devices and events that were dropped.
     fn number(&mut self) -> u64 {
         self.memory.retain(|_, exported| exported.memory.strong_count() > 0);
         self.events.retain(|_, event| event.strong_count() > 0);

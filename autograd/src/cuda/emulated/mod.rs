@@ -1,5 +1,5 @@
-//! The emulated driver: the same trait over the PTX emulator. Work runs when it is queued, so a stream is in order by
-//! itself and an event has come as soon as it is recorded; a captured stream keeps its work and a graph runs it again.
+//! The emulated driver: [`Driver`](super::Driver) over the PTX emulator. Work runs when it is queued, so a stream is in
+//! order by itself and a recorded event is complete at once; a captured stream stores its work and a graph replays it.
 
 mod exports;
 mod options;
@@ -24,14 +24,14 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The name of the emulated device.
+/// The emulated device's product name.
 const NAME: &str = "PTX emulator";
-/// Threads that a block may have where its kernel does not say.
+/// Most threads of a block where its kernel sets no limit.
 const MAX_THREADS: u32 = 1024;
-/// The emulator's memory is counted in whole grains.
+/// Allocations are rounded up to this many bytes.
 const GRAIN: u64 = 256;
 
-/// An emulated device.
+/// An emulated device, with the shared checks.
 pub type Emulated = Checked<EmulatedDriver>;
 
 /// The emulator's memory, and how it runs kernels.
@@ -40,7 +40,7 @@ pub struct EmulatedDriver {
     device: DeviceInfo,
     memory: Arc<Memory>,
     run: ssmv_emulator::Options,
-    /// Opened allocations by address, as often as they were opened.
+    /// Opened allocations by address, with the number of openings.
     opened: Mutex<HashMap<u64, Vec<Arc<Exported>>>>,
     keep_reports: usize,
     reports: Mutex<VecDeque<LaunchReport>>,
@@ -53,12 +53,12 @@ pub struct EmulatedKernel {
     module: Arc<ssmv_emulator::LoadedModule>,
 }
 
-/// A stream: the holder of its lock runs its work.
+/// A stream: the thread that holds its lock runs its work.
 #[derive(Debug)]
 pub struct EmulatedStream {
     order: Mutex<()>,
     priority: Priority,
-    /// The work of its capture, if it is captured.
+    /// The work captured so far, while the stream is captured.
     captured: Mutex<Option<Vec<Work>>>,
 }
 
@@ -76,9 +76,9 @@ enum Work {
 }
 
 impl Emulated {
-    /// What [`Emulated::new`] with these options gives.
+    /// The device information of [`Emulated::new`] with these options.
     pub fn describe(options: &EmulatorOptions) -> DeviceInfo {
-        // As an A100 and an H100 have them ("Technical specifications per compute capability").
+        // The values of an A100 and an H100 ("Technical specifications per compute capability").
         let (multiprocessors, shared_per_block) =
             if options.capability >= (9, 0) { (132, 227 << 10) } else { (108, 163 << 10) };
         DeviceInfo {
@@ -94,7 +94,7 @@ impl Emulated {
         }
     }
 
-    /// A device with nothing in its memory.
+    /// A device with empty memory.
     pub fn new(options: &EmulatorOptions) -> Self {
         let tensor_core = if options.capability >= (9, 0) { TensorCore::Hopper } else { TensorCore::Ampere };
         Self::over(EmulatedDriver {
@@ -115,7 +115,7 @@ impl Emulated {
 }
 
 impl EmulatedDriver {
-    /// Runs work now, or keeps it while the stream is captured.
+    /// Runs work now, or stores it while the stream is captured.
     fn submit(&self, stream: &EmulatedStream, work: Work) -> Result<()> {
         if let Some(captured) = &mut *lock(&stream.captured) {
             captured.push(work);
@@ -163,7 +163,7 @@ impl EmulatedDriver {
     }
 }
 
-/// A length in the host's memory; one that is too large for it is refused by the emulator.
+/// A length in host memory; the emulator refuses one that is too large.
 fn length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -279,7 +279,7 @@ impl RawDriver for EmulatedDriver {
     }
 
     fn unload_module(&self, module: Self::Module) -> Result<()> {
-        // A captured graph may still launch its kernels; then its variables stay.
+        // A captured graph may still launch its kernels, so the variables stay.
         Arc::try_unwrap(module).map_or(Ok(()), |module| module.unload(&self.memory).map_err(fault))
     }
 

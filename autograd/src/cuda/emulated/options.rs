@@ -1,27 +1,28 @@
-//! What device the emulator plays.
+//! Options of the emulated device.
 
 use crate::{Error, Result, host_memory};
 
-/// Memory where the host does not say how much it has.
+/// Device memory in bytes where the host's memory size is unknown.
 const MEMORY_OTHERWISE: u64 = 4 << 30;
 
-/// What device the emulator plays, and how closely it looks.
+/// The emulated GPU model, and the checks of the emulator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmulatorOptions {
     /// Bytes of device memory.
     pub memory: u64,
-    /// The device's compute capability: (8, 0) is an A100, (9, 0) an H100. It also decides whose tensor cores `mma` computes
-    /// as.
+    /// The device's compute capability: (8, 0) is an A100, (9, 0) an H100. It also selects the tensor-core arithmetic
+    /// of `mma`.
     pub capability: (u32, u32),
-    /// What is looked for.
+    /// Faults to check for.
     pub checks: ssmv_emulator::Checks,
-    /// The error of approximate instructions: as small as it can be, or all that the PTX ISA allows.
+    /// The error of approximate instructions: the smallest, or the largest that the PTX ISA allows.
     pub approximation: ssmv_emulator::Approximation,
-    /// Instructions of a warp that one launch may take.
+    /// Most instructions that a warp may run in one launch.
     pub budget: u64,
-    /// Its number among several in one process that share memory: their addresses differ.
+    /// The device's index among those of one process that share memory: their addresses differ.
     pub ordinal: u8,
-    /// Launches whose counts are kept for [`take_reports`](crate::cuda::Driver::take_reports); older ones are forgotten.
+    /// Launches whose counters are kept for [`take_reports`](crate::cuda::Driver::take_reports); older ones are
+    /// dropped.
     pub reports: usize,
 }
 
@@ -46,7 +47,7 @@ impl EmulatorOptions {
     /// `SSMV_EMULATOR_CHECKS` (`all` or `none`), `SSMV_EMULATOR_APPROXIMATION` (`nearest` or `worst`).
     ///
     /// # Errors
-    /// [`Error::NoDevice`] for a value that is none of these.
+    /// [`Error::NoDevice`] for an invalid value.
     pub fn from_environment() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }

@@ -1,30 +1,30 @@
-//! The driver's error codes as errors that say what to do.
+//! The driver's error codes as errors with advice.
 
 use super::api::{self, *};
 use crate::{Error, Result};
 
-/// Message of a machine without a driver.
+/// Message on a machine without a driver.
 pub(super) const NO_DRIVER: &str = "no NVIDIA driver on this machine (libcuda.so.1 was not found); \
                                     use --device cpu or --device emulator";
 
-/// The CUDA version that the calls need, as the driver writes it.
+/// The CUDA version that the calls need, in the driver's encoding.
 pub(super) const OLDEST: u32 = 11_040;
 
-/// Said where its library is there and cannot be opened; `words` are the system's.
+/// Message if the driver's library exists and cannot be opened; `words` is the system's error.
 pub(super) fn broken(words: &str) -> String {
     format!(
         "the NVIDIA driver's library cannot be opened ({words}); reinstall the driver, or use --device cpu"
     )
 }
 
-/// Said where the library lacks a function.
+/// Message if the library lacks a function.
 pub(super) fn too_old(function: &str) -> String {
     format!(
         "the NVIDIA driver is too old or broken: libcuda.so.1 has no {function}; install one for CUDA 12.0 or later"
     )
 }
 
-/// A version as people write it: 12040 is 12.4.
+/// A version as text: 12040 is 12.4.
 pub(super) fn version(number: u32) -> (u32, u32) {
     (number / 1000, number % 1000 / 10)
 }
@@ -38,7 +38,7 @@ pub(super) fn check(code: Code, operation: impl FnOnce() -> String) -> Result<()
     Err(Error::Driver { operation: operation(), code: name, meaning, advice: advice(code) })
 }
 
-/// PTX that was not taken, with whatever the compiler said.
+/// The error of PTX that was refused, with the compiler's log.
 pub(super) fn refused(kernel: &str, code: Code, logs: [String; 2]) -> Error {
     let (name, _) = api::words(code);
     let logs: Vec<String> = logs.into_iter().filter(|log| !log.is_empty()).collect();

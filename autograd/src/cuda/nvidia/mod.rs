@@ -1,4 +1,4 @@
-//! NVIDIA's driver: libcuda, opened when it is asked for, so that one program runs with and without it.
+//! NVIDIA's driver: libcuda, opened at run time, so that one program runs with and without it.
 
 mod api;
 mod failure;
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The oldest compute capability that the kernels run on: A100.
+/// The oldest compute capability that the kernels support: A100.
 const OLDEST_DEVICE: (u32, u32) = (8, 0);
 
-/// The devices that the NVIDIA driver knows, whether this program can use them or not.
+/// All devices of the NVIDIA driver, including those that this program cannot use.
 ///
 /// # Errors
 /// [`Error::NoDevice`] without a driver, or with one that is too old.
@@ -42,10 +42,10 @@ fn initialise() -> Result<u32> {
     Ok(version)
 }
 
-/// An open GPU.
+/// An open GPU, with the shared checks.
 pub type Nvidia = Checked<NvidiaDriver>;
 
-/// The calls to libcuda for one GPU.
+/// The libcuda calls for one GPU.
 #[derive(Debug)]
 pub struct NvidiaDriver {
     device: DeviceInfo,
@@ -66,10 +66,10 @@ impl RecordedEvent {
 }
 
 impl Nvidia {
-    /// Opens a device.
+    /// Opens GPU `ordinal`.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] without a driver, without such a device, or where the kernels do not run on it.
+    /// [`Error::NoDevice`] without a driver, without such a device, or if the kernels do not support it.
     pub fn open(ordinal: u32) -> Result<Self> {
         let version = initialise()?;
         let count = api::device_count()?;
@@ -268,7 +268,7 @@ impl RawDriver for NvidiaDriver {
     }
 
     fn open_event(&self, handle: &EventHandle) -> Result<RecordedEvent> {
-        // Whether it was recorded is known to its process alone.
+        // Only the process that owns the event can tell whether it was recorded.
         Ok(RecordedEvent::new(api::Event::open(&self.context, handle)?, true))
     }
 

@@ -2,17 +2,17 @@
 
 use crate::{Element, Error, Result};
 
-/// Ranks that train together, each with a batch of its own.
+/// The other ranks of a training run, each with a batch of its own.
 pub trait AcrossRanks: Send + Sync {
-    /// Makes `values` the sum of all ranks' values, the same bits on each.
+    /// Replaces `values` by the sum of all ranks' values, bit-identical on all ranks.
     ///
     /// # Errors
-    /// What keeps the ranks from each other.
+    /// A failure of the communication.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 }
 
-/// Mean and biased variance of each channel over all ranks, from this rank's, and the rows of all ranks: the deviations
-/// are those from the common mean, as Chan, Golub and LeVeque (1983) add up parts.
+/// Mean and biased variance of each channel over all ranks, from this rank's values, and the number of rows of all
+/// ranks. Deviations are taken from the common mean (Chan, Golub and LeVeque 1983).
 pub(super) fn statistics(
     ranks: &dyn AcrossRanks,
     rows: usize,
@@ -30,7 +30,7 @@ pub(super) fn statistics(
     Ok((common, squares.iter().map(|sum| sum / count).collect(), count))
 }
 
-/// What stands for dβ and dγ in dx: the sums of all ranks, by their rows, times this rank's rows.
+/// dβ and dγ for the formula of dx: the sums over all ranks, divided by their rows, times this rank's rows.
 pub(super) fn gradient_sums<T: Element>(
     ranks: &dyn AcrossRanks,
     rows: usize,
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::{Gradients, Tensor};
 
-    /// Two threads that add up in one place.
+    /// Two threads that sum into a shared buffer.
     struct Two {
         rank: usize,
         parts: Arc<Mutex<[Vec<f64>; 2]>>,

@@ -1,25 +1,25 @@
-//! Passes over a [rows, channels] matrix. Rows are taken several at a time, so that the inner loop is long enough to
-//! vectorise with 16 channels as with 512; sums are made by pieces of fixed size and added in order.
+//! Passes over a [rows, channels] matrix. Several rows are processed together, so that the inner loop is long enough to
+//! vectorise for 16 channels as for 512; sums are computed by pieces of fixed size and added in order.
 
 use rayon::prelude::*;
 
 use crate::{Element, buffer::Buffer, cpu::rows_per_piece, wide};
 
-/// Elements that the inner loop is widened to.
+/// Number of elements that the inner loop is widened to.
 const SPAN: usize = 128;
 
-/// How many rows make up a span, and the elements of a piece: whole spans.
+/// Rows per span, and elements per piece (a whole number of spans).
 fn spans(channels: usize) -> (usize, usize) {
     let rows = (SPAN / channels).max(1);
     (rows, rows_per_piece(channels).next_multiple_of(rows) * channels)
 }
 
-/// `values` as often as a span has rows.
+/// `values` repeated for each row of a span.
 fn repeat<T: Element>(values: &[T], times: usize) -> Vec<T> {
     values.repeat(times)
 }
 
-/// Folds a span's sums onto the channels.
+/// Adds a span's sums to the channels' sums.
 fn fold<T: Element>(span: &[T], channels: usize) -> Vec<T> {
     let mut sums = span[..channels].to_vec();
     for row in span[channels..].chunks_exact(channels) {
@@ -28,8 +28,8 @@ fn fold<T: Element>(span: &[T], channels: usize) -> Vec<T> {
     sums
 }
 
-/// Mean and biased variance of each channel. Each piece takes its own mean and its squared distances from it; pieces
-/// are joined in f64 as Chan, Golub & LeVeque (1983) do, so nothing cancels.
+/// Mean and biased variance of each channel. Each piece computes its own mean and its squared distances from it; pieces
+/// are merged in f64 (Chan, Golub & LeVeque 1983), which avoids cancellation.
 pub(super) fn statistics<T: Element>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let (rows, piece) = spans(channels);
     let parts: Vec<(f64, Vec<T>, Vec<T>)> = x
@@ -138,12 +138,12 @@ pub(super) fn gradient_sums<T: Element>(g: &[T], x: &[T], mean: &[T], inverse: &
     (sums.into_iter().map(T::from_f64).collect(), products)
 }
 
-/// What a channel's dx is made of.
+/// Inputs of the dx of one channel.
 pub(super) struct Terms<'a, T> {
     pub mean: &'a [T],
     pub inverse: &'a [T],
     pub gamma: &'a [T],
-    /// dβ and dγ where the statistics were the batch's.
+    /// dβ and dγ if the statistics were the batch's; zero otherwise.
     pub sums: Option<(&'a [T], &'a [T])>,
 }
 

@@ -19,7 +19,7 @@ impl BatchNorm2d {
         }
     }
 
-    /// The mean of each channel and what kernels read as the spread: 1/√(σ² + ε) of a batch, a running variance.
+    /// The mean of each channel, and the spread that kernels read: 1/√(σ² + ε) of a batch, or a running variance.
     fn moments(&self, x: &Tensor, [rows, cols]: [u32; 2]) -> Result<[Tensor; 2]> {
         let cuda = x.cuda()?;
         let channels = || Tensor::on_cuda(cuda, [cols as usize], DType::F32, None);
@@ -29,7 +29,7 @@ impl BatchNorm2d {
             Statistics::Across(_) => {
                 return Err(Error::misuse("batch_norm2d", "a device has no statistics across ranks"));
             }
-            // Nothing is tracked: from zero and with all of it, what is kept is the batch's own.
+            // Without running statistics: momentum 1 from zero leaves the batch's own.
             Statistics::Batch => {
                 let zeros = || Tensor::cuda_zeros(cuda, [cols as usize], DType::F32);
                 (zeros()?, zeros()?, 1.0)
@@ -57,7 +57,7 @@ impl BatchNorm2d {
         })?;
         if matches!(self.statistics, Statistics::Batch) {
             let seen = BatchStatistics { mean: running_mean.to_f64()?, variance: running_variance.to_f64()? };
-            // Set once: an operator runs forward once.
+            // Set once: an operator's forward pass runs once.
             let _ = self.seen.set(seen);
         }
         Ok([mean, inverse])
@@ -102,7 +102,7 @@ impl BatchNorm2d {
         arguments.extend(y);
         arguments.extend([mean.argument()?, (&parts).into()]);
         partials.launch(cuda, &arguments)?;
-        // dx needs the sums too, wherever they went.
+        // dx needs these sums too, wherever they are stored.
         let mut found = None;
         cx.fill_together([1, 2], |[dgamma, dbeta]| {
             found = Some([dgamma.clone(), dbeta.clone()]);
@@ -151,7 +151,7 @@ impl BatchNorm2d {
     }
 }
 
-/// Rows and channels.
+/// Rows and channels of x, as the kernels take them.
 fn matrix(x: &Tensor) -> Result<[u32; 2]> {
     let (rows, cols) = x.shape().rows_cols();
     size("batch_norm2d", x.numel())?;

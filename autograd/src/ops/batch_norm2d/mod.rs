@@ -16,11 +16,11 @@ pub use across::AcrossRanks;
 
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
-/// Rows up to which dx is computed in f64: of two or three rows' gradient nearly everything cancels (all but ε's share
-/// of two), and what is left would drown in f32's rounding of the rest.
+/// Up to this many rows, dx is computed in f64: the terms of the gradient of two or three rows nearly cancel, and f32
+/// rounding would exceed the remainder.
 const FEW_ROWS: usize = 32;
 
-/// What a training forward pass saw of each channel: what running statistics are made of.
+/// Statistics of a training batch, from which running statistics are updated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchStatistics {
     /// Mean of each channel.
@@ -29,28 +29,28 @@ pub struct BatchStatistics {
     pub variance: Vec<f64>,
 }
 
-/// Where the statistics of a normalisation come from.
+/// Source of the statistics of a normalisation.
 #[derive(Clone)]
 pub enum Statistics {
-    /// The batch's own.
+    /// Statistics of the batch, as in training on one rank.
     Batch,
-    /// Those of the batches of all ranks together; on the CPU.
+    /// Statistics of the batches of all ranks together; on the CPU.
     Across(Arc<dyn AcrossRanks>),
     /// Running mean and variance, [C] each; no gradient flows to them.
     Running(Tensor, Tensor),
-    /// The batch's own, which a device carries into running ones, [C] each in f32:
-    /// r ← r + momentum·(new − r), of the mean and of the unbiased variance. Nothing comes back to the host.
+    /// Statistics of the batch. A device also updates the running ones, [C] each in f32: r ← r + momentum·(new − r), of
+    /// the mean and of the unbiased variance, without a copy to the host.
     Tracked {
-        /// Running mean.
+        /// Running mean, [C], updated in place.
         mean: Tensor,
-        /// Running variance.
+        /// Running variance, [C], updated in place.
         variance: Tensor,
-        /// How much of the batch's goes into them.
+        /// Weight of the batch's statistics in the update.
         momentum: f64,
     },
 }
 
-/// The operator; inputs x [.., C], γ [C], β [C] and, where there is one, a residual of x's shape.
+/// Batch normalisation; inputs x [.., C], γ [C], β [C] and optionally a residual of x's shape.
 struct BatchNorm2d {
     eps: f64,
     relu: bool,
@@ -159,7 +159,7 @@ impl Op for BatchNorm2d {
                 let (g, x) = (masked.values::<T>()?, x.values::<T>()?);
                 let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
                 let (dbeta, dgamma) = cpu::gradient_sums(g, x, mean, inverse);
-                // All ranks must come here, whether they need dx or not.
+                // All ranks must call this, whether they need dx or not.
                 let common = match &self.statistics {
                     Statistics::Across(ranks) => {
                         Some(across::gradient_sums(&**ranks, x.len() / channels, [&dbeta, &dgamma])?)
@@ -189,15 +189,15 @@ impl Op for BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// Keeps what the statistics over `rows` rows were, for the update of the running ones.
+    /// Stores the statistics over `rows` rows for the update of the running ones.
     fn keep(&self, mean: &[f64], biased: &[f64], rows: f64) {
         let correction = if rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
         let variance = biased.iter().map(|v| v * correction).collect();
-        // Set once: an operator runs forward once.
+        // Set once: an operator's forward pass runs once.
         let _ = self.seen.set(BatchStatistics { mean: mean.to_vec(), variance });
     }
 
-    /// The backward pass over few rows, in f64 from the statistics on; `g` is dy behind the ReLU.
+    /// The backward pass over few rows, in f64 from the statistics on; `g` is dy after the ReLU's gradient.
     fn backward_few(&self, cx: &mut Backward, g: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
         let (values, xs, gammas) = (g.to_f64()?, x.to_f64()?, gamma.to_f64()?);
         let (mean, variance) = cpu::statistics(&xs, gammas.len());
@@ -219,20 +219,20 @@ impl BatchNorm2d {
     }
 }
 
-/// Attributes of a batch normalisation and of what is fused behind it.
+/// Attributes of a batch normalisation and of the fused operations after it.
 #[derive(Clone, Copy, Default)]
 pub struct BatchNormOptions<'a> {
-    /// Added to the variance.
+    /// ε, added to the variance.
     pub eps: f64,
-    /// Added to the normalised values; of x's shape.
+    /// Added to the normalised values; has x's shape.
     pub residual: Option<&'a Tensor>,
     /// Applies max(·, 0) at the end.
     pub relu: bool,
 }
 
 impl Tensor {
-    /// Batch normalisation of x [.., C] with weight and bias [C]. The second value is what the batch's statistics
-    /// were, where `statistics` asks for them.
+    /// Batch normalisation of x [.., C] with weight and bias [C]. The second value holds the batch's statistics, if
+    /// `statistics` computes them.
     pub fn batch_norm2d(
         &self,
         weight: &Tensor,

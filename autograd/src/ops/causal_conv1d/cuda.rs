@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The specification for x whose rows are `x_row` apart.
+/// The kernels' specification; neighbouring rows of x start `x_row` elements apart.
 pub(crate) fn specification([b, l, d]: [usize; 3], taps: usize, silu: bool, x_row: usize) -> Result<Kernels> {
     let size = |n| size("causal_conv1d", n);
     Ok(Kernels {

@@ -1,4 +1,4 @@
-//! Depthwise convolution along time that sees the past alone, as Mamba's mixer has it.
+//! Depthwise convolution along time over past values only, as in Mamba's mixer.
 //!
 //! y[b,l,d] = bias[d] + Σ_k w[k,d]·x[b, l − (K−1) + k, d], zero before the beginning.
 //! dx[b,l,d] = Σ_k w[k,d]·dy[b, l + (K−1) − k, d],  dw[k,d] = Σ dy[b,l,d]·x[b, l − (K−1) + k, d],  dbias = Σ dy.
@@ -13,7 +13,7 @@ use crate::{
     cpu::column_sums, wide,
 };
 
-/// The operator; inputs x [B,L,D], weight [K,D], bias [D].
+/// Causal convolution; inputs x [B,L,D], weight [K,D], bias [D].
 pub struct CausalConv1d;
 
 impl Op for CausalConv1d {

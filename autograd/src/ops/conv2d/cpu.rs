@@ -1,7 +1,8 @@
 //! The three passes of a convolution on the CPU, all on the register tile of [`crate::simd::tile`].
 //!
-//! A task takes a few images, copies them into scratch memory with their border of zeros (the only copy: about a patch's
-//! worth less than im2col would write), and runs tiles over them. Which task computes a value never changes the value.
+//! A task takes a few images, copies them into scratch memory with their border of zeros (the only copy: about a
+//! patch's size less than im2col would write), and runs tiles over them. The assignment of work to tasks never changes
+//! a value.
 
 use rayon::prelude::*;
 
@@ -12,13 +13,13 @@ use crate::{
     simd::tile::{Level, Panel, panel_width},
 };
 
-/// Elements of scratch that a task aims for: half of a common second-level cache in f32.
+/// Target size of a task's scratch memory in elements: half of a common second-level cache in f32.
 const SCRATCH: usize = 128 * 1024;
-/// Outputs that meet a panel of weights before the next one does: a multiple of every tile's height.
+/// Outputs that use a panel of weights before the next panel is loaded: a multiple of every tile's height.
 const ROWS: usize = 1680;
-/// Weights up to this many elements have a sum of their own for each task in wgrad; larger ones are shared.
+/// In wgrad, weights up to this many elements have separate sums per task; larger ones share one sum.
 const PRIVATE_SUMS: usize = 64 * 1024;
-/// Tasks that wgrad cuts the images into when sums are private: fixed, so that the order of summation is.
+/// Number of wgrad tasks with separate sums: fixed, so that the order of summation is fixed.
 const WGRAD_TASKS: usize = 16;
 
 /// y = conv(x, w) + bias.
@@ -31,12 +32,12 @@ pub(crate) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor
     })
 }
 
-/// Images with a border: sizes, and what of the source stands where.
+/// Images with a border of zeros: the sizes, and the position of the source.
 #[derive(Clone, Copy)]
 struct Bordered {
     source: [usize; 2],
     channels: usize,
-    /// Zeros before the first row and column.
+    /// Number of zeros before the first row and column.
     before: [usize; 2],
     size: [usize; 2],
 }
@@ -46,14 +47,14 @@ impl Bordered {
         self.size[0] * self.size[1] * self.channels
     }
 
-    /// The images with their border; the source itself where there is none.
+    /// Copies the images with their border; returns the source itself if it needs no border.
     fn fill<'a, T: Element>(&self, source: &'a [T], images: usize) -> Scratch<'a, T> {
         if self.before == [0; 2] && self.size == self.source {
             return Scratch::Source(source);
         }
         let [h, w] = self.size;
         let mut out = Buffer::uninit(images * self.elements());
-        // Nothing is read where no output has a tap, as in dgrad of a 1×1 kernel whose stride passes every pixel by.
+        // The copy is empty if no output has a tap, as in dgrad of a 1×1 kernel whose stride skips every pixel.
         if out.is_empty() {
             return Scratch::Copy(out);
         }
@@ -93,13 +94,13 @@ impl<T: Element> std::ops::Deref for Scratch<'_, T> {
 /// A correlation of bordered images with a kernel of `taps`, for the outputs `first + i·step` of a larger grid.
 struct Phase<T: Element> {
     taps: [usize; 2],
-    /// Where the first output's patch starts in the bordered image, and how far the next output's is.
+    /// Start of the first output's patch in the bordered image; `stride` is the step to the next output's patch.
     base: [usize; 2],
     stride: [usize; 2],
     outputs: [usize; 2],
     first: [usize; 2],
     step: [usize; 2],
-    /// Panels of [taps·channels][width].
+    /// Weights as panels of [taps·channels][width].
     weights: Buffer<T>,
 }
 
@@ -228,7 +229,7 @@ struct Residue {
 }
 
 fn residues(input: usize, kernel: usize, stride: usize, padding: usize) -> Vec<Residue> {
-    // A stride longer than the image leaves residues that no input has.
+    // A stride longer than the image has residues that contain no input.
     (0..stride.min(input))
         .map(|first| {
             let residue = (first + padding) % stride;
@@ -244,7 +245,7 @@ fn residues(input: usize, kernel: usize, stride: usize, padding: usize) -> Vec<R
 }
 
 /// dx [n, input, cin] (+)= the gradient of conv(x, w) with respect to x; also the forward pass of a transposed
-/// convolution, which is where a bias comes in.
+/// convolution, which adds the bias.
 pub(crate) fn dgrad<T: Element>(
     g: &Geometry,
     dy: &[T],

@@ -1,8 +1,9 @@
 //! Launches of the convolutions: implicit matrix products in f16 with f32 sums.
 //!
-//! An odd number of channels would be gathered element by element, for no wider copy is aligned. Such images and filters are
-//! copied to a multiple of four channels first, zeros in those that are new: the three colours of the stem's input and of the
-//! decoder's output are the case that matters, where the copy is a small part of the convolution's own bytes.
+//! An odd number of channels would have to be gathered element by element, because wider copies would not be aligned.
+//! Such images and filters are first copied and padded with zeros to a multiple of four channels. In practice these are
+//! the three colours of the stem's input and of the decoder's output, where the copy is a small part of the
+//! convolution's traffic.
 
 use ssmv_kernels::{conv::Conv, gemm::Epilogue, layout::Slice};
 
@@ -16,7 +17,7 @@ use crate::{
     ops::{layout, linear::cuda::halves},
 };
 
-/// A pass, for the name of its kernels.
+/// The pass, for kernel names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ConvKernel {
     Fprop,
@@ -39,7 +40,7 @@ impl Geometry {
         })
     }
 
-    /// The same with numbers of channels that copies of four are aligned for.
+    /// The same geometry with channel counts padded to multiples of four, for aligned copies.
     fn even(&self) -> Self {
         let even = |channels: usize| {
             if channels.is_multiple_of(2) { channels } else { channels.next_multiple_of(4) }
@@ -64,7 +65,7 @@ fn launch(
     plan.launch(cuda, arguments)
 }
 
-/// The last axis padded with zeros to `channels`; the tensor itself where it has as many.
+/// The last axis padded with zeros to `channels`; the tensor itself if it already has as many.
 fn widened(x: &Tensor, channels: usize) -> Result<Tensor> {
     let (rows, cols) = x.shape().rows_cols();
     if cols == channels {
@@ -80,7 +81,7 @@ fn widened(x: &Tensor, channels: usize) -> Result<Tensor> {
     Ok(wide)
 }
 
-/// The filters of a weight [cout, kh, kw, cin] as `even` has them.
+/// The filters of a weight [cout, kh, kw, cin], padded as `even` describes.
 fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
     let w = widened(w, even.cin)?;
     if g.cout == even.cout {
@@ -99,7 +100,7 @@ fn filters(w: &Tensor, g: &Geometry, even: &Geometry) -> Result<Tensor> {
     Ok(more)
 }
 
-/// y = conv(x, w) + bias, a new tensor.
+/// y = conv(x, w) + bias, in a new tensor.
 pub(crate) fn fprop(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = x.empty_like([g.n, g.output[0], g.output[1], g.cout])?;
     fprop_into(g, x, w, bias, &y)?;
@@ -115,7 +116,7 @@ pub(crate) fn fprop_into(
     y: &Tensor,
 ) -> Result<()> {
     halves("conv2d", &[x, w])?;
-    // The outputs' channels are stored as they are.
+    // The outputs' channels are stored without padding.
     let even = Geometry { cout: g.cout, ..g.even() };
     let (x, w) = (widened(x, even.cin)?, widened(w, even.cin)?);
     let epilogue =
@@ -150,7 +151,7 @@ pub(crate) fn wgrad(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Resul
     }
     let wide = dw.empty_like([even.cout, even.kernel[0], even.kernel[1], even.cin])?;
     launch(ConvKernel::Wgrad, &even, epilogue, &[dy.argument()?, x.argument()?, wide.argument()?], dw)?;
-    // The filters that are new are the last ones; of the others the channels that are new are left out.
+    // Drop the added filters at the end, and the added channels of the others.
     let rows = size("conv2d", g.cout * g.kernel[0] * g.kernel[1])?;
     let slice = Slice { outer: rows, from: even.cin as u32, start: 0, len: g.cin as u32, inner: 1 };
     layout::cuda::slice(layout::cuda::Move::Take, slice, &wide, dw)

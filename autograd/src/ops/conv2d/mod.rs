@@ -34,11 +34,11 @@ pub(crate) struct Geometry {
     pub n: usize,
     /// Height and width of x.
     pub input: [usize; 2],
-    /// Channels of x.
+    /// Number of channels of x.
     pub cin: usize,
     /// Height and width of y.
     pub output: [usize; 2],
-    /// Channels of y.
+    /// Number of channels of y.
     pub cout: usize,
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
@@ -46,7 +46,7 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Elements of a weight that one output channel reads.
+    /// Elements of the weight per output channel.
     pub fn patch(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.cin
     }
@@ -78,7 +78,7 @@ impl Conv2d {
             output[i] = (padded - k) / self.stride[i] + 1;
             bordered[i] = padded;
         }
-        // The passes copy an image with its border; a wide stride makes y small and leaves the border as it is.
+        // The passes copy an image with its border; a large stride shrinks y and not the border.
         Shape::from([bordered[0], bordered[1], cin]).checked_numel("conv2d")?;
         let (stride, padding) = (self.stride, self.padding);
         Ok(Geometry { n, input: [h, width], cin, output, cout, kernel: [kh, kw], stride, padding })

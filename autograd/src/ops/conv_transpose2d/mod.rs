@@ -1,5 +1,5 @@
-//! Transposed 2-D convolution: the adjoint of [`super::conv2d`], so its forward pass is that one's dgrad, its dgrad
-//! that one's fprop, and its wgrad that one's wgrad with x and dy changed over.
+//! Transposed 2-D convolution, the adjoint of [`super::conv2d`]: its forward pass is that operator's dgrad, its dgrad
+//! is that one's fprop, and its wgrad is that one's wgrad with x and dy exchanged.
 //!
 //! y[n, iy·s + ky − p, ix·s + kx − p, o] += x[n,iy,ix,i] · w[i,ky,kx,o]
 
@@ -59,7 +59,7 @@ impl ConvTranspose2d {
                 }
             };
         }
-        // The backward pass copies an image of y with what the padding cut off.
+        // The backward pass copies an image of y together with the part that the padding cut off.
         Shape::from([bordered[0], bordered[1], cout]).checked_numel(op)?;
         let (stride, padding) = (self.stride, self.padding);
         Ok(Geometry { n, input, cin: cout, output: [h, width], cout: cin, kernel: [kh, kw], stride, padding })

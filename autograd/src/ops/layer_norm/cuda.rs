@@ -1,5 +1,5 @@
-//! Launches of layer normalisation. Weights and their gradients are f32, and so are the statistics, which the backward pass
-//! makes again.
+//! Launches of layer normalisation. Weights, their gradients and the statistics are f32; the backward pass recomputes
+//! the statistics.
 
 use ssmv_kernels::layer_norm::LayerNorm as Kernels;
 

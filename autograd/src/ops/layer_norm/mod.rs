@@ -13,13 +13,13 @@ use crate::{
     cpu::rows_per_piece,
 };
 
-/// Columns up to which the backward pass is computed in f64: of a gradient over two or three columns nearly everything
-/// cancels, and what is left would drown in f32's rounding of the rest.
+/// Up to this many columns, the backward pass is computed in f64: the terms of a gradient over two or three columns
+/// nearly cancel, and f32 rounding would exceed the remainder.
 const FEW_COLUMNS: usize = 32;
 
-/// The operator; inputs x [.., N], γ [N], β [N].
+/// Layer normalisation; inputs x [.., N], γ [N], β [N].
 pub struct LayerNorm {
-    /// Added to the variance.
+    /// ε, added to the variance.
     pub eps: f64,
 }
 
@@ -103,7 +103,7 @@ fn moments<T: Element>(x: &[T], eps: f64) -> (T, T) {
     (T::from_f64(mean), T::from_f64(1.0 / (variance + eps).sqrt()))
 }
 
-/// dx of some rows; returns their share of dγ and dβ.
+/// dx of some rows; returns their contribution to dγ and dβ.
 fn gradient<T: Element>(x: &[T], dy: &[T], gamma: &[T], eps: f64, dx: &mut [T]) -> (Vec<T>, Vec<T>) {
     let n = gamma.len();
     let (mut dgamma, mut dbeta) = (vec![T::ZERO; n], vec![T::ZERO; n]);

@@ -1,4 +1,4 @@
-//! Tensors one after the other along an axis.
+//! Concatenation of tensors along an axis.
 
 use rayon::prelude::*;
 
@@ -7,9 +7,9 @@ use super::Slice;
 use super::cuda;
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
-/// y holds the inputs one after the other along `axis`.  Each input's gradient is its part of dy.
+/// y concatenates the inputs along `axis`.  Each input's gradient is its part of dy.
 pub struct Concat {
-    /// The axis along which they stand; all other sizes agree.
+    /// The axis of concatenation; all other sizes agree.
     pub axis: usize,
     /// Sizes of the inputs along it.
     sizes: Vec<usize>,
@@ -81,7 +81,7 @@ impl Op for Concat {
 }
 
 impl Tensor {
-    /// Tensors one after the other along `axis`; their other sizes agree.
+    /// Concatenates tensors along `axis`; their other sizes agree.
     pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
         if tensors.is_empty() {
             return Err(Error::shape("concat", "needs at least one tensor"));

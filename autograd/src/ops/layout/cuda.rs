@@ -1,4 +1,4 @@
-//! Launches of what moves elements without computing.
+//! Launches of kernels that move elements without computing.
 
 use ssmv_kernels::layout::{Permute, Slice};
 
@@ -7,14 +7,14 @@ use crate::{
     cuda::plan::{dispatch_cuda, size},
 };
 
-/// What a slice is to what it is a slice of.
+/// Direction of a copy between a slice and its whole tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Move {
     /// y = the slice of x.
     Take,
-    /// y = x where the slice is, zeros elsewhere.
+    /// y = x inside the slice, zeros elsewhere.
     Pad,
-    /// x into y where the slice is; the rest of y stays.
+    /// Copies x into the slice of y; the rest of y stays.
     Place,
 }
 
@@ -22,7 +22,7 @@ pub(crate) enum Move {
 pub(crate) fn slice(what: Move, slice: Slice, x: &Tensor, y: &Tensor) -> Result<()> {
     let (cuda, dtype) = (x.cuda()?, x.dtype());
     if x.numel() == 0 || y.numel() == 0 {
-        // Nothing among zeros is zeros.
+        // An empty slice padded with zeros is all zeros.
         return if what == Move::Pad { y.clear() } else { Ok(()) };
     }
     cuda.launch_one(&(what, slice, dtype), &[x.argument()?, y.argument()?], |_, target| {

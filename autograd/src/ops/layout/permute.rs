@@ -1,4 +1,4 @@
-//! Axes in another order.
+//! Permutation of axes.
 
 use rayon::prelude::*;
 
@@ -47,7 +47,7 @@ fn permuted(x: &Tensor, order: &[usize]) -> Result<Tensor> {
     }
 }
 
-/// The elements of a row-major array of `shape` with its axes in another order.
+/// The elements of a row-major array of `shape` with its axes permuted.
 pub fn permute<T: Element>(x: &[T], shape: &[usize], order: &[usize]) -> Buffer<T> {
     let mut out = Buffer::uninit(x.len());
     if x.is_empty() {
@@ -57,7 +57,7 @@ pub fn permute<T: Element>(x: &[T], shape: &[usize], order: &[usize]) -> Buffer<
     for i in (1..shape.len()).rev() {
         strides[i - 1] = strides[i] * shape[i];
     }
-    // Axes that stay neighbours move as one; a last axis that stays last moves as whole runs.
+    // Neighbouring axes that stay neighbours move as one; a last axis that stays last moves as whole runs.
     let mut axes: Vec<(usize, usize)> = Vec::new();
     for &axis in order {
         match axes.last_mut() {
@@ -84,7 +84,7 @@ pub fn permute<T: Element>(x: &[T], shape: &[usize], order: &[usize]) -> Buffer<
 }
 
 impl Tensor {
-    /// The axes in another order: axis i of the result is axis `order[i]`.
+    /// Permutes the axes: axis i of the result is axis `order[i]`.
     pub fn permute(&self, order: &[usize]) -> Result<Tensor> {
         apply(Permute { order: order.to_vec() }, &[self])
     }

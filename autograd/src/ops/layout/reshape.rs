@@ -1,10 +1,10 @@
-//! Another shape over the same memory.
+//! A new shape over the same memory.
 
 use crate::{Backward, Error, Forward, Op, Result, Shape, Tensor, apply};
 
 /// y has the elements of x, in their order, under `to`.  dx = dy under x's shape.
 pub struct Reshape {
-    /// The new shape.
+    /// Shape of y, with as many elements as x.
     pub to: Shape,
     /// Shape of x, for the backward pass.
     from: Shape,

@@ -10,9 +10,9 @@ use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, 
 pub struct Slice {
     /// The axis that is cut.
     pub axis: usize,
-    /// First index.
+    /// First index of the range.
     pub start: usize,
-    /// Number of indices.
+    /// Number of indices in the range.
     pub len: usize,
 }
 
@@ -67,7 +67,7 @@ impl Op for Slice {
 }
 
 impl Slice {
-    /// The part of x.
+    /// The elements of x inside the range.
     pub(super) fn cut(&self, x: &Tensor) -> Result<Tensor> {
         let shape = self.shape(&[x.shape()])?;
         let (_, size, inner) = x.shape().around(self.axis);

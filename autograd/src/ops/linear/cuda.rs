@@ -20,16 +20,17 @@ pub(crate) fn halves(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
     }
 }
 
-/// A matrix and whether it is to be read transposed.
+/// A matrix operand and its layout, which decides whether it is read transposed.
 #[derive(Clone, Copy)]
 pub(crate) struct Factor<'a> {
-    /// Its memory.
+    /// The tensor that holds the elements.
     pub tensor: &'a Tensor,
-    /// Which of its axes lies along memory.
+    /// The axis that is contiguous in memory.
     pub major: Major,
 }
 
-/// to [m, n] = a·b + bias, a and b in f16; `to` and the bias have their own dtypes. With `onto`, `to` is added to.
+/// to [m, n] = a·b + bias, with a and b in f16; `to` and the bias have their own dtypes. With `onto`, the product is
+/// added to `to`.
 pub(crate) fn product(
     op: &'static str,
     [m, n, k]: [usize; 3],
@@ -43,7 +44,7 @@ pub(crate) fn product(
         return Ok(());
     }
     if k == 0 {
-        // A sum of nothing; with a bias it would be that.
+        // The sum over an empty k is 0; a bias would have to be copied, which no caller needs.
         return match bias {
             Some(_) => Err(Error::shape(op, "a product over nothing")),
             None if onto => Ok(()),

@@ -1,5 +1,5 @@
-//! Launches of the losses. The loss is one f32 number; its gradient's factor is read from device memory, where the loss scale
-//! is.
+//! Launches of the losses. The loss is one f32 number; the factor of its gradient is read from device memory, because
+//! the loss scale is there.
 
 use ssmv_kernels::loss::{Loss, LossKind};
 
@@ -36,7 +36,7 @@ pub(super) fn backward(cx: &mut Backward, kind: LossKind, p: &Tensor, t: &Tensor
     };
     cx.fill(0, launch)?;
     if cx.needs(1) {
-        // dt = −dp, where a target is trained too.
+        // dt = −dp, if the target needs a gradient too.
         let dp = p.empty_like(p.shape().clone())?;
         launch(&dp)?;
         cx.give(1, crate::ops::pointwise::cuda::forward(&Function::Scale(-1.0), &dp)?)?;

@@ -26,7 +26,7 @@ impl Cost for L1 {
     fn cost(d: f64) -> f64 {
         d.abs()
     }
-    // The derivative at 0 is 0, as PyTorch has it; a NaN stays one.
+    // The derivative at 0 is 0, as in PyTorch; NaN stays NaN.
     #[inline(always)]
     fn slope<T: Element>(d: T) -> T {
         if d > T::ZERO {

@@ -9,7 +9,7 @@ use crate::{
     ops::{causal_conv1d::cuda as conv, layout, linear::cuda as linear, selective_scan::cuda as scan},
 };
 
-/// The operator of a device; inputs uz and the parameters in the order of [`MambaInner`](super::MambaInner).
+/// The device's operator; inputs uz and the parameters in the order of [`MambaInner`](super::MambaInner).
 pub(super) struct Inner;
 
 impl Op for Inner {
@@ -41,10 +41,10 @@ impl Op for Inner {
     }
 }
 
-/// What forward keeps besides its inputs.
+/// Tensors that the forward pass saves besides its inputs.
 struct Kept<'a> {
     pub u: &'a Tensor,
-    /// (δ, B, C), a row each step.
+    /// (δ, B, C), one row per time step.
     pub projected: &'a Tensor,
     pub dt: &'a Tensor,
     /// δ·W_dtᵀ, before bias and softplus.
@@ -63,7 +63,7 @@ impl Sizes {
         conv::specification([self.batch, self.length, self.channels], self.taps, true, 2 * self.channels)
     }
 
-    /// Columns of the projection.
+    /// Number of columns of the projection (δ, B, C).
     fn row(&self) -> usize {
         self.rank + 2 * self.states
     }
@@ -151,7 +151,7 @@ fn backward(cx: &mut Backward, s: Sizes, inputs: &[Tensor], kept: &Kept, dy: &Te
         scan::launch_backward(s.scan()?, dtype, dy, &given, &outputs)
     })?;
 
-    // δ's gradient takes its columns beside those of B and C.
+    // δ's gradient fills its columns beside those of B and C.
     let ddt = uz.empty_like(dt.shape().clone())?;
     linear::input_gradient(&ddelta, dt_proj, &ddt, false)?;
     layout::cuda::slice(

@@ -3,9 +3,9 @@
 //! With (x, z) = halves of uz: u = silu(conv1d(x)), (δ, B, C) = columns of u·W_xᵀ, Δ = softplus(δ·W_dtᵀ + b_dt),
 //! A = −exp(A_log), y = scan(u, Δ, A, B, C, D)·silu(z).
 //!
-//! On the CPU it is composed of operators. On a device it is one operator: its kernels read x, z, B and C where they stand
-//! in the projections' rows and write their gradients there, so nothing is cut up and put together again, and
-//! convolution with SiLU and softplus with scan, skip and gate are one kernel each.
+//! On the CPU it is composed of operators. On a device it is one operator: its kernels read x, z, B and C inside the
+//! projections' rows and write their gradients there, so no tensor is split or concatenated. Convolution with SiLU is
+//! one kernel, and softplus with scan, skip and gate is another.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -17,19 +17,19 @@ use crate::{Error, Result, Shape, Tensor};
 /// The mixer's parameters; D channels, N states, K taps, R columns of δ.
 #[derive(Clone, Copy)]
 pub struct MambaInner<'a> {
-    /// [K, D].
+    /// Weight of the causal convolution, [K, D].
     pub conv_weight: &'a Tensor,
-    /// [D].
+    /// Bias of the causal convolution, [D].
     pub conv_bias: &'a Tensor,
-    /// W_x, [R + 2·N, D].
+    /// W_x of the projection to (δ, B, C), [R + 2·N, D].
     pub x_proj: &'a Tensor,
-    /// W_dt, [D, R].
+    /// W_dt of the projection from δ to Δ, [D, R].
     pub dt_proj: &'a Tensor,
-    /// b_dt, [D].
+    /// b_dt, the bias of Δ, [D].
     pub dt_bias: &'a Tensor,
-    /// [D, N].
+    /// A_log, where A = −exp(A_log), [D, N].
     pub a_log: &'a Tensor,
-    /// D, [D].
+    /// D, the weight of the skip connection, [D].
     pub d: &'a Tensor,
 }
 

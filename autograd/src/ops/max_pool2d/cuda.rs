@@ -1,4 +1,4 @@
-//! Launches of max-pooling; the winners are bytes in device memory.
+//! Launches of max-pooling; the positions of the maxima are saved as bytes in device memory.
 
 use ssmv_kernels::max_pool::MaxPool;
 

@@ -1,7 +1,7 @@
 //! Maximum over windows of an NHWC image.
 //!
-//! y[n,oy,ox,c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c], where padding never wins; the first of equal
-//! values does, and NaN always.  dx gets dy where x won.
+//! y[n,oy,ox,c] = max over ky, kx of x[n, oy·s + ky − p, ox·s + kx − p, c]. Padding is never the maximum; of equal
+//! values the first is taken, and NaN wins over any number.  dx gets dy at the index of the maximum.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -12,12 +12,12 @@ use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, wide,
 };
 
-/// The operator.
+/// Max-pooling with its attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool2d {
-    /// Side of the window: at most 15, so that a winner's place fits a byte.
+    /// Side of the window: at most 15, so that a position in it fits a byte.
     pub kernel: usize,
-    /// Distance between windows.
+    /// Distance between neighbouring windows, in rows and columns.
     pub stride: usize,
     /// Rows and columns of padding on each side: at most half the window.
     pub padding: usize,
@@ -49,7 +49,7 @@ impl Op for MaxPool2d {
         let [n, h, w, c] = inputs[0].dims("max_pool2d", "x [N,H,W,C]")?;
         let fits = (1..=15).contains(&self.kernel) && self.stride > 0 && self.padding <= self.kernel / 2;
         let fits = fits && inputs[0].numel() > 0;
-        // The output's size divides by the stride, so it comes after the check.
+        // The output's size divides by the stride, so this follows the check.
         match fits.then(|| self.output(h).zip(self.output(w))).flatten() {
             Some((h, w)) => Ok([n, h, w, c].into()),
             None => Err(Error::shape(
@@ -128,7 +128,7 @@ impl MaxPool2d {
                 for (i, (y, win)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
                     let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
                     for (block, (y, win)) in y.chunks_mut(BLOCK).zip(win.chunks_mut(BLOCK)).enumerate() {
-                        // The winners' places are kept in the values' own width, which vectorises.
+                        // The positions of the maxima have the values' width, so that the loop vectorises.
                         let place = |dy, dx| T::from_f64(((ky + dy) * self.kernel + kx + dx) as f64);
                         let (mut best, mut at) =
                             ([T::from_f64(f64::NEG_INFINITY); BLOCK], [place(0, 0); BLOCK]);

@@ -1,10 +1,10 @@
 //! `+`, `-`, `*` and `/` between tensors, and between a tensor and an `f64`, and unary `-`.
 //!
-//! An operator makes a `Result`, as the method of the same name does, because shapes may not fit and a device may fail:
-//! `(&a + &b)?`. Operands are tensors or references to them, so that results chain: `((&a + &b)? * &c)?`.
+//! An operator returns a `Result`, as its method does, because shapes may not fit and a device may fail: `(&a + &b)?`.
+//! Operands are tensors or references to them, so that results chain: `((&a + &b)? * &c)?`.
 //!
-//! A number is rounded to the tensor's dtype first, but for `x * k` and `x / k`, which are [`Tensor::scale`] by k and by 1/k,
-//! and `k * x`: on a device they multiply in f32.
+//! A number is first rounded to the tensor's dtype, except in `x * k` and `x / k`, which are [`Tensor::scale`] by k and
+//! by 1/k, and in `k * x`: on a device these multiply in f32.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -13,7 +13,7 @@ use super::cuda;
 use crate::{Device, Result, Tensor};
 
 impl Tensor {
-    /// A tensor of shape [] with a number, where this tensor is and in its dtype.
+    /// A tensor of shape [] with a number, on this tensor's device and in its dtype.
     fn number(&self, value: f64) -> Result<Tensor> {
         match self.device() {
             Device::Cpu => Tensor::scalar(value, self.dtype()),

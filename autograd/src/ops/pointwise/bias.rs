@@ -1,4 +1,4 @@
-//! A bias: a row added to every row.
+//! A bias that is added to every row.
 
 #[cfg(feature = "cuda")]
 use super::cuda;

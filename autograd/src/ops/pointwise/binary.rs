@@ -1,4 +1,4 @@
-//! Arithmetic of two tensors, element by element. Their shapes are broadcast as NumPy does; the gradient of an operand that
+//! Arithmetic of two tensors, element by element. Their shapes broadcast as in NumPy; the gradient of an operand that
 //! was repeated is summed over its repeats.
 
 use super::broadcast::{self, axes, give};
@@ -27,7 +27,7 @@ impl Operation {
         }
     }
 
-    /// Its kernels.
+    /// The kernels of this operation.
     #[cfg(feature = "cuda")]
     fn on_device(self) -> ssmv_kernels::pointwise::Arithmetic {
         use ssmv_kernels::pointwise::Arithmetic;
@@ -40,7 +40,7 @@ impl Operation {
     }
 }
 
-/// a ∘ b. Tensors of one shape, and those that differ in axes of size 1 alone, are computed as flat arrays.
+/// a ∘ b. Tensors of one shape, and those that differ only in axes of size 1, are computed as flat arrays.
 fn compute(operation: Operation, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = broadcast::shape(operation.name(), &[a.shape(), b.shape()])?;
     let axes = axes(a.shape(), b.shape(), &shape);

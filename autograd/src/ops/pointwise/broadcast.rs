@@ -1,5 +1,5 @@
-//! Shapes of two operands, broadcast as NumPy does: they are aligned at their last axes, an axis that one lacks has size 1
-//! there, and of two sizes that differ one must be 1. Along it, that operand's elements repeat.
+//! Shapes of two operands, broadcast as in NumPy: they are aligned at their last axes, a missing axis has size 1, and
+//! of two different sizes one must be 1. Along such an axis that operand's elements repeat.
 
 use rayon::prelude::*;
 
@@ -7,14 +7,14 @@ use rayon::prelude::*;
 use crate::cuda::primitives;
 use crate::{Backward, Device, Element, Error, Result, Shape, Tensor, buffer::Buffer, cpu, wide};
 
-/// An axis of the result, or neighbours that both operands treat alike.
+/// An axis of the result, or several neighbours that both operands treat the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Axis {
     /// Its number of indices.
     pub size: usize,
-    /// Whether the first operand has it.
+    /// Whether the first operand varies along it.
     pub a: bool,
-    /// Whether the second operand has it.
+    /// Whether the second operand varies along it.
     pub b: bool,
 }
 
@@ -23,7 +23,7 @@ fn size(shape: &Shape, axis: usize, rank: usize) -> usize {
     (axis + shape.len()).checked_sub(rank).map_or(1, |axis| shape[axis])
 }
 
-/// The result's shape.
+/// Shape of the broadcast result.
 pub(super) fn shape(op: &'static str, inputs: &[&Shape]) -> Result<Shape> {
     let [a, b] = [inputs[0], inputs[1]];
     let rank = a.len().max(b.len());
@@ -57,7 +57,7 @@ pub(super) fn is_plain(axes: &[Axis]) -> bool {
     axes.iter().all(|axis| axis.a && axis.b)
 }
 
-/// f(a, b) on the CPU.
+/// f(a, b) of broadcast operands, on the CPU.
 pub(super) fn zip<T: Element>(axes: &[Axis], a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Buffer<T> {
     let Some((&last, outer)) = axes.split_last().filter(|_| !is_plain(axes)) else {
         return cpu::zip(a, b, f);
@@ -77,7 +77,7 @@ pub(super) fn zip<T: Element>(axes: &[Axis], a: &[T], b: &[T], f: impl Fn(T, T) 
         }
         start
     };
-    // A long row is cut for the cores too.
+    // A long row is also split across the cores.
     let piece = last.size.min(cpu::GRAIN);
     let rows = y.par_chunks_mut(last.size).with_min_len(cpu::rows_per_piece(last.size)).enumerate();
     rows.for_each(|(row, y)| {

@@ -8,7 +8,7 @@ use crate::{
     cuda::plan::{dispatch_cuda, size},
 };
 
-/// What a function of one number is on a device.
+/// The device form of a function of one number.
 pub enum Function {
     /// A kernel of its own, with its derivative.
     Activation(Activation),
@@ -16,7 +16,7 @@ pub enum Function {
     Scale(f64),
 }
 
-/// f(x).
+/// y = f(x), in a new tensor.
 pub(crate) fn forward(function: &Function, x: &Tensor) -> Result<Tensor> {
     match function {
         Function::Scale(k) => scale(x, *k),
@@ -35,7 +35,7 @@ pub(crate) fn forward(function: &Function, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// dy·f′, at x or at y as the function has it.
+/// dy·f′, with the derivative at x or at y as the function requires.
 pub(super) fn backward(function: &Function, dy: &Tensor, at: &Tensor) -> Result<Tensor> {
     match function {
         Function::Scale(k) => scale(dy, *k),

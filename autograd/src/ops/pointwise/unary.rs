@@ -1,4 +1,4 @@
-//! y[i] = f(x[i]). A function is its value and its derivative; everything else is shared.
+//! y[i] = f(x[i]). A function defines its value and its derivative; the rest is shared.
 
 #[cfg(feature = "cuda")]
 use ssmv_kernels::pointwise::unary::{EXP, LOG, RELU, SIGMOID, SILU, SOFTPLUS, SQRT, TANH};
@@ -9,15 +9,15 @@ use crate::{Backward, Device, Element, Forward, Op, Result, Shape, Tensor, apply
 
 /// A differentiable function of one number.
 pub trait Unary: Send + Sync + 'static {
-    /// The operator's name.
+    /// Name for errors and listings.
     const NAME: &'static str;
-    /// Whether the derivative is computed from y instead of x; the other one is not kept.
+    /// Whether the derivative is computed from y instead of x; only that tensor is saved.
     const FROM_OUTPUT: bool;
     /// y = f(x).
     fn value<T: Element>(&self, x: T) -> T;
     /// dy/dx at x, or at y with [`Unary::FROM_OUTPUT`].
     fn derivative<T: Element>(&self, at: T) -> T;
-    /// What it is on a device.
+    /// The function's form on a device.
     #[cfg(feature = "cuda")]
     fn function(&self) -> Function;
 }
@@ -148,11 +148,11 @@ impl Unary for Tanh {
 }
 
 /// y = ln(1 + eˣ), as max(x, 0) + ln(1 + e^−|x|), which neither overflows nor cancels.  dy/dx = σ(x).
-/// Past [`Softplus::LINEAR_FROM`] y = x and dy/dx = 1, as PyTorch has it.
+/// Past [`Softplus::LINEAR_FROM`] y = x and dy/dx = 1, as in PyTorch.
 pub struct Softplus;
 
 impl Softplus {
-    /// Where PyTorch takes x itself; ln(1 + eˣ) is 2e-9 larger there.
+    /// From here on PyTorch takes x itself; ln(1 + eˣ) is 2e-9 larger there.
     pub const LINEAR_FROM: f64 = 20.0;
 }
 
@@ -160,7 +160,7 @@ impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const FROM_OUTPUT: bool = false;
     fn value<T: Element>(&self, x: T) -> T {
-        // T::max would swallow a NaN.
+        // T::max would drop a NaN.
         let positive = if x < T::ZERO { T::ZERO } else { x };
         let curved = positive + (-x.abs()).exp_wide().ln_1p();
         if x > T::from_f64(Self::LINEAR_FROM) { x } else { curved }

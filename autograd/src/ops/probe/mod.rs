@@ -1,19 +1,19 @@
-//! A place in the graph that reports when each pass reaches it, to measure a network part by part.
+//! A node in the graph that reports when each pass reaches it, to time parts of a network.
 
 use std::sync::Arc;
 
 use crate::{Backward, Forward, Op, Result, Shape, Tensor, apply};
 
-/// Which pass comes by.
+/// The pass that reached the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// What x was made from is computed; on a device, queued.
+    /// The operators before the probe are computed; on a device, queued.
     Forward,
-    /// So is the gradient of all that y went into.
+    /// The gradients of all operators after the probe are computed; on a device, queued.
     Backward,
 }
 
-/// Hears of the passes.
+/// Called when a pass reaches the probe.
 pub type Listener = Arc<dyn Fn(Pass) -> Result<()> + Send + Sync>;
 
 /// y = x.  dx = dy. Memory is shared and nothing is launched.
@@ -42,7 +42,7 @@ impl Op for Probe {
 }
 
 impl Tensor {
-    /// The same tensor; `listener` hears when the forward pass has come to it and when the backward pass comes back.
+    /// The same tensor; calls `listener` when the forward pass reaches it and when the backward pass does.
     pub fn probe(&self, listener: Listener) -> Result<Tensor> {
         apply(Probe { listener }, &[self])
     }

@@ -19,7 +19,7 @@ pub(crate) fn column_sums(x: &Tensor, to: &Tensor) -> Result<()> {
     fold(SUM, Over::Cols, x, [rows, cols], to.argument()?, false)
 }
 
-/// The same, rounded to the dtype of `to`.
+/// As [`column_sums`], rounded to the dtype of `to`.
 pub(crate) fn column_sums_as(x: &Tensor, to: &Tensor) -> Result<()> {
     if to.dtype() == DType::F32 {
         return column_sums(x, to);
@@ -29,7 +29,7 @@ pub(crate) fn column_sums_as(x: &Tensor, to: &Tensor) -> Result<()> {
     cast_into(&sums, to)
 }
 
-/// The kept axes in front, the summed ones behind, or the other way round: as matrices are folded.
+/// x as a matrix whose rows or columns are reduced; `None` unless the axes are the first or the last ones.
 fn as_matrix(from: &Shape, axes: &[usize]) -> Option<(Over, [usize; 2])> {
     let product = |range: std::ops::Range<usize>| from[range].iter().product::<usize>();
     let (n, k) = (from.len(), axes.len());

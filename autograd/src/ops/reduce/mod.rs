@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use crate::{Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
-/// Sum over some axes, which vanish from the shape; with `mean` divided by the number of terms.
+/// Sum over some axes, which are removed from the shape; with `mean` divided by the number of terms.
 /// dx = dy repeated along them (divided likewise).
 pub struct Reduce {
     /// The axes that are summed, ascending.
     pub axes: Vec<usize>,
-    /// Divides by the number of terms.
+    /// Whether to divide by the number of terms.
     pub mean: bool,
     from: Shape,
 }
@@ -40,12 +40,13 @@ impl Reduce {
     }
 
     fn sum<T: Element>(&self, x: &[T], out: usize) -> Buffer<T> {
-        // Terms are added in f64 and in index order, so the result depends neither on threads nor on their number.
+        // Terms are added in f64 and in index order, so the result does not depend on the number of threads.
         let mut sums = vec![0f64; out];
         if out == 1 {
             sums[0] = crate::cpu::sum_pieces(x.len(), |r| x[r].iter().map(|v| v.to_f64()).sum());
         } else {
-            // The last axes that are alike make a run: it is added to one sum, or to as many side by side.
+            // The last axes that are all summed or all kept form a run: it is added to one sum, or to as many sums side
+            // by side.
             let (target, rank) = (self.targets(), self.from.len());
             let kept = |axis| !self.axes.contains(&axis);
             let alike = (0..rank).rev().take_while(|&axis| kept(axis) == kept(rank - 1));
@@ -108,12 +109,12 @@ impl Op for Reduce {
 }
 
 impl Tensor {
-    /// The sum over `axes` (ascending), which vanish; over all of them where none is named.
+    /// The sum over `axes` (ascending), which are removed; over all axes if `axes` is empty.
     pub fn sum(&self, axes: &[usize]) -> Result<Tensor> {
         self.reduce(axes, false)
     }
 
-    /// The mean over `axes` (ascending), which vanish; over all of them where none is named.
+    /// The mean over `axes` (ascending), which are removed; over all axes if `axes` is empty.
     pub fn mean(&self, axes: &[usize]) -> Result<Tensor> {
         self.reduce(axes, true)
     }

@@ -1,18 +1,18 @@
-//! The scan on the CPU: a task a sequence, sequential in time, 16 channels side by side in the inner loops.
+//! The scan on the CPU: one task per sequence, sequential in time, 16 channels side by side in the inner loops.
 
 use rayon::prelude::*;
 
 use super::Sizes;
 use crate::{Element, Result, Tensor, buffer::Buffer, wide};
 
-/// Channels that the inner loops take together.
+/// Channels that the inner loops process together.
 const BLOCK: usize = 16;
 /// Sequences up to this long keep all states of a block at once.
 const SHORT: usize = 64;
 
 type Lane<T> = [T; BLOCK];
 
-/// The six inputs' elements.
+/// Elements of the six input tensors.
 pub(super) struct Inputs<'a, T> {
     u: &'a [T],
     delta: &'a [T],
@@ -52,7 +52,7 @@ fn load<T: Element>(from: &[T]) -> Lane<T> {
     lane
 }
 
-/// A block's channels: where they stand, how many there are, and their rows of A, state by state.
+/// The channels of a block: their position, their number, and their rows of A, state by state.
 struct Block<T> {
     first: usize,
     count: usize,
@@ -155,7 +155,7 @@ pub(super) fn backward<T: Element>(s: Sizes, x: &Inputs<T>, dy: &[T]) -> [Buffer
     [du, ddelta, da, db, dc, dd]
 }
 
-/// What a task needs beside its outputs: states at checkpoints, and all states and decays between two of them.
+/// Scratch memory of a task: states at checkpoints, and all states and decays between two of them.
 struct Scratch<T> {
     span: usize,
     checkpoints: Vec<Lane<T>>,

@@ -1,4 +1,4 @@
-//! Launches of the scan as the operator stands alone: Δ and A given, with D, no gate.
+//! Launches of the scan as an operator of its own: Δ and A given, with D, without gate.
 
 use ssmv_kernels::selective_scan::SelectiveScan as Kernels;
 

@@ -6,8 +6,8 @@
 //! dA = Σ Δ_t·e_t, dΔ_t = Σ_n A·e_t + λ_t·B_t·u_t, du_t = D·dy_t + Σ_n λ_t·Δ_t·B_t, dB_t = Σ_d λ_t·Δ_t·u_t,
 //! dC_t = Σ_d dy_t·h_t, dD = Σ dy_t·u_t.
 //!
-//! Forward keeps the inputs alone. Backward makes the states again from checkpoints √L steps apart, so its memory grows
-//! with √L and its time with L.
+//! The forward pass saves only its inputs. The backward pass recomputes the states from checkpoints √L steps apart, so
+//! its memory grows with √L and its time with L.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -15,7 +15,7 @@ pub(crate) mod cuda;
 
 use crate::{Backward, Device, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer};
 
-/// The operator; inputs u [B,L,D], Δ [B,L,D], A [D,N], B [B,L,N], C [B,L,N], D [D].
+/// Selective scan; inputs u [B,L,D], Δ [B,L,D], A [D,N], B [B,L,N], C [B,L,N], D [D].
 pub struct SelectiveScan;
 
 #[derive(Clone, Copy)]

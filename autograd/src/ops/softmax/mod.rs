@@ -1,10 +1,10 @@
 //! Softmax and its logarithm over the last axis.
 //!
 //! With m = max x and S = Σ e^(x − m) of each row: softmax y = e^(x − m)/S, log-softmax y = x − m − ln S. Subtracting m
-//! changes no result and lets nothing overflow. Backward, from y alone: softmax dx = y·(dy − Σ dy·y), log-softmax
+//! prevents overflow and does not change the result. Backward, from y alone: softmax dx = y·(dy − Σ dy·y), log-softmax
 //! dx = dy − e^y·Σ dy.
 //!
-//! An element of −∞ is left out: its y is 0, or −∞. A row with NaN or +∞, or of −∞ alone, becomes NaN, as PyTorch has it.
+//! An element of −∞ is masked: its y is 0, or −∞. A row with NaN or +∞, or of −∞ alone, becomes NaN, as in PyTorch.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -16,9 +16,9 @@ use crate::{
     cpu::rows_per_piece, wide,
 };
 
-/// The operator; input x [.., N].
+/// Softmax or log-softmax; input x [.., N].
 pub struct Softmax {
-    /// Its logarithm instead.
+    /// Computes the logarithm of the softmax.
     pub log: bool,
 }
 
@@ -72,7 +72,7 @@ impl Op for Softmax {
 
 /// y = x − max x.
 fn below_largest<T: Element>(x: &[T], y: &mut [T]) {
-    // `Element::max` would swallow a NaN.
+    // `Element::max` would drop a NaN.
     let larger = |m: T, &x: &T| if x > m || x.is_nan() { x } else { m };
     let largest = x.iter().fold(T::from_f64(f64::NEG_INFINITY), larger);
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - largest);
@@ -107,7 +107,7 @@ fn log_gradient<T: Element>(y: &[T], dy: &[T], dx: &mut [T]) {
 }
 
 impl Tensor {
-    /// The softmax of x [.., N] over its last axis: positive, and 1 in sum.
+    /// The softmax of x [.., N] over its last axis: non-negative values with sum 1.
     ///
     /// # Errors
     /// A tensor of shape [].
@@ -115,7 +115,7 @@ impl Tensor {
         apply(Softmax { log: false }, &[self])
     }
 
-    /// ln of the softmax of x [.., N] over its last axis, accurate where that nears 0.
+    /// ln of the softmax of x [.., N] over its last axis, accurate where the softmax is near 0 too.
     ///
     /// # Errors
     /// A tensor of shape [].

@@ -9,7 +9,7 @@ use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply, buffer::Buffer, wide,
 };
 
-/// The operator.
+/// Nearest-neighbour upsampling with its attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct UpsampleNearest2d {
     /// Side of the square that a pixel becomes.

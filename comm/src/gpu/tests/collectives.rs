@@ -6,7 +6,7 @@ use crate::ReduceOp;
 /// Elements before and after the range, which no collective touches.
 const AROUND: usize = 5;
 
-/// Counts that are short, odd, and of many pieces.
+/// Short counts, odd counts, and counts of many pieces.
 fn counts(ranks: usize) -> Vec<usize> {
     vec![0, 1, ranks - 1, ranks, ranks + 1, 1003, 3 * 1024 * ranks + 7]
 }

@@ -24,12 +24,12 @@ type Key = (u8, u64);
 /// An entry of a stream.
 enum Queued {
     Work(Box<dyn FnOnce() -> Result<()> + Send>),
-    /// This record of the event, by number.
+    /// A record of the event, by its number.
     Record(Key, u64),
     Wait(Key, u64),
 }
 
-/// All devices.
+/// Devices that share events and run late.
 pub struct World {
     state: Mutex<State>,
     /// Shared events that streams ignore, by their number on their device.
@@ -79,7 +79,7 @@ impl State {
         self.shared.iter().filter(|(device, _)| *device == event.0).position(|other| *other == event)
     }
 
-    /// Runs the first entry of a random stream that can go on.
+    /// Runs the first entry of a random stream that is not blocked.
     fn step(&mut self) -> Result<()> {
         let ready = |queue: &VecDeque<Queued>| match queue.front() {
             Some(Queued::Wait(event, number)) => self.reached.get(event).is_some_and(|at| at >= number),
@@ -128,7 +128,7 @@ impl Lazy {
         self.queue(stream, Queued::Work(Box::new(move || work(&inner))))
     }
 
-    /// Runs until those of this device's streams are empty that `which` selects.
+    /// Runs entries until the streams of this device that `which` selects are empty.
     fn drain(&self, which: impl Fn(Stream) -> bool) -> Result<&Emulated> {
         loop {
             let mut state = self.world.lock();

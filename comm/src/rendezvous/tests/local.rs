@@ -1,4 +1,4 @@
-//! The token file that ranks of one machine share, and what makes it unsafe.
+//! The token file that ranks of one machine share, and the conditions that make it unsafe.
 #![cfg(unix)]
 
 use super::super::local;

@@ -22,12 +22,12 @@ struct Job {
     port: u16,
     settings: Settings,
     lines: Arc<Mutex<Vec<String>>>,
-    /// Of the token that ranks without one share.
+    /// A job with the token that ranks without one share.
     folder: tempfile::TempDir,
 }
 
 impl Job {
-    /// Of `size` ranks, which wait for each other for ten seconds.
+    /// A job of `size` ranks, which wait for each other for ten seconds.
     fn new(size: usize) -> Self {
         Self::at("127.0.0.1", size)
     }
@@ -67,7 +67,7 @@ impl Job {
         join_with(place, fingerprint, security, options, &self.settings)
     }
 
-    /// What comes of the ranks that `places` says, each with its fingerprint.
+    /// Results of the ranks of `places`, each with its fingerprint.
     fn run(&self, ranks: Vec<(Place, Fingerprint, Security)>) -> Vec<Result<Communicator, JoinError>> {
         thread::scope(|scope| {
             let threads: Vec<_> = ranks

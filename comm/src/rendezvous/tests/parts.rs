@@ -1,4 +1,4 @@
-//! Tokens, where they come from, and fingerprints.
+//! Tokens with their sources, and fingerprints.
 
 use super::super::handshake::{Hello, PROOF, Purpose, Side};
 use super::*;

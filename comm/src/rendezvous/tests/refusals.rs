@@ -1,4 +1,4 @@
-//! Joins that must fail, and what the ranks say.
+//! Joins that must fail, and the ranks' messages.
 
 use super::super::acceptor::Acceptor;
 use super::super::handshake::Purpose;

@@ -1,4 +1,4 @@
-//! Connections of others while the ranks join, and hosts that are not ranks.
+//! Connections of other processes while the ranks join, and hosts that are not ranks.
 
 use super::super::client::{Channel, Message, TO_RANK};
 use super::super::handshake::{CHALLENGE, HELLO, Hello, PROOF, Purpose, Side};
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
-/// Runs rank 0 of two, then `stranger`, then rank 1, and checks that the join succeeds; returns what was logged.
+/// Runs rank 0 of two, then `stranger`, then rank 1, and checks that the join succeeds; returns the log.
 fn among(job: &Job, stranger: impl FnOnce()) -> String {
     thread::scope(|scope| {
         let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
@@ -147,7 +147,7 @@ fn a_rank_leaves_a_host_that_has_no_token() {
             let (mut stream, _) = host.accept().unwrap();
             let mut greeting = [0; HELLO];
             stream.read_exact(&mut greeting).unwrap();
-            // Its own nonce and something that it cannot make up.
+            // Its own nonce, and a code that it cannot compute.
             stream.write_all(&[&greeting[HELLO - CHALLENGE..], &[1; PROOF]].concat()).unwrap();
             assert_eq!(read_all(&mut stream), 0);
         });
@@ -162,7 +162,7 @@ fn a_rank_that_dies_while_the_ranks_meet_ends_the_join() {
     thread::scope(|scope| {
         let master = scope.spawn(|| job.join(&job.place(0), &fingerprint("a"), &trusted()));
         let other = scope.spawn(|| job.join(&job.place(2), &fingerprint("a"), &trusted()));
-        // Rank 1 proves who it is and goes.
+        // Rank 1 authenticates and then leaves.
         drop(client::reach(&job.place(1), &trusted(), &job.settings).unwrap());
         for thread in [master, other] {
             let error = thread.join().unwrap().unwrap_err().to_string();

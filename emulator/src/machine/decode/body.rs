@@ -1,4 +1,4 @@
-//! A function's body: declarations, operands, and what instructions are decoded into.
+//! A function's body: declarations, operands, and the conversion of its instructions.
 
 use crate::machine::program::{Formal, Inst, Loc, Op, Pred, RegisterFile, Routine, SourceSpan, Value};
 use crate::space::StateSpace;
@@ -14,10 +14,10 @@ use crate::syntax::{
     Function, Instruction, Kind, Operand, ParseError, Parsed, Prototype, Registers, Statement, Type, Variable,
 };
 
-/// The most instructions of a decoded function.
+/// Most instructions of a decoded function.
 const CODE: usize = 1 << 26;
 
-/// A function while it is decoded.
+/// A function during decoding.
 pub(super) struct Body<'b, 'm, 'a> {
     pub(super) builder: &'b mut Builder<'m, 'a>,
     pub(super) scopes: Scopes<'a>,
@@ -30,11 +30,11 @@ pub(super) struct Body<'b, 'm, 'a> {
     pub(super) lists: HashMap<&'a str, &'m [(&'a str, Option<u64>)]>,
     /// The top of the stack at the start of a function that calls `alloca`.
     pub(super) top: Option<Value>,
-    /// The instruction that each label marks.
+    /// Index of the instruction that each label marks.
     targets: Vec<Option<u32>>,
     guard: Pred,
     span: SourceSpan,
-    /// How many parts the current instruction was decoded into so far.
+    /// Number of parts that the current instruction was decoded into so far.
     parts: u32,
 }
 
@@ -229,7 +229,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         Ok(())
     }
 
-    /// The labels that a list names, `name<3>` being name0, name1 and name2; `None` where one is not a label.
+    /// The labels in a list, where `name<3>` means name0, name1 and name2; `None` if one is not a label.
     fn targets(&self, scopes: &Scopes<'a>, names: &[(&'a str, Option<u64>)]) -> Option<Vec<u32>> {
         let find = |name: &str| {
             scopes.numbers().find_map(|scope| self.labels.get(&(scope, name))).map(|&index| index as u32)
@@ -343,7 +343,7 @@ impl<'b, 'm, 'a> Body<'b, 'm, 'a> {
         }
     }
 
-    /// Adds an instruction.
+    /// Adds an instruction at the end.
     pub fn emit(&mut self, op: Op) {
         let counts = u32::from(self.parts == 0);
         self.parts += 1;

@@ -1,4 +1,4 @@
-//! What all functions of a kernel share: constants, static shared memory, and the list of functions to decode.
+//! State that all functions of a kernel share: constants, static shared memory, and the list of functions to decode.
 
 use crate::machine::program::{Loc, Program, Relocation, Routine};
 use std::collections::HashMap;
@@ -10,9 +10,9 @@ use crate::syntax::{ParseError, Parsed};
 
 #[derive(Debug)]
 pub(crate) struct DecodedKernel {
-    /// The kernel and the functions that it reaches.
+    /// The kernel and the functions that it can call.
     pub program: Program,
-    /// Bytes of static shared memory.
+    /// Static shared memory in bytes.
     pub static_shared: u32,
     /// Its results may depend on the order of its blocks, so they run in order.
     pub ordered: bool,
@@ -21,9 +21,9 @@ pub(crate) struct DecodedKernel {
 /// A kernel under construction.
 pub(super) struct Builder<'m, 'a> {
     pub names: &'m ModuleNames<'m, 'a>,
-    /// The functions that the kernel reaches, in the order of their routines.
+    /// The functions that the kernel can call, in the order of their routines.
     reached: Vec<usize>,
-    /// The index of each reached function's routine.
+    /// Index of each such function's routine.
     routine_of: HashMap<usize, usize>,
     constants32: Vec<V32>,
     constants64: Vec<V64>,
@@ -35,7 +35,7 @@ pub(super) struct Builder<'m, 'a> {
     /// 64-bit constants to which the start of dynamic shared memory is added.
     dynamic64: Vec<usize>,
     dynamic_align: u64,
-    /// Bytes of static shared memory so far.
+    /// Static shared memory so far in bytes.
     shared: u64,
     /// Offsets of the module's shared variables that were used so far.
     shared_offsets: HashMap<usize, u64>,
@@ -155,12 +155,12 @@ impl<'m, 'a> Builder<'m, 'a> {
         }
     }
 
-    /// The function whose code is the routine of this index, if the kernel reaches as many.
+    /// The function of the routine with this index; `None` beyond the last.
     pub fn wanted(&self, routine: usize) -> Option<usize> {
         self.reached.get(routine).copied()
     }
 
-    /// The kernel, once all its routines are decoded: dynamic shared memory begins behind the static one.
+    /// The kernel, once all its routines are decoded: dynamic shared memory follows the static one.
     pub fn finish(mut self, routines: Vec<Routine>) -> DecodedKernel {
         let base = self.shared.next_multiple_of(self.dynamic_align);
         for &constant in &self.dynamic32 {

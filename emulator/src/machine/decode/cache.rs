@@ -13,14 +13,14 @@ use crate::syntax::{Kind, Operand, Parsed, Type};
 /// Priorities of the level-2 cache, in the order of their codes.
 const PRIORITIES: [&str; 4] =
     ["L2::evict_unchanged", "L2::evict_first", "L2::evict_last", "L2::evict_normal"];
-/// Bytes that `applypriority` and `discard` work on.
+/// Bytes that `applypriority` and `discard` affect.
 const LINE: i64 = 128;
 
 /// The kind of a policy, in bits 56 and higher.
 const FRACTIONAL: u64 = 0x10;
 const RANGE: u64 = 0x18;
 
-/// The code of a priority, as a policy has it.
+/// The code of a priority in a policy.
 fn code(name: &str) -> Option<u64> {
     PRIORITIES.iter().position(|p| *p == name).map(|at| at as u64)
 }
@@ -36,7 +36,7 @@ fn range(base: u64, primary: u32, total: u32) -> u64 {
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// `createpolicy`
+    /// Decodes `createpolicy` in its three forms.
     pub(super) fn create_policy(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let Some(form) = s.take_any(&["fractional", "range", "cvt"]) else { return Err(s.unknown()) };
         if form == "cvt" {
@@ -97,7 +97,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(to)
     }
 
-    /// `prefetch`, `prefetchu`: nothing that a kernel can see, whatever the address.
+    /// `prefetch`, `prefetchu`: no effect that a kernel can observe, at any address.
     pub(super) fn prefetch(&mut self, uniform: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let space = if uniform { None } else { s.take_any(&["global", "local"]) };
         let levels: &[&str] = match (uniform, space) {
@@ -114,7 +114,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `applypriority`, `discard`: of one line of global memory. What is discarded counts as never written.
+    /// `applypriority`, `discard`: of one line of global memory. Discarded bytes count as never written.
     pub(super) fn line(&mut self, discard: bool, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         s.take("global");
         if !s.take(if discard { "L2" } else { "L2::evict_normal" }) {

@@ -178,7 +178,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.builder.ordered = true;
     }
 
-    /// An argument of 64 bits that such a function is given, in a `.param` variable or a register.
+    /// A 64-bit argument of such a function, in a `.param` variable or a register.
     fn given(&mut self, operand: &Operand<'a>) -> Parsed<Loc> {
         let Some(variable) = self.frame_variable(operand)? else { return self.value(operand, Type::B64) };
         let value = self.column(Type::B64)?;

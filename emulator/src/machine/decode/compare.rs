@@ -33,7 +33,7 @@ macro_rules! ordered {
     };
 }
 
-/// A comparison of two floats; those with a `u` hold as well where either is a NaN, `ne` does not.
+/// A comparison of two floats. Those with a `u` are also true if either is a NaN; `ne` is not.
 macro_rules! unordered {
     ($name:expr, $wrap:ident, $read:expr) => {
         match $name {

@@ -38,7 +38,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `membar`, `fence`: all of them order all accesses of the thread, for all others to see.
+    /// `membar`, `fence`: each of them orders all accesses of the thread, for all other threads.
     pub(super) fn fence(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let acquires = s.take("acquire");
         let orders = acquires || s.take_any(&["sc", "acq_rel", "release"]).is_some();

@@ -25,7 +25,7 @@ fn number(ty: Type) -> Option<Number> {
     })
 }
 
-/// Two 8-bit floats.
+/// The 8-bit float format of a pair's type suffix.
 fn eight(name: &str) -> Option<Eight> {
     Some(match name {
         "e4m3x2" => Eight::E4m3,
@@ -130,7 +130,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.convert(conversion, to, d, a)
     }
 
-    /// `cvt` to and from pairs of 8-bit floats; the format is taken, the other type is not.
+    /// `cvt` to and from pairs of 8-bit floats; the format's suffix is parsed already, the other type's is not.
     fn eight_bits(
         &mut self,
         format: Eight,
@@ -202,7 +202,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.three(LaneFn::Bits32(f), [Type::B32, s32, s32, Type::B32], s)
     }
 
-    /// Any conversion, over 64 bits where one side has them.
+    /// Any conversion, in 64 bits if one side has 64 bits.
     fn convert(&mut self, conversion: Conversion, to: Type, d: Value, a: Value) -> Parsed<()> {
         if !d.wide && !a.wide {
             self.emit(Op::Math32(Math32::Convert(conversion), d.loc, [a.loc, Loc::ZERO, Loc::ZERO]));
@@ -230,7 +230,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Integer to integer: the low bits of the narrower of the two types, extended as the result's register wants.
+    /// Integer to integer: the low bits of the narrower of the two types, extended as the result's register requires.
     fn extend(&mut self, d: Value, to: Type, a: Value, from: Type) {
         let bits = to.bits.min(from.bits);
         let signed = if to.bits <= from.bits { to.signed() } else { from.signed() };

@@ -10,7 +10,7 @@ use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{Half, HalfFlags, HalfOp};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// `.rn`, `.rz`, `.rm`, `.rp`.
+/// A rounding suffix: `.rn`, `.rz`, `.rm`, `.rp`.
 pub(super) fn rounding(name: &str) -> Option<Rounding> {
     Some(match name {
         "rn" => Rounding::Nearest,
@@ -196,7 +196,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `testp`: what kind of number a float is.
+    /// `testp`: tests the class of a float.
     fn test(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         use crate::machine::lanes::{CompareFn32, CompareFn64, compare};
         let names = ["finite", "infinite", "number", "notanumber", "normal", "subnormal"];

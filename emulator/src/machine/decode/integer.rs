@@ -14,7 +14,7 @@ macro_rules! divide {
         if b == 0 { !0 } else { a.wrapping_div(b) }
     }};
 }
-/// The remainder that belongs to it: the dividend.
+/// The remainder of a division by zero: the dividend.
 macro_rules! remain {
     ($ty:ty, $a:expr, $b:expr) => {{
         let (a, b) = ($a as $ty, $b as $ty);
@@ -22,7 +22,7 @@ macro_rules! remain {
     }};
 }
 
-/// Lane functions for an integer type from an expression that is given the type too.
+/// Lane functions for an integer type, from an expression that also gets the type.
 macro_rules! typed {
     ($ty:expr, $what:ident) => {
         match ($ty.signed(), $ty.bits) {
@@ -74,7 +74,7 @@ fn high(ty: Type) -> Option<LaneFn> {
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// `add`, `sub`, `mul`, … of integers; `ty` is taken already.
+    /// `add`, `sub`, `mul`, … of integers; the type suffix `ty` is parsed already.
     pub(super) fn integer_arithmetic(
         &mut self,
         name: &str,
@@ -344,7 +344,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `addc`, `subc`, `madc`.
+    /// Arithmetic with carry: `addc`, `subc`, `madc`.
     pub(super) fn carry(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let writes_flag = s.take("cc");
         let ty = s.ty()?;

@@ -79,7 +79,7 @@ fn nth_set(mask: u32, base: u32, offset: u32) -> u32 {
     u32::MAX
 }
 
-/// The pick of `prmt`'s modes, as the default mode's.
+/// The selector of `prmt`'s other modes, in terms of the default mode.
 fn permute_mode(mode: &str) -> Option<[u32; 4]> {
     Some(match mode {
         "f4e" => [0x3210, 0x4321, 0x5432, 0x6543],
@@ -306,7 +306,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// The function of three bits that a table of 8 says, bit by bit.
+    /// The function of three bits given by a table of 8 bits.
     fn any_of_three(&mut self, table: i64, to: Loc, from: [Loc; 3], ty: Type) -> Parsed<()> {
         // The sum of the products whose bit in the table is set, one product at a time.
         let products: [LaneFn32; 8] = [
@@ -440,7 +440,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `popc`, `clz`, `bfind`: 32 bits, whatever the operand's width.
+    /// `popc`, `clz`, `bfind`: the result has 32 bits for any operand width.
     fn count(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let distance = s.take("shiftamt");
         let ty = s.ty()?;

@@ -85,18 +85,18 @@ fn atomic_operation(name: &str, ty: Type) -> Option<AtomicOp> {
     })
 }
 
-/// The modifiers that loads and stores share.
+/// Modifiers that loads and stores share.
 struct Form {
-    /// The state space that is named; `None` for generic addresses.
+    /// The named state space; `None` for generic addresses.
     space: Option<&'static str>,
-    /// `.volatile`, `.relaxed`, `.acquire`, `.release`.
+    /// Whether `.volatile`, `.relaxed`, `.acquire` or `.release` is given.
     strong: bool,
-    /// `.acquire` or `.release`.
+    /// Whether `.acquire` or `.release` is given.
     orders: bool,
-    /// Number of elements.
+    /// Number of elements of the access.
     count: usize,
     ty: Type,
-    /// The last operand is a cache policy.
+    /// Whether the last operand is a cache policy.
     policy: bool,
 }
 
@@ -123,7 +123,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Form { space, strong, orders, count, ty, policy })
     }
 
-    /// Takes the cache hints; true if a cache policy is among the operands.
+    /// Parses the cache hints; true if a cache policy is among the operands.
     fn hints(&mut self, s: &mut Suffixes<'m, 'a>) -> bool {
         let policy = s.take("L2::cache_hint");
         while s.take_any(&CACHES).is_some() {}
@@ -356,7 +356,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         if ty.bits != 64 {
             return Err(s.unknown());
         }
-        // A variable's name stands for its address in its own space.
+        // A variable's name means its address in its own space.
         let from = Value::new(self.value(from, ty)?, true);
         let to = Value::new(self.to(to, ty)?, true);
         self.emit(Op::ConvertAddress(ConvertAddress { to, from, space, generic }));
@@ -379,7 +379,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// `istypep`: false, because textures, samplers and surfaces do not exist here.
+    /// `istypep`: false, because textures, samplers and surfaces are not supported.
     pub(super) fn of_type(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         if s.take_any(&["texref", "samplerref", "surfref"]).is_none() {
             return Err(s.unknown());

@@ -1,4 +1,4 @@
-//! `mma`: which types and shapes there are, and how many registers they take (PTX ISA, "mma").
+//! `mma`: its types and shapes, and their number of registers (PTX ISA, "mma").
 
 use super::body::Body;
 use super::suffix::Suffixes;
@@ -10,7 +10,7 @@ use crate::numerics::products::Dot;
 use crate::numerics::small::Eight;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// A matrix' element.
+/// Element type of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
     F16,
@@ -81,18 +81,18 @@ pub(super) fn shape(name: &str) -> Option<[usize; 3]> {
     Some([m.parse().ok()?, n.parse().ok()?, k.parse().ok()?])
 }
 
-/// The suffixes beside the types.
+/// Suffixes other than types.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flags {
-    /// `.satfinite`
+    /// Whether `.satfinite` is given.
     pub satfinite: bool,
     /// `.xor.popc` (true) or `.and.popc`.
     pub xor: Option<bool>,
-    /// The rounding of f64.
+    /// Rounding mode of f64.
     pub rounding: Option<Rounding>,
 }
 
-/// The product of A's and B's elements in an accumulator, if there is one.
+/// The product of A's and B's elements in an accumulator; `None` for unsupported types.
 pub(super) fn product(a: Element, b: Element, accumulator: Element, flags: Flags) -> Option<Product> {
     let Flags { satfinite, xor, rounding } = flags;
     let integers = |bits, signs| Product::Integers(Dot::Integers(bits, signs), satfinite);
@@ -152,7 +152,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(elements)
     }
 
-    /// The registers that results go to.
+    /// The registers of the results.
     pub(super) fn fragments<const N: usize>(
         &mut self,
         operand: &Operand<'a>,
@@ -162,7 +162,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.each_braced(operand, count, |body, element| body.to(element, ty))
     }
 
-    /// The registers or constants that are read.
+    /// The registers or constants of the operands.
     pub(super) fn sources<const N: usize>(
         &mut self,
         operand: &Operand<'a>,

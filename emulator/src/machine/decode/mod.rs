@@ -1,9 +1,9 @@
 //! Parsed text → decoded instructions: operands become columns, labels become instruction numbers.
 //!
 //! Every kernel is decoded with the functions that it reaches, because the layout of shared memory depends on them.
-//! `names.rs` has the module's names, `builder.rs` what the functions of one kernel share, `body.rs` one function with its
-//! scopes (`scope.rs`), operands (`operands.rs`) and reconvergence points (`reconverge.rs`); the other files decode one
-//! family of instructions each.
+//! `names.rs` holds the module's names, `builder.rs` the state that one kernel's functions share, and `body.rs` one
+//! function with its scopes (`scope.rs`), operands (`operands.rs`) and reconvergence points (`reconverge.rs`). Each
+//! other file decodes one family of instructions.
 
 mod body;
 mod builder;
@@ -37,8 +37,8 @@ use builder::Builder;
 pub(super) use builder::DecodedKernel;
 pub(super) use names::ModuleNames;
 
-/// Decodes every kernel of a module, in the text's order; each comes with its index among the unit's functions. Functions
-/// that no kernel reaches are decoded too, for their errors.
+/// Decodes every kernel of a module, in the text's order, each with its index among the unit's functions. Functions
+/// that no kernel calls are decoded too, to report their errors.
 pub(super) fn kernels(names: &ModuleNames<'_, '_>) -> Parsed<Vec<(usize, DecodedKernel)>> {
     let unit = names.unit;
     let mut seen = vec![false; unit.functions.len()];
@@ -56,7 +56,7 @@ pub(super) fn kernels(names: &ModuleNames<'_, '_>) -> Parsed<Vec<(usize, Decoded
     Ok(out)
 }
 
-/// Decodes the kernel (or function) `root` and all that it reaches; marks what it decoded in `seen`.
+/// Decodes the kernel (or function) `root` and all functions that it can call; marks them in `seen`.
 fn kernel(names: &ModuleNames<'_, '_>, root: usize, seen: &mut [bool]) -> Parsed<DecodedKernel> {
     let mut builder = Builder::new(names);
     builder.routine(root);

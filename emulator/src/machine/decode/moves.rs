@@ -35,7 +35,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// Copies element by element, as if all at once.
+    /// Copies all elements as if at the same time.
     fn copy_vector(
         &mut self,
         to: &Operand<'a>,
@@ -98,7 +98,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(Type { kind: Kind::Bits, bits, pair: false })
     }
 
-    /// The column of one part; a register that nothing is read from is allowed to be undefined only where it is `_`.
+    /// Packs `parts` into one register.
     fn pack(&mut self, to: &Operand<'a>, parts: &[Operand<'a>], ty: Type) -> Parsed<()> {
         let part = self.part(ty, parts.len(), "pack")?;
         let mut values = Vec::new();

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use crate::syntax::{Instruction, Operand, ParseError, Parsed, Statement, Target, Unit};
 
-/// The most bytes of a thread's local variables, in one frame or outside functions: what CUDA allows a thread.
+/// Most bytes of a thread's local variables, in one frame or outside functions: CUDA's limit per thread.
 pub(super) const LOCAL_BYTES: u64 = 512 << 10;
 
-/// The names of a module.
+/// Functions and variables of a module, by name.
 pub(crate) struct ModuleNames<'m, 'a> {
     pub unit: &'m Unit<'a>,
     /// Functions by name; definitions win over declarations.
@@ -17,9 +17,9 @@ pub(crate) struct ModuleNames<'m, 'a> {
     pub variables: HashMap<&'a str, usize>,
     /// The offset in local memory of each local variable outside functions.
     pub locals: HashMap<usize, u64>,
-    /// Bytes of all local variables outside functions.
+    /// Total size of local variables outside functions in bytes.
     pub local_bytes: u64,
-    /// Bytes of the longest variable that a call can pass.
+    /// Size of the largest variable that a call can pass, in bytes.
     pub longest_argument: u64,
     /// Functions whose address is taken somewhere in the module.
     pub address_taken: Vec<usize>,

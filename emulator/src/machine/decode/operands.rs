@@ -82,7 +82,7 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// A predicate that is read: `p`, `!p`, or an integer, of which 0 alone is false.
+    /// A predicate operand: `p`, `!p`, or an integer, where only 0 is false.
     pub fn predicate(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
@@ -100,7 +100,7 @@ impl<'a> Body<'_, '_, 'a> {
         Ok(Pred { index: register.index as u32, negated })
     }
 
-    /// A predicate that is written; `_` is nowhere.
+    /// A predicate destination; `_` discards it.
     pub fn predicate_to(&mut self, operand: &Operand<'a>) -> Parsed<Pred> {
         match operand {
             Operand::Name("_") => Ok(Pred::NONE),
@@ -109,17 +109,17 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// A temporary register.
+    /// Allocates a temporary register.
     pub fn column(&mut self, ty: Type) -> Parsed<Loc> {
         Ok(Loc::register(self.temporary(ty)?.index))
     }
 
-    /// A temporary register of 32 bits.
+    /// A temporary 32-bit register.
     pub fn scratch(&mut self) -> Parsed<Loc> {
         self.column(Type::B32)
     }
 
-    /// A temporary predicate.
+    /// Allocates a temporary predicate.
     pub fn scratch_predicate(&mut self) -> Parsed<Pred> {
         let ty = Type::PREDICATE;
         Ok(Pred { index: self.temporary(ty)?.index as u32, negated: false })
@@ -159,7 +159,7 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// A register's column, if it has the bits that are wanted.
+    /// A register's column, if it has the required number of bits.
     fn sized(&self, operand: &Operand<'a>, register: Register, ty: Type) -> Parsed<Loc> {
         let (bits, wanted) = (register.ty.width(), ty.width());
         if register.file == RegisterFile::Predicate || bits != wanted {
@@ -172,7 +172,7 @@ impl<'a> Body<'_, '_, 'a> {
         Ok(Loc::register(register.index))
     }
 
-    /// A register with a number added, as `%r+4` reads where no address is meant.
+    /// A register plus a number, as `%r+4` means outside of addresses.
     fn plus(&mut self, base: Loc, offset: i64, ty: Type) -> Parsed<Loc> {
         let to = self.column(ty)?;
         match ty.width() {
@@ -244,7 +244,7 @@ impl<'a> Body<'_, '_, 'a> {
         }
     }
 
-    /// The column that a result of type `ty` goes to; `_` is a register that is never read.
+    /// The column for a result of type `ty`; `_` is a register that is never read.
     pub fn to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Loc> {
         if *operand == Operand::Name("_") {
             return self.column(ty);
@@ -260,7 +260,7 @@ impl<'a> Body<'_, '_, 'a> {
         Ok(Loc::register(register.index))
     }
 
-    /// A register or constant that may be wider than `ty` (loads, stores and conversions allow it).
+    /// A register or constant that may be wider than `ty`, as loads, stores and conversions allow.
     pub fn loose_value(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
         let special = matches!(operand, Operand::Name(name) if special::named(name).is_some());
         if !special && let Some(Symbol::Register(register)) = self.named(operand)? {
@@ -280,7 +280,7 @@ impl<'a> Body<'_, '_, 'a> {
         Ok(Value::new(self.value(operand, ty)?, ty.width() == 64))
     }
 
-    /// A register for a result that it may be wider than; `_` is a register that is never read.
+    /// A register that may be wider than its result; `_` is a register that is never read.
     pub fn loose_to(&mut self, operand: &Operand<'a>, ty: Type) -> Parsed<Value> {
         if *operand == Operand::Name("_") {
             return Ok(Value::new(self.to(operand, ty)?, ty.width() == 64));

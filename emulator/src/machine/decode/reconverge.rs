@@ -1,4 +1,4 @@
-//! Where divergent lanes meet again: the immediate post-dominator of each branch.
+//! Reconvergence points of divergent lanes: the immediate post-dominator of each branch.
 //!
 //! Algorithm: Cooper, Harvey, Kennedy, "A Simple, Fast Dominance Algorithm", 2001, on the reversed graph. Returns and exits
 //! are edges to one virtual exit.
@@ -6,7 +6,7 @@
 use crate::machine::program::{Op, Reconvergence, Routine};
 use crate::syntax::{ParseError, Parsed};
 
-/// Puts instruction numbers for label numbers, and finds where the lanes of each branch meet.
+/// Replaces label numbers by instruction numbers, and computes the reconvergence point of each branch.
 pub(super) fn resolve(routine: &mut Routine, targets: &[Option<u32>]) -> Parsed<()> {
     let find = |label: u32, line: u32| {
         targets
@@ -100,7 +100,7 @@ fn graph(routine: &Routine) -> Graph {
     Graph { starts, block, successors }
 }
 
-/// For each instruction, where its block's lanes meet again.
+/// For each instruction, the reconvergence point of its block's lanes.
 fn joins(routine: &Routine) -> Vec<Reconvergence> {
     if routine.code.is_empty() {
         return Vec::new();

@@ -16,7 +16,7 @@ pub(super) struct Register {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Symbol {
     Register(Register),
-    /// A vector register: its first element, and how many there are.
+    /// A vector register: its first element, and the number of elements.
     Vector(Register, u8),
     /// A variable in the function's frame.
     Frame(u64),
@@ -43,7 +43,7 @@ struct Range<'a> {
     lanes: u8,
 }
 
-/// The size of a variable.
+/// The size of a variable, as an array.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     /// Size of an element in bytes.
@@ -74,13 +74,13 @@ impl<'a> Scopes<'a> {
         Self { open: vec![Scope::default()], opened: 1 }
     }
 
-    /// `{`
+    /// Opens a scope: `{`.
     pub fn open(&mut self) {
         self.open.push(Scope { number: self.opened, ..Scope::default() });
         self.opened += 1;
     }
 
-    /// `}`
+    /// Closes a scope: `}`.
     pub fn close(&mut self) {
         if self.open.len() > 1 {
             self.open.pop();
@@ -134,13 +134,13 @@ impl<'a> Scopes<'a> {
         None
     }
 
-    /// The numbers of the scopes around here, the innermost first.
+    /// The numbers of the enclosing scopes, the innermost first.
     pub fn numbers(&self) -> impl Iterator<Item = usize> {
         self.open.iter().rev().map(|s| s.number)
     }
 }
 
-/// The labels of a function: each with the number of the scope it stands in, in the text's order.
+/// The labels of a function, each with the number of its scope, in the text's order.
 pub(super) fn labels<'a>(body: &[Statement<'a>]) -> HashMap<(usize, &'a str), usize> {
     let mut out = HashMap::new();
     let (mut open, mut opened) = (vec![0], 1);

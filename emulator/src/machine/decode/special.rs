@@ -1,7 +1,7 @@
 //! Special registers (PTX ISA, "Special Registers").
 //!
-//! The device that they describe has one multiprocessor, whose counters count nothing, no graphs, no reserved shared memory,
-//! and clusters of one block.
+//! They describe a device with one multiprocessor whose performance counters stay 0, without graphs or reserved shared
+//! memory, and with clusters of one block.
 
 use super::body::Body;
 use crate::machine::program::{Loc, Logic, Op, Pred, Special, Value};
@@ -15,17 +15,17 @@ const WARPS: u64 = 64;
 pub(super) enum Source {
     /// A column of the warp.
     Column(Special),
-    /// The same number always.
+    /// A constant of all lanes.
     Constant(u64),
-    /// The instruction counter.
+    /// The warp's instruction counter.
     Clock,
-    /// Its upper 32 bits.
+    /// The counter's upper 32 bits.
     ClockHigh,
     /// A predicate that is false.
     False,
 }
 
-/// A special register: what it holds, and at how many bits it may be read.
+/// A special register: its source, and the widths at which it may be read.
 pub(super) type Reading = (Source, &'static [u32]);
 
 /// The special register with this name.
@@ -71,7 +71,7 @@ pub(super) fn named(name: &str) -> Option<Reading> {
     })
 }
 
-/// One of `%envreg0`… or `%pm0`…: 0.
+/// A special register of `%envreg0`… or `%pm0`…, which is always 0.
 fn numbered(number: &str, count: u32, widths: &'static [u32]) -> Option<Reading> {
     let canonical = number == "0" || !number.starts_with('0');
     let known = canonical && number.parse::<u32>().is_ok_and(|n| n < count);

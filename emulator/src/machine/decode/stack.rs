@@ -1,4 +1,4 @@
-//! `alloca`, `stacksave`, `stackrestore`: memory at the top of a thread's own, given back when the function returns.
+//! `alloca`, `stacksave`, `stackrestore`: memory at the top of the thread's stack, freed when the function returns.
 
 use super::body::Body;
 use super::suffix::Suffixes;
@@ -20,7 +20,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// The end of the function: what it took is free again.
+    /// Frees the function's stack memory at its end.
     pub(super) fn leave(&mut self) {
         if let Some(top) = self.top {
             self.emit(Op::StackRestore(top));

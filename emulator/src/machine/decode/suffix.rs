@@ -1,8 +1,8 @@
-//! The modifiers of an instruction (`.global`, `.u32`), taken one by one. One that is left over is an error.
+//! The modifiers of an instruction (`.global`, `.u32`), parsed one by one. A remaining one is an error.
 
 use crate::syntax::{Instruction, Operand, ParseError, Parsed, Type};
 
-/// The suffixes that are left.
+/// The suffixes that are not parsed yet.
 pub(super) struct Suffixes<'i, 'a> {
     instruction: &'i Instruction<'a>,
     left: Vec<&'a str>,
@@ -14,7 +14,7 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         Self { instruction, left: instruction.suffixes.clone() }
     }
 
-    /// Takes `name`, if it is there.
+    /// Takes `name`, if the instruction has it.
     pub fn take(&mut self, name: &str) -> bool {
         match self.left.iter().position(|s| *s == name) {
             Some(at) => {
@@ -36,14 +36,14 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         None
     }
 
-    /// Takes the first suffix that `parse` understands.
+    /// Takes the first suffix that `parse` accepts.
     pub fn take_parsed<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let (at, value) = self.left.iter().enumerate().find_map(|(at, s)| parse(s).map(|v| (at, v)))?;
         self.left.remove(at);
         Some(value)
     }
 
-    /// Takes the first type.
+    /// Takes the first type suffix.
     pub fn ty(&mut self) -> Parsed<Type> {
         self.take_parsed(Type::named).ok_or_else(|| self.unknown())
     }
@@ -78,7 +78,7 @@ impl<'i, 'a> Suffixes<'i, 'a> {
         &self.instruction.operands
     }
 
-    /// How many operands there are.
+    /// The number of operands.
     pub fn count(&self) -> usize {
         self.instruction.operands.len()
     }

@@ -7,7 +7,7 @@ use crate::machine::program::{Loc, Op};
 use crate::numerics::video::{Compare, MultiplyAdd, Part, Scalar, Second, Simd, Video, VideoOp};
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// The operation that a name without its `v` and number stands for; `set` and shifts have more suffixes.
+/// The operation of a name without its `v` and number; `set` and shifts have more suffixes.
 fn operation(name: &str) -> Option<VideoOp> {
     Some(match name {
         "add" => VideoOp::Add,
@@ -65,7 +65,7 @@ fn selected<'a>(operand: &Operand<'a>) -> (bool, Operand<'a>, Option<&'a str>) {
 }
 
 impl<'m, 'a> Body<'_, 'm, 'a> {
-    /// `vadd`, `vadd2`, `vadd4` and all their kind.
+    /// `vadd`, `vadd2`, `vadd4` and similar instructions.
     pub(super) fn video(&mut self, name: &str, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
         let (name, elements) = match name.strip_suffix(['2', '4']) {
             Some(short) if name.ends_with('2') => (short, 2),
@@ -128,7 +128,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.emit_video(video, &to, [&a, &b], c)
     }
 
-    /// `.u32` or `.s32`: whether it is signed.
+    /// Parses `.u32` or `.s32`: whether it is signed.
     fn video_type(&self, s: &mut Suffixes<'m, 'a>) -> Parsed<bool> {
         let ty = s.ty()?;
         match (ty.kind, ty.bits) {
@@ -173,7 +173,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
     }
 
     fn video_mad(&mut self, s: &mut Suffixes<'m, 'a>) -> Parsed<()> {
-        // The result's type says nothing: it is signed where a factor is, or where something is negated.
+        // The result's type is irrelevant: the result is signed if a factor is, or if something is negated.
         self.video_type(s)?;
         let signed = [self.video_type(s)?, self.video_type(s)?];
         let (plus_one, saturate) = (s.take("po"), s.take("sat"));

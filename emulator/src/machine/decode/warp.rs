@@ -1,6 +1,7 @@
 //! Exchange between the lanes of a warp: `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`.
 //!
-//! `shfl` and `vote` without `.sync` (PTX ISA: up to targets below sm_70) take the lanes that run them, and wait for none.
+//! `shfl` and `vote` without `.sync` (PTX ISA: up to targets below sm_70) involve only the active lanes, and do not
+//! wait.
 
 use super::body::Body;
 use super::suffix::Suffixes;
@@ -44,7 +45,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         Ok(())
     }
 
-    /// A destination with or without a predicate beside it.
+    /// A destination with an optional predicate.
     fn beside<'o>(&mut self, to: &'o Operand<'a>) -> Parsed<(Operand<'a>, Pred)> {
         match to {
             Operand::Both(to, p) => Ok((Operand::Name(to), self.predicate_to(&Operand::Name(p))?)),
@@ -52,7 +53,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         }
     }
 
-    /// The operands before the member mask, and the mask; there is none without `.sync`.
+    /// The operands before the member mask, and the mask; `None` without `.sync`.
     fn with_members<const N: usize>(
         &mut self,
         sync: bool,

@@ -1,8 +1,8 @@
-//! `wmma`: fragments and the `mma` instructions that they are made for (PTX ISA, "wmma.load", "wmma.mma", "wmma.store").
+//! `wmma`: fragments and the `mma` instructions that they consist of (PTX ISA, "wmma.load", "wmma.mma", "wmma.store").
 //!
-//! m16n16k16 is two `mma` side by side, m32n8k16 two on top of each other, and m8n32k16 the transpose of m32n8k16: A and B
-//! change places. The small shapes are one `mma`. Fragments of f16 have 8 registers always, the same ones again where fewer
-//! are enough.
+//! m16n16k16 is two `mma` side by side, m32n8k16 two on top of each other, and m8n32k16 the transpose of m32n8k16 with
+//! A and B exchanged. The small shapes are one `mma`. Fragments of f16 always have 8 registers; if fewer are needed,
+//! the same registers repeat.
 
 use super::body::Body;
 use super::float::rounding;
@@ -15,7 +15,7 @@ use crate::numerics::convert::{Conversion, Type as Number};
 use crate::numerics::half::Half;
 use crate::syntax::{Kind, Operand, Parsed, Type};
 
-/// Which matrix of D = A·B + C.
+/// A matrix of D = A·B + C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     A,
@@ -23,7 +23,7 @@ enum Role {
     Sum,
 }
 
-/// Whether there are matrices A and B of that element in a shape.
+/// Whether a shape supports matrices A and B of this element type.
 fn factors(element: Element, size: [usize; 3]) -> bool {
     match element {
         Element::F16 | Element::Bf16 | Element::S8 | Element::U8 => {
@@ -37,7 +37,7 @@ fn factors(element: Element, size: [usize; 3]) -> bool {
     }
 }
 
-/// Whether there are matrices C and D of that element in a shape.
+/// Whether a shape supports matrices C and D of this element type.
 fn sums(element: Element, size: [usize; 3]) -> bool {
     match element {
         Element::F16 => factors(Element::F16, size),
@@ -48,7 +48,7 @@ fn sums(element: Element, size: [usize; 3]) -> bool {
     }
 }
 
-/// The shape as `mma` has it.
+/// The shape of the equivalent `mma`.
 fn turned(size: [usize; 3]) -> ([usize; 3], bool) {
     match size {
         [8, 32, k] => ([32, 8, k], true),
@@ -83,7 +83,7 @@ fn units(role: Role, size: [usize; 3], per: usize) -> Vec<(u32, u32)> {
     out
 }
 
-/// Registers of a fragment: for one copy of the matrix, and all.
+/// Registers of a fragment: of one copy of the matrix, and in total.
 fn registers(role: Role, size: [usize; 3], element: Element) -> (usize, usize) {
     let units = units(role, size, element.per()).len();
     let once = match (role, element) {
@@ -279,7 +279,7 @@ impl<'m, 'a> Body<'_, 'm, 'a> {
         self.wmma_results(to, d, inner, size, &results)
     }
 
-    /// The results go to their registers when all products are done, for these may be the operands'.
+    /// The results are moved to their registers after all products, because these registers may be operands.
     fn wmma_results(
         &mut self,
         to: &Operand<'a>,

@@ -11,7 +11,7 @@ use crate::memory::{Access, LANES, Site, Words, traffic};
 use crate::space::StateSpace;
 
 impl Warp {
-    /// The addresses of an access.
+    /// Addresses of an access, one per lane.
     pub(super) fn addresses(&self, program: &Program, address: &Address, mask: u32) -> Result<V64, Fault> {
         let mut offset = address.offset as u64;
         if address.in_frame {
@@ -163,7 +163,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Elements that do not fill their register: of 1 or 2 bytes, or of 4 in 64 bits.
+    /// Elements that are narrower than their register: of 1 or 2 bytes, or of 4 in 64 bits.
     fn set_part(&mut self, value: Value, words: &Words, (at, bytes, signed): (usize, u8, bool), mask: u32) {
         let bits = 8 * u32::from(bytes);
         let (word, shift) = (at * usize::from(bytes) / 4, (at * usize::from(bytes) % 4 * 8) as u32);
@@ -346,7 +346,7 @@ impl Warp {
         cx.view.discard(access)
     }
 
-    /// `cvta`: adds or takes away the window of the space.
+    /// `cvta`: adds or subtracts the start of the space's window.
     pub(super) fn convert_address(
         &mut self,
         program: &Program,
@@ -361,7 +361,7 @@ impl Warp {
         Ok(())
     }
 
-    /// `isspacep`
+    /// `isspacep`: tests the state space of generic addresses.
     pub(super) fn in_space(
         &mut self,
         program: &Program,

@@ -7,7 +7,7 @@ use crate::machine::lanes::each;
 use crate::machine::program::{BarrierKind, BarrierOp, CodeAddress, Loc, Program, RegisterFile};
 use crate::memory::{BARRIERS, LANES};
 
-/// A warp that waits.
+/// A warp that waits at a barrier.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     warp: usize,
@@ -17,7 +17,7 @@ struct Waiting {
 
 #[derive(Debug, Clone, Default)]
 struct Barrier {
-    /// The number of threads that it waits for; `None` for all.
+    /// Number of threads that the barrier waits for; `None` for all.
     expected: Option<u32>,
     /// The instruction of the first warp that arrived.
     at: CodeAddress,
@@ -26,19 +26,19 @@ struct Barrier {
     /// Mask of the warps that arrived, waiting or not.
     warps: u32,
     waiting: Vec<Waiting>,
-    /// How many predicates were true so far.
+    /// Number of predicates that were true so far.
     trues: u32,
-    /// How many predicates were given so far.
+    /// Number of predicates so far.
     predicates: u32,
 }
 
-/// The barriers of a block.
+/// All barriers of a block.
 #[derive(Debug)]
 pub(super) struct Barriers {
     barriers: Vec<Barrier>,
 }
 
-/// A barrier that is complete.
+/// A completed barrier and its waiting warps.
 pub(super) struct Complete {
     pub id: usize,
     /// Mask of the warps that waited at it.
@@ -149,7 +149,7 @@ impl Barriers {
         None
     }
 
-    /// Where a warp waits, for the error when no warp can go on.
+    /// The place where a warp waits, for the error of a deadlock.
     pub fn describe(&self) -> String {
         let mut parts = Vec::new();
         for (id, barrier) in self.barriers.iter().enumerate().filter(|(_, b)| b.warps != 0) {

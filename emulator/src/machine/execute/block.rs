@@ -22,24 +22,24 @@ const SHARED_UNIT: u32 = 128;
 #[derive(Clone, Copy)]
 pub(crate) struct Launch<'a> {
     pub program: &'a Program,
-    /// Global memory.
+    /// View of global memory.
     pub memory: &'a Memory,
-    /// The bytes of the kernel's parameters.
+    /// Bytes of the kernel's parameters.
     pub parameters: &'a [u8],
     pub config: &'a LaunchConfig,
     /// The device's heap; `None` for a kernel that does not use it.
     pub heap: Option<&'a Mutex<Heap>>,
     pub options: &'a Options,
-    /// Bytes of shared memory of a block, static and dynamic.
+    /// Shared memory per block in bytes, static and dynamic.
     pub shared: u32,
-    /// Bytes of local memory of a thread.
+    /// Local memory per thread in bytes.
     pub local: u32,
 }
 
-/// How far a block has run.
+/// Progress of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Its turn is over.
+    /// Its turn ended; more instructions remain.
     Paused,
     /// All its threads ended.
     Done,
@@ -64,7 +64,7 @@ pub(crate) struct Block<'a> {
     coordinates: [u32; 3],
     budget: u64,
     has_local: bool,
-    /// The warp whose turn it is.
+    /// Index of the warp whose turn it is.
     next: usize,
 }
 
@@ -149,7 +149,7 @@ impl<'a> Block<'a> {
         &self.cx.report
     }
 
-    /// Instructions of the current block so far.
+    /// Number of instructions of the current block so far.
     pub fn executed(&self) -> u64 {
         self.cx.executed
     }
@@ -182,7 +182,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// One warp's turn.
+    /// Runs one warp for its turn.
     fn turn(&mut self, index: usize) -> Result<(), Box<BlockFailure>> {
         let left = self.budget.saturating_sub(self.cx.executed);
         if left == 0 {

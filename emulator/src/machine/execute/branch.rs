@@ -10,8 +10,8 @@ use crate::machine::program::{
 use crate::memory::LANES;
 
 impl Warp {
-    /// Runs an instruction that changes which lanes run, or needs several together. The top entry is at the instruction;
-    /// this moves it on.
+    /// Runs an instruction that changes the active lanes, or needs several together. The top entry is at the
+    /// instruction; this function advances it.
     pub(super) fn flow<'a>(
         &mut self,
         cx: &mut Context<'a>,
@@ -127,7 +127,7 @@ impl Warp {
         }
     }
 
-    /// The lanes of `first` call; those of `mask` that call another function follow. All reconverge behind the call.
+    /// The lanes of `first` call; those of `mask` that call another function follow. All reconverge after the call.
     fn part_call(&mut self, first: u32, mask: u32) {
         let Some(top) = self.stack.last_mut() else { return };
         let (pc, reconverge) = (top.pc, Reconvergence(top.pc + 1));

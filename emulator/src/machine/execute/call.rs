@@ -1,4 +1,4 @@
-//! Calls and returns: arguments and results go from frame to frame.
+//! Calls and returns: arguments and results are copied between frames.
 
 use super::context::fault;
 use super::warp::Warp;
@@ -10,7 +10,7 @@ use crate::machine::program::{
 };
 use crate::memory::{Access, LANES, Words};
 
-/// The fault of an indirect call to a function with other parameters than the call has.
+/// The fault of an indirect call to a function whose parameters differ from the call's.
 #[cold]
 fn mismatch(mask: u32) -> Fault {
     fault(FaultKind::Trap, mask, "the function called has other parameters".to_owned())
@@ -21,7 +21,7 @@ fn mismatch(mask: u32) -> Fault {
 enum End {
     /// An address in local memory.
     Local(u64),
-    /// A register or constant.
+    /// A register or constant of a frame.
     Value(Value),
 }
 
@@ -103,7 +103,7 @@ impl Warp {
         Ok(true)
     }
 
-    /// Copies between a caller's argument and a function's formal: inward, or back.
+    /// Copies between a caller's argument and a function's formal parameter: in, or back.
     fn pass(
         &mut self,
         program: &Program,
@@ -149,7 +149,7 @@ impl Warp {
         Ok(())
     }
 
-    /// Copies a predicate where it is defined.
+    /// Copies a predicate in the lanes in which it is defined.
     fn pass_predicate(&mut self, from: (Pred, PerFile<usize>), to: (Pred, PerFile<usize>), mask: u32) {
         self.base = from.1;
         let (bits, defined) = (self.predicate(from.0), self.defined_predicate(from.0));
@@ -157,7 +157,7 @@ impl Warp {
         self.set_predicate(to.0, bits, mask & defined);
     }
 
-    /// Copies `bytes` bytes at `at`; those that were never written stay so.
+    /// Copies `bytes` bytes at `at`; bytes that were never written stay unwritten.
     fn piece(
         &mut self,
         program: &Program,

@@ -1,4 +1,4 @@
-//! What a warp shares with its block, and why it stops.
+//! State that a warp shares with its block, and the reasons for which it stops.
 
 use crate::machine::program::{BarrierOp, CodeAddress, Program};
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ pub(super) struct Context<'a> {
     pub view: View<'a>,
     /// The block's shared memory.
     pub shared: Shared,
-    /// The bytes of the kernel's parameters.
+    /// Bytes of the kernel's parameters.
     pub parameters: &'a [u8],
     /// The device's heap; `None` for a kernel that does not use it.
     pub heap: Option<&'a Mutex<Heap>>,
@@ -28,11 +28,11 @@ pub(super) struct Context<'a> {
     pub executed: u64,
 }
 
-/// Why a warp stopped.
+/// The reason why a warp stopped.
 pub(super) enum Stop<'a> {
-    /// Its turn is over.
+    /// Its turn ended; more instructions remain.
     Turn,
-    /// It is at a barrier of the block, with these lanes. The barrier moves it on.
+    /// It is at a barrier instruction of the block, with these lanes. The barrier advances it.
     Barrier(&'a BarrierOp, u32),
     /// All its threads have ended.
     Done,

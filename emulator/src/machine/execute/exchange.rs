@@ -8,8 +8,8 @@ use crate::machine::program::{Exchange, Loc, Program, Redux, RegisterFile, Shuff
 use crate::memory::LANES;
 
 impl Warp {
-    /// The lanes that take part. Every active lane must name itself, may name only lanes that are active or have ended, and
-    /// must give the same mask as the lanes that it names.
+    /// The lanes that take part. The mask of every active lane must contain the lane itself and only lanes that are
+    /// active or have ended, and all lanes of one mask must agree on it.
     pub(super) fn members(&self, program: &Program, members: Loc, active: u32) -> Result<u32, Fault> {
         self.need(program, RegisterFile::Bits32, &[members], active)?;
         let masks = self.v32(program, members);
@@ -39,7 +39,7 @@ impl Warp {
         Ok(all)
     }
 
-    /// For each lane, which of the lanes of `mask` take part with it.
+    /// For each lane, the mask of the lanes of `mask` that take part with it.
     fn groups(&self, program: &Program, members: Option<Loc>, mask: u32) -> V32 {
         members.map_or([mask; LANES], |members| self.v32(program, members).map(|m| m & mask))
     }
@@ -145,7 +145,7 @@ fn combine(op: Redux, a: u32, b: u32) -> u32 {
     }
 }
 
-/// The lane that `lane` reads from, and whether it is within the segment.
+/// The lane that `lane` reads from, and whether it lies within the segment.
 fn source(mode: Shuffle, lane: u32, by: u32, limits: u32) -> (u32, bool) {
     let (by, clamp, segment) = (by & 31, limits & 31, limits >> 8 & 31);
     let highest = lane & segment | clamp & !segment;

@@ -48,7 +48,7 @@ impl Warp {
         Ok(())
     }
 
-    /// The lanes that give the address of a row, and the addresses within shared memory.
+    /// The lanes that supply the address of a row, and these addresses within shared memory.
     fn row_addresses(&self, cx: &Context<'_>, matrices: &Matrices) -> Result<(u32, V64), Fault> {
         let mask = FULL >> (LANES - 8 * matrices.count);
         let mut addresses = self.addresses(cx.program, &matrices.address, mask)?;
@@ -58,7 +58,7 @@ impl Warp {
         Ok((mask, addresses))
     }
 
-    /// `ldmatrix`
+    /// Runs `ldmatrix`: loads 8×8 matrices.
     fn load_matrix(&mut self, cx: &mut Context<'_>, load: &Matrices, line: u32) -> Result<(), Fault> {
         let (mask, addresses) = self.row_addresses(cx, load)?;
         let mut words: Words = [[0; LANES]; 4];
@@ -85,7 +85,7 @@ impl Warp {
         Ok(())
     }
 
-    /// `stmatrix`
+    /// Runs `stmatrix`: stores 8×8 matrices.
     fn store_matrix(&mut self, cx: &mut Context<'_>, store: &Matrices, line: u32) -> Result<(), Fault> {
         let count = store.count;
         let (mask, addresses) = self.row_addresses(cx, store)?;
@@ -107,7 +107,7 @@ impl Warp {
         Ok(())
     }
 
-    /// `mma`
+    /// Runs `mma` on whole fragments.
     fn multiply(&mut self, cx: &mut Context<'_>, op: &Multiply) -> Result<(), Fault> {
         let [lefts, rights, sums] = op.counts;
         let file = RegisterFile::of_width(matches!(op.product, Product::Doubles(_)));
@@ -148,7 +148,7 @@ impl Warp {
         Ok(())
     }
 
-    /// `wmma.load`, `wmma.store`
+    /// Runs `wmma.load` and `wmma.store`.
     fn fragment(&mut self, cx: &mut Context<'_>, op: &Fragment, line: u32) -> Result<(), Fault> {
         let base = self.addresses(cx.program, &op.address, FULL)?;
         self.need(cx.program, RegisterFile::Bits32, &[op.stride], FULL)?;

@@ -1,8 +1,8 @@
-//! Execution of a decoded program: blocks, their warps, and what each family of instructions does.
+//! Execution of a decoded program: blocks, their warps, and the effect of each family of instructions.
 //!
-//! `block.rs` runs the warps of a block in turns and uses `barrier.rs`; `step.rs` runs one warp. `warp.rs` has a warp's
-//! registers and its stack of diverged lanes, `context.rs` what a warp shares with its block. The other files extend
-//! [`Warp`](warp::Warp) by one family of instructions each.
+//! `block.rs` runs the warps of a block in turns and uses `barrier.rs`; `step.rs` runs one warp. `warp.rs` holds a
+//! warp's registers and its stack of diverged lanes, `context.rs` the state that a warp shares with its block. Each
+//! other file extends [`Warp`](warp::Warp) by one family of instructions.
 
 mod access;
 mod allocate;

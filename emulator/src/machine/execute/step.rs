@@ -1,4 +1,4 @@
-//! Execution: one instruction after another, until the warp waits, ends, or has had its turn.
+//! Execution: one instruction after another, until the warp waits, ends, or its turn is over.
 
 use super::context::{Context, Failure, Stop, fault};
 use super::warp::Warp;
@@ -10,7 +10,7 @@ use crate::machine::program::{
 use crate::memory::LANES;
 
 impl Warp {
-    /// The next instruction of its top entry.
+    /// The next instruction of the top entry.
     pub(super) fn position(&self) -> CodeAddress {
         CodeAddress {
             routine: self.frames.last().map_or(0, |f| f.routine),
@@ -35,7 +35,7 @@ impl Warp {
             let Some(routine) = program.routines.get(frame.routine) else { break Ok(Stop::Done) };
             let Some(top) = self.stack.last().copied() else { break Ok(Stop::Done) };
             let code = routine.code.as_slice();
-            // Straight on until something changes who runs.
+            // Straight-line execution until an instruction changes the active lanes.
             let mut pc = top.pc;
             let stop = loop {
                 if pc == top.reconverge.0 {
@@ -89,7 +89,7 @@ impl Warp {
                 pc += 1;
             };
             match stop {
-                // Flow set the next instruction; otherwise the entry came to its end.
+                // `Flow` has set the next instruction; otherwise the entry is at its end.
                 None if pc == top.reconverge.0 => self.set_pc(pc),
                 None => {}
                 Some(Ok(Stop::Turn)) => {
@@ -115,7 +115,7 @@ impl Warp {
         }
     }
 
-    /// Runs an instruction that only reads and writes registers; for others, says what is needed.
+    /// Runs an instruction that only reads and writes registers; for others, returns the required step.
     #[inline(always)]
     fn compute(&mut self, program: &Program, inst: &Inst, mask: u32) -> Step {
         macro_rules! check {
@@ -203,7 +203,7 @@ impl Warp {
                 blend(&mut out, self.v64(program, *a), bits);
                 self.set64(*to, &out, mask);
             }
-            // Copying is not using: what is undefined stays so.
+            // A copy is not a use: undefined values stay undefined.
             Op::Copy32(to, from) => {
                 let defined = self.defined_in(RegisterFile::Bits32, *from);
                 let out = *self.v32(program, *from);
@@ -280,7 +280,7 @@ impl Warp {
         }
     }
 
-    /// Writes what a comparison found.
+    /// Writes the results of a comparison.
     #[inline(always)]
     fn outcome(
         &mut self,
@@ -326,7 +326,7 @@ impl Warp {
             let get = |loc| u128::from(self.lane(program, Value::new(loc, carry.wide), lane));
             let flag = if carry.reads_flag { u128::from(self.carry >> lane & 1) } else { 0 };
             let sum = if carry.subtract {
-                // a + not b + 1: the flag is the adder's carry, 0 where PTX's text says that a borrow is written.
+                // a + not b + 1: the flag is the adder's carry, 0 where the PTX text specifies a borrow.
                 let flag = if carry.reads_flag { flag } else { 1 };
                 get(a) + (get(b) ^ u128::from(u64::MAX >> (64 - bits))) + flag
             } else {

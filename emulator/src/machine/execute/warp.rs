@@ -13,16 +13,16 @@ use crate::options::Approximation;
 /// Lanes that run together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    /// Their next instruction.
+    /// Index of their next instruction.
     pub pc: u32,
-    /// Where they meet the lanes of the entry below.
+    /// The instruction at which they rejoin the lanes of the entry below.
     pub reconverge: Reconvergence,
     pub mask: u32,
     /// They wait at their next instruction for lanes of other entries.
     pub waits: bool,
 }
 
-/// A function that runs.
+/// A function in execution.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     /// Its index among the program's routines.
@@ -73,19 +73,19 @@ pub(super) struct Warp {
     pub local: Local,
     /// For each lane, the lowest address that `alloca` has taken from the top of local memory.
     pub tops: Box<V64>,
-    /// The lowest of `tops` so far.
+    /// The lowest value of `tops` so far.
     pub lowest_top: u64,
-    /// Instructions so far, for the clock.
+    /// Number of instructions so far, for the clock.
     pub executed: u64,
     /// The `base` of the current frame.
     pub base: PerFile<usize>,
-    /// A read of an undefined register is an error.
+    /// Whether a read of an undefined register is an error.
     pub checked: bool,
     pub approximation: Approximation,
 }
 
 impl Warp {
-    /// Begins the kernel with the lanes of `threads`.
+    /// Starts the kernel with the lanes of `threads`.
     pub fn start(&mut self, program: &Program, threads: u32) {
         self.live = threads;
         self.state = State::Ready;
@@ -169,7 +169,8 @@ impl Warp {
         }
     }
 
-    /// Removes entries that have reached their reconvergence point, and frames without entries. False if no thread is left.
+    /// Removes entries that have reached their reconvergence point, and frames without entries. False if all threads
+    /// have ended.
     pub fn settle(&mut self) -> bool {
         loop {
             let Some(frame) = self.frames.last().copied() else { return false };

@@ -5,32 +5,32 @@ use crate::numerics::Rounding;
 use crate::numerics::float::{self, Flags};
 use crate::numerics::half::{self, Half, HalfFlags, HalfOp};
 
-/// How the new value comes from the old value `a` and the operands `b` and `c`.
+/// The new value from the old value `a` and the operands `b` and `c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtomicOp {
-    /// a + b.
+    /// Sum: a + b.
     Add(u32),
-    /// The smaller, of signed values of that many bits.
+    /// The smaller of two signed values of that many bits.
     MinSigned(u32),
-    /// The larger, of signed values of that many bits.
+    /// The larger of two signed values of that many bits.
     MaxSigned(u32),
-    /// The smaller.
+    /// The smaller of two unsigned values.
     Min,
-    /// The larger.
+    /// The larger of two unsigned values.
     Max,
     /// a + 1, or 0 from b on.
     Increment,
     /// a − 1, or b at 0 and above b.
     Decrement,
-    /// a and b.
+    /// Bitwise a and b.
     And,
-    /// a or b.
+    /// Bitwise a or b.
     Or,
-    /// a xor b.
+    /// Bitwise a xor b.
     Xor,
-    /// b.
+    /// Exchange: b.
     Exchange,
-    /// c where a is b.
+    /// Compare and swap: c if a is b, otherwise a.
     CompareSwap,
     /// a + b in f32.
     Single,
@@ -58,7 +58,7 @@ impl AtomicOp {
         )
     }
 
-    /// The new value.
+    /// The new value for the old value `a`.
     pub fn apply(self, a: u64, b: u64, c: u64) -> u64 {
         let signed = |x: u64, bits: u32| (x << (64 - bits)) as i64 >> (64 - bits);
         let near = Rounding::Nearest;
@@ -120,7 +120,7 @@ fn halves(format: Half, op: HalfOp, pair: bool, a: u64, b: u64) -> u64 {
     f(format, op, HalfFlags::default(), a as u32, b as u32, 0).into()
 }
 
-/// An atomic operation.
+/// An atomic operation with its operands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Atomic {
     pub op: AtomicOp,

@@ -50,19 +50,19 @@ pub(crate) enum Op {
     Unpack([Loc; 2], Loc),
     /// Low and high halves into 64 bits.
     Pack(Loc, [Loc; 2]),
-    /// Logic on predicates.
+    /// A logic operation on predicates.
     Predicate(Logic, Pred, [Pred; 2]),
     /// Addition or subtraction with the carry flag.
     Carry(Carry, Loc, [Loc; 2]),
     /// The address of a variable, from its offset in this function's frame.
     FrameAddress(Value, u64),
-    /// The instruction counter.
+    /// Reads the warp's instruction counter.
     Clock(Value),
     /// `alloca`: the address, the size in bytes, and the alignment in bytes.
     Alloca(Value, Value, u64),
-    /// `stacksave`
+    /// `stacksave`: reads the top of the stack.
     StackSave(Value),
-    /// `stackrestore`
+    /// `stackrestore`: frees to a saved top.
     StackRestore(Value),
     /// `malloc`: the address, and the size in bytes.
     Malloc(Loc, Loc),
@@ -70,11 +70,11 @@ pub(crate) enum Op {
     Free(Loc),
     Load(Box<Transfer>),
     Store(Box<Transfer>),
-    /// `cvta`
+    /// `cvta`: a conversion between address kinds.
     ConvertAddress(ConvertAddress),
     /// `isspacep`: whether a generic address belongs to a state space.
     InSpace(Pred, Value, StateSpace),
-    /// `atom`, `red`
+    /// `atom`, `red`: an atomic operation.
     Atomic(Box<Atomic>),
     /// A jump to an instruction; to a label's number until labels are resolved.
     Branch(u32, Reconvergence),
@@ -87,15 +87,15 @@ pub(crate) enum Op {
     Trap,
     /// `discard` of 128 bytes of global memory: they count as never written.
     Discard(Box<Address>),
-    /// `membar`, `fence`
+    /// `membar`, `fence`: a memory fence.
     Fence,
     /// An instruction without an effect in the emulator.
     Nop,
-    /// `bar`, `barrier`
+    /// `bar`, `barrier`: a barrier of the block.
     Barrier(Box<BarrierOp>),
     /// `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`
     Exchange(Box<Exchange>),
-    /// `cp.async`
+    /// `cp.async`: asynchronous copies.
     AsyncCopy(Box<AsyncCopy>),
     /// `ldmatrix`, `stmatrix`, `movmatrix`, `mma`, `wmma`
     Matrix(Box<Matrix>),
@@ -107,7 +107,7 @@ pub(crate) struct Transfer {
     pub address: Address,
     /// Size of an element in bytes.
     pub bytes: u8,
-    /// Number of elements.
+    /// Number of elements, up to 4.
     pub count: u8,
     /// A load of fewer bits than the register has extends the sign.
     pub signed: bool,
@@ -126,10 +126,10 @@ impl Transfer {
     }
 }
 
-/// How `setp` combines the result of its comparison with a predicate.
+/// The combination of `setp`'s comparison with a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Combine {
-    /// The comparison alone.
+    /// The comparison without a predicate.
     None,
     And,
     Or,
@@ -148,7 +148,7 @@ pub(crate) struct SetPredicate {
     pub with: Pred,
 }
 
-/// Logic on predicates.
+/// A logic operation on predicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Logic {
     Copy,
@@ -167,10 +167,10 @@ pub(crate) enum Logic {
 /// emulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Carry {
-    /// The operands have 64 bits.
+    /// Whether the operands have 64 bits.
     pub wide: bool,
     pub subtract: bool,
-    /// Adds the flag; in a subtraction, in place of the 1.
+    /// Whether the flag is added; in a subtraction, in place of the 1.
     pub reads_flag: bool,
     pub writes_flag: bool,
 }
@@ -181,25 +181,25 @@ pub(crate) struct ConvertAddress {
     pub to: Value,
     pub from: Value,
     pub space: StateSpace,
-    /// The result is the generic address.
+    /// Whether the result is the generic address.
     pub generic: bool,
 }
 
-/// Where the lanes of a branch reconverge: the first instruction of the immediate post-dominator.
+/// The reconvergence point of a branch: the first instruction of the immediate post-dominator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reconvergence(pub u32);
 
 impl Reconvergence {
-    /// Where the function ends.
+    /// The end of the function.
     pub const END: Self = Self(u32::MAX);
 }
 
-/// Where a function finds a parameter or leaves a result.
+/// The place of a function's parameter or result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Formal {
-    /// In the function's frame.
+    /// A place in the function's frame.
     Frame {
-        /// Bytes from the start of the frame.
+        /// Offset from the start of the frame in bytes.
         offset: u64,
         bytes: u64,
     },
@@ -207,12 +207,12 @@ pub(crate) enum Formal {
     Predicate(Pred),
 }
 
-/// What a caller passes or receives.
+/// The place of a caller's argument or result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Argument {
     /// A variable in the caller's frame.
     Frame {
-        /// Bytes from the start of the frame.
+        /// Offset from the start of the frame in bytes.
         offset: u64,
         bytes: u64,
     },
@@ -221,7 +221,7 @@ pub(crate) enum Argument {
     Predicate(Pred),
 }
 
-/// Which function is called.
+/// The function of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Callee {
     /// A function, by its index among the program's routines.
@@ -230,7 +230,7 @@ pub(crate) enum Callee {
     Indirect(Loc),
 }
 
-/// `call`
+/// A `call` with its arguments.
 #[derive(Debug, Clone)]
 pub(crate) struct CallOp {
     pub callee: Callee,
@@ -239,13 +239,13 @@ pub(crate) struct CallOp {
     pub returns: Vec<Argument>,
 }
 
-/// What a barrier instruction does.
+/// The kind of a barrier instruction.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum BarrierKind {
-    /// Arrives and waits.
+    /// Arrives, then waits for the others.
     #[default]
     Sync,
-    /// Arrives and goes on.
+    /// `bar.arrive`: arrives without waiting.
     Arrive,
     /// `bar.red.popc`: waits, and counts the threads whose predicate is true.
     Count(Loc, Pred),
@@ -255,15 +255,15 @@ pub(crate) enum BarrierKind {
     Warp(Loc),
 }
 
-/// `bar`, `barrier`
+/// `bar`, `barrier`: a barrier with its operands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BarrierOp {
     pub kind: BarrierKind,
     /// Number of the barrier.
     pub id: Loc,
-    /// How many threads it waits for; `None` for all threads of the block.
+    /// Number of threads that it waits for; `None` for all threads of the block.
     pub count: Option<Loc>,
-    /// The whole warp must run it together.
+    /// Whether the whole warp must run it together.
     pub aligned: bool,
 }
 
@@ -273,7 +273,7 @@ impl Default for BarrierOp {
     }
 }
 
-/// Which lane `shfl` reads from.
+/// The source lane of `shfl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shuffle {
     /// A lower lane, by distance.
@@ -286,7 +286,7 @@ pub(crate) enum Shuffle {
     Index,
 }
 
-/// What `vote` computes, with the destination.
+/// The result of `vote`, with its destination.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Vote {
     All(Pred),
@@ -297,7 +297,7 @@ pub(crate) enum Vote {
     Ballot(Loc),
 }
 
-/// The operation of `redux`.
+/// The reduction of `redux`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redux {
     Add,
@@ -314,22 +314,22 @@ pub(crate) enum Redux {
 /// (`shfl`, `vote`) the active lanes do.
 #[derive(Debug, Clone)]
 pub(crate) enum Exchange {
-    /// `activemask`
+    /// `activemask`: the mask of active lanes.
     Active(Loc),
     /// `shfl`; `by` is the lane or distance, `limits` the clamp and segment mask.
     Shuffle { mode: Shuffle, to: Loc, p: Pred, from: Loc, by: Loc, limits: Loc, members: Option<Loc> },
-    /// `vote`
+    /// `vote`: a test of predicates.
     Vote { vote: Vote, p: Pred, members: Option<Loc> },
-    /// `match.sync`
+    /// `match.sync`: lanes with equal values.
     Match { all: bool, to: Loc, p: Pred, from: Value, members: Loc },
-    /// `redux.sync`
+    /// `redux.sync`: a reduction over lanes.
     Redux { op: Redux, to: Loc, from: Loc, members: Loc },
-    /// `elect.sync`
+    /// `elect.sync`: selects one lane.
     Elect { lane: Loc, p: Pred, members: Loc },
 }
 
 impl Exchange {
-    /// The member mask's column.
+    /// The column of the member mask.
     pub fn members(&self) -> Option<Loc> {
         match *self {
             Self::Active(_) => None,

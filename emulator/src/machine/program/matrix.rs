@@ -9,39 +9,39 @@ use crate::numerics::small::Eight;
 /// Asynchronous copies; each lane runs them by itself.
 #[derive(Debug, Clone)]
 pub(crate) enum AsyncCopy {
-    /// `cp.async`
+    /// `cp.async`: a copy of one lane.
     Copy {
         /// Destination in shared memory.
         to: Address,
         /// Source in global memory.
         from: Address,
-        /// Bytes to write.
+        /// Number of bytes to write.
         bytes: u32,
         /// Bytes to read; the rest is written as zeros.
         source_bytes: Loc,
-        /// Where it is true, the copy reads nothing and writes zeros.
+        /// If true, the copy reads nothing and writes zeros.
         ignore_source: Pred,
     },
-    /// `cp.async.commit_group`
+    /// `cp.async.commit_group`: closes the current group.
     Commit,
     /// `cp.async.wait_group`: the number of newest groups that may still be pending.
     Wait(u32),
-    /// `cp.async.wait_all`
+    /// `cp.async.wait_all`: waits for all copies.
     WaitAll,
 }
 
 /// Matrix instructions; the whole warp must run them together.
 #[derive(Debug, Clone)]
 pub(crate) enum Matrix {
-    /// `ldmatrix`
+    /// `ldmatrix`: loads 8×8 matrices.
     Load(Matrices),
-    /// `stmatrix`
+    /// `stmatrix`: stores 8×8 matrices.
     Store(Matrices),
     /// `movmatrix`: destination and source.
     Transpose(Loc, Loc),
-    /// `wmma.load`, `wmma.store`
+    /// `wmma.load`, `wmma.store`: a fragment's transfer.
     Fragment(Fragment),
-    /// `mma`
+    /// `mma`: a matrix product.
     Multiply(Multiply),
 }
 
@@ -53,11 +53,11 @@ pub(crate) struct Matrices {
     pub transposed: bool,
     /// One register for each matrix.
     pub registers: [Loc; 4],
-    /// Lane i gives the address of row i mod 8 of matrix i / 8.
+    /// Lane i supplies the address of row i mod 8 of matrix i / 8.
     pub address: Address,
 }
 
-/// The element types of an `mma`.
+/// Element types of an `mma`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Product {
     /// f16, bf16 or tf32, accumulated in f32.
@@ -80,36 +80,35 @@ pub(crate) struct Multiply {
     pub product: Product,
     /// Number of registers of A, of B, and of C and D.
     pub counts: [usize; 3],
-    /// D
+    /// Registers of the result D.
     pub to: [Loc; 4],
     pub left: [Loc; 8],
-    /// B
+    /// Registers of the factor B.
     pub right: [Loc; 4],
-    /// C
+    /// Registers of the addend C.
     pub sum: [Loc; 4],
-    /// Number of multiply-accumulates.
+    /// Number of multiply-accumulates of the instruction.
     pub macs: u64,
 }
 
 /// A matrix of `wmma.load` or `wmma.store`, in memory and in registers.
-///
-/// A lane holds runs of elements. The first of a run is at row `units[i].0 + lane / 4` and column
-/// `units[i].1 + lane mod 4 · run` of the matrix as `mma` has it; the others are in the columns that follow.
+/// A lane holds runs of elements. The first element of a run is at row `units[i].0 + lane / 4` and column `units[i].1 +
+/// lane mod 4 · run` of the matrix in `mma`'s layout; the others are in the columns that follow.
 #[derive(Debug, Clone)]
 pub(crate) struct Fragment {
-    /// A store to memory, not a load.
+    /// Whether it stores to memory instead of loading.
     pub store: bool,
     /// Address of element (0, 0).
     pub address: Address,
-    /// Elements from one row (or column) in memory to the next.
+    /// Distance between neighbouring rows (or columns) in memory, in elements.
     pub stride: Loc,
     /// Size of an element in bits.
     pub bits: u32,
-    /// The elements of a run are contiguous in memory; otherwise they are `stride` apart.
+    /// Whether the elements of a run are contiguous in memory; otherwise they are `stride` apart.
     pub contiguous: bool,
     /// Number of elements of a run.
     pub run: u32,
-    /// Row and column where each run of lane 0 begins.
+    /// Row and column of the first element of each run of lane 0.
     pub units: Vec<(u32, u32)>,
     /// The registers, run after run.
     pub registers: Vec<Value>,

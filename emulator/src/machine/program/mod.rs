@@ -1,5 +1,5 @@
-//! The decoded form of a module: instructions with their operands resolved to columns. Decoding makes it, execution reads
-//! it, and neither is known here.
+//! The decoded form of a module: instructions with their operands resolved to columns. Decoding builds it and execution
+//! reads it; this module imports neither.
 
 mod atomic;
 mod instruction;
@@ -16,18 +16,18 @@ pub(crate) use instruction::{
 pub(crate) use matrix::{AsyncCopy, Fragment, Matrices, Matrix, Multiply, Product};
 pub(crate) use operand::{Address, Loc, LocKind, PerFile, Pred, RegisterFile, SPECIALS, Special, Value};
 
-/// The text that an instruction was decoded from.
+/// The source text of an instruction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SourceSpan {
-    /// Line, from 1.
+    /// Line in the text, from 1.
     pub line: u32,
-    /// Byte offset where it begins.
+    /// Byte offset of its start.
     pub start: usize,
-    /// Byte offset behind its end.
+    /// Byte offset of its end.
     pub end: usize,
 }
 
-/// An instruction's place in a program.
+/// Position of an instruction in a program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CodeAddress {
     /// Index of the routine.
@@ -47,13 +47,13 @@ pub(crate) struct Routine {
     pub spans: Vec<SourceSpan>,
     /// The names of its registers.
     pub register_names: PerFile<Vec<String>>,
-    /// Bytes of its frame in local memory.
+    /// Size of its frame in local memory in bytes.
     pub frame: u64,
     /// Targets of each `brx.idx` table.
     pub tables: Vec<Vec<u32>>,
-    /// Where it leaves its results; empty for kernels.
+    /// Places of its results; empty for kernels.
     pub returns: Vec<Formal>,
-    /// Where it finds its arguments; empty for kernels.
+    /// Places of its arguments; empty for kernels.
     pub parameters: Vec<Formal>,
 }
 
@@ -64,18 +64,18 @@ impl Routine {
     }
 }
 
-/// An address that is known only when the module is loaded.
+/// A constant whose value, an address, is known when the module is loaded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Relocation {
     /// Index of the 64-bit constant to set.
     pub constant: usize,
-    /// The variable whose address it is, by its index in the unit.
+    /// Index in the unit of the variable with this address.
     pub variable: usize,
     /// Bytes to add to the address.
     pub offset: i64,
 }
 
-/// A kernel with the functions that it reaches.
+/// A kernel with the functions that it can call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Program {
     /// The kernel first, then the functions.
@@ -84,18 +84,18 @@ pub(crate) struct Program {
     pub constants64: Vec<V64>,
     /// Constants that are addresses.
     pub relocations: Vec<Relocation>,
-    /// For each function of the module, its index in `routines`; `None` where the kernel does not reach it.
+    /// For each function of the module, its index in `routines`; `None` if the kernel cannot call it.
     pub routine_of: Vec<Option<usize>>,
-    /// Some instruction calls `malloc` or `free`.
+    /// Whether an instruction calls `malloc` or `free`.
     pub heap: bool,
-    /// Bytes of local variables outside functions. They are at the bottom of a thread's local memory.
+    /// Size of local variables outside functions in bytes. They are at the bottom of a thread's local memory.
     pub locals: u64,
     /// First address and size in bytes of each constant variable, once the module is loaded.
     pub constant_ranges: Vec<(u64, u64)>,
 }
 
 impl Program {
-    /// Bytes of a routine's frame; 0 for an index outside the program.
+    /// Size of a routine's frame in bytes; 0 for an index outside the program.
     pub fn frame_of(&self, routine: usize) -> u64 {
         self.routines.get(routine).map_or(0, |routine| routine.frame)
     }
@@ -111,7 +111,7 @@ pub(crate) fn function_address(function: usize) -> u64 {
     FUNCTIONS + FUNCTION_BYTES * function as u64
 }
 
-/// The function whose address this would be.
+/// The function with this address.
 pub(crate) fn function_at(address: u64) -> Option<usize> {
     let offset = address.wrapping_sub(FUNCTIONS);
     usize::try_from(offset / FUNCTION_BYTES).ok().filter(|_| offset.is_multiple_of(FUNCTION_BYTES))

@@ -17,14 +17,14 @@ pub(crate) enum RegisterFile {
 impl RegisterFile {
     pub const ALL: [Self; 3] = [Self::Bits32, Self::Bits64, Self::Predicate];
 
-    /// The file of a value that is 64 bits wide, or not.
+    /// The register file of a value, by whether it has 64 bits.
     #[inline(always)]
     pub fn of_width(wide: bool) -> Self {
         if wide { Self::Bits64 } else { Self::Bits32 }
     }
 }
 
-/// Something for each register file.
+/// One value for each register file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PerFile<T>(pub [T; 3]);
 
@@ -44,17 +44,17 @@ impl<T> IndexMut<RegisterFile> for PerFile<T> {
     }
 }
 
-/// Where a column is: a register of the frame, a constant of the module, or a special register of the warp.
+/// The place of a column: a register of the frame, a constant of the module, or a special register of the warp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Loc(u32);
 
 /// A [`Loc`], decoded. Each variant holds an index.
 pub(crate) enum LocKind {
-    /// Register of the frame.
+    /// A register of the frame.
     Register(usize),
-    /// Constant of the module.
+    /// A constant of the module.
     Constant(usize),
-    /// Special register of the warp.
+    /// A special register of the warp.
     Special(usize),
 }
 
@@ -79,7 +79,7 @@ impl Loc {
         Self(which as u32 | Self::SPECIAL)
     }
 
-    /// Which of the three it is.
+    /// The file and index of the column.
     #[inline(always)]
     pub fn kind(self) -> LocKind {
         if self.0 & (Self::CONSTANT | Self::SPECIAL) == 0 {
@@ -103,12 +103,12 @@ impl Loc {
 pub(crate) struct Pred {
     /// Index in the file of predicates.
     pub index: u32,
-    /// The instruction reads the predicate's negation.
+    /// Whether the instruction reads the predicate's negation.
     pub negated: bool,
 }
 
 impl Pred {
-    /// Always true as a guard or operand; nowhere as a destination.
+    /// Always true as a guard or operand; discards the value as a destination.
     pub const NONE: Self = Self { index: u32::MAX, negated: false };
     /// Always false as an operand.
     pub const FALSE: Self = Self { index: u32::MAX, negated: true };
@@ -147,16 +147,16 @@ pub(crate) enum Special {
     TotalShared,
 }
 
-/// Number of [`Special`]s.
+/// Number of variants of [`Special`].
 pub(crate) const SPECIALS: usize = Special::TotalShared as usize + 1;
 
 /// A register or constant with its width.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Value {
     pub loc: Loc,
-    /// It has 64 bits.
+    /// Whether it has 64 bits.
     pub wide: bool,
-    /// It has 16 bits, in a register of the 32-bit file.
+    /// Whether it has 16 bits, in a register of the 32-bit file.
     pub sixteen: bool,
 }
 
@@ -181,17 +181,17 @@ impl Value {
 pub(crate) struct Address {
     /// The state space; `None` for a generic address.
     pub space: Option<StateSpace>,
-    /// The address counts from the local frame of the function that runs.
+    /// Whether the address is relative to the local frame of the running function.
     pub in_frame: bool,
     pub base: Loc,
-    /// The base has 64 bits.
+    /// Whether the base has 64 bits.
     pub wide: bool,
     /// Bytes to add to the base.
     pub offset: i64,
 }
 
 impl Address {
-    /// An address that a register or constant holds.
+    /// An address in a register or constant.
     pub fn new(space: Option<StateSpace>, base: Loc, wide: bool, offset: i64) -> Self {
         Self { space, in_frame: false, base, wide, offset }
     }
@@ -201,17 +201,17 @@ impl Address {
         Self::new(space, Loc::ZERO, true, offset)
     }
 
-    /// A variable in the local frame of the function that runs.
+    /// A variable in the local frame of the running function.
     pub fn in_frame(offset: i64) -> Self {
         Self { in_frame: true, ..Self::fixed(Some(StateSpace::Local), offset) }
     }
 
-    /// Whether it is, or may be, in global memory.
+    /// Whether it may be in global memory.
     pub fn may_be_global(&self) -> bool {
         matches!(self.space, None | Some(StateSpace::Global))
     }
 
-    /// Whether it is, or may be, in shared memory.
+    /// Whether it may be in shared memory.
     pub fn may_be_shared(&self) -> bool {
         matches!(self.space, None | Some(StateSpace::Shared))
     }

@@ -14,7 +14,7 @@ use super::access::{LANES, Site};
 use super::clocks::{Clocks, WARPS};
 use super::runs::Run;
 
-/// Calls a function with the records per lane as its constant.
+/// Calls a function with the number of records per lane as its constant.
 macro_rules! by_width {
     ($each:expr, $function:ident($($argument:expr),*)) => {
         match $each {
@@ -32,7 +32,7 @@ use by_width;
 /// The highest line number that a record can hold.
 const LAST_LINE: u32 = (1 << 22) - 1;
 
-/// How a thread accessed a byte.
+/// The kind of a thread's access to a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccessKind {
     Read,
@@ -44,9 +44,9 @@ pub(super) enum AccessKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conflict {
     pub lane: usize,
-    /// The first byte that both touch.
+    /// First byte that both accesses touch.
     pub address: usize,
-    /// What the other thread did, its index in the block, and its line in the text.
+    /// The other thread's kind of access, its index in the block, and its line in the text.
     pub kind: AccessKind,
     pub thread: u32,
     pub line: u32,
@@ -92,7 +92,7 @@ impl Races {
         }
     }
 
-    /// A new block on the same memory.
+    /// Starts a new block on the same memory.
     pub fn restart(&mut self) {
         // Old numbers are below all new ones: no record has to be cleared.
         self.clocks.restart(self.clocks.now());
@@ -111,7 +111,7 @@ impl Races {
         self.clocks.tick()
     }
 
-    /// Whether a read races.
+    /// Whether a read races with earlier accesses.
     #[inline]
     pub fn check_read(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
@@ -121,7 +121,7 @@ impl Races {
         Ok(())
     }
 
-    /// Whether a write races with what was before its instruction.
+    /// Whether a write races with accesses before its instruction.
     #[inline]
     pub fn check_write(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
@@ -132,7 +132,7 @@ impl Races {
         Ok(())
     }
 
-    /// Whether an atomic change races.
+    /// Whether an atomic change races with earlier accesses.
     #[inline]
     pub fn check_atomic(&self, site: Site, run: Run) -> Result<(), Conflict> {
         self.check_writes(site, run)?;
@@ -150,14 +150,14 @@ impl Races {
                 || none_from(&self.atomics.latest[first..first + each], least))
     }
 
-    /// Remembers a read.
+    /// Records a read of a run.
     #[inline]
     pub fn record_read(&mut self, site: Site, run: Run, id: u32) {
         let unwaited = self.clocks.unwaited(site.warp as usize);
         self.reads.record(site, run, self.grain, id, unwaited);
     }
 
-    /// Remembers an atomic change.
+    /// Records an atomic change of a run.
     #[inline]
     pub fn record_atomic(&mut self, site: Site, run: Run, id: u32) {
         self.any_atomics = true;
@@ -165,7 +165,7 @@ impl Races {
         self.atomics.record(site, run, self.grain, id, unwaited);
     }
 
-    /// Remembers a write.
+    /// Records a write of a run.
     #[inline]
     pub fn record_write(&mut self, site: Site, run: Run, id: u32) {
         let (first, each) = self.records(run);
@@ -247,7 +247,7 @@ impl Races {
         found
     }
 
-    /// Records become as small as `1 << grain` bytes.
+    /// Reduces the size of records to `1 << grain` bytes.
     #[cold]
     fn refine(&mut self, grain: u32) {
         let times = 1 << (self.grain - grain);
@@ -285,7 +285,7 @@ impl ByWarp {
         Self { warps: std::array::from_fn(|_| Marks::default()), latest: vec![0; records] }
     }
 
-    /// `unwaited` is what [`Clocks::unwaited`] says of the warp.
+    /// `unwaited` is the result of [`Clocks::unwaited`] for the warp.
     #[inline]
     fn record(&mut self, site: Site, run: Run, grain: u32, id: u32, unwaited: u32) {
         let (first, each) = (run.address >> grain, run.bytes >> grain);

@@ -1,6 +1,6 @@
 //! A fast check of accesses with scattered lanes, and their records.
 //!
-//! "Clear" means certainly without a race; other accesses go to the exact checks.
+//! "Clear" means certainly free of races; all other accesses use the exact checks.
 
 use super::super::access::Site;
 use super::super::scatter::Scatter;
@@ -26,14 +26,14 @@ impl Races {
         self.writes_are_clear(site, lanes) && self.warps_are_clear(&self.reads, site, lanes)
     }
 
-    /// Remembers a read.
+    /// Records a read of scattered lanes.
     #[inline]
     pub fn note_read(&mut self, site: Site, lanes: &Scatter, id: u32) {
         let unwaited = self.clocks.unwaited(site.warp as usize);
         self.reads.note(site, lanes, lanes.bytes >> self.grain, id, unwaited);
     }
 
-    /// Remembers an atomic change.
+    /// Records an atomic change of scattered lanes.
     #[inline]
     pub fn note_atomic(&mut self, site: Site, lanes: &Scatter, id: u32) {
         self.any_atomics = true;
@@ -41,7 +41,7 @@ impl Races {
         self.atomics.note(site, lanes, lanes.bytes >> self.grain, id, unwaited);
     }
 
-    /// Remembers a write.
+    /// Records a write of scattered lanes.
     #[inline]
     pub fn note_write(&mut self, site: Site, lanes: &Scatter, id: u32) {
         let base = line_bits(site) + site.warp * 32;

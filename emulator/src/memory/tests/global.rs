@@ -291,7 +291,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 const SIZE: u64 = 509;
 
-/// What the model says of a lane's access: the kind of fault, if any. Unwritten bytes are absent from `written`.
+/// The model's verdict on a lane's access: the kind of fault, if any. Unwritten bytes are absent from `written`.
 fn expected(written: &HashMap<u64, u8>, at: u64, bytes: u32, load: bool) -> Option<FaultKind> {
     if !at.is_multiple_of(bytes.into()) {
         Some(FaultKind::Misaligned)

@@ -22,7 +22,7 @@ enum Kind {
     StrongStore,
 }
 
-/// What a warp does next.
+/// The next step of a warp.
 #[derive(Debug, Clone)]
 enum Step {
     Access {
@@ -59,7 +59,7 @@ struct Event {
     kind: Kind,
 }
 
-/// The definition.
+/// The definition of a race.
 struct Model {
     clocks: Vec<Clock>,
     events: Vec<Event>,
@@ -89,7 +89,7 @@ impl Model {
         Self { clocks, events: Vec::new(), arrived: [[0; THREADS]; 2], fenced: [0; THREADS] }
     }
 
-    /// What the threads know together.
+    /// State that the threads share.
     fn joined(&self, threads: impl IntoIterator<Item = usize>) -> Clock {
         let mut all = [0; THREADS];
         threads.into_iter().for_each(|thread| join(&mut all, &self.clocks[thread]));
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// The lanes that race, each checked against all that was before.
+    /// The lanes that race, each checked against all earlier accesses.
     fn access(
         &mut self,
         kind: Kind,
@@ -147,7 +147,7 @@ impl Model {
         join(&mut self.arrived[barrier], &clock);
     }
 
-    /// What happened before the threads' next steps: their own clocks stand for steps to come, so one less.
+    /// The accesses before the threads' next steps: their own clocks count steps to come, so subtract one.
     fn past(&self, threads: std::ops::Range<usize>) -> Clock {
         let mut clock = self.joined(threads.clone());
         threads.for_each(|thread| clock[thread] = self.clocks[thread][thread] - 1);

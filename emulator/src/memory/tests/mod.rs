@@ -1,4 +1,4 @@
-//! Tests of the memories, each checker with a bug that it must catch beside code that it must let pass.
+//! Tests of the memories. Each checker gets a bug that it must detect, and code that it must accept.
 
 mod copies;
 mod global;
@@ -12,13 +12,13 @@ use super::{Access, LANES, Shared, Site, Words};
 use crate::error::Fault;
 use crate::options::Checks;
 
-/// All lanes.
+/// The mask of all lanes.
 const ALL: u32 = u32::MAX;
 
-/// Words of zeros.
+/// A column of zeros.
 const ZERO: Words = [[0; LANES]; 4];
 
-/// A block that does one access after another, each with a line of its own.
+/// A block that runs one access after another, each with its own line.
 struct Block {
     shared: Shared,
     line: u32,
@@ -52,7 +52,7 @@ impl Block {
         self.shared.store(site, Access { mask, addresses: &addresses, bytes }, words)
     }
 
-    /// Every lane adds 1.
+    /// An atomic in which every lane adds 1.
     fn add(&mut self, warp: u32, mask: u32, addresses: [u64; LANES], bytes: u32) -> Result<Words, Fault> {
         let mut out = ZERO;
         let site = self.site(warp);

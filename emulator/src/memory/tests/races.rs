@@ -69,7 +69,7 @@ fn lanes_of_a_warp_wait_by_what_syncs_them() {
     assert!(is_race(synced.store(2, ALL, strided(0, 4), 4, &ZERO)));
     synced.shared.sync_warp(2, ALL);
     assert_eq!(synced.store(2, ALL, strided(0, 4), 4, &ZERO), Ok(()));
-    // What one warp waits for orders nothing with another.
+    // A wait of one warp does not order accesses of another.
     assert!(is_race(synced.load(3, ALL, strided(0, 4), 4)));
 }
 
@@ -134,7 +134,7 @@ fn lanes_of_one_store() {
     assert_eq!(block.store(0, ALL, [0; LANES], 4, &equal), Ok(()));
     let fault = block.store(1, ALL, strided(128, 0), 4, &pattern(1)).unwrap_err();
     assert_eq!((fault.kind, fault.lane), (FaultKind::Race, 1));
-    // What one of them wrote before is not part of the agreement.
+    // An earlier write of one lane races with the store, even if it wrote the same value.
     block.store(2, 1, [512; LANES], 4, &equal).unwrap();
     assert!(is_race(block.store(2, ALL, [512; LANES], 4, &equal)));
     // Halves of a word are different bytes.

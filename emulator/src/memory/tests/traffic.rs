@@ -6,14 +6,14 @@ use super::{ALL, strided};
 use crate::memory::{Access, LANES, traffic};
 use crate::report::Report;
 
-/// Sectors and ideal sectors.
+/// Number of sectors and of ideal sectors.
 fn global(addresses: [u64; LANES], mask: u32, bytes: u32) -> (u64, u64) {
     let mut report = Report::default();
     traffic::global(Access { mask, addresses: &addresses, bytes }, &mut report);
     (report.global_sectors, report.global_sectors_ideal)
 }
 
-/// Passes and bank conflicts.
+/// Number of passes and of bank conflicts.
 fn shared(addresses: [u64; LANES], mask: u32, bytes: u32) -> (u64, u64) {
     let mut report = Report::default();
     traffic::shared(Access { mask, addresses: &addresses, bytes }, &mut report);

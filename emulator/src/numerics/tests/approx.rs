@@ -11,7 +11,7 @@ pub(super) const ALL: [Function; 8] = {
     use Function::*;
     [Ex2, Lg2, Sin, Cos, Rcp, Rsqrt, Sqrt, Tanh]
 };
-/// A subnormal.
+/// A subnormal number of f32.
 const TINY: f32 = 1e-40;
 
 fn at(function: Function, ftz: bool, x: f32) -> f32 {

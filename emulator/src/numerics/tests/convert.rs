@@ -35,7 +35,7 @@ fn value(t: Type, bits: u64) -> f64 {
     }
 }
 
-/// What a 64-bit register holds of an integer.
+/// The contents of a 64-bit register for an integer.
 fn held(v: i128) -> u64 {
     v as u64
 }
@@ -157,7 +157,7 @@ proptest! {
         }
     }
 
-    /// The result is exact, or the neighbour that the rounding asks for.
+    /// The result is exact, or the neighbour that the rounding selects.
     #[test]
     fn integers_to_floats(bits in (any::<u64>(), 0..64).prop_map(|(b, s)| b >> s)) {
         for from in INTEGERS {

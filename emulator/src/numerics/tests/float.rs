@@ -121,7 +121,7 @@ proptest! {
             prop_assert!(down <= native && native <= up, "{:?} {:e} {:e} {:e}", op, down, native, up);
             prop_assert!(down == up || down.next_up() == up, "{:?} {:e} {:e}", op, down, up);
             prop_assert_eq!(zero, if up <= 0.0 { up } else { down }, "{:?}", op);
-            // Where the error of the nearest can be had, it says whether the result is exact and on which side it lies.
+            // If the error of the nearest result can be computed, its sign shows on which side the exact result lies.
             let error = match op {
                 Op::Add => { let p = native - x; (x - (native - p)) + (y - p) }
                 Op::Mul => x.mul_add(y, -native),

@@ -140,7 +140,7 @@ fn model(core: TensorCore, factor: Factor, k: usize, case: &Case) -> [[u32; 8]; 
     d
 }
 
-/// What an element's bits stand for.
+/// The value of an element's bits.
 fn value(factor: Factor, bits: u32) -> f32 {
     match factor {
         Factor::Half(format) => format.widen(bits),
@@ -148,20 +148,20 @@ fn value(factor: Factor, bits: u32) -> f32 {
     }
 }
 
-/// Operands by element.
+/// Operands of one `mma`, by element.
 #[derive(Debug, Clone)]
 struct Case {
     a: [[u32; 16]; 16],
     b: [[u32; 8]; 16],
     c: [[u32; 8]; 16],
-    /// f16 accumulators.
+    /// Whether accumulators are f16 instead of f32.
     short: bool,
 }
 
 impl Case {
     const ZERO: Self = Self { a: [[0; 16]; 16], b: [[0; 8]; 16], c: [[0; 8]; 16], short: false };
 
-    /// Through the registers.
+    /// Runs the `mma` with operands packed into registers.
     fn run(&self, core: TensorCore, factor: Factor, k: usize) -> [[u32; 8]; 16] {
         let (mut a, mut b) = ([[0; 32]; 4], [[0; 32]; 2]);
         let per = factor.per();
@@ -314,7 +314,7 @@ proptest! {
         agree(HALF, &short)?;
         agree(Factor::Tf32, &tf32)?;
     }
-    /// |D − exact| < (n + 1)·2^(E − F) + 2^−23·|D| a group, as the module's documentation has it.
+    /// |D − exact| < (n + 1)·2^(E − F) + 2^−23·|D| per group, as the module's documentation states.
     #[test]
     fn f16_is_within_the_bound(case in cases(HALF, false, false)) {
         for (core, groups, terms, fraction) in [(Ampere, 2, 9, 24), (Hopper, 1, 17, 25)] {

@@ -11,7 +11,7 @@ mod worst;
 
 use super::Rounding;
 
-/// A number as a fraction of big integers would have it, small enough for the tests: ±m·2^e, m below 2¹²⁰.
+/// An exact number, small enough for the tests: ±m·2^e, m below 2¹²⁰.
 #[derive(Clone, Copy, Debug)]
 struct Exact {
     m: i128,
@@ -34,7 +34,7 @@ impl Exact {
         if sign.is_ne() || self.m == 0 {
             return sign;
         }
-        // Different lengths decide; else both are shifted to one exponent, which then lies near.
+        // Different lengths decide; otherwise both are shifted to one exponent, which is near.
         let length = |n: Self| 128 - n.m.unsigned_abs().leading_zeros() as i32 + n.e;
         let by_length = length(self).cmp(&length(other));
         if by_length.is_ne() {

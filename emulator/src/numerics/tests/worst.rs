@@ -1,4 +1,4 @@
-//! The worst approximations stay within PTX's bounds, and come to their edge on both sides.
+//! The worst approximations stay within PTX's bounds, and reach them on both sides.
 
 use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ fn halves_come_to_the_edge() {
             let found = format.widen(found[0] & 0xffff);
             tally.add(&|| format!("{format:?} {function:?}({x:e})"), found.into(), exact, bound, 0.3);
         }
-        // A unit of f16 is up to 0.93 of the bound: where none lies between, the nearest stands.
+        // A unit of f16 is up to 0.93 of the bound: if no value lies between, the nearest one is used.
         let least = tally.all / 4;
         assert!(
             tally.low >= least && tally.high >= least,

@@ -1,4 +1,4 @@
-//! The driver's result codes, as numbers: a newer driver may give one that no enumeration of today has.
+//! The driver's result codes, as numbers: a newer driver may return one that today's enumeration lacks.
 
 use std::ffi::{CStr, c_char};
 
@@ -6,7 +6,7 @@ use cudarc::driver::sys::CUresult;
 
 use super::library::{cuGetErrorName, cuGetErrorString};
 
-/// `CUresult`, whatever its value.
+/// A `CUresult` of any value.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(pub u32);
@@ -17,7 +17,7 @@ macro_rules! codes {
     )*};
 }
 
-// Those that this program tells apart.
+// The codes that this program handles.
 codes! {
     CUDA_SUCCESS
     CUDA_ERROR_ASSERT
@@ -49,7 +49,7 @@ codes! {
     CUDA_ERROR_UNSUPPORTED_PTX_VERSION
 }
 
-/// The driver's name for a code and its own words for it.
+/// The driver's name and message for a code.
 pub(in crate::cuda::nvidia) fn words(code: Code) -> (String, String) {
     let text = |get: unsafe fn(Code, *mut *const c_char) -> Code| {
         let mut text: *const c_char = std::ptr::null();

@@ -1,6 +1,7 @@
-//! The driver's library and its functions, opened when they are asked for.
+//! The driver's library and its functions, opened on first use.
 //!
-//! Arguments are as `cudarc` has them from cuda.h, which the compiler checks; results are numbers ([`Code`]).
+//! Argument types are those of `cudarc`'s bindings of cuda.h, which the compiler checks; results are numbers
+//! ([`Code`]).
 
 use std::{
     error::Error as _,
@@ -18,16 +19,16 @@ use libloading::Library;
 use super::{Code, code::CUDA_ERROR_NOT_INITIALIZED, failure};
 use crate::{Error, Result};
 
-/// Names of the library, in the order in which they are tried. The driver installs the first; the second may be the
+/// File names of the library, in the order of the attempts. The driver installs the first; the second may be the
 /// toolkit's stub, which only a linker can use.
 const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
 
 static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
 
-/// Declares [`Functions`], looks all of them up, and gives each as a Rust function of its name.
+/// Declares [`Functions`], looks all of them up, and defines a Rust function for each.
 macro_rules! functions {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
-        /// The functions of the library, which stays open.
+        /// The functions of the library, which is never closed.
         #[allow(non_snake_case)]
         struct Functions {
             $($name: unsafe extern "C" fn($($type),*) -> Code,)*
@@ -50,18 +51,18 @@ macro_rules! functions {
             /// The driver's function of this name.
             ///
             /// # Safety
-            /// As cuda.h says of it.
+            /// As cuda.h documents for it.
             #[allow(non_snake_case, clippy::too_many_arguments)]
             pub(super) unsafe fn $name($($argument: $type),*) -> Code {
                 match FUNCTIONS.get() {
-                    // SAFETY: as the caller promises.
+                    // SAFETY: the caller's promise.
                     Some(functions) => unsafe { (functions.$name)($($argument),*) },
                     None => CUDA_ERROR_NOT_INITIALIZED,
                 }
             }
         )*
 
-        /// The functions as `cudarc` has them: a declaration that differs from cuda.h does not compile.
+        /// The functions as `cudarc` declares them: a declaration that differs from cuda.h does not compile.
         mod declared {
             use super::*;
             use cudarc::driver::sys;
@@ -148,10 +149,10 @@ functions! {
     cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint);
 }
 
-/// Opens the library, for good, and looks its functions up.
+/// Opens the library, permanently, and looks its functions up.
 ///
 /// # Errors
-/// [`Error::NoDevice`] without a driver, or with one that lacks a function.
+/// [`Error::NoDevice`] without a driver, or for one that lacks a function.
 pub(super) fn open() -> Result<()> {
     if FUNCTIONS.get().is_some() {
         return Ok(());
@@ -161,15 +162,15 @@ pub(super) fn open() -> Result<()> {
         // SAFETY: opening a library runs its initialisers; the only names tried are those of NVIDIA's driver.
         match unsafe { Library::new(name) } {
             Ok(library) => {
-                // Never closed: the driver's threads may outlive all that uses it.
+                // Never closed: the driver's threads may outlive its users.
                 let functions = Functions::of(&ManuallyDrop::new(library))?;
-                // Another thread may have been first, with the same functions.
+                // Another thread may have been first; its functions are the same.
                 let _ = FUNCTIONS.set(functions);
                 return Ok(());
             }
             Err(error) => {
                 let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                // One that is there and cannot be opened is worth more words than one that is not there.
+                // A library that exists and cannot be opened deserves the longer message.
                 if !(words.contains(name) && words.contains("No such file")) {
                     broken.get_or_insert(words);
                 }
@@ -191,10 +192,10 @@ mod tests {
     use super::*;
     use crate::cuda::{Backend, devices};
 
-    /// Set where this test runs as a child that is to look for devices.
+    /// Set where this test runs as a child process that lists the devices.
     const LOOK: &str = "SSMV_TEST_LOOK_FOR_DEVICES";
 
-    /// A library with all functions, each of which gives `code`; as the driver's are, it is C to whatever calls it.
+    /// Builds a C library with all functions, each of which returns `code`.
     fn build(folder: &Path, name: &str, code: u32) {
         let functions: String = ALL
             .iter()
@@ -213,7 +214,8 @@ mod tests {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     }
 
-    /// What a process says of its devices that finds these libraries, each with the code that all its functions give.
+    /// The output of a child process that lists devices and finds these libraries, each with its functions' result
+    /// code.
     fn look(libraries: &[(&str, u32)]) -> String {
         let folder =
             std::env::temp_dir().join(format!("ssmv-driver-{}-{}", std::process::id(), libraries.len()));
@@ -239,10 +241,10 @@ mod tests {
             println!("found: {:?}", devices(Backend::Nvidia));
             return;
         }
-        // A code that cuda.h does not have, as a driver of tomorrow may give it.
+        // A code that cuda.h lacks, as a later driver may return it.
         let said = look(&[("libcuda.so.1", 123_456), ("libcuda.so", 34)]);
         assert!(said.contains("error 123456"), "{said}");
-        // Without it the other name will do; this machine may have a driver besides.
+        // Without the first name the other one is tried; this machine may also have a real driver.
         let said = look(&[("libcuda.so", 34)]);
         assert!(said.contains("found: ") && !said.contains("not found"), "{said}");
     }

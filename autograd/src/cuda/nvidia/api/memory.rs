@@ -19,7 +19,7 @@ object! {
 }
 
 impl Block {
-    /// The error code is kept apart, so that the caller can tell a full device.
+    /// The error code is returned separately, so that the caller can detect a full device.
     pub fn allocate(context: &Arc<Context>, bytes: u64) -> Result<Result<Self, Code>> {
         context.enter()?;
         let mut raw = 0;
@@ -42,7 +42,7 @@ pub struct PinnedBlock {
     copied: Event,
     address: *mut u8,
     pub bytes: usize,
-    /// Whether a copy may still be under way. The holder of the lock may read and write the memory then.
+    /// Whether a copy may still be running. The thread that holds the lock may read and write the memory then.
     pending: Mutex<bool>,
 }
 
@@ -61,12 +61,12 @@ impl PinnedBlock {
             format!("allocate {bytes} bytes of pinned memory")
         })?;
         let address = address.cast::<u8>();
-        // SAFETY: the driver gave `bytes` bytes there, and nothing else knows of them.
+        // SAFETY: the driver returned `bytes` bytes there, and no other reference to them exists.
         unsafe { address.write_bytes(0, bytes) };
         Ok(Self { copied, address, bytes, pending: Mutex::new(false) })
     }
 
-    /// Waits for the copies and gives the memory to `body`.
+    /// Waits for the copies, then passes the memory to `body`.
     pub fn with(&self, body: &mut dyn FnMut(&mut [u8])) -> Result<()> {
         let mut pending = lock(&self.pending);
         if std::mem::take(&mut *pending) {
@@ -78,7 +78,7 @@ impl PinnedBlock {
         Ok(())
     }
 
-    /// Queues a copy that uses the memory, after the copies that do so already.
+    /// Queues a copy that uses the memory, after the copies queued before.
     pub(super) fn copy(&self, stream: &Stream, copy: impl FnOnce(*mut u8) -> Result<()>) -> Result<()> {
         let mut pending = lock(&self.pending);
         if *pending {
@@ -94,7 +94,7 @@ impl Drop for PinnedBlock {
     fn drop(&mut self) {
         let context = &self.copied.context;
         if *lock(&self.pending) && self.copied.synchronize().is_err() || context.enter().is_err() {
-            // The device may still write there: the memory is lost rather than handed to someone else.
+            // The device may still write there: leak the memory rather than reuse it.
             return;
         }
         // SAFETY: the memory came from `cuMemHostAlloc`, and the copies that used it are done.

@@ -1,5 +1,5 @@
-//! The calls to the CUDA driver: each object with its calls, its context made current first and its end in `Drop`.
-//! All `unsafe` of the real driver is here.
+//! The calls to the CUDA driver: each object with its calls. Every call makes the context current first; `Drop`
+//! releases the object. All `unsafe` of the real driver is here.
 
 #[macro_use]
 mod object;
@@ -32,7 +32,7 @@ use crate::{
     cuda::driver::{DeviceInfo, MemoryInfo},
 };
 
-/// Opens the driver's library and initialises it; gives the CUDA version that it speaks, as the driver writes it:
+/// Opens the driver's library and initialises it; returns the CUDA version that it supports in the driver's encoding:
 /// 12040 for 12.4.
 pub(super) fn initialise() -> Result<u32> {
     library::open()?;
@@ -44,7 +44,7 @@ pub(super) fn initialise() -> Result<u32> {
     Ok(version.unsigned_abs())
 }
 
-/// How many devices there are. The driver is initialised.
+/// The number of devices. The driver must be initialised.
 pub(super) fn device_count() -> Result<u32> {
     let mut count: c_int = 0;
     // SAFETY: writes one integer to a live variable.
@@ -52,7 +52,7 @@ pub(super) fn device_count() -> Result<u32> {
     Ok(count.unsigned_abs())
 }
 
-/// What device `ordinal` is. The driver is initialised.
+/// Name, memory and limits of device `ordinal`. The driver must be initialised.
 pub(super) fn device_info(ordinal: u32, version: u32) -> Result<DeviceInfo> {
     let device = device(ordinal)?;
     let mut name: [c_char; 256] = [0; 256];
@@ -129,7 +129,7 @@ impl Context {
         check(unsafe { cuCtxSetCurrent(self.raw) }, || "enter the device's context".into())
     }
 
-    /// Returns when all work of all streams is done.
+    /// Waits until all work of all streams is done.
     pub fn synchronize(&self) -> Result<()> {
         self.enter()?;
         // SAFETY: takes no pointer.
@@ -147,7 +147,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: undoes the one retain of `open`; all objects of the context hold it and are gone.
+        // SAFETY: undoes the one retain of `open`; all objects of the context keep it alive and are gone.
         unsafe { cuDevicePrimaryCtxRelease_v2(self.device) };
     }
 }

@@ -17,16 +17,16 @@ use crate::{
     cuda::driver::{Argument, FunctionAttributes, LaunchConfig},
 };
 
-/// Bytes of each of the compiler's two logs; what is longer is cut by the driver.
+/// Size of each of the compiler's two logs in bytes; the driver cuts longer ones.
 const LOG_BYTES: usize = 16 << 10;
 
 object! {
-    /// Compiled PTX.
+    /// A module of compiled PTX.
     Module(sys::CUmodule), cuModuleUnload
 }
 
 impl Module {
-    /// Compiles PTX; also gives what the compiler said.
+    /// Compiles PTX; also returns the compiler's log.
     pub fn load(context: &Arc<Context>, name: &str, ptx: &str) -> Result<(Self, String)> {
         context.enter()?;
         let image = CString::new(ptx)
@@ -39,7 +39,7 @@ impl Module {
             Jit::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
             Jit::CU_JIT_LOG_VERBOSE,
         ];
-        // The interface takes numbers in the guise of pointers.
+        // The interface passes numbers cast to pointers.
         let number = |n: usize| ptr::without_provenance_mut::<c_void>(n);
         let mut values = [
             info.as_mut_ptr().cast(),
@@ -49,7 +49,8 @@ impl Module {
             number(1),
         ];
         let mut raw = ptr::null_mut();
-        // SAFETY: the text ends with a zero; options and values are as many as said; each log is as long as said and, like
+        // SAFETY: the text ends with a zero; options and values have the given count; each log has the given length
+        // and, like
         // the variable for the handle, outlives the call.
         let code = unsafe {
             cuModuleLoadDataEx(
@@ -71,7 +72,7 @@ impl Module {
     }
 }
 
-/// A kernel; it keeps its module.
+/// A kernel; it keeps its module alive.
 #[derive(Debug)]
 pub struct Function {
     pub name: String,
@@ -121,7 +122,7 @@ impl Function {
         check(code, || format!("allow {} {bytes} bytes of shared memory", self.name))
     }
 
-    /// The arguments' number and sizes are those of the kernel's parameters: the caller has checked them.
+    /// The caller has checked the arguments' number and sizes against the kernel's parameters.
     pub fn launch(&self, config: &LaunchConfig, arguments: &[Argument], stream: &Stream) -> Result<()> {
         self.module.context.enter()?;
         let mut words: Vec<u64> = arguments.iter().map(|a| u64::from_le_bytes(a.bytes().0)).collect();

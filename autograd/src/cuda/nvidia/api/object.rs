@@ -1,6 +1,6 @@
-//! What all objects of a context have in common.
+//! The common form of all objects of a context.
 
-/// An object of a context: a raw handle that `Drop` gives back.
+/// An object of a context: a raw handle that `Drop` releases.
 macro_rules! object {
     ($(#[$doc:meta])* $name:ident($raw:ty), $destroy:ident) => {
         $(#[$doc])*

@@ -14,7 +14,7 @@ use crate::{
 };
 
 object! {
-    /// Another process's block, in this one's address space.
+    /// Another process's block, mapped into this address space.
     PeerBlock(sys::CUdeviceptr), cuIpcCloseMemHandle
 }
 
@@ -27,7 +27,7 @@ fn characters(bytes: [u8; HANDLE_BYTES]) -> [c_char; HANDLE_BYTES] {
 }
 
 impl Block {
-    /// The driver gives handles of what `cuMemAlloc` gave, as every block is.
+    /// The driver exports memory of `cuMemAlloc`; every block is allocated with it.
     pub fn export(&self) -> Result<MemoryHandle> {
         self.context.enter()?;
         let mut handle = sys::CUipcMemHandle { reserved: [0; HANDLE_BYTES] };
@@ -55,7 +55,7 @@ impl PeerBlock {
 }
 
 impl Event {
-    /// An event that other processes can open; those measure no time.
+    /// An event that other processes can open; such events measure no time.
     pub fn create_shared(context: &Arc<Context>) -> Result<Self> {
         context.enter()?;
         let mut raw = ptr::null_mut();

@@ -1,4 +1,4 @@
-//! Streams with the work that goes to them, events, graphs.
+//! Streams and their work, events, graphs.
 
 use std::{ffi::c_int, ptr, sync::Arc};
 
@@ -18,7 +18,7 @@ object! {
     Stream(sys::CUstream), cuStreamDestroy_v2
 }
 object! {
-    /// An event.
+    /// An event: a point in a stream.
     Event(sys::CUevent), cuEventDestroy_v2
 }
 object! {
@@ -37,7 +37,7 @@ impl Stream {
         Ok(Self { context: context.clone(), raw })
     }
 
-    /// What the driver made of the priority that was asked for.
+    /// The priority that the driver assigned to this stream.
     pub fn priority(&self) -> Result<Priority> {
         let [normal, _] = self.context.priorities()?;
         let mut number: c_int = 0;
@@ -54,7 +54,7 @@ impl Stream {
         check(unsafe { cuStreamSynchronize(self.raw) }, || "wait for the stream".into())
     }
 
-    /// The driver's own handle, on a thread on which its context is current.
+    /// The driver's raw handle; the context is made current on this thread.
     pub fn native(&self) -> Result<u64> {
         self.context.enter()?;
         Ok(self.raw.addr() as u64)
@@ -66,7 +66,7 @@ impl Stream {
         check(unsafe { cuStreamWaitEvent(self.raw, event.raw, 0) }, || "wait for an event".into())
     }
 
-    /// Returns when the bytes are copied. The range at `to` is the caller's to check.
+    /// Returns when the bytes are copied. The caller checks the range at `to`.
     pub fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
         self.context.enter()?;
         let operation = || format!("copy {} bytes to the device", from.len());
@@ -75,7 +75,7 @@ impl Stream {
         check(code, operation).and(self.synchronize())
     }
 
-    /// Returns when the bytes are copied. The range at `from` is the caller's to check.
+    /// Returns when the bytes are copied. The caller checks the range at `from`.
     pub fn download(&self, to: &mut [u8], from: u64) -> Result<()> {
         self.context.enter()?;
         let bytes = to.len();
@@ -84,7 +84,7 @@ impl Stream {
         check(code, || format!("copy {bytes} bytes from the device")).and(self.synchronize())
     }
 
-    /// `bytes` is at most the block's.
+    /// `bytes` is at most the block's size.
     pub fn upload_pinned(&self, to: u64, from: &PinnedBlock, bytes: usize) -> Result<()> {
         self.context.enter()?;
         from.copy(self, |address| {
@@ -94,17 +94,17 @@ impl Stream {
         })
     }
 
-    /// `bytes` is at most the block's.
+    /// `bytes` is at most the block's size.
     pub fn download_pinned(&self, to: &PinnedBlock, from: u64, bytes: usize) -> Result<()> {
         self.context.enter()?;
         to.copy(self, |address| {
-            // SAFETY: writes memory that is freed, and looked at by the host, only after the copy's event.
+            // SAFETY: writes memory that is freed, and read by the host, only after the copy's event.
             let code = unsafe { cuMemcpyDtoHAsync_v2(address.cast(), from, bytes, self.raw) };
             check(code, || format!("copy {bytes} bytes from the device"))
         })
     }
 
-    /// Both ranges are the caller's to check.
+    /// The caller checks both ranges.
     pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         self.context.enter()?;
         // SAFETY: touches no host memory; the ranges lie in live device memory.
@@ -112,7 +112,7 @@ impl Stream {
         check(code, || format!("copy {bytes} bytes within the device"))
     }
 
-    /// The range is the caller's to check.
+    /// The caller checks the range.
     pub fn fill(&self, address: u64, value: u8, bytes: usize) -> Result<()> {
         self.context.enter()?;
         // SAFETY: touches no host memory; the range lies in live device memory.
@@ -135,7 +135,7 @@ impl Stream {
         let mut raw = ptr::null_mut();
         // SAFETY: the graph is live; writes one handle to a live variable.
         let code = unsafe { cuGraphInstantiateWithFlags(&mut raw, graph, 0) };
-        // SAFETY: the graph is live, has no other owner, and what was instantiated does not need it.
+        // SAFETY: the graph is live, has no other owner, and the instantiated graph does not need it.
         unsafe { cuGraphDestroy(graph) };
         check(code, || "make a graph of captured work".into())?;
         Ok(Graph { context: self.context.clone(), raw })
@@ -143,13 +143,13 @@ impl Stream {
 
     pub fn launch_graph(&self, graph: &Graph) -> Result<()> {
         self.context.enter()?;
-        // SAFETY: both handles are live; a graph that runs on when its handle is destroyed is the driver's to end.
+        // SAFETY: both handles are live; the driver completes a running graph whose handle is destroyed.
         check(unsafe { cuGraphLaunch(graph.raw, self.raw) }, || "launch a graph".into())
     }
 }
 
 impl Context {
-    /// The driver's numbers for a normal and a high priority; lower ones go first.
+    /// The driver's numbers for a normal and a high priority; a lower number is scheduled first.
     fn priorities(&self) -> Result<[c_int; 2]> {
         self.enter()?;
         let (mut least, mut greatest): (c_int, c_int) = (0, 0);
@@ -161,7 +161,7 @@ impl Context {
 }
 
 impl Event {
-    /// An event; one that is not `timed` only orders, which costs the device less.
+    /// Creates an event; one that is not `timed` only orders work, which costs the device less.
     pub fn create(context: &Arc<Context>, timed: bool) -> Result<Self> {
         context.enter()?;
         let mut raw = ptr::null_mut();
