@@ -1,10 +1,11 @@
 """Times PyTorch's training step of the same model: forward, L1 loss, backward, AdamW.
 
     python benches/peers/torch_step.py --model-dir DIR [--preset tiny] [--batch 16] [--steps 12] [--threads 2]
+                                       [--mode eager|compile] [--channels-last] [--precision f32|bf16]
     python benches/peers/torch_step.py --device cuda [--mode eager|compile] [--scan auto] [--preset base] [--batch 16,64]
 
-DIR holds model.py, the reference model. On the CPU the step is eager and in f32, and one JSON object is printed with the
-fields of the `step` benchmark. On a GPU it is AMP in f16 (torch_gpu_step.py), one JSON object a batch size; the scan
+DIR holds model.py, the reference model. On the CPU one JSON object is printed with the fields of the `step` benchmark;
+AdamW is the fused one, and bf16 is torch.autocast. On a GPU it is AMP in f16 (torch_gpu_step.py), one JSON object a batch size; the scan
 (scan_choice.py) is first checked against the reference model's, and what was found goes to stderr.
 """
 import argparse
@@ -35,6 +36,7 @@ def options():
     parse.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     cpu = parse.add_argument_group("on the CPU")
     cpu.add_argument("--threads", type=int, default=2)
+    cpu.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     cpu.add_argument("--channels-last", action="store_true", help="try PyTorch's NHWC layout (a GPU always has it)")
     gpu = parse.add_argument_group("on a GPU")
     gpu.add_argument("--mode", choices=("eager", "compile"), default="eager")
@@ -49,8 +51,8 @@ def options():
     args.warmup = (15 if on_gpu else 2) if args.warmup is None else args.warmup
     if args.steps < 1 or args.rounds < 1 or args.warmup < 0:
         parse.error("--steps and --rounds are at least 1, --warmup at least 0")
-    if not on_gpu and (args.mode != "eager" or len(args.batch) > 1):
-        parse.error("--mode compile and several batch sizes are for --device cuda")
+    if not on_gpu and len(args.batch) > 1:
+        parse.error("several batch sizes are for --device cuda")
     if args.mode == "eager":
         args.capture = "none"
     return args
@@ -69,12 +71,14 @@ def on_cpu(args, reference):
     size = spec["size"]
     frames = torch.rand(batch, 10, 3, size, size)
     target = torch.rand(batch, 2, 3, size, size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4, fused=True)
+    network = torch.compile(model) if args.mode == "compile" else model
     times = []
     for step in range(args.steps + args.warmup):
         start = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
-        loss = F.l1_loss(model(frames), target)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+            loss = F.l1_loss(network(frames), target)
         loss.backward()
         optimiser.step()
         if step >= args.warmup:
