@@ -85,8 +85,8 @@ pub trait Element:
     fn exp_wide(self) -> Self;
     /// The natural logarithm.
     fn ln(self) -> Self;
-    /// ln(1 + x).
-    fn ln_1p(self) -> Self;
+    /// ln(1 + x) for x in [0, 1] within 2 units in the last place, for loops that the compiler vectorises.
+    fn ln_1p_wide(self) -> Self;
     /// tanh x.
     fn tanh(self) -> Self;
     /// √x.
@@ -107,7 +107,7 @@ pub trait Element:
 }
 
 macro_rules! element {
-    ($t:ident, $variant:ident, $exp:path) => {
+    ($t:ident, $variant:ident, $exp:path, $ln_1p:path) => {
         impl Element for $t {
             const DTYPE: DType = DType::$variant;
             const ZERO: Self = 0.0;
@@ -129,8 +129,9 @@ macro_rules! element {
             fn ln(self) -> Self {
                 $t::ln(self)
             }
-            fn ln_1p(self) -> Self {
-                $t::ln_1p(self)
+            #[inline(always)]
+            fn ln_1p_wide(self) -> Self {
+                $ln_1p(self)
             }
             fn tanh(self) -> Self {
                 $t::tanh(self)
@@ -171,8 +172,8 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, crate::simd::math::exp_f32);
-element!(f64, F64, f64::exp);
+element!(f32, F32, crate::simd::math::exp_f32, crate::simd::math::ln_1p_f32);
+element!(f64, F64, f64::exp, f64::ln_1p);
 
 /// Runs the body with `$T` as the CPU's element type of `$dtype`; returns an error from the enclosing function for a
 /// dtype that the CPU does not compute in.

@@ -190,7 +190,6 @@ impl Drop for Node {
 #[derive(Default)]
 pub(crate) struct Saved {
     tensors: Vec<Tensor>,
-    bytes: Option<Buffer<u8>>,
     #[cfg(feature = "cuda")]
     pub device_bytes: Option<DeviceBuffer<u8>>,
 }
@@ -211,13 +210,6 @@ impl Forward {
     pub fn save(&mut self, tensor: &Tensor) {
         if self.recording {
             self.saved.tensors.push(tensor.detach());
-        }
-    }
-
-    /// Saves bytes for the backward pass, such as the positions of maxima in pooling windows.
-    pub(crate) fn save_bytes(&mut self, bytes: Buffer<u8>) {
-        if self.recording {
-            self.saved.bytes = Some(bytes);
         }
     }
 }
@@ -251,11 +243,6 @@ impl Backward<'_> {
     /// Takes out all tensors that the forward pass saved, if their number varies.
     pub fn saved_all(&mut self) -> Vec<Tensor> {
         std::mem::take(&mut self.saved.tensors)
-    }
-
-    /// Takes out the bytes that the forward pass saved.
-    pub(crate) fn saved_bytes(&mut self) -> Buffer<u8> {
-        self.saved.bytes.take().unwrap_or_else(|| Buffer::uninit(0))
     }
 
     /// The shape of input `i`.

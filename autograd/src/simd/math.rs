@@ -33,9 +33,32 @@ pub(crate) fn exp_f32(x: f32) -> f32 {
     if x.is_nan() { x } else { y }
 }
 
+/// ln(1 + x) for f32 in [0, 1], within 2 ulp: 2·artanh(x/(2 + x)), whose series in s = x/(2 + x) ≤ 1/3 needs seven terms.
+#[inline(always)]
+pub(crate) fn ln_1p_f32(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    let z = s * s;
+    let mut p = 1.0 / 15.0;
+    for k in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0] {
+        p = p * z + 1.0 / k;
+    }
+    2.0 * s + 2.0 * s * (z * p)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::exp_f32;
+    use super::{exp_f32, ln_1p_f32};
+
+    #[test]
+    fn ln_1p_is_within_two_ulp() {
+        for i in 0..=100_000 {
+            let x = if i < 1000 { (i as f32 / 10.0 - 100.0).exp() } else { i as f32 / 100_000.0 };
+            let (got, want) = (ln_1p_f32(x), f64::from(x).ln_1p());
+            let ulp = f64::from(f32::from_bits((want as f32).to_bits() + 1)) - f64::from(want as f32);
+            assert!((f64::from(got) - want).abs() <= 2.0 * ulp, "ln_1p({x}) = {got}, want {want}");
+        }
+        assert!(ln_1p_f32(f32::NAN).is_nan());
+    }
 
     #[test]
     fn exp_is_within_two_ulp() {

@@ -107,26 +107,49 @@ pub(super) fn normalise<T: Element>(
     y
 }
 
+/// The gradient g behind the ReLU: dy where y > 0, or dy where there is no ReLU.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a, T> {
+    pub dy: &'a [T],
+    pub y: Option<&'a [T]>,
+}
+
+impl<'a, T: Element> Incoming<'a, T> {
+    fn part(&self, at: std::ops::Range<usize>) -> (&'a [T], &'a [T]) {
+        (&self.dy[at.clone()], &self.y.unwrap_or(self.dy)[at])
+    }
+
+    /// All of g.
+    pub fn masked(&self) -> Buffer<T> {
+        crate::cpu::zip(self.dy, self.y.unwrap_or(self.dy), |d, y| mask::<T, true>(d, y))
+    }
+}
+
+/// dy where y > 0 with `RELU`.
+#[inline(always)]
+fn mask<T: Element, const RELU: bool>(dy: T, y: T) -> T {
+    if !RELU || y > T::ZERO { dy } else { T::ZERO }
+}
+
 /// Σg and Σg·x̂ of each channel.
-pub(super) fn gradient_sums<T: Element>(g: &[T], x: &[T], mean: &[T], inverse: &[T]) -> (Vec<T>, Vec<T>) {
+pub(super) fn gradient_sums<T: Element>(
+    g: Incoming<T>,
+    x: &[T],
+    mean: &[T],
+    inverse: &[T],
+) -> (Vec<T>, Vec<T>) {
     let channels = mean.len();
     let (rows, piece) = spans(channels);
     let centre = repeat(mean, rows);
-    let parts: Vec<(Vec<T>, Vec<T>)> = g
+    let parts: Vec<(Vec<T>, Vec<T>)> = x
         .par_chunks(piece)
-        .zip(x.par_chunks(piece))
-        .map(|(g, x)| {
-            wide!({
-                let (mut sums, mut products) = (vec![T::ZERO; centre.len()], vec![T::ZERO; centre.len()]);
-                for (g, x) in g.chunks(centre.len()).zip(x.chunks(centre.len())) {
-                    let sums = sums.iter_mut().zip(&mut products);
-                    sums.zip(g.iter().zip(x).zip(&centre)).for_each(|((s, p), ((&g, &x), &m))| {
-                        *s += g;
-                        *p += g * (x - m);
-                    });
-                }
-                (fold(&sums, channels), fold(&products, channels))
-            })
+        .enumerate()
+        .map(|(i, x)| {
+            let (dy, y) = g.part(i * piece..i * piece + x.len());
+            match g.y {
+                Some(_) => piece_sums::<T, true>(dy, y, x, &centre, channels),
+                None => piece_sums::<T, false>(dy, y, x, &centre, channels),
+            }
         })
         .collect();
     let (mut sums, mut products) = (vec![0.0; channels], vec![0.0; channels]);
@@ -136,6 +159,27 @@ pub(super) fn gradient_sums<T: Element>(g: &[T], x: &[T], mean: &[T], inverse: &
     }
     let products = products.iter().zip(inverse).map(|(&p, i)| T::from_f64(p * i.to_f64())).collect();
     (sums.into_iter().map(T::from_f64).collect(), products)
+}
+
+fn piece_sums<T: Element, const RELU: bool>(
+    dy: &[T],
+    y: &[T],
+    x: &[T],
+    centre: &[T],
+    channels: usize,
+) -> (Vec<T>, Vec<T>) {
+    wide!({
+        let (mut sums, mut products) = (vec![T::ZERO; centre.len()], vec![T::ZERO; centre.len()]);
+        for ((dy, y), x) in dy.chunks(centre.len()).zip(y.chunks(centre.len())).zip(x.chunks(centre.len())) {
+            let sums = sums.iter_mut().zip(&mut products).zip(centre);
+            for (((s, p), &m), ((&d, &y), &x)) in sums.zip(dy.iter().zip(y).zip(x)) {
+                let g = mask::<T, RELU>(d, y);
+                *s += g;
+                *p += g * (x - m);
+            }
+        }
+        (fold(&sums, channels), fold(&products, channels))
+    })
 }
 
 /// Inputs of the dx of one channel.
@@ -148,34 +192,49 @@ pub(super) struct Terms<'a, T> {
 }
 
 /// dx (+)= γ/σ·(g − dβ/M − x̂·dγ/M), written as k·g − a·x − b with three numbers a channel.
-pub(super) fn input_gradient<T: Element>(g: &[T], x: &[T], terms: &Terms<T>, dx: &mut [T], add: bool) {
+pub(super) fn input_gradient<T: Element>(g: Incoming<T>, x: &[T], terms: &Terms<T>, dx: &mut [T], add: bool) {
     let channels = terms.mean.len();
     let (rows, piece) = spans(channels);
     let count = (x.len() / channels) as f64;
-    let (mut k, mut a, mut b) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut k, mut a, mut b, mut mean) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for c in 0..channels {
-        let (mean, inverse) = (terms.mean[c], terms.inverse[c].to_f64());
+        let inverse = terms.inverse[c].to_f64();
         let scale = terms.gamma[c].to_f64() * inverse;
         let (dbeta, dgamma) = terms.sums.map_or((0.0, 0.0), |(b, g)| (b[c].to_f64(), g[c].to_f64()));
+        mean.push(terms.mean[c]);
         k.push(T::from_f64(scale));
-        a.push((mean, T::from_f64(scale * inverse * dgamma / count)));
+        a.push(T::from_f64(scale * inverse * dgamma / count));
         b.push(T::from_f64(scale * dbeta / count));
     }
-    let (k, b) = (repeat(&k, rows), repeat(&b, rows));
-    let (mean, a): (Vec<T>, Vec<T>) = a.repeat(rows).into_iter().unzip();
-    dx.par_chunks_mut(piece).zip(g.par_chunks(piece).zip(x.par_chunks(piece))).for_each(|(dx, (g, x))| {
-        wide!({
-            let spans = g.chunks(k.len()).zip(x.chunks(k.len()));
-            for (dx, (g, x)) in dx.chunks_mut(k.len()).zip(spans) {
-                let channel = k.iter().zip(&a).zip(mean.iter().zip(&b));
-                let values = g.iter().zip(x).zip(channel);
-                let values = values.map(|((&g, &x), ((&k, &a), (&m, &b)))| k * g - a * (x - m) - b);
-                if add {
-                    dx.iter_mut().zip(values).for_each(|(d, v)| *d += v);
-                } else {
-                    dx.iter_mut().zip(values).for_each(|(d, v)| *d = v);
-                }
+    let numbers = [k, a, mean, b].map(|values| repeat(&values, rows));
+    dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).enumerate().for_each(|(i, (dx, x))| {
+        let (dy, y) = g.part(i * piece..i * piece + x.len());
+        match (g.y.is_some(), add) {
+            (false, false) => piece_gradient::<T, false, false>(dy, y, x, &numbers, dx),
+            (false, true) => piece_gradient::<T, false, true>(dy, y, x, &numbers, dx),
+            (true, false) => piece_gradient::<T, true, false>(dy, y, x, &numbers, dx),
+            (true, true) => piece_gradient::<T, true, true>(dy, y, x, &numbers, dx),
+        }
+    });
+}
+
+fn piece_gradient<T: Element, const RELU: bool, const ADD: bool>(
+    dy: &[T],
+    y: &[T],
+    x: &[T],
+    [k, a, mean, b]: &[Vec<T>; 4],
+    dx: &mut [T],
+) {
+    let span = k.len();
+    wide!({
+        let inputs = dy.chunks(span).zip(y.chunks(span)).zip(x.chunks(span));
+        for (dx, ((dy, y), x)) in dx.chunks_mut(span).zip(inputs) {
+            let numbers = k.iter().zip(a).zip(mean.iter().zip(b));
+            let values = dy.iter().zip(y).zip(x).zip(numbers);
+            for (dx, (((&d, &y), &x), ((&k, &a), (&m, &b)))) in dx.iter_mut().zip(values) {
+                let value = k * mask::<T, RELU>(d, y) - a * (x - m) - b;
+                *dx = if ADD { *dx + value } else { value };
             }
-        });
+        }
     });
 }

@@ -144,19 +144,24 @@ impl Op for BatchNorm2d {
         let channels = gamma.numel();
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                let masked = match y.first() {
-                    Some(y) => {
-                        let g = crate::cpu::zip(dy.values::<T>()?, y.values::<T>()?, |d, y| {
-                            if y > T::ZERO { d } else { T::ZERO }
-                        });
-                        Tensor::from_buffer(dy.shape().clone(), g)
+                let y = y.first();
+                let few = matches!(self.statistics, Statistics::Batch) && x.numel() <= FEW_ROWS * channels;
+                // A residual's gradient is g itself.
+                let masked = match y {
+                    Some(y) if few || cx.needs(3) => {
+                        let g = cpu::Incoming { dy: dy.values::<T>()?, y: Some(y.values()?) }.masked();
+                        Some(Tensor::from_buffer(dy.shape().clone(), g))
                     }
-                    None => dy.clone(),
+                    _ => None,
                 };
-                if matches!(self.statistics, Statistics::Batch) && x.numel() <= FEW_ROWS * channels {
-                    return self.backward_few(cx, &masked, x, gamma);
+                if few {
+                    return self.backward_few(cx, masked.as_ref().unwrap_or(dy), x, gamma);
                 }
-                let (g, x) = (masked.values::<T>()?, x.values::<T>()?);
+                let g = match &masked {
+                    Some(masked) => cpu::Incoming { dy: masked.values::<T>()?, y: None },
+                    None => cpu::Incoming { dy: dy.values()?, y: y.map(|y| y.values()).transpose()? },
+                };
+                let x = x.values::<T>()?;
                 let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
                 let (dbeta, dgamma) = cpu::gradient_sums(g, x, mean, inverse);
                 // All ranks must call this, whether they need dx or not.
@@ -178,7 +183,7 @@ impl Op for BatchNorm2d {
                 cx.give(1, Tensor::new([channels], &dgamma)?)?;
                 cx.give(2, Tensor::new([channels], &dbeta)?)?;
                 if cx.needs(3) {
-                    cx.give(3, masked.clone())?;
+                    cx.give(3, masked.unwrap_or_else(|| dy.clone()))?;
                 }
                 Ok(())
             }),
@@ -201,12 +206,13 @@ impl BatchNorm2d {
     fn backward_few(&self, cx: &mut Backward, g: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
         let (values, xs, gammas) = (g.to_f64()?, x.to_f64()?, gamma.to_f64()?);
         let (mean, variance) = cpu::statistics(&xs, gammas.len());
+        let incoming = cpu::Incoming { dy: &values, y: None };
         let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
-        let (dbeta, dgamma) = cpu::gradient_sums(&values, &xs, &mean, &inverse);
+        let (dbeta, dgamma) = cpu::gradient_sums(incoming, &xs, &mean, &inverse);
         let mut dx = vec![0.0; xs.len()];
         let sums = Some((&dbeta[..], &dgamma[..]));
         let terms = cpu::Terms { mean: &mean, inverse: &inverse, gamma: &gammas, sums };
-        cpu::input_gradient(&values, &xs, &terms, &mut dx, false);
+        cpu::input_gradient(incoming, &xs, &terms, &mut dx, false);
         for (i, shape, gradient) in
             [(0, x.shape(), &dx), (1, gamma.shape(), &dgamma), (2, gamma.shape(), &dbeta)]
         {

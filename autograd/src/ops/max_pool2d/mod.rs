@@ -68,10 +68,11 @@ impl Op for MaxPool2d {
         match x.device() {
             Device::Cpu => crate::dispatch!(x.dtype(), T => {
                 let mut y = Buffer::<T>::uninit(shape.numel());
-                let mut winners = Buffer::<u8>::uninit(shape.numel());
-                self.pool(x.values()?, &mut y, &mut winners);
-                cx.save_bytes(winners);
-                Ok(Tensor::from_buffer(shape, y))
+                self.pool(x.values()?, &mut y);
+                let y = Tensor::from_buffer(shape, y);
+                cx.save(x);
+                cx.save(&y);
+                Ok(y)
             }),
             #[cfg(feature = "cuda")]
             Device::Cuda => self.forward_cuda(cx, x, shape),
@@ -81,9 +82,9 @@ impl Op for MaxPool2d {
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                let winners = cx.saved_bytes();
-                let dy = dy.values::<T>()?;
-                cx.accumulate(0, |dx, add| self.scatter(dy, &winners, dx, add))
+                let [x, y] = cx.saved()?;
+                let (x, y, dy) = (x.values::<T>()?, y.values::<T>()?, dy.values::<T>()?);
+                cx.accumulate(0, |dx, add| self.scatter([x, y, dy], dx, add))
             }),
             #[cfg(feature = "cuda")]
             Device::Cuda => self.backward_cuda(cx, dy),
@@ -115,70 +116,68 @@ fn store<T: Copy>(lane: &[T; BLOCK], to: &mut [T]) {
 }
 
 impl MaxPool2d {
-    fn pool<T: Element>(&self, x: &[T], y: &mut [T], winners: &mut [u8]) {
+    fn pool<T: Element>(&self, x: &[T], y: &mut [T]) {
         let [n, h, w, c] = self.from;
         let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
         if n * c == 0 {
             return;
         }
-        let image = ho * wo * c;
-        let parts = y.par_chunks_mut(image).zip(winners.par_chunks_mut(image)).zip(x.par_chunks(h * w * c));
-        parts.for_each(|((y, winners), x)| {
+        y.par_chunks_mut(ho * wo * c).zip(x.par_chunks(h * w * c)).for_each(|(y, x)| {
             wide!({
-                for (i, (y, win)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
-                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for (block, (y, win)) in y.chunks_mut(BLOCK).zip(win.chunks_mut(BLOCK)).enumerate() {
-                        // The positions of the maxima have the values' width, so that the loop vectorises.
-                        let place = |dy, dx| T::from_f64(((ky + dy) * self.kernel + kx + dx) as f64);
-                        let (mut best, mut at) =
-                            ([T::from_f64(f64::NEG_INFINITY); BLOCK], [place(0, 0); BLOCK]);
+                for (i, y) in y.chunks_exact_mut(c).enumerate() {
+                    let ((_, iy, rows), (_, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
+                    for (block, y) in y.chunks_mut(BLOCK).enumerate() {
+                        let mut best = [T::from_f64(f64::NEG_INFINITY); BLOCK];
                         for dy in 0..rows {
                             for dx in 0..cols {
                                 let x = load(&x[((iy + dy) * w + ix + dx) * c + block * BLOCK..][..y.len()]);
-                                let place = place(dy, dx);
                                 for j in 0..BLOCK {
-                                    let wins = x[j] > best[j] || x[j].is_nan();
-                                    best[j] = if wins { x[j] } else { best[j] };
-                                    at[j] = if wins { place } else { at[j] };
+                                    let larger = if x[j] > best[j] { x[j] } else { best[j] };
+                                    best[j] = if x[j] == x[j] { larger } else { x[j] };
                                 }
                             }
                         }
                         store(&best, y);
-                        for (win, at) in win.iter_mut().zip(at) {
-                            *win = at.to_f64() as u8;
-                        }
                     }
                 }
             });
         });
     }
 
-    fn scatter<T: Element>(&self, dy: &[T], winners: &[u8], dx: &mut [T], add: bool) {
+    /// dx (+)= dy where x is the maximum y of the window: the first of equal values, the last NaN.
+    fn scatter<T: Element>(&self, [x, y, dy]: [&[T]; 3], dx: &mut [T], add: bool) {
         let [n, h, w, c] = self.from;
         let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
         if n * c == 0 {
             return;
         }
-        let image = ho * wo * c;
-        let parts = dy.par_chunks(image).zip(winners.par_chunks(image));
-        dx.par_chunks_mut(h * w * c).zip(parts).for_each(|(dx, (dy, winners))| {
+        let parts = x.par_chunks(h * w * c).zip(y.par_chunks(ho * wo * c).zip(dy.par_chunks(ho * wo * c)));
+        dx.par_chunks_mut(h * w * c).zip(parts).for_each(|(dx, (x, (y, dy)))| {
             if !add {
                 dx.fill(T::ZERO);
             }
             wide!({
-                for (i, (d, win)) in dy.chunks_exact(c).zip(winners.chunks_exact(c)).enumerate() {
-                    let ((ky, iy, rows), (kx, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for (block, (d, win)) in d.chunks(BLOCK).zip(win.chunks(BLOCK)).enumerate() {
-                        let (lane, at) = (load(d), load(win));
-                        for ry in 0..rows {
-                            for rx in 0..cols {
-                                let place = ((ky + ry) * self.kernel + kx + rx) as u8;
-                                let dx = &mut dx[((iy + ry) * w + ix + rx) * c + block * BLOCK..][..d.len()];
-                                let mut sum = load(dx);
-                                for j in 0..BLOCK {
-                                    sum[j] += if at[j] == place { lane[j] } else { T::ZERO };
-                                }
-                                store(&sum, dx);
+                for (i, (y, dy)) in y.chunks_exact(c).zip(dy.chunks_exact(c)).enumerate() {
+                    let ((_, iy, rows), (_, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
+                    for (block, (y, dy)) in y.chunks(BLOCK).zip(dy.chunks(BLOCK)).enumerate() {
+                        let (best, mut left) = (load(y), load(dy));
+                        for place in 0..rows * cols {
+                            let at = ((iy + place / cols) * w + ix + place % cols) * c + block * BLOCK;
+                            let (x, dx) = (load(&x[at..][..y.len()]), &mut dx[at..][..y.len()]);
+                            let mut sum = load(dx);
+                            for j in 0..BLOCK {
+                                let won = if x[j] == best[j] { left[j] } else { T::ZERO };
+                                left[j] = if x[j] == best[j] { T::ZERO } else { left[j] };
+                                sum[j] += won;
+                            }
+                            store(&sum, dx);
+                        }
+                        // A NaN equals nothing, itself included.
+                        for j in (0..y.len()).filter(|&j| y[j].is_nan()) {
+                            let at =
+                                |place| ((iy + place / cols) * w + ix + place % cols) * c + block * BLOCK + j;
+                            if let Some(place) = (0..rows * cols).rev().find(|&place| x[at(place)].is_nan()) {
+                                dx[at(place)] += dy[j];
                             }
                         }
                     }

@@ -159,10 +159,11 @@ impl Softplus {
 impl Unary for Softplus {
     const NAME: &'static str = "softplus";
     const FROM_OUTPUT: bool = false;
+    #[inline(always)]
     fn value<T: Element>(&self, x: T) -> T {
         // T::max would drop a NaN.
         let positive = if x < T::ZERO { T::ZERO } else { x };
-        let curved = positive + (-x.abs()).exp_wide().ln_1p();
+        let curved = positive + (-x.abs()).exp_wide().ln_1p_wide();
         if x > T::from_f64(Self::LINEAR_FROM) { x } else { curved }
     }
     #[inline(always)]
