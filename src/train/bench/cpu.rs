@@ -120,7 +120,10 @@ fn operators(steps: &[Vec<PassTime>]) -> Vec<OperatorTime> {
             }
         }
     }
-    let one = |(sum, seconds): (OperatorTime, Vec<f64>)| OperatorTime { seconds: seconds.into_iter().fold(1e9, f64::min), ..sum };
+    let one = |(sum, seconds): (OperatorTime, Vec<f64>)| OperatorTime {
+        seconds: seconds.into_iter().fold(1e9, f64::min),
+        ..sum
+    };
     let mut all: Vec<OperatorTime> = groups.into_values().map(one).collect();
     all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     all

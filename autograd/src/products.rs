@@ -1,0 +1,49 @@
+//! Precision of the CPU's matrix products and convolutions of f32 tensors.
+
+use std::cell::Cell;
+
+use crate::{Error, Result, simd::bf16};
+
+/// Operands of the matrix products and convolutions of f32 tensors on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// The f32 values themselves.
+    #[default]
+    F32,
+    /// The values rounded to bfloat16 (to the nearest, ties to even), with f32 sums. All other operators, the tensors and
+    /// their gradients stay f32.
+    Bf16,
+}
+
+thread_local! {
+    static PRODUCTS: Cell<Products> = const { Cell::new(Products::F32) };
+}
+
+/// Whether this processor has products of bfloat16 with f32 sums (AVX-512's `vdpbf16ps`).
+pub fn bf16_available() -> bool {
+    bf16::available()
+}
+
+/// Runs `body`, in which this thread's products take such operands: forward and backward passes alike.
+///
+/// # Errors
+/// [`Error::Misuse`] where the processor does not have the instruction; `body` is not run then.
+pub fn with_products<R>(products: Products, body: impl FnOnce() -> R) -> Result<R> {
+    struct Restore(Products);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PRODUCTS.set(self.0);
+        }
+    }
+    if products == Products::Bf16 && !bf16_available() {
+        return Err(Error::misuse("with_products", "this processor has no bf16 products (avx512_bf16)"));
+    }
+    let _restore = Restore(PRODUCTS.replace(products));
+    Ok(body())
+}
+
+/// What this thread's products take.
+#[expect(dead_code, reason = "read by the product kernels")]
+pub(crate) fn products() -> Products {
+    PRODUCTS.get()
+}
