@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::{buffer::Buffer, simd::Lanes, tensor::Storage};
+use crate::{
+    buffer::Buffer,
+    simd::{Lanes, bf16::Pair, tile::Operand},
+    tensor::Storage,
+};
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +70,11 @@ pub trait Element:
     + Sum
     + bytemuck::Pod
     + Lanes
+    + Operand<Part = Self, Sum = Self>
     + 'static
 {
+    /// The operand of products under [`Products::Bf16`]: itself where that changes nothing.
+    type Low: Operand<Sum = Self>;
     /// The dtype that names this type.
     const DTYPE: DType;
     /// The number 0.
@@ -107,8 +114,9 @@ pub trait Element:
 }
 
 macro_rules! element {
-    ($t:ident, $variant:ident, $exp:path, $ln_1p:path) => {
+    ($t:ident, $variant:ident, $low:ident, $exp:path, $ln_1p:path) => {
         impl Element for $t {
+            type Low = $low;
             const DTYPE: DType = DType::$variant;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -172,8 +180,8 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, crate::simd::math::exp_f32, crate::simd::math::ln_1p_f32);
-element!(f64, F64, f64::exp, f64::ln_1p);
+element!(f32, F32, Pair, crate::simd::math::exp_f32, crate::simd::math::ln_1p_f32);
+element!(f64, F64, f64, f64::exp, f64::ln_1p);
 
 /// Runs the body with `$T` as the CPU's element type of `$dtype`; returns an error from the enclosing function for a
 /// dtype that the CPU does not compute in.

@@ -43,7 +43,6 @@ pub fn with_products<R>(products: Products, body: impl FnOnce() -> R) -> Result<
 }
 
 /// What this thread's products take.
-#[expect(dead_code, reason = "read by the product kernels")]
 pub(crate) fn products() -> Products {
     PRODUCTS.get()
 }

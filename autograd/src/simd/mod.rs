@@ -2,6 +2,7 @@
 //! exponential. All `unsafe` of the CPU kernels is here.
 
 pub(crate) mod bf16;
+pub(crate) mod dot;
 pub(crate) mod line;
 pub(crate) mod math;
 pub(crate) mod matmul;
@@ -45,10 +46,12 @@ pub trait Lanes: Sized + Copy {
     fn mul_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
     /// a + b.
     fn add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// The sum of all lanes, in an order that the number of lanes fixes.
+    fn reduce_sum<S: Simd>(simd: S, a: Self::V<S>) -> Self;
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $splat:ident, $mul_add:ident, $add:ident) => {
+    ($t:ident, $v:ident, $splat:ident, $mul_add:ident, $add:ident, $sum:ident) => {
         impl Lanes for $t {
             type V<S: Simd> = S::$v;
 
@@ -64,12 +67,16 @@ macro_rules! lanes {
             fn add<S: Simd>(simd: S, a: S::$v, b: S::$v) -> S::$v {
                 simd.$add(a, b)
             }
+            #[inline(always)]
+            fn reduce_sum<S: Simd>(simd: S, a: S::$v) -> Self {
+                simd.$sum(a)
+            }
         }
     };
 }
 
-lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s);
-lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
+lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s, reduce_sum_f32s);
+lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s, reduce_sum_f64s);
 
 /// Elements of `T` in a register of the instruction set that [`wide!`](crate::wide) picks.
 pub(crate) fn native_lanes<T: Lanes>() -> usize {

@@ -6,6 +6,10 @@
 //! `b`. fprop walks kernel rows × the contiguous kw·cin run of an NHWC image, so no im2col is ever written; wgrad walks
 //! images × output rows × output columns. An element of `a` is broadcast, a row of `b` is loaded as vectors, and the
 //! MR×NV accumulators stay in registers for the whole walk.
+//!
+//! The operands are f32, f64, or pairs of bfloat16 whose two products are added to one f32 sum ([`Operand`]).
+
+use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -13,17 +17,138 @@ use super::{Lanes, native_lanes};
 use crate::Element;
 
 /// Vectors in the widest panel.
-pub(crate) const MAX_VECTORS: usize = 2;
+pub(crate) const MAX_VECTORS: usize = 3;
 
 /// Columns of a panel for a matrix of `cols` columns: one or two registers.
-pub(crate) fn panel_width<T: Element>(cols: usize) -> usize {
-    let lanes = native_lanes::<T>();
-    if cols <= lanes { lanes } else { lanes * MAX_VECTORS }
+pub(crate) fn panel_width<W: Operand>(cols: usize) -> usize {
+    let lanes = native_lanes::<W::Sum>();
+    if cols <= lanes { lanes } else { lanes * 2 }
 }
 
-/// One level of the walk: the number of steps, and the step size in `a` and in `b`.
+/// A word of `b`, and what it is multiplied with and added to.
+pub trait Operand: Copy + Send + Sync + bytemuck::Pod {
+    /// Elements of `a`: a word is made of [`Operand::PARTS`] neighbours.
+    type Part: Copy + Send + Sync + bytemuck::Pod;
+    /// Sums and results.
+    type Sum: Element;
+    /// Products that a word contributes to a sum.
+    const PARTS: usize;
+
+    /// The word of products with these elements, of which the first [`Operand::PARTS`] count.
+    fn word(parts: [Self::Sum; 2]) -> Self;
+    /// Elements as parts of `a`, without a copy where they are the same.
+    fn borrow(elements: &[Self::Sum]) -> Option<&[Self::Part]>;
+    /// Elements as parts of `a`; both are as long.
+    fn convert(elements: &[Self::Sum], parts: &mut [Self::Part]);
+    /// Runs a panel whose accesses were checked.
+    fn dispatch(panel: Panel<Self>);
+}
+
+macro_rules! single {
+    ($($t:ident),*) => { $(impl Operand for $t {
+        type Part = $t;
+        type Sum = $t;
+        const PARTS: usize = 1;
+
+        #[inline(always)]
+        fn word(parts: [Self; 2]) -> Self {
+            parts[0]
+        }
+        fn borrow(elements: &[Self]) -> Option<&[Self]> {
+            Some(elements)
+        }
+        fn convert(elements: &[Self], parts: &mut [Self]) {
+            parts.copy_from_slice(elements);
+        }
+        fn dispatch(panel: Panel<Self>) {
+            Arch::new().dispatch(panel);
+        }
+    })* };
+}
+
+single!(f32, f64);
+
+/// Registers of one instruction set for one kind of operand.
+pub(crate) trait Registers: Copy {
+    type W: Operand;
+    /// A register of words.
+    type Words: Copy;
+    /// A register of sums.
+    type Sums: Copy;
+    /// Sums in a register, which are as many as words.
+    const LANES: usize;
+
+    fn zero(self) -> Self::Sums;
+    /// # Safety
+    /// The register's words are readable from `from` on.
+    unsafe fn load(self, from: *const Self::W) -> Self::Words;
+    /// # Safety
+    /// A word's parts are readable from `from` on.
+    unsafe fn broadcast(self, from: *const <Self::W as Operand>::Part) -> Self::Words;
+    fn mul_add(self, a: Self::Words, b: Self::Words, sum: Self::Sums) -> Self::Sums;
+    fn add(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// # Safety
+    /// The register's sums are readable from `from` on.
+    unsafe fn load_sums(self, from: *const <Self::W as Operand>::Sum) -> Self::Sums;
+    /// # Safety
+    /// The register's sums are writable from `to` on.
+    unsafe fn store(self, sums: Self::Sums, to: *mut <Self::W as Operand>::Sum);
+}
+
+/// The registers of f32 and f64 that `pulp` knows.
+struct Plain<S, T>(S, PhantomData<T>);
+
+impl<S: Copy, T> Clone for Plain<S, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, T> Copy for Plain<S, T> {}
+
+impl<S: Simd, T: Element + Operand<Part = T, Sum = T>> Registers for Plain<S, T> {
+    type W = T;
+    type Words = T::V<S>;
+    type Sums = T::V<S>;
+    const LANES: usize = size_of::<T::V<S>>() / size_of::<T>();
+
+    #[inline(always)]
+    fn zero(self) -> T::V<S> {
+        T::splat(self.0, T::ZERO)
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const T) -> T::V<S> {
+        // SAFETY: as the trait's.
+        unsafe { from.cast::<T::V<S>>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(self, from: *const T) -> T::V<S> {
+        // SAFETY: as the trait's.
+        T::splat(self.0, unsafe { *from })
+    }
+    #[inline(always)]
+    fn mul_add(self, a: T::V<S>, b: T::V<S>, sum: T::V<S>) -> T::V<S> {
+        T::mul_add(self.0, a, b, sum)
+    }
+    #[inline(always)]
+    fn add(self, a: T::V<S>, b: T::V<S>) -> T::V<S> {
+        <T as Lanes>::add(self.0, a, b)
+    }
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const T) -> T::V<S> {
+        // SAFETY: as the trait's.
+        unsafe { from.cast::<T::V<S>>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, sums: T::V<S>, to: *mut T) {
+        // SAFETY: as the trait's.
+        unsafe { to.cast::<T::V<S>>().write_unaligned(sums) }
+    }
+}
+
+/// One level of the walk: the number of steps, and the step size in parts of `a` and in words of `b`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Level {
+pub struct Level {
     pub count: usize,
     pub a: usize,
     pub b: usize,
@@ -35,28 +160,28 @@ impl Level {
 }
 
 /// The work on one panel: all rows against one panel of columns.
-pub(crate) struct Panel<'a, T> {
-    pub a: &'a [T],
+pub struct Panel<'a, W: Operand> {
+    pub a: &'a [W::Part],
     /// Offset of each row into `a`.
     pub rows: &'a [usize],
-    pub b: &'a [T],
+    pub b: &'a [W],
     /// Loops over the input, outermost first.
     pub walk: [Level; 3],
-    /// Columns that a vector load of `b` reads: a value of [`panel_width`].
+    /// Columns that a vector load of `b` reads: one to [`MAX_VECTORS`] registers.
     pub width: usize,
     /// Columns of the result; at most `width`, the rest is padding.
     pub cols: usize,
     /// Initial values of the accumulators, `cols` long; zero if absent.
-    pub init: Option<&'a [T]>,
+    pub init: Option<&'a [W::Sum]>,
     /// Whether to add to `c` instead of overwriting it.
     pub add: bool,
-    pub c: &'a mut [T],
+    pub c: &'a mut [W::Sum],
     /// Offset of each row into `c`, where its `cols` columns are contiguous; plus `c_shift`.
     pub c_rows: &'a [usize],
     pub c_shift: usize,
 }
 
-impl<T: Element> Panel<'_, T> {
+impl<W: Operand> Panel<'_, W> {
     /// Runs the panel. Every access is checked once here, against the largest offsets of the walk.
     pub fn run(mut self) {
         // Saturated where it overflows, which no slice is long enough for.
@@ -69,56 +194,62 @@ impl<T: Element> Panel<'_, T> {
         assert!(self.init.is_none_or(|i| i.len() >= self.cols));
         assert!(c_last.saturating_add(self.c_shift).saturating_add(self.cols) <= self.c.len());
         if self.walk.iter().all(|l| l.count > 0) {
-            assert!(last.saturating_add(reach(|l| l.a)) < self.a.len());
+            assert!(last.saturating_add(reach(|l| l.a)).saturating_add(W::PARTS) <= self.a.len());
             assert!(reach(|l| l.b).saturating_add(self.width) <= self.b.len());
         } else {
-            // An empty walk reads nothing, so no pointer is formed.
+            // Nothing is read, and no pointer is made.
             self.walk = [Level { count: 0, a: 0, b: 0 }; 3];
         }
-        Arch::new().dispatch(self);
+        W::dispatch(self);
     }
 }
 
-impl<T: Element> WithSimd for Panel<'_, T> {
+impl<T: Element + Operand<Part = T, Sum = T>> WithSimd for Panel<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let registers = Plain::<S, T>(simd, PhantomData);
         // Accumulators, a row of b and one broadcast fit the register file.
-        match (S::REGISTER_COUNT >= 32, self.width == T::lanes::<S>()) {
-            (true, true) => self.tiles::<S, 14, 1>(simd),
-            (true, false) => self.tiles::<S, 12, 2>(simd),
-            (false, true) => self.tiles::<S, 10, 1>(simd),
-            (false, false) => self.tiles::<S, 6, 2>(simd),
+        match (S::REGISTER_COUNT >= 32, self.width / T::lanes::<S>()) {
+            (true, 1) => self.tiles::<_, 14, 1>(registers),
+            (true, 2) => self.tiles::<_, 12, 2>(registers),
+            (true, 3) => self.tiles::<_, 8, 3>(registers),
+            (false, 1) => self.tiles::<_, 10, 1>(registers),
+            (false, 2) => self.tiles::<_, 6, 2>(registers),
+            (false, 3) => self.tiles::<_, 4, 3>(registers),
+            (_, vectors) => unreachable!("a panel of {vectors} registers"),
         }
     }
 }
 
-impl<T: Element> Panel<'_, T> {
+impl<W: Operand> Panel<'_, W> {
+    /// All rows, MR at a time; the last ones by tiles of 4, 2 and 1.
     #[inline(always)]
-    fn tiles<S: Simd, const MR: usize, const NV: usize>(mut self, simd: S) {
-        assert_eq!(self.width, NV * T::lanes::<S>());
+    pub(super) fn tiles<R: Registers<W = W>, const MR: usize, const NV: usize>(mut self, registers: R) {
+        assert_eq!(self.width, NV * R::LANES);
         let mut first = 0;
         while self.rows.len() - first >= MR {
-            self.tile::<S, MR, NV>(simd, first);
+            self.tile::<R, MR, NV>(registers, first);
             first += MR;
         }
         while self.rows.len() - first >= 4 {
-            self.tile::<S, 4, NV>(simd, first);
+            self.tile::<R, 4, NV>(registers, first);
             first += 4;
         }
-        while first < self.rows.len() {
-            self.tile::<S, 1, NV>(simd, first);
-            first += 1;
+        match self.rows.len() - first {
+            3 => self.tile::<R, 3, NV>(registers, first),
+            2 => self.tile::<R, 2, NV>(registers, first),
+            1 => self.tile::<R, 1, NV>(registers, first),
+            _ => {}
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const MR: usize, const NV: usize>(&mut self, simd: S, first: usize) {
-        let mut acc = [[T::splat(simd, T::ZERO); NV]; MR];
+    fn tile<R: Registers<W = W>, const MR: usize, const NV: usize>(&mut self, registers: R, first: usize) {
+        let mut acc = [[registers.zero(); NV]; MR];
         let rows: [usize; MR] = std::array::from_fn(|i| self.rows[first + i]);
         let [outer, middle, inner] = self.walk;
-        let lanes = T::lanes::<S>();
         for o in 0..outer.count {
             for p in 0..middle.count {
                 let at = o * outer.a + p * middle.a;
@@ -126,71 +257,66 @@ impl<T: Element> Panel<'_, T> {
                 // SAFETY: `run` checked that row offset + every step of the walk lies inside `a`, and that every step
                 // plus a panel's width lies inside `b`.
                 unsafe {
-                    let a: [*const T; MR] = std::array::from_fn(|i| self.a.as_ptr().add(rows[i] + at));
-                    let b = b.as_ptr();
-                    strip::<T, S, MR, NV>(simd, &mut acc, a, b, inner.count, inner.a, inner.b);
+                    let a: [*const W::Part; MR] = std::array::from_fn(|i| self.a.as_ptr().add(rows[i] + at));
+                    strip::<R, MR, NV>(registers, &mut acc, a, b.as_ptr(), inner);
                 }
             }
         }
         for (i, row) in acc.iter().enumerate() {
             let at = self.c_rows[first + i] + self.c_shift;
             let c = &mut self.c[at..at + self.cols];
-            if self.cols == NV * lanes {
+            if self.cols == NV * R::LANES {
                 for (v, &value) in row.iter().enumerate() {
                     // SAFETY: `c` is NV registers long, and so is `init` (`run` checked it).
                     unsafe {
-                        let slot = c.as_mut_ptr().add(v * lanes).cast::<T::V<S>>();
+                        let slot = c.as_mut_ptr().add(v * R::LANES);
                         let mut value = value;
                         if let Some(init) = self.init {
-                            let init = init.as_ptr().add(v * lanes).cast::<T::V<S>>();
-                            value = <T as Lanes>::add(simd, value, init.read_unaligned());
+                            value =
+                                registers.add(value, registers.load_sums(init.as_ptr().add(v * R::LANES)));
                         }
                         if self.add {
-                            value = <T as Lanes>::add(simd, slot.read_unaligned(), value);
+                            value = registers.add(registers.load_sums(slot), value);
                         }
-                        slot.write_unaligned(value);
+                        registers.store(value, slot);
                     }
                 }
                 continue;
             }
-            let mut values = [T::ZERO; 64];
+            let mut values = [W::Sum::ZERO; MAX_VECTORS * 16];
             for (v, &value) in row.iter().enumerate() {
-                // SAFETY: NV registers of at most 16 elements fit the array.
-                unsafe { values.as_mut_ptr().add(v * lanes).cast::<T::V<S>>().write_unaligned(value) };
+                // SAFETY: NV registers of at most 16 sums fit the array.
+                unsafe { registers.store(value, values.as_mut_ptr().add(v * R::LANES)) };
             }
             for (j, c) in c.iter_mut().enumerate() {
-                let value = values[j] + self.init.map_or(T::ZERO, |init| init[j]);
+                let value = values[j] + self.init.map_or(W::Sum::ZERO, |init| init[j]);
                 *c = if self.add { *c + value } else { value };
             }
         }
     }
 }
 
-/// acc[i][v] += Σ_q a[i][q·step] · b[q·b_step + v·lanes ..].
+/// acc[i][v] += Σ_q a[i][q·inner.a] · b[q·inner.b + v·lanes ..].
 ///
 /// # Safety
 /// `a[i]` and `b` are readable for the whole strip.
 #[inline(always)]
-unsafe fn strip<T: Element, S: Simd, const MR: usize, const NV: usize>(
-    simd: S,
-    acc: &mut [[T::V<S>; NV]; MR],
-    a: [*const T; MR],
-    b: *const T,
-    count: usize,
-    step: usize,
-    b_step: usize,
+unsafe fn strip<R: Registers, const MR: usize, const NV: usize>(
+    registers: R,
+    acc: &mut [[R::Sums; NV]; MR],
+    a: [*const <R::W as Operand>::Part; MR],
+    b: *const R::W,
+    inner: Level,
 ) {
-    let lanes = T::lanes::<S>();
-    for q in 0..count {
+    for q in 0..inner.count {
         // SAFETY: as the function's.
         unsafe {
-            let b = b.add(q * b_step);
-            let row: [T::V<S>; NV] =
-                std::array::from_fn(|v| b.add(v * lanes).cast::<T::V<S>>().read_unaligned());
+            let b = b.add(q * inner.b);
+            let row: [R::Words; NV] = std::array::from_fn(|v| registers.load(b.add(v * R::LANES)));
             for i in 0..MR {
-                let x = T::splat(simd, *a[i].add(q * step));
+                let x = registers.broadcast(a[i].add(q * inner.a));
                 for v in 0..NV {
-                    acc[i][v] = T::mul_add(simd, x, row[v], acc[i][v]);
+                    acc[i][v] = registers.mul_add(x, row[v], acc[i][v]);
                 }
             }
         }

@@ -8,9 +8,15 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use crate::{
-    Element, Result, Tensor,
+    DType, Element, Products, Result, Tensor,
     buffer::Buffer,
-    simd::tile::{Level, Panel, panel_width},
+    products::products,
+    simd::{
+        dot::{self, Dots},
+        native_lanes,
+        tile::{Level, MAX_VECTORS, Operand, Panel, panel_width},
+    },
+    wide,
 };
 
 /// Target size of a task's scratch memory in elements: half of a common second-level cache in f32.
@@ -47,43 +53,82 @@ impl Bordered {
         self.size[0] * self.size[1] * self.channels
     }
 
-    /// Copies the images with their border; returns the source itself if it needs no border.
-    fn fill<'a, T: Element>(&self, source: &'a [T], images: usize) -> Scratch<'a, T> {
-        if self.before == [0; 2] && self.size == self.source {
-            return Scratch::Source(source);
+    /// The images with their border, as parts of a product's words, and `beyond` zeros; the source itself where that is
+    /// the same.
+    fn fill<'a, W: Operand>(
+        &self,
+        source: &'a [W::Sum],
+        images: usize,
+        beyond: usize,
+    ) -> Scratch<'a, W::Part> {
+        if W::PARTS == 1 && beyond == 0 && self.before == [0; 2] && self.size == self.source {
+            return Scratch::Source(bytemuck::cast_slice(source));
+        }
+        let zero = <W::Part as bytemuck::Zeroable>::zeroed();
+        let len = images * self.elements();
+        let mut out = Buffer::uninit(len + beyond);
+        out[len..].fill(zero);
+        self.rows(source, &mut out[..len], |elements, row| match elements {
+            Some((left, elements)) => {
+                row[..left].fill(zero);
+                W::convert(elements, &mut row[left..left + elements.len()]);
+                row[left + elements.len()..].fill(zero);
+            }
+            None => row.fill(zero),
+        });
+        Scratch::Copy(out)
+    }
+
+    /// The images with their border as words: an element beside the one `distance` pixels to the right, or beside zero.
+    fn fill_pairs<W: Operand>(&self, source: &[W::Sum], images: usize, distance: usize) -> Buffer<W::Part> {
+        let mut out = Buffer::uninit(images * self.elements() * W::PARTS);
+        let mut border = vec![W::Sum::ZERO; (self.size[1] + distance) * self.channels];
+        let shift = distance * self.channels;
+        self.rows(source, bytemuck::cast_slice_mut::<_, W>(&mut out), |elements, row| {
+            border.fill(W::Sum::ZERO);
+            if let Some((left, elements)) = elements {
+                border[left..left + elements.len()].copy_from_slice(elements);
+            }
+            wide!(for (word, (&first, &second)) in row.iter_mut().zip(border.iter().zip(&border[shift..])) {
+                *word = W::word([first, second]);
+            });
+        });
+        out
+    }
+
+    /// Calls `fill` for each row of the images with their border: with the source's elements in it and where they begin,
+    /// or with nothing where all of it is border.
+    fn rows<T: Copy, P>(
+        &self,
+        source: &[T],
+        out: &mut [P],
+        mut fill: impl FnMut(Option<(usize, &[T])>, &mut [P]),
+    ) {
+        // Nothing is read if no output has a tap, as in dgrad of a 1×1 kernel whose stride skips every pixel.
+        if out.is_empty() {
+            return;
         }
         let [h, w] = self.size;
-        let mut out = Buffer::uninit(images * self.elements());
-        // The copy is empty if no output has a tap, as in dgrad of a 1×1 kernel whose stride skips every pixel.
-        if out.is_empty() {
-            return Scratch::Copy(out);
-        }
         let kept = self.source[1].min(w.saturating_sub(self.before[1])) * self.channels;
         let left = self.before[1].min(w) * self.channels;
         let source_row = self.source[1] * self.channels;
         for (i, row) in out.chunks_exact_mut(w * self.channels).enumerate() {
             let (image, y) = (i / h, i % h);
-            if y < self.before[0] || y - self.before[0] >= self.source[0] {
-                row.fill(T::ZERO);
-                continue;
-            }
-            let from = (image * self.source[0] + y - self.before[0]) * source_row;
-            row[..left].fill(T::ZERO);
-            row[left..left + kept].copy_from_slice(&source[from..from + kept]);
-            row[left + kept..].fill(T::ZERO);
+            let inside = y >= self.before[0] && y - self.before[0] < self.source[0];
+            let from = inside.then(|| (image * self.source[0] + y - self.before[0]) * source_row);
+            fill(from.map(|from| (left, &source[from..from + kept])), row);
         }
-        Scratch::Copy(out)
     }
 }
 
-enum Scratch<'a, T: Element> {
-    Source(&'a [T]),
-    Copy(Buffer<T>),
+enum Scratch<'a, P: bytemuck::Pod> {
+    Source(&'a [P]),
+    Copy(Buffer<P>),
 }
 
-impl<T: Element> std::ops::Deref for Scratch<'_, T> {
-    type Target = [T];
-    fn deref(&self) -> &[T] {
+impl<P: bytemuck::Pod> std::ops::Deref for Scratch<'_, P> {
+    type Target = [P];
+    fn deref(&self) -> &[P] {
         match self {
             Self::Source(s) => s,
             Self::Copy(b) => b,
@@ -91,8 +136,13 @@ impl<T: Element> std::ops::Deref for Scratch<'_, T> {
     }
 }
 
+/// Whether the products of this type take bf16 operands now.
+fn low<T: Element>() -> bool {
+    T::DTYPE == DType::F32 && products() == Products::Bf16
+}
+
 /// A correlation of bordered images with a kernel of `taps`, for the outputs `first + i·step` of a larger grid.
-struct Phase<T: Element> {
+struct Phase<W: Operand> {
     taps: [usize; 2],
     /// Start of the first output's patch in the bordered image; `stride` is the step to the next output's patch.
     base: [usize; 2],
@@ -100,22 +150,22 @@ struct Phase<T: Element> {
     outputs: [usize; 2],
     first: [usize; 2],
     step: [usize; 2],
-    /// Weights as panels of [taps·channels][width].
-    weights: Buffer<T>,
+    /// Panels of [taps·channels / parts][width], or columns of [taps·channels] for [`Dots`].
+    weights: Buffer<W>,
 }
 
 /// Runs the phases over all images: dst [n, grid, cols] (+)= phases(source) + bias.
-struct Correlation<'a, T: Element> {
+struct Correlation<'a, W: Operand> {
     images: Bordered,
-    phases: Vec<Phase<T>>,
+    phases: Vec<Phase<W>>,
     grid: [usize; 2],
     cols: usize,
-    bias: Option<&'a [T]>,
+    bias: Option<&'a [W::Sum]>,
     add: bool,
 }
 
-impl<T: Element> Correlation<'_, T> {
-    fn run(&self, source: &[T], n: usize, dst: &mut [T]) {
+impl<W: Operand> Correlation<'_, W> {
+    fn run(&self, source: &[W::Sum], n: usize, dst: &mut [W::Sum]) {
         let [gh, gw] = self.grid;
         let (image, out) =
             (self.images.source[0] * self.images.source[1] * self.images.channels, gh * gw * self.cols);
@@ -127,45 +177,16 @@ impl<T: Element> Correlation<'_, T> {
         dst.par_chunks_mut(chunk * out).enumerate().for_each(|(i, dst)| {
             let count = dst.len() / out;
             let from = i * chunk * image;
-            let bordered = self.images.fill(&source[from..from + count * image], count);
+            let bordered = self.images.fill::<W>(&source[from..from + count * image], count, W::PARTS - 1);
             self.phases.iter().for_each(|phase| self.phase(phase, &bordered, count, dst));
         });
     }
 
-    fn phase(&self, phase: &Phase<T>, source: &[T], images: usize, dst: &mut [T]) {
+    fn phase(&self, phase: &Phase<W>, source: &[W::Part], images: usize, dst: &mut [W::Sum]) {
         let (c, [h, w]) = (self.images.channels, self.images.size);
         let [gh, gw] = self.grid;
         let empty = phase.taps.contains(&0);
-        let width = panel_width::<T>(self.cols);
         let run = phase.taps[1] * c;
-        let depth = phase.taps[0] * run;
-        let walk = if empty {
-            [Level { count: 0, a: 0, b: 0 }; 3]
-        } else {
-            [
-                Level::ONCE,
-                Level { count: phase.taps[0], a: w * c, b: run * width },
-                Level { count: run, a: 1, b: width },
-            ]
-        };
-        let mut panels = |rows: &[usize], c_rows: &[usize]| {
-            for (panel, first) in (0..self.cols).step_by(width).enumerate() {
-                Panel {
-                    a: source,
-                    rows,
-                    b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
-                    walk,
-                    width,
-                    cols: width.min(self.cols - first),
-                    init: self.bias.map(|b| &b[first..]),
-                    add: self.add,
-                    c: dst,
-                    c_rows,
-                    c_shift: first,
-                }
-                .run();
-            }
-        };
         let (mut rows, mut c_rows) = (Vec::with_capacity(ROWS), Vec::with_capacity(ROWS));
         for (n, y) in (0..images).flat_map(|n| (0..phase.outputs[0]).map(move |y| (n, y))) {
             let from = (n * h + phase.base[0] + y * phase.stride[0]) * w + phase.base[1];
@@ -174,34 +195,131 @@ impl<T: Element> Correlation<'_, T> {
                 rows.push(if empty { 0 } else { (from + x * phase.stride[1]) * c });
                 c_rows.push((to + x * phase.step[1]) * self.cols);
                 if rows.len() == ROWS {
-                    panels(&rows, &c_rows);
+                    self.products(phase, source, [w * c, run], [&rows, &c_rows], dst);
                     rows.clear();
                     c_rows.clear();
                 }
             }
         }
-        panels(&rows, &c_rows);
+        self.products(phase, source, [w * c, run], [&rows, &c_rows], dst);
+    }
+
+    /// The products of a phase for some outputs: offsets of their patches in the source and of their columns in `dst`.
+    fn products(
+        &self,
+        phase: &Phase<W>,
+        source: &[W::Part],
+        [step, run]: [usize; 2],
+        [rows, c_rows]: [&[usize]; 2],
+        dst: &mut [W::Sum],
+    ) {
+        if by_dots::<W>(self.cols, run) {
+            let (bias, add, cols, runs) = (self.bias, self.add, self.cols, phase.taps[0]);
+            let (source, weights) = (bytemuck::cast_slice(source), bytemuck::cast_slice(&phase.weights));
+            Dots { a: source, rows, b: weights, runs, step, run, cols, init: bias, add, c: dst, c_rows }
+                .run();
+            return;
+        }
+        let width = panel_width::<W>(self.cols);
+        let words = run.div_ceil(W::PARTS);
+        let depth = phase.taps[0] * words;
+        let walk = if depth == 0 {
+            [Level { count: 0, a: 0, b: 0 }; 3]
+        } else {
+            [
+                Level::ONCE,
+                Level { count: phase.taps[0], a: step, b: words * width },
+                Level { count: words, a: W::PARTS, b: width },
+            ]
+        };
+        for (panel, first) in (0..self.cols).step_by(width).enumerate() {
+            Panel {
+                a: source,
+                rows,
+                b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
+                walk,
+                width,
+                cols: width.min(self.cols - first),
+                init: self.bias.map(|b| &b[first..]),
+                add: self.add,
+                c: dst,
+                c_rows,
+                c_shift: first,
+            }
+            .run();
+        }
     }
 }
 
-/// Panels of [depth][width] from `value(depth index, column)`, zero past the last column.
-fn pack<T: Element>(depth: usize, cols: usize, fill: impl Fn(usize, usize, &mut [T]) + Sync) -> Buffer<T> {
-    let width = panel_width::<T>(cols);
-    let mut out = Buffer::zeros(cols.div_ceil(width) * depth * width);
-    if depth > 0 {
-        out.par_chunks_mut(depth * width).enumerate().for_each(|(panel, out)| {
-            let first = panel * width;
-            let count = width.min(cols - first);
-            out.chunks_exact_mut(width).enumerate().for_each(|(k, row)| fill(k, first, &mut row[..count]));
-        });
+/// Whether products with so many columns are [`Dots`].
+fn by_dots<W: Operand>(cols: usize, run: usize) -> bool {
+    W::PARTS == 1 && dot::fits::<W::Sum>(cols, run)
+}
+
+/// The weights of a phase, [runs·run][cols] in `fill(depth index, first column, columns)`: panels of words, zero past the
+/// last column and past an odd run, or whole columns where [`Dots`] takes them.
+fn pack<W: Operand>(
+    [runs, run]: [usize; 2],
+    cols: usize,
+    fill: impl Fn(usize, usize, &mut [W::Sum]) + Sync,
+) -> Buffer<W> {
+    let depth = runs * run;
+    if by_dots::<W>(cols, run) {
+        let mut out = Buffer::uninit(cols * depth);
+        let mut row = [W::Sum::ZERO; dot::MAX_COLS];
+        for k in 0..depth {
+            fill(k, 0, &mut row[..cols]);
+            row[..cols].iter().enumerate().for_each(|(j, &v)| out[j * depth + k] = W::word([v; 2]));
+        }
+        return out;
     }
+    let (width, words) = (panel_width::<W>(cols), run.div_ceil(W::PARTS));
+    let mut out = Buffer::zeros(cols.div_ceil(width) * runs * words * width);
+    if out.is_empty() {
+        return out;
+    }
+    out.par_chunks_mut(runs * words * width).enumerate().for_each(|(panel, out)| {
+        let first = panel * width;
+        let count = width.min(cols - first);
+        let mut parts = vec![W::Sum::ZERO; 2 * width];
+        for (i, row) in out.chunks_exact_mut(width).enumerate() {
+            let (p, q) = (i / words, i % words * W::PARTS);
+            let (one, two) = parts.split_at_mut(width);
+            fill(p * run + q, first, &mut one[..count]);
+            if W::PARTS == 2 && q + 1 < run {
+                fill(p * run + q + 1, first, &mut two[..count]);
+            } else if W::PARTS == 2 {
+                two.fill(W::Sum::ZERO);
+            }
+            row.iter_mut()
+                .zip(one.iter().zip(&*two))
+                .take(count)
+                .for_each(|(w, (&a, &b))| *w = W::word([a, b]));
+        }
+    });
     out
 }
 
 /// y [n, output, cout] (+)= conv(x, w) + bias.
 pub(crate) fn fprop<T: Element>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T], add: bool) {
+    // Few columns would be mostly padding in panels of bf16; by dots they are cheap in full precision.
+    if low::<T>() && !dot::fits::<T>(g.cout, g.kernel[1] * g.cin) {
+        fprop_with::<T::Low>(g, x, w, bias, y, add);
+    } else {
+        fprop_with::<T>(g, x, w, bias, y, add);
+    }
+}
+
+fn fprop_with<W: Operand>(
+    g: &Geometry,
+    x: &[W::Sum],
+    w: &[W::Sum],
+    bias: Option<&[W::Sum]>,
+    y: &mut [W::Sum],
+    add: bool,
+) {
     let patch = g.patch();
-    let weights = pack(patch, g.cout, |k, first, row| {
+    let weights = pack([g.kernel[0], g.kernel[1] * g.cin], g.cout, |k, first, row| {
         row.iter_mut().enumerate().for_each(|(j, v)| *v = w[(first + j) * patch + k]);
     });
     let size = std::array::from_fn(|i| (g.output[i] - 1) * g.stride[i] + g.kernel[i]);
@@ -215,7 +333,7 @@ pub(crate) fn fprop<T: Element>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T
         weights,
     };
     let images = Bordered { source: g.input, channels: g.cin, before: g.padding, size };
-    Correlation { images, phases: vec![phase], grid: g.output, cols: g.cout, bias, add }.run(x, g.n, y);
+    Correlation::<W> { images, phases: vec![phase], grid: g.output, cols: g.cout, bias, add }.run(x, g.n, y);
 }
 
 /// One direction of one phase of dgrad: inputs whose coordinate plus the padding is `residue` modulo the stride.
@@ -254,6 +372,21 @@ pub(crate) fn dgrad<T: Element>(
     dx: &mut [T],
     add: bool,
 ) {
+    if low::<T>() {
+        dgrad_with::<T::Low>(g, dy, w, bias, dx, add);
+    } else {
+        dgrad_with::<T>(g, dy, w, bias, dx, add);
+    }
+}
+
+fn dgrad_with<W: Operand>(
+    g: &Geometry,
+    dy: &[W::Sum],
+    w: &[W::Sum],
+    bias: Option<&[W::Sum]>,
+    dx: &mut [W::Sum],
+    add: bool,
+) {
     let directions: [Vec<Residue>; 2] =
         std::array::from_fn(|i| residues(g.input[i], g.kernel[i], g.stride[i], g.padding[i]));
     let used = |r: &&Residue| r.outputs > 0 && r.taps > 0;
@@ -274,7 +407,7 @@ pub(crate) fn dgrad<T: Element>(
             let taps = if ry.taps == 0 || rx.taps == 0 { [0; 2] } else { [ry.taps, rx.taps] };
             let run = taps[1] * g.cout;
             // Output coordinates ascend along the walk, so kernel coordinates descend by the stride.
-            let weights = pack(taps[0] * run, g.cin, |k, first, row| {
+            let weights = pack([taps[0], run], g.cin, |k, first, row| {
                 let (ty, tx, o) = (k / run, k % run / g.cout, k % g.cout);
                 let ky = ry.residue + (taps[0] - 1 - ty) * g.stride[0];
                 let kx = rx.residue + (taps[1] - 1 - tx) * g.stride[1];
@@ -298,35 +431,43 @@ pub(crate) fn dgrad<T: Element>(
         }
     }
     let images = Bordered { source: g.output, channels: g.cout, before, size };
-    Correlation { images, phases, grid: g.input, cols: g.cin, bias, add }.run(dy, g.n, dx);
+    Correlation::<W> { images, phases, grid: g.input, cols: g.cin, bias, add }.run(dy, g.n, dx);
 }
 
 /// dw [cout, kh, kw, cin] (+)= the gradient of conv(x, w) with respect to w.
 pub(crate) fn wgrad<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], add: bool) {
-    let (patch, width) = (g.patch(), panel_width::<T>(g.cout));
-    let stride = g.cout.next_multiple_of(width);
-    let images = Bordered {
+    if 2 * g.cout <= native_lanes::<T>() {
+        wgrad_of_few(g, x, dy, dw, add);
+    } else if low::<T>() {
+        wgrad_with::<T::Low>(g, x, dy, dw, add);
+    } else {
+        wgrad_with::<T>(g, x, dy, dw, add);
+    }
+}
+
+/// The border that x has in wgrad.
+fn patches(g: &Geometry) -> Bordered {
+    Bordered {
         source: g.input,
         channels: g.cin,
         before: g.padding,
         size: std::array::from_fn(|i| (g.output[i] - 1) * g.stride[i] + g.kernel[i]),
-    };
+    }
+}
+
+fn wgrad_with<W: Operand>(g: &Geometry, x: &[W::Sum], dy: &[W::Sum], dw: &mut [W::Sum], add: bool) {
+    let (patch, width) = (g.patch(), panel_width::<W>(g.cout));
+    let stride = g.cout.next_multiple_of(width);
+    let images = patches(g);
     let pass = Wgrad { g, images, width, stride };
     let chunk = (SCRATCH / images.elements().max(1)).clamp(1, g.n.max(1));
     if patch * stride <= PRIVATE_SUMS {
-        let per_task = g.n.div_ceil(WGRAD_TASKS).max(1);
-        let sums: Vec<Buffer<T>> = (0..g.n.div_ceil(per_task))
-            .into_par_iter()
-            .map(|task| {
-                let (from, to) = (task * per_task, ((task + 1) * per_task).min(g.n));
-                let mut sum = Buffer::uninit(patch * stride);
-                for first in (from..to).step_by(chunk) {
-                    let (x, dy) = pass.images(x, dy, first, (first + chunk).min(to));
-                    pass.rows(&x, &dy, 0..patch, &mut sum, first > from);
-                }
-                sum
-            })
-            .collect();
+        let sums = of_tasks(g, patch * stride, |range, sum| {
+            for first in range.clone().step_by(chunk) {
+                let (x, dy) = pass.images::<W>(x, dy, first, (first + chunk).min(range.end));
+                pass.rows::<W>(&x, &dy, 0..patch, sum, first > range.start);
+            }
+        });
         return pass.gather(&sums, dw, add);
     }
     // One sum for all images; the cores share its rows.
@@ -334,13 +475,73 @@ pub(crate) fn wgrad<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], a
     let rows = patch.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(12);
     let chunk = (4 * chunk).min(g.n.max(1));
     for first in (0..g.n).step_by(chunk) {
-        let (x, dy) = pass.images(x, dy, first, (first + chunk).min(g.n));
+        let (x, dy) = pass.images::<W>(x, dy, first, (first + chunk).min(g.n));
         sum.par_chunks_mut(rows * stride).enumerate().for_each(|(i, sum)| {
             let from = i * rows;
-            pass.rows(&x, &dy, from..from + sum.len() / stride, sum, first > 0);
+            pass.rows::<W>(&x, &dy, from..from + sum.len() / stride, sum, first > 0);
         });
     }
     pass.gather(&[sum], dw, add);
+}
+
+/// Sums of the images, `len` long, one for each of at most [`WGRAD_TASKS`] ranges of images.
+fn of_tasks<T: Element>(
+    g: &Geometry,
+    len: usize,
+    task: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync,
+) -> Vec<Buffer<T>> {
+    let per_task = g.n.div_ceil(WGRAD_TASKS).max(1);
+    let one = |i: usize| {
+        let mut sum = Buffer::uninit(len);
+        task(i * per_task..((i + 1) * per_task).min(g.n), &mut sum);
+        sum
+    };
+    (0..g.n.div_ceil(per_task)).into_par_iter().map(one).collect()
+}
+
+/// wgrad of so few output channels that they would leave most of a register empty: x takes the lanes, dy is broadcast.
+fn wgrad_of_few<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], add: bool) {
+    let (patch, run) = (g.patch(), g.kernel[1] * g.cin);
+    let (images, lanes) = (patches(g), native_lanes::<T>());
+    let (image, pixels) = (g.input[0] * g.input[1] * g.cin, g.output[0] * g.output[1]);
+    let (row, [_, w]) = (g.output[1] * g.cout, images.size);
+    let rows: Vec<usize> = (0..g.cout).collect();
+    let c_rows: Vec<usize> = rows.iter().map(|o| o * patch).collect();
+    let chunk = (SCRATCH / images.elements().max(1)).clamp(1, g.n.max(1));
+    let sums = of_tasks(g, g.cout * patch, |range, sum| {
+        for first in range.clone().step_by(chunk) {
+            let last = (first + chunk).min(range.end);
+            // A register may reach past the last patch.
+            let x = images.fill::<T>(&x[first * image..last * image], last - first, lanes * MAX_VECTORS);
+            for (ky, at) in
+                (0..g.kernel[0]).flat_map(|ky| (0..run).step_by(lanes * MAX_VECTORS).map(move |at| (ky, at)))
+            {
+                let cols = (run - at).min(lanes * MAX_VECTORS);
+                Panel {
+                    a: &dy[first * pixels * g.cout..last * pixels * g.cout],
+                    rows: &rows,
+                    b: &x[ky * w * g.cin + at..],
+                    walk: [
+                        Level { count: last - first, a: pixels * g.cout, b: images.elements() },
+                        Level { count: g.output[0], a: row, b: g.stride[0] * w * g.cin },
+                        Level { count: g.output[1], a: g.cout, b: g.stride[1] * g.cin },
+                    ],
+                    width: cols.next_multiple_of(lanes),
+                    cols,
+                    init: None,
+                    add: first > range.start,
+                    c: sum,
+                    c_rows: &c_rows,
+                    c_shift: ky * run + at,
+                }
+                .run();
+            }
+        }
+    });
+    dw.iter_mut().enumerate().for_each(|(i, dw)| {
+        let total = sums.iter().fold(T::ZERO, |t, s| t + s[i]);
+        *dw = if add { *dw + total } else { total };
+    });
 }
 
 struct Wgrad<'a> {
@@ -352,43 +553,76 @@ struct Wgrad<'a> {
 }
 
 impl Wgrad<'_> {
-    /// Images `from..to` of x with their border, and of dy with its channels rounded up to whole panels.
-    fn images<'a, T: Element>(
+    /// Images `from..to`: x with its border, whose parts are pairs of pixels where a word is, and dy as words with its
+    /// channels rounded up to whole panels.
+    fn images<'a, W: Operand>(
         &self,
-        x: &'a [T],
-        dy: &'a [T],
+        x: &'a [W::Sum],
+        dy: &'a [W::Sum],
         from: usize,
         to: usize,
-    ) -> (Scratch<'a, T>, Scratch<'a, T>) {
-        let image = self.g.input[0] * self.g.input[1] * self.g.cin;
-        let x = self.images.fill(&x[from * image..to * image], to - from);
-        let pixels = self.g.output[0] * self.g.output[1];
-        let dy = &dy[from * pixels * self.g.cout..to * pixels * self.g.cout];
-        if self.stride == self.g.cout {
-            return (x, Scratch::Source(dy));
+    ) -> (Scratch<'a, W::Part>, Scratch<'a, W>) {
+        let g = self.g;
+        let image = g.input[0] * g.input[1] * g.cin;
+        let x = &x[from * image..to * image];
+        let pixels = g.output[0] * g.output[1];
+        let dy = &dy[from * pixels * g.cout..to * pixels * g.cout];
+        if W::PARTS == 1 {
+            let x = self.images.fill::<W>(x, to - from, 0);
+            if self.stride == g.cout {
+                return (x, Scratch::Source(bytemuck::cast_slice(dy)));
+            }
+            let mut packed = Buffer::zeros((to - from) * pixels * self.stride);
+            for (out, row) in packed.chunks_exact_mut(self.stride).zip(dy.chunks_exact(g.cout)) {
+                out.iter_mut().zip(row).for_each(|(word, &v)| *word = W::word([v; 2]));
+            }
+            return (x, Scratch::Copy(packed));
         }
-        let mut packed = Buffer::zeros((to - from) * pixels * self.stride);
-        for (out, row) in packed.chunks_exact_mut(self.stride).zip(dy.chunks_exact(self.g.cout)) {
-            out[..self.g.cout].copy_from_slice(row);
-        }
-        (x, Scratch::Copy(packed))
+        let x = self.images.fill_pairs::<W>(x, to - from, g.stride[1]);
+        let words = g.output[1].div_ceil(W::PARTS);
+        let mut packed = Buffer::zeros((to - from) * g.output[0] * words * self.stride);
+        let rows = packed.chunks_exact_mut(words * self.stride).zip(dy.chunks_exact(g.output[1] * g.cout));
+        wide!(for (out, row) in rows {
+            for (word, pair) in out.chunks_exact_mut(self.stride).zip(row.chunks(2 * g.cout)) {
+                let (first, second) = pair.split_at(g.cout);
+                if second.is_empty() {
+                    for (word, &a) in word.iter_mut().zip(first) {
+                        *word = W::word([a, W::Sum::ZERO]);
+                    }
+                } else {
+                    for (word, (&a, &b)) in word.iter_mut().zip(first.iter().zip(second)) {
+                        *word = W::word([a, b]);
+                    }
+                }
+            }
+        });
+        (Scratch::Copy(x), Scratch::Copy(packed))
     }
 
     /// sum [rows, stride] (+)= the patch elements `rows` of all these images against dy.
-    fn rows<T: Element>(&self, x: &[T], dy: &[T], rows: std::ops::Range<usize>, sum: &mut [T], add: bool) {
+    fn rows<W: Operand>(
+        &self,
+        x: &[W::Part],
+        dy: &[W],
+        rows: std::ops::Range<usize>,
+        sum: &mut [W::Sum],
+        add: bool,
+    ) {
         let (g, [_, w]) = (self.g, self.images.size);
         let run = g.kernel[1] * g.cin;
-        let row_offsets: Vec<usize> = rows.clone().map(|k| k / run * w * g.cin + k % run).collect();
+        let row_offsets: Vec<usize> =
+            rows.clone().map(|k| (k / run * w * g.cin + k % run) * W::PARTS).collect();
         let c_rows: Vec<usize> = (0..rows.len()).map(|i| i * self.stride).collect();
-        let [ho, wo] = g.output;
+        let (ho, words) = (g.output[0], g.output[1].div_ceil(W::PARTS));
         let walk = [
             Level {
-                count: dy.len() / (ho * wo * self.stride),
-                a: self.images.elements(),
-                b: ho * wo * self.stride,
+                count: dy.len() / (ho * words * self.stride),
+                a: self.images.elements() * W::PARTS,
+                b: ho * words * self.stride,
             },
-            Level { count: ho, a: g.stride[0] * w * g.cin, b: wo * self.stride },
-            Level { count: wo, a: g.stride[1] * g.cin, b: self.stride },
+            Level { count: ho, a: g.stride[0] * w * g.cin * W::PARTS, b: words * self.stride },
+            // A word has as many pixels as parts, and each of them as many parts.
+            Level { count: words, a: g.stride[1] * g.cin * W::PARTS * W::PARTS, b: self.stride },
         ];
         for first in (0..self.stride).step_by(self.width) {
             Panel {
