@@ -171,6 +171,14 @@ fn names_from_files_and_arguments_do_not_control_the_terminal() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.contains("x\\u001b]0;owned\\u0007.npy"), "{stderr:?}");
     assert!(!stderr.contains(['\u{1b}', '\u{7}']), "{stderr:?}");
+    // A checkpoint from a stranger, which fits its own digest.
+    let preset = "\u{1b}[31mnano";
+    let contents = Contents { preset, model: Vec::new(), optimizer: Vec::new() };
+    checkpoint::write(&folder.join("stranger"), 1, &contents, &0, None).unwrap();
+    let output = run(folder, "predict --checkpoint stranger --input a.npy --output y.npy");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("[31mnano"), "{stderr:?}");
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
     let header = "{'descr': '\u{1b}[2J', 'fortran_order': False, 'shape': (3, 32, 32)}";
     let mut bytes = b"\x93NUMPY\x01\0".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use ssmv_raw::record::{EvalRecord, EventFile, Recorder, RunFolder, StepRecord};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn step(step: u64) -> StepRecord {
     StepRecord {
@@ -153,6 +154,25 @@ fn event_files_never_overwrite_each_other() {
     let files: Vec<_> = (0..5).map(|_| EventFile::create(folder.path()).unwrap()).collect();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
     assert!(files.iter().all(|file| events(file.path()).len() == 1));
+}
+
+/// TensorBoard reads the files of a folder in the order of their names.
+#[test]
+fn event_files_sort_in_order_when_the_clock_is_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // Written by a machine whose clock was a day ahead, under a name that sorts last.
+    let mut names = vec![format!("events.out.tfevents.{:010}.zzz.99999", now + 86_400)];
+    fs::write(folder.path().join(&names[0]), "").unwrap();
+    // None of these is a time to sort after.
+    for other in ["events.out.tfevents.99999999999.a.1", "events.out.tfevents.x", "notes.9999999998"] {
+        fs::write(folder.path().join(other), "").unwrap();
+    }
+    for _ in 0..3 {
+        let file = EventFile::create(folder.path()).unwrap();
+        names.push(file.path().file_name().unwrap().to_str().unwrap().to_owned());
+        assert!(names.is_sorted_by(|before, after| before < after), "{names:?}");
+    }
 }
 
 #[test]

@@ -143,6 +143,22 @@ fn a_disk_that_fills_up_is_named_with_the_bytes_wanted() {
 }
 
 #[test]
+fn a_folder_that_is_removed_during_a_write_is_not_called_intact() {
+    let (_run, parent) = before();
+    let mut remove = |point| {
+        if let Point::Write(_) = point {
+            let _ = std::fs::remove_dir_all(&parent);
+        }
+        Ok(())
+    };
+    let message = write_with(&parent, 3, &contents(3.0), b"0", None, &mut remove).unwrap_err().to_string();
+    assert!(
+        message.contains("another process removes files here") && !message.contains("intact"),
+        "{message}"
+    );
+}
+
+#[test]
 fn left_over_folders_are_cleaned_up_whatever_process_they_name() {
     let (_run, parent) = before();
     // In a container, other processes than the writers may have these numbers now.

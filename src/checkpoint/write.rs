@@ -128,8 +128,13 @@ pub(super) fn write_with(
     let optimizer = Tensors::new(&contents.optimizer, &metadata)?;
     let wanted = model.bytes() + optimizer.bytes() + state.len() as u64;
     let explain = |path: &Path, e: io::Error| {
+        let others = match e.kind() {
+            // Of folders and files that this write has made.
+            io::ErrorKind::NotFound => "another process removes files here",
+            _ => "earlier checkpoints are intact",
+        };
         let message = format!(
-            "cannot write a checkpoint of {wanted} bytes ({:.1} MB): {e}; earlier checkpoints are intact",
+            "cannot write a checkpoint of {wanted} bytes ({:.1} MB): {e}; {others}",
             wanted as f64 / 1e6
         );
         Error::file(path, message)

@@ -90,6 +90,10 @@ impl Job {
         restarts: u32,
     ) -> Command {
         let mut command = Command::new(&self.program);
+        // On loopback only root can change bytes on the way; other connections have MACs all the same.
+        if self.token.is_none() && std::env::var_os("SSMV_MAC").is_none() {
+            command.env("SSMV_MAC", "off");
+        }
         command
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -106,10 +110,6 @@ impl Job {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // On loopback only root can change bytes on the way; other connections have MACs all the same.
-        if self.token.is_none() && std::env::var_os("SSMV_MAC").is_none() {
-            command.env("SSMV_MAC", "off");
-        }
         match &endpoint.token {
             Secret::Text(text) => command.env("SSMV_TOKEN", text),
             Secret::File(path) => command.env("SSMV_TOKEN_FILE", path),

@@ -37,7 +37,7 @@ pub fn run(job: &Job, outputs: &Outputs, reporter: &dyn Reporter) -> Result<()> 
     let events = Events::listen()?;
     let begins = job.layout.node == 0;
     let folder = job.restarts.as_ref().map(|more| restart::Folder::of(&job.arguments, &more.out, begins));
-    let folder = folder.transpose()?;
+    let mut folder = folder.transpose()?;
     let mut arguments = job.arguments.clone();
     let mut restarts = 0;
     loop {
@@ -50,10 +50,10 @@ pub fn run(job: &Job, outputs: &Outputs, reporter: &dyn Reporter) -> Result<()> 
             Outcome::Ended(failure) => return Err(failed(&failure)),
             Outcome::Failed(failure) => {
                 let more = job.restarts.as_ref().filter(|more| restarts < more.most && may_restart(&failure));
-                let (Some(more), Some(folder)) = (more, &folder) else { return Err(failed(&failure)) };
+                let (Some(more), Some(folder)) = (more, &mut folder) else { return Err(failed(&failure)) };
                 restarts += 1;
-                reporter.warn(&format!("restart {restarts} of {}", more.most));
                 arguments = folder.arguments(&job.arguments, begins, reporter)?;
+                reporter.warn(&format!("restart {restarts} of {}", more.most));
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Restart of ranks: from the last checkpoint of their run, or in an empty run folder.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Reporter;
 use crate::checkpoint::CHECKPOINTS_FOLDER;
 use crate::config::{check_run_folder, is_unused};
+use crate::record::MOVED;
 use crate::{Error, Result};
 
 const RESUME: &str = "--resume";
@@ -17,6 +19,10 @@ pub struct Folder<'a> {
     out: &'a Path,
     /// True if it was empty before the first start: then all its content belongs to the job.
     was_empty: bool,
+    /// The folder itself, open, so that no other one gets its number; on the machine with rank 0.
+    opened: Option<File>,
+    /// True if it did not exist before: then it goes if nothing is written to it.
+    made: bool,
 }
 
 impl<'a> Folder<'a> {
@@ -29,20 +35,25 @@ impl<'a> Folder<'a> {
         if begins && !was_empty && !resumes(first, out) {
             check_run_folder(out)?;
         }
-        Ok(Self { out, was_empty })
+        let made = begins && !out.exists();
+        let opened = begins.then(|| open(out)).transpose()?;
+        Ok(Self { out, was_empty, opened, made })
     }
 
     /// The arguments of the next start. If the folder has a finished checkpoint, they resume from it. Otherwise the folder of
     /// a new run is renamed if `may_move`, since it must be empty.
     ///
     /// # Errors
-    /// The folder cannot be read or renamed.
+    /// The folder cannot be read or renamed, or another program has moved or removed it: its run must not begin again unseen.
     pub fn arguments(
-        &self,
+        &mut self,
         first: &[OsString],
         may_move: bool,
         reporter: &dyn Reporter,
     ) -> Result<Vec<OsString>> {
+        if self.opened.as_ref().is_some_and(|opened| !is_at(opened, self.out)) {
+            return Err(Error::file(self.out, MOVED));
+        }
         if has_checkpoint(self.out) {
             let mut arguments = without_resume(first);
             arguments.extend([RESUME.into(), self.out.into()]);
@@ -50,10 +61,34 @@ impl<'a> Folder<'a> {
         }
         if may_move && self.was_empty && !is_empty(self.out)? {
             let aside = set_aside(self.out)?;
+            self.opened = Some(open(self.out)?);
             reporter.note(&format!("no checkpoint yet: {} is now {}", self.out.display(), aside.display()));
         }
         Ok(first.to_vec())
     }
+}
+
+impl Drop for Folder<'_> {
+    fn drop(&mut self) {
+        if self.made && self.opened.as_ref().is_some_and(|opened| is_at(opened, self.out)) {
+            // Fails unless it is empty.
+            let _ = fs::remove_dir(self.out);
+        }
+    }
+}
+
+/// Opens the folder, which is created if it does not exist.
+fn open(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder)
+        .and_then(|()| File::open(folder))
+        .map_err(|e| Error::file(folder, format!("cannot make the run folder: {e}")))
+}
+
+/// True if the open folder is at this path.
+fn is_at(opened: &File, path: &Path) -> bool {
+    let identity = |data: fs::Metadata| (data.dev(), data.ino());
+    let [opened, found] = [opened.metadata(), fs::metadata(path)].map(|data| data.ok().map(identity));
+    opened.is_some() && opened == found
 }
 
 /// True if the first start resumes the run in `out`.

@@ -8,6 +8,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// The message about a run folder that is no longer at its path.
+pub(crate) const MOVED: &str = "the run folder was moved or removed during the training";
+
 /// Longest text in bytes that is read from a lock file.
 const MAX_HOLDER: u64 = 200;
 
@@ -79,7 +82,7 @@ impl RunFolder {
     pub fn check(&self) -> Result<()> {
         match fs::metadata(&self.path).map(|data| (data.dev(), data.ino())) {
             Ok(found) if found == self.identity => Ok(()),
-            _ => Err(Error::file(&self.path, "the run folder was moved or removed during the training")),
+            _ => Err(Error::file(&self.path, MOVED)),
         }
     }
 }

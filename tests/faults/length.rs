@@ -21,6 +21,23 @@ fn a_warm_up_longer_than_the_training_is_shortened() {
     assert_eq!(log.matches("\"lr\":0.01,").count(), 19, "{log}");
 }
 
+/// In so few steps a mean with a constant decay of 0.999 is still near the first parameters.
+#[test]
+fn the_running_mean_of_a_short_training_predicts_as_its_last_parameters_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let [without, with] = ["0", "0.999"].map(|decay| {
+        let run = folder.path().join(decay);
+        let (code, text) =
+            train(&run, &format!("--steps 60 --batch-size 2 --eval-sequences 8 --ema {decay}"));
+        assert_eq!(code, 0, "{text}");
+        let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let records = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let of_eval = |record: serde_json::Value| record["eval"]["next"]["model"]["mean"]["mse"].as_f64();
+        records.filter_map(of_eval).next_back().unwrap()
+    });
+    assert!(with < 1.1 * without, "{with} with, {without} without");
+}
+
 #[test]
 fn an_epoch_smaller_than_the_file_is_said() {
     let folder = tempfile::tempdir().unwrap();

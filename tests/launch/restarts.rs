@@ -54,11 +54,33 @@ fn a_run_without_a_checkpoint_is_moved_aside() {
 fn only_the_first_machine_moves_the_run_folder() {
     let folder = tempfile::tempdir().unwrap();
     let first = words("train --lr 1");
-    let run = restart::Folder::of(&first, folder.path(), false).unwrap();
+    let mut run = restart::Folder::of(&first, folder.path(), false).unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let arguments = run.arguments(&first, false, &Heard::default()).unwrap();
     assert_eq!(arguments, first);
     assert!(folder.path().join("file").is_file());
+}
+
+#[test]
+fn a_run_folder_that_was_moved_is_not_begun_again() {
+    for (action, began) in
+        [("mv $OUT $OUT.moved", "$OUT/checkpoints/step-00000010"), ("rm -r $OUT", "$OUT/tensorboard")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut job = job(1, &format!("echo started; mkdir -p {began}; {action}; exit 9"), 3, &out);
+        job.environment = vec![("OUT".to_owned(), out.clone().into())];
+        let ran = ran(&job);
+        let message = format!("{}: the run folder was moved or removed during the training", out.display());
+        assert_eq!(ran.failed(), (1, message), "{action}");
+        assert_eq!(ran.lines(), ["started"]);
+        assert!(!out.exists() && !ran.said("restart"), "{:?}", ran.said);
+    }
+    // A rank that fails before it begins leaves nothing behind.
+    let folder = tempfile::tempdir().unwrap();
+    let ran = ran(&job(1, "exit 9", 2, &folder.path().join("a/run")));
+    assert_eq!(ran.failed().0, 9);
+    assert!(!folder.path().join("a/run").exists());
 }
 
 #[test]
@@ -90,7 +112,7 @@ fn what_would_fail_again_is_not_restarted() {
 fn arguments_of_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let run = restart::Folder::of(&words("train"), &out, true).unwrap();
+    let mut run = restart::Folder::of(&words("train"), &out, true).unwrap();
     fs::create_dir_all(out.join("checkpoints/step-00000001")).unwrap();
     for (first, kept) in [
         ("train --lr 1", "train --lr 1"),

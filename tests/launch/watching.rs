@@ -47,6 +47,26 @@ fn tokens_come_as_they_are_given_and_are_never_arguments() {
     assert!(!String::from_utf8(ran.stderr).unwrap().contains(token));
 }
 
+/// On other addresses than loopback, ranks have MACs whatever SSMV_MAC is.
+#[test]
+fn macs_are_off_on_loopback_with_a_token_of_the_launcher_only() {
+    let file = || Some(Secret::File("/a/token".into()));
+    for (token, given, expected) in [
+        (None, None, "off"),
+        (None, Some("on"), "on"),
+        (file(), None, "unset"),
+        (file(), Some("off"), "off"),
+        (Some(Secret::Text("abc".to_owned())), None, "unset"),
+        (Some(Secret::None), None, "unset"),
+    ] {
+        let mut job = job(1, "echo ${SSMV_MAC-unset}");
+        let case = format!("{token:?} {given:?}");
+        job.token = token;
+        job.environment = given.map(|value| ("SSMV_MAC".to_owned(), value.into())).into_iter().collect();
+        assert_eq!(ran(&job).lines(), [expected], "{case}");
+    }
+}
+
 #[test]
 fn the_first_failure_decides() {
     for (end, code, message) in [

@@ -71,6 +71,34 @@ fn variables_give_the_token_or_name_themselves() {
 }
 
 #[test]
+fn macs_are_on_with_a_token_and_between_machines() {
+    let [loopback, other] = ["127.0.0.1:1", "10.0.0.1:1"].map(|address| address.parse().unwrap());
+    for (token, switch, on_loopback, between_machines) in [
+        (true, None, true, true),
+        (true, Some("on"), true, true),
+        (true, Some("off"), false, true),
+        // The ranks of one machine share a token that they add themselves.
+        (false, None, false, true),
+        (false, Some("on"), true, true),
+    ] {
+        let get = |name: &str| match name {
+            "SSMV_TOKEN" => token.then(|| TOKEN.to_owned()),
+            "SSMV_MAC" => switch.map(str::to_owned),
+            _ => None,
+        };
+        let read = Security::from_variables(get, false).unwrap();
+        let security = Security { token: Some(Token::from_hex(TOKEN).unwrap()), ..read };
+        let wanted = (security.wants_macs(loopback), security.wants_macs(other));
+        assert_eq!(wanted, (on_loopback, between_machines), "token: {token}, SSMV_MAC: {switch:?}");
+    }
+    for value in ["", "1", "ON"] {
+        let get = |name: &str| (name == "SSMV_MAC").then(|| value.to_owned());
+        let error = Security::from_variables(get, false).unwrap_err().to_string();
+        assert_eq!(error, "SSMV_MAC: takes on or off");
+    }
+}
+
+#[test]
 fn differences_of_many_ranks_stay_short() {
     let fingerprints: Vec<_> = (0..1000).map(|rank| fingerprint(&"x".repeat(rank % 500))).collect();
     let fingerprints: Vec<_> = fingerprints.iter().enumerate().collect();
