@@ -161,16 +161,18 @@ impl MaxPool2d {
                     let ((_, iy, rows), (_, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
                     for (block, (y, dy)) in y.chunks(BLOCK).zip(dy.chunks(BLOCK)).enumerate() {
                         let (best, mut left) = (load(y), load(dy));
-                        for place in 0..rows * cols {
-                            let at = ((iy + place / cols) * w + ix + place % cols) * c + block * BLOCK;
-                            let (x, dx) = (load(&x[at..][..y.len()]), &mut dx[at..][..y.len()]);
-                            let mut sum = load(dx);
-                            for j in 0..BLOCK {
-                                let won = if x[j] == best[j] { left[j] } else { T::ZERO };
-                                left[j] = if x[j] == best[j] { T::ZERO } else { left[j] };
-                                sum[j] += won;
+                        for ry in 0..rows {
+                            for rx in 0..cols {
+                                let at = ((iy + ry) * w + ix + rx) * c + block * BLOCK;
+                                let (x, dx) = (load(&x[at..][..y.len()]), &mut dx[at..][..y.len()]);
+                                let mut sum = load(dx);
+                                for j in 0..BLOCK {
+                                    let won = if x[j] == best[j] { left[j] } else { T::ZERO };
+                                    left[j] = if x[j] == best[j] { T::ZERO } else { left[j] };
+                                    sum[j] += won;
+                                }
+                                store(&sum, dx);
                             }
-                            store(&sum, dx);
                         }
                         // A NaN equals nothing, itself included.
                         for j in (0..y.len()).filter(|&j| y[j].is_nan()) {

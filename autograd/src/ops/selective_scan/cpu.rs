@@ -76,12 +76,13 @@ impl<T: Element> Block<T> {
         load(&values[t * s.channels + self.first..][..self.count])
     }
 
-    /// h ← exp(Δ·A)·h + Δ·u·B; returns Δ·u.
+    /// decay ← exp(Δ·A), h ← decay·h + Δ·u·B.
     #[inline(always)]
-    fn step(&self, h: &mut [Lane<T>], delta: &Lane<T>, u: &Lane<T>, b: &[T]) {
-        for ((h, a), &b) in h.iter_mut().zip(&self.a).zip(b) {
+    fn step(&self, h: &mut [Lane<T>], decays: &mut [Lane<T>], delta: &Lane<T>, u: &Lane<T>, b: &[T]) {
+        for (((h, decay), a), &b) in h.iter_mut().zip(decays).zip(&self.a).zip(b) {
             for j in 0..BLOCK {
-                h[j] = (delta[j] * a[j]).exp_wide() * h[j] + delta[j] * u[j] * b;
+                decay[j] = (delta[j] * a[j]).exp_wide();
+                h[j] = decay[j] * h[j] + delta[j] * u[j] * b;
             }
         }
     }
@@ -97,13 +98,13 @@ pub(super) fn forward<T: Element>(s: Sizes, x: &Inputs<T>) -> Buffer<T> {
     y.par_chunks_mut(s.length * s.channels).enumerate().for_each(|(i, y)| {
         let x = x.sequence(s, i);
         wide!({
-            let mut h = vec![[T::ZERO; BLOCK]; s.states];
+            let (mut h, mut decays) = (vec![[T::ZERO; BLOCK]; s.states], vec![[T::ZERO; BLOCK]; s.states]);
             for block in &blocks {
                 h.fill([T::ZERO; BLOCK]);
                 let d = load(&x.d[block.first..][..block.count]);
                 for t in 0..s.length {
                     let (u, delta) = (block.at(s, x.u, t), block.at(s, x.delta, t));
-                    block.step(&mut h, &delta, &u, &x.b[t * s.states..][..s.states]);
+                    block.step(&mut h, &mut decays, &delta, &u, &x.b[t * s.states..][..s.states]);
                     let mut out: Lane<T> = std::array::from_fn(|j| d[j] * u[j]);
                     for (h, &c) in h.iter().zip(&x.c[t * s.states..][..s.states]) {
                         for j in 0..BLOCK {
@@ -131,17 +132,18 @@ pub(super) fn backward<T: Element>(s: Sizes, x: &Inputs<T>, dy: &[T]) -> [Buffer
     let parts: Vec<(Vec<T>, Vec<T>)> = outputs
         .enumerate()
         .map(|(i, ((du, ddelta), (db, dc)))| {
-            db.fill(T::ZERO);
-            dc.fill(T::ZERO);
             let mut sums = (vec![T::ZERO; x.a.len()], vec![T::ZERO; s.channels]);
             let sequence = x.sequence(s, i);
             let dy = &dy[i * wide_len..][..wide_len];
             wide!({
                 let mut pass =
-                    BackwardScan { s, x: sequence, dy, du, ddelta, db, dc, da: &mut sums.0, dd: &mut sums.1 };
+                    BackwardScan { s, x: sequence, dy, du, ddelta, da: &mut sums.0, dd: &mut sums.1 };
                 let mut scratch = Scratch::new(s);
                 for block in &blocks {
                     pass.block(block, &mut scratch);
+                }
+                for (out, lanes) in [(db, &scratch.db), (dc, &scratch.dc)] {
+                    out.iter_mut().zip(lanes).for_each(|(out, lane)| *out = sum(lane));
                 }
             });
             sums
@@ -161,6 +163,11 @@ struct Scratch<T> {
     checkpoints: Vec<Lane<T>>,
     /// span + 1 states: `history[k]` is the state before step k of the span.
     history: Vec<Lane<T>>,
+    /// exp(Δ·A) of each step of the span.
+    decays: Vec<Lane<T>>,
+    /// Sums of dB and dC over the blocks, for each step and state; their lanes are added up at the end.
+    db: Vec<Lane<T>>,
+    dc: Vec<Lane<T>>,
     lambda: Vec<Lane<T>>,
     da: Vec<Lane<T>>,
 }
@@ -173,6 +180,9 @@ impl<T: Element> Scratch<T> {
             span,
             checkpoints: vec![zero; s.length.div_ceil(span) * s.states],
             history: vec![zero; (span + 1) * s.states],
+            decays: vec![zero; span * s.states],
+            db: vec![zero; s.length * s.states],
+            dc: vec![zero; s.length * s.states],
             lambda: vec![zero; s.states],
             da: vec![zero; s.states],
         }
@@ -185,8 +195,6 @@ struct BackwardScan<'a, T> {
     dy: &'a [T],
     du: &'a mut [T],
     ddelta: &'a mut [T],
-    db: &'a mut [T],
-    dc: &'a mut [T],
     da: &'a mut [T],
     dd: &'a mut [T],
 }
@@ -204,7 +212,7 @@ impl<T: Element> BackwardScan<'_, T> {
             h.copy_from_slice(&done[(span - 1) * n..]);
             for t in (span - 1) * scratch.span..span * scratch.span {
                 let (u, delta) = (block.at(s, self.x.u, t), block.at(s, self.x.delta, t));
-                block.step(h, &delta, &u, &self.x.b[t * n..][..n]);
+                block.step(h, &mut scratch.decays[..n], &delta, &u, &self.x.b[t * n..][..n]);
             }
         }
         scratch.lambda.fill([T::ZERO; BLOCK]);
@@ -217,7 +225,8 @@ impl<T: Element> BackwardScan<'_, T> {
                 let (done, next) = scratch.history.split_at_mut((t - from + 1) * n);
                 next[..n].copy_from_slice(&done[(t - from) * n..]);
                 let (u, delta) = (block.at(s, self.x.u, t), block.at(s, self.x.delta, t));
-                block.step(&mut next[..n], &delta, &u, &self.x.b[t * n..][..n]);
+                let decays = &mut scratch.decays[(t - from) * n..][..n];
+                block.step(&mut next[..n], decays, &delta, &u, &self.x.b[t * n..][..n]);
             }
             for t in (from..to).rev() {
                 self.step_back(block, t, t - from, scratch, &mut dd);
@@ -253,22 +262,20 @@ impl<T: Element> BackwardScan<'_, T> {
         for i in 0..n {
             let (b, c) = (self.x.b[t * n + i], self.x.c[t * n + i]);
             let (a, h, lambda, da) = (&block.a[i], &before[i], &mut scratch.lambda[i], &mut scratch.da[i]);
-            let (mut db, mut dc) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+            let decay = &scratch.decays[k * n + i];
+            let (db, dc) = (&mut scratch.db[t * n + i], &mut scratch.dc[t * n + i]);
             for j in 0..BLOCK {
                 let l = lambda[j] + dy[j] * c;
-                dc[j] = dy[j] * after[i][j];
-                let decay = (delta[j] * a[j]).exp_wide();
-                let carried = l * decay;
+                dc[j] += dy[j] * after[i][j];
+                let carried = l * decay[j];
                 let e = carried * h[j];
                 da[j] += delta[j] * e;
                 let lu = l * u[j];
                 ddelta[j] += a[j] * e + lu * b;
                 du[j] += l * delta[j] * b;
-                db[j] = lu * delta[j];
+                db[j] += lu * delta[j];
                 lambda[j] = carried;
             }
-            self.db[t * n + i] += sum(&db);
-            self.dc[t * n + i] += sum(&dc);
         }
         let at = t * s.channels + block.first;
         self.du[at..at + block.count].copy_from_slice(&du[..block.count]);
