@@ -80,6 +80,12 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}; lower --threads")))
 }
 
+/// Runs `body` on a thread of the pool: from another thread, each of its many parallel loops would begin and end with a
+/// change of threads.
+pub(crate) fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    rayon::join(body, || ()).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ use ssmv_autograd::{
 pub use gpu::DevicePredictor;
 pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
 
-use crate::Result;
+use crate::{Result, device::in_pool};
 use decoder::Decoder;
 use encoder::Encoder;
 use layers::{Context, Norms};
@@ -100,8 +100,10 @@ impl Predict for Predictor {
     }
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
-        no_grad(|| self.network.forward(&cx, self.preset, frames))
+        in_pool(|| {
+            let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
+            no_grad(|| self.network.forward(&cx, self.preset, frames))
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Result,
     config::{Comm, FRAMES_OUT, Loss, TrainConfig},
+    device::in_pool,
     model::{
         Predict,
         frames::{FrameShape, to_tensor},
@@ -200,12 +201,13 @@ impl Backend for Cpu {
 
     fn compute(&mut self) -> Result<()> {
         let norms = self.snapshot.model.norms.clone();
-        let reduced = self.pass().and_then(|()| self.reduce());
+        let passed = in_pool(|| self.pass());
+        let reduced = passed.and_then(|()| self.reduce());
         if reduced.is_err() || self.outcome.skipped {
             self.snapshot.model.norms = norms;
         }
         reduced?;
-        self.update()?;
+        in_pool(|| self.update())?;
         self.snapshot.step = self.step + 1;
         let compare = |ranks: &Arc<Ranks>| ranks.compare(self.snapshot.step, || self.digest());
         self.ranks().map_or(Ok(()), compare)

@@ -1,6 +1,6 @@
 //! Products with few columns: a register tile whose lanes run along the depth, so that none of them is padding.
 //!
-//! c[i][j] (+)= Σ_p Σ_q a[aᵢ + p·step + q] · b[j][p·run + q], for up to [`MAX_COLS`] columns. A lane's sum collects every
+//! c[i][j] (+)= Σ_p Σ_q a[aᵢ + p·step + q] · b[j·column + p·step + q], for up to [`MAX_COLS`] columns. A lane's sum collects every
 //! lanes-th product; the lanes are added up at the end.
 
 use pulp::{Arch, Simd, WithSimd};
@@ -16,17 +16,23 @@ pub(crate) fn fits<T: Lanes>(cols: usize, run: usize) -> bool {
     (1..=MAX_COLS).contains(&cols) && run > 0 && run.is_multiple_of(native_lanes::<T>())
 }
 
+/// Runs of elements that begin `step` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a, T> {
+    pub data: &'a [T],
+    pub step: usize,
+}
+
 /// The work on all rows.
 pub(crate) struct Dots<'a, T> {
-    pub a: &'a [T],
+    pub a: Strided<'a, T>,
     /// Offset of each row into `a`.
     pub rows: &'a [usize],
-    /// The columns one after the other, each `runs · run` long.
-    pub b: &'a [T],
-    /// Runs of a row.
+    pub b: Strided<'a, T>,
+    /// Distance between columns in `b`.
+    pub column: usize,
+    /// Runs of a row and of a column.
     pub runs: usize,
-    /// Distance between a row's runs in `a`.
-    pub step: usize,
     /// Elements of a run.
     pub run: usize,
     pub cols: usize,
@@ -41,12 +47,18 @@ pub(crate) struct Dots<'a, T> {
 
 impl<T: Element> Dots<'_, T> {
     /// Computes them. Every access is checked once here.
-    pub fn run(self) {
+    pub fn run(mut self) {
         let (Some(&last), Some(&c_last)) = (self.rows.iter().max(), self.c_rows.iter().max()) else { return };
-        assert!(fits::<T>(self.cols, self.run) && self.rows.len() == self.c_rows.len());
+        if self.runs * self.run == 0 {
+            self.runs = 0;
+        } else {
+            assert!(fits::<T>(self.cols, self.run));
+            assert!(last + (self.runs - 1) * self.a.step + self.run <= self.a.data.len());
+            let far = (self.cols - 1) * self.column + (self.runs - 1) * self.b.step;
+            assert!(far + self.run <= self.b.data.len());
+        }
+        assert!((1..=MAX_COLS).contains(&self.cols) && self.rows.len() == self.c_rows.len());
         assert!(self.init.is_none_or(|i| i.len() >= self.cols) && c_last + self.cols <= self.c.len());
-        assert!(self.b.len() >= self.cols * self.runs * self.run);
-        assert!(self.runs == 0 || last + (self.runs - 1) * self.step + self.run <= self.a.len());
         Arch::new().dispatch(self);
     }
 }
@@ -85,15 +97,14 @@ impl<T: Element> Dots<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const MR: usize, const NC: usize>(&mut self, simd: S, first: usize) {
         let lanes = T::lanes::<S>();
-        let depth = self.runs * self.run;
         let mut acc = [[T::splat(simd, T::ZERO); NC]; MR];
         for p in 0..self.runs {
             // SAFETY: `run` checked that every row's runs lie inside `a`, and every column inside `b`.
             unsafe {
                 let a: [*const T; MR] =
-                    std::array::from_fn(|i| self.a.as_ptr().add(self.rows[first + i] + p * self.step));
+                    std::array::from_fn(|i| self.a.data.as_ptr().add(self.rows[first + i] + p * self.a.step));
                 let b: [*const T; NC] =
-                    std::array::from_fn(|j| self.b.as_ptr().add(j * depth + p * self.run));
+                    std::array::from_fn(|j| self.b.data.as_ptr().add(j * self.column + p * self.b.step));
                 for q in (0..self.run).step_by(lanes) {
                     let column: [T::V<S>; NC] =
                         std::array::from_fn(|j| b[j].add(q).cast::<T::V<S>>().read_unaligned());
@@ -134,11 +145,11 @@ mod tests {
             let init: Vec<f32> = (0..cols).map(|j| j as f32).collect();
             let mut c = vec![2.0f32; rows * cols];
             let dots = Dots {
-                a: &a,
+                a: Strided { data: &a, step },
                 rows: &offsets,
-                b: &b,
+                b: Strided { data: &b, step: run },
+                column: runs * run,
                 runs,
-                step,
                 run,
                 cols,
                 init: Some(&init),

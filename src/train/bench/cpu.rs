@@ -12,6 +12,7 @@ use super::{CpuRates, Measured, OperatorTime, PhaseTime, batches, median, median
 use crate::{
     Result,
     config::TrainConfig,
+    device::in_pool,
     train::{backend::Source, phase::Phase, trainer::Trainer},
 };
 
@@ -50,7 +51,8 @@ pub(super) fn measure(config: &TrainConfig, steps: usize, small: bool) -> Result
     trainer.backend.on_phase = None;
     let (mut one, mut profiled) = (batches.iter().cycle(), Vec::new());
     for _ in 0..steps {
-        let (figures, passes) = profile(|| one.next().map(|batch| trainer.step(&mut |read| read(batch))));
+        let (figures, passes) =
+            in_pool(|| profile(|| one.next().map(|batch| trainer.step(&mut |read| read(batch)))));
         figures.transpose()?;
         profiled.push(passes);
     }

@@ -4,6 +4,8 @@
 //! patch's size less than im2col would write), and runs tiles over them. The assignment of work to tasks never changes
 //! a value.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Geometry;
@@ -12,7 +14,7 @@ use crate::{
     buffer::Buffer,
     products::products,
     simd::{
-        dot::{self, Dots},
+        dot::{self, Dots, Strided},
         native_lanes,
         tile::{Level, MAX_VECTORS, Operand, Panel, panel_width},
     },
@@ -154,6 +156,29 @@ struct Phase<W: Operand> {
     weights: Buffer<W>,
 }
 
+/// Neighbouring outputs of a phase, along one axis, that have the same taps inside the image.
+struct Span {
+    outputs: Range<usize>,
+    taps: Range<usize>,
+}
+
+impl<W: Operand> Phase<W> {
+    /// The outputs along an axis by their taps, where the image of `size` pixels lies `shift` behind the bordered one.
+    fn spans(&self, axis: usize, shift: usize, size: usize) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for output in 0..self.outputs[axis] {
+            let start = self.base[axis] + output * self.stride[axis];
+            let last = (size + shift).saturating_sub(start).min(self.taps[axis]);
+            let taps = shift.saturating_sub(start).min(last)..last;
+            match spans.last_mut() {
+                Some(span) if span.taps == taps => span.outputs.end = output + 1,
+                _ => spans.push(Span { outputs: output..output + 1, taps }),
+            }
+        }
+        spans
+    }
+}
+
 /// Runs the phases over all images: dst [n, grid, cols] (+)= phases(source) + bias.
 struct Correlation<'a, W: Operand> {
     images: Bordered,
@@ -174,69 +199,99 @@ impl<W: Operand> Correlation<'_, W> {
         }
         let chunk =
             (SCRATCH / self.images.elements().max(1)).clamp(1, n.div_ceil(2 * rayon::current_num_threads()));
+        // Words of one part are read from the source, and the taps on its border are left out; others are copies.
+        let images = match W::PARTS {
+            1 => Bordered { before: [0; 2], size: self.images.source, ..self.images },
+            _ => self.images,
+        };
+        let shift = [0, 1].map(|i| self.images.before[i] - images.before[i]);
         dst.par_chunks_mut(chunk * out).enumerate().for_each(|(i, dst)| {
             let count = dst.len() / out;
             let from = i * chunk * image;
-            let bordered = self.images.fill::<W>(&source[from..from + count * image], count, W::PARTS - 1);
-            self.phases.iter().for_each(|phase| self.phase(phase, &bordered, count, dst));
+            let source = images.fill::<W>(&source[from..from + count * image], count, W::PARTS - 1);
+            self.phases.iter().for_each(|phase| self.phase(phase, &images, shift, &source, count, dst));
         });
     }
 
-    fn phase(&self, phase: &Phase<W>, source: &[W::Part], images: usize, dst: &mut [W::Sum]) {
-        let (c, [h, w]) = (self.images.channels, self.images.size);
+    /// A phase's outputs, those with the same taps together. `images` lie `shift` behind the bordered ones.
+    fn phase(
+        &self,
+        phase: &Phase<W>,
+        images: &Bordered,
+        shift: [usize; 2],
+        source: &[W::Part],
+        n: usize,
+        dst: &mut [W::Sum],
+    ) {
+        let (c, [h, w]) = (images.channels, images.size);
         let [gh, gw] = self.grid;
-        let empty = phase.taps.contains(&0);
-        let run = phase.taps[1] * c;
+        let [ys, xs] = [0, 1].map(|i| phase.spans(i, shift[i], images.size[i]));
         let (mut rows, mut c_rows) = (Vec::with_capacity(ROWS), Vec::with_capacity(ROWS));
-        for (n, y) in (0..images).flat_map(|n| (0..phase.outputs[0]).map(move |y| (n, y))) {
-            let from = (n * h + phase.base[0] + y * phase.stride[0]) * w + phase.base[1];
-            let to = (n * gh + phase.first[0] + y * phase.step[0]) * gw + phase.first[1];
-            for x in 0..phase.outputs[1] {
-                rows.push(if empty { 0 } else { (from + x * phase.stride[1]) * c });
-                c_rows.push((to + x * phase.step[1]) * self.cols);
-                if rows.len() == ROWS {
-                    self.products(phase, source, [w * c, run], [&rows, &c_rows], dst);
+        for (y, x) in ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))) {
+            let taps = [y.taps.clone(), x.taps.clone()];
+            let empty = taps.iter().any(|taps| taps.is_empty());
+            for (image, oy) in (0..n).flat_map(|image| y.outputs.clone().map(move |oy| (image, oy))) {
+                let iy = phase.base[0] + oy * phase.stride[0] + taps[0].start;
+                let iy = iy.saturating_sub(shift[0]);
+                let from = (image * h + iy) * w;
+                let to = (image * gh + phase.first[0] + oy * phase.step[0]) * gw + phase.first[1];
+                for ox in x.outputs.clone() {
+                    let ix = phase.base[1] + ox * phase.stride[1] + taps[1].start;
+                    let ix = ix.saturating_sub(shift[1]);
+                    rows.push(if empty { 0 } else { (from + ix) * c });
+                    c_rows.push((to + ox * phase.step[1]) * self.cols);
+                }
+                if rows.len() + x.outputs.len() > ROWS {
+                    self.products(phase, &taps, source, [w * c, c], [&rows, &c_rows], dst);
                     rows.clear();
                     c_rows.clear();
                 }
             }
+            self.products(phase, &taps, source, [w * c, c], [&rows, &c_rows], dst);
+            rows.clear();
+            c_rows.clear();
         }
-        self.products(phase, source, [w * c, run], [&rows, &c_rows], dst);
     }
 
-    /// The products of a phase for some outputs: offsets of their patches in the source and of their columns in `dst`.
+    /// The products of a phase's `taps` for some outputs: offsets of their patches in the source, whose rows are `step`
+    /// apart, and of their columns in `dst`.
     fn products(
         &self,
         phase: &Phase<W>,
+        taps: &[Range<usize>; 2],
         source: &[W::Part],
-        [step, run]: [usize; 2],
+        [step, c]: [usize; 2],
         [rows, c_rows]: [&[usize]; 2],
         dst: &mut [W::Sum],
     ) {
-        if by_dots::<W>(self.cols, run) {
-            let (bias, add, cols, runs) = (self.bias, self.add, self.cols, phase.taps[0]);
+        let (run, first) = (phase.taps[1] * c, taps[1].start * c);
+        let (runs, kept) = (taps[0].len(), taps[1].len() * c);
+        if by_dots::<W>(self.cols, c) {
+            let (bias, add, cols, column) = (self.bias, self.add, self.cols, phase.taps[0] * run);
             let (source, weights) = (bytemuck::cast_slice(source), bytemuck::cast_slice(&phase.weights));
-            Dots { a: source, rows, b: weights, runs, step, run, cols, init: bias, add, c: dst, c_rows }
-                .run();
+            let a = Strided { data: source, step };
+            let b = Strided { data: &weights[(taps[0].start * run + first).min(weights.len())..], step: run };
+            Dots { a, rows, b, column, runs, run: kept, cols, init: bias, add, c: dst, c_rows }.run();
             return;
         }
         let width = panel_width::<W>(self.cols);
         let words = run.div_ceil(W::PARTS);
         let depth = phase.taps[0] * words;
-        let walk = if depth == 0 {
+        let walk = if runs * kept == 0 {
             [Level { count: 0, a: 0, b: 0 }; 3]
         } else {
             [
                 Level::ONCE,
-                Level { count: phase.taps[0], a: step, b: words * width },
-                Level { count: words, a: W::PARTS, b: width },
+                Level { count: runs, a: step, b: words * width },
+                Level { count: kept.div_ceil(W::PARTS), a: W::PARTS, b: width },
             ]
         };
+        let skipped = if runs * kept == 0 { 0 } else { (taps[0].start * words + first / W::PARTS) * width };
         for (panel, first) in (0..self.cols).step_by(width).enumerate() {
             Panel {
                 a: source,
                 rows,
-                b: &phase.weights[panel * depth * width..(panel + 1) * depth * width],
+                b: &phase.weights[panel * depth * width + skipped..(panel + 1) * depth * width],
                 walk,
                 width,
                 cols: width.min(self.cols - first),
@@ -252,19 +307,20 @@ impl<W: Operand> Correlation<'_, W> {
 }
 
 /// Whether products with so many columns are [`Dots`].
-fn by_dots<W: Operand>(cols: usize, run: usize) -> bool {
-    W::PARTS == 1 && dot::fits::<W::Sum>(cols, run)
+fn by_dots<W: Operand>(cols: usize, channels: usize) -> bool {
+    W::PARTS == 1 && dot::fits::<W::Sum>(cols, channels)
 }
 
 /// The weights of a phase, [runs·run][cols] in `fill(depth index, first column, columns)`: panels of words, zero past the
 /// last column and past an odd run, or whole columns where [`Dots`] takes them.
 fn pack<W: Operand>(
-    [runs, run]: [usize; 2],
+    [runs, taps, c]: [usize; 3],
     cols: usize,
     fill: impl Fn(usize, usize, &mut [W::Sum]) + Sync,
 ) -> Buffer<W> {
+    let run = taps * c;
     let depth = runs * run;
-    if by_dots::<W>(cols, run) {
+    if by_dots::<W>(cols, c) {
         let mut out = Buffer::uninit(cols * depth);
         let mut row = [W::Sum::ZERO; dot::MAX_COLS];
         for k in 0..depth {
@@ -303,7 +359,7 @@ fn pack<W: Operand>(
 /// y [n, output, cout] (+)= conv(x, w) + bias.
 pub(crate) fn fprop<T: Element>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T], add: bool) {
     // Few columns would be mostly padding in panels of bf16; by dots they are cheap in full precision.
-    if low::<T>() && !dot::fits::<T>(g.cout, g.kernel[1] * g.cin) {
+    if low::<T>() && !dot::fits::<T>(g.cout, g.cin) {
         fprop_with::<T::Low>(g, x, w, bias, y, add);
     } else {
         fprop_with::<T>(g, x, w, bias, y, add);
@@ -319,7 +375,7 @@ fn fprop_with<W: Operand>(
     add: bool,
 ) {
     let patch = g.patch();
-    let weights = pack([g.kernel[0], g.kernel[1] * g.cin], g.cout, |k, first, row| {
+    let weights = pack([g.kernel[0], g.kernel[1], g.cin], g.cout, |k, first, row| {
         row.iter_mut().enumerate().for_each(|(j, v)| *v = w[(first + j) * patch + k]);
     });
     let size = std::array::from_fn(|i| (g.output[i] - 1) * g.stride[i] + g.kernel[i]);
@@ -407,7 +463,7 @@ fn dgrad_with<W: Operand>(
             let taps = if ry.taps == 0 || rx.taps == 0 { [0; 2] } else { [ry.taps, rx.taps] };
             let run = taps[1] * g.cout;
             // Output coordinates ascend along the walk, so kernel coordinates descend by the stride.
-            let weights = pack([taps[0], run], g.cin, |k, first, row| {
+            let weights = pack([taps[0], taps[1], g.cout], g.cin, |k, first, row| {
                 let (ty, tx, o) = (k / run, k % run / g.cout, k % g.cout);
                 let ky = ry.residue + (taps[0] - 1 - ty) * g.stride[0];
                 let kx = rx.residue + (taps[1] - 1 - tx) * g.stride[1];
@@ -468,7 +524,7 @@ fn wgrad_with<W: Operand>(g: &Geometry, x: &[W::Sum], dy: &[W::Sum], dw: &mut [W
                 pass.rows::<W>(&x, &dy, 0..patch, sum, first > range.start);
             }
         });
-        return pass.gather(&sums, dw, add);
+        return pass.gather(sums, dw, add);
     }
     // One sum for all images; the cores share its rows.
     let mut sum = Buffer::uninit(patch * stride);
@@ -481,14 +537,14 @@ fn wgrad_with<W: Operand>(g: &Geometry, x: &[W::Sum], dy: &[W::Sum], dw: &mut [W
             pass.rows::<W>(&x, &dy, from..from + sum.len() / stride, sum, first > 0);
         });
     }
-    pass.gather(&[sum], dw, add);
+    pass.gather(vec![sum], dw, add);
 }
 
 /// Sums of the images, `len` long, one for each of at most [`WGRAD_TASKS`] ranges of images.
 fn of_tasks<T: Element>(
     g: &Geometry,
     len: usize,
-    task: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync,
+    task: impl Fn(Range<usize>, &mut [T]) + Sync,
 ) -> Vec<Buffer<T>> {
     let per_task = g.n.div_ceil(WGRAD_TASKS).max(1);
     let one = |i: usize| {
@@ -508,7 +564,7 @@ fn wgrad_of_few<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], add: 
     let rows: Vec<usize> = (0..g.cout).collect();
     let c_rows: Vec<usize> = rows.iter().map(|o| o * patch).collect();
     let chunk = (SCRATCH / images.elements().max(1)).clamp(1, g.n.max(1));
-    let sums = of_tasks(g, g.cout * patch, |range, sum| {
+    let mut sums = of_tasks(g, g.cout * patch, |range, sum| {
         for first in range.clone().step_by(chunk) {
             let last = (first + chunk).min(range.end);
             // A register may reach past the last patch.
@@ -538,10 +594,9 @@ fn wgrad_of_few<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T], add: 
             }
         }
     });
-    dw.iter_mut().enumerate().for_each(|(i, dw)| {
-        let total = sums.iter().fold(T::ZERO, |t, s| t + s[i]);
-        *dw = if add { *dw + total } else { total };
-    });
+    let Some((total, others)) = sums.split_first_mut() else { return };
+    add_up(total, others);
+    dw.iter_mut().zip(&total[..]).for_each(|(dw, &sum)| *dw = if add { *dw + sum } else { sum });
 }
 
 struct Wgrad<'a> {
@@ -600,14 +655,7 @@ impl Wgrad<'_> {
     }
 
     /// sum [rows, stride] (+)= the patch elements `rows` of all these images against dy.
-    fn rows<W: Operand>(
-        &self,
-        x: &[W::Part],
-        dy: &[W],
-        rows: std::ops::Range<usize>,
-        sum: &mut [W::Sum],
-        add: bool,
-    ) {
+    fn rows<W: Operand>(&self, x: &[W::Part], dy: &[W], rows: Range<usize>, sum: &mut [W::Sum], add: bool) {
         let (g, [_, w]) = (self.g, self.images.size);
         let run = g.kernel[1] * g.cin;
         let row_offsets: Vec<usize> =
@@ -643,13 +691,35 @@ impl Wgrad<'_> {
     }
 
     /// dw[o][k] (+)= Σ over tasks, in order, of sum[k][o].
-    fn gather<T: Element>(&self, sums: &[Buffer<T>], dw: &mut [T], add: bool) {
-        let patch = self.g.patch();
-        dw.par_chunks_mut(patch).enumerate().for_each(|(o, dw)| {
-            for (k, dw) in dw.iter_mut().enumerate() {
-                let total = sums.iter().fold(T::ZERO, |t, s| t + s[k * self.stride + o]);
-                *dw = if add { *dw + total } else { total };
+    fn gather<T: Element>(&self, mut sums: Vec<Buffer<T>>, dw: &mut [T], add: bool) {
+        let (patch, stride) = (self.g.patch(), self.stride);
+        let Some((total, others)) = sums.split_first_mut() else { return };
+        add_up(total, others);
+        // Blocks of k, whose rows of the sum stay in the nearest cache while all outputs take from them.
+        const BLOCK: usize = 64;
+        let total = &total[..];
+        dw.par_chunks_mut(patch * 16).enumerate().for_each(|(group, dw)| {
+            for first in (0..patch).step_by(BLOCK) {
+                for (o, dw) in dw.chunks_exact_mut(patch).enumerate() {
+                    let column = &total[first * stride + group * 16 + o..];
+                    let block = &mut dw[first..patch.min(first + BLOCK)];
+                    for (dw, &value) in block.iter_mut().zip(column.iter().step_by(stride)) {
+                        *dw = if add { *dw + value } else { value };
+                    }
+                }
             }
         });
     }
+}
+
+/// total += the others, in their order.
+fn add_up<T: Element>(total: &mut [T], others: &[Buffer<T>]) {
+    const PIECE: usize = 4096;
+    total.par_chunks_mut(PIECE).enumerate().for_each(|(i, total)| {
+        for other in others {
+            wide!(for (sum, &value) in total.iter_mut().zip(&other[i * PIECE..]) {
+                *sum += value;
+            });
+        }
+    });
 }
