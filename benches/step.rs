@@ -1,6 +1,6 @@
 //! Times whole training steps on the CPU: forward, L1 loss, backward, AdamW, at 10 input frames and 2 predicted ones.
 //!
-//!     cargo bench --bench step -- [--preset tiny] [--batch 16] [--steps 12] [--threads 2]
+//!     cargo bench --bench step -- [--preset tiny] [--batch 16] [--steps 12] [--threads 2] [--precision bf16]
 //!
 //! Prints one JSON object: the median of the steps, samples a second, peak resident memory.
 
@@ -9,8 +9,9 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssmv_autograd::{
-    DType, Tensor,
+    DType, Products, Tensor,
     optim::{AdamW, AdamWOptions},
+    with_products,
 };
 use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Predictor, Preset};
 
@@ -30,6 +31,12 @@ fn main() {
     let batch: usize = option("--batch", "16").parse().expect("--batch takes a number");
     let steps: usize = option("--steps", "12").parse().expect("--steps takes a number");
     let threads: usize = option("--threads", "0").parse().expect("--threads takes a number, 0 for all cores");
+    let precision = option("--precision", "f32");
+    let products = match precision.as_str() {
+        "f32" => Products::F32,
+        "bf16" => Products::Bf16,
+        _ => panic!("--precision takes f32 or bf16"),
+    };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("threads start");
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
@@ -42,10 +49,13 @@ fn main() {
     for step in 1..=steps + 2 {
         let start = Instant::now();
         gradients.reset();
-        let loss = model.train(&frames).and_then(|y| Ok(y.l1_loss(&target)?)).expect("forward");
-        let forward = start.elapsed().as_secs_f64();
-        loss.backward(&mut gradients).expect("backward");
-        drop(loss);
+        let forward = with_products(products, || {
+            let loss = model.train(&frames).and_then(|y| Ok(y.l1_loss(&target)?)).expect("forward");
+            let forward = start.elapsed().as_secs_f64();
+            loss.backward(&mut gradients).expect("backward");
+            forward
+        });
+        let forward = forward.expect("a processor with bf16");
         let backward = start.elapsed().as_secs_f64();
         let (g, p) = (gradients.values_mut().expect("f32"), model.arena.values_mut::<f32>().expect("free"));
         optimiser.step(p, g).expect("as many gradients as parameters");
@@ -59,7 +69,7 @@ fn main() {
     println!(
         "{}",
         serde_json::json!({
-            "preset": preset.name, "batch": batch, "threads": rayon::current_num_threads(),
+            "preset": preset.name, "batch": batch, "precision": precision, "threads": rayon::current_num_threads(),
             "seconds": total, "forward": forward, "backward": backward, "optimiser": optimiser,
             "samples_per_second": batch as f64 / total,
             "peak_rss_mb": peak_rss_mb(), "buffers_mb": ssmv_autograd::peak_bytes() as f64 / 1e6,

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
+use ssmv_autograd::bf16_available;
 
 const PHASES: [&str; 9] = [
     "input",
@@ -38,6 +39,7 @@ fn the_emulator_runs_every_phase_and_counts_its_work() {
     assert!(stderr.contains("do not predict the speed of a GPU"), "{stderr}");
     assert_eq!((&json["preset"], &json["batch_size"]), (&"nano".into(), &2.into()));
     assert_eq!((&json["device"], &json["driver"]), (&"PTX emulator".into(), &"emulator".into()));
+    assert_eq!(json["precision"], "f16");
     assert!(number(&json, "seconds") > 0.0 && number(&json, "samples_per_second") > 0.0);
     // The pool on the emulator rounds no sizes.
     let (peak, predicted) = (number(&json, "peak_bytes"), number(&json, "predicted_bytes"));
@@ -59,8 +61,19 @@ fn the_emulator_runs_every_phase_and_counts_its_work() {
 fn the_cpu_gives_the_step_by_phase() {
     let (json, _) = bench(&["--device", "cpu", "--batch-size", "1,2", "--steps", "2", "--threads", "1"]);
     assert_eq!((&json["batch_size"], &json["driver"]), (&2.into(), &"none".into()));
+    assert_eq!(json["precision"], "f32");
     let phases = json["phases"].as_array().expect("phases");
     assert_eq!(phases.iter().map(|phase| &phase["name"]).collect::<Vec<_>>(), PHASES);
     assert!(phases.iter().all(|phase| number(phase, "seconds") > 0.0), "{json}");
     assert!(json["floor_seconds"].is_null() && number(&json, "peak_bytes") > 0.0);
+}
+
+#[test]
+fn the_cpu_measures_steps_in_bf16() {
+    if !bf16_available() {
+        eprintln!("skipped: this processor has no products of bf16 (avx512_bf16)");
+        return;
+    }
+    let (json, _) = bench(&["--device", "cpu", "--precision", "bf16", "--batch-size", "1", "--small"]);
+    assert!(json["precision"] == "bf16" && number(&json, "seconds") > 0.0, "{json}");
 }

@@ -113,7 +113,7 @@ fn wrong_usage_is_one_line_and_code_2() {
         ("data show Cargo.toml --out x.txt", &["--out x.txt", ".gif or .png"]),
         ("info --preset bas", &["bas", "'base'"]),
         ("verify", &["PATH"]),
-        ("verify . --dtype f8", &["--dtype", "f64, f32, f16"]),
+        ("verify . --dtype f8", &["--dtype", "f64, f32, f16, bf16"]),
         ("verify . --dtype f16", &["--dtype", "--device emulator"]),
         ("kernels --target sm_70", &["sm_70", "sm_80, sm_90a, all"]),
         ("kernels --filter conv9d", &["conv9d", "pointwise", "gemm"]),
@@ -258,11 +258,13 @@ fn a_device_that_is_not_there_is_refused_in_a_line() {
     let train = "train --preset nano --steps 1 --out run";
     for (options, code, parts) in [
         ("--device emulator --precision f32", 2, ["--precision f32", "f16"]),
+        ("--device emulator --precision bf16", 2, ["--precision bf16", "take --precision f16"]),
         ("--device cpu --precision f16", 2, ["--precision f16", "--device cuda"]),
     ] {
         refused(&run(folder.path(), &format!("{train} {options}")), code, &parts);
     }
     refused(&run(folder.path(), "verify none --dtype f16"), 2, &["--dtype f16", "--device emulator"]);
+    refused(&run(folder.path(), "verify none --dtype bf16 --device emulator"), 2, &["--dtype bf16", "cpu"]);
     refused(&run(folder.path(), "verify none --dtype f64 --device emulator"), 2, &["--dtype f64", "f16"]);
     assert!(folder.path().read_dir().unwrap().next().is_none(), "nothing is left behind");
     let config = printed(folder.path(), "--device emulator");

@@ -1,6 +1,7 @@
 //! Whole trainings of `nano` through the program: what they leave behind, and that an interruption changes no bit.
 
 use rustix::process::{Pid, Signal, kill_process};
+use ssmv_autograd::bf16_available;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -114,6 +115,38 @@ fn an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one() {
         resume(&asked);
         assert_same_end(&whole, &asked);
     }
+}
+
+#[test]
+fn a_training_in_bf16_has_the_same_bits_with_any_threads_and_after_a_resumption() {
+    if !bf16_available() {
+        eprintln!("skipped: this processor has no products of bf16 (avx512_bf16)");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let [one, two, killed] = ["one", "two", "killed"].map(|name| folder.path().join(name));
+    let in_bf16 = |run: &Path, threads: &str| {
+        let mut command = train(run);
+        command.args(["--device", "cpu", "--precision", "bf16", "--threads", threads]);
+        command
+    };
+    finish(in_bf16(&one, "1"));
+    finish(in_bf16(&two, "2"));
+    assert_same_end(&one, &two);
+    let in_f32 = folder.path().join("in f32");
+    finish(train(&in_f32));
+    assert!(last_checkpoint(&one)[0].1 != last_checkpoint(&in_f32)[0].1, "bf16 has the bits of f32");
+    let mut child = in_bf16(&killed, "2").spawn().expect("the program starts");
+    wait_for_steps(&killed, &mut child, 5);
+    signal(&child, "-KILL");
+    child.wait().expect("a child");
+    resume(&killed);
+    assert_same_end(&one, &killed);
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssmv-raw"));
+    command.args(["train", "--steps", "15", "--precision", "f32", "--resume", "--out"]).arg(&two);
+    let stderr = String::from_utf8_lossy(&finish(command).stderr).into_owned();
+    assert!(stderr.contains("--precision: \"bf16\" → \"f32\""), "{stderr}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::info::short;
 use super::{Table, Ui};
-use crate::config::{self, Device, TrainConfig, limits};
+use crate::config::{self, Device, Precision, TrainConfig, limits};
 use crate::train::bench::{BenchSpec, Measured, PhaseTime, bench};
 use crate::{Error, Result, device};
 
@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// Device to train on
     #[arg(long, default_value_t)]
     pub device: Device,
+    /// Number format of activations and matrix products
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
     /// Batch sizes in sequences, one measurement for each [default: the preset's]
     #[arg(
         long,
@@ -54,6 +57,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   ssmv-raw bench --device cuda --preset base --batch-size 16,64
   ssmv-raw bench --device cpu --preset tiny --steps 10
+  ssmv-raw bench --device cpu --precision bf16
   ssmv-raw bench --device emulator --preset nano --batch-size 2 --json";
 
 /// Measures and prints the results.
@@ -66,6 +70,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let spec = BenchSpec {
         preset: args.preset.clone(),
         device: args.device,
+        precision: args.precision,
         batch_sizes,
         frames_in: args.frames_in as usize,
         steps: args.steps.map(|n| n as usize),
@@ -102,14 +107,14 @@ fn line(measured: &Measured) -> Result<String> {
 
 /// Time and memory of the step as a training runs it.
 fn heading(measured: &Measured) -> String {
-    let Measured { preset, batch_size, frames_in, device, driver, rounds, steps, .. } = measured;
+    let Measured { preset, batch_size, frames_in, precision, device, driver, rounds, steps, .. } = measured;
     let (how, driver) = match measured.device_bytes {
         Some(_) => ("a captured step", format!(" ({driver})")),
         None => ("a step", String::new()),
     };
     let bytes = |bytes: u64| short(bytes as f64, "B");
     let mut text = format!(
-        "{preset}, batch {batch_size}, {frames_in} + 2 frames, on {device}{driver}\n\
+        "{preset}, batch {batch_size}, {frames_in} + 2 frames, {precision}, on {device}{driver}\n\
          {how}: {} ms, {:.1} samples/s (median of {rounds} × {steps})\nmemory at its peak: {}",
         milliseconds(measured.seconds),
         measured.samples_per_second,
@@ -156,7 +161,7 @@ fn table(measured: &Measured) -> Table {
 /// One row for each operator and shape on the CPU, and the processor's measured rates.
 fn operators(measured: &Measured) -> String {
     let Some(rates) = measured.processor else { return String::new() };
-    let mut table = Table::new(&["operator", "pass", "inputs", "passes", "ms", "GFLOP/s", "GB/s"]);
+    let mut table = Table::new(["operator", "pass", "inputs", "passes", "ms", "GFLOP/s", "GB/s"]);
     let rate = |amount: f64, seconds: f64| match amount > 0.0 {
         true => format!("{:.1}", amount / seconds.max(1e-9) / 1e9),
         false => "–".to_owned(),

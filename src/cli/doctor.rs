@@ -175,7 +175,7 @@ fn features() -> Vec<&'static str> {
                 [$(($name, std::arch::is_x86_feature_detected!($name))),*]
             };
         }
-        let all = found!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl");
+        let all = found!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512bf16");
         all.into_iter().filter_map(|(name, found)| found.then_some(name)).collect()
     }
     #[cfg(not(target_arch = "x86_64"))]

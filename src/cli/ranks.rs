@@ -122,6 +122,7 @@ fn digest(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Precision;
 
     #[test]
     fn the_fingerprint_has_only_settings_that_must_be_equal() {
@@ -133,6 +134,8 @@ mod tests {
         let other = TrainConfig { out: Some("elsewhere".into()), threads: Some(3), ..config.clone() };
         assert_eq!(super::fingerprint(&other).unwrap(), fingerprint);
         assert_ne!(super::fingerprint(&TrainConfig { seed: 9, ..config.clone() }).unwrap(), fingerprint);
+        let in_bf16 = TrainConfig { precision: Precision::Bf16, ..config.clone() };
+        assert_ne!(super::fingerprint(&in_bf16).unwrap(), fingerprint);
         assert_ne!(
             super::fingerprint(&TrainConfig { device: Device::Emulator, ..config }).unwrap(),
             fingerprint

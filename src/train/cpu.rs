@@ -1,11 +1,12 @@
-//! Training steps on the CPU, in f32.
+//! Training steps on the CPU: in f32, with products of bf16 if `--precision bf16` is given.
 
 use std::{sync::Arc, time::Instant};
 
 use ssmv_autograd::{
-    Gradients, Tensor,
+    Gradients, Products, Tensor, bf16_available,
     ops::batch_norm2d::AcrossRanks,
     optim::{average, clip_factor, ema_share, gradient_norm, sum_of_squares},
+    with_products,
 };
 
 use super::{
@@ -13,13 +14,14 @@ use super::{
     backend::{Backend, NextBatch, Source, loss},
     loss_scale::LossScale,
     phase::{OnPhase, Phase, ended, of_parts},
+    precision,
     ranks::{CpuSharing, Ranks, Report},
     snapshot::Snapshot,
     trainer::give_up,
 };
 use crate::{
     Result,
-    config::{Comm, FRAMES_OUT, Loss, TrainConfig},
+    config::{Comm, FRAMES_OUT, Loss, Precision, TrainConfig},
     device::in_pool,
     model::{
         Predict,
@@ -33,6 +35,8 @@ pub struct Cpu {
     gradients: Gradients,
     source: Source,
     loss: Loss,
+    /// Operands of the products in forward and backward passes.
+    products: Products,
     clip_norm: Option<f64>,
     ema_decay: f64,
     /// Steps before the current one.
@@ -58,13 +62,21 @@ struct Outcome {
 
 impl Cpu {
     /// Trains a model that begins under the configuration's seed.
+    ///
+    /// # Errors
+    /// A precision that this processor does not have; too little memory.
     pub fn new(config: &TrainConfig, source: Source) -> Result<Self> {
+        let products = match precision::resolve(config.precision, None, bf16_available())? {
+            Precision::Bf16 => Products::Bf16,
+            _ => Products::F32,
+        };
         let snapshot = Snapshot::new(config)?;
         Ok(Self {
             gradients: snapshot.model.arena.gradients()?,
             snapshot,
             source,
             loss: config.loss,
+            products,
             clip_norm: config.clip_norm,
             ema_decay: config.ema.unwrap_or_default(),
             step: 0,
@@ -89,32 +101,8 @@ impl Cpu {
         Ok(crc32c::crc32c(bytemuck::cast_slice(self.snapshot.model.arena.values::<f32>()?)))
     }
 
-    fn swap_ema(&mut self) -> Result<()> {
-        if let Some(ema) = &mut self.snapshot.ema {
-            self.snapshot.model.arena.values_mut::<f32>()?.swap_with_slice(ema);
-        }
-        Ok(())
-    }
-}
-
-impl Backend for Cpu {
-    fn feed(&mut self, step: u64, lr: f64, next: &mut NextBatch) -> Result<()> {
-        let Source { steps, side, channels, seen, accumulate, .. } = self.source;
-        self.batches.clear();
-        for _ in 0..accumulate {
-            next(&mut |batch| {
-                let shape = FrameShape { batch: batch.batch, steps, side, channels };
-                let frames = to_tensor(&batch.frames, shape, 0..seen)?;
-                self.batches.push((frames, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?));
-                Ok(())
-            })?;
-        }
-        self.step = step;
-        self.snapshot.optimiser.options.lr = lr;
-        Ok(())
-    }
-
-    fn pass(&mut self) -> Result<()> {
+    /// Forward and backward passes of all batches.
+    fn passes(&mut self) -> Result<()> {
         let scale = self.scale();
         let Self { snapshot: Snapshot { model, .. }, gradients, sharing, on_phase, .. } = self;
         self.began = (Instant::now(), sharing.as_ref().map_or(0.0, |sharing| sharing.ranks.waited()));
@@ -148,6 +136,35 @@ impl Backend for Cpu {
         }
         self.outcome.loss = mean;
         Ok(())
+    }
+
+    fn swap_ema(&mut self) -> Result<()> {
+        if let Some(ema) = &mut self.snapshot.ema {
+            self.snapshot.model.arena.values_mut::<f32>()?.swap_with_slice(ema);
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Cpu {
+    fn feed(&mut self, step: u64, lr: f64, next: &mut NextBatch) -> Result<()> {
+        let Source { steps, side, channels, seen, accumulate, .. } = self.source;
+        self.batches.clear();
+        for _ in 0..accumulate {
+            next(&mut |batch| {
+                let shape = FrameShape { batch: batch.batch, steps, side, channels };
+                let frames = to_tensor(&batch.frames, shape, 0..seen)?;
+                self.batches.push((frames, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?));
+                Ok(())
+            })?;
+        }
+        self.step = step;
+        self.snapshot.optimiser.options.lr = lr;
+        Ok(())
+    }
+
+    fn pass(&mut self) -> Result<()> {
+        with_products(self.products, || self.passes())?
     }
 
     fn reduce(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@
 //! | `run.rs`, `setup.rs` | a whole training: data, steps, evaluations, checkpoints, the log |
 //! | `trainer.rs`, `backend.rs` | one step, whose parts a backend computes: feed, pass, reduce, update |
 //! | `cpu.rs`, `gpu/` | the two backends |
+//! | `precision.rs` | the precision in which each of them computes |
 //! | `ranks/` | communication of both backends with the other ranks |
 //! | `snapshot.rs` | the contents of a checkpoint |
 //! | `epochs.rs`, `resumption.rs` | the count of epochs; changes made by a resumption |
@@ -20,6 +21,7 @@ pub mod interrupt;
 pub mod loss_scale;
 mod memory;
 mod phase;
+mod precision;
 mod preview;
 pub mod ranks;
 mod resumption;

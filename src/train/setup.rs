@@ -2,12 +2,14 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use ssmv_autograd::bf16_available;
+
 use super::{
     backend::Source,
     divergence::DivergenceMonitor,
     gpu::compile,
     interrupt::Interrupt,
-    memory, preview,
+    memory, precision, preview,
     ranks::Ranks,
     resumption,
     run::{Observer, Pace, Run, Shown},
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     Error, Result,
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
-    config::{CONFIG_FILE, Precision, TrainConfig},
+    config::{CONFIG_FILE, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
     record::{METRICS_FILE, Recorder, RunFolder},
@@ -204,18 +206,13 @@ fn trainer(
     local_rank: usize,
     observer: &mut dyn Observer,
 ) -> Result<Trainer> {
-    let (device, precision) = (config.device, config.precision);
-    match device::open_for(device, local_rank)? {
-        Some(_) if precision == Precision::F32 => Err(Error::Usage(format!(
-            "--precision f32: a GPU's tensor cores take f16; take --precision f16, or --device cpu (--device is {device})"
-        ))),
+    let gpu = device::open_for(config.device, local_rank)?;
+    precision::resolve(config.precision, gpu.as_ref().map(|_| config.device), bf16_available())?;
+    match gpu {
         Some(cuda) => {
             compile(config, source, &cuda, &mut |done, total| observer.compiling(done, total))?;
             Ok(Trainer::on_gpu(config, source, &cuda)?.boxed())
         }
-        None if precision == Precision::F16 => Err(Error::Usage(
-            "--precision f16: the processor trains in f32; take --precision f32, or --device cuda".into(),
-        )),
         None => {
             memory::check(config)?;
             Ok(Trainer::on_cpu(config, source)?.boxed())

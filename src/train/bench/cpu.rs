@@ -69,6 +69,7 @@ pub(super) fn measure(config: &TrainConfig, steps: usize, small: bool) -> Result
         preset: config.preset.clone(),
         batch_size: config.batch_size,
         frames_in: config.frames_in,
+        precision: config.precision,
         device: ssmv_autograd::processor().unwrap_or_else(|| "unknown processor".to_owned()),
         driver: "none".to_owned(),
         seconds,

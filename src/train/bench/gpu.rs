@@ -96,6 +96,7 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
         preset: config.preset.clone(),
         batch_size: config.batch_size,
         frames_in: config.frames_in,
+        precision: config.precision,
         device: device.name.clone(),
         driver,
         seconds,

@@ -13,12 +13,15 @@ mod rates;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use ssmv_autograd::cuda::{Backend, Cuda};
+use ssmv_autograd::{
+    bf16_available,
+    cuda::{Backend, Cuda},
+};
 
-use super::{backend::Source, phase::Phase};
+use super::{backend::Source, phase::Phase, precision};
 use crate::{
     Error, Result,
-    config::{Device, TrainConfig},
+    config::{Device, Precision, TrainConfig},
     data::Batch,
     device,
 };
@@ -35,6 +38,8 @@ pub struct BenchSpec {
     pub preset: String,
     /// Device that computes the steps.
     pub device: Device,
+    /// Precision of the steps.
+    pub precision: Precision,
     /// Batch sizes in sequences: one measurement each.
     pub batch_sizes: Vec<usize>,
     /// Number of input frames of the model.
@@ -54,6 +59,8 @@ pub struct Measured {
     pub batch_size: usize,
     /// Number of input frames of the model.
     pub frames_in: usize,
+    /// Precision of the steps: never `auto`.
+    pub precision: Precision,
     /// Product name of the device or the processor.
     pub device: String,
     /// Platform of the kernels: `CUDA` with the driver's version, `emulator`, or `none`.
@@ -153,12 +160,14 @@ pub struct PhaseTime {
 /// Measures all batch sizes; calls `each` after each of them.
 ///
 /// # Errors
-/// A missing device, a batch that does not fit, and any error of a training.
+/// A missing device, a precision that it does not have, a batch that does not fit, and any error of a training.
 pub fn bench(spec: &BenchSpec, each: &mut dyn FnMut(&Measured) -> Result<()>) -> Result<()> {
     let is_small = |cuda: &Cuda| spec.small || cuda.driver().backend() != Backend::Nvidia;
-    let rates = device::open(spec.device)?.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
+    let gpu = device::open(spec.device)?;
+    let precision = precision::resolve(spec.precision, gpu.as_ref().map(|_| spec.device), bf16_available())?;
+    let rates = gpu.map(|cuda| rates::measure(&cuda, is_small(&cuda))).transpose()?;
     for &batch_size in &spec.batch_sizes {
-        let config = config(spec, batch_size)?;
+        let config = TrainConfig { precision, ..config(spec, batch_size)? };
         // Open a new device for each size, so that its pool holds no memory of another batch.
         let measured = match (device::open(spec.device)?, rates) {
             (Some(cuda), Some(rates)) => {
