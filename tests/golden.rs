@@ -8,7 +8,7 @@ use std::{
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use ssmv_autograd::{
-    DType,
+    DType, bf16_available,
     cuda::{Cuda, Emulated, EmulatorOptions},
 };
 use ssmv_emulator::Approximation;
@@ -26,7 +26,11 @@ fn report(paths: &[PathBuf], dtype: DType) -> Report {
 }
 
 fn assert_passes(device: &TargetDevice) {
-    let report = verify::run(&[golden(""), golden("odd")], device).expect("paths were given");
+    assert_pass(&[golden(""), golden("odd")], device);
+}
+
+fn assert_pass(paths: &[PathBuf], device: &TargetDevice) {
+    let report = verify::run(paths, device).expect("paths were given");
     let failures: Vec<String> = report.failures().map(|row| format!("{row:?}")).collect();
     assert!(report.passed(), "{}", failures.join("\n"));
 }
@@ -39,6 +43,24 @@ fn all_cases_pass_in_f64() {
 #[test]
 fn all_cases_pass_in_f32() {
     assert_passes(&TargetDevice::Cpu(DType::F32));
+}
+
+/// The operators with products; all others compute in f32.
+#[test]
+fn products_pass_in_bf16() {
+    if !bf16_available() {
+        eprintln!("skipped: this processor has no products of bf16 (avx512_bf16)");
+        return;
+    }
+    let files =
+        ["", "odd"].map(|folder| golden(folder).read_dir().unwrap().map(|entry| entry.unwrap().path()));
+    let with_products = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("conv2d_") || name.starts_with("conv_transpose2d_") || name.starts_with("linear_")
+    };
+    let paths: Vec<PathBuf> = files.into_iter().flatten().filter(with_products).collect();
+    assert!(paths.len() > 6, "{paths:?}");
+    assert_pass(&paths, &TargetDevice::CpuBf16);
 }
 
 /// The kernels of a GPU, under all of the emulator's checks: with approximate instructions to nearest, and with all the

@@ -1,6 +1,6 @@
 //! One evaluation of a case, forward and backward, on the CPU or on a device.
 
-use ssmv_autograd::{DType, Gradients, Shape, Tensor, cuda::Cuda};
+use ssmv_autograd::{DType, Gradients, Products, Shape, Tensor, cuda::Cuda, with_products};
 
 use super::{
     case::{Array, Case},
@@ -18,6 +18,8 @@ const LARGEST_RESULT: usize = 1 << 28;
 pub enum TargetDevice {
     /// The CPU, in f32 or f64.
     Cpu(DType),
+    /// The CPU in f32, with products of bf16.
+    CpuBf16,
     /// A GPU or the emulator, in f16 with f32 sums.
     Cuda(Cuda),
 }
@@ -44,7 +46,36 @@ impl TargetDevice {
     pub fn dtype(&self) -> DType {
         match self {
             Self::Cpu(dtype) => *dtype,
+            Self::CpuBf16 => DType::F32,
             Self::Cuda(_) => DType::F16,
+        }
+    }
+
+    /// Name of the number format of products.
+    pub(super) fn format(&self) -> &'static str {
+        match self {
+            Self::CpuBf16 => "bf16",
+            _ => self.dtype().name(),
+        }
+    }
+
+    /// The dtype whose bounds apply. Two operands that are rounded to bf16 change their product by a share of at most
+    /// 2⁻⁸ + 2⁻¹⁸, which is below the bound of f16.
+    pub(super) fn bounds_of(&self) -> DType {
+        match self {
+            Self::CpuBf16 => DType::F16,
+            _ => self.dtype(),
+        }
+    }
+
+    /// Runs `body` with the products of this device.
+    ///
+    /// # Errors
+    /// The processor has no products of bf16.
+    pub(super) fn with_products<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        match self {
+            Self::CpuBf16 => with_products(Products::Bf16, body)?,
+            _ => body(),
         }
     }
 
@@ -52,14 +83,14 @@ impl TargetDevice {
     pub(super) fn master_dtype(&self) -> DType {
         match self {
             Self::Cpu(dtype) => *dtype,
-            Self::Cuda(_) => DType::F32,
+            Self::CpuBf16 | Self::Cuda(_) => DType::F32,
         }
     }
 
     /// A tensor on this device.
     pub(super) fn tensor(&self, array: &Array, dtype: DType) -> Result<Tensor> {
         match self {
-            Self::Cpu(_) => array.tensor(dtype),
+            Self::Cpu(_) | Self::CpuBf16 => array.tensor(dtype),
             Self::Cuda(cuda) => Ok(array.tensor(DType::F32)?.to_cuda(cuda, dtype)?),
         }
     }

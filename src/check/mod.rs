@@ -6,7 +6,7 @@
 //! | [`verify`], `ssmv-raw verify` | outputs and gradients of the golden cases, on the CPU or a device | PyTorch's float64 results |
 //! | [`selftest`], `ssmv-raw selftest` | outputs and gradients on a device in f16 | the CPU in f32 on the same numbers |
 //!
-//! `selftest` also runs the golden cases, and short trainings.
+//! `selftest` also runs the golden cases, and short trainings. On a processor with products of bf16, it checks them too.
 
 mod case;
 mod compare;

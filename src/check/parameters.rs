@@ -28,7 +28,7 @@ pub(super) fn arena(
         }
     });
     match device {
-        TargetDevice::Cpu(_) => Ok(arena),
+        TargetDevice::Cpu(_) | TargetDevice::CpuBf16 => Ok(arena),
         TargetDevice::Cuda(cuda) => {
             let halved: Vec<bool> = parameters.iter().map(|p| p.role.halved()).collect();
             Ok(Arena::on_cuda(cuda, layout, arena.values()?, &halved)?)

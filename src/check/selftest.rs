@@ -4,12 +4,13 @@
 //! | --- | --- | --- |
 //! | operators | every operator and the optimiser, forward and backward, in f16 with f32 sums | the CPU in f32, same numbers |
 //! | golden | the golden cases, which are built into the program | PyTorch's float64 results |
+//! | processor | on a CPU with products of bf16: both of these for the operators with products | as these |
 //! | determinism | three short trainings, one of them launch by launch | each other, bit by bit |
 //! | training | the same | each step's loss on the CPU in f32, within 2% |
 
 use serde::Serialize;
 use ssmv_autograd::{
-    DType,
+    DType, bf16_available,
     cuda::{Backend, Cuda},
 };
 
@@ -19,7 +20,7 @@ use super::{
     compare::{Comparison, Verdict, bound},
     draw::Draw,
     evaluate::evaluate,
-    operators::{By, DrawnCases, Operator, operators},
+    operators::{By, DrawnCases, Operator, WITH_BF16, operators},
     optimiser,
     results::Results,
     short_trainings, verify,
@@ -69,6 +70,8 @@ pub enum Part {
     Operators,
     /// A golden case against PyTorch's results.
     Golden,
+    /// A product of bf16 on the CPU against the CPU in f32, or against PyTorch's results.
+    Processor,
     /// Two trainings against each other, bit by bit.
     Determinism,
     /// The loss of a training against the CPU's.
@@ -80,6 +83,7 @@ impl std::fmt::Display for Part {
         f.pad(match self {
             Self::Operators => "operators",
             Self::Golden => "golden",
+            Self::Processor => "processor",
             Self::Determinism => "determinism",
             Self::Training => "training",
         })
@@ -128,16 +132,15 @@ impl Report {
 pub fn run(cuda: &Cuda, options: &Options, note: &mut dyn FnMut(&str)) -> Result<Report> {
     let mut results = Results::new(options);
     note("operators against the CPU");
-    for (operator, check) in checks(options.extent) {
-        if results.wants(check.name)
-            && let Err(error) = compare(cuda, &mut results, operator, check)
-        {
-            results.failed(Part::Operators, check.name, &error.to_string());
-        }
-    }
+    let device = TargetDevice::Cuda(cuda.clone());
+    drawn_cases(Part::Operators, &mut results, &device, checks(options.extent));
     optimiser::run(cuda, &mut results);
     note("golden cases");
-    golden_cases(cuda, &mut results);
+    golden_cases(Part::Golden, &mut results, &device, operators());
+    if bf16_available() {
+        note("products of bf16 on the CPU");
+        processor(&mut results);
+    }
     short_trainings::run(cuda, &mut results, note);
     if results.checks.is_empty() {
         let filter = options.filter.as_deref().unwrap_or_default();
@@ -161,13 +164,43 @@ fn checks(extent: Extent) -> impl Iterator<Item = (&'static Operator, &'static D
         .filter(move |(_, check)| within(check.by))
 }
 
+/// Operators with products, with operands of bf16 on the CPU.
+fn processor(results: &mut Results) {
+    let with_bf16 = |operator: &Operator| WITH_BF16.contains(&operator.name);
+    let drawn = checks(Extent::Small).filter(|(operator, _)| with_bf16(operator));
+    drawn_cases(Part::Processor, results, &TargetDevice::CpuBf16, drawn);
+    let golden = operators().filter(|operator| with_bf16(operator));
+    golden_cases(Part::Processor, results, &TargetDevice::CpuBf16, golden);
+}
+
+/// Compares drawn cases on the device with the CPU in f32.
+fn drawn_cases(
+    part: Part,
+    results: &mut Results,
+    device: &TargetDevice,
+    cases: impl Iterator<Item = (&'static Operator, &'static DrawnCases)>,
+) {
+    for (operator, check) in cases {
+        if results.wants(check.name)
+            && let Err(error) = compare(part, results, device, operator, check)
+        {
+            results.failed(part, check.name, &error.to_string());
+        }
+    }
+}
+
 /// Outputs and gradients of a case on the device and on the CPU.
-fn compare(cuda: &Cuda, results: &mut Results, operator: &Operator, check: &DrawnCases) -> Result<()> {
-    let [want, got] =
-        evaluate_on(operator, check, [TargetDevice::Cpu(DType::F32), TargetDevice::Cuda(cuda.clone())])?;
-    let bound = bound(operator.bounds, "", DType::F16);
+fn compare(
+    part: Part,
+    results: &mut Results,
+    device: &TargetDevice,
+    operator: &Operator,
+    check: &DrawnCases,
+) -> Result<()> {
+    let [want, got] = evaluate_on(operator, check, [TargetDevice::Cpu(DType::F32), device.clone()])?;
+    let bound = bound(operator.bounds, "", device.bounds_of());
     for ((tensor, got), (_, want)) in got.iter().zip(&want) {
-        results.near(Part::Operators, check.name, tensor, got, want, bound);
+        results.near(part, check.name, tensor, got, want, bound);
     }
     Ok(())
 }
@@ -186,13 +219,14 @@ fn evaluate_on<const N: usize>(
     let mut cotangent = None;
     let mut made = [const { Vec::new() }; N];
     for (made, device) in made.iter_mut().zip(&devices) {
-        let evaluation = evaluate(operator, &case, device, None, |shape| {
+        let cotangent = |shape: &[usize]| {
             let drawn = cotangent.get_or_insert_with(|| match shape.iter().product() {
                 1usize => Array { shape: shape.to_vec(), values: vec![SCALAR_COTANGENT] },
                 _ => draw.values(shape),
             });
             Ok(Some(drawn.clone()))
-        })?;
+        };
+        let evaluation = device.with_products(|| evaluate(operator, &case, device, None, cotangent))?;
         made.extend(evaluation.outputs.into_iter().map(|(name, array)| (name.to_owned(), array.values)));
         // A missing gradient has no values and therefore fails.
         made.extend(
@@ -204,21 +238,25 @@ fn evaluate_on<const N: usize>(
     Ok(made)
 }
 
-/// Runs the golden cases that are compiled into the program.
-fn golden_cases(cuda: &Cuda, results: &mut Results) {
-    let device = TargetDevice::Cuda(cuda.clone());
-    let mut cases: Vec<(&str, &[u8])> = operators().flat_map(|operator| operator.golden).copied().collect();
+/// Runs golden cases, which are compiled into the program, of some operators.
+fn golden_cases(
+    part: Part,
+    results: &mut Results,
+    device: &TargetDevice,
+    operators: impl Iterator<Item = &'static Operator>,
+) {
+    let mut cases: Vec<(&str, &[u8])> = operators.flat_map(|operator| operator.golden).copied().collect();
     cases.sort_by_key(|(name, _)| (name.contains('/'), *name));
     for (name, bytes) in cases {
         if !results.wants(name) {
             continue;
         }
         let rows = match results.is_faulty(name) {
-            true => verify::run_bytes(name, &with_wrong_end(bytes), &device),
-            false => verify::run_bytes(name, bytes, &device),
+            true => verify::run_bytes(name, &with_wrong_end(bytes), device),
+            false => verify::run_bytes(name, bytes, device),
         };
         for row in rows {
-            results.push(Part::Golden, Comparison { case: name.to_owned(), ..row });
+            results.push(part, Comparison { case: name.to_owned(), ..row });
         }
     }
 }
@@ -248,6 +286,27 @@ mod tests {
         let names = |checks: Vec<&DrawnCases>| checks.iter().map(|check| check.name).collect();
         assert!(unique(names(drawn)) && unique(names(fixed)));
         assert!(unique(operators().map(|row| row.name).collect()));
+    }
+
+    #[test]
+    fn products_of_bf16_are_near_those_of_f32() {
+        assert!(WITH_BF16.iter().all(|name| operators().any(|operator| operator.name == *name)));
+        if !bf16_available() {
+            eprintln!("skipped: this processor has no products of bf16 (avx512_bf16)");
+            return;
+        }
+        let options = Options::default();
+        let mut results = Results::new(&options);
+        processor(&mut results);
+        for operator in operators().filter(|operator| WITH_BF16.contains(&operator.name)) {
+            let drawn = operator.drawn.iter().filter(|check| check.by == By::Device).map(|check| check.name);
+            for name in drawn.chain(operator.golden.iter().map(|(name, _)| *name)) {
+                let mut checks =
+                    results.checks.iter().filter(|check| check.comparison.case == name).peekable();
+                assert!(checks.peek().is_some(), "{name}");
+                checks.for_each(|check| assert!(check.comparison.verdict == Verdict::Pass, "{check:?}"));
+            }
+        }
     }
 
     /// The emulator is too slow for them. Here their kernels are built and their memory is counted.

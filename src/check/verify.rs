@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// The rows of all cases, in the order of the paths; a folder's cases by name.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// "f16", "f32" or "f64".
+    /// "f16", "bf16", "f32" or "f64".
     pub dtype: &'static str,
     /// A row a tensor.
     pub rows: Vec<Comparison>,
@@ -52,7 +52,7 @@ pub fn run(paths: &[PathBuf], device: &TargetDevice) -> Result<Report> {
         Ok(files) => files.iter().flat_map(|file| verify(file, GoldenCase::read(file), device)).collect(),
         Err(message) => vec![failure(path, message)],
     });
-    Ok(Report { dtype: device.dtype().name(), rows: rows.collect() })
+    Ok(Report { dtype: device.format(), rows: rows.collect() })
 }
 
 /// The case files that a path stands for: itself, or the cases in the folder, sorted.
@@ -96,8 +96,8 @@ fn verify(path: &Path, case: Result<GoldenCase>, device: &TargetDevice) -> Vec<C
         let known = operators().map(|operator| operator.name).collect::<Vec<_>>().join(", ");
         return vec![failure(path, format!("unknown operator {:?}; known are {known}", case.op))];
     };
-    match evaluate_golden(operator, &case, device) {
-        Ok(outputs) => compare(&case, &outputs, operator.bounds, device.dtype()),
+    match device.with_products(|| evaluate_golden(operator, &case, device)) {
+        Ok(outputs) => compare(&case, &outputs, operator.bounds, device.bounds_of()),
         Err(e) => vec![failure(path, e.to_string())],
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use ssmv_autograd::DType;
+use ssmv_autograd::{DType, bf16_available};
 
 use super::{Table, Ui, files};
 use crate::config::Device;
@@ -40,6 +40,8 @@ pub enum Dtype {
     F32,
     /// 16 bits with 32-bit sums, on a GPU
     F16,
+    /// f32 with products of bf16, on a CPU with avx512_bf16
+    Bf16,
 }
 
 /// Examples for the help.
@@ -53,19 +55,34 @@ Examples:
 
 /// Opens the device and runs the cases.
 pub fn run(args: &VerifyArgs, ui: &Ui) -> Result<()> {
-    let dtype = args.dtype.map(|dtype| match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-    });
-    // A format that only the CPU has selects the CPU.
-    let device = match dtype {
-        Some(DType::F32 | DType::F64) if args.device == Device::Auto => None,
-        _ => device::open(args.device)?,
-    };
-    let device = TargetDevice::new(dtype, device)?;
+    let device = target(args)?;
     args.paths.iter().try_for_each(|path| files::must_exist(path))?;
     verify(args, &device, ui)
+}
+
+/// The device and format of the computation.
+fn target(args: &VerifyArgs) -> Result<TargetDevice> {
+    // A format that only the CPU has selects the CPU.
+    let device = match args.dtype {
+        Some(Dtype::F32 | Dtype::F64 | Dtype::Bf16) if args.device == Device::Auto => None,
+        _ => device::open(args.device)?,
+    };
+    let dtype = match args.dtype {
+        Some(Dtype::F64) => Some(DType::F64),
+        Some(Dtype::F32) => Some(DType::F32),
+        Some(Dtype::F16) => Some(DType::F16),
+        Some(Dtype::Bf16) if device.is_some() => {
+            return Err(Error::Usage("--dtype bf16 needs the CPU: add --device cpu".into()));
+        }
+        Some(Dtype::Bf16) if bf16_available() => return Ok(TargetDevice::CpuBf16),
+        Some(Dtype::Bf16) => {
+            return Err(Error::Usage(
+                "--dtype bf16: this processor has no products of bf16 (avx512_bf16)".into(),
+            ));
+        }
+        None => None,
+    };
+    TargetDevice::new(dtype, device)
 }
 
 /// Runs the cases and prints the comparisons.

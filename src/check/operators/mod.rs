@@ -35,6 +35,9 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
     .flatten()
 }
 
+/// Operators whose products can take bf16 on the CPU.
+pub(crate) const WITH_BF16: [&str; 4] = ["conv2d", "conv_transpose2d", "linear", "matmul"];
+
 /// The golden cases of a row: their names, and the bytes of their files, which are compiled into the program.
 macro_rules! golden {
     ($($name:literal),* $(,)?) => {

@@ -73,7 +73,7 @@ fn predictor(case: &GoldenCase, device: &TargetDevice) -> Result<Outputs> {
     }
     let mut outputs = Outputs::new();
     match device {
-        TargetDevice::Cpu(_) => {
+        TargetDevice::Cpu(_) | TargetDevice::CpuBf16 => {
             let y = model.train(&frames)?;
             let mut gradients = model.arena.gradients()?;
             loss_and_gradients(&mut outputs, &y, &target, &mut gradients)?;
