@@ -27,17 +27,22 @@ fn images(rng: &mut ChaCha8Rng, shape: [usize; 5]) -> Tensor {
 }
 
 fn main() {
+    let threads: usize = option("--threads", "0").parse().expect("--threads takes a number, 0 for all cores");
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("threads start");
+    // On a thread of the pool, as in a training.
+    rayon::join(measure, || ());
+}
+
+fn measure() {
     let preset = Preset::find(&option("--preset", "tiny")).expect("a preset");
     let batch: usize = option("--batch", "16").parse().expect("--batch takes a number");
     let steps: usize = option("--steps", "12").parse().expect("--steps takes a number");
-    let threads: usize = option("--threads", "0").parse().expect("--threads takes a number, 0 for all cores");
     let precision = option("--precision", "f32");
     let products = match precision.as_str() {
         "f32" => Products::F32,
         "bf16" => Products::Bf16,
         _ => panic!("--precision takes f32 or bf16"),
     };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("threads start");
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
     let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);

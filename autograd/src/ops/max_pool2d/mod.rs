@@ -133,7 +133,7 @@ impl MaxPool2d {
                                 let x = load(&x[((iy + dy) * w + ix + dx) * c + block * BLOCK..][..y.len()]);
                                 for j in 0..BLOCK {
                                     let larger = if x[j] > best[j] { x[j] } else { best[j] };
-                                    best[j] = if x[j] == x[j] { larger } else { x[j] };
+                                    best[j] = if x[j].is_nan() { x[j] } else { larger };
                                 }
                             }
                         }
