@@ -311,49 +311,75 @@ fn by_dots<W: Operand>(cols: usize, channels: usize) -> bool {
     W::PARTS == 1 && dot::fits::<W::Sum>(cols, channels)
 }
 
-/// The weights of a phase, [runs·run][cols] in `fill(depth index, first column, columns)`: panels of words, zero past the
-/// last column and past an odd run, or whole columns where [`Dots`] takes them.
-fn pack<W: Operand>(
-    [runs, taps, c]: [usize; 3],
+/// Where a phase's weights lie: element [depth index][column] is at `rows[depth index] + column · distance`.
+struct Weights<'a, T> {
+    values: &'a [T],
+    rows: Vec<usize>,
+    distance: usize,
     cols: usize,
-    fill: impl Fn(usize, usize, &mut [W::Sum]) + Sync,
-) -> Buffer<W> {
-    let run = taps * c;
-    let depth = runs * run;
-    if by_dots::<W>(cols, c) {
-        let mut out = Buffer::uninit(cols * depth);
-        let mut row = [W::Sum::ZERO; dot::MAX_COLS];
-        for k in 0..depth {
-            fill(k, 0, &mut row[..cols]);
-            row[..cols].iter().enumerate().for_each(|(j, &v)| out[j * depth + k] = W::word([v; 2]));
-        }
-        return out;
-    }
-    let (width, words) = (panel_width::<W>(cols), run.div_ceil(W::PARTS));
-    let mut out = Buffer::zeros(cols.div_ceil(width) * runs * words * width);
-    if out.is_empty() {
-        return out;
-    }
-    out.par_chunks_mut(runs * words * width).enumerate().for_each(|(panel, out)| {
-        let first = panel * width;
-        let count = width.min(cols - first);
-        let mut parts = vec![W::Sum::ZERO; 2 * width];
-        for (i, row) in out.chunks_exact_mut(width).enumerate() {
-            let (p, q) = (i / words, i % words * W::PARTS);
-            let (one, two) = parts.split_at_mut(width);
-            fill(p * run + q, first, &mut one[..count]);
-            if W::PARTS == 2 && q + 1 < run {
-                fill(p * run + q + 1, first, &mut two[..count]);
-            } else if W::PARTS == 2 {
-                two.fill(W::Sum::ZERO);
+}
+
+impl<T: Element> Weights<'_, T> {
+    /// The weights as panels of words, zero past the last column and past an odd run, or as whole columns where [`Dots`]
+    /// takes them; `run` elements of depth lie side by side in the image, `channels` to a pixel.
+    fn pack<W: Operand<Sum = T>>(&self, run: usize, channels: usize) -> Buffer<W> {
+        let depth = self.rows.len();
+        if by_dots::<W>(self.cols, channels) {
+            let mut out = Buffer::uninit(self.cols * depth);
+            for (i, word) in out.iter_mut().enumerate() {
+                *word = W::word([self.values[self.rows[i % depth] + i / depth * self.distance]; 2]);
             }
-            row.iter_mut()
-                .zip(one.iter().zip(&*two))
-                .take(count)
-                .for_each(|(w, (&a, &b))| *w = W::word([a, b]));
+            return out;
         }
-    });
-    out
+        let (width, words) = (panel_width::<W>(self.cols), run.div_ceil(W::PARTS));
+        let len = depth.checked_div(run).unwrap_or(0) * words * width;
+        let mut out = Buffer::zeros(self.cols.div_ceil(width) * len);
+        if out.is_empty() {
+            return out;
+        }
+        // Blocks of rows whose columns share cache lines of the source.
+        const BLOCK: usize = 16;
+        out.par_chunks_mut(len).enumerate().for_each(|(panel, out)| {
+            let first = panel * width;
+            let count = width.min(self.cols - first);
+            for (block, out) in out.chunks_mut(BLOCK * width).enumerate() {
+                // The source of each row's words; the second part of the last word of an odd run is zero.
+                let mut from = [(0, None); BLOCK];
+                for (i, from) in from.iter_mut().enumerate().take(out.len() / width) {
+                    let (p, q) = ((block * BLOCK + i) / words, (block * BLOCK + i) % words * W::PARTS);
+                    let row = p * run + q;
+                    *from = (self.rows[row], (W::PARTS == 2 && q + 1 < run).then(|| self.rows[row + 1]));
+                }
+                let word = |(one, two): (usize, Option<usize>), column: usize| {
+                    let at = |row: usize| self.values[row + column * self.distance];
+                    W::word([at(one), two.map_or(T::ZERO, at)])
+                };
+                if self.distance == 1 {
+                    for (row, (one, two)) in out.chunks_exact_mut(width).zip(from) {
+                        let one = &self.values[one + first..][..count];
+                        let two = two.map(|two| &self.values[two + first..][..count]);
+                        match two {
+                            Some(two) => {
+                                let words = row.iter_mut().zip(one.iter().zip(two));
+                                words.for_each(|(word, (&one, &two))| *word = W::word([one, two]));
+                            }
+                            None => row
+                                .iter_mut()
+                                .zip(one)
+                                .for_each(|(word, &one)| *word = W::word([one, T::ZERO])),
+                        }
+                    }
+                } else {
+                    for j in 0..count {
+                        for (i, &from) in from.iter().take(out.len() / width).enumerate() {
+                            out[i * width + j] = word(from, first + j);
+                        }
+                    }
+                }
+            }
+        });
+        out
+    }
 }
 
 /// y [n, output, cout] (+)= conv(x, w) + bias.
@@ -375,9 +401,8 @@ fn fprop_with<W: Operand>(
     add: bool,
 ) {
     let patch = g.patch();
-    let weights = pack([g.kernel[0], g.kernel[1], g.cin], g.cout, |k, first, row| {
-        row.iter_mut().enumerate().for_each(|(j, v)| *v = w[(first + j) * patch + k]);
-    });
+    let weights = Weights { values: w, rows: (0..patch).collect(), distance: patch, cols: g.cout };
+    let weights = weights.pack(g.kernel[1] * g.cin, g.cin);
     let size = std::array::from_fn(|i| (g.output[i] - 1) * g.stride[i] + g.kernel[i]);
     let phase = Phase {
         taps: g.kernel,
@@ -463,13 +488,14 @@ fn dgrad_with<W: Operand>(
             let taps = if ry.taps == 0 || rx.taps == 0 { [0; 2] } else { [ry.taps, rx.taps] };
             let run = taps[1] * g.cout;
             // Output coordinates ascend along the walk, so kernel coordinates descend by the stride.
-            let weights = pack([taps[0], taps[1], g.cout], g.cin, |k, first, row| {
+            let row = |k: usize| {
                 let (ty, tx, o) = (k / run, k % run / g.cout, k % g.cout);
                 let ky = ry.residue + (taps[0] - 1 - ty) * g.stride[0];
                 let kx = rx.residue + (taps[1] - 1 - tx) * g.stride[1];
-                let from = ((o * g.kernel[0] + ky) * g.kernel[1] + kx) * g.cin + first;
-                row.copy_from_slice(&w[from..from + row.len()]);
-            });
+                ((o * g.kernel[0] + ky) * g.kernel[1] + kx) * g.cin
+            };
+            let rows = (0..taps[0] * run).map(row).collect();
+            let weights = Weights { values: w, rows, distance: 1, cols: g.cin }.pack(run, g.cout);
             let base = if taps[0] == 0 {
                 [0; 2]
             } else {

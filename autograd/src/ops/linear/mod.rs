@@ -3,6 +3,8 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
+use rayon::prelude::*;
+
 use super::conv2d::{Geometry, cpu};
 #[cfg(feature = "cuda")]
 use crate::ops::reduce;
@@ -11,6 +13,7 @@ use crate::{
     buffer::Buffer,
     cpu::{Matrix, column_sums, multiply},
     products::products,
+    simd::dot::{self, Dots, MAX_COLS, Strided},
 };
 
 /// The convolution's tiles, which copy the weight into panels first, take a product from so many rows on ...
@@ -36,6 +39,43 @@ fn tiled(rows: usize, cin: usize, out: usize) -> Option<Geometry> {
         stride: one,
         padding: [0; 2],
     })
+}
+
+/// Rows of a weight that a task multiplies, and elements of them at a time, which stay in the second-level cache.
+const BLOCK: [usize; 2] = [64, 2048];
+
+/// y [rows, out] = x [rows, cin] · wᵀ + bias by dots, which read a large weight once and copy nothing. `cin` is a multiple of
+/// a register.
+fn by_dots<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T], [rows, cin]: [usize; 2]) {
+    let out = w.len() / cin;
+    let mut transposed = Buffer::<T>::uninit(rows * out);
+    transposed.par_chunks_mut(BLOCK[0] * rows).zip(w.par_chunks(BLOCK[0] * cin)).for_each(|(y, w)| {
+        let offsets: Vec<usize> = (0..w.len() / cin).map(|o| o * cin).collect();
+        for first in (0..cin).step_by(BLOCK[1]) {
+            for row in (0..rows).step_by(MAX_COLS) {
+                let c_rows: Vec<usize> = (0..offsets.len()).map(|o| o * rows + row).collect();
+                Dots {
+                    a: Strided { data: &w[first..], step: 0 },
+                    rows: &offsets,
+                    b: Strided { data: &x[row * cin + first..], step: 0 },
+                    column: cin,
+                    runs: 1,
+                    run: BLOCK[1].min(cin - first),
+                    cols: MAX_COLS.min(rows - row),
+                    init: None,
+                    add: first > 0,
+                    c: y,
+                    c_rows: &c_rows,
+                }
+                .run();
+            }
+        }
+    });
+    y.par_chunks_mut(out).enumerate().for_each(|(row, y)| {
+        for (o, y) in y.iter_mut().enumerate() {
+            *y = transposed[o * rows + row] + bias.map_or(T::ZERO, |bias| bias[o]);
+        }
+    });
 }
 
 /// y = x·wᵀ + b with x [.., in], w [out, in], b [out] → [.., out].  dx = dy·w, dw = dyᵀ·x, db = Σ dy over the rows.
@@ -79,6 +119,10 @@ impl Op for Linear {
                 let bias = inputs.get(2).map(|bias| bias.values::<T>()).transpose()?;
                 if let Some(g) = tiled(rows, cin, out) {
                     cpu::fprop(&g, x.values()?, w.values()?, bias, &mut y, false);
+                    return Ok(Tensor::from_buffer(x.shape().with_last(out), y));
+                }
+                if (1..TILED_FROM).contains(&rows) && out > 0 && dot::fits::<T>(1, cin) {
+                    by_dots(x.values()?, w.values()?, bias, &mut y, [rows, cin]);
                     return Ok(Tensor::from_buffer(x.shape().with_last(out), y));
                 }
                 if let Some(bias) = bias {
