@@ -166,7 +166,7 @@ options! {
     "Optimisation" {
         /// Length of the training in epochs
         #[arg(value_name = "N", conflicts_with = "steps")]
-        epochs: i64 => Option<u64>, Whole(1, MILLION), [2, 4, 4, 10, 10];
+        epochs: i64 => Option<u64>, Whole(1, MILLION), [2, 7, 4, 10, 10];
         /// Length of the training in optimiser steps, instead of --epochs
         #[arg(value_name = "N")]
         steps: i64 => Option<u64>, Whole(1, BILLION), [];

@@ -5,7 +5,7 @@ use crate::config::LOCK_FILE;
 use crate::{Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The message about a run folder that is no longer at its path.
@@ -43,6 +43,8 @@ impl RunFolder {
             .write(true)
             .create(true)
             .truncate(false)
+            // Between the check above and here another process may have put a link there.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&name)
             .map_err(unwritable)?;
         let warning = match lock.try_lock() {

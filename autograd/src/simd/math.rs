@@ -23,7 +23,8 @@ pub(crate) fn exp_f32(x: f32) -> f32 {
     p = p * r + 0.5;
     let y = p * r * r + r + 1.0;
     // n reaches 128 where y < 1, so the scale is applied in two factors that are both finite.
-    let n = n as i32;
+    // The rounded number stands in the low bits of the sum; a conversion would check for NaN and overflow.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let first = f32::from_bits(((half + 127) as u32) << 23);
     let second = f32::from_bits(((n - half + 127) as u32) << 23);

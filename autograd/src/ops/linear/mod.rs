@@ -5,44 +5,17 @@ pub(crate) mod cuda;
 
 use rayon::prelude::*;
 
-use super::conv2d::{Geometry, cpu};
 #[cfg(feature = "cuda")]
 use crate::ops::reduce;
 use crate::{
-    Backward, Device, Element, Error, Forward, Op, Products, Result, Shape, Tensor, apply,
+    Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply,
     buffer::Buffer,
     cpu::{Matrix, column_sums, multiply},
-    products::products,
     simd::dot::{self, Dots, MAX_COLS, Strided},
 };
 
-/// The convolution's tiles, which copy the weight into panels first, take a product from so many rows on ...
-const TILED_FROM: usize = 64;
-/// ... and up to so many elements of the weight: the copy of a larger one would move more memory than the product.
-const TILED_UP_TO: usize = 1 << 22;
-
-/// The product of [rows, cin] and a weight [out, cin] as a convolution of images that are one pixel high, where the tiles of
-/// the convolution are the faster.
-fn tiled(rows: usize, cin: usize, out: usize) -> Option<Geometry> {
-    let fits = rows >= TILED_FROM && cin > 0 && (1..=TILED_UP_TO / cin.max(1)).contains(&out);
-    // Rows that make up an image: tasks are cut between images, and pairs of pixels within.
-    let width = [16, 10, 8, 6, 4, 2, 1].into_iter().find(|width| rows.is_multiple_of(*width))?;
-    let (side, one) = ([1, width], [1; 2]);
-    let n = rows / width;
-    fits.then_some(Geometry {
-        n,
-        input: side,
-        cin,
-        output: side,
-        cout: out,
-        kernel: one,
-        stride: one,
-        padding: [0; 2],
-    })
-}
-
-/// Rows of a weight that a task multiplies, and elements of them at a time, which stay in the second-level cache.
-const BLOCK: [usize; 2] = [64, 2048];
+/// Rows of a weight that a task multiplies, and elements of them at a time, of which a tile's stay in the first-level cache.
+const BLOCK: [usize; 2] = [64, 1024];
 
 /// y [rows, out] = x [rows, cin] · wᵀ + bias by dots, which read a large weight once and copy nothing. `cin` is a multiple of
 /// a register.
@@ -117,11 +90,7 @@ impl Op for Linear {
                 let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
                 let mut y = Buffer::<T>::uninit(rows * out);
                 let bias = inputs.get(2).map(|bias| bias.values::<T>()).transpose()?;
-                if let Some(g) = tiled(rows, cin, out) {
-                    cpu::fprop(&g, x.values()?, w.values()?, bias, &mut y, false);
-                    return Ok(Tensor::from_buffer(x.shape().with_last(out), y));
-                }
-                if (1..TILED_FROM).contains(&rows) && out > 0 && dot::fits::<T>(1, cin) {
+                if rows * out > 0 && dot::fits::<T>(1, cin) {
                     by_dots(x.values()?, w.values()?, bias, &mut y, [rows, cin]);
                     return Ok(Tensor::from_buffer(x.shape().with_last(out), y));
                 }
@@ -144,15 +113,8 @@ impl Op for Linear {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
                 let d = Matrix::new(dy.values::<T>()?, rows, out);
                 let (xs, ws) = (Matrix::new(x.values()?, rows, cin), Matrix::new(w.values()?, out, cin));
-                // Both take the weight as it lies in memory, which the tiles only improve on with other operands.
-                if let Some(g) = tiled(rows, cin, out).filter(|_| products() != Products::F32) {
-                    let (dy, x, w) = (dy.values()?, x.values()?, w.values()?);
-                    cx.accumulate(0, |dx, add| cpu::dgrad::<T>(&g, dy, w, None, dx, add))?;
-                    cx.accumulate(1, |dw, add| cpu::wgrad::<T>(&g, x, dy, dw, add))?;
-                } else {
-                    cx.accumulate(0, |dx, add| multiply(d, ws, dx, add))?;
-                    cx.accumulate(1, |dw, add| multiply(d.t(), xs, dw, add))?;
-                }
+                cx.accumulate(0, |dx, add| multiply(d, ws, dx, add))?;
+                cx.accumulate(1, |dw, add| multiply(d.t(), xs, dw, add))?;
                 if cx.needs(2) {
                     let d = dy.values::<T>()?;
                     cx.accumulate(2, |db, add| column_sums(d, out, db, add))?;
