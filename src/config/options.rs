@@ -368,7 +368,7 @@ mod tests {
         let reference = rest(2e-4, 0, "cosine-epoch", 1e-4, "l1", 0.0, 5);
         for (preset, length, rest) in [
             ("nano", length(32, 14, 4000, 2, 8), &quick),
-            ("tiny", length(64, 28, 9000, 4, 8), &quick),
+            ("tiny", length(64, 28, 9000, 7, 8), &quick),
             ("small", length(64, 28, 10000, 4, 16), &rest(1e-3, 100, "cosine", 1e-4, "l1+mse", 0.0, 1)),
             ("base", length(64, 28, 10000, 10, 16), &reference),
             ("large", length(64, 28, 10000, 10, 16), &reference),

@@ -15,11 +15,12 @@ pub mod temporal;
 use std::sync::Arc;
 
 use ssmv_autograd::{
-    Arena, ArenaLayout, DType, Shape, Tensor, no_grad,
+    Arena, ArenaLayout, DType, Products, Shape, Tensor, no_grad,
     ops::{
         batch_norm2d::{AcrossRanks, BatchStatistics},
         probe::Pass,
     },
+    with_products,
 };
 
 pub use gpu::DevicePredictor;
@@ -101,8 +102,10 @@ impl Predict for Predictor {
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {
         in_pool(|| {
-            let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
-            no_grad(|| self.network.forward(&cx, self.preset, frames))
+            with_products(Products::F32, || {
+                let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
+                no_grad(|| self.network.forward(&cx, self.preset, frames))
+            })?
         })
     }
 }

@@ -218,13 +218,16 @@ impl Backend for Cpu {
 
     fn compute(&mut self) -> Result<()> {
         let norms = self.snapshot.model.norms.clone();
-        let passed = in_pool(|| self.pass());
+        // A thread of the pool must not wait for other ranks, which may be waiting for a thread of it.
+        let waits = |wait: fn(&Ranks) -> bool| self.ranks().is_some_and(|ranks| wait(ranks));
+        let [in_pass, in_update] = [waits(|ranks| ranks.sync_batchnorm), waits(|ranks| ranks.zero)];
+        let passed = if in_pass { self.pass() } else { in_pool(|| self.pass()) };
         let reduced = passed.and_then(|()| self.reduce());
         if reduced.is_err() || self.outcome.skipped {
             self.snapshot.model.norms = norms;
         }
         reduced?;
-        in_pool(|| self.update())?;
+        if in_update { self.update() } else { in_pool(|| self.update()) }?;
         self.snapshot.step = self.step + 1;
         let compare = |ranks: &Arc<Ranks>| ranks.compare(self.snapshot.step, || self.digest());
         self.ranks().map_or(Ok(()), compare)

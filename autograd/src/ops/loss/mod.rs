@@ -29,9 +29,8 @@ impl Cost for L1 {
     // The derivative at 0 is 0, as in PyTorch; NaN stays NaN.
     #[inline(always)]
     fn slope<T: Element>(d: T) -> T {
-        let above = if d > T::ZERO { T::ONE } else { T::ZERO };
-        let sign = if d < T::ZERO { -T::ONE } else { above };
-        if d.is_nan() { d } else { sign }
+        let positive = if d > T::ZERO { T::ONE } else { d };
+        if d < T::ZERO { -T::ONE } else { positive }
     }
 }
 
