@@ -23,6 +23,7 @@ fn refused(folder: &Path, arguments: &str, code: i32, parts: &[&str]) {
 fn make_run(folder: &Path, preset: &str) {
     let model = Predictor::new(Preset::find(preset).unwrap(), 1, DType::F32).unwrap();
     let contents = Contents { preset, model: state::export(&model).unwrap(), optimizer: Vec::new() };
+    std::fs::create_dir_all(folder).unwrap();
     checkpoint::write(&folder.join("checkpoints"), 7, &contents, &0, None).unwrap();
     std::fs::write(folder.join("config.toml"), TrainConfig::preset(preset).unwrap().to_toml().unwrap())
         .unwrap();

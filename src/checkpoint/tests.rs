@@ -215,6 +215,9 @@ fn a_state_of_another_step_than_the_manifest_is_refused() {
 fn keeps_the_last_and_never_touches_later_ones() {
     let run = tempfile::tempdir().unwrap();
     let parent = run.path().join("a/b");
+    // The folder that the checkpoints are in is made, not the one around it.
+    write(&parent, 10, &contents(1.0), &0, Some(2)).unwrap_err();
+    std::fs::create_dir(run.path().join("a")).unwrap();
     for step in [10, 20, 30, 40] {
         write(&parent, step, &contents(1.0), &0, Some(2)).unwrap();
     }

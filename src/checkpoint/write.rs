@@ -85,8 +85,16 @@ pub(super) enum Point {
 /// Called at every [`Point`]; an error from it is an error of the system call that was to follow.
 pub(super) type Hook<'h> = &'h mut dyn FnMut(Point) -> io::Result<()>;
 
+/// Makes a folder that may be there, but not the one it is in: a run folder that was moved away stays away.
+fn made(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
 /// Writes the checkpoint `parent/step-00000800` (for step 800) and returns its path. `parent` is created
-/// if it is missing.
+/// if it is missing; the folder it is in must exist.
 ///
 /// The files are written to a hidden folder beside it, synced, and renamed into place. A checkpoint of the same
 /// step is replaced; at every moment either it or the new one is complete and [`super::Checkpoint::open`] on `parent`
@@ -142,7 +150,7 @@ pub(super) fn write_with(
 
     let mut staging =
         Staging { folder: Hidden::Temporary.path(parent, step), files: BTreeMap::new(), hook, explain };
-    staging.call(parent, Point::Create, || fs::create_dir_all(parent))?;
+    staging.call(parent, Point::Create, || made(parent))?;
     staging.sync_parents(parent)?;
     folder::recover(parent).map_err(|e| (staging.explain)(parent, e))?;
     let result = staging

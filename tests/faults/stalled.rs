@@ -44,7 +44,7 @@ fn a_stopped_rank_is_warned_of_at_a_quarter_and_named_at_the_timeout() {
 fn a_slow_rank_delays_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let mut job = Process::start(launch(2, "", &training(&run, "--steps 400")));
+    let mut job = Process::start(launch(2, "", &training(&run, "--steps 4000")));
     wait_for_steps(&run, 1, &job);
     let slow = job.ranks(2)[1];
     let begun = Instant::now();
