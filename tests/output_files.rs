@@ -30,6 +30,7 @@ fn workplace() -> tempfile::TempDir {
     let model = Predictor::new(Preset::find("nano").unwrap(), 1, DType::F32).unwrap();
     let contents = Contents { preset: "nano", model: state::export(&model).unwrap(), optimizer: Vec::new() };
     let run = folder.path().join("run");
+    fs::create_dir(&run).unwrap();
     checkpoint::write(&run.join("checkpoints"), 7, &contents, &0, None).unwrap();
     fs::write(run.join("config.toml"), TrainConfig::preset("nano").unwrap().to_toml().unwrap()).unwrap();
     npy::write_f32(&folder.path().join("a.npy"), &[5, 32, 32], &[0.5; 5 * 1024]).unwrap();
