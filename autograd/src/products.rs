@@ -1,17 +1,17 @@
-//! Precision of the CPU's matrix products and convolutions of f32 tensors.
+//! Precision of the CPU's convolutions of f32 tensors.
 
 use std::cell::Cell;
 
 use crate::{Error, Result, simd::bf16};
 
-/// Operands of the matrix products and convolutions of f32 tensors on the CPU.
+/// Operands of the convolutions of f32 tensors on the CPU, transposed ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
     /// The f32 values themselves.
     #[default]
     F32,
-    /// The values rounded to bfloat16 (to the nearest, ties to even), with f32 sums. All other operators, the tensors and
-    /// their gradients stay f32.
+    /// The values rounded to bfloat16 (to the nearest, ties to even), with f32 sums. Convolutions to few channels, linear
+    /// layers and all other operators, the tensors and their gradients stay f32: `docs/precision.md` has the reasons.
     Bf16,
 }
 

@@ -75,7 +75,7 @@ choices! {
         Auto = "auto",
         /// f16, with sums, master weights and statistics in f32 and a loss scale; for a GPU
         F16 = "f16",
-        /// Products of bf16 with f32 sums, everything else in f32; for a CPU with avx512_bf16
+        /// Convolutions of bf16 with f32 sums, everything else in f32; for a CPU with avx512_bf16
         Bf16 = "bf16",
         /// f32; for the CPU
         F32 = "f32",

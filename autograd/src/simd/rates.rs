@@ -14,7 +14,7 @@ const SUMS: usize = 12;
 const REPEATS: usize = 5;
 
 /// Rates of all threads together, measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct ProcessorRates {
     /// f32 operations a second, two for a multiply-add, from registers.
     pub f32_operations: f64,

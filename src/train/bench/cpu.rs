@@ -8,7 +8,7 @@ use std::{
 
 use ssmv_autograd::profile::{Direction, PassTime, profile};
 
-use super::{CpuRates, Measured, OperatorTime, PhaseTime, batches, median, medians};
+use super::{Measured, OperatorTime, PhaseTime, batches, median, medians};
 use crate::{
     Result,
     config::TrainConfig,
@@ -83,11 +83,7 @@ pub(super) fn measure(config: &TrainConfig, steps: usize, small: bool) -> Result
         rates: None,
         phases: medians(&by_phase).into_iter().map(phase).collect(),
         operators: operators(&profiled),
-        processor: Some(CpuRates {
-            f32_operations: rates.f32_operations,
-            bf16_operations: rates.bf16_operations,
-            memory_bytes: rates.memory_bytes,
-        }),
+        processor: Some(rates),
     })
 }
 

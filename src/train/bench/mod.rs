@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use ssmv_autograd::{
-    bf16_available,
+    ProcessorRates, bf16_available,
     cuda::{Backend, Cuda},
 };
 
@@ -93,7 +93,7 @@ pub struct Measured {
     pub operators: Vec<OperatorTime>,
     /// Measured rates of the processor; absent on a device.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub processor: Option<CpuRates>,
+    pub processor: Option<ProcessorRates>,
 }
 
 /// All passes of a step by one operator in one direction on inputs of the same shapes.
@@ -113,17 +113,6 @@ pub struct OperatorTime {
     pub operations: u64,
     /// The fewest bytes that they move.
     pub bytes: u64,
-}
-
-/// What the processor can do at most, on all threads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct CpuRates {
-    /// f32 operations a second from registers.
-    pub f32_operations: f64,
-    /// bf16 operations a second from registers, where the processor has the instruction.
-    pub bf16_operations: Option<f64>,
-    /// Bytes read and written a second by a copy.
-    pub memory_bytes: f64,
 }
 
 impl Measured {

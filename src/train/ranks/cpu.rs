@@ -62,7 +62,6 @@ impl CpuSharing {
 
     /// Sends the rest, waits for all buckets and writes the averages in place of the gradients; with `--zero 1` those
     /// of this rank's share.
-    /// rank's share.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
         self.send(self.progress.rest(), gradients)?;
         let shares = self.ranks.shares(&self.buckets);
