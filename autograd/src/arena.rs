@@ -22,7 +22,7 @@ use crate::{
 /// Parameters start at multiples of this many elements, which suits every vector width.
 const ALIGN: usize = 64;
 
-/// A new arena's number, which tells gradients which arena they belong to.
+/// A new arena's number, by which gradients name their arena.
 pub(crate) fn next_id() -> u64 {
     static NEXT_ID: AtomicU64 = AtomicU64::new(0);
     NEXT_ID.fetch_add(1, Ordering::Relaxed)

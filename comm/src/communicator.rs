@@ -199,7 +199,7 @@ impl Communicator {
         if self.failure.is_none() {
             // The message of the first rank is forwarded.
             self.fail(match &error.fault {
-                Fault::Told { text } => text.clone(),
+                Fault::Reported { text } => text.clone(),
                 _ => error.to_string(),
             });
         }

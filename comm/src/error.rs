@@ -88,7 +88,7 @@ pub enum Fault {
     },
     /// Another rank failed; the text is the message of the rank that detected it first.
     #[error("stopped, because {text}")]
-    Told {
+    Reported {
         /// The message of the first rank.
         text: String,
     },

@@ -153,7 +153,7 @@ impl DevicePredictor {
 
     /// As above, with a callback at the outputs of the parts.
     pub fn train_with_hook(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).heard_by(listener);
+        let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).with_listener(listener);
         self.network.forward(&cx, self.preset, frames)
     }
 

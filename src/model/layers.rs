@@ -51,12 +51,12 @@ impl<'a> Context<'a> {
     }
 
     /// As above, with a callback at the outputs of the parts.
-    pub fn heard_by(self, listener: Option<PartListener>) -> Self {
+    pub fn with_listener(self, listener: Option<PartListener>) -> Self {
         Self { listener, ..self }
     }
 
     /// As above, with the statistics of all ranks' batches.
-    pub fn among(self, ranks: Option<Arc<dyn AcrossRanks>>) -> Self {
+    pub fn with_ranks(self, ranks: Option<Arc<dyn AcrossRanks>>) -> Self {
         Self { ranks, ..self }
     }
 

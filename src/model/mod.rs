@@ -144,7 +144,9 @@ impl Predictor {
         listener: Option<PartListener>,
         ranks: Option<Arc<dyn AcrossRanks>>,
     ) -> Result<Tensor> {
-        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true).heard_by(listener).among(ranks);
+        let cx = Context::new(&self.arena, Norms::Host(&self.norms), true)
+            .with_listener(listener)
+            .with_ranks(ranks);
         let y = self.network.forward(&cx, self.preset, frames)?;
         for (id, seen) in cx.seen.into_inner() {
             carry(&mut self.norms[id.0], &seen, self.arena.dtype());

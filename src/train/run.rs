@@ -320,7 +320,7 @@ impl Run<'_> {
             samples: samples as f64,
             data_wait: (self.loader.waited() - waited).as_secs_f64(),
         };
-        known.iter().try_for_each(|figures| self.told(figures, pace, observer))?;
+        known.iter().try_for_each(|figures| self.report(figures, pace, observer))?;
         self.pace = pace;
         for line in self.trainer.backend.take_warnings() {
             match &self.recorder {
@@ -337,11 +337,11 @@ impl Run<'_> {
     fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let known = self.trainer.settle()?;
         let pace = self.pace;
-        known.iter().try_for_each(|figures| self.told(figures, pace, observer))
+        known.iter().try_for_each(|figures| self.report(figures, pace, observer))
     }
 
     /// Shows and records a step.
-    fn told(&mut self, figures: &StepFigures, pace: Pace, observer: &mut dyn Observer) -> Result<()> {
+    fn report(&mut self, figures: &StepFigures, pace: Pace, observer: &mut dyn Observer) -> Result<()> {
         self.shown.add(figures.loss, pace.seconds);
         self.record(figures, pace.samples / pace.seconds, pace.data_wait, observer)?;
         figures.verdict()?;

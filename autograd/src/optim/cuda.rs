@@ -21,7 +21,7 @@ const RECORD: usize = StepState::BYTES / 4 + 4;
 const LOSS: usize = StepState::BYTES / 4;
 
 /// AdamW over arenas in device memory. Its settings and counters are there too, in a record that ends with the step's loss,
-/// so that one copy tells all of a step.
+/// so that one copy reads all of a step.
 pub struct DeviceAdamW {
     cuda: Cuda,
     /// First and second moment, laid out as the parameters.

@@ -254,7 +254,7 @@ impl TcpLink {
         let mut text = [0; MOST_TEXT];
         let text = &mut text[..(head.header.bytes as usize).min(MOST_TEXT)];
         self.read_payload(head, text, wait)?;
-        Ok(Fault::Told { text: String::from_utf8_lossy(text).replace(char::is_control, " ") })
+        Ok(Fault::Reported { text: String::from_utf8_lossy(text).replace(char::is_control, " ") })
     }
 }
 

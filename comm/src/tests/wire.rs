@@ -104,7 +104,7 @@ fn a_neighbours_message_cannot_control_a_terminal() {
     let link = TcpLink::new(0, 2, left, right, options(Duration::from_secs(5)).0).unwrap();
     let mut comm = Communicator::new(0, 2, Box::new(link)).unwrap();
     far_left.write_all(&bytes).unwrap();
-    assert_eq!(comm.barrier().unwrap_err().fault, Fault::Told { text: told });
+    assert_eq!(comm.barrier().unwrap_err().fault, Fault::Reported { text: told });
 }
 
 /// Listens and forwards one connection to `target` by `copy`.
@@ -155,7 +155,7 @@ fn fault_of_all(results: Vec<Result<Vec<f32>, Error>>) -> Fault {
         assert_names(error, rank, Operation::AllReduceSum, 1);
     }
     for error in &errors[..2] {
-        assert_eq!(error.fault, Fault::Told { text: errors[2].to_string() });
+        assert_eq!(error.fault, Fault::Reported { text: errors[2].to_string() });
     }
     errors[2].fault.clone()
 }

@@ -1,4 +1,4 @@
-//! What tells arenas apart that should be equal to the bit.
+//! A digest of an arena, to compare arenas that should be equal bit by bit.
 
 use crate::{
     Kernel, Target, Work,

@@ -7,7 +7,7 @@
 //!
 //! [`keep_unless_skipped`] and [`average`] follow, for what else must not change where the step is skipped.
 //!
-//! [`digest`] tells whether ranks that should have the same arenas have them.
+//! [`digest`] compares the arenas of ranks, which should be the same.
 //!
 //! All that changes from step to step is in device memory, so a captured step can be replayed.
 //!

@@ -11,8 +11,8 @@ use ssmv_autograd::cuda::Cuda;
 use super::footprint::kernels_on;
 use crate::{Error, Result, config::TrainConfig, train::backend::Source};
 
-/// Compiles what a training as `config` says launches on a device. `each` hears on this thread how many kernels are done, and
-/// of how many.
+/// Compiles what a training as `config` says launches on a device. On this thread, `each` gets the number of compiled
+/// kernels and the number of all.
 ///
 /// # Errors
 /// What the device's compiler refuses, and what stops a step.
@@ -23,17 +23,17 @@ pub(in crate::train) fn compile(
     each: &mut dyn FnMut(usize, usize),
 ) -> Result<()> {
     let kernels = kernels_on(config, source, cuda.device())?;
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         let compiling = scope.spawn(|| {
             // Moved in, so that the loop below ends when all of them are done.
-            let tell = tell;
+            let sender = sender;
             cuda.load_all(&kernels, || {
-                // The other end hears until all are done.
-                let _ = tell.send(());
+                // The receiver stays until all are done.
+                let _ = sender.send(());
             })
         });
-        told.iter().enumerate().for_each(|(done, ())| each(done + 1, kernels.len()));
+        receiver.iter().enumerate().for_each(|(done, ())| each(done + 1, kernels.len()));
         let compiled = compiling.join();
         Ok(compiled.map_err(|_| Error::Failure("a thread that compiles kernels has ended".into()))??)
     })

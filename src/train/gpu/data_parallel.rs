@@ -1,4 +1,4 @@
-//! The step of several ranks: what is captured between the collectives, and the collectives between what is captured.
+//! The step of several ranks: captured graphs, and the collectives between them.
 //!
 //! | compute stream | then, between all ranks |
 //! | --- | --- |
@@ -106,7 +106,7 @@ impl Gpu {
         }
     }
 
-    /// Hears of other ranks' signals, and compares the parameters with theirs when it is time to.
+    /// Exchanges signals with the other ranks, and compares the parameters with theirs when a comparison is due.
     pub(super) fn compare_ranks(&mut self) -> Result<()> {
         let Some(GpuSharing { ranks, .. }) = &self.sharing else { return Ok(()) };
         ranks.share_signals()?;

@@ -162,8 +162,8 @@ impl Gpu {
         }
     }
 
-    /// Forward and backward of all batches. With several ranks `on_buckets` hears of buckets of gradients that are whole, at
-    /// the end of all that were not yet.
+    /// Forward and backward of all batches. With several ranks, `on_buckets` gets the buckets whose gradients are complete,
+    /// and at the end the remaining ones.
     fn passes(&mut self, on_buckets: &mut OnBuckets) -> Result<()> {
         ended(&self.on_phase, Phase::Input)?;
         let norms = &self.model.norms;

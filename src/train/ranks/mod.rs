@@ -244,7 +244,7 @@ impl Ranks {
             Ok::<_, ssmv_comm::Error>(all)
         })?;
         let agreement = Agreement::of(&Report::all(&gathered));
-        self.heard(agreement.signal);
+        self.note_signal(agreement.signal);
         let mut watch = self.stragglers.lock().unwrap_or_else(PoisonError::into_inner);
         let line = watch.0.observe(&agreement.busy);
         watch.1 = line.or(watch.1.take());
@@ -265,11 +265,11 @@ impl Ranks {
             c.all_reduce(&mut signal, ReduceOp::Max)?;
             Ok::<_, ssmv_comm::Error>(signal[0])
         })?;
-        self.heard(signal as i32);
+        self.note_signal(signal as i32);
         Ok(())
     }
 
-    fn heard(&self, signal: i32) {
+    fn note_signal(&self, signal: i32) {
         self.agreed.fetch_max(signal, Ordering::SeqCst);
     }
 
