@@ -1,5 +1,7 @@
 //! The device and the threads that a command computes on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ssmv_autograd::cuda::{self, Backend, Counting, Cuda, DeviceInfo};
 
 use crate::config::Device;
@@ -81,9 +83,45 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 }
 
 /// Runs `body` on a thread of the pool: from another thread, each of its many parallel loops would begin and end with a
-/// change of threads.
+/// change of threads. The other threads stay awake meanwhile, because a loop is often shorter than waking one takes.
+///
+/// `body` must not wait for another call's `body`, which may have to wait for a thread of the pool.
 pub(crate) fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    rayon::join(body, || ()).0
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let ended = &AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let runs_body = rayon::current_thread_index();
+        // Also when `body` panics: the scope waits for these tasks.
+        let _end = End(ended);
+        scope.spawn_broadcast(move |_, thread| {
+            if Some(thread.index()) != runs_body {
+                stay_awake(ended);
+            }
+        });
+        body()
+    })
+}
+
+/// Takes the pool's tasks until `ended`, without sleeping between them.
+fn stay_awake(ended: &AtomicBool) {
+    /// Idle rounds before the core is offered to other programs.
+    const PATIENCE: usize = 1000;
+    let mut idle = 0;
+    while !ended.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            _ if idle < PATIENCE => {
+                idle += 1;
+                (0..16).for_each(|_| std::hint::spin_loop());
+            }
+            _ => std::thread::yield_now(),
+        }
+    }
 }
 
 #[cfg(test)]

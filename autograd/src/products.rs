@@ -1,17 +1,19 @@
-//! Precision of the CPU's convolutions of f32 tensors.
+//! Precision of the CPU's products of f32 tensors.
 
 use std::cell::Cell;
 
-use crate::{Error, Result, simd::bf16};
+use crate::{DType, Element, Error, Result, simd::bf16};
 
-/// Operands of the convolutions of f32 tensors on the CPU, transposed ones included.
+/// Operands of the products of f32 tensors on the CPU: convolutions, transposed ones included, linear layers and matrix
+/// products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
     /// The f32 values themselves.
     #[default]
     F32,
-    /// The values rounded to bfloat16 (to the nearest, ties to even), with f32 sums. Convolutions to few channels, linear
-    /// layers and all other operators, the tensors and their gradients stay f32: `docs/precision.md` has the reasons.
+    /// The values rounded to bfloat16 (to the nearest, ties to even), with f32 sums. Convolutions to few
+    /// channels, small matrix products and all other operators, the tensors and their gradients stay f32:
+    /// `docs/precision.md` has the reasons.
     Bf16,
 }
 
@@ -42,7 +44,7 @@ pub fn with_products<R>(products: Products, body: impl FnOnce() -> R) -> Result<
     Ok(body())
 }
 
-/// What this thread's products take.
-pub(crate) fn products() -> Products {
-    PRODUCTS.get()
+/// Whether the products of this type take bf16 operands now.
+pub(crate) fn low<T: Element>() -> bool {
+    T::DTYPE == DType::F32 && PRODUCTS.get() == Products::Bf16
 }

@@ -1,9 +1,13 @@
-//! Matrix products through the `gemm` crate.
+//! Matrix products: through the `gemm` crate, or of bf16 operands by the register tile.
 
-use crate::Element;
+use super::tiled;
+use crate::{Element, products::low};
 
 /// Products with fewer multiply-adds run on one core.
 const PARALLEL_FROM: usize = 1 << 17;
+/// Products with a shorter side or depth stay f32 under [`crate::Products::Bf16`]: the conversion would take as long as it
+/// saves.
+const LOW_FROM: usize = 64;
 
 /// A strided matrix over a slice.
 #[derive(Clone, Copy)]
@@ -32,11 +36,40 @@ impl<'a, T> Matrix<'a, T> {
             ..self
         }
     }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether a row's elements are neighbours; otherwise a column's are.
+    pub fn along_rows(&self) -> bool {
+        self.col_stride == 1
+    }
+
+    /// A row of a matrix that lies along its rows.
+    pub fn row(&self, row: usize) -> &'a [T] {
+        debug_assert!(self.along_rows());
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+}
+
+/// Whether a product of [m, depth] by [depth, n] has bf16 operands now.
+pub(crate) fn takes_low<T: Element>([m, depth, n]: [usize; 3]) -> bool {
+    low::<T>() && m.min(depth).min(n) >= LOW_FROM
 }
 
 /// c = a·b, or c += a·b with `add`; c is row-major [a.rows, b.cols].
 pub(crate) fn multiply<T: Element>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], add: bool) {
     assert!(a.cols == b.rows && c.len() == a.rows * b.cols);
+    if takes_low::<T>([a.rows, a.cols, b.cols]) {
+        return tiled::multiply::<T::Low>(a, b, None, c, add);
+    }
     if c.is_empty() {
         return;
     }

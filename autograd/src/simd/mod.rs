@@ -1,5 +1,5 @@
-//! The SIMD layer: instruction-set dispatch at run time, the register tile under every convolution, and the
-//! exponential. All `unsafe` of the CPU kernels is here.
+//! The SIMD layer: instruction-set dispatch at run time, the register tile under convolutions and bf16 products, and
+//! the exponential. All `unsafe` of the CPU kernels is here.
 
 pub(crate) mod bf16;
 pub(crate) mod dot;
@@ -8,6 +8,7 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod rates;
 pub(crate) mod tile;
+pub(crate) mod tiled;
 
 use pulp::{Arch, Simd};
 

@@ -107,28 +107,69 @@ pub(super) fn normalise<T: Element>(
     y
 }
 
-/// The gradient g behind the ReLU: dy where y > 0, or dy where there is no ReLU.
+/// Where y is positive, and so lets a gradient through the ReLU.
+#[derive(Clone, Copy)]
+pub(super) enum Positive<'a, T> {
+    /// There is no ReLU.
+    Everywhere,
+    /// Where these values are: y.
+    Values(&'a [T]),
+    /// Where (x − mean)·scale + beta is, as the forward pass computes it, so that y is not read again.
+    Of { x: &'a [T], mean: &'a [T], scale: &'a [T], beta: &'a [T] },
+}
+
+/// The gradient g behind the ReLU: dy where y is positive.
 #[derive(Clone, Copy)]
 pub(super) struct Incoming<'a, T> {
     pub dy: &'a [T],
-    pub y: Option<&'a [T]>,
+    pub positive: Positive<'a, T>,
 }
 
+/// [`Positive`] as a constant, for inner loops.
+type Mode = u8;
+const EVERYWHERE: Mode = 0;
+const VALUES: Mode = 1;
+const OF: Mode = 2;
+
+/// Channels' scale and beta repeated for a span; without them, zeros that no mode reads.
+type Affine<T> = [Vec<T>; 2];
+
 impl<'a, T: Element> Incoming<'a, T> {
+    /// The parts of dy and of the values that decide.
     fn part(&self, at: std::ops::Range<usize>) -> (&'a [T], &'a [T]) {
-        (&self.dy[at.clone()], &self.y.unwrap_or(self.dy)[at])
+        let deciding = match self.positive {
+            Positive::Everywhere => self.dy,
+            Positive::Values(y) => y,
+            Positive::Of { x, .. } => x,
+        };
+        (&self.dy[at.clone()], &deciding[at])
+    }
+
+    fn affine(&self, channels: usize, rows: usize) -> Affine<T> {
+        match self.positive {
+            Positive::Of { scale, beta, .. } => [repeat(scale, rows), repeat(beta, rows)],
+            _ => [repeat(&[T::ZERO], channels * rows), repeat(&[T::ZERO], channels * rows)],
+        }
     }
 
     /// All of g.
     pub fn masked(&self) -> Buffer<T> {
-        crate::cpu::zip(self.dy, self.y.unwrap_or(self.dy), |d, y| mask::<T, true>(d, y))
+        match self.positive {
+            Positive::Everywhere => Buffer::copy_of(self.dy),
+            Positive::Values(y) => crate::cpu::zip(self.dy, y, |d, y| if y > T::ZERO { d } else { T::ZERO }),
+            Positive::Of { x, mean, scale, beta } => {
+                let y = normalise(x, mean, scale, beta, None, true);
+                Incoming { positive: Positive::Values(&y), ..*self }.masked()
+            }
+        }
     }
 }
 
-/// dy where y > 0 with `RELU`.
+/// dy where y is positive. `value` is y, or x with its channel's mean, scale and beta.
 #[inline(always)]
-fn mask<T: Element, const RELU: bool>(dy: T, y: T) -> T {
-    if !RELU || y > T::ZERO { dy } else { T::ZERO }
+fn mask<T: Element, const MODE: Mode>(dy: T, value: T, mean: T, (scale, beta): (T, T)) -> T {
+    let y = if MODE == OF { (value - mean) * scale + beta } else { value };
+    if MODE == EVERYWHERE || y > T::ZERO { dy } else { T::ZERO }
 }
 
 /// Σg and Σg·x̂ of each channel.
@@ -140,15 +181,16 @@ pub(super) fn gradient_sums<T: Element>(
 ) -> (Vec<T>, Vec<T>) {
     let channels = mean.len();
     let (rows, piece) = spans(channels);
-    let centre = repeat(mean, rows);
+    let (centre, affine) = (repeat(mean, rows), g.affine(channels, rows));
     let parts: Vec<(Vec<T>, Vec<T>)> = x
         .par_chunks(piece)
         .enumerate()
         .map(|(i, x)| {
             let (dy, y) = g.part(i * piece..i * piece + x.len());
-            match g.y {
-                Some(_) => piece_sums::<T, true>(dy, y, x, &centre, channels),
-                None => piece_sums::<T, false>(dy, y, x, &centre, channels),
+            match g.positive {
+                Positive::Everywhere => piece_sums::<T, EVERYWHERE>([dy, y, x], &centre, &affine, channels),
+                Positive::Values(_) => piece_sums::<T, VALUES>([dy, y, x], &centre, &affine, channels),
+                Positive::Of { .. } => piece_sums::<T, OF>([dy, y, x], &centre, &affine, channels),
             }
         })
         .collect();
@@ -161,19 +203,18 @@ pub(super) fn gradient_sums<T: Element>(
     (sums.into_iter().map(T::from_f64).collect(), products)
 }
 
-fn piece_sums<T: Element, const RELU: bool>(
-    dy: &[T],
-    y: &[T],
-    x: &[T],
+fn piece_sums<T: Element, const MODE: Mode>(
+    [dy, y, x]: [&[T]; 3],
     centre: &[T],
+    [scale, beta]: &Affine<T>,
     channels: usize,
 ) -> (Vec<T>, Vec<T>) {
     wide!({
         let (mut sums, mut products) = (vec![T::ZERO; centre.len()], vec![T::ZERO; centre.len()]);
         for ((dy, y), x) in dy.chunks(centre.len()).zip(y.chunks(centre.len())).zip(x.chunks(centre.len())) {
-            let sums = sums.iter_mut().zip(&mut products).zip(centre);
-            for (((s, p), &m), ((&d, &y), &x)) in sums.zip(dy.iter().zip(y).zip(x)) {
-                let g = mask::<T, RELU>(d, y);
+            let sums = sums.iter_mut().zip(&mut products).zip(centre.iter().zip(scale.iter().zip(beta)));
+            for (((s, p), (&m, (&a, &b))), ((&d, &y), &x)) in sums.zip(dy.iter().zip(y).zip(x)) {
+                let g = mask::<T, MODE>(d, y, m, (a, b));
                 *s += g;
                 *p += g * (x - m);
             }
@@ -207,32 +248,35 @@ pub(super) fn input_gradient<T: Element>(g: Incoming<T>, x: &[T], terms: &Terms<
         b.push(T::from_f64(scale * dbeta / count));
     }
     let numbers = [k, a, mean, b].map(|values| repeat(&values, rows));
+    let affine = g.affine(channels, rows);
     dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).enumerate().for_each(|(i, (dx, x))| {
         let (dy, y) = g.part(i * piece..i * piece + x.len());
-        match (g.y.is_some(), add) {
-            (false, false) => piece_gradient::<T, false, false>(dy, y, x, &numbers, dx),
-            (false, true) => piece_gradient::<T, false, true>(dy, y, x, &numbers, dx),
-            (true, false) => piece_gradient::<T, true, false>(dy, y, x, &numbers, dx),
-            (true, true) => piece_gradient::<T, true, true>(dy, y, x, &numbers, dx),
-        }
+        let run = match (g.positive, add) {
+            (Positive::Everywhere, false) => piece_gradient::<T, EVERYWHERE, false>,
+            (Positive::Everywhere, true) => piece_gradient::<T, EVERYWHERE, true>,
+            (Positive::Values(_), false) => piece_gradient::<T, VALUES, false>,
+            (Positive::Values(_), true) => piece_gradient::<T, VALUES, true>,
+            (Positive::Of { .. }, false) => piece_gradient::<T, OF, false>,
+            (Positive::Of { .. }, true) => piece_gradient::<T, OF, true>,
+        };
+        run([dy, y, x], &numbers, &affine, dx);
     });
 }
 
-fn piece_gradient<T: Element, const RELU: bool, const ADD: bool>(
-    dy: &[T],
-    y: &[T],
-    x: &[T],
+fn piece_gradient<T: Element, const MODE: Mode, const ADD: bool>(
+    [dy, y, x]: [&[T]; 3],
     [k, a, mean, b]: &[Vec<T>; 4],
+    [scale, beta]: &Affine<T>,
     dx: &mut [T],
 ) {
     let span = k.len();
     wide!({
         let inputs = dy.chunks(span).zip(y.chunks(span)).zip(x.chunks(span));
         for (dx, ((dy, y), x)) in dx.chunks_mut(span).zip(inputs) {
-            let numbers = k.iter().zip(a).zip(mean.iter().zip(b));
+            let numbers = k.iter().zip(a).zip(mean.iter().zip(b)).zip(scale.iter().zip(beta));
             let values = dy.iter().zip(y).zip(x).zip(numbers);
-            for (dx, (((&d, &y), &x), ((&k, &a), (&m, &b)))) in dx.iter_mut().zip(values) {
-                let value = k * mask::<T, RELU>(d, y) - a * (x - m) - b;
+            for (dx, (((&d, &y), &x), (((&k, &a), (&m, &b)), (&s, &t)))) in dx.iter_mut().zip(values) {
+                let value = k * mask::<T, MODE>(d, y, m, (s, t)) - a * (x - m) - b;
                 *dx = if ADD { *dx + value } else { value };
             }
         }

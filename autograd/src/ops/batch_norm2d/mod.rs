@@ -127,7 +127,10 @@ impl Op for BatchNorm2d {
                 cx.save(&Tensor::from_buffer([channels], Buffer::copy_of(&mean)));
                 cx.save(&Tensor::from_buffer([channels], Buffer::copy_of(&inverse)));
                 if self.relu {
-                    cx.save(&y);
+                    cx.save(beta);
+                    if residual.is_some() {
+                        cx.save(&y);
+                    }
                 }
                 Ok(y)
             }),
@@ -138,31 +141,37 @@ impl Op for BatchNorm2d {
 
     fn backward(&self, cx: &mut Backward, dy: &Tensor) -> Result<()> {
         let saved = cx.saved_all();
-        let [x, gamma, mean, inverse, y @ ..] = &saved[..] else {
+        let [x, gamma, mean, inverse, relu @ ..] = &saved[..] else {
             return Err(Error::Backward("batch_norm2d saved too little".into()));
         };
         let channels = gamma.numel();
         match dy.device() {
             Device::Cpu => crate::dispatch!(dy.dtype(), T => {
-                let y = y.first();
                 let few = matches!(self.statistics, Statistics::Batch) && x.numel() <= FEW_ROWS * channels;
-                // A residual's gradient is g itself.
-                let masked = match y {
-                    Some(y) if few || cx.needs(3) => {
-                        let g = cpu::Incoming { dy: dy.values::<T>()?, y: Some(y.values()?) }.masked();
-                        Some(Tensor::from_buffer(dy.shape().clone(), g))
-                    }
-                    _ => None,
+                let (values, gammas) = (x.values::<T>()?, gamma.values::<T>()?);
+                let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
+                let scale: Vec<T> = gammas.iter().zip(inverse).map(|(&g, &i)| g * i).collect();
+                let positive = match relu {
+                    [] => cpu::Positive::Everywhere,
+                    [beta] => cpu::Positive::Of { x: values, mean, scale: &scale, beta: beta.values()? },
+                    [_, y, ..] => cpu::Positive::Values(y.values()?),
                 };
+                // A residual's gradient is g itself.
+                let masked = (!relu.is_empty() && (few || cx.needs(3))).then(|| -> Result<Tensor> {
+                    let g = cpu::Incoming { dy: dy.values::<T>()?, positive }.masked();
+                    Ok(Tensor::from_buffer(dy.shape().clone(), g))
+                });
+                let masked = masked.transpose()?;
                 if few {
                     return self.backward_few(cx, masked.as_ref().unwrap_or(dy), x, gamma);
                 }
                 let g = match &masked {
-                    Some(masked) => cpu::Incoming { dy: masked.values::<T>()?, y: None },
-                    None => cpu::Incoming { dy: dy.values()?, y: y.map(|y| y.values()).transpose()? },
+                    Some(masked) => {
+                        cpu::Incoming { dy: masked.values::<T>()?, positive: cpu::Positive::Everywhere }
+                    }
+                    None => cpu::Incoming { dy: dy.values()?, positive },
                 };
-                let x = x.values::<T>()?;
-                let (mean, inverse) = (mean.values::<T>()?, inverse.values::<T>()?);
+                let x = values;
                 let (dbeta, dgamma) = cpu::gradient_sums(g, x, mean, inverse);
                 // All ranks must call this, whether they need dx or not.
                 let common = match &self.statistics {
@@ -177,7 +186,7 @@ impl Op for BatchNorm2d {
                         (Statistics::Batch, None) => Some((&dbeta[..], &dgamma[..])),
                         _ => None,
                     };
-                    let terms = cpu::Terms { mean, inverse, gamma: gamma.values()?, sums };
+                    let terms = cpu::Terms { mean, inverse, gamma: gammas, sums };
                     cx.accumulate(0, |dx, add| cpu::input_gradient(g, x, &terms, dx, add))?;
                 }
                 cx.give(1, Tensor::new([channels], &dgamma)?)?;
@@ -206,7 +215,7 @@ impl BatchNorm2d {
     fn backward_few(&self, cx: &mut Backward, g: &Tensor, x: &Tensor, gamma: &Tensor) -> Result<()> {
         let (values, xs, gammas) = (g.to_f64()?, x.to_f64()?, gamma.to_f64()?);
         let (mean, variance) = cpu::statistics(&xs, gammas.len());
-        let incoming = cpu::Incoming { dy: &values, y: None };
+        let incoming = cpu::Incoming { dy: &values, positive: cpu::Positive::Everywhere };
         let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
         let (dbeta, dgamma) = cpu::gradient_sums(incoming, &xs, &mean, &inverse);
         let mut dx = vec![0.0; xs.len()];

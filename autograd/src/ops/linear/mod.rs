@@ -11,11 +11,30 @@ use crate::{
     Backward, Device, Element, Error, Forward, Op, Result, Shape, Tensor, apply,
     buffer::Buffer,
     cpu::{Matrix, column_sums, multiply},
-    simd::dot::{self, Dots, MAX_COLS, Strided},
+    simd::{
+        dot::{self, Dots, MAX_COLS, Strided},
+        matmul::takes_low,
+        tiled,
+    },
 };
 
 /// Rows of a weight that a task multiplies, and elements of them at a time, of which a tile's stay in the first-level cache.
 const BLOCK: [usize; 2] = [64, 1024];
+
+/// y [rows, out] = x [rows, cin] · wᵀ + bias.
+fn product<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T], [rows, cin, out]: [usize; 3]) {
+    let (xs, ws) = (Matrix::new(x, rows, cin), Matrix::new(w, out, cin).t());
+    if takes_low::<T>([rows, cin, out]) {
+        tiled::multiply::<T::Low>(xs, ws, bias, y, false);
+    } else if rows * out > 0 && dot::fits::<T>(1, cin) {
+        by_dots(x, w, bias, y, [rows, cin]);
+    } else {
+        if let Some(bias) = bias {
+            y.chunks_exact_mut(out.max(1)).for_each(|row| row.copy_from_slice(bias));
+        }
+        multiply(xs, ws, y, bias.is_some());
+    }
+}
 
 /// y [rows, out] = x [rows, cin] · wᵀ + bias by dots, which read a large weight once and copy nothing. `cin` is a multiple of
 /// a register.
@@ -90,15 +109,7 @@ impl Op for Linear {
                 let ((rows, cin), out) = (x.shape().rows_cols(), w.shape()[0]);
                 let mut y = Buffer::<T>::uninit(rows * out);
                 let bias = inputs.get(2).map(|bias| bias.values::<T>()).transpose()?;
-                if rows * out > 0 && dot::fits::<T>(1, cin) {
-                    by_dots(x.values()?, w.values()?, bias, &mut y, [rows, cin]);
-                    return Ok(Tensor::from_buffer(x.shape().with_last(out), y));
-                }
-                if let Some(bias) = bias {
-                    y.chunks_exact_mut(out.max(1)).for_each(|row| row.copy_from_slice(bias));
-                }
-                let product = (Matrix::new(x.values()?, rows, cin), Matrix::new(w.values()?, out, cin).t());
-                multiply(product.0, product.1, &mut y, inputs.len() == 3);
+                product(x.values()?, w.values()?, bias, &mut y, [rows, cin, out]);
                 Ok(Tensor::from_buffer(x.shape().with_last(out), y))
             }),
             #[cfg(feature = "cuda")]

@@ -95,27 +95,90 @@ impl Op for MaxPool2d {
 /// Channels that stay in registers over a window.
 const BLOCK: usize = 16;
 
-/// Up to [`BLOCK`] values from the front of a slice.
+/// Up to [`BLOCK`] values. Inlined with a constant `count`, it is a load of registers.
 #[inline(always)]
-fn load<T: Copy + Default>(from: &[T]) -> [T; BLOCK] {
+fn load<T: Copy + Default>(from: &[T], count: usize) -> [T; BLOCK] {
     let mut lane = [T::default(); BLOCK];
-    match from.first_chunk() {
-        Some(full) => lane = *full,
-        None => lane[..from.len()].copy_from_slice(from),
-    }
+    lane[..count].copy_from_slice(&from[..count]);
     lane
 }
 
-/// The front of a lane into a slice of up to [`BLOCK`] values.
-#[inline(always)]
-fn store<T: Copy>(lane: &[T; BLOCK], to: &mut [T]) {
-    match to.first_chunk_mut() {
-        Some(full) => *full = *lane,
-        None => to.copy_from_slice(&lane[..to.len()]),
+/// A window's part inside the image: the offset of its first element, its rows and columns, and the distance between rows
+/// and between columns.
+#[derive(Clone, Copy)]
+struct Window {
+    at: usize,
+    sides: [usize; 2],
+    steps: [usize; 2],
+}
+
+impl Window {
+    /// Offsets of its elements, row by row.
+    #[inline(always)]
+    fn offsets(self) -> impl DoubleEndedIterator<Item = usize> {
+        let Self { at, sides: [rows, cols], steps } = self;
+        (0..rows).flat_map(move |y| (0..cols).map(move |x| at + y * steps[0] + x * steps[1]))
+    }
+
+    /// The maximum of up to [`BLOCK`] channels.
+    #[inline(always)]
+    fn largest<T: Element>(self, x: &[T], y: &mut [T], count: usize) {
+        let mut best = [T::from_f64(f64::NEG_INFINITY); BLOCK];
+        for at in self.offsets() {
+            let x = load(&x[at..], count);
+            for j in 0..BLOCK {
+                let larger = if x[j] > best[j] { x[j] } else { best[j] };
+                best[j] = if x[j].is_nan() { x[j] } else { larger };
+            }
+        }
+        y[..count].copy_from_slice(&best[..count]);
+    }
+
+    /// dx += dy where x is the maximum y, for up to [`BLOCK`] channels.
+    #[inline(always)]
+    fn scatter<T: Element>(self, [x, y, dy]: [&[T]; 3], dx: &mut [T], count: usize) {
+        let (best, mut left) = (load(y, count), load(dy, count));
+        let mut nan = false;
+        for value in best {
+            nan |= value.is_nan();
+        }
+        for at in self.offsets() {
+            let x = load(&x[at..], count);
+            let dx = &mut dx[at..at + count];
+            let mut sum = load(dx, count);
+            for j in 0..BLOCK {
+                let won = if x[j] == best[j] { left[j] } else { T::ZERO };
+                left[j] = if x[j] == best[j] { T::ZERO } else { left[j] };
+                sum[j] += won;
+            }
+            dx.copy_from_slice(&sum[..count]);
+        }
+        // A NaN equals nothing, itself included.
+        if nan {
+            for j in (0..count).filter(|&j| y[j].is_nan()) {
+                if let Some(at) = self.offsets().rev().find(|at| x[at + j].is_nan()) {
+                    dx[at + j] += dy[j];
+                }
+            }
+        }
     }
 }
 
 impl MaxPool2d {
+    /// Calls `run` with each window of an image [h, w, c], its channels' offset in y [ho, wo, c] and their number: first
+    /// with blocks of [`BLOCK`] channels, last with the rest.
+    #[inline(always)]
+    fn windows(&self, [ho, wo]: [usize; 2], mut run: impl FnMut(Window, usize, usize)) {
+        let [_, h, w, c] = self.from;
+        for (oy, ox) in (0..ho).flat_map(|oy| (0..wo).map(move |ox| (oy, ox))) {
+            let ((_, iy, rows), (_, ix, cols)) = (self.window(oy, h), self.window(ox, w));
+            for first in (0..c).step_by(BLOCK) {
+                let window = Window { at: (iy * w + ix) * c + first, sides: [rows, cols], steps: [w * c, c] };
+                run(window, (oy * wo + ox) * c + first, BLOCK.min(c - first));
+            }
+        }
+    }
+
     fn pool<T: Element>(&self, x: &[T], y: &mut [T]) {
         let [n, h, w, c] = self.from;
         let (Some(ho), Some(wo)) = (self.output(h), self.output(w)) else { return };
@@ -123,24 +186,10 @@ impl MaxPool2d {
             return;
         }
         y.par_chunks_mut(ho * wo * c).zip(x.par_chunks(h * w * c)).for_each(|(y, x)| {
-            wide!({
-                for (i, y) in y.chunks_exact_mut(c).enumerate() {
-                    let ((_, iy, rows), (_, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for (block, y) in y.chunks_mut(BLOCK).enumerate() {
-                        let mut best = [T::from_f64(f64::NEG_INFINITY); BLOCK];
-                        for dy in 0..rows {
-                            for dx in 0..cols {
-                                let x = load(&x[((iy + dy) * w + ix + dx) * c + block * BLOCK..][..y.len()]);
-                                for j in 0..BLOCK {
-                                    let larger = if x[j] > best[j] { x[j] } else { best[j] };
-                                    best[j] = if x[j].is_nan() { x[j] } else { larger };
-                                }
-                            }
-                        }
-                        store(&best, y);
-                    }
-                }
-            });
+            wide!(self.windows([ho, wo], |window, at, count| match count {
+                BLOCK => window.largest(x, &mut y[at..], BLOCK),
+                count => window.largest(x, &mut y[at..], count),
+            }));
         });
     }
 
@@ -156,35 +205,10 @@ impl MaxPool2d {
             if !add {
                 dx.fill(T::ZERO);
             }
-            wide!({
-                for (i, (y, dy)) in y.chunks_exact(c).zip(dy.chunks_exact(c)).enumerate() {
-                    let ((_, iy, rows), (_, ix, cols)) = (self.window(i / wo, h), self.window(i % wo, w));
-                    for (block, (y, dy)) in y.chunks(BLOCK).zip(dy.chunks(BLOCK)).enumerate() {
-                        let (best, mut left) = (load(y), load(dy));
-                        for ry in 0..rows {
-                            for rx in 0..cols {
-                                let at = ((iy + ry) * w + ix + rx) * c + block * BLOCK;
-                                let (x, dx) = (load(&x[at..][..y.len()]), &mut dx[at..][..y.len()]);
-                                let mut sum = load(dx);
-                                for j in 0..BLOCK {
-                                    let won = if x[j] == best[j] { left[j] } else { T::ZERO };
-                                    left[j] = if x[j] == best[j] { T::ZERO } else { left[j] };
-                                    sum[j] += won;
-                                }
-                                store(&sum, dx);
-                            }
-                        }
-                        // A NaN equals nothing, itself included.
-                        for j in (0..y.len()).filter(|&j| y[j].is_nan()) {
-                            let at =
-                                |place| ((iy + place / cols) * w + ix + place % cols) * c + block * BLOCK + j;
-                            if let Some(place) = (0..rows * cols).rev().find(|&place| x[at(place)].is_nan()) {
-                                dx[at(place)] += dy[j];
-                            }
-                        }
-                    }
-                }
-            });
+            wide!(self.windows([ho, wo], |window, at, count| match count {
+                BLOCK => window.scatter([x, &y[at..], &dy[at..]], dx, BLOCK),
+                count => window.scatter([x, &y[at..], &dy[at..]], dx, count),
+            }));
         });
     }
 }

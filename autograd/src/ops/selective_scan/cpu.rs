@@ -80,10 +80,31 @@ impl<T: Element> Block<T> {
     #[inline(always)]
     fn step(&self, h: &mut [Lane<T>], decays: &mut [Lane<T>], delta: &Lane<T>, u: &Lane<T>, b: &[T]) {
         for (((h, decay), a), &b) in h.iter_mut().zip(decays).zip(&self.a).zip(b) {
-            for j in 0..BLOCK {
-                decay[j] = (delta[j] * a[j]).exp_wide();
-                h[j] = decay[j] * h[j] + delta[j] * u[j] * b;
-            }
+            Self::next(h, decay, a, delta, u, b);
+        }
+    }
+
+    /// As [`Block::step`], from the states `before` to `h`.
+    #[inline(always)]
+    fn step_from(
+        &self,
+        before: &[Lane<T>],
+        h: &mut [Lane<T>],
+        decays: &mut [Lane<T>],
+        [delta, u]: [&Lane<T>; 2],
+        b: &[T],
+    ) {
+        for ((((h, &before), decay), a), &b) in h.iter_mut().zip(before).zip(decays).zip(&self.a).zip(b) {
+            *h = before;
+            Self::next(h, decay, a, delta, u, b);
+        }
+    }
+
+    #[inline(always)]
+    fn next(h: &mut Lane<T>, decay: &mut Lane<T>, a: &Lane<T>, delta: &Lane<T>, u: &Lane<T>, b: T) {
+        for j in 0..BLOCK {
+            decay[j] = (delta[j] * a[j]).exp_wide();
+            h[j] = decay[j] * h[j] + delta[j] * u[j] * b;
         }
     }
 }
@@ -223,10 +244,10 @@ impl<T: Element> BackwardScan<'_, T> {
             scratch.history[..n].copy_from_slice(&scratch.checkpoints[span * n..][..n]);
             for t in from..to {
                 let (done, next) = scratch.history.split_at_mut((t - from + 1) * n);
-                next[..n].copy_from_slice(&done[(t - from) * n..]);
                 let (u, delta) = (block.at(s, self.x.u, t), block.at(s, self.x.delta, t));
                 let decays = &mut scratch.decays[(t - from) * n..][..n];
-                block.step(&mut next[..n], decays, &delta, &u, &self.x.b[t * n..][..n]);
+                let before = &done[(t - from) * n..];
+                block.step_from(before, &mut next[..n], decays, [&delta, &u], &self.x.b[t * n..][..n]);
             }
             for t in (from..to).rev() {
                 self.step_back(block, t, t - from, scratch, &mut dd);

@@ -59,13 +59,15 @@ impl Bordered {
         distance: usize,
     ) -> Buffer<W::Part> {
         let mut out = Buffer::uninit(images * self.elements() * W::PARTS);
+        // Every row's elements lie at the same place, and what is around them stays zero.
         let mut border = vec![W::Sum::ZERO; (self.size[1] + distance) * self.channels];
         let shift = distance * self.channels;
         self.rows(source, bytemuck::cast_slice_mut::<_, W>(&mut out), |elements, row| {
-            border.fill(W::Sum::ZERO);
-            if let Some((left, elements)) = elements {
-                border[left..left + elements.len()].copy_from_slice(elements);
-            }
+            let Some((left, elements)) = elements else {
+                row.fill(W::word([W::Sum::ZERO; 2]));
+                return;
+            };
+            border[left..left + elements.len()].copy_from_slice(elements);
             wide!(for (word, (&first, &second)) in row.iter_mut().zip(border.iter().zip(&border[shift..])) {
                 *word = W::word([first, second]);
             });

@@ -9,9 +9,9 @@ pub(crate) use wgrad::wgrad;
 
 use super::Geometry;
 use crate::{
-    DType, Element, Products, Result, Tensor,
+    Element, Result, Tensor,
     buffer::Buffer,
-    products::products,
+    products::low,
     simd::{dot, tile::Operand},
 };
 use bordered::Bordered;
@@ -28,11 +28,6 @@ pub(crate) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor
         fprop(g, x.values()?, w.values()?, bias, &mut y, false);
         Ok(Tensor::from_buffer([g.n, g.output[0], g.output[1], g.cout], y))
     })
-}
-
-/// Whether the products of this type take bf16 operands now.
-fn low<T: Element>() -> bool {
-    T::DTYPE == DType::F32 && products() == Products::Bf16
 }
 
 /// y [n, output, cout] (+)= conv(x, w) + bias.

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 use super::{
     SCRATCH,
     bordered::{Bordered, Scratch},
-    low,
 };
 use crate::{
     Element,
     buffer::Buffer,
     ops::conv2d::Geometry,
+    products::low,
     simd::{
         native_lanes,
         tile::{Level, MAX_VECTORS, Operand, Panel, panel_width},
@@ -160,7 +160,8 @@ impl Wgrad<'_> {
         }
         let x = self.images.fill_pairs::<W>(x, to - from, g.stride[1]);
         let words = g.output[1].div_ceil(W::PARTS);
-        let mut packed = Buffer::zeros((to - from) * g.output[0] * words * self.stride);
+        let len = (to - from) * g.output[0] * words * self.stride;
+        let mut packed = if self.stride == g.cout { Buffer::uninit(len) } else { Buffer::zeros(len) };
         let rows = packed.chunks_exact_mut(words * self.stride).zip(dy.chunks_exact(g.output[1] * g.cout));
         wide!(for (out, row) in rows {
             for (word, pair) in out.chunks_exact_mut(self.stride).zip(row.chunks(2 * g.cout)) {
