@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::config::CONFIG_FILE;
 use crate::data::npy::{Dtype, Header};
-use crate::data::{Layout, NpySequences};
 use crate::media;
 use crate::record::METRICS_FILE;
 use crate::{Error, OutputFile, Result};
@@ -22,7 +21,7 @@ const PREVIEW_FILE: &str = "preview.gif";
 /// file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// .npy of predicted frames: float32 [T, H, W].
+    /// .npy of predicted frames: float32, 3 to 5 axes.
     Frames,
     /// .npy of sequences: uint8 [T, N, H, W].
     Sequences,
@@ -51,7 +50,7 @@ impl Output {
         };
         let kind = match self {
             _ if is_ours => return Ok(()),
-            Self::Frames => "an .npy file of predicted frames (float32, 3 axes)",
+            Self::Frames => "an .npy file of predicted frames (float32, 3 to 5 axes)",
             Self::Sequences => "an .npy file of sequences (uint8, 4 axes)",
             Self::Gif => "a GIF",
             Self::Png => "a PNG",
@@ -63,13 +62,13 @@ impl Output {
 
     /// True if a file of this kind can start so.
     fn is_start(self, start: &[u8]) -> bool {
-        let npy = |dtype, axes| {
+        let npy = |dtype, axes: std::ops::RangeInclusive<usize>| {
             let header = Header::parse(start, Path::new(""));
-            header.is_ok_and(|header| (header.dtype, header.shape.len()) == (dtype, axes))
+            header.is_ok_and(|header| header.dtype == dtype && axes.contains(&header.shape.len()))
         };
         match self {
-            Self::Frames => npy(Dtype::F32, 3),
-            Self::Sequences => npy(Dtype::U8, 4),
+            Self::Frames => npy(Dtype::F32, 3..=5),
+            Self::Sequences => npy(Dtype::U8, 4..=4),
             Self::Gif => start.starts_with(b"GIF8"),
             Self::Png => start.starts_with(b"\x89PNG\r\n"),
             // The first field of a report; no other file of the program starts with it.
@@ -181,13 +180,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         return fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
     }
     OutputFile::write(path, bytes)
-}
-
-/// The layout of an .npy file of sequences: the given one; else, for uint8 with four axes, that of the standard test set,
-/// which `data make` also writes; else `None`: the number of axes decides.
-pub fn layout(path: &Path, given: Option<Layout>) -> Option<Layout> {
-    let standard = || NpySequences::open(path, Layout::Tnhw).is_ok().then_some(Layout::Tnhw);
-    given.or_else(standard)
 }
 
 #[cfg(test)]

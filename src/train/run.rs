@@ -49,6 +49,8 @@ pub struct Status {
 pub trait Observer {
     /// Called before the first step on a device: `done` of `total` kernels are compiled.
     fn compiling(&mut self, _done: usize, _total: usize) {}
+    /// Called before the first step: `done` of `total` clips are decoded.
+    fn decoding(&mut self, _done: usize, _total: usize) {}
     /// Called during an evaluation: `done` of `total` test sequences are evaluated.
     fn evaluating(&mut self, _done: u64, _total: u64) {}
     /// Called after each step.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Error, Result,
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
-    config::{CONFIG_FILE, TrainConfig},
+    config::{CLIPS_FILE, CONFIG_FILE, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
     record::{METRICS_FILE, Recorder, RunFolder},
@@ -38,10 +38,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let mut config = config.clone();
         let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
-        let dataset = Dataset::open(&config.data_spec()?)?;
-        if let Some(note) = dataset.note() {
-            observer.note(note);
-        }
+        let dataset = open_data(&mut config, &out, ranks.is_some(), observer)?;
         let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
         if (held as u64) < config.sequences_per_step() {
             let (batch, parts, ranks) = (config.batch_size, config.accumulate, config.ranks);
@@ -74,13 +71,6 @@ impl<'a> Run<'a> {
             config.warmup = warmup;
         }
         notes.extend(preview::note(config.frames_in));
-        if dataset.side() != config.canvas {
-            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
-            return Err(Error::Usage(format!(
-                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
-                config.data
-            )));
-        }
         let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
         // Before the checkpoint is read, which another process might replace.
         let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
@@ -142,6 +132,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Opens the data. What was found out about an array is written to the configuration, so that an evaluation reads it alike.
+fn open_data(
+    config: &mut TrainConfig,
+    out: &Path,
+    shared: bool,
+    observer: &mut dyn Observer,
+) -> Result<Dataset> {
+    let mut spec = config.data_spec()?;
+    // Several ranks must not write one file. Clips that need no decoding leave no file.
+    spec.cache = (!shared).then(|| out.join(CLIPS_FILE));
+    let dataset = Dataset::open_with(&spec, &mut |done, total| observer.decoding(done, total))?;
+    dataset.notes().iter().for_each(|note| observer.note(note));
+    dataset.warnings().iter().for_each(|line| observer.warn(line));
+    if let Some(found) = dataset.clip_options() {
+        config.layout = found.layout;
+    }
+    Ok(dataset)
+}
+
 /// Creates the run folder, or continues in it after `steps` steps, and writes the configuration to it.
 fn open_folder(
     config: &TrainConfig,
@@ -165,7 +174,10 @@ fn open_folder(
     let path = out.join(CONFIG_FILE);
     // Omit the folder's own name: the folder may be moved, and the file can configure other runs.
     // Also omit the options that only serve to examine one failure.
-    let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
+    let here = || std::env::current_dir().ok().filter(|_| config.data != "digits");
+    let started_in = config.started_in.clone().or_else(here);
+    let written =
+        TrainConfig { started_in, out: None, no_graph: false, check_finite: false, ..config.clone() };
     crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
     Ok(recorder)
 }
