@@ -342,6 +342,11 @@ fn a_run_keeps_the_layout_that_was_found_and_uses_its_decoded_clips_again() {
     assert!(config.contains("layout = \"nthwc\"") && config.contains("stride = 2"), "{config}");
     assert!(!folder.join("array/clips.cache").exists());
     write_folders(&folder.join("clips"));
+    // An epoch is as long as the data: 4 clips of 3 windows by 2.
+    let epoch = train.replace("--steps 2", "--epochs 1");
+    let output = run(folder, &format!("{epoch} --data clips --out epoch"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("that is an epoch") && stderr.contains("step 1/6 "), "{stderr}");
     done(folder, &format!("{train} --data clips --out run"));
     let cache = folder.join("run/clips.cache");
     let written = || fs::metadata(&cache).unwrap().modified().unwrap();

@@ -37,6 +37,8 @@ pub struct Status {
     pub epochs: u64,
     /// Optimiser steps taken so far.
     pub step: u64,
+    /// Optimiser steps of the whole training: the data may have fewer sequences than the configuration asks for.
+    pub total: u64,
     /// Training loss, smoothed over steps.
     pub loss: f64,
     /// Learning rate of the last step.
@@ -352,6 +354,7 @@ impl Run<'_> {
             epoch: self.epochs.position(figures.step - 1) / per_epoch + 1,
             epochs: self.epochs.position(self.total).div_ceil(per_epoch),
             step: figures.step,
+            total: self.total,
             loss: self.shown.loss,
             lr: figures.lr,
             samples_per_second: pace.samples / self.shown.step_seconds,
