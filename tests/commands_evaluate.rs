@@ -93,8 +93,8 @@ fn sequences_are_made_shown_evaluated_and_predicted() {
     std::fs::copy(&weights, folder.join("bare.safetensors")).unwrap();
     done(folder, "predict --checkpoint bare.safetensors --input a.npy --index 3 --output q.npy --frames 5");
     assert_eq!(npy::read(&folder.join("q.npy")).unwrap(), predicted);
-    done(folder, "predict --checkpoint run --input a.npy --output q.npy --frames-in 14 --force");
-    assert_eq!(npy::read(&folder.join("q.npy")).unwrap().shape, [6, 2, 32, 32]);
+    done(folder, "predict --checkpoint run --input a.npy --output r.npy --frames-in 14");
+    assert_eq!(npy::read(&folder.join("r.npy")).unwrap().shape, [6, 2, 32, 32]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ const PREVIEW_FILE: &str = "preview.gif";
 /// file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// .npy of predicted frames: float32, 3 to 5 axes.
+    /// .npy of predicted frames of one sequence: float32, 3 axes. Those of several could be somebody's data.
     Frames,
     /// .npy of sequences: uint8 [T, N, H, W].
     Sequences,
@@ -50,7 +50,7 @@ impl Output {
         };
         let kind = match self {
             _ if is_ours => return Ok(()),
-            Self::Frames => "an .npy file of predicted frames (float32, 3 to 5 axes)",
+            Self::Frames => "an .npy file of one sequence's predicted frames (float32, 3 axes)",
             Self::Sequences => "an .npy file of sequences (uint8, 4 axes)",
             Self::Gif => "a GIF",
             Self::Png => "a PNG",
@@ -62,13 +62,13 @@ impl Output {
 
     /// True if a file of this kind can start so.
     fn is_start(self, start: &[u8]) -> bool {
-        let npy = |dtype, axes: std::ops::RangeInclusive<usize>| {
+        let npy = |dtype, axes| {
             let header = Header::parse(start, Path::new(""));
-            header.is_ok_and(|header| header.dtype == dtype && axes.contains(&header.shape.len()))
+            header.is_ok_and(|header| (header.dtype, header.shape.len()) == (dtype, axes))
         };
         match self {
-            Self::Frames => npy(Dtype::F32, 3..=5),
-            Self::Sequences => npy(Dtype::U8, 4..=4),
+            Self::Frames => npy(Dtype::F32, 3),
+            Self::Sequences => npy(Dtype::U8, 4),
             Self::Gif => start.starts_with(b"GIF8"),
             Self::Png => start.starts_with(b"\x89PNG\r\n"),
             // The first field of a report; no other file of the program starts with it.

@@ -62,7 +62,7 @@ Examples:
   ssmv-raw predict --checkpoint runs/tiny --input mnist_test_seq.npy --index 7 --output next.gif
   ssmv-raw predict --checkpoint runs/tiny --input frames/ --output next/ --frames 10
   ssmv-raw data make --out clips.npy --split test --sequences 8
-  ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy --force";
+  ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy";
 
 /// Format of the output, chosen by its name.
 #[derive(Clone, Copy)]
