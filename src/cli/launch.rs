@@ -120,9 +120,10 @@ fn check_command(args: &LaunchArgs) -> Result<()> {
         Ok(_) if args.max_restarts > 0 => Err(Error::Usage(
             "--max-restarts works only with train, which can resume from a checkpoint".to_owned(),
         )),
-        Err(e) if e.exit_code() == 2 => {
-            Err(Error::Usage(format!("the command of the ranks: {}", super::one_line(&e.render().to_string()))))
-        }
+        Err(e) if e.exit_code() == 2 => Err(Error::Usage(format!(
+            "the command of the ranks: {}",
+            super::one_line(&e.render().to_string())
+        ))),
         // A rank prints help.
         Ok(_) | Err(_) => Ok(()),
     }

@@ -17,7 +17,7 @@ use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::tcp;
 
 /// Keys of the configuration that may differ between ranks.
-const OWN: [&str; 4] = ["out", "threads", "data", "started-in"];
+const OWN: [&str; 5] = ["out", "threads", "data", "started-in", "init"];
 
 /// Size of one read in bytes.
 const CHUNK: usize = 1 << 20;

@@ -134,6 +134,9 @@ options! {
         /// Seed of weights and data: the same seed gives the same bits
         #[arg(value_name = "N")]
         seed: i64 => u64, Whole(0, i64::MAX), [0];
+        /// Weights to start from, as far as they fit: a run folder, a checkpoint or a safetensors file; the optimiser starts anew
+        #[arg(value_name = "PATH", conflicts_with = "resume")]
+        init: PathBuf => Option<PathBuf>, Any, [], "drawn from the seed";
         /// Run folder; must be empty or absent unless --resume is given
         #[arg(value_name = "DIR")]
         out: PathBuf => Option<PathBuf>, Any, [], "runs/PRESET-DATE-TIME";

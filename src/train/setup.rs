@@ -13,6 +13,7 @@ use super::{
     ranks::Ranks,
     resumption,
     run::{Observer, Pace, Run, Shown},
+    snapshot::preset,
     trainer::Trainer,
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     config::{CLIPS_FILE, CONFIG_FILE, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
+    model::adopt::Weights,
     record::{METRICS_FILE, Recorder, RunFolder},
 };
 
@@ -75,7 +77,13 @@ impl<'a> Run<'a> {
         // Before the checkpoint is read, which another process might replace.
         let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
-        let mut trainer = trainer(&config, source(&config, &dataset), local, observer)?;
+        // A resumed run has the weights of its checkpoint; those that it once started from may be gone.
+        let init = config.init.clone().filter(|_| resume.is_none());
+        let start = TrainConfig { init, ..config.clone() };
+        if let Some(path) = &start.init {
+            notes.extend(Weights::open(path)?.summary(preset(&config)?)?);
+        }
+        let mut trainer = trainer(&start, source(&config, &dataset), local, observer)?;
         notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {

@@ -62,7 +62,7 @@ fn wrong_usage_is_one_line() {
         ("launch -- info", &["--nproc"][..]),
         ("launch --nproc 0 -- info", &["--nproc", "1 to 1024"]),
         ("launch --nproc 2", &["COMMAND"]),
-        ("launch --nproc 2 info", &["info"]),
+        ("launch --nproc 2 tarin", &["the command of the ranks", "'tarin'"]),
         ("launch --nproc 2 -- tarin", &["the command of the ranks", "'tarin'", "'train'"]),
         ("launch --nproc 2 -- train --batchsize 3", &["the command of the ranks", "'--batch-size'"]),
         ("launch --nproc 2 -- launch --nproc 2 -- info", &["launch cannot run after"]),
