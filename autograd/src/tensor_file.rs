@@ -42,9 +42,11 @@ const MAX_SHARDS: usize = 10_000;
 pub struct TensorFile {
     path: PathBuf,
     files: Vec<One>,
-    /// The file and the own name of each tensor, by its name without prefixes.
-    tensors: BTreeMap<String, (usize, String)>,
+    tensors: Places,
 }
+
+/// Number of the file and the own name of each tensor, by its name without prefixes.
+type Places = BTreeMap<String, (usize, String)>;
 
 /// One safetensors file.
 #[derive(Debug)]
@@ -82,13 +84,13 @@ impl TensorFile {
         Ok(Self { path: path.into(), files, tensors })
     }
 
-    fn single(path: &Path) -> Result<(Vec<One>, BTreeMap<String, (usize, String)>)> {
+    fn single(path: &Path) -> Result<(Vec<One>, Places)> {
         let one = One::open(path)?;
         let tensors = one.metadata.offset_keys().into_iter().map(|name| (name.clone(), (0, name))).collect();
         Ok((vec![one], tensors))
     }
 
-    fn shards(path: &Path) -> Result<(Vec<One>, BTreeMap<String, (usize, String)>)> {
+    fn shards(path: &Path) -> Result<(Vec<One>, Places)> {
         let fail = |message: String| Error::file(path, message);
         let unreadable = |e: std::io::Error| fail(format!("cannot read: {e}"));
         let mut text = Vec::new();
