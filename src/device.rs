@@ -1,6 +1,7 @@
 //! The device and the threads that a command computes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ssmv_autograd::cuda::{self, Backend, Counting, Cuda, DeviceInfo};
 
@@ -107,18 +108,24 @@ pub(crate) fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Takes the pool's tasks until `ended`, without sleeping between them.
+/// Takes the pool's tasks until `ended`, without sleeping between them. It returns earlier after an idle time: a thread can
+/// start this while it waits inside a task, which then goes on only when this returns, and `ended` may wait for that task.
 fn stay_awake(ended: &AtomicBool) {
     /// Idle rounds before the core is offered to other programs.
     const PATIENCE: usize = 1000;
+    /// Idle time after which it returns; the parts of a step between parallel loops are shorter.
+    const LONGEST: Duration = Duration::from_millis(5);
     let mut idle = 0;
+    let mut since = Instant::now();
     while !ended.load(Ordering::Acquire) {
         match rayon::yield_now() {
             Some(rayon::Yield::Executed) => idle = 0,
             _ if idle < PATIENCE => {
                 idle += 1;
+                since = Instant::now();
                 (0..16).for_each(|_| std::hint::spin_loop());
             }
+            _ if since.elapsed() >= LONGEST => return,
             _ => std::thread::yield_now(),
         }
     }
@@ -127,6 +134,17 @@ fn stay_awake(ended: &AtomicBool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a thread that starts it inside a task, for which the call's body waits.
+    #[test]
+    fn a_thread_that_stays_awake_ends_when_it_has_nothing_to_do() {
+        let (sender, ended) = std::sync::mpsc::channel();
+        rayon::spawn(move || {
+            stay_awake(&AtomicBool::new(false));
+            let _ = sender.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
 
     #[test]
     fn the_error_of_a_missing_device_says_what_to_do() {
