@@ -142,7 +142,7 @@ impl Chart {
             "<svg viewBox=\"0 0 {SIDE} {SIDE}\" preserveAspectRatio=none role=img aria-label=\"{title} over {}s\">",
             self.across
         );
-        let (across, up) = (x.ticks(TICKS), y.ticks(TICKS));
+        let (across, up) = (x.whole_ticks(TICKS), y.ticks(TICKS));
         let down = |value: f64| SIDE * (1.0 - y.place(value));
         let along = |value: f64| SIDE * x.place(value);
         for tick in &up {
@@ -173,24 +173,31 @@ impl Chart {
                 tick.label
             );
         }
-        for (name, place) in self.level_labels(&down) {
-            let _ = write!(html, "<i class=name style=\"top:{:.2}%\">{}</i>", place / 10.0, escaped(name));
+        for (name, place, below) in self.level_labels(&down) {
+            let class = if below { "name below" } else { "name" };
+            let top = place / 10.0;
+            let _ = write!(html, "<i class=\"{class}\" style=\"top:{top:.2}%\">{}</i>", escaped(name));
         }
         html.push_str("</div></figure>\n");
         html
     }
 
-    /// Names of the levels and their places, which are moved apart where two are too near for their names.
-    fn level_labels(&self, down: &dyn Fn(f64) -> f64) -> Vec<(&str, f64)> {
-        let mut labels: Vec<(&str, f64)> =
+    /// Names of the levels, their places, and whether the name is below its line: where the name of the next higher level is
+    /// too near to it.
+    fn level_labels(&self, down: &dyn Fn(f64) -> f64) -> Vec<(&str, f64, bool)> {
+        /// Height of a line of text in a small chart.
+        const TEXT: f64 = 75.0;
+        let mut levels: Vec<(&str, f64)> =
             self.levels.iter().map(|level| (level.name.as_str(), down(level.value))).collect();
-        labels.sort_by(|a, b| a.1.total_cmp(&b.1));
-        /// Least distance of two names: a line of text.
-        const APART: f64 = 70.0;
-        let mut least = f64::NEG_INFINITY;
-        for (_, place) in &mut labels {
-            *place = place.max(least);
-            least = *place + APART;
+        levels.sort_by(|a, b| a.1.total_cmp(&b.1));
+        // Where the name above ends.
+        let mut end = f64::NEG_INFINITY;
+        let mut labels = Vec::new();
+        for (name, line) in levels {
+            let below = line - TEXT < end;
+            let place = if below { line.max(end) } else { line };
+            end = if below { place + TEXT } else { place };
+            labels.push((name, place, below));
         }
         labels
     }
@@ -376,14 +383,14 @@ mod tests {
     fn levels_have_names_that_do_not_overlap() {
         let mut chart = chart(vec![Line::of_values("a", "c1", [(1.0, 90.0), (2.0, f64::NAN), (3.0, 80.0)])]);
         let level = |name: &str, value: f64| Level { name: name.into(), class: "copy", value };
-        chart.levels = vec![level("black", 143.0), level("copy", 144.0)];
+        chart.levels = vec![level("low", 143.0), level("high", 144.0), level("far", 100.0)];
         let html = chart.html();
-        let places: Vec<f64> = html
-            .split("class=name style=\"top:")
+        let names: Vec<(&str, &str)> = html
+            .split("<i class=\"name")
             .skip(1)
-            .map(|rest| rest.split('%').next().unwrap().parse().unwrap())
+            .map(|rest| (rest.split('"').next().unwrap(), rest.split(['>', '<']).nth(1).unwrap()))
             .collect();
-        assert!(places[1] - places[0] >= 6.9, "{places:?}");
+        assert_eq!(names, [("", "high"), (" below", "low"), ("", "far")]);
         assert_eq!(path(&html, "dots c1").unwrap().matches("h0").count(), 2);
     }
 }

@@ -105,7 +105,9 @@ fn single_configuration(html: &mut String, run: &Run) {
     let changed: Vec<&Setting> = settings.iter().filter(|setting| setting.changed).collect();
     html.push_str(if changed.is_empty() { " without changes." } else { " with " });
     for setting in &changed {
-        let _ = write!(html, "<code>--{} {}</code> ", escaped(&setting.option), escaped(&setting.value));
+        // A flag has no value.
+        let value = if setting.value == "true" { "" } else { &setting.value };
+        let _ = write!(html, "<code>{}</code> ", escaped(format!("--{} {value}", setting.option).trim_end()));
     }
     html.push_str("</p>\n<details><summary>All options</summary>\n<dl class=options>");
     for Setting { option, value, changed } in &settings {
@@ -120,10 +122,13 @@ pub(super) fn machine(html: &mut String, runs: &[Run], names: &[String]) {
     let starts: Vec<(String, &Start)> = match runs {
         [run] => {
             let newest = run.starts.iter().rev().take(SHOWN_STARTS).rev();
-            newest.map(|start| (escaped(&minute(start.time)), start)).collect()
+            newest.map(|start| (format!("started {}", minute(start.time)), start)).collect()
         }
         _ => {
-            let of_run = |i: usize| Some((swatch(i, &names[i]), runs[i].starts.last()?));
+            let head = |i: usize, start: &Start| {
+                format!("{}<small>{}</small>", swatch(i, &names[i]), minute(start.time))
+            };
+            let of_run = |i: usize| runs[i].starts.last().map(|start| (head(i, start), start));
             (0..runs.len()).filter_map(of_run).collect()
         }
     };
@@ -133,8 +138,8 @@ pub(super) fn machine(html: &mut String, runs: &[Run], names: &[String]) {
         return;
     }
     type Row = (&'static str, fn(&Start) -> String);
-    let rows: [Row; 10] = [
-        ("at step", |start| thousands(start.step)),
+    let rows: [Row; 9] = [
+        ("from step", |start| thousands(start.step)),
         ("device", |start| start.device.clone()),
         ("precision", |start| start.precision.clone()),
         ("ranks", |start| start.ranks.to_string()),
@@ -142,7 +147,6 @@ pub(super) fn machine(html: &mut String, runs: &[Run], names: &[String]) {
         ("threads", |start| start.threads.to_string()),
         ("memory", |start| start.memory_bytes.map_or(String::new(), |b| format!("{:.1} GB", b as f64 / 1e9))),
         ("name", |start| start.host.clone()),
-        ("started", |start| minute(start.time)),
         ("ssmv-raw", |start| start.version.clone()),
     ];
     let cells = |of: fn(&Start) -> String| starts.iter().map(|(_, start)| of(start)).collect();

@@ -273,7 +273,7 @@ mod tests {
             "<figcaption>Loss <small>l1+mse, logarithmic</small>",
             "<figcaption>Learning rate",
             "<figcaption>Gradient norm",
-            "<i class=name style=\"top:",
+            "<i class=\"name\" style=\"top:",
             "<figcaption>Samples/s",
             "Red marks at the top: values that are not finite (1 of the loss)",
             "the training was resumed",

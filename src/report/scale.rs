@@ -67,6 +67,11 @@ impl Scale {
         ((value - self.low) / (self.high - self.low)).clamp(-10.0, 10.0)
     }
 
+    /// As [`Scale::ticks`], of a linear axis that counts: only at whole numbers.
+    pub fn whole_ticks(&self, about: usize) -> Vec<Tick> {
+        self.linear_ticks(round_step(((self.high - self.low) / about.max(1) as f64).max(1.0)))
+    }
+
     /// About `about` ticks at round values: 1, 2 or 5 times powers of ten; on a logarithmic axis of several decades, powers of
     /// ten.
     pub fn ticks(&self, about: usize) -> Vec<Tick> {
@@ -85,7 +90,10 @@ impl Scale {
                 return fine.into_iter().map(|value| tick(value, 0.0)).collect();
             }
         }
-        let step = round_step((self.high - self.low) / about.max(1) as f64);
+        self.linear_ticks(round_step((self.high - self.low) / about.max(1) as f64))
+    }
+
+    fn linear_ticks(&self, step: f64) -> Vec<Tick> {
         let first = (self.low / step).ceil();
         let count = (self.high / step + 1e-9).floor() - first;
         // A span far below its values has no round value within it.
@@ -163,6 +171,16 @@ mod tests {
         ] {
             assert_eq!(labels(Scale::linear(low, high), 5), expected, "{low} to {high}");
         }
+    }
+
+    #[test]
+    fn steps_are_counted_in_whole_numbers() {
+        let labels = |low, high| -> Vec<String> {
+            Scale::linear(low, high).whole_ticks(5).into_iter().map(|tick| tick.label).collect()
+        };
+        assert_eq!(labels(0.0, 2.0), ["0", "1", "2"]);
+        assert_eq!(labels(1.0, 60.0), ["20", "40", "60"]);
+        assert_eq!(labels(1.0, 5.0), ["1", "2", "3", "4", "5"]);
     }
 
     #[test]

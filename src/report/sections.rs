@@ -52,10 +52,12 @@ pub(super) fn curves(html: &mut String, runs: &[Run], names: &[String]) {
         marks: marks.clone(),
     };
     let loss = config.map_or(String::new(), |config| config.loss.to_string());
+    let scales = runs.iter().any(|run| run.log.scales_loss());
     let _ = write!(
         html,
-        "<div class=wide>{}</div>\n<div class=charts>",
-        chart("Loss", &loss, LOSS, Axis::Auto, true).html()
+        "<div class=wide>{}</div>\n<div class=\"charts{}\">",
+        chart("Loss", &loss, LOSS, Axis::Auto, true).html(),
+        if scales { " four" } else { "" }
     );
     html.push_str(&chart("Learning rate", "", RATE, Axis::FromZero, false).html());
     let mut gradient = chart("Gradient norm", "before clipping", GRADIENT, Axis::Auto, true);
@@ -63,7 +65,7 @@ pub(super) fn curves(html: &mut String, runs: &[Run], names: &[String]) {
     gradient.levels.extend(config.and_then(|config| config.clip_norm).map(clip));
     html.push_str(&gradient.html());
     html.push_str(&chart("Samples/s", "", SPEED, Axis::FromZero, true).html());
-    if runs.iter().any(|run| run.log.scales_loss()) {
+    if scales {
         html.push_str(&chart("Loss scale", "", SCALE, Axis::Auto, false).html());
     }
     html.push_str("</div>\n<p class=note>Bold: smoothed. Faint: the steps");
@@ -107,7 +109,7 @@ pub(super) fn errors(html: &mut String, runs: &[Run], names: &[String]) {
     let drawn = if baselines.len() <= MOST_LEVELS { &baselines[..] } else { &[] };
     html.push_str(
         "<p class=note>Mean over the predicted frames. MSE and MAE are sums over the pixels of a frame. Dashed: the \
-         baselines, black frames and copies of the last input frame.</p>\n<div class=charts>",
+         baselines, black frames and copies of the last input frame.</p>\n<div class=\"charts four\">",
     );
     for (name, metric) in METRICS {
         let line = |i: usize| {
@@ -175,7 +177,7 @@ fn by_frame(
     baselines: &[Baseline],
     names: &[String],
 ) {
-    html.push_str("<h3>Last evaluation, by predicted frame</h3>\n<div class=charts>");
+    html.push_str("<h3>Last evaluation, by predicted frame</h3>\n<div class=\"charts four\">");
     for (name, metric) in METRICS {
         let line = |name: &str, class: &str, horizons: &Horizons| {
             let values = horizons.frames.iter().enumerate();
