@@ -29,20 +29,20 @@ pub fn thousands(number: u64) -> String {
 
 /// A measured number with four digits: `0.04321`, `82.15`, `12,345`, `1.5e-5`; `–` if it is not finite.
 pub(crate) fn figure(number: f64) -> String {
-    match number.abs() {
-        size if !size.is_finite() => "–".to_owned(),
+    let sign = if number < 0.0 { "−" } else { "" };
+    let text = match number.abs() {
+        size if !size.is_finite() => return "–".to_owned(),
         0.0 => "0".to_owned(),
-        1e15.. => format!("{number:.2e}"),
-        size @ 1000.0.. => {
-            format!("{}{}", if number < 0.0 { "−" } else { "" }, thousands(size.round() as u64))
-        }
+        size @ 1e15.. => format!("{size:.2e}"),
+        size @ 1000.0.. => thousands(size.round() as u64),
         size if size < 1e-3 => {
-            let text = format!("{number:.3e}");
+            let text = format!("{size:.3e}");
             let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
             format!("{}e{exponent}", mantissa.trim_end_matches('0').trim_end_matches('.'))
         }
-        size => format!("{number:.*}", (3 - size.log10().floor() as i32).max(0) as usize),
-    }
+        size => format!("{size:.*}", (3 - size.log10().floor() as i32).max(0) as usize),
+    };
+    format!("{sign}{text}")
 }
 
 /// Seconds since 1970 (UTC) now.
@@ -107,6 +107,7 @@ mod tests {
             (143.96, "144.0"),
             (1.0, "1.000"),
             (-12_345.4, "−12,345"),
+            (-0.1, "−0.1000"),
             (1.5e-5, "1.5e-5"),
             (2e-4, "2e-4"),
             (3.25e20, "3.25e20"),

@@ -124,8 +124,8 @@ impl Chart {
             );
         };
         let unit = match (y.is_log(), escaped(&self.unit)) {
-            (true, unit) if unit.is_empty() => "logarithmic".to_owned(),
-            (true, unit) => format!("{unit}, logarithmic"),
+            (true, unit) if unit.is_empty() => "log".to_owned(),
+            (true, unit) => format!("{unit}, log"),
             (false, unit) => unit,
         };
         let mut html = format!("<figure><figcaption>{title} <small>{unit}</small></figcaption>\n");
@@ -363,10 +363,10 @@ mod tests {
     fn the_axis_is_logarithmic_where_values_differ_by_much() {
         let html = |values: &[Option<f64>], axis| Chart { axis, ..chart(vec![line(values, false)]) }.html();
         let falling = [Some(1.0), Some(0.1), Some(0.01)];
-        assert!(html(&falling, Axis::Auto).contains("logarithmic"));
-        assert!(!html(&falling, Axis::Linear).contains("logarithmic"));
-        assert!(!html(&[Some(1.0), Some(0.5)], Axis::Auto).contains("logarithmic"));
-        assert!(!html(&[Some(1.0), Some(0.0)], Axis::Auto).contains("logarithmic"));
+        assert!(html(&falling, Axis::Auto).contains("<small>log</small>"));
+        assert!(!html(&falling, Axis::Linear).contains("<small>log</small>"));
+        assert!(!html(&[Some(1.0), Some(0.5)], Axis::Auto).contains("<small>log</small>"));
+        assert!(!html(&[Some(1.0), Some(0.0)], Axis::Auto).contains("<small>log</small>"));
         assert!(html(&falling, Axis::FromZero).contains("data-y=\"0 "));
     }
 

@@ -266,7 +266,7 @@ pub(super) mod tests {
         file.write_all((step(1, 0.5) + &second[..9]).as_bytes()).unwrap();
         log.read_on().unwrap();
         assert_eq!((log.steps, log.damaged, log.step), (1, 0, 1));
-        file.write_all(second[9..].as_bytes()).unwrap();
+        file.write_all(&second.as_bytes()[9..]).unwrap();
         log.read_on().unwrap();
         log.read_on().unwrap();
         assert_eq!((log.steps, log.damaged, log.step, log.seconds_per_sequence), (2, 0, 2, 0.5));

@@ -153,7 +153,7 @@ fn facts(run: &Run, goes_on: bool) -> Vec<Fact> {
     let mut facts =
         vec![fact("steps", thousands(log.step), format!("{total}epoch {}", decimals(log.epoch, 2)))];
     let (first, last) = first_and_last_loss(log);
-    facts.push(fact("loss", figure(last), format!("smoothed; at the start {}", figure(first))));
+    facts.push(fact("loss", figure(last), format!("smoothed; first {}", figure(first))));
     let evaluated = log.evaluations.last().map(|evaluation| &evaluation.next);
     let means = evaluated.map(|next| [&next.model.mean, &next.copy.mean, &next.black.mean]);
     let metric = |label, of: fn(&crate::eval::Score) -> f64| {
@@ -167,7 +167,7 @@ fn facts(run: &Run, goes_on: bool) -> Vec<Fact> {
     facts.push(metric("MSE ↓", |score| score.mse));
     facts.push(metric("SSIM ↑", |score| score.ssim));
     let speed = log.steps as f64 / log.seconds_per_sequence;
-    facts.push(fact("samples/s", figure(speed), "mean of the training".to_owned()));
+    facts.push(fact("samples/s", figure(speed), "mean".to_owned()));
     let (seconds, steps) = (run.seconds(), log.steps);
     let left = run
         .total_steps()
@@ -270,7 +270,7 @@ mod tests {
             "<title>first</title>",
             "finished",
             "of 40 · epoch 5",
-            "<figcaption>Loss <small>l1+mse, logarithmic</small>",
+            "<figcaption>Loss <small>l1+mse, log</small>",
             "<figcaption>Learning rate",
             "<figcaption>Gradient norm",
             "<i class=\"name\" style=\"top:",

@@ -108,8 +108,8 @@ pub(super) fn errors(html: &mut String, runs: &[Run], names: &[String]) {
     // More would hide the curves; they are in the table.
     let drawn = if baselines.len() <= MOST_LEVELS { &baselines[..] } else { &[] };
     html.push_str(
-        "<p class=note>Mean over the predicted frames. MSE and MAE are sums over the pixels of a frame. Dashed: the \
-         baselines, black frames and copies of the last input frame.</p>\n<div class=\"charts four\">",
+        "<p class=note>Mean over the predicted frames. MSE and MAE are sums over the pixels of a frame. Dashed: \
+         copies of the last input frame. Dotted: black frames.</p>\n<div class=\"charts four\">",
     );
     for (name, metric) in METRICS {
         let line = |i: usize| {
@@ -213,6 +213,12 @@ fn table(html: &mut String, last: &[(usize, &LoggedEvaluation)], baselines: &[Ba
     });
     let rows: Vec<(String, &Horizons)> =
         models.chain(baselines.iter().map(|baseline| (escaped(&baseline.name), baseline.horizons))).collect();
+    let frames = last.iter().map(|(_, evaluation)| evaluation.next.model.frames.len()).max().unwrap_or(0);
+    // Many frames are in the charts by frame; their numbers would fill the page.
+    let folded = frames >= DRAWN_FRAMES;
+    if folded {
+        html.push_str("<details><summary>Numbers of the last evaluation</summary>\n");
+    }
     html.push_str("<div class=scroll><table class=errors><caption>Last evaluation");
     if let [(_, evaluation)] = last {
         let _ = write!(
@@ -227,7 +233,6 @@ fn table(html: &mut String, last: &[(usize, &LoggedEvaluation)], baselines: &[Ba
         let _ = write!(html, "<th class=number>{name}</th>");
     });
     html.push_str("</tr></thead>\n");
-    let frames = last.iter().map(|(_, evaluation)| evaluation.next.model.frames.len()).max().unwrap_or(0);
     for t in (0..frames).map(Some).chain([None]) {
         let label = t.map_or("mean".to_owned(), |t| format!("+{}", t + 1));
         let score = |horizons: &'_ Horizons| match t {
@@ -257,4 +262,7 @@ fn table(html: &mut String, last: &[(usize, &LoggedEvaluation)], baselines: &[Ba
         html.push_str("</tbody>\n");
     }
     html.push_str("</table></div>\n");
+    if folded {
+        html.push_str("</details>\n");
+    }
 }
