@@ -15,6 +15,8 @@ pub mod media;
 pub mod model;
 mod output;
 pub mod record;
+pub mod report;
+mod text;
 pub mod train;
 
 pub use error::{Error, Result};

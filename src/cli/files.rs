@@ -11,11 +11,10 @@ use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER
 use crate::config::CONFIG_FILE;
 use crate::data::npy::{Dtype, Header};
 use crate::media;
-use crate::record::METRICS_FILE;
+use crate::record::{METRICS_FILE, STARTS_FILE};
+use crate::report::PAGE_START;
+use crate::train::preview::{ANIMATION_FILE, STRIP_FILE};
 use crate::{Error, OutputFile, Result};
-
-/// Name of the animation that a training leaves in its run folder.
-const PREVIEW_FILE: &str = "preview.gif";
 
 /// Kind of a command's output. `--force` replaces only what is of the same kind, so that a slip of the keyboard costs no other
 /// file.
@@ -31,6 +30,8 @@ pub enum Output {
     PngFolder,
     /// JSON that `eval` writes.
     Report,
+    /// HTML that `report` writes.
+    Page,
     /// Folder of kernels, whose other files stay.
     Kernels,
 }
@@ -41,8 +42,8 @@ impl Output {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gif")) { Self::Gif } else { Self::Png }
     }
 
-    /// Checks that an existing `path` is of this kind.
-    fn check(self, path: &Path) -> Result<()> {
+    /// Checks that an existing `path` is of this kind; `refusal` is the error's end if it is not.
+    fn check(self, path: &Path, refusal: &str) -> Result<()> {
         let is_ours = match self {
             Self::PngFolder => return media::check_png_folder(path),
             Self::Kernels => path.is_dir(),
@@ -55,9 +56,10 @@ impl Output {
             Self::Gif => "a GIF",
             Self::Png => "a PNG",
             Self::Report => "a result of `eval`",
+            Self::Page => "a report of this program",
             Self::PngFolder | Self::Kernels => "a folder",
         };
-        Err(Error::file(path, format!("is not {kind}, so --force does not overwrite it; give another name")))
+        Err(Error::file(path, format!("is not {kind}, so {refusal}; give another name")))
     }
 
     /// True if a file of this kind can start so.
@@ -73,6 +75,7 @@ impl Output {
             Self::Png => start.starts_with(b"\x89PNG\r\n"),
             // The first field of a report; no other file of the program starts with it.
             Self::Report => start.starts_with(b"{\n  \"checkpoint\": "),
+            Self::Page => start.starts_with(PAGE_START.as_bytes()),
             Self::PngFolder | Self::Kernels => false,
         }
     }
@@ -97,8 +100,16 @@ pub fn must_be_free(path: &Path, output: Output, force: bool) -> Result<()> {
     match path.symlink_metadata() {
         Err(_) => Ok(()),
         Ok(_) if is_empty_folder() => Ok(()),
-        Ok(_) if force => output.check(path),
+        Ok(_) if force => output.check(path, "--force does not overwrite it"),
         Ok(_) => Err(Error::file(path, "exists already: give another name, or --force to overwrite it")),
+    }
+}
+
+/// Checks that a path does not exist, or has a file of this kind, which is replaced without `--force`.
+pub fn must_be_replaceable(path: &Path, output: Output) -> Result<()> {
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => output.check(path, "it is not overwritten"),
     }
 }
 
@@ -141,7 +152,8 @@ fn files_of_run(path: &Path) -> Vec<PathBuf> {
     let inner = path.join(CHECKPOINTS_FOLDER);
     let root = if inner.is_dir() { &inner } else { path };
     let mut files = vec![path.to_owned(), root.to_owned()];
-    files.extend([CONFIG_FILE, METRICS_FILE, PREVIEW_FILE].map(|name| path.join(name)));
+    let names = [CONFIG_FILE, METRICS_FILE, STARTS_FILE, ANIMATION_FILE, STRIP_FILE];
+    files.extend(names.map(|name| path.join(name)));
     for folder in entries(root).iter().map(PathBuf::as_path).chain([path]) {
         files.extend([MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, MANIFEST_FILE].map(|name| folder.join(name)));
     }

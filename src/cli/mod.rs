@@ -13,6 +13,7 @@ pub mod launch;
 pub mod predict;
 mod progress;
 mod ranks;
+pub mod report;
 pub mod selftest;
 mod table;
 pub mod train;
@@ -25,8 +26,10 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 pub use progress::Progress;
-pub use table::{Table, thousands};
+pub use table::Table;
 pub use ui::Ui;
+
+pub use crate::text::thousands;
 
 use crate::{Error, Result};
 
@@ -67,6 +70,9 @@ pub enum Command {
     /// Predict the next frames of a sequence
     #[command(after_help = predict::EXAMPLES)]
     Predict(predict::PredictArgs),
+    /// Write a report of runs to look at: curves, errors, predictions, configuration, as one HTML file
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Generate and show sequences of moving digits
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -102,7 +108,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return report(&e),
+        Err(e) => return report_usage(&e),
     };
     let ui = Ui::new(cli.quiet);
     match run(&cli.command, &ui) {
@@ -124,6 +130,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
         Command::Launch(args) => launch::run(args, ui),
         Command::Eval(args) => eval::run(args, ui),
         Command::Predict(args) => predict::run(args, ui),
+        Command::Report(args) => report::run(args, ui),
         Command::Data(command) => data::run(command, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
@@ -136,7 +143,7 @@ pub fn run(command: &Command, ui: &Ui) -> Result<()> {
 }
 
 /// Prints the result of the argument parser: help and version as they are, an error as one line on stderr.
-fn report(error: &clap::Error) -> ExitCode {
+fn report_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // `--help | head` closes the pipe early, which is not a failure.

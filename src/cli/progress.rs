@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Ui;
+use crate::text::clock;
 use crate::train::Status;
 
 /// Time between two lines without a bar.
@@ -98,18 +99,6 @@ fn training_line(status: &Status) -> String {
     format!("epoch {epoch}/{epochs} · step {step}/{total} · loss {loss:.4} · lr {lr:.2e} · {pace}")
 }
 
-/// Seconds as text: `9s`, `3m 07s`, `2h 05m`, `3d 04h`.
-pub(super) fn clock(seconds: f64) -> String {
-    // A negative number or NaN becomes 0, infinity the largest number.
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,20 +118,6 @@ mod tests {
             training_line(&status),
             "epoch 1/2 · step 40/2000 · loss 0.0432 · lr 3.00e-3 · 81.3 samples/s"
         );
-    }
-
-    #[test]
-    fn times_read_well() {
-        for (seconds, expected) in [
-            (8.6, "9s"),
-            (187.0, "3m 07s"),
-            (7500.0, "2h 05m"),
-            (273_600.0, "3d 04h"),
-            (f64::NAN, "0s"),
-            (-1.0, "0s"),
-        ] {
-            assert_eq!(clock(seconds), expected);
-        }
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::time::Instant;
 use clap::Args;
 use ssmv_autograd::cuda::{self, Backend, Cuda};
 
-use super::{Table, Ui, progress::clock};
+use super::{Table, Ui};
 use crate::check::{
     Verdict,
     selftest::{self, Check, Extent, Options, Report},
 };
 use crate::config::Device;
+use crate::text::clock;
 use crate::{Error, Result, device};
 
 /// Command-line arguments of `selftest`.

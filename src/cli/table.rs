@@ -56,22 +56,10 @@ impl fmt::Display for Table {
     }
 }
 
-/// A whole number with a comma before every three digits: `229,963,712`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::thousands;
 
     #[test]
     fn columns_line_up() {
@@ -81,14 +69,5 @@ mod tests {
             ["part     parameters", "───────────────────", "encoder   1,234,567", "é               999"];
         let lines = lines.into_iter().chain(["───────────────────", "total"]);
         assert_eq!(table.to_string(), lines.map(|line| format!("{line}\n")).collect::<String>());
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        for (number, expected) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (u64::MAX, "18,446,744,073,709,551,615")]
-        {
-            assert_eq!(thousands(number), expected);
-        }
     }
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::eval::comparison_table;
-use super::progress::clock;
 use super::{Progress, Table, Ui, files, ranks};
 use crate::config::{
     CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, create_run_folder,
     default_run_folder, find_config, resolve_over, shown_defaults,
 };
 use crate::data::DataSource;
+use crate::text::clock;
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result, device};
 use ssmv_comm::rendezvous::Place;

@@ -235,6 +235,9 @@ options! {
         /// Test sequences in an evaluation
         #[arg(value_name = "N")]
         eval_sequences: i64 => usize, Whole(1, MILLION), [500], "500; 16 on the emulator";
+        /// Keep report.html in the run folder current: curves, errors, predictions and configuration, to open in a browser
+        #[arg(num_args = 0, default_missing_value = "true")]
+        report: bool => bool, Any, [false];
     }
     "Several ranks" {
         /// 1: each rank updates a share of the parameters, and all ranks gather the results (ZeRO stage 1); every rank still
@@ -365,8 +368,8 @@ mod tests {
             format!(
                 "preset = \"{preset}\"\ndevice = \"auto\"\nprecision = \"auto\"\nno-graph = false\ncheck-finite = false\n\
                  seed = 0\ndata = \"digits\"\nlayout = \"auto\"\nrange = \"auto\"\nresize = \"fill\"\nrule = \"standard\"\ndigits = 2\n{length}\
-                 {rest}save-every-steps = 0\nkeep-last = 2\neval-every = 1\neval-sequences = 500\nzero = 0\n\
-                 sync-batchnorm = false\nbucket-mib = 25\ncheck-ranks-every = 100\ncomm = \"ring\"\ncomm-timeout = 300.0\n\
+                 {rest}save-every-steps = 0\nkeep-last = 2\neval-every = 1\neval-sequences = 500\nreport = false\n\
+                 zero = 0\nsync-batchnorm = false\nbucket-mib = 25\ncheck-ranks-every = 100\ncomm = \"ring\"\ncomm-timeout = 300.0\n\
                  ranks = 1\n"
             )
         };

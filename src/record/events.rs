@@ -216,7 +216,7 @@ fn now() -> f64 {
 }
 
 /// The machine's name from a system file or the environment, else "localhost".
-pub(super) fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let name = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
     let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();

@@ -14,7 +14,7 @@ const TENSORBOARD_FOLDER: &str = "tensorboard";
 /// Kind of the records of evaluations.
 const EVAL: &str = "eval";
 /// Maximum length of a record in bytes; a longer line is damage.
-const MAX_LINE: u64 = 1 << 20;
+pub(crate) const MAX_LINE: u64 = 1 << 20;
 
 /// Metrics of the training at one optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

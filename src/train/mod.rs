@@ -22,7 +22,7 @@ pub mod loss_scale;
 mod memory;
 mod phase;
 mod precision;
-mod preview;
+pub(crate) mod preview;
 pub mod ranks;
 mod resumption;
 mod run;

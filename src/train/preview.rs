@@ -1,9 +1,9 @@
-//! The animation that a training writes at its end: test sequences, their truth, the prediction and its error.
+//! The pictures of a training's predictions: test sequences, their truth, the prediction and its error.
 
 use std::path::Path;
 
 use crate::{
-    Result,
+    OutputFile, Result,
     config::FRAMES_OUT,
     data::{Dataset, Split},
     eval::roll_out,
@@ -14,9 +14,13 @@ use crate::{
     },
 };
 
-/// Number of sequences in the animation.
+/// File name of the animation in a run folder.
+pub(crate) const ANIMATION_FILE: &str = "preview.gif";
+/// File name of the same pictures as a strip.
+pub(crate) const STRIP_FILE: &str = "preview.png";
+/// Number of sequences in the pictures.
 const ROWS: u64 = 4;
-/// Most input frames in the animation: with more, pictures exceed the limits of viewers, and then of their formats.
+/// Most input frames in the pictures: with more, pictures exceed the limits of viewers, and then of their formats.
 const SHOWN: usize = 64;
 
 /// A note on input frames that a preview omits, if any.
@@ -24,13 +28,8 @@ pub(super) fn note(frames_in: usize) -> Option<String> {
     (frames_in > SHOWN).then(|| format!("the preview shows the last {SHOWN} of {frames_in} input frames"))
 }
 
-/// Writes the GIF to `path`; returns the same pictures as an encoded PNG strip.
-pub(super) fn write(
-    model: &dyn Predict,
-    dataset: &Dataset,
-    frames_in: usize,
-    path: &Path,
-) -> Result<Vec<u8>> {
+/// Writes the animation and the strip to the folder `run`; returns the strip's bytes.
+pub(super) fn write(model: &dyn Predict, dataset: &Dataset, frames_in: usize, run: &Path) -> Result<Vec<u8>> {
     let (side, channels) = (dataset.side(), dataset.channels());
     let shape = FrameShape { batch: 1, steps: dataset.frames(), side, channels };
     let mut rows = Vec::new();
@@ -46,6 +45,8 @@ pub(super) fn write(
             prediction: Clip::new([side, side, channels], prediction)?,
         });
     }
-    write_gif(path, &comparison(&rows, Style::default())?)?;
-    encode_png(&strip(&rows, Style::default())?)
+    write_gif(&run.join(ANIMATION_FILE), &comparison(&rows, Style::default())?)?;
+    let bytes = encode_png(&strip(&rows, Style::default())?)?;
+    OutputFile::write(&run.join(STRIP_FILE), &bytes)?;
+    Ok(bytes)
 }

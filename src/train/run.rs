@@ -23,6 +23,7 @@ use crate::{
     data::{Dataset, Loader, Split},
     eval::{EvalSpec, Evaluation, Share, evaluate_among},
     record::{EvalRecord, Recorder, StepRecord},
+    report::LiveReport,
 };
 
 /// Number of steps over which the shown loss and speed are smoothed.
@@ -138,8 +139,14 @@ fn attempt(
     result
 }
 
-/// Trains to the end; saves a checkpoint on failure.
+/// Trains to the end; saves a checkpoint on failure. Then the report no longer reloads itself.
 fn finish(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
+    let result = train(run, observer);
+    run.write_report(false, observer);
+    result
+}
+
+fn train(run: &mut Run, observer: &mut dyn Observer) -> Result<Summary> {
     match run.go(observer) {
         Err(Error::Interrupted(signal)) => {
             // Saving matters more than an error of the last step.
@@ -190,6 +197,8 @@ pub(super) struct Run<'a> {
     pub loader: Loader,
     /// Writes the logs; only on rank 0.
     pub recorder: Option<Recorder>,
+    /// The report that is kept current, and whether its last write failed; only on rank 0, if it is asked for.
+    pub report: Option<(LiveReport, bool)>,
     pub divergence_monitor: DivergenceMonitor,
     /// Optimiser steps of the whole training.
     pub total: u64,
@@ -239,6 +248,9 @@ impl Run<'_> {
         while self.trainer.steps() < self.total {
             self.check_signals()?;
             self.step(observer)?;
+            if self.report.as_ref().is_some_and(|(report, _)| report.is_due()) {
+                self.write_report(true, observer);
+            }
             let step = self.trainer.steps();
             if step == self.total {
                 break;
@@ -259,9 +271,8 @@ impl Run<'_> {
         let checkpoint = self.save()?;
         // The rest concerns only rank 0.
         self.trainer.backend.close()?;
-        let preview = self.out.join("preview.gif");
         // The training is already saved: a missing picture is not a failure.
-        let drawn = self.preview(&preview);
+        let drawn = self.preview();
         if let Err(error) = &drawn {
             observer.warn(&format!("the preview is missing: {error}"));
         }
@@ -269,7 +280,7 @@ impl Run<'_> {
         Ok(Summary {
             out: self.out.clone(),
             checkpoint,
-            preview: drawn.is_ok().then_some(preview),
+            preview: drawn.is_ok().then(|| self.out.join(preview::ANIMATION_FILE)),
             steps: self.trainer.steps(),
             seconds: self.seconds,
             samples_per_second: if trained > 0.0 { self.samples as f64 / trained } else { 0.0 },
@@ -279,15 +290,25 @@ impl Run<'_> {
     }
 
     /// Draws the preview, on rank 0.
-    fn preview(&mut self, path: &Path) -> Result<()> {
-        let Self { trainer, dataset, config, recorder, .. } = self;
+    fn preview(&mut self) -> Result<()> {
+        let Self { trainer, dataset, config, recorder, out, .. } = self;
         let Some(recorder) = recorder else { return Ok(()) };
         let mut strip = Vec::new();
         trainer.with_final_weights(&mut |model| {
-            strip = preview::write(model, dataset, config.frames_in, path)?;
+            strip = preview::write(model, dataset, config.frames_in, out)?;
             Ok(())
         })?;
         recorder.log_image(trainer.steps(), "preview", &strip)
+    }
+
+    /// Writes the report, if there is one; a failure is a warning, of several in a row only the first.
+    fn write_report(&mut self, goes_on: bool, observer: &mut dyn Observer) {
+        let Some((report, failed)) = &mut self.report else { return };
+        let result = report.write(goes_on);
+        if let (Err(error), false) = (&result, *failed) {
+            observer.warn(&format!("the report is not current: {error}"));
+        }
+        *failed = result.is_err();
     }
 
     /// An error if a signal requested the end; with several ranks, after all ranks agreed on it.
@@ -400,7 +421,8 @@ impl Run<'_> {
         };
         self.settle(observer)?;
         self.trainer.backend.gather_state(false)?;
-        let Self { dataset, interrupt, ranks, trainer, .. } = self;
+        let draws = self.report.is_some() && self.trainer.steps() < self.total;
+        let Self { dataset, interrupt, ranks, trainer, config, out, .. } = self;
         let share = ranks.as_deref().map(|ranks| ranks as &dyn Share);
         let total = dataset.len(Split::Test).map_or(spec.sequences, |has| has.min(spec.sequences));
         let mut tick = |done| {
@@ -408,10 +430,17 @@ impl Run<'_> {
             ranks.as_ref().map_or_else(|| interrupt.check(), |ranks| ranks.agree_on_signals())
         };
         let mut evaluated = Evaluation::default();
+        let mut drawn = Ok(());
         trainer.with_final_weights(&mut |model| {
             evaluated = evaluate_among(share, model, dataset, &spec, &mut tick)?;
+            if draws {
+                drawn = preview::write(model, dataset, config.frames_in, out).map(drop);
+            }
             Ok(())
         })?;
+        if let Err(error) = drawn {
+            observer.warn(&format!("the pictures of the report are missing: {error}"));
+        }
         self.trainer.backend.trim()?;
         let step = self.trainer.steps();
         let epoch = self.epochs.epoch(step);
@@ -438,6 +467,7 @@ impl Run<'_> {
             ..Figures::default()
         };
         self.watch(step, figures, observer)?;
+        self.write_report(true, observer);
         Ok(evaluated)
     }
 

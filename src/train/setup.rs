@@ -23,7 +23,9 @@ use crate::{
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
     model::adopt::Weights,
-    record::{METRICS_FILE, Recorder, RunFolder},
+    record::{METRICS_FILE, Recorder, RunFolder, Start, host_name},
+    report::LiveReport,
+    text::now,
 };
 
 /// Number of batches that the loader keeps ready.
@@ -79,11 +81,11 @@ impl<'a> Run<'a> {
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
         // A resumed run has the weights of its checkpoint; those that it once started from may be gone.
         let init = config.init.clone().filter(|_| resume.is_none());
-        let start = TrainConfig { init, ..config.clone() };
-        if let Some(path) = &start.init {
+        let from = TrainConfig { init, ..config.clone() };
+        if let Some(path) = &from.init {
             notes.extend(Weights::open(path)?.summary(preset(&config)?)?);
         }
-        let mut trainer = trainer(&start, source(&config, &dataset), local, observer)?;
+        let (mut trainer, mut start) = trainer(&from, source(&config, &dataset), local, observer)?;
         notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
@@ -115,9 +117,11 @@ impl<'a> Run<'a> {
         if records && checkpoint.is_some() {
             resumption::check_unfinished(&out, steps, total)?;
         }
+        (start.step, start.total_steps) = (trainer.steps(), total);
         let recorder = records
-            .then(|| open_folder(&config, &out, locked, checkpoint.is_some(), trainer.steps(), observer))
+            .then(|| open_folder(&config, &out, locked, checkpoint.is_some(), &start, observer))
             .transpose()?;
+        let report = (records && config.report).then(|| (LiveReport::new(&out), false));
         Ok(Self {
             total,
             epochs,
@@ -130,6 +134,7 @@ impl<'a> Run<'a> {
             dataset,
             loader,
             recorder,
+            report,
             divergence_monitor: DivergenceMonitor::new(),
             seconds,
             seconds_before: seconds,
@@ -159,23 +164,23 @@ fn open_data(
     Ok(dataset)
 }
 
-/// Creates the run folder, or continues in it after `steps` steps, and writes the configuration to it.
+/// Creates the run folder, or continues in it, and writes the configuration and the start to it.
 fn open_folder(
     config: &TrainConfig,
     out: &Path,
     locked: Option<RunFolder>,
     resumed: bool,
-    steps: u64,
+    start: &Start,
     observer: &mut dyn Observer,
 ) -> Result<Recorder> {
     let folder = locked.map_or_else(|| RunFolder::lock(out), Ok)?;
     folder.warning().into_iter().for_each(|line| observer.warn(line));
     let log_exists = fs::exists(out.join(METRICS_FILE)).unwrap_or(false);
     let recorder =
-        if resumed && log_exists { Recorder::append(folder, steps)? } else { Recorder::create(folder)? };
+        if resumed && log_exists { Recorder::append(folder, start.step)? } else { Recorder::create(folder)? };
     if resumed {
         // Checkpoints of later steps belong to a course that this resumption abandons.
-        for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), steps)? {
+        for path in checkpoint::set_aside_after(&out.join(CHECKPOINTS_FOLDER), start.step)? {
             observer.warn(&format!("a checkpoint of a later step was set aside: {}", path.display()));
         }
     }
@@ -187,6 +192,7 @@ fn open_folder(
     let written =
         TrainConfig { started_in, out: None, no_graph: false, check_finite: false, ..config.clone() };
     crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
+    start.append(out)?;
     Ok(recorder)
 }
 
@@ -219,23 +225,37 @@ pub(super) fn loader_spec(config: &TrainConfig, steps: u64, rank: usize) -> Load
     }
 }
 
-/// A trainer on the configured device; with several GPUs, on this rank's.
+/// A trainer on the configured device (with several GPUs, on this rank's), and a description of the machine.
 fn trainer(
     config: &TrainConfig,
     source: Source,
     local_rank: usize,
     observer: &mut dyn Observer,
-) -> Result<Trainer> {
+) -> Result<(Trainer, Start)> {
     let gpu = device::open_for(config.device, local_rank)?;
-    precision::resolve(config.precision, gpu.as_ref().map(|_| config.device), bf16_available())?;
-    match gpu {
+    let precision =
+        precision::resolve(config.precision, gpu.as_ref().map(|_| config.device), bf16_available())?;
+    let start = Start {
+        time: now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host_name(),
+        device: gpu.as_ref().map_or("cpu".to_owned(), |cuda| cuda.device().name.clone()),
+        precision: precision.to_string(),
+        processor: ssmv_autograd::processor(),
+        threads: rayon::current_num_threads(),
+        memory_bytes: ssmv_autograd::host_memory().map(|memory| memory.total),
+        ranks: config.ranks,
+        ..Start::default()
+    };
+    let trainer = match gpu {
         Some(cuda) => {
             compile(config, source, &cuda, &mut |done, total| observer.compiling(done, total))?;
-            Ok(Trainer::on_gpu(config, source, &cuda)?.boxed())
+            Trainer::on_gpu(config, source, &cuda)?.boxed()
         }
         None => {
             memory::check(config)?;
-            Ok(Trainer::on_cpu(config, source)?.boxed())
+            Trainer::on_cpu(config, source)?.boxed()
         }
-    }
+    };
+    Ok((trainer, start))
 }
