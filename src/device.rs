@@ -1,6 +1,6 @@
 //! The device and the threads that a command computes on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ssmv_autograd::cuda::{self, Backend, Counting, Cuda, DeviceInfo};
@@ -88,59 +88,108 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 ///
 /// `body` must not wait for another call's `body`, which may have to wait for a thread of the pool.
 pub(crate) fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-    let ended = &AtomicBool::new(false);
+    /// Time for the other threads to wake up.
+    const WAKING: Duration = Duration::from_millis(1);
+    let awake = &Awake::default();
     rayon::scope(|scope| {
         let runs_body = rayon::current_thread_index();
         // Also when `body` panics: the scope waits for these tasks.
-        let _end = End(ended);
+        let _end = End(awake);
         scope.spawn_broadcast(move |_, thread| {
             if Some(thread.index()) != runs_body {
-                stay_awake(ended);
+                awake.stay();
             }
         });
+        let others = rayon::current_num_threads() - 1;
+        let start = Instant::now();
+        while awake.threads.load(Ordering::Acquire) < others && start.elapsed() < WAKING {
+            std::hint::spin_loop();
+        }
+        // A thread that began later might do so inside a task that `body` waits for, and end only with `body`.
+        awake.begin.store(false, Ordering::Release);
         body()
     })
 }
 
-/// Takes the pool's tasks until `ended`, without sleeping between them. It returns earlier after an idle time: a thread can
-/// start this while it waits inside a task, which then goes on only when this returns, and `ended` may wait for that task.
-fn stay_awake(ended: &AtomicBool) {
-    /// Idle rounds before the core is offered to other programs.
-    const PATIENCE: usize = 1000;
-    /// Idle time after which it returns; the parts of a step between parallel loops are shorter.
-    const LONGEST: Duration = Duration::from_millis(5);
-    let mut idle = 0;
-    let mut since = Instant::now();
-    while !ended.load(Ordering::Acquire) {
-        match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => idle = 0,
-            _ if idle < PATIENCE => {
-                idle += 1;
-                since = Instant::now();
-                (0..16).for_each(|_| std::hint::spin_loop());
+/// The threads that are kept awake during a call of [`in_pool`].
+struct Awake {
+    begin: AtomicBool,
+    threads: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Default for Awake {
+    fn default() -> Self {
+        Self { begin: AtomicBool::new(true), threads: AtomicUsize::new(0), ended: AtomicBool::new(false) }
+    }
+}
+
+/// Ends the threads' watch when it is dropped.
+struct End<'a>(&'a Awake);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
+
+impl Awake {
+    /// Takes the pool's tasks until the call ends, without sleeping between them, unless the call has begun already.
+    fn stay(&self) {
+        /// Idle rounds before the core is offered to other programs.
+        const PATIENCE: usize = 1000;
+        /// Idle time after which the thread may sleep. A thread that waits inside a task of another call goes on then.
+        const LONGEST: Duration = Duration::from_millis(20);
+        if !self.begin.load(Ordering::Acquire) {
+            return;
+        }
+        self.threads.fetch_add(1, Ordering::AcqRel);
+        let (mut idle, mut since) = (0, Instant::now());
+        while !self.ended.load(Ordering::Acquire) {
+            match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => (idle, since) = (0, Instant::now()),
+                _ if idle < PATIENCE => {
+                    idle += 1;
+                    (0..16).for_each(|_| std::hint::spin_loop());
+                }
+                _ if since.elapsed() > LONGEST => return,
+                _ => std::thread::yield_now(),
             }
-            _ if since.elapsed() >= LONGEST => return,
-            _ => std::thread::yield_now(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rayon::prelude::*;
+
     use super::*;
 
-    /// As a thread that starts it inside a task, for which the call's body waits.
     #[test]
-    fn a_thread_that_stays_awake_ends_when_it_has_nothing_to_do() {
+    fn many_short_calls_from_many_threads_all_end() {
+        let call = |rounds: usize| {
+            for i in 0..rounds {
+                let sum: usize = in_pool(|| {
+                    (0..200)
+                        .into_par_iter()
+                        .map(|j| (0..50).into_par_iter().map(|k| i + j + k).sum::<usize>())
+                        .sum()
+                });
+                assert_eq!(sum, 10_000 * i + 50 * 19_900 + 200 * 1225);
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| call(200)))));
+    }
+
+    #[test]
+    fn a_thread_that_comes_late_or_has_nothing_to_do_goes_on() {
         let (sender, ended) = std::sync::mpsc::channel();
         rayon::spawn(move || {
-            stay_awake(&AtomicBool::new(false));
+            let late = Awake::default();
+            late.begin.store(false, Ordering::Release);
+            late.stay();
+            assert_eq!(late.threads.load(Ordering::Acquire), 0);
+            Awake::default().stay();
             let _ = sender.send(());
         });
         ended.recv_timeout(Duration::from_secs(20)).unwrap();

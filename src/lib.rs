@@ -4,6 +4,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
+pub mod clips;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -101,6 +101,28 @@ impl Drop for OutputFile {
     }
 }
 
+/// A new file in the folder for temporary files, open for reading and writing, without a name: the system frees it when it is
+/// closed.
+///
+/// # Errors
+/// [`Error::File`] when that folder cannot be written to.
+pub(crate) fn unnamed_file() -> Result<File> {
+    let folder = std::env::temp_dir();
+    let process = std::process::id();
+    for attempt in 0..ATTEMPTS {
+        let path = folder.join(format!(".ssmv-raw-{process}-{attempt}"));
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
+                return Ok(file);
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::file(folder, format!("cannot be written to: {e}; set TMPDIR"))),
+        }
+    }
+    Err(Error::file(folder, "has too many temporary files of this program; remove them"))
+}
+
 /// End of the name of a temporary file.
 const PARTIAL: &str = ".partial";
 

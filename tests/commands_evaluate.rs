@@ -8,15 +8,23 @@ use program::{done, run};
 use serde_json::Value;
 use ssmv_autograd::DType;
 use ssmv_raw::checkpoint::{self, Checkpoint, Contents};
+use ssmv_raw::clips::{Cache, ClipOptions, Clips};
 use ssmv_raw::config::TrainConfig;
 use ssmv_raw::data::npy;
 use ssmv_raw::eval;
-use ssmv_raw::media::{read_gif, read_png, read_png_folder};
+use ssmv_raw::media::{Clip, read_png};
 use ssmv_raw::model::{Predictor, Preset, state};
 
 /// Checks that a quiet call failed with `code`, and one line on stderr that has all of `parts`.
 fn refused(folder: &Path, arguments: &str, code: i32, parts: &[&str]) {
     program::refused(&run(folder, &format!("--quiet {arguments}")), code, parts);
+}
+
+/// The first clip of a path, as it is.
+fn clip(path: &Path) -> Clip {
+    let clips =
+        Clips::open(path, &ClipOptions::default(), None, 0..1, Cache::Memory, &mut |_, _| ()).unwrap();
+    Clip::read(&clips, 0).unwrap()
 }
 
 /// A run folder with a checkpoint of a model as it begins.
@@ -38,7 +46,7 @@ fn sequences_are_made_shown_evaluated_and_predicted() {
     let array = npy::read(&folder.join("a.npy")).unwrap();
     assert_eq!(array.shape, [14, 6, 32, 32]);
     done(folder, "data show a.npy");
-    assert_eq!(read_gif(&folder.join("a.gif")).unwrap().2.len() % 14, 0);
+    assert_eq!(clip(&folder.join("a.gif")).frames, 14);
     done(folder, "data show a.npy --out a.png --sequences 2");
     read_png(&folder.join("a.png")).unwrap();
 
@@ -71,10 +79,10 @@ fn sequences_are_made_shown_evaluated_and_predicted() {
             &format!("predict --checkpoint run --input a.npy --index 3 --output {output} --frames {frames}"),
         );
     }
-    read_gif(&folder.join("p.gif")).unwrap();
+    assert_eq!(clip(&folder.join("p.gif")).frames, 10 + 4);
     read_png(&folder.join("p.png")).unwrap();
-    let pictures = read_png_folder(&folder.join("frames")).unwrap();
-    assert_eq!((pictures.len(), pictures[0].width), (3, 32));
+    let pictures = clip(&folder.join("frames"));
+    assert_eq!((pictures.frames, pictures.width), (3, 32));
     let predicted = npy::read(&folder.join("p.npy")).unwrap();
     assert_eq!(predicted.shape, [5, 32, 32]);
 
@@ -85,8 +93,8 @@ fn sequences_are_made_shown_evaluated_and_predicted() {
     std::fs::copy(&weights, folder.join("bare.safetensors")).unwrap();
     done(folder, "predict --checkpoint bare.safetensors --input a.npy --index 3 --output q.npy --frames 5");
     assert_eq!(npy::read(&folder.join("q.npy")).unwrap(), predicted);
-    done(folder, "predict --checkpoint run --input a.npy --output q.npy --frames-in 14 --force");
-    assert_eq!(npy::read(&folder.join("q.npy")).unwrap().shape, [2, 32, 32]);
+    done(folder, "predict --checkpoint run --input a.npy --output r.npy --frames-in 14");
+    assert_eq!(npy::read(&folder.join("r.npy")).unwrap().shape, [6, 2, 32, 32]);
 }
 
 #[test]
@@ -99,10 +107,10 @@ fn bad_input_is_one_line_and_nothing_is_written() {
         npy::write_f32(&folder.join(name), shape, &values).unwrap();
     };
     write("good.npy", &[5, 32, 32], 0.5);
-    write("large.npy", &[5, 64, 64], 0.5);
     write("short.npy", &[2, 32, 32], 0.5);
     write("nan.npy", &[5, 32, 32], f32::NAN);
-    write("bytes.npy", &[5, 32, 32], 255.0);
+    write("wide.npy", &[5, 32, 32], 4095.0);
+    write("signed.npy", &[5, 32, 32], -1.0);
     write("flat.npy", &[32, 32], 0.5);
     std::fs::write(folder.join("cut.npy"), &std::fs::read(folder.join("good.npy")).unwrap()[..999]).unwrap();
     std::fs::write(folder.join("bad.gif"), b"GIF89a").unwrap();
@@ -111,17 +119,17 @@ fn bad_input_is_one_line_and_nothing_is_written() {
     let predict = |rest: &str| format!("predict --checkpoint run {rest}");
     for (rest, code, parts) in [
         ("--input none.npy --output o.npy", 1, &["none.npy"][..]),
-        ("--input large.npy --output o.npy", 1, &["large.npy", "64×64", "`nano`", "32×32"]),
         ("--input short.npy --output o.npy", 1, &["short.npy", "2 frames", "at least 3"]),
         ("--input nan.npy --output o.npy", 1, &["nan.npy", "NaN"]),
-        ("--input bytes.npy --output o.npy", 1, &["bytes.npy", "255", "0 (black)"]),
+        ("--input wide.npy --output o.npy", 1, &["wide.npy", "4095", "--range 0,4095"]),
+        ("--input signed.npy --output o.npy", 1, &["signed.npy", "-1", "--range=-1,1"]),
         ("--input flat.npy --output o.npy", 1, &["flat.npy", "[32, 32]"]),
         ("--input cut.npy --output o.npy", 1, &["cut.npy"]),
         ("--input bad.gif --output o.npy", 1, &["bad.gif"]),
         ("--input empty --output o.npy", 1, &["empty"]),
         ("--input good.npy --output o.npy --index 1", 1, &["good.npy", "1 sequences", "--index"]),
         ("--input good.npy --output o.npy --frames-in 6", 1, &["good.npy", "5 frames", "--frames-in 6"]),
-        ("--input good.npy --output o.npy --layout nthw", 1, &["good.npy", "float32"]),
+        ("--input good.npy --output o.npy --layout nthw", 1, &["good.npy", "[5, 32, 32]", "--layout nthw"]),
         ("--input good.npy --output o.mp4", 2, &["o.mp4", ".npy, .gif or .png"]),
         ("--input good.npy --output none/o.npy", 1, &["none/o.npy"]),
     ] {
@@ -132,11 +140,11 @@ fn bad_input_is_one_line_and_nothing_is_written() {
         ("eval --checkpoint good.npy", 1, &["good.npy", "safetensors"]),
         ("eval --checkpoint run --canvas 64", 2, &["--canvas is 64", "`nano`", "32"]),
         ("eval --checkpoint run --data none", 1, &["none", "--data"]),
-        ("eval --checkpoint run --data good.npy", 1, &["good.npy", "uint8"]),
+        ("eval --checkpoint run --data good.npy", 1, &["good.npy", "at most 5 frames", "12 are needed"]),
         ("eval --checkpoint run --digit-size 33", 2, &["33", "--digit-size"]),
         ("eval --checkpoint run --sequences 1 --out none/r.json", 1, &["none/r.json"]),
         ("data make --out o.npy --data good.npy", 2, &["good.npy"]),
-        ("data make --out o.npy --data empty", 1, &["empty"]),
+        ("data make --out o.npy --data empty", 2, &["empty"]),
         ("data make --out none/o.npy", 1, &["none/o.npy"]),
         ("data show nan.npy --out o.gif", 1, &["nan.npy", "NaN"]),
         ("data show bad.gif --force", 2, &["bad.gif", "--out"]),

@@ -7,8 +7,9 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
+use ssmv_raw::clips::{Cache, ClipOptions, Clips, Frame, Layout};
+use ssmv_raw::data::idx;
 use ssmv_raw::data::npy::{self, Dtype, Header};
-use ssmv_raw::data::{Layout, NpySequences, idx};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -41,14 +42,27 @@ fn read_npy(bytes: &[u8]) {
     if let Ok(array) = npy::read(&path) {
         assert_eq!(array.shape.iter().product::<usize>(), array.into_unit().len());
     }
-    for layout in [Layout::Tnhw, Layout::Nthw, Layout::Nthwc, Layout::Ntchw] {
-        match NpySequences::open(&path, layout) {
-            Ok(file) => {
-                let mut out = vec![0; file.frames() * file.frame_bytes()];
-                (0..file.len()).for_each(|i| file.sequence(i, 0..file.frames(), &mut out).unwrap());
-            }
-            Err(e) => assert!(e.to_string().contains("a.npy: "), "{e}"),
-        }
+    for layout in [Layout::Auto, Layout::Tnhw, Layout::Nthwc, Layout::Ntchw] {
+        read_clips(&path, &ClipOptions { layout, ..ClipOptions::default() }, "a.npy");
+    }
+}
+
+/// Reads all frames of the clips, or gets an error that names the file.
+fn read_clips(path: &Path, options: &ClipOptions, name: &str) {
+    let mut frame = Frame::default();
+    let opened = Clips::open(path, options, Some(8), 0..usize::MAX, Cache::Unnamed, &mut |_, _| ());
+    let read = opened.and_then(|clips| {
+        assert!(!clips.summary().is_empty());
+        (0..clips.len()).try_for_each(|clip| {
+            (0..clips.frames(clip)).try_for_each(|t| {
+                clips.frame(clip, t, &mut frame)?;
+                assert_eq!(frame.pixels.len(), 64 * frame.channels);
+                Ok(())
+            })
+        })
+    });
+    if let Err(e) = read {
+        assert!(e.to_string().contains(&format!("{name}: ")), "{e}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! tensor's name to its dtype, shape and byte range, then the data, which the ranges cover without hole or overlap.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     fs::File,
     io::{Read, Seek, SeekFrom},
@@ -27,28 +27,215 @@ const MAX_RANK: usize = 8;
 /// Size of the header's length field in bytes.
 const LENGTH_BYTES: u64 = 8;
 
-/// A safetensors file whose header was checked against its size; tensors are read on request.
+/// Prefixes that PyTorch's wrappers put before every name: data parallelism, `torch.compile`, and modules that hold the model.
+const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
+/// End of the name of a file that lists in which file each tensor of a model is.
+pub const INDEX_ENDING: &str = ".safetensors.index.json";
+/// The most files of a model.
+const MAX_SHARDS: usize = 10_000;
+
+/// A safetensors file whose header was checked against its size, or several that an index joins; tensors are read on request.
 ///
 /// Values are read rather than memory-mapped: they are copied once either way, and a file that shrinks meanwhile causes
 /// an error instead of a bus error.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
+    files: Vec<One>,
+    tensors: Places,
+}
+
+/// Number of the file and the own name of each tensor, by its name without prefixes.
+type Places = BTreeMap<String, (usize, String)>;
+
+/// One safetensors file.
+#[derive(Debug)]
+struct One {
     file: Mutex<File>,
     metadata: Metadata,
-    /// The tensors' names, in alphabetical order.
-    names: Vec<String>,
     /// Offset of the data in the file, in bytes.
     data_start: u64,
 }
 
+/// An index of several files.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
 impl TensorFile {
-    /// Opens `path` and checks its header.
+    /// Opens `path` and checks its header. A path that ends in `.safetensors.index.json` stands for the files in its folder
+    /// that it lists. Prefixes of PyTorch's wrappers (`module.`, `_orig_mod.`, `model.`) that all names have are taken off.
     ///
     /// # Errors
-    /// A file that cannot be read or is not a well-formed safetensors file; the message names it.
+    /// A file that cannot be read or is not a well-formed safetensors file, a pickle, an index that names a missing file or
+    /// tensor; the message names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        let is_index = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX_ENDING));
+        let (files, mut tensors) = if is_index { Self::shards(path)? } else { Self::single(path)? };
+        while let Some(prefix) = PREFIXES
+            .iter()
+            .find(|prefix| !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(*prefix)))
+        {
+            let shorter = |(name, place): (String, _)| (name[prefix.len()..].to_owned(), place);
+            tensors = tensors.into_iter().map(shorter).collect();
+        }
+        Ok(Self { path: path.into(), files, tensors })
+    }
+
+    fn single(path: &Path) -> Result<(Vec<One>, Places)> {
+        let one = One::open(path)?;
+        let tensors = one.metadata.offset_keys().into_iter().map(|name| (name.clone(), (0, name))).collect();
+        Ok((vec![one], tensors))
+    }
+
+    fn shards(path: &Path) -> Result<(Vec<One>, Places)> {
+        let fail = |message: String| Error::file(path, message);
+        let unreadable = |e: std::io::Error| fail(format!("cannot read: {e}"));
+        let mut text = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_HEADER + 1).read_to_end(&mut text))
+            .map_err(unreadable)?;
+        if text.len() as u64 > MAX_HEADER {
+            return Err(fail(format!("is longer than {MAX_HEADER} bytes")));
+        }
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|e| fail(format!("is not an index of safetensors files: {e}")))?;
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+        let (mut files, mut tensors) = (Vec::<One>::new(), BTreeMap::new());
+        for (name, shard) in &index.weight_map {
+            let plain = Path::new(shard).file_name().is_some_and(|file| file == shard.as_str());
+            if !plain || numbers.len() > MAX_SHARDS {
+                return Err(fail(format!("names the file {shard:?}, which is not one of its own folder")));
+            }
+            let number = match numbers.get(shard.as_str()) {
+                Some(number) => *number,
+                None => {
+                    files.push(One::open(&path.with_file_name(shard))?);
+                    numbers.insert(shard, files.len() - 1);
+                    files.len() - 1
+                }
+            };
+            if files[number].metadata.info(name).is_none() {
+                return Err(fail(format!("says that {shard} has the tensor {name:?}, which is not there")));
+            }
+            tensors.insert(name.clone(), (number, name.clone()));
+        }
+        Ok((files, tensors))
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// dtype and shape of a tensor, if it exists.
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.place(name).map(|(_, info)| info)
+    }
+
+    fn place(&self, name: &str) -> Option<(&One, &TensorInfo)> {
+        let (file, own) = self.tensors.get(name)?;
+        let one = &self.files[*file];
+        Some((one, one.metadata.info(own)?))
+    }
+
+    /// A value of the file's free-form metadata; of several files, of the first that has it.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.files.iter().find_map(|one| Some(one.metadata.metadata().as_ref()?.get(key)?.as_str()))
+    }
+
+    /// A tensor on the CPU: F64 as f64; F32, F16 and BF16 as f32.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another dtype; the message names file and tensor.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        let place = self.place(name).ok_or_else(|| self.fail(format!("tensor {name:?} is missing")))?;
+        let shape = Shape::from(&place.1.shape);
+        match place.1.dtype {
+            Dtype::F64 => Tensor::new(shape, &self.values::<f64>(place)?),
+            _ => Tensor::new(shape, &self.floats(name, place)?),
+        }
+    }
+
+    /// The values of an F32 tensor, row-major; F64, F16 and BF16 are converted.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or another dtype, or holds NaN or infinity (also: an F64 value
+    /// beyond f32). The message names file and tensor.
+    pub fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let place = self.checked(name, shape)?;
+        let values = self.floats(name, place)?;
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(i) => Err(self.fail(format!("tensor {name:?} holds {} at element {i}", values[i]))),
+            None => Ok(values),
+        }
+    }
+
+    /// The values of an I64 tensor, row-major.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read_f32`].
+    pub fn read_i64(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
+        let place = self.checked(name, shape)?;
+        match place.1.dtype {
+            Dtype::I64 => self.values(place),
+            other => Err(self.fail(format!("tensor {name:?} is {other:?}, I64 was expected"))),
+        }
+    }
+
+    fn floats(&self, name: &str, place: (&One, &TensorInfo)) -> Result<Vec<f32>> {
+        Ok(match place.1.dtype {
+            Dtype::F32 => self.values(place)?,
+            Dtype::F64 => self.values::<f64>(place)?.iter().map(|&v| v as f32).collect(),
+            Dtype::F16 => self.values::<f16>(place)?.iter().map(|v| v.to_f32()).collect(),
+            Dtype::BF16 => self.values::<bf16>(place)?.iter().map(|v| v.to_f32()).collect(),
+            other => {
+                let message = "which is not read; save it as F32, F16 or BF16 (tensor.float())";
+                return Err(self.fail(format!("tensor {name:?} has the type {other:?}, {message}")));
+            }
+        })
+    }
+
+    /// A tensor that must exist with this shape.
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<(&One, &TensorInfo)> {
+        let place = self.place(name).ok_or_else(|| {
+            self.fail(format!("tensor {name:?} is missing: the file is of another model or preset"))
+        })?;
+        if place.1.shape != shape {
+            return Err(self.fail(format!(
+                "tensor {name:?} has shape {:?}, {shape:?} was expected: the file is of another preset",
+                place.1.shape
+            )));
+        }
+        Ok(place)
+    }
+
+    /// The tensor's bytes as `T`; the checked header guarantees that the file contains them.
+    fn values<T: bytemuck::Pod>(&self, (one, info): (&One, &TensorInfo)) -> Result<Vec<T>> {
+        let (start, end) = info.data_offsets;
+        let mut values = vec![T::zeroed(); (end - start) / size_of::<T>()];
+        let mut file = one.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(one.data_start + start as u64))
+            .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+            .map_err(|e| self.fail(format!("cannot read: {e}")))?;
+        Ok(values)
+    }
+
+    fn fail(&self, message: String) -> Error {
+        Error::file(&self.path, message)
+    }
+}
+
+impl One {
+    /// Opens a file and checks its header.
+    fn open(path: &Path) -> Result<Self> {
         let fail = |message: String| Error::file(path, message);
         let unreadable = |e| Error::file(path, format!("cannot read: {e}"));
         // A pipe or a device could block, or never end.
@@ -62,8 +249,15 @@ impl TensorFile {
         }
         let mut length = [0; LENGTH_BYTES as usize];
         file.read_exact(&mut length).map_err(unreadable)?;
-        if length.starts_with(b"PK") || length.starts_with(&[0x80, 2]) {
-            return Err(fail("is a PyTorch pickle; save it with safetensors.torch.save_file instead".into()));
+        if let Some(kind) = pickle(&length) {
+            let (name, stem) = (path.display(), path.with_extension("safetensors"));
+            return Err(fail(format!(
+                "is a PyTorch pickle ({kind}), which can run code and is not read; convert it in Python: state = \
+                 torch.load({:?}, map_location=\"cpu\", weights_only=True); safetensors.torch.save_file({{k: \
+                 v.contiguous() for k, v in state.items()}}, {:?})",
+                name.to_string(),
+                stem.display().to_string()
+            )));
         }
         let length = u64::from_le_bytes(length);
         let behind = size - LENGTH_BYTES;
@@ -76,107 +270,17 @@ impl TensorFile {
         file.read_exact(&mut json).map_err(unreadable)?;
         let metadata = parse(&json, behind - length)
             .map_err(|why| fail(format!("the safetensors header is not valid: {why}")))?;
-        let mut names = metadata.offset_keys();
-        names.sort_unstable();
-        let data_start = LENGTH_BYTES + length;
-        Ok(Self { path: path.into(), file: Mutex::new(file), metadata, names, data_start })
+        Ok(Self { file: Mutex::new(file), metadata, data_start: LENGTH_BYTES + length })
     }
+}
 
-    /// The path that was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The tensors' names, in alphabetical order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
-    }
-
-    /// dtype and shape of a tensor, if it exists.
-    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
-        self.metadata.info(name)
-    }
-
-    /// A value of the file's free-form metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.metadata().as_ref()?.get(key).map(String::as_str)
-    }
-
-    /// A tensor on the CPU: F64 as f64; F32, F16 and BF16 as f32.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another dtype; the message names file and tensor.
-    pub fn read(&self, name: &str) -> Result<Tensor> {
-        let info = self.get(name).ok_or_else(|| self.fail(format!("tensor {name:?} is missing")))?;
-        let shape = Shape::from(&info.shape);
-        match info.dtype {
-            Dtype::F64 => Tensor::new(shape, &self.values::<f64>(info)?),
-            _ => Tensor::new(shape, &self.floats(name, info)?),
-        }
-    }
-
-    /// The values of an F32 tensor, row-major; F64, F16 and BF16 are converted.
-    ///
-    /// # Errors
-    /// A tensor that is missing, has another shape or another dtype, or holds NaN or infinity (also: an F64 value
-    /// beyond f32). The message names file and tensor.
-    pub fn read_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let info = self.info(name, shape)?;
-        let values = self.floats(name, info)?;
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(self.fail(format!("tensor {name:?} holds {} at element {i}", values[i]))),
-            None => Ok(values),
-        }
-    }
-
-    /// The values of an I64 tensor, row-major.
-    ///
-    /// # Errors
-    /// As [`TensorFile::read_f32`].
-    pub fn read_i64(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
-        let info = self.info(name, shape)?;
-        match info.dtype {
-            Dtype::I64 => self.values(info),
-            other => Err(self.fail(format!("tensor {name:?} is {other:?}, I64 was expected"))),
-        }
-    }
-
-    fn floats(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
-        Ok(match info.dtype {
-            Dtype::F32 => self.values(info)?,
-            Dtype::F64 => self.values::<f64>(info)?.iter().map(|&v| v as f32).collect(),
-            Dtype::F16 => self.values::<f16>(info)?.iter().map(|v| v.to_f32()).collect(),
-            Dtype::BF16 => self.values::<bf16>(info)?.iter().map(|v| v.to_f32()).collect(),
-            other => return Err(self.fail(format!("tensor {name:?} is {other:?}, a float was expected"))),
-        })
-    }
-
-    fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
-        let info = self.get(name).ok_or_else(|| {
-            self.fail(format!("tensor {name:?} is missing: the file is of another model or preset"))
-        })?;
-        if info.shape != shape {
-            return Err(self.fail(format!(
-                "tensor {name:?} has shape {:?}, {shape:?} was expected: the file is of another preset",
-                info.shape
-            )));
-        }
-        Ok(info)
-    }
-
-    /// The tensor's bytes as `T`; the checked header guarantees that the file contains them.
-    fn values<T: bytemuck::Pod>(&self, info: &TensorInfo) -> Result<Vec<T>> {
-        let (start, end) = info.data_offsets;
-        let mut values = vec![T::zeroed(); (end - start) / size_of::<T>()];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.data_start + start as u64))
-            .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
-            .map_err(|e| self.fail(format!("cannot read: {e}")))?;
-        Ok(values)
-    }
-
-    fn fail(&self, message: String) -> Error {
-        Error::file(&self.path, message)
+/// The kind of pickle that begins so, if one does. Protocols 2 to 5 begin with their number; no header of a safetensors file
+/// is as long as these bytes would say.
+fn pickle(start: &[u8; LENGTH_BYTES as usize]) -> Option<String> {
+    match start {
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive".to_owned()),
+        [0x80, protocol @ 2..=5, ..] => Some(format!("protocol {protocol}")),
+        _ => None,
     }
 }
 
@@ -288,6 +392,61 @@ mod tests {
         assert_eq!(file.read("b").unwrap().values::<f64>().unwrap(), b.values::<f64>().unwrap());
         assert!(file.read("c").unwrap_err().to_string().contains("model.safetensors: tensor \"c\""));
         assert!(save_tensors(&path, &[("a", &a), ("a", &b)]).is_err());
+
+        // Names of wrapped modules, only where all have the prefix.
+        save_tensors(&path, &[("module._orig_mod.a", &a), ("module._orig_mod.model.b", &b)]).unwrap();
+        let wrapped = TensorFile::open(&path).unwrap();
+        assert_eq!(wrapped.names().collect::<Vec<_>>(), ["a", "model.b"]);
+        assert_eq!(wrapped.read_f32("a", &[2, 2]).unwrap(), [1.0, -2.0, 0.5, 3.0]);
+
+        // Several files and their index.
+        let at = |name: &str| folder.join(name);
+        save_tensors(at("one.safetensors"), &[("model.a", &a)]).unwrap();
+        save_tensors(at("two.safetensors"), &[("model.b", &b)]).unwrap();
+        let index = at("model.safetensors.index.json");
+        let open = |map: &str| {
+            std::fs::write(
+                &index,
+                format!("{{\"metadata\": {{\"total_size\": 24}}, \"weight_map\": {map}}}"),
+            )
+            .unwrap();
+            TensorFile::open(&index).map_err(|e| e.to_string())
+        };
+        let both = open(r#"{"model.a": "one.safetensors", "model.b": "two.safetensors"}"#).unwrap();
+        assert_eq!(both.names().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(both.read("b").unwrap().values::<f64>().unwrap(), [0.1]);
+        for (map, says) in [
+            (r#"{"model.a": "none.safetensors"}"#, "none.safetensors: cannot read"),
+            (r#"{"model.b": "one.safetensors"}"#, "says that one.safetensors has the tensor"),
+            (r#"{"model.a": "../one.safetensors"}"#, "not one of its own folder"),
+            ("3", "is not an index"),
+        ] {
+            let error = open(map).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+
+        // Pickles by their first bytes, and types that are not read by their names.
+        for (start, says) in [
+            (&b"PK\x03\x04...."[..], "a zip archive"),
+            (b"\x80\x02......", "protocol 2"),
+            (b"\x80\x05......", "protocol 5"),
+        ] {
+            std::fs::write(at("model.pt"), start).unwrap();
+            let error = TensorFile::open(at("model.pt")).unwrap_err().to_string();
+            assert!(
+                error.contains(says) && error.contains("torch.load(") && error.contains("save_file("),
+                "{error}"
+            );
+        }
+        for dtype in ["F8_E4M3", "F8_E5M2", "U16"] {
+            let bytes = if dtype == "U16" { 4 } else { 2 };
+            let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{bytes}]}}}}"#);
+            let file =
+                [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; bytes]].concat();
+            std::fs::write(&path, file).unwrap();
+            let error = TensorFile::open(&path).unwrap().read("a").unwrap_err().to_string();
+            assert!(error.contains(dtype) && error.contains("F32"), "{error}");
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use super::manifest::{Manifest, read_limited};
 use super::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, folder};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
-use ssmv_autograd::tensor_file::TensorFile;
+use ssmv_autograd::tensor_file::{INDEX_ENDING, TensorFile};
 use std::path::{Path, PathBuf};
 
 /// Maximum size of a training state in bytes: it has only counters and generator states.
@@ -46,7 +46,7 @@ impl Training {
 
 impl Checkpoint {
     /// Opens a checkpoint folder, the latest good checkpoint of a `checkpoints` folder or of a run folder, or a
-    /// bare safetensors file such as PyTorch writes.
+    /// bare safetensors file such as PyTorch writes (or the index of several, or their folder).
     ///
     /// Among several checkpoints, a damaged one is skipped with a line in [`Checkpoint::warnings`]. The weights' file
     /// of a checkpoint folder is verified too when it is given by its own path.
@@ -63,6 +63,10 @@ impl Checkpoint {
         }
         if path.join(MANIFEST_FILE).exists() {
             return Self::open_folder(path);
+        }
+        let index = path.join(format!("model{INDEX_ENDING}"));
+        if index.exists() {
+            return Self::open_file(&index);
         }
         if path.join(MODEL_FILE).exists() {
             let hint = format!("has no {MANIFEST_FILE}; to use the weights alone, name {MODEL_FILE} itself");

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ui;
+use super::clip_args::ClipArgs;
 use super::files::{self, Output};
-use crate::config::{Layout, Rule, limits};
+use crate::clips::ClipOptions;
+use crate::config::{Rule, limits};
 use crate::data::{self, DataSource, DataSpec, Dataset, MakeOptions};
 use crate::media::{self, Style};
 use crate::train::interrupt::Interrupt;
@@ -71,7 +73,7 @@ pub struct MakeArgs {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct ShowArgs {
-    /// An .npy file of sequences, a GIF or a folder of PNGs
+    /// Clips: an .npy or .npz array, a GIF, an animated PNG, a video, or a folder of them or of frames
     pub file: PathBuf,
     /// Picture to write: an animated .gif or a .png strip [default: FILE with .gif]
     #[arg(long, value_name = "FILE.gif|.png")]
@@ -79,9 +81,9 @@ pub struct ShowArgs {
     /// Number of sequences to draw, one below the other
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub sequences: u32,
-    /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
-    #[arg(long)]
-    pub layout: Option<Layout>,
+    /// How the clips are read
+    #[command(flatten)]
+    pub clips: ClipArgs,
     /// Overwrite an existing picture
     #[arg(long)]
     pub force: bool,
@@ -143,8 +145,8 @@ impl From<Split> for data::Split {
 
 /// Runs the command `data make`.
 fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
-    let source = DataSource::from_name(&args.data, data::Layout::default())?;
-    if let DataSource::Npy { path, .. } = source {
+    let source = DataSource::from_name(&args.data, ClipOptions::default())?;
+    if let DataSource::Clips { path, .. } = source {
         return Err(Error::Usage(format!(
             "--data {}: must be `digits` or a folder with MNIST's files",
             path.display()
@@ -159,8 +161,9 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
         frames: args.frames as usize,
         seed: args.seed,
         sequences: u64::from(args.sequences),
+        ..DataSpec::default()
     })?;
-    dataset.note().into_iter().for_each(|note| ui.note(note));
+    dataset.notes().iter().for_each(|note| ui.note(note));
     let options = MakeOptions { overwrite: args.force };
     // A signal removes the unfinished file.
     let interrupt = Interrupt::install()?;
@@ -173,8 +176,8 @@ fn make(args: &MakeArgs, ui: &Ui) -> Result<()> {
 
 /// Runs the command `data show`.
 fn show(args: &ShowArgs, out: &Path, ui: &Ui) -> Result<()> {
-    let layout = files::layout(&args.file, args.layout);
-    media::show(&args.file, layout, args.sequences as usize, out, Style::default())?;
+    let options = args.clips.options(&args.file, None)?;
+    media::show(&args.file, &options, args.sequences as usize, out, Style::default())?;
     ui.note(&format!("wrote {}", out.display()));
     Ok(())
 }

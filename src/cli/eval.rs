@@ -6,9 +6,10 @@ use clap::Args;
 
 use serde::Serialize;
 
+use super::clip_args::ClipArgs;
 use super::files::{self, Output};
 use super::{Table, Ui};
-use crate::config::{Device, Layout, Rule, TrainConfig, limits};
+use crate::config::{Device, Rule, TrainConfig, limits};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::eval::{self, Comparison, EvalSpec, Evaluation, Loaded, Score};
 use crate::model::Preset;
@@ -22,13 +23,15 @@ pub struct EvalArgs {
     /// Checkpoint, or a run folder, which stands for its latest checkpoint
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// `digits` (built in), a folder with MNIST's IDX files, or an .npy file of sequences [default: as
-    /// trained]
-    #[arg(long, value_name = "digits|DIR|FILE.npy", help_heading = "Data")]
+    /// `digits` (built in), MNIST's IDX files or their folder, or clips, as for `train` [default: as trained]
+    #[arg(long, value_name = "digits|PATH", help_heading = "Data")]
     pub data: Option<String>,
-    /// Order of the axes in an .npy file [default: as trained, tnhw with --data]
-    #[arg(long, help_heading = "Data")]
-    pub layout: Option<Layout>,
+    /// How clips are read
+    #[command(flatten)]
+    pub clips: ClipArgs,
+    /// Frames from the start of a window of a clip to the next one's [default: the window's length]
+    #[arg(long, value_name = "FRAMES", value_parser = limits::whole::<u32>("stride"), help_heading = "Clips")]
+    pub stride: Option<u32>,
     /// Motion of the digits [default: as trained]
     #[arg(long, help_heading = "Data")]
     pub rule: Option<Rule>,
@@ -49,7 +52,7 @@ pub struct EvalArgs {
     /// Input frames of the model [default: as trained]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"), help_heading = "Data")]
     pub frames_in: Option<u32>,
-    /// Number of test sequences; all of them if an .npy file has fewer
+    /// Number of test sequences; all of them if clips have fewer
     #[arg(
         long,
         value_name = "N",
@@ -132,11 +135,12 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let config = config(args, preset, &loaded)?;
     let data = DataSpec { sequences: u64::from(args.sequences), seed: args.seed, ..config.data_spec()? };
     let dataset = open(args, &config, &data, &loaded)?;
-    dataset.note().into_iter().for_each(|note| ui.note(note));
-    if let Some(trained) = loaded.config.as_ref().filter(|trained| trained.data != config.data) {
+    dataset.notes().iter().for_each(|note| ui.note(note));
+    dataset.warnings().iter().for_each(|line| ui.warn(line));
+    if let Some(trained) = loaded.config.as_ref().filter(|trained| trained.data_name() != config.data) {
         let (before, now) = (&trained.data, &config.data);
         ui.note(&format!(
-            "the model was trained on --data {before}; --data {now} may contain the same digits"
+            "the model was trained on --data {before}; --data {now} may contain the same sequences"
         ));
     }
 
@@ -191,25 +195,46 @@ fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConf
             preset.name, preset.size
         )));
     }
-    if let Some(data) = &args.data {
-        config.data.clone_from(data);
-        config.layout = Layout::default();
+    match &args.data {
+        Some(data) => config.data.clone_from(data),
+        None => config.data = config.data_name(),
     }
+    if args.data.is_none() && config.data != "digits" && !Path::new(&config.data).exists() {
+        return Err(Error::file(
+            &loaded.path,
+            format!(
+                "was trained on --data {}, which does not exist here; name the data by --data",
+                config.data
+            ),
+        ));
+    }
+    let options = match config.data.as_str() {
+        "digits" => config.clip_options(),
+        data => {
+            let path = Path::new(data);
+            if !path.exists() {
+                config.data_spec()?;
+            }
+            args.clips.options(path, loaded.config.as_ref())?
+        }
+    };
+    (config.layout, config.range) = (options.layout, options.range);
+    (config.resize, config.fps) = (options.resize, options.fps);
+    config.stride = args.stride.map(|stride| stride as usize);
     let set = |to: &mut usize, from: Option<u32>| *to = from.map_or(*to, |n| n as usize);
     set(&mut config.digits, args.digits);
     set(&mut config.digit_size, args.digit_size);
     set(&mut config.frames_in, args.frames_in);
-    config.layout = args.layout.unwrap_or(config.layout);
     config.rule = args.rule.unwrap_or(config.rule);
     Ok(config)
 }
 
-/// The test sequences: all sequences of an .npy file, or its test split if the model was trained on that file.
+/// The test sequences: all clips, or their test split if the model was trained on that file.
 fn open(args: &EvalArgs, config: &TrainConfig, data: &DataSpec, loaded: &Loaded) -> Result<Dataset> {
     let file = |name: &str| Path::new(name).canonicalize().ok();
-    let trained_on = loaded.config.as_ref().and_then(|config| file(&config.data));
+    let trained_on = loaded.config.as_ref().and_then(|config| file(&config.data_name()));
     let whole_file = trained_on.is_none_or(|trained| file(&config.data) != Some(trained));
-    eval::open_data(data, config.frames_in, args.roll_out as usize, whole_file)
+    eval::open_data(data, config.frames_in, args.roll_out as usize, whole_file, &mut |_, _| ())
 }
 
 /// The results as text.

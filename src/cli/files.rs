@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::config::{ANIMATION_FILE, CONFIG_FILE, STRIP_FILE};
 use crate::data::npy::{Dtype, Header};
-use crate::data::{Layout, NpySequences};
 use crate::media;
 use crate::record::{METRICS_FILE, STARTS_FILE};
 use crate::report::PAGE_START;
@@ -20,7 +19,7 @@ use crate::{Error, OutputFile, Result};
 /// file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// .npy of predicted frames: float32 [T, H, W].
+    /// .npy of predicted frames of one sequence: float32, 3 axes. Those of several could be somebody's data.
     Frames,
     /// .npy of sequences: uint8 [T, N, H, W].
     Sequences,
@@ -51,7 +50,7 @@ impl Output {
         };
         let kind = match self {
             _ if is_ours => return Ok(()),
-            Self::Frames => "an .npy file of predicted frames (float32, 3 axes)",
+            Self::Frames => "an .npy file of one sequence's predicted frames (float32, 3 axes)",
             Self::Sequences => "an .npy file of sequences (uint8, 4 axes)",
             Self::Gif => "a GIF",
             Self::Png => "a PNG",
@@ -192,13 +191,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         return fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
     }
     OutputFile::write(path, bytes)
-}
-
-/// The layout of an .npy file of sequences: the given one; else, for uint8 with four axes, that of the standard test set,
-/// which `data make` also writes; else `None`: the number of axes decides.
-pub fn layout(path: &Path, given: Option<Layout>) -> Option<Layout> {
-    let standard = || NpySequences::open(path, Layout::Tnhw).is_ok().then_some(Layout::Tnhw);
-    given.or_else(standard)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line: one module for each command. Results go to stdout, messages to stderr.
 
 pub mod bench;
+mod clip_args;
 pub mod completions;
 pub mod data;
 pub mod doctor;

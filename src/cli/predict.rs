@@ -1,12 +1,14 @@
-//! `predict`: the next frames of a sequence.
+//! `predict`: the next frames of sequences.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::Ui;
+use super::clip_args::ClipArgs;
 use super::files::{self, Output};
-use crate::config::{Device, Layout, TrainConfig, limits};
+use crate::clips::{Cache, Clips};
+use crate::config::{Device, TrainConfig, limits};
 use crate::data::npy;
 use crate::eval::{self, Metrics, Score};
 use crate::media::{self, Clip, Row, Style};
@@ -21,26 +23,28 @@ pub struct PredictArgs {
     /// Checkpoint, or a run folder, which stands for its latest checkpoint
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// Input frames, at least 3: an .npy file, a GIF, or a folder of PNGs in the order of their names
+    /// Clips with at least 3 frames: an .npy or .npz array, a GIF, an animated PNG, a video (through ffmpeg), or a folder of
+    /// them, of folders of frames, or of frames in the order of their names
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
-    /// Output: an .npy file (float32; frame, height, width; not clipped), a .gif or .png (input, truth, prediction and
-    /// error side by side), or a folder of PNGs (a name without an extension)
+    /// Output: an .npy file (float32; sequence if there are several, frame, height, width, colour if there are colours; not
+    /// clipped), a .gif or .png (input, truth, prediction and error side by side), or a folder of PNGs (a name without an
+    /// extension; of several sequences, a folder each)
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
     /// Frames to predict; for more than 2, predictions are fed back as input
     #[arg(long, value_name = "K", default_value_t = 2, value_parser = limits::whole::<u32>("frames"))]
     pub frames: u32,
-    /// Number of frames that the model reads from the start of the input; the next ones are the truth to compare with
-    /// [default: as trained, or all if the input has fewer]
+    /// Number of frames that the model reads from the start of a sequence; the next ones, if there are any, are the truth to
+    /// compare with [default: as trained, or all if the sequence has fewer]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: Option<u32>,
-    /// Order of the axes in an .npy file [default: tnhw for uint8 of four axes, else thw, nthw or nthwc by their number]
-    #[arg(long)]
-    pub layout: Option<Layout>,
-    /// Number of the sequence in an .npy input, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = limits::whole::<u32>("index"))]
-    pub index: u32,
+    /// Predict only this sequence, counted from 0 [default: all; in a .gif or .png, the first 4]
+    #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("index"))]
+    pub index: Option<u32>,
+    /// How clips are read
+    #[command(flatten)]
+    pub clips: ClipArgs,
     /// CPU threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("threads"))]
     pub threads: Option<u32>,
@@ -58,7 +62,7 @@ Examples:
   ssmv-raw predict --checkpoint runs/tiny --input mnist_test_seq.npy --index 7 --output next.gif
   ssmv-raw predict --checkpoint runs/tiny --input frames/ --output next/ --frames 10
   ssmv-raw data make --out clips.npy --split test --sequences 8
-  ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy --force";
+  ssmv-raw predict --checkpoint runs/tiny --input clips.npy --output next.npy";
 
 /// Format of the output, chosen by its name.
 #[derive(Clone, Copy)]
@@ -69,8 +73,10 @@ enum Form {
     Folder,
 }
 
-/// Values further than this from [0, 1] are refused: the input most likely has values from 0 to 255.
-const OVERSHOOT: f32 = 1.0;
+/// Sequences in a picture, unless one is picked.
+const DRAWN: usize = 4;
+/// Maximum size in bytes of all predictions: 1 GiB.
+const MAX_BYTES: usize = 1 << 30;
 
 /// Predicts and writes the output.
 pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
@@ -98,11 +104,45 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
         None => TrainConfig::preset(model.preset().name)?.frames_in,
     };
     let model = device::place(model, cuda.as_ref())?;
-    let row = predict(args, &*model, trained)?;
-    if let Some(truth) = &row.truth {
-        ui.note(&quality(&row.prediction, truth)?);
+    let chosen = match (args.index, form) {
+        (Some(index), _) => index as usize..index as usize + 1,
+        (None, Form::Gif | Form::Png) => 0..DRAWN,
+        (None, Form::Npy | Form::Folder) => 0..usize::MAX,
+    };
+    let options = args.clips.options(&args.input, loaded.config.as_ref())?;
+    let side = model.preset().size;
+    let mut progress = None;
+    let mut decoded = |done: usize, total: usize| {
+        let progress = progress.get_or_insert_with(|| ui.progress(total as u64));
+        progress.set(done as u64, &format!("{done} clips decoded"));
+    };
+    let clips = Clips::open(&args.input, &options, Some(side), chosen, Cache::Unnamed, &mut decoded)?;
+    drop(progress);
+    ui.note(&format!("--input {}: {}", args.input.display(), clips.summary()));
+    clips.warnings().iter().for_each(|line| ui.warn(line));
+    if args.index.is_none() && clips.len() < clips.total() {
+        ui.note(&format!("the first {} of {} sequences are drawn (--index)", clips.len(), clips.total()));
     }
-    write(&row, form, &args.output, args.force)?;
+    let mut progress = ui.progress(clips.len() as u64);
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    for clip in 0..clips.len() {
+        let row = predict(args, &*model, trained, &clips, clip)?;
+        bytes += size_of_val(&row.prediction.values[..]);
+        if bytes > MAX_BYTES {
+            return Err(Error::file(
+                &args.input,
+                "has too many sequences: their predictions exceed 1 GiB; use --index",
+            ));
+        }
+        rows.push(row);
+        progress.set(clip as u64 + 1, &format!("{} sequences", clip + 1));
+    }
+    drop(progress);
+    ui.note(&plan(&rows));
+    if let Some(line) = quality(&rows)? {
+        ui.note(&line);
+    }
+    write(&rows, form, &args.output, args.force)?;
     ui.note(&format!("wrote {}", args.output.display()));
     Ok(())
 }
@@ -123,50 +163,48 @@ fn form(output: &Path) -> Result<Form> {
     }
 }
 
-/// Reads the input, splits it and predicts. `trained` is the number of input frames in training.
-fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Row> {
-    let fail = |message: String| Err(Error::file(&args.input, message));
-    let index = args.index as usize;
-    let clips = media::read_clips(&args.input, files::layout(&args.input, args.layout), index..index + 1)?;
-    let Some(clip) = clips.first() else { return fail("has no sequences".to_owned()) };
-    let side = model.preset().size;
-    if (clip.height, clip.width) != (side, side) {
-        return fail(format!(
-            "has frames of {}×{} pixels (height×width), but the model `{}` takes only {side}×{side}",
-            clip.height,
-            clip.width,
-            model.preset().name
-        ));
-    }
-    if clip.frames < SKIP_FRAMES {
-        return fail(format!("has {} frames, but the model needs at least {SKIP_FRAMES}", clip.frames));
+/// Splits a sequence into inputs and truth, and predicts. `trained` is the number of input frames in training.
+fn predict(
+    args: &PredictArgs,
+    model: &dyn Predict,
+    trained: usize,
+    clips: &Clips,
+    clip: usize,
+) -> Result<Row> {
+    let number = clip + args.index.map_or(0, |index| index as usize);
+    let fail = |message: String| Err(Error::file(&args.input, format!("sequence {number} {message}")));
+    let frames = clips.frames(clip);
+    if frames < SKIP_FRAMES {
+        return fail(format!("has {frames} frames, but the model needs at least {SKIP_FRAMES}"));
     }
     let frames_in = match args.frames_in {
-        Some(wanted) if wanted as usize > clip.frames => {
-            return fail(format!("has {} frames, fewer than --frames-in {wanted}", clip.frames));
+        Some(wanted) if wanted as usize > frames => {
+            return fail(format!("has {frames} frames, fewer than --frames-in {wanted}"));
         }
         Some(wanted) => wanted as usize,
-        None => trained.min(clip.frames),
+        None => trained.min(frames),
     };
-    if let Some(value) = clip.values.iter().find(|v| !(-OVERSHOOT..=1.0 + OVERSHOOT).contains(*v)) {
-        return fail(format!("contains {value}; float32 values must be between 0 (black) and 1 (white)"));
-    }
+    let clip = Clip::read(clips, clip)?;
     let input = clip.slice(0..frames_in)?;
     let count = args.frames as usize;
     let truth = clip.slice(frames_in..frames_in + count).ok();
-    let prediction = Clip::new(side, side, roll_out(model, &input, count)?)?;
+    let prediction = Clip::new(clip.size(), roll_out(model, &input, count)?)?;
     Ok(Row { input, truth, prediction })
 }
 
-/// The predicted frames, [count, S, S].
+/// The predicted frames, [count, S, S, C].
 fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
     let shape = [1, input.frames, input.height, input.width, CHANNELS];
     let frames = Tensor::build(shape, |colours: &mut [f32]| {
-        for (pixel, value) in colours.chunks_exact_mut(CHANNELS).zip(&input.values) {
-            pixel.fill(value.clamp(0.0, 1.0));
+        let pixels = input.values.chunks_exact(input.channels);
+        for (colours, pixel) in colours.chunks_exact_mut(CHANNELS).zip(pixels) {
+            match *pixel {
+                [grey] => colours.fill(grey),
+                _ => colours.copy_from_slice(pixel),
+            }
         }
     })?;
-    let values = crate::model::frames::to_grey(&eval::roll_out(model, &frames, count)?)?;
+    let values = crate::model::frames::to_values(&eval::roll_out(model, &frames, count)?, input.channels)?;
     match values.iter().find(|v| !v.is_finite()) {
         Some(value) => {
             Err(Error::Failure(format!("the model predicts {value}: its weights are out of range")))
@@ -175,24 +213,64 @@ fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>>
     }
 }
 
-/// The mean metrics over the frames with a truth, as text.
-fn quality(prediction: &Clip, truth: &Clip) -> Result<String> {
-    let metrics = Metrics::new(truth.width, 1.0)?;
-    let frames = prediction.frames.min(truth.frames);
-    let mean = Score::mean((0..frames).map(|t| metrics.score(prediction.frame(t), truth.frame(t))));
-    let Score { mse, mae, psnr, ssim } = mean;
-    Ok(format!(
-        "MSE {mse:.2} · MAE {mae:.2} · PSNR {psnr:.2} dB · SSIM {ssim:.4} (mean of {frames} frames with a truth)"
-    ))
+/// What was read and predicted, in one line.
+fn plan(rows: &[Row]) -> String {
+    let Some(row) = rows.first() else { return String::new() };
+    let (read, predicted) = (row.input.frames, row.prediction.frames);
+    let span = format!("reads {read} frames and predicts the next {predicted}");
+    let with_truth = rows.iter().filter(|row| row.truth.is_some()).count();
+    match (with_truth, rows.len()) {
+        (0, _) => format!("{span}: they follow the last given frame, without a truth to compare with"),
+        (some, all) if some == all => format!("{span}, compared with the frames that were given after them"),
+        (some, all) => format!("{span}; {some} of {all} sequences have frames to compare with"),
+    }
 }
 
-fn write(row: &Row, form: Form, output: &Path, force: bool) -> Result<()> {
-    let rows = std::slice::from_ref(row);
-    let clip = &row.prediction;
+/// The mean metrics over the frames with a truth, as text.
+fn quality(rows: &[Row]) -> Result<Option<String>> {
+    let (mut scores, mut frames) = (Vec::new(), 0);
+    for row in rows {
+        let Some(truth) = &row.truth else { continue };
+        let metrics = Metrics::new(truth.width, 1.0)?;
+        let count = row.prediction.frames.min(truth.frames);
+        let score = |t| metrics.score_colours(row.prediction.frame(t), truth.frame(t), truth.channels);
+        scores.extend((0..count).map(score));
+        frames += count;
+    }
+    if frames == 0 {
+        return Ok(None);
+    }
+    let Score { mse, mae, psnr, ssim } = Score::mean(scores);
+    Ok(Some(format!(
+        "MSE {mse:.2} · MAE {mae:.2} · PSNR {psnr:.2} dB · SSIM {ssim:.4} (mean of {frames} frames with a truth)"
+    )))
+}
+
+fn write(rows: &[Row], form: Form, output: &Path, force: bool) -> Result<()> {
     match form {
-        Form::Npy => npy::write_f32(output, &[clip.frames, clip.height, clip.width], &clip.values),
+        Form::Npy => {
+            let Some(Row { prediction: clip, .. }) = rows.first() else { return Ok(()) };
+            let mut shape = vec![clip.frames, clip.height, clip.width];
+            shape.extend((clip.channels > 1).then_some(clip.channels));
+            if let [only] = rows {
+                return npy::write_f32(output, &shape, &only.prediction.values);
+            }
+            shape.insert(0, rows.len());
+            let values: Vec<f32> = rows.iter().flat_map(|row| &row.prediction.values).copied().collect();
+            npy::write_f32(output, &shape, &values)
+        }
         Form::Gif => media::write_gif(output, &media::comparison(rows, Style::default())?),
         Form::Png => media::write_png(output, &media::strip(rows, Style::default())?),
-        Form::Folder => media::write_png_folder(output, &clip.images(), force),
+        Form::Folder => match rows {
+            [only] => media::write_png_folder(output, &only.prediction.images(), force),
+            _ => {
+                let unwritable = |e: std::io::Error| Error::file(output, format!("cannot be written: {e}"));
+                std::fs::create_dir_all(output).map_err(unwritable)?;
+                rows.iter().enumerate().try_for_each(|(i, row)| {
+                    let folder = output.join(format!("sequence-{i:04}"));
+                    media::write_png_folder(&folder, &row.prediction.images(), force)
+                })
+            }
+        },
     }
 }

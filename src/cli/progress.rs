@@ -47,8 +47,11 @@ impl Progress {
 
     /// As [`Progress::set`], with the text of a training.
     pub fn training(&mut self, status: &Status) {
-        let total = self.total;
-        self.show(status.step, || training_line(status, total));
+        self.total = status.total;
+        if let Some(bar) = &self.bar {
+            bar.set_length(status.total);
+        }
+        self.show(status.step, || training_line(status));
     }
 
     /// Removes the bar from the screen.
@@ -90,8 +93,8 @@ impl Drop for Progress {
     }
 }
 
-fn training_line(status: &Status, total: u64) -> String {
-    let Status { epoch, epochs, step, loss, lr, samples_per_second } = status;
+fn training_line(status: &Status) -> String {
+    let Status { epoch, epochs, step, total, loss, lr, samples_per_second } = status;
     let pace = format!("{samples_per_second:.1} samples/s");
     format!("epoch {epoch}/{epochs} · step {step}/{total} · loss {loss:.4} · lr {lr:.2e} · {pace}")
 }
@@ -102,10 +105,17 @@ mod tests {
 
     #[test]
     fn the_line_has_all_that_a_person_watches() {
-        let status =
-            Status { epoch: 1, epochs: 2, step: 40, loss: 0.04321, lr: 3e-3, samples_per_second: 81.26 };
+        let status = Status {
+            epoch: 1,
+            epochs: 2,
+            step: 40,
+            total: 2000,
+            loss: 0.04321,
+            lr: 3e-3,
+            samples_per_second: 81.26,
+        };
         assert_eq!(
-            training_line(&status, 2000),
+            training_line(&status),
             "epoch 1/2 · step 40/2000 · loss 0.0432 · lr 3.00e-3 · 81.3 samples/s"
         );
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ssmv_autograd::cuda::{self, Backend};
 
+use crate::clips;
 use crate::config::{Device, TrainConfig};
 use crate::data::DataSource;
 use crate::train::ranks::{Local, Member};
@@ -16,7 +17,7 @@ use ssmv_comm::rendezvous::{Fingerprint, Place, Security, join};
 use ssmv_comm::tcp;
 
 /// Keys of the configuration that may differ between ranks.
-const OWN: [&str; 3] = ["out", "threads", "data"];
+const OWN: [&str; 5] = ["out", "threads", "data", "started-in", "init"];
 
 /// Size of one read in bytes.
 const CHUNK: usize = 1 << 20;
@@ -76,10 +77,14 @@ fn binary() -> String {
 /// Digest of the data, independent of its path. An unreadable file is part of the digest, so that all ranks get the error
 /// and none waits.
 fn data(config: &TrainConfig) -> String {
-    let files = match DataSource::from_name(&config.data, config.layout) {
+    let files = match DataSource::from_name(&config.data_name(), config.clip_options()) {
         Ok(DataSource::Digits) => return "digits".into(),
-        Ok(DataSource::Npy { path, .. }) => vec![path],
-        Ok(DataSource::Dir(folder)) => match contents(&folder) {
+        Ok(DataSource::Clips { path, .. }) => match clips::files(&path) {
+            Ok(files) => files,
+            Err(e) => return e.to_string(),
+        },
+        Ok(DataSource::Mnist(path)) if path.is_file() => vec![path],
+        Ok(DataSource::Mnist(folder)) => match contents(&folder) {
             Ok(files) => files,
             Err(e) => return format!("{}: unreadable: {e}", folder.display()),
         },

@@ -10,6 +10,7 @@ use crate::config::{
     CONFIG_FILE, ConfigFile, PRESETS, TrainConfig, TrainOptions, check_run_folder, create_run_folder,
     default_run_folder, find_config, resolve_over, shown_defaults,
 };
+use crate::data::DataSource;
 use crate::report::REPORT_FILE;
 use crate::text::clock;
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
@@ -193,7 +194,7 @@ fn train(
         Some(true) => return ui.json(&summary),
         Some(false) => {}
     }
-    ui.note(&summary_lines(&plan.config.preset, &summary));
+    ui.note(&summary_lines(&plan.config, &summary));
     ui.table(&comparison_table(&summary.evaluation.next))?;
     ui.note(&format!("checkpoint {}", summary.checkpoint.display()));
     if let Some(preview) = &summary.preview {
@@ -207,12 +208,15 @@ fn train(
 }
 
 /// Summary of the training, and an explanation of the table below it.
-fn summary_lines(preset: &str, summary: &Summary) -> String {
+fn summary_lines(config: &TrainConfig, summary: &Summary) -> String {
+    let preset = &config.preset;
+    let made = matches!(config.data_spec(), Ok(spec) if !matches!(spec.source, DataSource::Clips { .. }));
+    let of_digits = if made { " of other digits" } else { "" };
     let Summary { steps, samples_per_second, data_wait, evaluation, .. } = summary;
     let time = clock(summary.seconds);
     format!(
         "{preset}: {steps} steps in {time}, {samples_per_second:.1} samples/s, {data_wait:.1} s waiting for data\n\
-         {} test sequences of other digits; MSE and MAE are sums over the pixels of a frame",
+         {} test sequences{of_digits}; MSE and MAE are sums over the pixels of a frame",
         evaluation.sequences
     )
 }
@@ -240,6 +244,10 @@ impl Screen<'_> {
 impl Observer for Screen<'_> {
     fn compiling(&mut self, done: usize, total: usize) {
         self.stage(done as u64, total as u64, "kernels compiled");
+    }
+
+    fn decoding(&mut self, done: usize, total: usize) {
+        self.stage(done as u64, total as u64, "clips decoded");
     }
 
     fn evaluating(&mut self, done: u64, total: u64) {

@@ -122,7 +122,8 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::data::{Layout, Rule};
+    use crate::clips::Layout;
+    use crate::data::Rule;
 
     fn agrees<C>()
     where

@@ -44,6 +44,15 @@ where
     RangedI64ValueParser::new().range(low..=high)
 }
 
+/// As [`whole`], for any number.
+pub(crate) fn number(name: &'static str) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        let limit = find(name).unwrap_or(Any);
+        let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+        if limit.allows(number) { Ok(number) } else { Err(format!("must be {limit}")) }
+    }
+}
+
 impl Limit {
     /// True if a whole number is within the limit.
     pub fn allows_whole(self, value: i64) -> bool {

@@ -14,7 +14,7 @@ use super::limits::{
     Limit::{self, Any, Below, NotNegative, Positive, Whole},
     MILLION,
 };
-use super::{Comm, Device, Layout, Loss, Precision, Rule, ScheduleKind};
+use super::{Comm, Device, Layout, Loss, Precision, Resize, Rule, ScheduleKind, ValueRange};
 use Loss::{L1, L1Mse};
 use ScheduleKind::{Cosine, CosineEpoch};
 
@@ -134,16 +134,32 @@ options! {
         /// Seed of weights and data: the same seed gives the same bits
         #[arg(value_name = "N")]
         seed: i64 => u64, Whole(0, i64::MAX), [0];
+        /// Weights to start from, as far as they fit: a run folder, a checkpoint or a safetensors file; the optimiser starts anew
+        #[arg(value_name = "PATH", conflicts_with = "resume")]
+        init: PathBuf => Option<PathBuf>, Any, [], "drawn from the seed";
         /// Run folder; must be empty or absent unless --resume is given
         #[arg(value_name = "DIR")]
         out: PathBuf => Option<PathBuf>, Any, [], "runs/PRESET-DATE-TIME";
     }
     "Data" {
-        /// `digits` (built in), a folder with MNIST's IDX files, or an .npy file of sequences
-        #[arg(value_name = "digits|DIR|FILE.npy")]
+        /// `digits` (built in), MNIST's IDX files or their folder, or clips: an .npy or .npz array, a GIF, an animated PNG, a
+        /// video (through ffmpeg), a folder of these or of folders of PNG or JPEG frames; docs/data.md has the details
+        #[arg(value_name = "digits|PATH")]
         data: String => String, Any, ["digits".to_owned()];
-        /// Order of the axes in an .npy file
-        layout: Layout => Layout, Any, [Layout::Tnhw];
+        /// Order of an array's axes
+        #[arg(hide_possible_values = true, value_name = "auto|thw|…|ntchw")]
+        layout: Layout => Layout, Any, [Layout::Auto];
+        /// Values of an array that are black and white; others are clamped
+        #[arg(value_name = "auto|BLACK,WHITE", allow_hyphen_values = true)]
+        range: ValueRange => ValueRange, Any, [ValueRange::Auto];
+        /// How frames of another size become the model's
+        resize: Resize => Resize, Any, [Resize::Fill];
+        /// Frames a second to take from animations and videos, at most 1000
+        #[arg(value_name = "N")]
+        fps: f64 => Option<f64>, Positive(1000.0), [], "all frames";
+        /// Frames from the start of a window of a clip to the next one's
+        #[arg(value_name = "FRAMES")]
+        stride: i64 => Option<usize>, Whole(1, MILLION), [], "1 in training; in tests the window's length";
         /// Motion of the digits
         rule: Rule => Rule, Any, [Rule::Standard];
         /// Digits in a sequence, 1 to 64
@@ -248,6 +264,8 @@ options! {
         /// Number of ranks that train together, each on batches of its own: set from the environment when training starts,
         /// never on the command line; in a file, the number that the run had.
         ranks: i64 => usize, Whole(1, 65535), [1];
+        /// Folder in which the training was started, from which a relative path of its data starts.
+        started_in: PathBuf => Option<PathBuf>, Any, [];
     }
 }
 
@@ -349,7 +367,7 @@ mod tests {
         let shared = |preset: &str, length: &str, rest: &str| {
             format!(
                 "preset = \"{preset}\"\ndevice = \"auto\"\nprecision = \"auto\"\nno-graph = false\ncheck-finite = false\n\
-                 seed = 0\ndata = \"digits\"\nlayout = \"tnhw\"\nrule = \"standard\"\ndigits = 2\n{length}\
+                 seed = 0\ndata = \"digits\"\nlayout = \"auto\"\nrange = \"auto\"\nresize = \"fill\"\nrule = \"standard\"\ndigits = 2\n{length}\
                  {rest}save-every-steps = 0\nkeep-last = 2\neval-every = 1\neval-sequences = 500\nreport = false\n\
                  zero = 0\nsync-batchnorm = false\nbucket-mib = 25\ncheck-ranks-every = 100\ncomm = \"ring\"\ncomm-timeout = 300.0\n\
                  ranks = 1\n"

@@ -196,6 +196,10 @@ mod tests {
             threads: Some(1),
             steps: Some(1),
             out: Some(PathBuf::from("x")),
+            init: Some(PathBuf::from("z")),
+            fps: Some(1.0),
+            stride: Some(1),
+            started_in: Some(PathBuf::from("y")),
             ..TrainOptions::defaults(0)
         };
         let mut keys: Vec<String> = table(&all, "").unwrap().keys().cloned().collect();

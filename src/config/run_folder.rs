@@ -19,6 +19,9 @@ pub const STRIP_FILE: &str = "preview.png";
 /// Name of the file in a run folder that the process locks which writes to the folder. It stays after the run.
 pub const LOCK_FILE: &str = ".lock";
 
+/// Name of the file in a run folder that keeps the decoded frames of clips.
+pub const CLIPS_FILE: &str = "clips.cache";
+
 /// `runs/PRESET-YYYYMMDD-HHMMSS` (UTC) for a run that starts now.
 pub fn default_run_folder(config: &TrainConfig) -> PathBuf {
     Path::new("runs").join(format!("{}-{}", config.preset, stamp(now())))
@@ -45,12 +48,14 @@ pub fn create_run_folder(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// True if a folder has nothing of a run: at most the lock file.
+/// True if a folder has nothing of a run: at most the lock file and decoded clips.
 ///
 /// # Errors
 /// The folder does not exist or cannot be read.
 pub fn is_unused(folder: &Path) -> std::io::Result<bool> {
-    Ok(std::fs::read_dir(folder)?.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE)))
+    let not_of_a_run =
+        |entry: std::fs::DirEntry| [LOCK_FILE, CLIPS_FILE].iter().any(|name| entry.file_name() == *name);
+    Ok(std::fs::read_dir(folder)?.all(|entry| entry.is_ok_and(not_of_a_run)))
 }
 
 /// Checks that a run folder is empty or does not exist, so that nothing is overwritten.

@@ -1,6 +1,9 @@
 //! Quantities derived from the resolved configuration of a training.
 
+use std::path::Path;
+
 use super::{TrainConfig, TrainOptions, resolve};
+use crate::clips::ClipOptions;
 use crate::data::{DataSource, DataSpec};
 use crate::{Error, Result};
 
@@ -34,15 +37,33 @@ impl TrainConfig {
     /// As [`DataSource::from_name`].
     pub fn data_spec(&self) -> Result<DataSpec> {
         Ok(DataSpec {
-            source: DataSource::from_name(&self.data, self.layout)?,
+            source: DataSource::from_name(&self.data_name(), self.clip_options())?,
             rule: self.rule,
             digits: self.digits,
             canvas: self.canvas,
             digit_size: self.digit_size,
             frames: self.frames_in + FRAMES_OUT,
+            stride: self.stride,
             seed: self.seed,
             sequences: self.sequences as u64,
+            cache: None,
         })
+    }
+
+    /// The data, where it is now: a relative path that does not exist here is taken from the folder in which the training was
+    /// started.
+    pub fn data_name(&self) -> String {
+        let there = self.started_in.as_ref().map(|folder| folder.join(&self.data));
+        match there.filter(|there| self.data != "digits" && !Path::new(&self.data).exists() && there.exists())
+        {
+            Some(there) => there.to_string_lossy().into_owned(),
+            None => self.data.clone(),
+        }
+    }
+
+    /// How clips are read.
+    pub fn clip_options(&self) -> ClipOptions {
+        ClipOptions { layout: self.layout, range: self.range, resize: self.resize, fps: self.fps }
     }
 
     /// Length of the training.

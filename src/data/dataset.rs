@@ -1,58 +1,68 @@
-//! Sequences from any source: generated, or from a file.
+//! Sequences from any source: generated, or windows of clips.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Split;
 use super::digits::Digits;
+use super::idx;
 use super::moving_mnist::{MovingMnist, Rule};
-use super::npy::{Layout, NpySequences};
+use super::windows::Windows;
+use crate::clips::{Cache, ClipOptions, Clips};
 use crate::{Error, Result};
 
 /// Source of the sequences.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataSource {
     /// Generated from the embedded digits.
     #[default]
     Digits,
-    /// Generated from the MNIST files of a folder.
-    Dir(PathBuf),
-    /// Read from an .npy file of uint8 sequences.
-    Npy {
-        /// Path of the file.
+    /// Generated from the MNIST files of a folder, or from one file of its images.
+    Mnist(PathBuf),
+    /// Windows of clips.
+    Clips {
+        /// An array, an animation, a video, or a folder of clips.
         path: PathBuf,
-        /// Order of its dimensions.
-        layout: Layout,
+        /// How they are read.
+        options: ClipOptions,
     },
 }
 
 impl DataSource {
-    /// The source that a user names: `digits`, a folder with MNIST files, or an .npy file with its layout.
+    /// The source that a user names: `digits`, a folder with MNIST files (or one of them, or the folder in which torchvision
+    /// keeps them), or clips, which are read with `options`.
     ///
     /// # Errors
     /// [`Error::File`] when it is none of these.
-    pub fn from_name(name: &str, layout: Layout) -> Result<Self> {
+    pub fn from_name(name: &str, options: ClipOptions) -> Result<Self> {
         let path = PathBuf::from(name);
         if name == "digits" {
-            Ok(Self::Digits)
-        } else if path.is_dir() {
-            Ok(Self::Dir(path))
-        } else if path.is_file() {
-            Ok(Self::Npy { path, layout })
-        } else {
-            Err(Error::file(
-                path,
-                "does not exist; give digits, a folder with MNIST files, or an .npy file (--data)",
-            ))
+            return Ok(Self::Digits);
         }
+        if !path.exists() {
+            return Err(Error::file(
+                path,
+                "does not exist; give digits, a folder with MNIST files, or clips: an array, a GIF, a video or a folder of \
+                 them (--data)",
+            ));
+        }
+        let folders =
+            ["", "raw", "MNIST/raw"].map(|part| if part.is_empty() { path.clone() } else { path.join(part) });
+        if let Some(folder) = folders.into_iter().find(|folder| Digits::are_in(folder)) {
+            return Ok(Self::Mnist(folder));
+        }
+        if path.is_file() && idx::is_images(&path) {
+            return Ok(Self::Mnist(path));
+        }
+        Ok(Self::Clips { path, options })
     }
 }
 
-/// Specification of a [`Dataset`]. An .npy file ignores the rule, digits, canvas and digit size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Specification of a [`Dataset`]. Clips ignore the rule, digits and digit size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSpec {
     /// Source of the sequences.
@@ -61,16 +71,22 @@ pub struct DataSpec {
     pub rule: Rule,
     /// Number of digits in a generated sequence.
     pub digits: usize,
-    /// Rows and columns of a generated frame.
+    /// Rows and columns of a frame; clips are scaled to it.
     pub canvas: usize,
     /// Rows and columns of a generated digit.
     pub digit_size: usize,
     /// Frames of a sequence: input and predicted frames.
     pub frames: usize,
-    /// Seed of generated sequences, and of the order of a file's sequences.
+    /// Frames from the start of a clip's window to the next one's. Absent: 1 in training, and the length of the window in
+    /// tests, whose windows then have no frame in common.
+    pub stride: Option<usize>,
+    /// Seed of generated sequences, and of the order of the windows.
     pub seed: u64,
-    /// Sequences in an epoch; all of a file's if it has fewer.
+    /// Sequences in an epoch; all windows if there are fewer.
     pub sequences: u64,
+    /// File that keeps decoded clips; absent: for this process only.
+    #[serde(skip)]
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for DataSpec {
@@ -82,8 +98,10 @@ impl Default for DataSpec {
             canvas: 64,
             digit_size: 28,
             frames: 12,
+            stride: None,
             seed: 0,
             sequences: 10_000,
+            cache: None,
         }
     }
 }
@@ -93,91 +111,144 @@ impl Default for DataSpec {
 pub struct Dataset {
     kind: Kind,
     frames: usize,
+    side: usize,
     sequences: u64,
-    note: Option<String>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Made {
-        maker: MovingMnist,
-        canvas: usize,
-    },
-    /// The sequences from `train` on are the test split.
-    File {
-        file: NpySequences,
-        train: usize,
-    },
+    Made(MovingMnist),
+    Clips { clips: Box<Clips>, train: Windows, test: Windows },
 }
 
 impl Dataset {
-    /// Opens the dataset that `spec` describes. The last tenth of a file's sequences, at least one, are its test split.
+    /// Opens the dataset that `spec` describes. The last tenth of the clips, at least one, are the test split; of one clip,
+    /// its last tenth.
     ///
     /// # Errors
     /// [`Error::File`] for files that cannot be read or are too short, [`Error::Usage`] for invalid sizes.
     pub fn open(spec: &DataSpec) -> Result<Self> {
-        Self::open_split(spec, |count| count - count.div_ceil(10))
+        Self::open_split(spec, spec.frames, false, &mut |_, _| ())
     }
 
-    /// As [`Dataset::open`], but all of a file's sequences are its test split, and it has no training split.
+    /// As [`Dataset::open`]; `tick` is called with the number of decoded clips and of all that will be decoded.
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn open_for_test(spec: &DataSpec) -> Result<Self> {
-        Self::open_split(spec, |_| 0)
+    pub fn open_with(spec: &DataSpec, tick: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+        Self::open_split(spec, spec.frames, false, tick)
     }
 
-    fn open_split(spec: &DataSpec, train_of: impl FnOnce(usize) -> usize) -> Result<Self> {
-        if spec.frames == 0 || spec.sequences == 0 {
-            return Err(Error::Usage("a sequence needs at least 1 frame and an epoch 1 sequence".into()));
+    /// As [`Dataset::open`], for an evaluation: of clips that are shorter than `spec.frames`, as many frames as the shortest of
+    /// those with `least` has. With `whole`, all clips are the test split.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_for_test(
+        spec: &DataSpec,
+        least: usize,
+        whole: bool,
+        tick: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        Self::open_split(spec, least, whole, tick)
+    }
+
+    fn open_split(
+        spec: &DataSpec,
+        least: usize,
+        whole: bool,
+        tick: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        if spec.frames == 0 || spec.sequences == 0 || spec.stride == Some(0) {
+            return Err(Error::Usage(
+                "a sequence needs at least 1 frame, an epoch 1 sequence, and a stride 1 frame".into(),
+            ));
         }
         let digits = match &spec.source {
             DataSource::Digits => Digits::embedded()?,
-            DataSource::Dir(folder) => Digits::from_dir(folder)?,
-            DataSource::Npy { path, layout } => {
-                let file = NpySequences::open(path, *layout)?;
-                if file.height() != file.width() {
-                    return Err(Error::file(
-                        path,
-                        format!(
-                            "has frames of {}×{} by layout {layout}; frames must be square; or give another --layout",
-                            file.height(),
-                            file.width()
-                        ),
-                    ));
-                }
-                if file.frames() < spec.frames {
-                    return Err(Error::file(
-                        path,
-                        format!(
-                            "has {} frames in a sequence by layout {layout}, but {} are needed (inputs and predictions)",
-                            file.frames(),
-                            spec.frames
-                        ),
-                    ));
-                }
-                let train = train_of(file.len());
-                let kind = Kind::File { file, train };
-                return Ok(Self { kind, frames: spec.frames, sequences: spec.sequences, note: None });
+            DataSource::Mnist(path) if path.is_dir() => Digits::from_dir(path)?,
+            DataSource::Mnist(path) => Digits::from_file(path)?,
+            DataSource::Clips { path, options } => {
+                return Self::of_clips(spec, (path, options), least, whole, tick);
             }
         };
-        let note = digits.note().map(str::to_owned);
+        let notes = digits.note().map(str::to_owned).into_iter().collect();
         let digits = Arc::new(digits.resized(spec.digit_size)?);
         let maker = MovingMnist::new(digits, spec.rule, spec.digits, spec.canvas, spec.frames, spec.seed)?;
-        Ok(Self {
-            kind: Kind::Made { maker, canvas: spec.canvas },
-            frames: spec.frames,
-            sequences: spec.sequences,
-            note,
-        })
+        let (frames, side, sequences) = (spec.frames, spec.canvas, spec.sequences);
+        Ok(Self { kind: Kind::Made(maker), frames, side, sequences, notes, warnings: Vec::new() })
+    }
+
+    fn of_clips(
+        spec: &DataSpec,
+        (path, options): (&Path, &ClipOptions),
+        least: usize,
+        whole: bool,
+        tick: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let cache = spec.cache.as_deref().map_or(Cache::Unnamed, Cache::File);
+        let clips = Clips::open(path, options, Some(spec.canvas), 0..usize::MAX, cache, tick)?;
+        let lengths: Vec<usize> = (0..clips.len()).map(|clip| clips.frames(clip)).collect();
+        let usable: Vec<usize> = (0..clips.len()).filter(|&clip| lengths[clip] >= least).collect();
+        let Some(shortest) = usable.iter().map(|&clip| lengths[clip]).min() else {
+            let longest = lengths.iter().max().copied().unwrap_or(0);
+            return Err(Error::file(
+                path,
+                format!(
+                    "has at most {longest} frames in a sequence, but {least} are needed (inputs and predictions): \
+                     {}",
+                    clips.summary()
+                ),
+            ));
+        };
+        let frames = spec.frames.min(shortest).max(least);
+        let mut notes = vec![format!("--data {}: {}", path.display(), clips.summary())];
+        let short = clips.len() - usable.len();
+        if short > 0 {
+            notes.push(format!(
+                "{short} of {} sequences have fewer than {least} frames and are left out",
+                clips.len()
+            ));
+        }
+        let all = |clips: &[usize]| clips.iter().map(|&clip| (clip, 0..lengths[clip])).collect::<Vec<_>>();
+        let (train, test) = match &usable[..] {
+            usable if whole => (Vec::new(), all(usable)),
+            &[only] => {
+                // By time: the windows of the two parts have no frame in common.
+                let length = lengths[only];
+                let cut = length - length.div_ceil(10).max(frames);
+                let train = if cut >= frames { vec![(only, 0..cut)] } else { Vec::new() };
+                let from = if train.is_empty() { 0 } else { cut };
+                if !train.is_empty() {
+                    notes.push(format!(
+                        "one sequence: its frames 0 to {} are for training, {cut} to {} for testing",
+                        cut - 1,
+                        length - 1
+                    ));
+                }
+                (train, vec![(only, from..length)])
+            }
+            usable => {
+                let (train, test) = usable.split_at(usable.len() - usable.len().div_ceil(10));
+                (all(train), all(test))
+            }
+        };
+        let train = Windows::new(train, frames, spec.stride.unwrap_or(1));
+        let test = Windows::new(test, frames, spec.stride.unwrap_or(frames));
+        let (side, sequences) = (spec.canvas, spec.sequences);
+        let warnings = clips.warnings().to_vec();
+        let clips = Box::new(clips);
+        Ok(Self { kind: Kind::Clips { clips, train, test }, frames, side, sequences, notes, warnings })
     }
 
     /// Number of sequences of a split; `None` if they are generated and any index is valid.
     pub fn len(&self, split: Split) -> Option<u64> {
         match (&self.kind, split) {
-            (Kind::Made { .. }, _) => None,
-            (Kind::File { train, .. }, Split::Train) => Some(*train as u64),
-            (Kind::File { file, train }, Split::Test) => Some((file.len() - train) as u64),
+            (Kind::Made(_), _) => None,
+            (Kind::Clips { train, .. }, Split::Train) => Some(train.len()),
+            (Kind::Clips { test, .. }, Split::Test) => Some(test.len()),
         }
     }
 
@@ -191,66 +262,63 @@ impl Dataset {
         self.frames
     }
 
-    /// Frames in each sequence of a file; `None` if sequences are generated, with any number of frames.
-    pub fn total_frames_available(&self) -> Option<usize> {
-        match &self.kind {
-            Kind::Made { .. } => None,
-            Kind::File { file, .. } => Some(file.frames()),
-        }
-    }
-
     /// Rows and columns of a frame.
     pub fn side(&self) -> usize {
-        match &self.kind {
-            Kind::Made { canvas, .. } => *canvas,
-            Kind::File { file, .. } => file.width(),
-        }
+        self.side
     }
 
     /// Colours of a pixel: 1 or 3.
     pub fn channels(&self) -> usize {
         match &self.kind {
-            Kind::Made { .. } => 1,
-            Kind::File { file, .. } => file.channels(),
+            Kind::Made(_) => 1,
+            Kind::Clips { clips, .. } => clips.channels(),
+        }
+    }
+
+    /// Options that reproduce the reading of the clips, with what was found for `auto`; `None` if sequences are generated.
+    pub fn clip_options(&self) -> Option<&ClipOptions> {
+        match &self.kind {
+            Kind::Made(_) => None,
+            Kind::Clips { clips, .. } => Some(clips.options()),
         }
     }
 
     /// Bytes of a sequence: frames · side · side · channels.
     pub fn sequence_bytes(&self) -> usize {
-        self.frames * self.side() * self.side() * self.channels()
+        self.frames * self.side * self.side * self.channels()
     }
 
-    /// A note about the data for the user.
-    pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+    /// Notes about the data for the user: how it was understood.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
-    /// Writes sequence `index` of `split` to `out`, [T, S, S, C], 0 is black. Sequences of a file are the same in every
+    /// Warnings about the data for the user.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Writes sequence `index` of `split` to `out`, [T, S, S, C], 0 is black. Windows of clips are the same in every
     /// epoch; generated training sequences are not.
     ///
     /// # Errors
     /// [`Error::Failure`] when `out` is not [`Dataset::sequence_bytes`] long, [`Error::File`] when there is no such
     /// sequence.
     pub fn sequence(&self, split: Split, epoch: u64, index: u64, out: &mut [u8]) -> Result<()> {
-        match &self.kind {
-            Kind::Made { maker, .. } => maker.sequence(split, epoch, index, out),
-            Kind::File { file, train } => {
-                let range = match split {
-                    Split::Train => 0..*train,
-                    Split::Test => *train..file.len(),
-                };
-                let at = usize::try_from(index).ok().and_then(|index| range.start.checked_add(index));
-                match at.filter(|at| range.contains(at)) {
-                    Some(at) => file.sequence(at, 0..self.frames, out),
-                    None => Err(Error::file(
-                        file.path(),
-                        format!(
-                            "has {} sequences in that split, so number {index} does not exist",
-                            range.len()
-                        ),
-                    )),
-                }
-            }
+        let (clips, windows) = match &self.kind {
+            Kind::Made(maker) => return maker.sequence(split, epoch, index, out),
+            Kind::Clips { clips, train, test } => (clips, if split == Split::Train { train } else { test }),
+        };
+        if out.len() != self.sequence_bytes() {
+            let (given, needed) = (out.len(), self.sequence_bytes());
+            return Err(Error::Failure(format!("{given} bytes given for a sequence of {needed}")));
+        }
+        match windows.at(index) {
+            Some((clip, first)) => clips.read(clip, first..first + self.frames, out),
+            None => Err(Error::file(
+                clips.path(),
+                format!("has {} sequences in that split, so number {index} does not exist", windows.len()),
+            )),
         }
     }
 }
@@ -259,52 +327,83 @@ impl Dataset {
 mod tests {
     use super::super::npy::write_u8;
     use super::*;
+    use crate::clips::Layout;
 
-    fn npy(folder: &std::path::Path, shape: [usize; 4]) -> DataSpec {
+    /// Clips [N, T, 2, 2] whose frames have the value of their number.
+    fn npy(folder: &Path, [n, t]: [usize; 2]) -> DataSpec {
         let path = folder.join("a.npy");
-        let values: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| (i / 4) as u8).collect();
-        write_u8(&path, &shape, &values).unwrap();
-        DataSpec { source: DataSource::Npy { path, layout: Layout::Nthw }, frames: 2, ..DataSpec::default() }
+        let values: Vec<u8> = (0..n * t * 4).map(|i| (i / 4) as u8).collect();
+        write_u8(&path, &[n, t, 2, 2], &values).unwrap();
+        let options = ClipOptions { layout: Layout::Nthw, ..ClipOptions::default() };
+        DataSpec { source: DataSource::Clips { path, options }, frames: 2, canvas: 2, ..DataSpec::default() }
+    }
+
+    fn whole(spec: &DataSpec, least: usize) -> Result<Dataset> {
+        Dataset::open_for_test(spec, least, true, &mut |_, _| ())
+    }
+
+    /// The first pixels of a sequence's frames.
+    fn sequence(data: &Dataset, split: Split, index: u64) -> Vec<u8> {
+        let mut out = vec![0; data.sequence_bytes()];
+        data.sequence(split, 5, index, &mut out).unwrap();
+        out.into_iter().step_by(4).collect()
     }
 
     #[test]
-    fn a_file_keeps_its_last_tenth_for_testing() {
+    fn the_last_tenth_of_the_clips_is_for_testing() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = npy(folder.path(), [21, 3, 2, 2]);
+        let spec = npy(folder.path(), [21, 5]);
         let data = Dataset::open(&spec).unwrap();
-        assert_eq!((data.len(Split::Train), data.len(Split::Test)), (Some(18), Some(3)));
+        // 18 clips have 4 windows each for training, and 3 have 2 each without a common frame for testing.
+        assert_eq!((data.len(Split::Train), data.len(Split::Test)), (Some(72), Some(6)));
         assert_eq!((data.side(), data.channels(), data.frames(), data.sequence_bytes()), (2, 1, 2, 8));
-        assert_eq!(data.total_frames_available(), Some(3));
+        assert_eq!(sequence(&data, Split::Train, 7), [8, 9]);
+        assert_eq!(sequence(&data, Split::Test, 1), [92, 93]);
         let mut out = [0; 8];
-        data.sequence(Split::Test, 5, 1, &mut out).unwrap();
-        assert_eq!(out, [57, 57, 57, 57, 58, 58, 58, 58]);
-        assert!(data.sequence(Split::Test, 0, 3, &mut out).is_err());
+        assert!(data.sequence(Split::Test, 0, 6, &mut out).is_err());
         assert!(data.sequence(Split::Train, 0, u64::MAX, &mut out).is_err());
-        let all = Dataset::open_for_test(&spec).unwrap();
-        assert_eq!((all.len(Split::Train), all.len(Split::Test)), (Some(0), Some(21)));
-        assert_eq!(all.epoch_len(Split::Test), 21);
-        let one = Dataset::open(&npy(folder.path(), [1, 3, 2, 2])).unwrap();
-        assert_eq!((one.len(Split::Train), one.len(Split::Test)), (Some(0), Some(1)));
+        assert!(data.sequence(Split::Train, 0, 0, &mut out[1..]).is_err());
+        let sparse = Dataset::open(&DataSpec { stride: Some(3), ..spec.clone() }).unwrap();
+        assert_eq!((sparse.len(Split::Train), sparse.len(Split::Test)), (Some(36), Some(6)));
+        assert_eq!(sequence(&sparse, Split::Train, 1), [3, 4]);
+        let all = whole(&spec, 2).unwrap();
+        assert_eq!((all.len(Split::Train), all.len(Split::Test)), (Some(0), Some(42)));
+        assert!(all.notes()[0].contains("21 sequences of 5 frames (nthw"), "{:?}", all.notes());
+        // An evaluation takes as many frames as there are.
+        let long = DataSpec { frames: 9, ..spec };
+        assert_eq!(whole(&long, 3).unwrap().frames(), 5);
+        assert!(whole(&long, 6).unwrap_err().to_string().contains("at most 5 frames"));
+    }
+
+    #[test]
+    fn one_clip_is_split_by_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Dataset::open(&npy(folder.path(), [1, 30])).unwrap();
+        assert_eq!((data.len(Split::Train), data.len(Split::Test)), (Some(26), Some(1)));
+        assert_eq!(sequence(&data, Split::Train, 25), [25, 26]);
+        assert_eq!(sequence(&data, Split::Test, 0), [27, 28]);
+        assert!(data.notes()[1].contains("frames 0 to 26 are for training, 27 to 29 for testing"));
+        let short = Dataset::open(&npy(folder.path(), [1, 3])).unwrap();
+        assert_eq!((short.len(Split::Train), short.len(Split::Test)), (Some(0), Some(1)));
     }
 
     #[test]
     fn sources_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = npy(folder.path(), [2, 2, 2, 2]);
-        let of = |name: &std::path::Path| DataSource::from_name(name.to_str().unwrap(), Layout::Nthw);
-        assert_eq!(of(std::path::Path::new("digits")).unwrap(), DataSource::Digits);
-        assert_eq!(of(folder.path()).unwrap(), DataSource::Dir(folder.path().into()));
+        let spec = npy(folder.path(), [2, 2]);
+        let options = ClipOptions { layout: Layout::Nthw, ..ClipOptions::default() };
+        let of = |name: &Path| DataSource::from_name(name.to_str().unwrap(), options);
+        assert_eq!(of(Path::new("digits")).unwrap(), DataSource::Digits);
         assert_eq!(of(&folder.path().join("a.npy")).unwrap(), spec.source);
+        assert_eq!(of(folder.path()).unwrap(), DataSource::Clips { path: folder.path().into(), options });
         assert!(of(&folder.path().join("b.npy")).unwrap_err().to_string().contains("--data"));
-    }
-
-    #[test]
-    fn a_file_must_fit() {
-        let folder = tempfile::tempdir().unwrap();
-        let long = DataSpec { frames: 4, ..npy(folder.path(), [2, 3, 2, 2]) };
-        assert!(Dataset::open(&long).unwrap_err().to_string().contains("3 frames"));
-        let oblong = npy(folder.path(), [2, 3, 2, 4]);
-        assert!(Dataset::open(&oblong).unwrap_err().to_string().contains("square"));
+        let raw = folder.path().join("MNIST/raw");
+        std::fs::create_dir_all(&raw).unwrap();
+        let images = raw.join("train-images-idx3-ubyte");
+        std::fs::write(&images, [0, 0, 8, 3, 0, 0, 0, 1]).unwrap();
+        assert_eq!(of(folder.path()).unwrap(), DataSource::Mnist(raw.clone()));
+        assert_eq!(of(&raw).unwrap(), DataSource::Mnist(raw));
+        assert_eq!(of(&images).unwrap(), DataSource::Mnist(images));
     }
 
     #[test]
@@ -319,6 +418,7 @@ mod tests {
         for bad in [
             DataSpec { frames: 0, ..spec.clone() },
             DataSpec { sequences: 0, ..spec.clone() },
+            DataSpec { stride: Some(0), ..spec.clone() },
             DataSpec { digit_size: 33, ..spec.clone() },
             DataSpec { digit_size: 0, ..spec },
         ] {

@@ -46,10 +46,8 @@ impl Digits {
                 "has no train-images-idx3-ubyte or train-images-idx3-ubyte.gz; put MNIST's files there",
             )
         })?;
-        let mut images = idx::read_images(&path)?;
         let Some(test_path) = find(folder, "t10k") else {
-            let train = images.count - (images.count / 10).max(1);
-            let mut digits = Self::from_images(images, train, &path)?;
+            let mut digits = Self::from_file(&path)?;
             digits.note = Some(format!(
                 "{}: no t10k-images-idx3-ubyte, so the last {} of the training digits are kept for testing",
                 folder.display(),
@@ -57,6 +55,7 @@ impl Digits {
             ));
             return Ok(digits);
         };
+        let mut images = idx::read_images(&path)?;
         let test = idx::read_images(&test_path)?;
         if (test.height, test.width) != (images.height, images.width) {
             return Err(Error::file(
@@ -71,6 +70,24 @@ impl Digits {
         images.count += test.count;
         images.pixels.extend_from_slice(&test.pixels);
         Self::from_images(images, train, &path)
+    }
+
+    /// One IDX file of images, gzipped or not: the last tenth of them is for testing.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is broken or has fewer than 2 images.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let images = idx::read_images(path)?;
+        let train = images.count - (images.count / 10).max(1);
+        let mut digits = Self::from_images(images, train, path)?;
+        let (path, count) = (path.display(), digits.test.len());
+        digits.note = Some(format!("{path}: the last {count} of its digits are kept for testing"));
+        Ok(digits)
+    }
+
+    /// Whether a folder has MNIST's file of training images.
+    pub fn are_in(folder: &Path) -> bool {
+        folder.is_dir() && find(folder, "train").is_some()
     }
 
     /// The first `train` images are for training, the rest for testing.

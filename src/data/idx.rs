@@ -40,6 +40,16 @@ pub fn read_images(path: &Path) -> Result<IdxImages> {
     images_from(open(path)?, path)
 }
 
+/// Whether a file starts as IDX images do, gzipped or not.
+pub fn is_images(path: &Path) -> bool {
+    let mut start = [0; 4];
+    let source = open(path).and_then(|source| {
+        plain(source, path)?.read_exact(&mut start).map_err(|e| unreadable(path, &e))?;
+        Ok(u32::from_be_bytes(start))
+    });
+    source.is_ok_and(|magic| magic == IMAGES)
+}
+
 /// As [`read_images`], from any source. Messages use `name`.
 pub fn images_from(source: impl BufRead, name: &Path) -> Result<IdxImages> {
     let mut source = plain(source, name)?;

@@ -271,8 +271,9 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::super::npy::write_u8;
-    use super::super::{DataSource, DataSpec, Layout};
+    use super::super::{DataSource, DataSpec};
     use super::*;
+    use crate::clips::{ClipOptions, Layout};
 
     fn spec(workers: usize, ahead: usize) -> LoaderSpec {
         LoaderSpec {
@@ -299,8 +300,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy");
         write_u8(&path, &[20, 1, 1, 1], &(0..20).collect::<Vec<u8>>()).unwrap();
-        let source = DataSource::Npy { path, layout: Layout::Nthw };
-        Arc::new(Dataset::open(&DataSpec { source, frames: 1, ..DataSpec::default() }).unwrap())
+        let options = ClipOptions { layout: Layout::Nthw, ..ClipOptions::default() };
+        let source = DataSource::Clips { path, options };
+        Arc::new(Dataset::open(&DataSpec { source, frames: 1, canvas: 1, ..DataSpec::default() }).unwrap())
     }
 
     #[test]

@@ -86,8 +86,9 @@ pub fn make(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DataSource, DataSpec, Layout};
+    use super::super::{DataSource, DataSpec};
     use super::*;
+    use crate::clips::{ClipOptions, Layout};
 
     #[test]
     fn what_is_made_is_read_back() {
@@ -99,8 +100,9 @@ mod tests {
             super::make(data, Split::Test, count, path, options, &mut || Ok(()))
         };
         make(&data, 7, &path, MakeOptions::default()).unwrap();
-        let source = DataSource::Npy { path: path.clone(), layout: Layout::Tnhw };
-        let file = Dataset::open_for_test(&DataSpec { source, ..spec }).unwrap();
+        let options = ClipOptions { layout: Layout::Tnhw, ..ClipOptions::default() };
+        let source = DataSource::Clips { path: path.clone(), options };
+        let file = Dataset::open_for_test(&DataSpec { source, ..spec }, 4, true, &mut |_, _| ()).unwrap();
         assert_eq!(file.len(Split::Test), Some(7));
         let (mut a, mut b) = (vec![0; data.sequence_bytes()], vec![1; data.sequence_bytes()]);
         for index in 0..7 {

@@ -1,4 +1,4 @@
-//! Sequences: Moving MNIST generated from real digits, or an .npy file; and the threads that prepare batches ahead of the
+//! Sequences: Moving MNIST generated from real digits, or windows of clips; and the threads that prepare batches ahead of the
 //! training.
 
 mod dataset;
@@ -8,13 +8,13 @@ mod loader;
 mod make;
 mod moving_mnist;
 pub mod npy;
+mod windows;
 
 pub use dataset::{DataSource, DataSpec, Dataset};
 pub use digits::Digits;
 pub use loader::{Batch, Loader, LoaderSpec};
 pub use make::{MakeOptions, make};
 pub use moving_mnist::{MovingMnist, Rule};
-pub use npy::{Layout, NpySequences};
 use serde::{Deserialize, Serialize};
 
 /// Maximum size in bytes of one sequence, or of all digits together: 1 GiB.

@@ -7,7 +7,7 @@ use ssmv_autograd::trim;
 use super::metrics::null_is_nan;
 use super::{Metrics, Score, roll_out};
 use crate::data::{DataSpec, Dataset, Split};
-use crate::model::frames::{FrameShape, to_grey, to_tensor};
+use crate::model::frames::{FrameShape, to_tensor, to_values};
 use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
@@ -86,20 +86,21 @@ pub struct Evaluation {
 /// Opens data for an evaluation, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
 /// shorter. `spec.frames` is ignored.
 ///
-/// All of an .npy file's sequences are the test split when `whole_file`, else the last tenth.
+/// All clips of a file or folder are the test split when `whole_file`, else the last tenth. `tick` is called with the number
+/// of clips that are decoded and of all.
 ///
 /// # Errors
 /// As [`Dataset::open`]; sequences must have `frames_in` + 2 frames at least.
-pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file: bool) -> Result<Dataset> {
-    let open = |frames| {
-        let spec = DataSpec { frames, ..spec.clone() };
-        if whole_file { Dataset::open_for_test(&spec) } else { Dataset::open(&spec) }
-    };
+pub fn open_data(
+    spec: &DataSpec,
+    frames_in: usize,
+    roll_out: usize,
+    whole_file: bool,
+    tick: &mut dyn FnMut(usize, usize),
+) -> Result<Dataset> {
     let least = frames_in + NEXT_FRAMES;
-    let dataset = open(least)?;
-    let most = frames_in + roll_out;
-    let frames = dataset.total_frames_available().map_or(most, |has| has.min(most));
-    if frames > least { open(frames) } else { Ok(dataset) }
+    let spec = DataSpec { frames: least.max(frames_in + roll_out), ..spec.clone() };
+    Dataset::open_for_test(&spec, least, whole_file, tick)
 }
 
 /// Ranks that evaluate together: each predicts its share of the batches, and all get all scores.
@@ -117,8 +118,8 @@ pub trait Share {
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 }
 
-/// Predicts test sequences and measures the predictions and the baselines, frame by frame. Colours are averaged to
-/// grey first. `tick` is called after each batch with the number of sequences done; its error ends the evaluation.
+/// Predicts test sequences and measures the predictions and the baselines, frame by frame. Metrics of
+/// colours are means over the colours. `tick` is called after each batch with the number of sequences done; its error ends the evaluation.
 ///
 /// The bits of the result do not depend on the number of threads: scores are summed in the order of the sequences.
 ///
@@ -292,19 +293,20 @@ fn measure(
     metrics: &Metrics,
 ) -> Result<Vec<FrameScores>> {
     let part = |range| to_tensor(&frames.bytes, frames.shape, range);
-    let truth = to_grey(&part(frames_in..frames_in + horizon)?)?;
-    let last = to_grey(&part(frames_in - 1..frames_in)?)?;
-    let prediction = to_grey(&roll_out(model, &part(0..frames_in)?, horizon)?)?;
-    let area = frames.shape.side * frames.shape.side;
-    let black = vec![0.0; area];
-    let mean = |frame: &[f32]| frame.iter().map(|&v| f64::from(v)).sum::<f64>() / area as f64;
+    let channels = frames.shape.channels;
+    let truth = to_values(&part(frames_in..frames_in + horizon)?, channels)?;
+    let last = to_values(&part(frames_in - 1..frames_in)?, channels)?;
+    let prediction = to_values(&roll_out(model, &part(0..frames_in)?, horizon)?, channels)?;
+    let size = frames.shape.side * frames.shape.side * channels;
+    let black = vec![0.0; size];
+    let mean = |frame: &[f32]| frame.iter().map(|&v| f64::from(v)).sum::<f64>() / size as f64;
     let score = |i: usize| {
-        let at = |frames: &'_ [f32], i: usize| frames[i * area..(i + 1) * area].to_vec();
+        let at = |frames: &'_ [f32], i: usize| frames[i * size..(i + 1) * size].to_vec();
         let (truth, prediction) = (at(&truth, i), at(&prediction, i));
         FrameScores {
-            model: metrics.score(&prediction, &truth),
-            black: metrics.score(&black, &truth),
-            copy: metrics.score(&at(&last, i / horizon), &truth),
+            model: metrics.score_colours(&prediction, &truth, channels),
+            black: metrics.score_colours(&black, &truth, channels),
+            copy: metrics.score_colours(&at(&last, i / horizon), &truth, channels),
             predicted_mean: mean(&prediction),
             target_mean: mean(&truth),
         }
@@ -317,7 +319,8 @@ mod tests {
     use ssmv_autograd::DType;
 
     use super::*;
-    use crate::data::{DataSource, Layout, npy};
+    use crate::clips::{ClipOptions, Layout};
+    use crate::data::{DataSource, npy};
     use crate::model::Predictor;
     use crate::model::Preset;
 
@@ -329,12 +332,16 @@ mod tests {
         DataSpec { canvas: 32, digit_size: 14, ..DataSpec::default() }
     }
 
+    fn open(spec: &DataSpec, frames_in: usize, roll_out: usize, whole: bool) -> Result<Dataset> {
+        open_data(spec, frames_in, roll_out, whole, &mut |_, _| ())
+    }
+
     const SPEC: EvalSpec =
         EvalSpec { sequences: 5, frames_in: 4, roll_out: 5, batch_size: 2, ssim_range: 1.0 };
 
     #[test]
     fn threads_change_no_bit_and_batches_only_the_last_digits() {
-        let (model, data) = (nano(), open_data(&made(), 4, 5, false).unwrap());
+        let (model, data) = (nano(), open(&made(), 4, 5, false).unwrap());
         let run = |threads, batch_size| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut done = Vec::new();
@@ -362,7 +369,7 @@ mod tests {
     /// Computed again from the bytes of the sequences.
     #[test]
     fn baselines_are_what_their_names_say() {
-        let data = open_data(&made(), 4, 0, false).unwrap();
+        let data = open(&made(), 4, 0, false).unwrap();
         let result = evaluate(&nano(), &data, &EvalSpec { roll_out: 0, ..SPEC }, &mut |_| Ok(())).unwrap();
         assert_eq!((data.frames(), result.roll_out.is_none()), (6, true));
         let mut bytes = vec![0; data.sequence_bytes()];
@@ -389,14 +396,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy");
         npy::write_u8(&path, &[7, 3, 32, 32], &[100; 7 * 3 * 1024]).unwrap();
-        let source = DataSource::Npy { path, layout: Layout::Tnhw };
+        let options = ClipOptions { layout: Layout::Tnhw, ..ClipOptions::default() };
+        let source = DataSource::Clips { path, options };
         let spec = DataSpec { source, ..made() };
-        let data = open_data(&spec, 4, 10, true).unwrap();
+        let data = open(&spec, 4, 10, true).unwrap();
         let result = evaluate(&nano(), &data, &SPEC, &mut |_| Ok(())).unwrap();
         assert_eq!((result.sequences, result.roll_out.unwrap().model.frames.len()), (3, 3));
         assert!(result.notes[0].contains("3 frames instead of 5"), "{:?}", result.notes);
         assert!(result.notes[1].contains("3 sequences instead of 5"));
-        assert!(open_data(&spec, 6, 10, true).is_err());
+        assert!(open(&spec, 6, 10, true).is_err());
         for bad in [
             EvalSpec { frames_in: 6, ..SPEC },
             EvalSpec { frames_in: 2, ..SPEC },
@@ -408,7 +416,7 @@ mod tests {
                 "{bad:?}"
             );
         }
-        let large = open_data(&DataSpec::default(), 4, 0, false).unwrap();
+        let large = open(&DataSpec::default(), 4, 0, false).unwrap();
         let error = evaluate(&nano(), &large, &SPEC, &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("64×64") && error.contains("32×32"), "{error}");
     }

@@ -77,6 +77,16 @@ impl Metrics {
         Ok(Self { side, c1: (K1 * ssim_range).powi(2), c2: (K2 * ssim_range).powi(2) })
     }
 
+    /// The metrics of one frame; both are [S, S, channels]. Of colours, the mean over the colours.
+    pub fn score_colours(&self, prediction: &[f32], truth: &[f32], channels: usize) -> Score {
+        if channels == 1 {
+            return self.score(prediction, truth);
+        }
+        let plane =
+            |frame: &[f32], c: usize| frame.iter().skip(c).step_by(channels).copied().collect::<Vec<_>>();
+        Score::mean((0..channels).map(|c| self.score(&plane(prediction, c), &plane(truth, c))))
+    }
+
     /// The metrics of one frame; both are [S, S].
     pub fn score(&self, prediction: &[f32], truth: &[f32]) -> Score {
         let area = self.side * self.side;

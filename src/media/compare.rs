@@ -86,18 +86,28 @@ fn picture(width: usize, height: usize, pixels: impl Iterator<Item = [u8; 3]>) -
 }
 
 impl Row {
-    fn size(&self) -> (usize, usize) {
-        (self.input.width, self.input.height)
+    fn size(&self) -> [usize; 3] {
+        self.input.size()
     }
 
     fn draw(clip: &Clip, t: usize, light: f32) -> Image {
-        picture(clip.width, clip.height, clip.frame(t).iter().map(|&v| grey(v, light)))
+        let frame = clip.frame(t);
+        match clip.channels {
+            1 => picture(clip.width, clip.height, frame.iter().map(|&v| grey(v, light))),
+            _ => {
+                let shade = |v: f32| (v.clamp(0.0, 1.0) * light * 255.0).round() as u8;
+                picture(clip.width, clip.height, frame.as_chunks::<3>().0.iter().map(|p| p.map(shade)))
+            }
+        }
     }
 
-    /// The signed error of predicted frame `t`, if the truth has that frame.
-    fn draw_error(&self, t: usize) -> Option<Image> {
+    /// The signed error of predicted frame `t` (of colours, of their mean), if the truth has that frame.
+    fn draw_error<'a>(&'a self, t: usize) -> Option<Image> {
         let truth = self.truth.as_ref().filter(|truth| t < truth.frames && t < self.prediction.frames)?;
-        let errors = self.prediction.frame(t).iter().zip(truth.frame(t)).map(|(p, t)| error_colour(p - t));
+        let pixels = |clip: &'a Clip| clip.frame(t).chunks_exact(clip.channels);
+        let mean = |pixel: &[f32]| pixel.iter().sum::<f32>() / pixel.len() as f32;
+        let errors =
+            pixels(&self.prediction).zip(pixels(truth)).map(|(p, t)| error_colour(mean(p) - mean(t)));
         Some(picture(truth.width, truth.height, errors))
     }
 }
@@ -109,7 +119,7 @@ fn common_size(rows: &[Row]) -> Result<(usize, usize, usize, usize)> {
     };
     let clips =
         rows.iter().flat_map(|row| [Some(&row.input), row.truth.as_ref(), Some(&row.prediction)]).flatten();
-    if clips.into_iter().any(|clip| !clip.is_whole() || (clip.width, clip.height) != first.size()) {
+    if clips.into_iter().any(|clip| !clip.is_whole() || clip.size() != first.size()) {
         return Err(Error::Failure("clips of different sizes cannot be compared".into()));
     }
     let most = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
@@ -261,7 +271,7 @@ mod tests {
     fn row(side: usize, inputs: usize, predicted: usize, truth: bool) -> Row {
         let clip = |frames: usize, shift: f32| {
             let values = (0..frames * side * side).map(|i| (i % 997) as f32 / 700.0 - shift).collect();
-            Clip::new(side, side, values).unwrap()
+            Clip::new([side, side, 1], values).unwrap()
         };
         Row {
             input: clip(inputs, 0.0),

@@ -26,6 +26,16 @@ impl Image {
         image
     }
 
+    /// A picture of values [height, width, channels] with 1 or 3 channels; missing pixels are black.
+    pub fn from_u8(width: usize, height: usize, channels: usize, values: &[u8]) -> Self {
+        if channels != 3 {
+            return Self::grey(width, height, values);
+        }
+        let mut image = Self::new(width, height, [0; 3]);
+        image.pixels.iter_mut().zip(values.as_chunks::<3>().0).for_each(|(pixel, &colours)| *pixel = colours);
+        image
+    }
+
     /// Every pixel as a square of `factor`×`factor`; a factor of 0 counts as 1.
     pub fn upscale(&self, factor: usize) -> Self {
         let factor = factor.max(1);

@@ -1,14 +1,12 @@
 //! PNG pictures and folders of them.
 
-use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use ::png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-use super::gif::grey;
-use super::{Image, MAX_BYTES, MAX_FRAMES, MAX_SIDE};
+use super::{Image, MAX_BYTES, MAX_SIDE};
 use crate::OutputFile;
 use crate::{Error, Result};
 
@@ -23,16 +21,6 @@ pub struct Raster {
     pub channels: usize,
     /// Values as [height, width, channels].
     pub pixels: Vec<u8>,
-}
-
-impl Raster {
-    /// The picture as greys [height, width].
-    pub fn to_grey(&self) -> Vec<u8> {
-        if self.channels == 1 {
-            return self.pixels.clone();
-        }
-        self.pixels.as_chunks::<3>().0.iter().map(|&pixel| grey(pixel)).collect()
-    }
 }
 
 /// Writes a picture; an existing `path` is replaced atomically.
@@ -121,51 +109,6 @@ fn png_from(source: impl BufRead + Seek, name: &Path) -> Result<Raster> {
     Ok(Raster { width: frame.width as usize, height: frame.height as usize, channels, pixels })
 }
 
-/// Reads the PNG files of a folder in natural order (frame-2 before frame-10); other files are ignored.
-///
-/// # Errors
-/// [`Error::File`] when there are none, one is broken or differs in size from the first, or there are more than 10,000
-/// or 256 MiB of them.
-pub fn read_png_folder(folder: &Path) -> Result<Vec<Raster>> {
-    let unreadable = |e: std::io::Error| Error::file(folder, format!("cannot be read: {e}"));
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) && path.is_file() {
-            paths.push(path);
-        }
-        if paths.len() > MAX_FRAMES {
-            return Err(Error::file(folder, format!("has more than {MAX_FRAMES} .png files")));
-        }
-    }
-    if paths.is_empty() {
-        return Err(Error::file(folder, "has no .png files"));
-    }
-    paths.sort_by(|a, b| natural(&name(a), &name(b)));
-    let mut pictures: Vec<Raster> = Vec::new();
-    let mut bytes = 0;
-    for path in &paths {
-        let picture = read_png(path)?;
-        if let Some(first) =
-            pictures.first().filter(|f| (f.width, f.height) != (picture.width, picture.height))
-        {
-            return Err(Error::file(
-                path,
-                format!(
-                    "has {}×{} pixels, the first of its folder {}×{}; all must have one size",
-                    picture.width, picture.height, first.width, first.height
-                ),
-            ));
-        }
-        bytes += picture.pixels.len();
-        if bytes > MAX_BYTES {
-            return Err(Error::file(folder, format!("has more than {} MiB of pictures", MAX_BYTES >> 20)));
-        }
-        pictures.push(picture);
-    }
-    Ok(pictures)
-}
-
 /// Checks that a folder has only files that [`write_png_folder`] may replace: `frame-000.png`, `frame-001.png`, ….
 ///
 /// # Errors
@@ -198,7 +141,7 @@ fn is_frame(name: &str) -> bool {
     let plain = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
     let name = plain.and_then(|name| name.split_once(".png.")).map_or(name, |(stem, _)| stem);
     let number = name.strip_suffix(".png").unwrap_or(name).strip_prefix("frame-");
-    number.is_some_and(|number| number.len() >= 3 && digits(number) == number.len())
+    number.is_some_and(|number| number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit()))
         && (name.ends_with(".png") || plain.is_some())
 }
 
@@ -228,34 +171,6 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Natural order of names: numbers by their value, all else by character.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut x, mut y) = (a, b);
-    loop {
-        let (m, n) = (digits(x), digits(y));
-        if m > 0 && n > 0 {
-            // Without leading zeros the longer number is the larger one.
-            let (p, q) = (x[..m].trim_start_matches('0'), y[..n].trim_start_matches('0'));
-            match p.len().cmp(&q.len()).then_with(|| p.cmp(q)) {
-                Ordering::Equal => (x, y) = (&x[m..], &y[n..]),
-                order => return order,
-            }
-            continue;
-        }
-        let (mut p, mut q) = (x.chars(), y.chars());
-        match (p.next(), q.next()) {
-            (None, None) => return a.cmp(b),
-            (c, d) if c != d => return c.cmp(&d),
-            _ => (x, y) = (p.as_str(), q.as_str()),
-        }
-    }
-}
-
-/// Number of digits at the start of a text.
-fn digits(text: &str) -> usize {
-    text.bytes().take_while(u8::is_ascii_digit).count()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -271,40 +186,23 @@ mod tests {
         assert_eq!(read, Raster { width: 2, height: 1, channels: 1, pixels: vec![3, 200] });
         write_png(&path, &Image { width: 1, height: 2, pixels: vec![[1, 2, 3], [255, 255, 255]] }).unwrap();
         let read = read_png(&path).unwrap();
-        assert_eq!((read.channels, read.to_grey()), (3, vec![2, 255]));
+        assert_eq!((read.channels, read.pixels), (3, vec![1, 2, 3, 255, 255, 255]));
         assert!(write_png(&path, &Image::new(0, 4, [0; 3])).is_err());
     }
 
     #[test]
-    fn folders_are_read_in_natural_order() {
+    fn folders_of_frames() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        assert!(read_png_folder(folder.path()).unwrap_err().to_string().contains("no .png"));
-        for (i, name) in ["frame-1.png", "frame-2.PNG", "frame-010.png", "frame-11.png"].iter().enumerate() {
-            write_png(&at(name), &Image::grey(1, 1, &[i as u8])).unwrap();
-        }
         fs::write(at("notes.txt"), "").unwrap();
-        let read = read_png_folder(folder.path()).unwrap();
-        assert_eq!(read.iter().map(|r| r.pixels[0]).collect::<Vec<u8>>(), [0, 1, 2, 3]);
         assert!(write_png_folder(folder.path(), &[], false).is_err());
-        write_png(&at("frame-3.png"), &Image::grey(2, 1, &[0, 0])).unwrap();
-        assert!(read_png_folder(folder.path()).unwrap_err().to_string().contains("frame-3.png"));
         let images: Vec<Image> = (0..12).map(|i| Image::grey(1, 1, &[i])).collect();
         write_png_folder(&at("new"), &images, false).unwrap();
-        assert_eq!(read_png_folder(&at("new")).unwrap().len(), 12);
+        assert_eq!(read_png(&at("new/frame-011.png")).unwrap().pixels, [11]);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
-
-        #[test]
-        fn natural_is_an_order(names in proptest::collection::vec("[a0-9é]{0,6}", 3)) {
-            let order = |i: usize, j: usize| natural(&names[i], &names[j]);
-            prop_assert_eq!(order(0, 1), order(1, 0).reverse());
-            if order(0, 1).is_le() && order(1, 2).is_le() {
-                prop_assert!(order(0, 2).is_le());
-            }
-        }
 
         #[test]
         fn no_bytes_make_it_panic(at in 0usize..90, with: u8, end in 0usize..100) {

@@ -3,20 +3,19 @@
 use std::path::Path;
 
 use super::compare::{BACKGROUND, GUTTER, LABEL, MARGIN, check_size};
-use super::{Animation, Clip, Image, Style, read_clips, write_gif, write_png};
-use crate::data::Layout;
+use super::{Animation, Clip, Image, Style, write_gif, write_png};
+use crate::clips::{Cache, ClipOptions, Clips};
 use crate::{Error, Result};
 
 /// Maximum number of frames in a strip.
 const STRIP_FRAMES: usize = 40;
 
-/// Draws the first `count` sequences of the .npy file, GIF or folder of PNGs `input` (see [`read_clips`] for `layout`)
-/// to `output`: an animation of tiles when its name ends in `.gif`, a strip when it ends in `.png`.
+/// Draws the first `count` sequences of `input` (see [`Clips`]) to `output`: an animation of tiles when its name ends in `.gif`, a strip when it ends in `.png`.
 ///
 /// # Errors
 /// [`Error::File`] when `input` cannot be read or `output` not written, [`Error::Usage`] for another ending, no
 /// sequence, or a picture that would be too large.
-pub fn show(input: &Path, layout: Option<Layout>, count: usize, output: &Path, style: Style) -> Result<()> {
+pub fn show(input: &Path, options: &ClipOptions, count: usize, output: &Path, style: Style) -> Result<()> {
     let ending = output.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     let animated = match ending.as_deref() {
         Some("gif") => true,
@@ -28,7 +27,8 @@ pub fn show(input: &Path, layout: Option<Layout>, count: usize, output: &Path, s
     if count == 0 {
         return Err(Error::Usage("0 sequences cannot be drawn".into()));
     }
-    let clips = read_clips(input, layout, 0..count)?;
+    let open = Clips::open(input, options, None, 0..count, Cache::Memory, &mut |_, _| ())?;
+    let clips = (0..open.len()).map(|clip| Clip::read(&open, clip)).collect::<Result<Vec<_>>>()?;
     if animated {
         write_gif(output, &tile_animation(&clips, style)?)
     } else {
@@ -54,7 +54,7 @@ pub fn tile_animation(clips: &[Clip], style: Style) -> Result<Animation> {
     for t in 0..frames {
         let mut whole = Image::new(across, down, BACKGROUND);
         for (i, clip) in clips.iter().enumerate() {
-            let tile = Image::grey(width, height, &clip.frame_u8(t.min(clip.frames - 1))).upscale(scale);
+            let tile = clip.image(t.min(clip.frames - 1)).upscale(scale);
             let (x, y) = (i % columns * (tile_width + GUTTER), i / columns * (tile_height + GUTTER));
             whole.paste(&tile, MARGIN + x, MARGIN + y);
         }
@@ -82,7 +82,7 @@ pub fn tile_strip(clips: &[Clip], style: Style) -> Result<Image> {
     }
     for (i, clip) in clips.iter().enumerate() {
         for t in 0..frames.min(clip.frames) {
-            let tile = Image::grey(width, height, &clip.frame_u8(t)).upscale(scale);
+            let tile = clip.image(t).upscale(scale);
             whole.paste(&tile, MARGIN + t * (tile_width + 2), top + i * (tile_height + GUTTER));
         }
     }
@@ -101,24 +101,29 @@ fn common_size(clips: &[Clip]) -> Result<(usize, usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clips::Layout;
     use crate::data::npy::write_u8;
-    use crate::media::{read_gif, read_png};
+    use crate::media::read_png;
 
     #[test]
     fn draws_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         write_u8(&at("a.npy"), &[4, 5, 8, 8], &[128; 4 * 5 * 64]).unwrap();
-        show(&at("a.npy"), Some(Layout::Tnhw), 3, &at("a.gif"), Style::default()).unwrap();
-        let (height, width, greys) = read_gif(&at("a.gif")).unwrap();
-        assert_eq!(greys.len(), 4 * height * width);
-        assert!(greys.contains(&128));
-        show(&at("a.gif"), None, 1, &at("a.png"), Style { scale: 1, ..Style::default() }).unwrap();
+        let tnhw = ClipOptions { layout: Layout::Tnhw, ..ClipOptions::default() };
+        let auto = ClipOptions::default();
+        show(&at("a.npy"), &tnhw, 3, &at("a.gif"), Style::default()).unwrap();
+        let drawn = Clips::open(&at("a.gif"), &auto, None, 0..1, Cache::Memory, &mut |_, _| ()).unwrap();
+        let drawn = Clip::read(&drawn, 0).unwrap();
+        assert_eq!(drawn.frames, 4);
+        assert!(drawn.frame_u8(0).contains(&128));
+        let width = drawn.width;
+        show(&at("a.gif"), &auto, 1, &at("a.png"), Style { scale: 1, ..Style::default() }).unwrap();
         assert!(read_png(&at("a.png")).unwrap().width > 4 * width);
-        assert!(matches!(show(&at("a.npy"), None, 1, &at("a.jpg"), Style::default()), Err(Error::Usage(_))));
-        assert!(matches!(show(&at("a.npy"), None, 0, &at("a.gif"), Style::default()), Err(Error::Usage(_))));
-        assert!(show(&at("b.npy"), None, 1, &at("a.gif"), Style::default()).is_err());
+        assert!(matches!(show(&at("a.npy"), &auto, 1, &at("a.jpg"), Style::default()), Err(Error::Usage(_))));
+        assert!(matches!(show(&at("a.npy"), &auto, 0, &at("a.gif"), Style::default()), Err(Error::Usage(_))));
+        assert!(show(&at("b.npy"), &auto, 1, &at("a.gif"), Style::default()).is_err());
         let huge = Style { scale: usize::MAX, ..Style::default() };
-        assert!(show(&at("a.npy"), None, 1, &at("a.png"), huge).is_err());
+        assert!(show(&at("a.npy"), &auto, 1, &at("a.png"), huge).is_err());
     }
 }

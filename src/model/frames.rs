@@ -1,4 +1,4 @@
-//! Conversion of frames: bytes to tensors, and tensors to one grey value per pixel.
+//! Conversion of frames: bytes to tensors, and tensors to values of the data's colours.
 
 use ssmv_autograd::Tensor;
 
@@ -44,8 +44,16 @@ pub fn to_tensor(bytes: &[u8], shape: FrameShape, range: std::ops::Range<usize>)
     })?)
 }
 
+/// Frames [.., 3] as values of data with 1 or 3 colours: for grey data the mean over the channels, one value per pixel.
+pub fn to_values(frames: &Tensor, channels: usize) -> Result<Vec<f32>> {
+    match channels {
+        1 => to_grey(frames),
+        _ => Ok(frames.values::<f32>()?.to_vec()),
+    }
+}
+
 /// The mean over the colour channels: [.., 3] → one value per pixel. Grey frames are unchanged.
-pub fn to_grey(frames: &Tensor) -> Result<Vec<f32>> {
+fn to_grey(frames: &Tensor) -> Result<Vec<f32>> {
     let values = frames.values::<f32>()?;
     Ok(values.chunks_exact(CHANNELS).map(|p| p.iter().sum::<f32>() / CHANNELS as f32).collect())
 }

@@ -1,5 +1,6 @@
 //! The predictor: ResNet encoder → Mamba → transposed-convolution decoder.
 
+pub mod adopt;
 pub mod decoder;
 pub mod encoder;
 pub mod frames;

@@ -11,8 +11,8 @@ use super::{
 use crate::{Error, Result, checkpoint::Entry};
 
 /// PyTorch's names for the running statistics of a batch normalisation.
-const MEAN: &str = "running_mean";
-const VARIANCE: &str = "running_var";
+pub(super) const MEAN: &str = "running_mean";
+pub(super) const VARIANCE: &str = "running_var";
 const BATCHES: &str = "num_batches_tracked";
 
 /// All parameters and running statistics of a model. Each tensor is converted when it is written.
@@ -152,7 +152,7 @@ fn fits(
     }
 }
 
-fn named(norm: &RunningStatistics, part: &str) -> String {
+pub(super) fn named(norm: &RunningStatistics, part: &str) -> String {
     format!("{}.{part}", norm.name)
 }
 

@@ -10,7 +10,7 @@ use crate::{
     media::{Clip, Row, Style, comparison, encode_png, strip, write_gif},
     model::{
         Predict,
-        frames::{FrameShape, to_grey, to_tensor},
+        frames::{FrameShape, to_tensor, to_values},
     },
 };
 
@@ -33,12 +33,12 @@ pub(super) fn write(model: &dyn Predict, dataset: &Dataset, frames_in: usize, ru
         let mut bytes = vec![0; dataset.sequence_bytes()];
         dataset.sequence(Split::Test, 0, index, &mut bytes)?;
         let frames = to_tensor(&bytes, shape, 0..frames_in)?;
-        let prediction = to_grey(&roll_out(model, &frames, FRAMES_OUT)?)?;
-        let all = Clip::from_u8(side, side, channels, &bytes)?;
+        let prediction = to_values(&roll_out(model, &frames, FRAMES_OUT)?, channels)?;
+        let all = Clip::from_u8([side, side, channels], &bytes)?;
         rows.push(Row {
             input: all.slice(frames_in.saturating_sub(SHOWN)..frames_in)?,
             truth: Some(all.slice(frames_in..frames_in + FRAMES_OUT)?),
-            prediction: Clip::new(side, side, prediction)?,
+            prediction: Clip::new([side, side, channels], prediction)?,
         });
     }
     write_gif(&run.join(ANIMATION_FILE), &comparison(&rows, Style::default())?)?;

@@ -38,6 +38,8 @@ pub struct Status {
     pub epochs: u64,
     /// Optimiser steps taken so far.
     pub step: u64,
+    /// Optimiser steps of the whole training: the data may have fewer sequences than the configuration asks for.
+    pub total: u64,
     /// Training loss, smoothed over steps.
     pub loss: f64,
     /// Learning rate of the last step.
@@ -50,6 +52,8 @@ pub struct Status {
 pub trait Observer {
     /// Called before the first step on a device: `done` of `total` kernels are compiled.
     fn compiling(&mut self, _done: usize, _total: usize) {}
+    /// Called before the first step: `done` of `total` clips are decoded.
+    fn decoding(&mut self, _done: usize, _total: usize) {}
     /// Called during an evaluation: `done` of `total` test sequences are evaluated.
     fn evaluating(&mut self, _done: u64, _total: u64) {}
     /// Called after each step.
@@ -371,6 +375,7 @@ impl Run<'_> {
             epoch: self.epochs.position(figures.step - 1) / per_epoch + 1,
             epochs: self.epochs.position(self.total).div_ceil(per_epoch),
             step: figures.step,
+            total: self.total,
             loss: self.shown.loss,
             lr: figures.lr,
             samples_per_second: pace.samples / self.shown.step_seconds,

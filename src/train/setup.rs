@@ -13,14 +13,16 @@ use super::{
     ranks::Ranks,
     resumption,
     run::{Observer, Pace, Run, Shown},
+    snapshot::preset,
     trainer::Trainer,
 };
 use crate::{
     Error, Result,
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint},
-    config::{CONFIG_FILE, TrainConfig},
+    config::{CLIPS_FILE, CONFIG_FILE, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
+    model::adopt::Weights,
     record::{METRICS_FILE, Recorder, RunFolder, Start, host_name},
     report::LiveReport,
     text::now,
@@ -40,10 +42,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let mut config = config.clone();
         let out = config.out.clone().ok_or_else(|| Error::Usage("--out: no run folder was named".into()))?;
-        let dataset = Dataset::open(&config.data_spec()?)?;
-        if let Some(note) = dataset.note() {
-            observer.note(note);
-        }
+        let dataset = open_data(&mut config, &out, ranks.is_some(), observer)?;
         let held = usize::try_from(dataset.epoch_len(Split::Train)).unwrap_or(usize::MAX);
         if (held as u64) < config.sequences_per_step() {
             let (batch, parts, ranks) = (config.batch_size, config.accumulate, config.ranks);
@@ -76,18 +75,17 @@ impl<'a> Run<'a> {
             config.warmup = warmup;
         }
         notes.extend(preview::note(config.frames_in));
-        if dataset.side() != config.canvas {
-            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
-            return Err(Error::Usage(format!(
-                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
-                config.data
-            )));
-        }
         let rank = ranks.as_ref().map_or(0, |ranks| ranks.rank());
         // Before the checkpoint is read, which another process might replace.
         let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
-        let (mut trainer, mut start) = trainer(&config, source(&config, &dataset), local, observer)?;
+        // A resumed run has the weights of its checkpoint; those that it once started from may be gone.
+        let init = config.init.clone().filter(|_| resume.is_none());
+        let from = TrainConfig { init, ..config.clone() };
+        if let Some(path) = &from.init {
+            notes.extend(Weights::open(path)?.summary(preset(&config)?)?);
+        }
+        let (mut trainer, mut start) = trainer(&from, source(&config, &dataset), local, observer)?;
         notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
         let seconds = match &checkpoint {
@@ -147,6 +145,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Opens the data. What was found out about an array is written to the configuration, so that an evaluation reads it alike.
+fn open_data(
+    config: &mut TrainConfig,
+    out: &Path,
+    shared: bool,
+    observer: &mut dyn Observer,
+) -> Result<Dataset> {
+    let mut spec = config.data_spec()?;
+    // Several ranks must not write one file. Clips that need no decoding leave no file.
+    spec.cache = (!shared).then(|| out.join(CLIPS_FILE));
+    let dataset = Dataset::open_with(&spec, &mut |done, total| observer.decoding(done, total))?;
+    dataset.notes().iter().for_each(|note| observer.note(note));
+    dataset.warnings().iter().for_each(|line| observer.warn(line));
+    if let Some(found) = dataset.clip_options() {
+        config.layout = found.layout;
+    }
+    Ok(dataset)
+}
+
 /// Creates the run folder, or continues in it, and writes the configuration and the start to it.
 fn open_folder(
     config: &TrainConfig,
@@ -170,7 +187,10 @@ fn open_folder(
     let path = out.join(CONFIG_FILE);
     // Omit the folder's own name: the folder may be moved, and the file can configure other runs.
     // Also omit the options that only serve to examine one failure.
-    let written = TrainConfig { out: None, no_graph: false, check_finite: false, ..config.clone() };
+    let here = || std::env::current_dir().ok().filter(|_| config.data != "digits");
+    let started_in = config.started_in.clone().or_else(here);
+    let written =
+        TrainConfig { started_in, out: None, no_graph: false, check_finite: false, ..config.clone() };
     crate::OutputFile::write(&path, written.to_toml()?.as_bytes())?;
     start.append(out)?;
     Ok(recorder)

@@ -15,6 +15,7 @@ use crate::{
     config::TrainConfig,
     model::{
         Predictor, Preset,
+        adopt::Weights,
         state::{export, export_arena, import, import_arena},
     },
 };
@@ -83,9 +84,13 @@ pub(super) fn preset(config: &TrainConfig) -> Result<&'static Preset> {
 }
 
 impl Snapshot {
-    /// The state before the first step of a model with the configuration's seed.
+    /// The state before the first step of a model with the configuration's seed, or with the weights that it names.
     pub fn new(config: &TrainConfig) -> Result<Self> {
-        Self::of(config, Predictor::new(preset(config)?, config.seed, DType::F32)?)
+        let mut model = Predictor::new(preset(config)?, config.seed, DType::F32)?;
+        if let Some(path) = &config.init {
+            Weights::open(path)?.give_to(&mut model)?;
+        }
+        Self::of(config, model)
     }
 
     /// The state before the first step of `model`.

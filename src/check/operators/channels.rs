@@ -25,6 +25,7 @@ pub(super) const TABLE: &[Operator] = &[
             }),
             device("linear", |d| linear(d, &[2, 5, 40], 24, true)),
             device("linear odd sizes", |d| linear(d, &[3, 33], 17, true)),
+            device("linear of whole tiles and a rest", |d| linear(d, &[9, 11, 130], 75, true)),
             device("linear single", |d| linear(d, &[1, 1], 1, true)),
             device("linear split over its inputs", |d| linear(d, &[20, 4096], 64, true)),
             gpu("linear to base's hidden width", |d| linear(d, &[160, 16384], 1024, true)),
@@ -37,6 +38,7 @@ pub(super) const TABLE: &[Operator] = &[
             matmul(d, m, k, n)
         }),
         device("matmul", |d| matmul(d, 20, 48, 40)),
+        device("matmul of whole tiles and a rest", |d| matmul(d, 99, 131, 77)),
         device("matmul odd sizes", |d| matmul(d, 7, 13, 5)),
         gpu("matmul large", |d| matmul(d, 513, 1025, 257)),
     ]),

@@ -36,7 +36,7 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
 }
 
 /// Operators whose products take bf16 on the CPU with [`Products::Bf16`](ssmv_autograd::Products::Bf16).
-pub(crate) const WITH_BF16: [&str; 2] = ["conv2d", "conv_transpose2d"];
+pub(crate) const WITH_BF16: [&str; 4] = ["conv2d", "conv_transpose2d", "linear", "matmul"];
 
 /// The golden cases of a row: their names, and the bytes of their files, which are compiled into the program.
 macro_rules! golden {

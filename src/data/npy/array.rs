@@ -18,7 +18,7 @@ const READ_BYTES: usize = 64 << 10;
 pub enum Values {
     /// Bytes, 255 is white.
     U8(Vec<u8>),
-    /// Single precision, 1 is white.
+    /// Single precision, converted from any other type.
     F32(Vec<f32>),
 }
 
@@ -51,7 +51,7 @@ pub struct ArrayFile {
 }
 
 impl ArrayFile {
-    /// Opens an array of uint8 or float32; reads its header only.
+    /// Opens an array; reads its header only.
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be read, is not such an array, or its length differs from its header.
@@ -78,7 +78,7 @@ impl ArrayFile {
         let (dtype, size) = (self.header.dtype, self.header.dtype.size());
         let mut values = match dtype {
             Dtype::U8 => Values::U8(Vec::new()),
-            Dtype::F32 => Values::F32(Vec::new()),
+            _ => Values::F32(Vec::new()),
         };
         let reserved = match &mut values {
             Values::U8(bytes) => bytes.try_reserve_exact(range.len()),
@@ -92,9 +92,7 @@ impl ArrayFile {
             self.file.read_exact_at(part, at as u64).map_err(|e| fail(format!("cannot be read: {e}")))?;
             match &mut values {
                 Values::U8(bytes) => bytes.extend_from_slice(part),
-                Values::F32(floats) => {
-                    floats.extend(part.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)));
-                }
+                Values::F32(floats) => dtype.decode(part, floats),
             }
             (at, left) = (at + part.len(), left - part.len());
         }
@@ -107,24 +105,13 @@ impl ArrayFile {
         Ok(Array { shape: shape.to_vec(), values })
     }
 
-    /// The shape as [N, T, H, W, C] if the array is [T, H, W], [N, T, H, W] or [N, T, H, W, C] with C of 1 or 3;
-    /// `None` for any other.
-    pub fn as_sequences(&self) -> Option<[usize; 5]> {
-        match self.header.shape[..] {
-            [t, h, w] => Some([1, t, h, w, 1]),
-            [n, t, h, w] => Some([n, t, h, w, 1]),
-            [n, t, h, w, c @ (1 | 3)] => Some([n, t, h, w, c]),
-            _ => None,
-        }
-    }
-
     /// Sizes, the first varies slowest (C order).
     pub fn shape(&self) -> &[usize] {
         &self.header.shape
     }
 }
 
-/// Reads a whole array of uint8 or float32.
+/// Reads a whole array.
 ///
 /// # Errors
 /// As [`ArrayFile::open`] and [`ArrayFile::part`].
@@ -185,13 +172,12 @@ mod tests {
         let array = read(&path).unwrap();
         assert_eq!(array, Array { shape: vec![1, 2, 3], values: Values::F32(values) });
         let file = ArrayFile::open(&path).unwrap();
-        assert_eq!((file.shape(), file.as_sequences()), (&[1, 2, 3][..], Some([1, 1, 2, 3, 1])));
+        assert_eq!(file.shape(), [1, 2, 3]);
         let part = file.part(2..4, &[2]).unwrap();
         assert_eq!(part, Array { shape: vec![2], values: Values::F32(vec![3.5e-9, 7.0]) });
         assert!(file.part(2..7, &[5]).is_err());
         write_u8(&path, &[2, 1], &[0, 255]).unwrap();
         let array = read(&path).unwrap();
-        assert_eq!(ArrayFile::open(&path).unwrap().as_sequences(), None);
         assert_eq!(array.into_unit(), [0.0, 1.0]);
         assert!(write_u8(&path, &[2, 2], &[0, 255]).is_err());
     }

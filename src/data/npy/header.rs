@@ -10,30 +10,100 @@ const MAX_TEXT: usize = 65_536;
 /// Maximum number of dimensions.
 const MAX_DIMS: usize = 8;
 /// Maximum length of an accepted header in bytes.
-pub(super) const MAX_HEADER: usize = MAX_TEXT + 12;
+pub const MAX_HEADER: usize = MAX_TEXT + 12;
 
-/// Element types that are supported.
+/// Element types that can be read, all little-endian. This program writes bytes and single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
+    /// `|b1`: 0 or 1.
+    Bool,
     /// `|u1`: bytes, 0 is black and 255 white.
     U8,
-    /// `<f4`: little-endian single precision, 0 is black and 1 white.
+    /// `<u2`.
+    U16,
+    /// `<i2`.
+    I16,
+    /// `<i4`.
+    I32,
+    /// `<i8`.
+    I64,
+    /// `<f2`: half precision.
+    F16,
+    /// `<f4`: single precision, 0 is black and 1 white.
     F32,
+    /// `<f8`: double precision.
+    F64,
 }
 
 impl Dtype {
+    const ALL: [Self; 9] =
+        [Self::Bool, Self::U8, Self::U16, Self::I16, Self::I32, Self::I64, Self::F16, Self::F32, Self::F64];
+
     /// Size of an element in bytes.
     pub fn size(self) -> usize {
         match self {
-            Self::U8 => 1,
-            Self::F32 => 4,
+            Self::Bool | Self::U8 => 1,
+            Self::U16 | Self::I16 | Self::F16 => 2,
+            Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// NumPy's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::U8 => "uint8",
+            Self::U16 => "uint16",
+            Self::I16 => "int16",
+            Self::I32 => "int32",
+            Self::I64 => "int64",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
         }
     }
 
     fn descr(self) -> &'static str {
         match self {
+            Self::Bool => "|b1",
             Self::U8 => "|u1",
+            Self::U16 => "<u2",
+            Self::I16 => "<i2",
+            Self::I32 => "<i4",
+            Self::I64 => "<i8",
+            Self::F16 => "<f2",
             Self::F32 => "<f4",
+            Self::F64 => "<f8",
+        }
+    }
+
+    /// The type of a header's `descr`. Types of one byte have no order; without one, an order is the machine's own, and so
+    /// taken as little-endian.
+    fn of_descr(descr: &str) -> Option<Self> {
+        let of = |dtype: &&Self| {
+            let name = &dtype.descr()[1..];
+            let orders: &[&str] = if dtype.size() == 1 { &["|", "<", ">", "=", ""] } else { &["<", "=", ""] };
+            orders.iter().any(|order| descr.strip_prefix(order) == Some(name))
+        };
+        Self::ALL.iter().find(of).copied().or((descr == "B").then_some(Self::U8))
+    }
+
+    /// Appends the elements of `bytes` to `values`, rounded to single precision.
+    pub fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+        fn each<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, of: impl Fn([u8; N]) -> f32) {
+            values.extend(bytes.as_chunks::<N>().0.iter().map(|&element| of(element)));
+        }
+        match self {
+            Self::Bool => each(bytes, values, |[b]| f32::from(u8::from(b != 0))),
+            Self::U8 => each(bytes, values, |[b]| f32::from(b)),
+            Self::U16 => each(bytes, values, |b| f32::from(u16::from_le_bytes(b))),
+            Self::I16 => each(bytes, values, |b| f32::from(i16::from_le_bytes(b))),
+            Self::I32 => each(bytes, values, |b| i32::from_le_bytes(b) as f32),
+            Self::I64 => each(bytes, values, |b| i64::from_le_bytes(b) as f32),
+            Self::F16 => each(bytes, values, |b| half::f16::from_le_bytes(b).to_f32()),
+            Self::F32 => each(bytes, values, f32::from_le_bytes),
+            Self::F64 => each(bytes, values, |b| f64::from_le_bytes(b) as f32),
         }
     }
 }
@@ -78,16 +148,15 @@ impl Header {
         else {
             return Err(bad("descr, fortran_order or shape is missing in its header"));
         };
-        let dtype = match descr {
-            "|u1" | "u1" | "<u1" | ">u1" | "=u1" | "B" => Dtype::U8,
-            "<f4" => Dtype::F32,
-            _ => {
-                return Err(Error::file(
-                    name,
-                    format!("has elements of type {descr:?}; save it as uint8 ('|u1') or float32 ('<f4')"),
-                ));
-            }
-        };
+        let dtype = Dtype::of_descr(descr).ok_or_else(|| {
+            let message = match descr.starts_with('>') {
+                true => "is big-endian; save array.astype(array.dtype.newbyteorder('<')) instead".to_owned(),
+                false => format!(
+                    "has elements of type {descr:?}; save it as uint8, uint16, float16, float32 or float64"
+                ),
+            };
+            Error::file(name, message)
+        })?;
         if fortran {
             return Err(Error::file(name, "is in Fortran order; save numpy.ascontiguousarray(a) instead"));
         }
@@ -262,7 +331,8 @@ mod tests {
     #[test]
     fn refuses_the_rest() {
         for (text, says) in [
-            ("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", "save it as uint8"),
+            ("{'descr': '<c8', 'fortran_order': False, 'shape': (3,)}", "save it as uint8"),
+            ("{'descr': '>f4', 'fortran_order': False, 'shape': (3,)}", "big-endian"),
             ("{'descr': '|u1', 'fortran_order': True, 'shape': (3,)}", "Fortran"),
             ("{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (3,)}", "descr"),
             ("{'descr': '|u1', 'fortran_order': False}", "is missing"),
