@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use program::{done, program, refused, run};
+use rustix::process::{Pid, Signal, kill_process};
 
 const NANO: &str =
     "train --preset nano --batch-size 2 --sequences 4 --eval-sequences 2 --warmup 2 --seed 3 --quiet";
@@ -115,6 +116,27 @@ fn what_is_no_run_or_no_report_is_refused_in_a_line() {
     // A run that has not started has a report too.
     done(folder, "report run");
     assert!(read(&folder.join("run/report.html")).contains("No step is recorded yet"));
+}
+
+#[test]
+fn an_interrupted_training_ends_the_reloads_of_its_page() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let child =
+        program(folder, &format!("{NANO} --steps 100000 --eval-every 0 --save-every 0 --out run --report"))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+    let report = folder.join("run/report.html");
+    while !report.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let html = read(&report);
+    assert!(html.contains("<meta http-equiv=refresh") && html.contains("class=live"));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+    let html = read(&report);
+    assert!(!html.contains("http-equiv") && html.contains("not finished"));
 }
 
 #[test]

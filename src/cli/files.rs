@@ -8,12 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
-use crate::config::CONFIG_FILE;
+use crate::config::{ANIMATION_FILE, CONFIG_FILE, STRIP_FILE};
 use crate::data::npy::{Dtype, Header};
 use crate::media;
 use crate::record::{METRICS_FILE, STARTS_FILE};
 use crate::report::PAGE_START;
-use crate::train::preview::{ANIMATION_FILE, STRIP_FILE};
 use crate::{Error, OutputFile, Result};
 
 /// Kind of a command's output. `--force` replaces only what is of the same kind, so that a slip of the keyboard costs no other

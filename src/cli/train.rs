@@ -11,6 +11,7 @@ use crate::config::{
     default_run_folder, find_config, resolve_over, shown_defaults,
 };
 use crate::data::DataSource;
+use crate::report::REPORT_FILE;
 use crate::text::clock;
 use crate::train::{self, Observer, Status, Summary, interrupt::Interrupt, ranks::Member};
 use crate::{Error, Result, device};
@@ -198,6 +199,10 @@ fn train(
     ui.note(&format!("checkpoint {}", summary.checkpoint.display()));
     if let Some(preview) = &summary.preview {
         ui.note(&format!("preview    {}", preview.display()));
+    }
+    let report = summary.out.join(REPORT_FILE);
+    if plan.config.report && report.is_file() {
+        ui.note(&format!("report     {}", report.display()));
     }
     Ok(())
 }

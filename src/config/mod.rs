@@ -19,7 +19,7 @@ pub use file::{ConfigFile, nearest};
 pub use options::{DEFAULT_PRESET, PRESETS, TrainConfig, TrainOptions, shown_defaults};
 pub use resolve::{resolve, resolve_over};
 pub use run_folder::{
-    CLIPS_FILE, CONFIG_FILE, LOCK_FILE, check_run_folder, create_run_folder, default_run_folder, find_config,
-    is_unused,
+    ANIMATION_FILE, CLIPS_FILE, CONFIG_FILE, LOCK_FILE, STRIP_FILE, check_run_folder, create_run_folder,
+    default_run_folder, find_config, is_unused,
 };
 pub use train::{Duration, FRAMES_OUT};

@@ -10,6 +10,12 @@ use crate::{Error, Result};
 /// Name of the file with the resolved configuration in a run folder.
 pub const CONFIG_FILE: &str = "config.toml";
 
+/// Name of the animation of predictions in a run folder.
+pub const ANIMATION_FILE: &str = "preview.gif";
+
+/// Name of the same pictures as a strip.
+pub const STRIP_FILE: &str = "preview.png";
+
 /// Name of the file in a run folder that the process locks which writes to the folder. It stays after the run.
 pub const LOCK_FILE: &str = ".lock";
 

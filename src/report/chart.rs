@@ -11,7 +11,7 @@ const SIDE: f64 = 1000.0;
 /// About how many ticks an axis has.
 const TICKS: usize = 5;
 /// Highest ratio of a linear axis; values that differ by more are drawn on a logarithmic one.
-const LINEAR_RATIO: f64 = 8.0;
+const LINEAR_RATIO: f64 = 5.0;
 
 /// Choice of the vertical axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Axis {
     Linear,
     /// Linear, from zero.
     FromZero,
-    /// Logarithmic if all values are above zero and differ by more than a factor of 8.
+    /// Logarithmic if all values are above zero and differ by more than a factor of 5.
     Auto,
 }
 

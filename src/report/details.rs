@@ -6,9 +6,9 @@ use super::Run;
 use super::html::{data_url, escaped};
 use super::page::swatch;
 use super::run::Setting;
+use crate::config::{ANIMATION_FILE, STRIP_FILE};
 use crate::record::Start;
 use crate::text::{minute, thousands};
-use crate::train::preview::{ANIMATION_FILE, STRIP_FILE};
 
 /// Most starts of a run that are shown, the newest.
 const SHOWN_STARTS: usize = 5;

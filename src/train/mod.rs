@@ -22,7 +22,7 @@ pub mod loss_scale;
 mod memory;
 mod phase;
 mod precision;
-pub(crate) mod preview;
+mod preview;
 pub mod ranks;
 mod resumption;
 mod run;

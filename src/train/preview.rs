@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     OutputFile, Result,
-    config::FRAMES_OUT,
+    config::{ANIMATION_FILE, FRAMES_OUT, STRIP_FILE},
     data::{Dataset, Split},
     eval::roll_out,
     media::{Clip, Row, Style, comparison, encode_png, strip, write_gif},
@@ -14,10 +14,6 @@ use crate::{
     },
 };
 
-/// File name of the animation in a run folder.
-pub(crate) const ANIMATION_FILE: &str = "preview.gif";
-/// File name of the same pictures as a strip.
-pub(crate) const STRIP_FILE: &str = "preview.png";
 /// Number of sequences in the pictures.
 const ROWS: u64 = 4;
 /// Most input frames in the pictures: with more, pictures exceed the limits of viewers, and then of their formats.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    config::TrainConfig,
+    config::{ANIMATION_FILE, TrainConfig},
     data::{Dataset, Loader, Split},
     eval::{EvalSpec, Evaluation, Share, evaluate_among},
     record::{EvalRecord, Recorder, StepRecord},
@@ -280,7 +280,7 @@ impl Run<'_> {
         Ok(Summary {
             out: self.out.clone(),
             checkpoint,
-            preview: drawn.is_ok().then(|| self.out.join(preview::ANIMATION_FILE)),
+            preview: drawn.is_ok().then(|| self.out.join(ANIMATION_FILE)),
             steps: self.trainer.steps(),
             seconds: self.seconds,
             samples_per_second: if trained > 0.0 { self.samples as f64 / trained } else { 0.0 },
