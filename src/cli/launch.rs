@@ -44,7 +44,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Command that every rank runs
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -114,14 +114,14 @@ fn check_command(args: &LaunchArgs) -> Result<()> {
     let program = OsString::from("ssmv-raw");
     match Cli::try_parse_from([&program].into_iter().chain(&args.command)) {
         Ok(Cli { command: Command::Launch(_), .. }) => {
-            Err(Error::Usage("launch cannot run after `launch --`; give the command of one rank".to_owned()))
+            Err(Error::Usage("launch cannot start launch; give the command of one rank".to_owned()))
         }
         Ok(Cli { command: Command::Train(_), .. }) => Ok(()),
         Ok(_) if args.max_restarts > 0 => Err(Error::Usage(
             "--max-restarts works only with train, which can resume from a checkpoint".to_owned(),
         )),
         Err(e) if e.exit_code() == 2 => {
-            Err(Error::Usage(format!("after `--`: {}", super::one_line(&e.render().to_string()))))
+            Err(Error::Usage(format!("the command of a rank: {}", super::one_line(&e.render().to_string()))))
         }
         // A rank prints help.
         Ok(_) | Err(_) => Ok(()),
