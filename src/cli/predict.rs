@@ -28,9 +28,10 @@ pub struct PredictArgs {
     /// error side by side), or a folder of PNGs (a name without an extension)
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Frames to predict; for more than 2, predictions are fed back as input
-    #[arg(long, value_name = "K", default_value_t = 2, value_parser = limits::whole::<u32>("frames"))]
-    pub frames: u32,
+    /// Frames to predict; more than the model predicts in one pass (train --frames-out) are predicted block by block, each
+    /// from the predictions before it [default: those of one pass]
+    #[arg(long, value_name = "K", value_parser = limits::whole::<u32>("frames"))]
+    pub frames: Option<u32>,
     /// Number of frames that the model reads from the start of the input; the next ones are the truth to compare with
     /// [default: as trained, or all if the input has fewer]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"))]
@@ -95,7 +96,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     loaded.warnings.iter().for_each(|line| ui.warn(line));
     let trained = match &loaded.config {
         Some(config) => config.frames_in,
-        None => TrainConfig::preset(model.preset().name)?.frames_in,
+        None => TrainConfig::of(model.preset())?.frames_in,
     };
     let model = device::place(model, cuda.as_ref())?;
     let row = predict(args, &*model, trained)?;
@@ -152,7 +153,7 @@ fn predict(args: &PredictArgs, model: &dyn Predict, trained: usize) -> Result<Ro
         return fail(format!("contains {value}; float32 values must be between 0 (black) and 1 (white)"));
     }
     let input = clip.slice(0..frames_in)?;
-    let count = args.frames as usize;
+    let count = args.frames.map_or(model.preset().frames_out, |n| n as usize);
     let truth = clip.slice(frames_in..frames_in + count).ok();
     let prediction = Clip::new(side, side, roll_out(model, &input, count)?)?;
     Ok(Row { input, truth, prediction })

@@ -20,4 +20,4 @@ pub use resolve::{resolve, resolve_over};
 pub use run_folder::{
     CONFIG_FILE, LOCK_FILE, check_run_folder, create_run_folder, default_run_folder, find_config, is_unused,
 };
-pub use train::{Duration, FRAMES_OUT};
+pub use train::Duration;

@@ -8,7 +8,7 @@ use super::metrics::null_is_nan;
 use super::{Metrics, Score, roll_out};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::model::frames::{FrameShape, to_grey, to_tensor};
-use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
+use crate::model::{Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
 /// Maximum number of predicted frames in an evaluation: their scores need about 1 GB.
@@ -21,7 +21,7 @@ pub struct EvalSpec {
     pub sequences: u64,
     /// Number of input frames.
     pub frames_in: usize,
-    /// Frames to predict by feeding predictions back as input; 0: only the 2 frames of one pass.
+    /// Frames to predict by feeding predictions back as input; 0: only the frames of one pass.
     pub roll_out: usize,
     /// Sequences in a batch; another number changes the rounding of the last digits.
     pub batch_size: usize,
@@ -83,19 +83,24 @@ pub struct Evaluation {
     pub notes: Vec<String>,
 }
 
-/// Opens data for an evaluation, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
+/// Opens data for the evaluation of a model that predicts `frames_out` frames, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
 /// shorter. `spec.frames` is ignored.
 ///
 /// All of an .npy file's sequences are the test split when `whole_file`, else the last tenth.
 ///
 /// # Errors
-/// As [`Dataset::open`]; sequences must have `frames_in` + 2 frames at least.
-pub fn open_data(spec: &DataSpec, frames_in: usize, roll_out: usize, whole_file: bool) -> Result<Dataset> {
+/// As [`Dataset::open`]; sequences must have `frames_in` + `frames_out` frames at least.
+pub fn open_data(
+    spec: &DataSpec,
+    [frames_in, frames_out]: [usize; 2],
+    roll_out: usize,
+    whole_file: bool,
+) -> Result<Dataset> {
     let open = |frames| {
         let spec = DataSpec { frames, ..spec.clone() };
         if whole_file { Dataset::open_for_test(&spec) } else { Dataset::open(&spec) }
     };
-    let least = frames_in + NEXT_FRAMES;
+    let least = frames_in + frames_out;
     let dataset = open(least)?;
     let most = frames_in + roll_out;
     let frames = dataset.total_frames_available().map_or(most, |has| has.min(most));
@@ -188,11 +193,12 @@ pub fn evaluate_among(
         black: columns(|s| s.black, frames),
         copy: columns(|s| s.copy, frames),
     };
-    let next = comparison(NEXT_FRAMES);
+    let frames_out = model.preset().frames_out;
+    let next = comparison(frames_out);
     let pixels = (dataset.side() * dataset.side()) as f64;
-    let next_frames = || scores.chunks_exact(horizon).flat_map(|s| &s[..NEXT_FRAMES]);
+    let next_frames = || scores.chunks_exact(horizon).flat_map(|s| &s[..frames_out]);
     let mean = |value: fn(&FrameScores) -> f64| {
-        next_frames().map(value).sum::<f64>() / (sequences as f64 * NEXT_FRAMES as f64)
+        next_frames().map(value).sum::<f64>() / (sequences as f64 * frames_out as f64)
     };
     let brightness = Brightness {
         predicted_mean: mean(|s| s.predicted_mean),
@@ -241,11 +247,12 @@ fn horizon(model: &dyn Predict, dataset: &Dataset, spec: &EvalSpec) -> Result<us
         return Err(Error::Usage("an evaluation needs at least 1 sequence, and 1 in a batch".into()));
     }
     match dataset.frames().checked_sub(spec.frames_in) {
-        Some(truth) if truth >= NEXT_FRAMES => Ok(spec.roll_out.max(NEXT_FRAMES).min(truth)),
+        Some(truth) if truth >= preset.frames_out => Ok(spec.roll_out.max(preset.frames_out).min(truth)),
         _ => Err(Error::Usage(format!(
-            "the data has {} frames in a sequence; {} inputs and {NEXT_FRAMES} to compare with are needed",
+            "the data has {} frames in a sequence; {} inputs and {} to compare with are needed",
             dataset.frames(),
-            spec.frames_in
+            spec.frames_in,
+            preset.frames_out
         ))),
     }
 }
@@ -334,7 +341,7 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit_and_batches_only_the_last_digits() {
-        let (model, data) = (nano(), open_data(&made(), 4, 5, false).unwrap());
+        let (model, data) = (nano(), open_data(&made(), [4, 2], 5, false).unwrap());
         let run = |threads, batch_size| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut done = Vec::new();
@@ -362,7 +369,7 @@ mod tests {
     /// Computed again from the bytes of the sequences.
     #[test]
     fn baselines_are_what_their_names_say() {
-        let data = open_data(&made(), 4, 0, false).unwrap();
+        let data = open_data(&made(), [4, 2], 0, false).unwrap();
         let result = evaluate(&nano(), &data, &EvalSpec { roll_out: 0, ..SPEC }, &mut |_| Ok(())).unwrap();
         assert_eq!((data.frames(), result.roll_out.is_none()), (6, true));
         let mut bytes = vec![0; data.sequence_bytes()];
@@ -391,12 +398,12 @@ mod tests {
         npy::write_u8(&path, &[7, 3, 32, 32], &[100; 7 * 3 * 1024]).unwrap();
         let source = DataSource::Npy { path, layout: Layout::Tnhw };
         let spec = DataSpec { source, ..made() };
-        let data = open_data(&spec, 4, 10, true).unwrap();
+        let data = open_data(&spec, [4, 2], 10, true).unwrap();
         let result = evaluate(&nano(), &data, &SPEC, &mut |_| Ok(())).unwrap();
         assert_eq!((result.sequences, result.roll_out.unwrap().model.frames.len()), (3, 3));
         assert!(result.notes[0].contains("3 frames instead of 5"), "{:?}", result.notes);
         assert!(result.notes[1].contains("3 sequences instead of 5"));
-        assert!(open_data(&spec, 6, 10, true).is_err());
+        assert!(open_data(&spec, [6, 2], 10, true).is_err());
         for bad in [
             EvalSpec { frames_in: 6, ..SPEC },
             EvalSpec { frames_in: 2, ..SPEC },
@@ -408,7 +415,7 @@ mod tests {
                 "{bad:?}"
             );
         }
-        let large = open_data(&DataSpec::default(), 4, 0, false).unwrap();
+        let large = open_data(&DataSpec::default(), [4, 2], 0, false).unwrap();
         let error = evaluate(&nano(), &large, &SPEC, &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("64×64") && error.contains("32×32"), "{error}");
     }

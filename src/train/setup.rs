@@ -74,10 +74,10 @@ impl<'a> Run<'a> {
             config.warmup = warmup;
         }
         notes.extend(preview::note(config.frames_in));
-        if dataset.side() != config.canvas {
-            let (side, canvas, preset) = (dataset.side(), config.canvas, &config.preset);
+        if dataset.side() != config.size {
+            let (side, size) = (dataset.side(), config.size);
             return Err(Error::Usage(format!(
-                "--data {}: frames of {side} pixels; the model `{preset}` takes {canvas}",
+                "--data {}: frames of {side} pixels, and the model is built for {size} (--size)",
                 config.data
             )));
         }
@@ -88,6 +88,9 @@ impl<'a> Run<'a> {
         let mut trainer = trainer(&config, source(&config, &dataset), local, observer)?;
         notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
+        if let (None, Some(path)) = (&checkpoint, &config.init) {
+            initialise(&mut trainer, path, observer)?;
+        }
         let seconds = match &checkpoint {
             Some(checkpoint) => {
                 checkpoint.warnings().iter().for_each(|w| observer.warn(w));
@@ -140,6 +143,18 @@ impl<'a> Run<'a> {
             pace: Pace::default(),
         })
     }
+}
+
+/// Takes the weights of `path` that fit, and lists those that do not.
+fn initialise(trainer: &mut Trainer, path: &Path, observer: &mut dyn Observer) -> Result<()> {
+    let from = Checkpoint::open(path)?;
+    from.warnings().iter().for_each(|line| observer.warn(line));
+    let adopted = trainer.initialise(&from)?;
+    let (taken, all) = (adopted.taken, adopted.all);
+    observer
+        .note(&format!("--init {}: {taken} of the model's {all} tensors are taken", from.path().display()));
+    adopted.lines.iter().for_each(|line| observer.note(&format!("--init: {line}")));
+    Ok(())
 }
 
 /// Creates the run folder, or continues in it after `steps` steps, and writes the configuration to it.
