@@ -13,7 +13,7 @@ use ssmv_autograd::{
     optim::{AdamW, AdamWOptions},
     with_products,
 };
-use ssmv_raw::model::{CHANNELS, NEXT_FRAMES, Predictor, Preset};
+use ssmv_raw::model::{CHANNELS, Predictor, Preset};
 
 fn option(name: &str, default: &str) -> String {
     let args: Vec<String> = std::env::args().collect();
@@ -45,7 +45,7 @@ fn measure() {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let frames = images(&mut rng, [batch, 10, preset.size, preset.size, CHANNELS]);
-    let target = images(&mut rng, [batch, NEXT_FRAMES, preset.size, preset.size, CHANNELS]);
+    let target = images(&mut rng, [batch, preset.frames_out, preset.size, preset.size, CHANNELS]);
     let mut model = Predictor::new(preset, 0, DType::F32).expect("the preset builds");
     let mut gradients = model.arena.gradients().unwrap();
     let options = AdamWOptions { lr: 2e-4, ..AdamWOptions::default() };

@@ -95,8 +95,11 @@ fn wrong_usage_is_one_line_and_code_2() {
         ("train --accumulate 0", &["--accumulate is 0"]),
         ("train --steps 0", &["--steps is 0"]),
         ("train --seed 9223372036854775808", &["--seed"]),
-        ("train --canvas 32", &["--canvas is 32", "tiny", "64"]),
-        ("train --preset nano --canvas 64", &["--canvas is 64", "nano", "32"]),
+        ("train --size 40", &["--size is 40", "tiny", "multiple of 16 from 32 to 256"]),
+        ("train --canvas 16", &["--size is 16", "32 to 256"]),
+        ("train --frames-out 21", &["--frames-out is 21", "1 to 20"]),
+        ("info --size 40", &["tiny", "multiple of 16"]),
+        ("info --frames-out 0", &["--frames-out", "0"]),
         ("train --digit-size 100", &["--digit-size is 100", "64"]),
         ("train --sequences 7", &["--sequences is 7", "8 (batch-size)"]),
         ("train --epochs 1 --steps 1", &["--epochs", "--steps"]),
@@ -205,7 +208,8 @@ fn the_command_line_wins_over_the_file_and_the_file_over_the_preset() {
         ],
     );
     assert!(!both.contains("\nsteps"));
-    has("--preset nano", &["canvas = 32", "digit-size = 14"]);
+    has("--preset nano", &["size = 32", "digit-size = 14", "frames-out = 2"]);
+    has("--preset nano --size 48 --frames-out 5", &["size = 48", "digit-size = 21", "frames-out = 5"]);
 }
 
 #[test]

@@ -291,7 +291,9 @@ fn refuses_what_cannot_work_before_the_first_step() {
         (vec!["--out", &out, "--data", "nowhere.npy"], "nowhere.npy", 1),
         (vec!["--out", &out, "--data", &file_text], "file", 1),
         (vec!["--preset", "nano", "--out", &out, "--data", &few], "one optimiser step takes 8", 2),
-        (vec!["--out", &run_text, "--resume", "--preset", "tiny", "--canvas", "64"], "nano", 1),
+        (vec!["--out", &run_text, "--resume", "--preset", "tiny", "--size", "64"], "nano", 1),
+        (vec!["--out", &run_text, "--resume", "--frames-out", "5"], "--frames-out 2", 1),
+        (vec!["--out", &run_text, "--resume", "--size", "48"], "--size 32", 1),
     ] {
         let output = small(&arguments).output().expect("the program starts");
         let stderr = String::from_utf8_lossy(&output.stderr);

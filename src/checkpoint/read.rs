@@ -4,11 +4,14 @@ use super::manifest::{Manifest, read_limited};
 use super::{CHECKPOINTS_FOLDER, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, folder};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
-use ssmv_autograd::tensor_file::{INDEX_ENDING, TensorFile};
+use ssmv_autograd::tensor_file::{INDEX_FILE, TensorFile};
 use std::path::{Path, PathBuf};
 
 /// Maximum size of a training state in bytes: it has only counters and generator states.
 const MAX_STATE: u64 = 16 << 20;
+
+/// Prefixes that PyTorch's wrappers (`DataParallel`, `torch.compile`) and trainers put before all names of a bare file.
+const WRAPPERS: &[&str] = &["module.", "_orig_mod.", "model."];
 
 /// A checkpoint whose files have the sizes and digests of its manifest, or a bare file of weights.
 #[derive(Debug)]
@@ -45,8 +48,8 @@ impl Training {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint folder, the latest good checkpoint of a `checkpoints` folder or of a run folder, or a
-    /// bare safetensors file such as PyTorch writes (or the index of several, or their folder).
+    /// Opens a checkpoint folder, the latest good checkpoint of a `checkpoints` folder or of a run folder, a bare
+    /// safetensors file such as PyTorch writes, or a sharded one by its index or the index's folder.
     ///
     /// Among several checkpoints, a damaged one is skipped with a line in [`Checkpoint::warnings`]. The weights' file
     /// of a checkpoint folder is verified too when it is given by its own path.
@@ -64,13 +67,12 @@ impl Checkpoint {
         if path.join(MANIFEST_FILE).exists() {
             return Self::open_folder(path);
         }
-        let index = path.join(format!("model{INDEX_ENDING}"));
-        if index.exists() {
-            return Self::open_file(&index);
-        }
         if path.join(MODEL_FILE).exists() {
             let hint = format!("has no {MANIFEST_FILE}; to use the weights alone, name {MODEL_FILE} itself");
             return Err(Error::file(path, hint));
+        }
+        if path.join(INDEX_FILE).exists() {
+            return Self::open_file(&path.join(INDEX_FILE));
         }
         let inner = path.join(CHECKPOINTS_FOLDER);
         Self::open_latest(if inner.is_dir() { &inner } else { path })
@@ -81,7 +83,7 @@ impl Checkpoint {
         if path.file_name().is_some_and(|name| name == MODEL_FILE) && Manifest::is_in(folder) {
             return Self::open_folder(folder);
         }
-        let model = TensorFile::open(path)?;
+        let model = TensorFile::open(path)?.without_prefixes(WRAPPERS);
         Ok(Self { path: path.into(), model, training: None, warnings: Vec::new() })
     }
 

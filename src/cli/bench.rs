@@ -38,6 +38,12 @@ pub struct BenchArgs {
     /// Input frames of the model
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: u32,
+    /// Frames that one pass predicts
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = limits::whole::<u32>("frames-out"))]
+    pub frames_out: u32,
+    /// Side of a frame in pixels, a multiple of 16 [default: the preset's]
+    #[arg(long, value_name = "PIXELS", value_parser = limits::whole::<u32>("size"))]
+    pub size: Option<u32>,
     /// Steps in a round [default: 20 on a GPU, 5 on the CPU, 1 on the emulator]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("steps"))]
     pub steps: Option<u32>,
@@ -73,6 +79,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         precision: args.precision,
         batch_sizes,
         frames_in: args.frames_in as usize,
+        frames_out: args.frames_out as usize,
+        size: args.size.map(|size| size as usize),
         steps: args.steps.map(|n| n as usize),
         small: args.small,
     };
@@ -107,14 +115,15 @@ fn line(measured: &Measured) -> Result<String> {
 
 /// Time and memory of the step as a training runs it.
 fn heading(measured: &Measured) -> String {
-    let Measured { preset, batch_size, frames_in, precision, device, driver, rounds, steps, .. } = measured;
+    let Measured { preset, batch_size, size, frames_in, frames_out, .. } = measured;
+    let Measured { precision, device, driver, rounds, steps, .. } = measured;
     let (how, driver) = match measured.device_bytes {
         Some(_) => ("a captured step", format!(" ({driver})")),
         None => ("a step", String::new()),
     };
     let bytes = |bytes: u64| short(bytes as f64, "B");
     let mut text = format!(
-        "{preset}, batch {batch_size}, {frames_in} + 2 frames, {precision}, on {device}{driver}\n\
+        "{preset}, batch {batch_size}, {frames_in} + {frames_out} frames of {size}×{size}, {precision}, on {device}{driver}\n\
          {how}: {} ms, {:.1} samples/s (median of {rounds} × {steps})\nmemory at its peak: {}",
         milliseconds(measured.seconds),
         measured.samples_per_second,

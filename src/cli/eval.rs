@@ -70,7 +70,7 @@ pub struct EvalArgs {
         help_heading = "Data"
     )]
     pub seed: u64,
-    /// Frames to predict when predictions are fed back as input, besides the 2 frames of one pass
+    /// Frames to predict when predictions are fed back as input, besides the frames of one pass
     #[arg(long, value_name = "FRAMES", default_value_t = 10, value_parser = limits::whole::<u32>("roll-out"))]
     pub roll_out: u32,
     /// Data range of SSIM: 1, or 2 as in older tables
@@ -131,7 +131,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     device::use_threads(args.threads.map(|n| n as usize))?;
     let (model, loaded) = eval::load(&args.checkpoint)?;
     loaded.warnings.iter().for_each(|line| ui.warn(line));
-    let preset = model.preset;
+    let preset = &model.preset.clone();
     let config = config(args, preset, &loaded)?;
     let data = DataSpec { sequences: u64::from(args.sequences), seed: args.seed, ..config.data_spec()? };
     let dataset = open(args, &config, &data, &loaded)?;
@@ -187,7 +187,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
 fn config(args: &EvalArgs, preset: &Preset, loaded: &Loaded) -> Result<TrainConfig> {
     let mut config = match &loaded.config {
         Some(config) => config.clone(),
-        None => TrainConfig::preset(preset.name)?,
+        None => TrainConfig::of(preset)?,
     };
     if let Some(canvas) = args.canvas.filter(|&canvas| canvas as usize != preset.size) {
         return Err(Error::Usage(format!(
@@ -234,7 +234,8 @@ fn open(args: &EvalArgs, config: &TrainConfig, data: &DataSpec, loaded: &Loaded)
     let file = |name: &str| Path::new(name).canonicalize().ok();
     let trained_on = loaded.config.as_ref().and_then(|config| file(&config.data_name()));
     let whole_file = trained_on.is_none_or(|trained| file(&config.data) != Some(trained));
-    eval::open_data(data, config.frames_in, args.roll_out as usize, whole_file, &mut |_, _| ())
+    let frames = [config.frames_in, config.frames_out];
+    eval::open_data(data, frames, args.roll_out as usize, whole_file, &mut |_, _| ())
 }
 
 /// The results as text.

@@ -26,6 +26,12 @@ pub struct InfoArgs {
     /// Input frames of the model
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = limits::whole::<u32>("frames-in"))]
     pub frames_in: u32,
+    /// Frames that one pass predicts
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = limits::whole::<u32>("frames-out"))]
+    pub frames_out: u32,
+    /// Side of a frame in pixels, a multiple of 16 [default: the preset's]
+    #[arg(long, value_name = "PIXELS", value_parser = limits::whole::<u32>("size"))]
+    pub size: Option<u32>,
     /// Sequences in a batch, for shapes, operations and memory [default: 1; with --device: the preset's training batch]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("batch-size"))]
     pub batch_size: Option<u32>,
@@ -42,6 +48,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   ssmv-raw info
   ssmv-raw info --preset base --frames-in 20
+  ssmv-raw info --size 128 --frames-out 10
   ssmv-raw info --preset base --device cuda --batch-size 16
   ssmv-raw info --preset large --json";
 
@@ -58,7 +65,9 @@ struct Shown {
 pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
     let preset = Preset::find(&args.preset)
         .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", args.preset)))?;
-    let training = args.device.map(|device| training(args, device)).transpose()?;
+    let size = args.size.map_or(preset.size, |size| size as usize);
+    let preset = &preset.with(size, args.frames_out as usize)?;
+    let training = args.device.map(|device| training(args, preset, device)).transpose()?;
     let of_training = training.as_ref().map(|(config, _)| config.batch_size);
     let batch = args.batch_size.map(|n| n as usize).or(of_training).unwrap_or(1);
     let info = info(preset, args.frames_in as usize, batch)?;
@@ -74,8 +83,12 @@ pub fn run(args: &InfoArgs, ui: &Ui) -> Result<()> {
 }
 
 /// The configuration to count, and a device of its kind with unlimited memory, so that no size fails.
-fn training(args: &InfoArgs, device: Device) -> Result<(TrainConfig, ssmv_autograd::cuda::DeviceInfo)> {
-    let mut config = TrainConfig::preset(&args.preset)?;
+fn training(
+    args: &InfoArgs,
+    preset: &Preset,
+    device: Device,
+) -> Result<(TrainConfig, ssmv_autograd::cuda::DeviceInfo)> {
+    let mut config = TrainConfig::of(preset)?;
     config.frames_in = args.frames_in as usize;
     config.batch_size = args.batch_size.map_or(config.batch_size, |n| n as usize);
     let mut device = device::describe(device)?.ok_or_else(|| {
@@ -130,13 +143,13 @@ fn table(info: &Info) -> Table {
 
 /// The totals in the units of papers, and what they include.
 fn summary(info: &Info) -> String {
-    let Info { frames_in, frames_out, batch_size, parameters, macs, .. } = info;
+    let Info { size, frames_in, frames_out, batch_size, parameters, macs, .. } = info;
     let batch = match batch_size {
         1 => String::new(),
         n => format!(", {} a batch of {n}", short(*macs as f64 * *n as f64, "MACs")),
     };
     format!(
-        "{} ({} in f32), {} a sample of {frames_in} + {frames_out} frames{batch}\n\
+        "{} ({} in f32), {} a sample of {frames_in} + {frames_out} frames of {size}×{size}{batch}\n\
          Outputs are frames×height×width×channels or sequences×steps×width. MACs: convolutions and linear layers.\n",
         short(*parameters as f64, "parameters"),
         short(*parameters as f64 * 4.0, "B"),
@@ -167,7 +180,7 @@ mod tests {
         let text = summary(&base);
         assert!(
             text.starts_with(
-                "230.0 M parameters (920.2 MB in f32), 4.66 GMACs a sample of 10 + 2 frames, 74.5 GMACs"
+                "230.0 M parameters (920.2 MB in f32), 4.66 GMACs a sample of 10 + 2 frames of 64×64, 74.5 GMACs"
             ),
             "{text}"
         );

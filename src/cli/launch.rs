@@ -43,15 +43,15 @@ pub struct LaunchArgs {
     /// File with the job's secret token, the same on all machines, readable by its owner only (mode 0600)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Command that every rank runs, with or without a `--` before it
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    /// Command that every rank runs
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
 Examples:
-  ssmv-raw launch --nproc 8 train --preset base --out runs/base
+  ssmv-raw launch --nproc 8 -- train --preset base --out runs/base
   ssmv-raw launch --nproc auto --max-restarts 3 -- train --preset base --out runs/base
 
 On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; on b with --node-rank 1:
@@ -114,16 +114,15 @@ fn check_command(args: &LaunchArgs) -> Result<()> {
     let program = OsString::from("ssmv-raw");
     match Cli::try_parse_from([&program].into_iter().chain(&args.command)) {
         Ok(Cli { command: Command::Launch(_), .. }) => {
-            Err(Error::Usage("launch cannot run after `launch`; give the command of one rank".to_owned()))
+            Err(Error::Usage("launch cannot start launch; give the command of one rank".to_owned()))
         }
         Ok(Cli { command: Command::Train(_), .. }) => Ok(()),
         Ok(_) if args.max_restarts > 0 => Err(Error::Usage(
             "--max-restarts works only with train, which can resume from a checkpoint".to_owned(),
         )),
-        Err(e) if e.exit_code() == 2 => Err(Error::Usage(format!(
-            "the command of the ranks: {}",
-            super::one_line(&e.render().to_string())
-        ))),
+        Err(e) if e.exit_code() == 2 => {
+            Err(Error::Usage(format!("the command of a rank: {}", super::one_line(&e.render().to_string()))))
+        }
         // A rank prints help.
         Ok(_) | Err(_) => Ok(()),
     }

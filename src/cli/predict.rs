@@ -32,9 +32,10 @@ pub struct PredictArgs {
     /// extension; of several sequences, a folder each)
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Frames to predict; for more than 2, predictions are fed back as input
-    #[arg(long, value_name = "K", default_value_t = 2, value_parser = limits::whole::<u32>("frames"))]
-    pub frames: u32,
+    /// Frames to predict; more than the model predicts in one pass (train --frames-out) are predicted block by block, each
+    /// from the predictions before it [default: those of one pass]
+    #[arg(long, value_name = "K", value_parser = limits::whole::<u32>("frames"))]
+    pub frames: Option<u32>,
     /// Number of frames that the model reads from the start of a sequence; the next ones, if there are any, are the truth to
     /// compare with [default: as trained, or all if the sequence has fewer]
     #[arg(long, value_name = "N", value_parser = limits::whole::<u32>("frames-in"))]
@@ -101,7 +102,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     loaded.warnings.iter().for_each(|line| ui.warn(line));
     let trained = match &loaded.config {
         Some(config) => config.frames_in,
-        None => TrainConfig::preset(model.preset().name)?.frames_in,
+        None => TrainConfig::of(model.preset())?.frames_in,
     };
     let model = device::place(model, cuda.as_ref())?;
     let chosen = match (args.index, form) {
@@ -186,7 +187,7 @@ fn predict(
     };
     let clip = Clip::read(clips, clip)?;
     let input = clip.slice(0..frames_in)?;
-    let count = args.frames as usize;
+    let count = args.frames.map_or(model.preset().frames_out, |n| n as usize);
     let truth = clip.slice(frames_in..frames_in + count).ok();
     let prediction = Clip::new(clip.size(), roll_out(model, &input, count)?)?;
     Ok(Row { input, truth, prediction })

@@ -46,6 +46,8 @@ Examples:
   ssmv-raw train
   ssmv-raw train --preset small --epochs 20 --out runs/small
   ssmv-raw train --out runs/small --resume
+  ssmv-raw train --preset small --frames-out 5 --init runs/small
+  ssmv-raw train --size 128 --data clips.npy
   ssmv-raw train --data mnist/ --digits 3 --loss l1 --lr 1e-3 --warmup 200
   ssmv-raw train --preset base --print-config > base.toml
   ssmv-raw train --config base.toml --batch-size 2 --accumulate 8
@@ -58,7 +60,7 @@ pub fn after_help() -> String {
     // A column a preset: with a row a preset, the table would be wider than a terminal.
     let mut table = Table::new(std::iter::once("option").chain(PRESETS));
     for option in [
-        "canvas",
+        "size",
         "sequences",
         "epochs",
         "batch-size",
@@ -293,6 +295,14 @@ pub fn plan(args: &TrainArgs) -> Result<TrainRun> {
     };
     // The folder may have been moved since its name was saved.
     own.options.out = None;
+    // The run has its weights.
+    own.options.init = None;
+    if file.as_ref().is_some_and(|file| file.options.init.is_some()) {
+        return Err(Error::Usage(
+            "--resume continues a run with its own weights: remove `init` from the file of --config"
+                .to_owned(),
+        ));
+    }
     let mut config = resolve_over(&args.options, &[&own].into_iter().chain(&file).collect::<Vec<_>>())?;
     if config.out.is_none() {
         config.out = own.path.parent().map(Path::to_owned);

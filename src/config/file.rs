@@ -49,7 +49,9 @@ impl ConfigFile {
         let names: Vec<String> = TrainOptions::names().collect();
         let mut lines = Vec::new();
         for key in table.get_ref().keys() {
-            let name: &str = key.get_ref();
+            let given: &str = key.get_ref();
+            let renamed = TrainOptions::renamed(given);
+            let name = renamed.as_deref().unwrap_or(given);
             if !names.iter().any(|known| known == name) {
                 let hint = match nearest(name, names.iter().map(String::as_str)) {
                     Some(known) => format!("did you mean `{known}`?"),
@@ -165,6 +167,14 @@ mod tests {
         assert_eq!(file.options.clip_norm, Some(1.0));
         assert_eq!(file.line_of("clip-norm"), Some(2));
         assert_eq!(file.line_of("lr"), None);
+    }
+
+    #[test]
+    fn a_key_of_an_older_version_is_read_as_its_new_name() {
+        let file = ConfigFile::parse("c.toml", "lr = 1\ncanvas = 64\n").unwrap();
+        assert_eq!((file.options.size, file.line_of("size")), (Some(64), Some(2)));
+        let both = ConfigFile::parse("c.toml", "canvas = 64\nsize = 64\n").unwrap_err().to_string();
+        assert!(both.starts_with("c.toml, line 2: ") && both.contains("duplicate"), "{both}");
     }
 
     #[test]

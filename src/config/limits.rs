@@ -22,8 +22,12 @@ pub(super) const MILLION: i64 = 1_000_000;
 pub(super) const BILLION: i64 = 1_000_000_000;
 
 /// Whole numbers of other commands than `train`.
-const OTHERS: [(&str, Limit); 3] =
-    [("frames", Whole(1, 1000)), ("roll-out", Whole(1, 1000)), ("index", Whole(0, BILLION))];
+const OTHERS: [(&str, Limit); 4] = [
+    ("frames", Whole(1, 1000)),
+    ("roll-out", Whole(1, 1000)),
+    ("index", Whole(0, BILLION)),
+    ("canvas", Whole(8, 1024)),
+];
 
 /// The limit of the option `name`, where it is a number.
 pub fn find(name: &str) -> Option<Limit> {

@@ -22,4 +22,4 @@ pub use run_folder::{
     ANIMATION_FILE, CLIPS_FILE, CONFIG_FILE, LOCK_FILE, STRIP_FILE, check_run_folder, create_run_folder,
     default_run_folder, find_config, is_unused,
 };
-pub use train::{Duration, FRAMES_OUT};
+pub use train::Duration;

@@ -29,6 +29,7 @@ pub const DEFAULT_PRESET: &str = "tiny";
 ///
 /// ```text
 /// /// Help
+/// #[formerly(name in older versions, which is still accepted)]
 /// #[arg(further settings on the command line)]
 /// #[serde(further settings in the saved configuration)]
 /// name: type as given => type when resolved, limit, defaults, text of the default in the help;
@@ -40,6 +41,7 @@ macro_rules! options {
     (
         $($heading:literal {$(
             $(#[doc = $help:literal])+
+            $(#[formerly($old:literal)])?
             $(#[arg($($arg:tt)*)])?
             $(#[serde($($serde:tt)*)])?
             $name:ident: $given:ty => $resolved:ty, $limit:expr, $defaults:expr $(, $shown:literal)?;
@@ -58,7 +60,8 @@ macro_rules! options {
         pub struct TrainOptions {
             $($(
                 $(#[doc = $help])+
-                #[arg(long, help_heading = $heading, help = help(stringify!($name)) $(, $($arg)*)?)]
+                #[arg(long, help_heading = $heading, help = help(stringify!($name)) $(, alias = $old)? $(, $($arg)*)?)]
+                $(#[serde(alias = $old)])?
                 pub $name: Option<$given>,
             )+)+
             $(
@@ -99,12 +102,14 @@ macro_rules! options {
             $($(Row {
                 field: stringify!($name),
                 help: concat!($($help),+),
+                formerly: concat!($($old)?),
                 limit: $limit,
                 default: concat!($($shown)?),
             },)+)+
             $(Row {
                 field: stringify!($file_name),
                 help: concat!($($file_help),+),
+                formerly: "",
                 limit: $file_limit,
                 default: "",
             },)+
@@ -134,9 +139,10 @@ options! {
         /// Seed of weights and data: the same seed gives the same bits
         #[arg(value_name = "N")]
         seed: i64 => u64, Whole(0, i64::MAX), [0];
-        /// Weights to start from, as far as they fit: a run folder, a checkpoint or a safetensors file; the optimiser starts anew
-        #[arg(value_name = "PATH", conflicts_with = "resume")]
-        init: PathBuf => Option<PathBuf>, Any, [], "drawn from the seed";
+        /// Start from these weights, with a new optimiser and step 0: a run folder, a checkpoint, or a safetensors file. Of a
+        /// model with another --frames-out or --size, the tensors that fit are taken, and the others are listed
+        #[arg(value_name = "WEIGHTS", conflicts_with = "resume")]
+        init: PathBuf => Option<PathBuf>, Any, [];
         /// Run folder; must be empty or absent unless --resume is given
         #[arg(value_name = "DIR")]
         out: PathBuf => Option<PathBuf>, Any, [], "runs/PRESET-DATE-TIME";
@@ -165,16 +171,20 @@ options! {
         /// Digits in a sequence, 1 to 64
         #[arg(value_name = "N")]
         digits: i64 => usize, Whole(1, 64), [2];
-        /// Side of a frame in pixels; must be the size that the preset's model takes
+        /// Side of the frames in pixels, for which the model is built: a multiple of 16, 32 to 256
+        #[formerly("canvas")]
         #[arg(value_name = "PIXELS")]
-        canvas: i64 => usize, Whole(8, 1024), [32, 64, 64, 64, 64];
-        /// Side of a digit in pixels, at most the canvas
+        size: i64 => usize, Whole(32, 256), [32, 64, 64, 64, 64];
+        /// Side of a digit in pixels, at most --size
         #[arg(value_name = "PIXELS")]
-        digit_size: i64 => usize, Whole(4, 1024), [14, 28, 28, 28, 28];
+        digit_size: i64 => usize, Whole(4, 1024), [14, 28, 28, 28, 28], "7/16 of --size: 28 for 64";
         // At least 3: the skip connections read the last three input frames.
-        /// Input frames, from which the model predicts the next 2; 3 to 1000
+        /// Input frames, from which the model predicts the next --frames-out; 3 to 1000
         #[arg(value_name = "N")]
         frames_in: i64 => usize, Whole(3, 1000), [10];
+        /// Frames that one pass of the model predicts, 1 to 20; the decoder's skips have channels for each
+        #[arg(value_name = "N")]
+        frames_out: i64 => usize, Whole(1, 20), [2];
         /// Sequences in an epoch
         #[arg(value_name = "N")]
         sequences: i64 => usize, Whole(1, BILLION), [4000, 9000, 10000, 10000, 10000];
@@ -275,6 +285,8 @@ struct Row {
     field: &'static str,
     /// Lines of help, joined.
     help: &'static str,
+    /// Name in older versions, which files may still have; empty: none.
+    formerly: &'static str,
     limit: Limit,
     /// Text of the default in the help; empty: made from the values.
     default: &'static str,
@@ -284,6 +296,12 @@ impl TrainOptions {
     /// Names of all options, as in a file.
     pub fn names() -> impl Iterator<Item = String> {
         OPTIONS.iter().map(|row| row.field.replace('_', "-"))
+    }
+
+    /// The name of the option that an older version called `name`.
+    pub(super) fn renamed(name: &str) -> Option<String> {
+        let row = OPTIONS.iter().find(|row| !row.formerly.is_empty() && row.formerly == name);
+        row.map(|row| row.field.replace('_', "-"))
     }
 }
 
@@ -373,9 +391,9 @@ mod tests {
                  ranks = 1\n"
             )
         };
-        let length = |canvas: i64, digit: i64, sequences: i64, epochs: i64, batch: i64| {
+        let length = |size: i64, digit: i64, sequences: i64, epochs: i64, batch: i64| {
             format!(
-                "canvas = {canvas}\ndigit-size = {digit}\nframes-in = 10\nsequences = {sequences}\nepochs = {epochs}\n\
+                "size = {size}\ndigit-size = {digit}\nframes-in = 10\nframes-out = 2\nsequences = {sequences}\nepochs = {epochs}\n\
                  batch-size = {batch}\naccumulate = 1\n"
             )
         };
@@ -425,7 +443,7 @@ mod tests {
         for (field, expected) in [
             ("seed", "the same bits [default: 0]"),
             ("comm_timeout", "stops [default: 300]"),
-            ("canvas", "takes [default: 64; nano: 32]"),
+            ("size", "32 to 256 [default: 64; nano: 32]"),
             ("loss", "Loss function [default: the preset's]"),
             ("threads", "1 to 1024 [default: one per core]"),
             ("steps", "instead of --epochs"),

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::{ConfigFile, DEFAULT_PRESET, PRESETS, TrainConfig, TrainOptions, limits, nearest};
+use crate::model::Preset;
 use crate::{Error, Result};
 
 /// The configuration of a training: the command line over `file` over the preset's defaults.
@@ -34,6 +35,7 @@ pub fn resolve_over(command_line: &TrainOptions, files: &[&ConfigFile]) -> Resul
 
     let mut merged = Merged { values: Table::new(), layers };
     merged.merge()?;
+    merged.scale_digits();
     merged.check_limits()?;
     merged.check_together(&defaults)?;
     merged.values.try_into().map_err(|e: toml::de::Error| Error::Usage(e.message().to_owned()))
@@ -112,6 +114,15 @@ impl Merged<'_> {
         Ok(())
     }
 
+    /// Digits that the user gave no size grow with the frames: 28 of 64 pixels, as MNIST's in Moving MNIST.
+    fn scale_digits(&mut self) {
+        let above_preset = self.layers.len() - 1;
+        if !self.layers[..above_preset].iter().any(|layer| layer.table.contains_key("digit-size")) {
+            let digit = (self.whole("size").clamp(0, 1024) * 7 / 16).into();
+            self.values.insert("digit-size".to_owned(), digit);
+        }
+    }
+
     /// The option as its user wrote it, in the highest layer that has it.
     fn name(&self, option: &str) -> String {
         match self.layers.iter().find(|layer| layer.table.contains_key(option)) {
@@ -147,16 +158,13 @@ impl Merged<'_> {
     /// Checks the options that depend on each other.
     fn check_together(&self, preset: &TrainOptions) -> Result<()> {
         let wrong = |option: &str, rest: String| Err(Error::Usage(format!("{} {rest}", self.name(option))));
-        let (canvas, digit) = (self.whole("canvas"), self.whole("digit-size"));
-        let (name, size) = (preset.preset.as_deref().unwrap_or_default(), preset.canvas.unwrap_or_default());
-        if canvas != size {
-            return wrong(
-                "canvas",
-                format!("is {canvas}, but the model `{name}` takes only frames of {size} pixels"),
-            );
+        let (size, digit, next) = (self.whole("size"), self.whole("digit-size"), self.whole("frames-out"));
+        let model = preset.preset.as_deref().and_then(Preset::find);
+        if let Some(Err(error)) = model.map(|model| model.with(size as usize, next as usize)) {
+            return wrong("size", format!("is {size}: {error}"));
         }
-        if digit > canvas {
-            return wrong("digit-size", format!("is {digit}, and must be at most the canvas, {canvas}"));
+        if digit > size {
+            return wrong("digit-size", format!("is {digit}, and must be at most the size, {size}"));
         }
         let (sequences, batch, parts) =
             (self.whole("sequences"), self.whole("batch-size"), self.whole("accumulate"));
@@ -195,8 +203,8 @@ mod tests {
         let all = TrainOptions {
             threads: Some(1),
             steps: Some(1),
+            init: Some(PathBuf::from("w")),
             out: Some(PathBuf::from("x")),
-            init: Some(PathBuf::from("z")),
             fps: Some(1.0),
             stride: Some(1),
             started_in: Some(PathBuf::from("y")),
@@ -220,6 +228,21 @@ mod tests {
         let command_line = TrainOptions { epochs: Some(3), ..Default::default() };
         let config = resolve_over(&command_line, &[&low, &high]).unwrap();
         assert_eq!((config.duration(), config.total_steps()), (Duration::Epochs(3), 3 * 625));
+    }
+
+    #[test]
+    fn digits_grow_with_the_frames_unless_their_size_is_given() {
+        for (size, digit) in [(32, 14), (48, 21), (64, 28), (128, 56), (256, 112)] {
+            let options = TrainOptions { size: Some(size), frames_out: Some(5), ..Default::default() };
+            let config = resolve(&options, None).unwrap();
+            assert_eq!((config.size, config.digit_size, config.frames_out), (size as usize, digit, 5));
+            assert_eq!(config.data_spec().unwrap().frames, 15);
+            let model = config.model().unwrap();
+            assert_eq!((model.size, model.frames_out), (size as usize, 5));
+            assert_eq!(TrainConfig::of(&model).unwrap(), config);
+            let given = resolve(&options, Some(&file("digit-size = 20"))).unwrap();
+            assert_eq!(given.digit_size, 20);
+        }
     }
 
     #[test]
@@ -250,14 +273,25 @@ mod tests {
             ),
             (none(), "epochs = 1\nsteps = 2", "steps in c.toml, line 2 excludes epochs in c.toml, line 1"),
             (
-                TrainOptions { canvas: Some(32), ..none() },
+                TrainOptions { size: Some(40), ..none() },
                 "",
-                "--canvas is 32, but the model `tiny` takes only frames of 64 pixels",
+                "--size is 40: the model `tiny` takes frames whose side is a multiple of 16 from 32 to 256 pixels, not 40",
+            ),
+            (none(), "canvas = 33", "size in c.toml, line 1 is 33: the model `tiny` takes"),
+            (
+                TrainOptions { size: Some(512), ..none() },
+                "",
+                "--size is 512, and must be a whole number from 32",
+            ),
+            (
+                TrainOptions { frames_out: Some(21), ..none() },
+                "",
+                "--frames-out is 21, and must be a whole number from 1 to 20",
             ),
             (
                 TrainOptions { digit_size: Some(65), ..none() },
                 "",
-                "--digit-size is 65, and must be at most the canvas, 64",
+                "--digit-size is 65, and must be at most the size, 64",
             ),
             (
                 TrainOptions { sequences: Some(31), accumulate: Some(2), batch_size: Some(16), ..none() },

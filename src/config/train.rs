@@ -5,10 +5,8 @@ use std::path::Path;
 use super::{TrainConfig, TrainOptions, resolve};
 use crate::clips::ClipOptions;
 use crate::data::{DataSource, DataSpec};
+use crate::model::Preset;
 use crate::{Error, Result};
-
-/// Frames that the model predicts in one pass.
-pub const FRAMES_OUT: usize = crate::model::NEXT_FRAMES;
 
 /// Length of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +23,36 @@ impl TrainConfig {
         resolve(&TrainOptions { preset: Some(name.to_owned()), ..TrainOptions::default() }, None)
     }
 
+    /// The defaults of a model: those of its preset, for frames of its side and its number of predicted frames.
+    ///
+    /// # Errors
+    /// A preset with other sizes than a training can have.
+    pub fn of(model: &Preset) -> Result<Self> {
+        let options = TrainOptions {
+            preset: Some(model.name.to_owned()),
+            size: Some(model.size as i64),
+            frames_out: Some(model.frames_out as i64),
+            ..TrainOptions::default()
+        };
+        resolve(&options, None)
+    }
+
+    /// The model that this configuration trains.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown preset, and sizes that it cannot have.
+    pub fn model(&self) -> Result<Preset> {
+        Preset::find(&self.preset)
+            .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", self.preset)))?
+            .with(self.size, self.frames_out)
+    }
+
     /// The configuration as TOML, one option a line.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::Failure(format!("the configuration does not fit TOML: {e}")))
     }
 
-    /// The training's data, for [`Dataset::open`](crate::data::Dataset::open): sequences of `frames_in` + [`FRAMES_OUT`]
+    /// The training's data, for [`Dataset::open`](crate::data::Dataset::open): sequences of `frames_in` + `frames_out`
     /// frames.
     ///
     /// # Errors
@@ -40,9 +62,9 @@ impl TrainConfig {
             source: DataSource::from_name(&self.data_name(), self.clip_options())?,
             rule: self.rule,
             digits: self.digits,
-            canvas: self.canvas,
+            canvas: self.size,
             digit_size: self.digit_size,
-            frames: self.frames_in + FRAMES_OUT,
+            frames: self.frames_in + self.frames_out,
             stride: self.stride,
             seed: self.seed,
             sequences: self.sequences as u64,

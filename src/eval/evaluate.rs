@@ -8,7 +8,7 @@ use super::metrics::null_is_nan;
 use super::{Metrics, Score, roll_out};
 use crate::data::{DataSpec, Dataset, Split};
 use crate::model::frames::{FrameShape, to_tensor, to_values};
-use crate::model::{NEXT_FRAMES, Predict, SKIP_FRAMES};
+use crate::model::{Predict, SKIP_FRAMES};
 use crate::{Error, Result};
 
 /// Maximum number of predicted frames in an evaluation: their scores need about 1 GB.
@@ -21,7 +21,7 @@ pub struct EvalSpec {
     pub sequences: u64,
     /// Number of input frames.
     pub frames_in: usize,
-    /// Frames to predict by feeding predictions back as input; 0: only the 2 frames of one pass.
+    /// Frames to predict by feeding predictions back as input; 0: only the frames of one pass.
     pub roll_out: usize,
     /// Sequences in a batch; another number changes the rounding of the last digits.
     pub batch_size: usize,
@@ -83,22 +83,22 @@ pub struct Evaluation {
     pub notes: Vec<String>,
 }
 
-/// Opens data for an evaluation, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
+/// Opens data for the evaluation of a model that predicts `frames_out` frames, with the frames of inputs and roll-out, or with all frames of a file whose sequences are
 /// shorter. `spec.frames` is ignored.
 ///
 /// All clips of a file or folder are the test split when `whole_file`, else the last tenth. `tick` is called with the number
 /// of clips that are decoded and of all.
 ///
 /// # Errors
-/// As [`Dataset::open`]; sequences must have `frames_in` + 2 frames at least.
+/// As [`Dataset::open`]; sequences must have `frames_in` + `frames_out` frames at least.
 pub fn open_data(
     spec: &DataSpec,
-    frames_in: usize,
+    [frames_in, frames_out]: [usize; 2],
     roll_out: usize,
     whole_file: bool,
     tick: &mut dyn FnMut(usize, usize),
 ) -> Result<Dataset> {
-    let least = frames_in + NEXT_FRAMES;
+    let least = frames_in + frames_out;
     let spec = DataSpec { frames: least.max(frames_in + roll_out), ..spec.clone() };
     Dataset::open_for_test(&spec, least, whole_file, tick)
 }
@@ -189,11 +189,12 @@ pub fn evaluate_among(
         black: columns(|s| s.black, frames),
         copy: columns(|s| s.copy, frames),
     };
-    let next = comparison(NEXT_FRAMES);
+    let frames_out = model.preset().frames_out;
+    let next = comparison(frames_out);
     let pixels = (dataset.side() * dataset.side()) as f64;
-    let next_frames = || scores.chunks_exact(horizon).flat_map(|s| &s[..NEXT_FRAMES]);
+    let next_frames = || scores.chunks_exact(horizon).flat_map(|s| &s[..frames_out]);
     let mean = |value: fn(&FrameScores) -> f64| {
-        next_frames().map(value).sum::<f64>() / (sequences as f64 * NEXT_FRAMES as f64)
+        next_frames().map(value).sum::<f64>() / (sequences as f64 * frames_out as f64)
     };
     let brightness = Brightness {
         predicted_mean: mean(|s| s.predicted_mean),
@@ -242,11 +243,12 @@ fn horizon(model: &dyn Predict, dataset: &Dataset, spec: &EvalSpec) -> Result<us
         return Err(Error::Usage("an evaluation needs at least 1 sequence, and 1 in a batch".into()));
     }
     match dataset.frames().checked_sub(spec.frames_in) {
-        Some(truth) if truth >= NEXT_FRAMES => Ok(spec.roll_out.max(NEXT_FRAMES).min(truth)),
+        Some(truth) if truth >= preset.frames_out => Ok(spec.roll_out.max(preset.frames_out).min(truth)),
         _ => Err(Error::Usage(format!(
-            "the data has {} frames in a sequence; {} inputs and {NEXT_FRAMES} to compare with are needed",
+            "the data has {} frames in a sequence; {} inputs and {} to compare with are needed",
             dataset.frames(),
-            spec.frames_in
+            spec.frames_in,
+            preset.frames_out
         ))),
     }
 }
@@ -333,7 +335,7 @@ mod tests {
     }
 
     fn open(spec: &DataSpec, frames_in: usize, roll_out: usize, whole: bool) -> Result<Dataset> {
-        open_data(spec, frames_in, roll_out, whole, &mut |_, _| ())
+        open_data(spec, [frames_in, 2], roll_out, whole, &mut |_, _| ())
     }
 
     const SPEC: EvalSpec =

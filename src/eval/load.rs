@@ -32,23 +32,26 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<(Predictor, Loaded)> {
     let checkpoint = Checkpoint::open(path)?;
     let preset = match checkpoint.preset() {
-        Some(name) => Preset::find(name).ok_or_else(|| {
-            let shown: String = name.escape_default().take(64).collect();
-            Error::file(
-                checkpoint.path(),
-                format!("has the preset `{shown}`, which this program does not have"),
-            )
-        })?,
+        Some(name) => {
+            let preset = Preset::find(name).ok_or_else(|| {
+                let shown: String = name.escape_default().take(64).collect();
+                Error::file(
+                    checkpoint.path(),
+                    format!("has the preset `{shown}`, which this program does not have"),
+                )
+            })?;
+            state::sized(preset, checkpoint.model())
+        }
         None => state::recognise(checkpoint.model())?,
     };
-    let mut model = Predictor::zeros(preset, DType::F32)?;
+    let mut model = Predictor::zeros(&preset, DType::F32)?;
     state::import(&mut model, checkpoint.model())?;
     if checkpoint.step().is_some() {
         use_mean_weights(&mut model, checkpoint.optimizer()?)?;
     }
 
     let mut warnings = checkpoint.warnings().to_vec();
-    let config = config::find_config(checkpoint.path()).and_then(|file| match read_config(&file, preset) {
+    let config = config::find_config(checkpoint.path()).and_then(|file| match read_config(&file, &preset) {
         Ok(config) => Some(config),
         Err(e) => {
             warnings.push(format!("the run's configuration is not used: {e}"));
@@ -73,6 +76,13 @@ fn read_config(path: &Path, preset: &Preset) -> Result<TrainConfig> {
     let config = config::resolve(&TrainOptions::default(), Some(&file))?;
     if config.preset != preset.name {
         let message = format!("has the preset `{}`, but the checkpoint has `{}`", config.preset, preset.name);
+        return Err(Error::file(path, message));
+    }
+    if (config.size, config.frames_out) != (preset.size, preset.frames_out) {
+        let message = format!(
+            "is of frames of {} pixels and {} predicted frames, but the checkpoint of {} and {}",
+            config.size, config.frames_out, preset.size, preset.frames_out
+        );
         return Err(Error::file(path, message));
     }
     Ok(config)

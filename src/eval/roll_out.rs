@@ -4,13 +4,13 @@ use ssmv_autograd::{Element, Tensor, dispatch};
 
 use crate::{
     Error, Result,
-    model::{CHANNELS, NEXT_FRAMES, Predict, SKIP_FRAMES},
+    model::{CHANNELS, Predict, SKIP_FRAMES},
 };
 
 /// The next `count` frames: frames [B, T, S, S, 3] in [0, 1] → [B, count, S, S, 3].
 ///
-/// Each pass predicts 2 frames. They are fed back clipped to [0, 1], like the inputs in training, and the window moves
-/// by 2, so that it always has T frames. The result is not clipped.
+/// Each pass predicts a block of frames, as many as the model was made for. They are fed back clipped to [0, 1], like the
+/// inputs in training, and the window moves by as many, so that it always has T frames. The result is not clipped.
 ///
 /// # Errors
 /// [`Error::Failure`] for fewer than 3 frames, no sequence or frames of another size than the model's.
@@ -39,22 +39,26 @@ fn feed_back<T: Element>(
     [batch, steps, side]: [usize; 3],
 ) -> Result<Tensor> {
     let frame = side * side * CHANNELS;
+    let block = model.preset().frames_out;
+    // Of a block longer than the window, only its end stays in the window.
+    let fresh_frames = block.min(steps);
     let mut out = vec![T::ZERO; batch * count * frame];
     let mut window = frames.detach();
-    for first in (0..count).step_by(NEXT_FRAMES) {
+    for first in (0..count).step_by(block) {
         let next = model.predict(&window)?;
         let next = next.values::<T>()?;
-        let take = NEXT_FRAMES.min(count - first) * frame;
-        for (to, from) in out.chunks_exact_mut(count * frame).zip(next.chunks_exact(NEXT_FRAMES * frame)) {
+        let take = block.min(count - first) * frame;
+        for (to, from) in out.chunks_exact_mut(count * frame).zip(next.chunks_exact(block * frame)) {
             to[first * frame..][..take].copy_from_slice(&from[..take]);
         }
-        if first + NEXT_FRAMES < count {
+        if first + block < count {
             let seen = window.values::<T>()?;
             window = Tensor::build([batch, steps, side, side, CHANNELS], |moved: &mut [T]| {
                 let sequences = moved.chunks_exact_mut(steps * frame).zip(seen.chunks_exact(steps * frame));
-                for ((to, old), new) in sequences.zip(next.chunks_exact(NEXT_FRAMES * frame)) {
-                    let (kept, fresh) = to.split_at_mut((steps - NEXT_FRAMES) * frame);
-                    kept.copy_from_slice(&old[NEXT_FRAMES * frame..]);
+                for ((to, old), new) in sequences.zip(next.chunks_exact(block * frame)) {
+                    let (kept, fresh) = to.split_at_mut((steps - fresh_frames) * frame);
+                    kept.copy_from_slice(&old[fresh_frames * frame..]);
+                    let new = &new[(block - fresh_frames) * frame..];
                     fresh.iter_mut().zip(new).for_each(|(slot, &value)| *slot = clip(value));
                 }
             })?;

@@ -6,7 +6,7 @@ use super::{
     encoder::Maps,
     layers::{Context, Conv, Deconv, Norm2d},
     parameters::Builder,
-    presets::{CHANNELS, NEXT_FRAMES, Preset, SKIP_FRAMES},
+    presets::{CHANNELS, Preset, SKIP_FRAMES},
 };
 use crate::{Error, Result};
 
@@ -19,16 +19,18 @@ pub struct Up {
     bn: Norm2d,
     shortcut: Conv,
     skip: Option<Conv>,
+    frames_out: usize,
 }
 
 impl Up {
     /// `skip`: number of channels from the encoder's maps, or 0.
-    pub fn new(b: &mut Builder, [cin, cout]: [usize; 2], skip: usize) -> Self {
+    pub fn new(b: &mut Builder, [cin, cout]: [usize; 2], skip: usize, frames_out: usize) -> Self {
         Self {
             deconv: Deconv::new(b, "deconv", cin, cout),
             bn: Norm2d::new(b, "bn", cout),
             shortcut: Conv::new(b, "shortcut", [cin, cout], 1, 1, false),
-            skip: (skip > 0).then(|| Conv::new(b, "skip", [skip, NEXT_FRAMES * cout], 1, 1, false)),
+            skip: (skip > 0).then(|| Conv::new(b, "skip", [skip, frames_out * cout], 1, 1, false)),
+            frames_out,
         }
     }
 
@@ -39,8 +41,9 @@ impl Up {
             let maps = skip.forward(cx, feature)?;
             let [batch, h, w, _] = maps.shape().dims("up", "[B,H,W,C]")?;
             let cout = self.deconv.cout;
-            let maps = maps.reshape([batch, h, w, NEXT_FRAMES, cout])?.permute(&[0, 3, 1, 2, 4])?;
-            side = side.add(&maps.reshape([batch * NEXT_FRAMES, h, w, cout])?)?;
+            let next = self.frames_out;
+            let maps = maps.reshape([batch, h, w, next, cout])?.permute(&[0, 3, 1, 2, 4])?;
+            side = side.add(&maps.reshape([batch * next, h, w, cout])?)?;
         }
         self.bn.forward(cx, &self.deconv.forward(cx, x)?, Some(&side), true)
     }
@@ -70,7 +73,7 @@ impl Decoder {
         let up = preset.decoder.windows(2).zip(&sides).enumerate();
         let up = up.map(|(i, (channels, &side))| {
             let skip = SKIP_FRAMES * width(side);
-            b.scope(format!("up.{i}"), |b| Up::new(b, [channels[0], channels[1]], skip))
+            b.scope(format!("up.{i}"), |b| Up::new(b, [channels[0], channels[1]], skip, preset.frames_out))
         });
         let up = up.collect();
         let last = preset.decoder.last().copied().unwrap_or(0);

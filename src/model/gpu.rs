@@ -94,8 +94,8 @@ impl DeviceNorms {
 
 /// A predictor whose parameters and computation are on a device.
 pub struct DevicePredictor {
-    /// Preset of the model.
-    pub preset: &'static Preset,
+    /// Preset of the model, with its sizes.
+    pub preset: Preset,
     /// Values of the parameters.
     pub arena: Arena,
     /// Running statistics of the batch normalisations.
@@ -145,7 +145,7 @@ impl DevicePredictor {
         &self.cuda
     }
 
-    /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,2,S,S,3], recorded for a backward pass. The batch's
+    /// frames [B,T,S,S,3] in f16 on the device → the next frames [B,next,S,S,3], recorded for a backward pass. The batch's
     /// statistics update the pending ones.
     pub fn train(&self, frames: &Tensor) -> Result<Tensor> {
         self.train_with_hook(frames, None)
@@ -154,19 +154,19 @@ impl DevicePredictor {
     /// As above, with a callback at the outputs of the parts.
     pub fn train_with_hook(&self, frames: &Tensor, listener: Option<PartListener>) -> Result<Tensor> {
         let cx = Context::new(&self.arena, Norms::Device(&self.norms), true).with_listener(listener);
-        self.network.forward(&cx, self.preset, frames)
+        self.network.forward(&cx, &self.preset, frames)
     }
 
     /// As above, with running statistics, and not recorded.
     pub fn forward(&self, frames: &Tensor) -> Result<Tensor> {
         let cx = Context::new(&self.arena, Norms::Device(&self.norms), false);
-        no_grad(|| self.network.forward(&cx, self.preset, frames))
+        no_grad(|| self.network.forward(&cx, &self.preset, frames))
     }
 }
 
 impl Predict for DevicePredictor {
-    fn preset(&self) -> &'static Preset {
-        self.preset
+    fn preset(&self) -> &Preset {
+        &self.preset
     }
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CHANNELS, NEXT_FRAMES, Preset, outline, parameters::Parameter, presets::TAPS};
+use super::{CHANNELS, Preset, outline, parameters::Parameter, presets::TAPS};
 use crate::{Error, Result};
 
 /// One part of the predictor.
@@ -23,6 +23,8 @@ pub struct Part {
 pub struct Info {
     /// Name of the preset.
     pub preset: String,
+    /// Side of a frame in pixels.
+    pub size: usize,
     /// Number of input frames.
     pub frames_in: usize,
     /// Number of predicted frames.
@@ -49,8 +51,9 @@ pub struct Info {
 /// [`Error::Usage`] for numbers whose products exceed 2⁶³.
 pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info> {
     // More than all weights at every pixel of every frame, so that no sum below overflows.
-    let macs = (frames_in as u64).checked_add(TAPS as u64).and_then(|n| n.checked_mul(1 << 46));
-    if macs.is_none() || frames_in.checked_mul(batch_size.max(1)).is_none_or(|n| n > usize::MAX / NEXT_FRAMES)
+    let macs = (frames_in as u64).checked_add(TAPS as u64).and_then(|n| n.checked_mul(1 << 52));
+    if macs.is_none()
+        || frames_in.checked_mul(batch_size.max(1)).is_none_or(|n| n > usize::MAX / preset.frames_out)
     {
         return Err(Error::Usage("too many frames to count; give smaller numbers".into()));
     }
@@ -76,7 +79,8 @@ pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info
     Ok(Info {
         preset: preset.name.to_owned(),
         frames_in,
-        frames_out: NEXT_FRAMES,
+        size: preset.size,
+        frames_out: preset.frames_out,
         batch_size,
         parameters: total(|p| p.parameters),
         macs: total(|p| p.macs),
@@ -130,23 +134,24 @@ impl Breakdown {
         }
         // Only the last step is used.
         self.part("temporal.norm".into(), hidden(1), |_| 1);
-        self.part("temporal.out_proj".into(), vec![batch, NEXT_FRAMES, preset.latent], |_| 1);
+        self.part("temporal.out_proj".into(), vec![batch, preset.frames_out, preset.latent], |_| 1);
     }
 
     fn decoder(&mut self, preset: &Preset, batch: usize) {
-        let frames = batch * NEXT_FRAMES;
+        let frames = batch * preset.frames_out;
         let mut side = preset.start();
         for (i, channels) in preset.decoder.iter().skip(1).enumerate() {
             let small = side * side;
             side *= 2;
             // A transposed convolution and the shortcut work on each pixel of their input, for each future frame; the
             // skip on each of its output, once for all future frames.
-            let places =
-                |name: &str| if name.ends_with("skip.weight") { 4 * small } else { NEXT_FRAMES * small };
+            let places = |name: &str| {
+                if name.ends_with("skip.weight") { 4 * small } else { preset.frames_out * small }
+            };
             self.part(format!("decoder.up.{i}"), vec![frames, side, side, *channels], places);
         }
         let output = vec![frames, side, side, CHANNELS];
-        self.part("decoder.out".into(), output, |_| NEXT_FRAMES * side * side);
+        self.part("decoder.out".into(), output, |_| preset.frames_out * side * side);
     }
 }
 

@@ -25,7 +25,7 @@ use ssmv_autograd::{
 };
 
 pub use gpu::DevicePredictor;
-pub use presets::{CHANNELS, NEXT_FRAMES, PRESETS, Preset, SKIP_FRAMES};
+pub use presets::{CHANNELS, FRAMES_OUT, PRESETS, Preset, SKIP_FRAMES};
 
 use crate::{Result, device::in_pool};
 use decoder::Decoder;
@@ -60,23 +60,23 @@ pub struct Network {
 }
 
 impl Network {
-    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3].
+    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,next,S,S,3].
     fn forward(&self, cx: &Context, preset: &Preset, frames: &Tensor) -> Result<Tensor> {
         let [batch, steps, h, w, c] = frames.shape().dims("predictor", "frames [B,T,S,S,3]")?;
         let (latent, maps) = self.encoder.forward(cx, &frames.reshape([batch * steps, h, w, c])?)?;
         let latent = cx.passed(latent.reshape([batch, steps, preset.latent])?, Part::Encoder)?;
         let future = cx.passed(self.temporal.forward(cx, &latent)?, Part::Temporal)?;
         let (start, channels) = (preset.start(), preset.decoder[0]);
-        let future = future.reshape([batch * NEXT_FRAMES, start, start, channels])?;
+        let future = future.reshape([batch * preset.frames_out, start, start, channels])?;
         let y = self.decoder.forward(cx, &future, &maps, batch)?;
-        cx.passed(y.reshape([batch, NEXT_FRAMES, h, w, c])?, Part::Decoder)
+        cx.passed(y.reshape([batch, preset.frames_out, h, w, c])?, Part::Decoder)
     }
 }
 
 /// A predictor: its parts, parameters and running statistics.
 pub struct Predictor {
-    /// Preset of the model.
-    pub preset: &'static Preset,
+    /// Preset of the model, with its sizes.
+    pub preset: Preset,
     /// Names and layouts of the parameters, in the arena's order.
     pub parameters: Vec<Parameter>,
     /// Values of the parameters.
@@ -89,23 +89,23 @@ pub struct Predictor {
 /// A model that predicts, on any device.
 pub trait Predict {
     /// Preset of the model.
-    fn preset(&self) -> &'static Preset;
+    fn preset(&self) -> &Preset;
 
-    /// frames [B,T,S,S,3] on the CPU, in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], on the CPU. With running statistics;
+    /// frames [B,T,S,S,3] on the CPU, in [0,1], T ≥ 3 → the next frames [B,next,S,S,3], on the CPU. With running statistics;
     /// nothing is recorded and nothing changes.
     fn predict(&self, frames: &Tensor) -> Result<Tensor>;
 }
 
 impl Predict for Predictor {
-    fn preset(&self) -> &'static Preset {
-        self.preset
+    fn preset(&self) -> &Preset {
+        &self.preset
     }
 
     fn predict(&self, frames: &Tensor) -> Result<Tensor> {
         in_pool(|| {
             with_products(Products::F32, || {
                 let cx = Context::new(&self.arena, Norms::Host(&self.norms), false);
-                no_grad(|| self.network.forward(&cx, self.preset, frames))
+                no_grad(|| self.network.forward(&cx, &self.preset, frames))
             })?
         })
     }
@@ -113,21 +113,21 @@ impl Predict for Predictor {
 
 impl Predictor {
     /// A predictor with the initial parameters of `seed`.
-    pub fn new(preset: &'static Preset, seed: u64, dtype: DType) -> Result<Self> {
+    pub fn new(preset: &Preset, seed: u64, dtype: DType) -> Result<Self> {
         let (network, builder) = build(preset);
         let arena = initialise(&builder.parameters, seed, dtype)?;
-        Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
+        Ok(Self { preset: *preset, parameters: builder.parameters, arena, norms: builder.norms, network })
     }
 
     /// A predictor whose parameters are zero, for a checkpoint to set.
-    pub fn zeros(preset: &'static Preset, dtype: DType) -> Result<Self> {
+    pub fn zeros(preset: &Preset, dtype: DType) -> Result<Self> {
         let (network, builder) = build(preset);
         let shapes = builder.parameters.iter().map(|p| Shape::from(&p.layout.internal));
         let arena = Arena::new(ArenaLayout::new(shapes)?, dtype)?;
-        Ok(Self { preset, parameters: builder.parameters, arena, norms: builder.norms, network })
+        Ok(Self { preset: *preset, parameters: builder.parameters, arena, norms: builder.norms, network })
     }
 
-    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,2,S,S,3], recorded for a backward pass. Batch
+    /// frames [B,T,S,S,3] in [0,1], T ≥ 3 → the next frames [B,next,S,S,3], recorded for a backward pass. Batch
     /// normalisations use the batch's statistics and update the running ones.
     pub fn train(&mut self, frames: &Tensor) -> Result<Tensor> {
         self.train_with_hook(frames, None)
@@ -148,7 +148,7 @@ impl Predictor {
         let cx = Context::new(&self.arena, Norms::Host(&self.norms), true)
             .with_listener(listener)
             .with_ranks(ranks);
-        let y = self.network.forward(&cx, self.preset, frames)?;
+        let y = self.network.forward(&cx, &self.preset, frames)?;
         for (id, seen) in cx.seen.into_inner() {
             carry(&mut self.norms[id.0], &seen, self.arena.dtype());
         }

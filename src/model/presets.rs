@@ -1,4 +1,6 @@
-//! The five sizes of the predictor.
+//! The five sizes of the predictor, and their variants for frames of another side and another number of predicted frames.
+
+use crate::{Error, Result};
 
 /// One stage of the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +32,20 @@ pub struct Preset {
     pub decoder: &'static [usize],
     /// Side of a frame in pixels.
     pub size: usize,
+    /// Frames that one pass predicts.
+    pub frames_out: usize,
 }
 
 /// Colour channels of a frame.
 pub const CHANNELS: usize = 3;
-/// Frames that one pass predicts.
-pub const NEXT_FRAMES: usize = 2;
+/// Frames that one pass of a preset predicts, where no other number is asked for.
+pub const FRAMES_OUT: usize = 2;
+/// Most frames that one pass can predict.
+pub const MOST_FRAMES_OUT: usize = 20;
+/// A frame's side is a multiple of this: the product of an encoder's strides.
+pub const SIZE_STEP: usize = 16;
+/// Smallest and largest side of a frame in pixels.
+pub const SIZES: [usize; 2] = [32, 256];
 /// Last input frames whose maps the decoder's skips read; also the fewest input frames.
 pub const SKIP_FRAMES: usize = 3;
 /// Number of states per channel of a Mamba mixer.
@@ -60,6 +70,7 @@ pub const PRESETS: &[Preset] = &[
         depth: 2,
         decoder: &[8, 8, 8, 8],
         size: 32,
+        frames_out: FRAMES_OUT,
     },
     Preset {
         name: "tiny",
@@ -70,6 +81,7 @@ pub const PRESETS: &[Preset] = &[
         depth: 2,
         decoder: &[32, 32, 32, 16, 16],
         size: 64,
+        frames_out: FRAMES_OUT,
     },
     Preset {
         name: "small",
@@ -80,6 +92,7 @@ pub const PRESETS: &[Preset] = &[
         depth: 4,
         decoder: &[128, 128, 64, 32, 16],
         size: 64,
+        frames_out: FRAMES_OUT,
     },
     Preset {
         name: "base",
@@ -90,6 +103,7 @@ pub const PRESETS: &[Preset] = &[
         depth: 4,
         decoder: &[1024, 512, 256, 128, 32],
         size: 64,
+        frames_out: FRAMES_OUT,
     },
     Preset {
         name: "large",
@@ -100,6 +114,7 @@ pub const PRESETS: &[Preset] = &[
         depth: 8,
         decoder: &[1024, 768, 384, 192, 64],
         size: 64,
+        frames_out: FRAMES_OUT,
     },
 ];
 
@@ -109,8 +124,57 @@ impl Preset {
         PRESETS.iter().find(|p| p.name == name)
     }
 
+    /// The same model for frames of `size`×`size` pixels, of which one pass predicts `frames_out`. The latent becomes as
+    /// long as the map that the decoder then starts from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a size or a number of frames outside the limits; the message has the limits.
+    pub fn with(&self, size: usize, frames_out: usize) -> Result<Self> {
+        let [least, most] = SIZES;
+        // The decoder doubles its start map, of at least one pixel, at each step.
+        let least = least.max(1 << (self.decoder.len() - 1));
+        if size % SIZE_STEP != 0 || !(least..=most).contains(&size) {
+            return Err(Error::Usage(format!(
+                "the model `{}` takes frames whose side is a multiple of {SIZE_STEP} from {least} to {most} pixels, not {size}",
+                self.name
+            )));
+        }
+        if !(1..=MOST_FRAMES_OUT).contains(&frames_out) {
+            return Err(Error::Usage(format!(
+                "one pass predicts 1 to {MOST_FRAMES_OUT} frames, not {frames_out}"
+            )));
+        }
+        let sized = Self { size, frames_out, ..*self };
+        Ok(Self { latent: sized.decoder[0] * sized.start() * sized.start(), ..sized })
+    }
+
     /// Side of the map that the decoder starts from.
     pub fn start(&self) -> usize {
         self.size >> (self.decoder.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_numbers_of_frames_change_what_depends_on_them() {
+        for preset in PRESETS {
+            assert_eq!(preset.with(preset.size, FRAMES_OUT).unwrap(), *preset);
+            let twice = preset.with(2 * preset.size, 5).unwrap();
+            let latent = 4 * preset.latent;
+            assert_eq!(twice, Preset { size: 2 * preset.size, frames_out: 5, latent, ..*preset });
+            for size in [0, 16, 40, 63, 272, usize::MAX] {
+                let error = preset.with(size, 2).unwrap_err().to_string();
+                assert!(error.contains("multiple of 16 from 32 to 256"), "{error}");
+            }
+            for frames in [0, 21] {
+                assert!(preset.with(64, frames).unwrap_err().to_string().contains("1 to 20 frames"));
+            }
+        }
+        assert_eq!(Preset::find("nano").unwrap().with(48, 3).unwrap().latent, 8 * 6 * 6);
+        let deep = Preset { decoder: &[8; 7], ..PRESETS[0] };
+        assert!(deep.with(48, 2).unwrap_err().to_string().contains("from 64 to 256"));
     }
 }

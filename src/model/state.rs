@@ -13,7 +13,7 @@ use crate::{Error, Result, checkpoint::Entry};
 /// PyTorch's names for the running statistics of a batch normalisation.
 pub(super) const MEAN: &str = "running_mean";
 pub(super) const VARIANCE: &str = "running_var";
-const BATCHES: &str = "num_batches_tracked";
+pub(super) const BATCHES: &str = "num_batches_tracked";
 
 /// All parameters and running statistics of a model. Each tensor is converted when it is written.
 ///
@@ -40,7 +40,7 @@ pub fn export(model: &Predictor) -> Result<Vec<Entry<'_>>> {
 /// [`Error::File`] when a tensor is missing, unknown, of another shape or not finite, or a variance is negative. Names
 /// and shapes are checked before anything is set; after any later error the model must not be used.
 pub fn import(model: &mut Predictor, file: &TensorFile) -> Result<()> {
-    fits(model.preset, &model.parameters, &model.norms, file)?;
+    fits(&model.preset, &model.parameters, &model.norms, file)?;
     let layout = model.arena.layout().clone();
     dispatch!(model.arena.dtype(), T => {
         fill(&model.parameters, &layout, "", file, model.arena.values_mut::<T>()?)?;
@@ -98,11 +98,12 @@ pub fn import_arena(
 ///
 /// # Errors
 /// [`Error::File`] when no preset fits; the message describes the difference from the nearest one.
-pub fn recognise(file: &TensorFile) -> Result<&'static Preset> {
+pub fn recognise(file: &TensorFile) -> Result<Preset> {
     let mut nearest: Option<(usize, &str, Error)> = None;
     for preset in super::PRESETS {
-        let (parameters, norms) = outline(preset);
-        let Err(e) = fits(preset, &parameters, &norms, file) else {
+        let preset = sized(preset, file);
+        let (parameters, norms) = outline(&preset);
+        let Err(e) = fits(&preset, &parameters, &norms, file) else {
             return Ok(preset);
         };
         let alike =
@@ -118,6 +119,27 @@ pub fn recognise(file: &TensorFile) -> Result<&'static Preset> {
             Err(Error::file(file.path(), message))
         }
         _ => Err(Error::file(file.path(), "has no tensors of this program's predictor")),
+    }
+}
+
+/// The preset for frames of the side, and with the number of predicted frames, that the file's tensors have; unchanged
+/// where they have none that a model could have.
+pub fn sized(preset: &Preset, file: &TensorFile) -> Preset {
+    let Some([_, latent]) = file.get("temporal.in_proj.weight").map(|info| info.shape.as_slice()) else {
+        return *preset;
+    };
+    // The latent is the map that the decoder starts from: start × start × channels.
+    let start = (latent / preset.decoder[0]).isqrt();
+    let size = start.checked_mul(1 << (preset.decoder.len() - 1)).unwrap_or(0);
+    preset.with(size, frames_out(file)).unwrap_or(*preset)
+}
+
+/// The number of predicted frames of a file's model, from its shapes; 0 if they have none.
+pub(super) fn frames_out(file: &TensorFile) -> usize {
+    let shape = |name: &str| file.get(name).map(|info| info.shape.as_slice());
+    match (shape("temporal.in_proj.weight"), shape("temporal.out_proj.weight")) {
+        (Some([_, latent]), Some([rows, _])) => rows.checked_div(*latent).unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -251,7 +273,7 @@ mod tests {
             change(&mut entries);
             let contents = Contents { preset: "nano", model: entries, optimizer: Vec::new() };
             let checkpoint = Checkpoint::open(write(folder.path(), 2, &contents, &0, None).unwrap()).unwrap();
-            let mut model = Predictor::zeros(nano.preset, DType::F32).unwrap();
+            let mut model = Predictor::zeros(&nano.preset, DType::F32).unwrap();
             import(&mut model, checkpoint.model()).map_err(|e| e.to_string())
         };
         with(&|entries| entries.retain(|e| !e.name.ends_with(BATCHES))).unwrap();

@@ -6,7 +6,7 @@ use super::{
     layers::{Context, LayerNorm, Linear},
     mamba::{Mamba, MixerSizes},
     parameters::{Builder, Layout},
-    presets::{NEXT_FRAMES, Preset},
+    presets::Preset,
 };
 use crate::Result;
 
@@ -40,7 +40,7 @@ impl Temporal {
         let norm = LayerNorm::new(b, "norm", hidden);
         // The decoder reads each latent as a map, so the rows are in NHWC order.
         let (channels, side) = (preset.decoder[0], preset.start());
-        let map = |cin| Layout::writes_maps(NEXT_FRAMES, channels, side, cin);
+        let map = |cin| Layout::writes_maps(preset.frames_out, channels, side, cin);
         let init = Init::fan_in(hidden);
         let out_proj = Linear::with(b, "out_proj", map(Some(hidden)), init, Some((map(None), init)));
         Self { in_proj, layers, norm, out_proj }

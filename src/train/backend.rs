@@ -7,7 +7,7 @@ use ssmv_autograd::Tensor;
 use super::{StepFigures, ranks::Ranks, snapshot::Snapshot};
 use crate::{
     Result,
-    config::{Comm, FRAMES_OUT, Loss, TrainConfig},
+    config::{Comm, Loss, TrainConfig},
     data::Batch,
     model::Predict,
 };
@@ -22,7 +22,7 @@ pub struct Source {
     pub batch: usize,
     /// Number of batches per optimiser step.
     pub accumulate: usize,
-    /// Input frames of the model; the [`FRAMES_OUT`] frames after them are the target.
+    /// Input frames of the model; the other frames, after them, are the target.
     pub seen: usize,
     /// Number of frames per sequence.
     pub steps: usize,
@@ -39,10 +39,15 @@ impl Source {
             batch: config.batch_size,
             accumulate: config.accumulate,
             seen: config.frames_in,
-            steps: config.frames_in + FRAMES_OUT,
-            side: config.canvas,
+            steps: config.frames_in + config.frames_out,
+            side: config.size,
             channels: 1,
         }
+    }
+
+    /// Number of frames that the model predicts: the target's.
+    pub fn predicted(&self) -> usize {
+        self.steps - self.seen
     }
 
     /// Size of a frame in bytes.

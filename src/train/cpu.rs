@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Result,
-    config::{Comm, FRAMES_OUT, Loss, Precision, TrainConfig},
+    config::{Comm, Loss, Precision, TrainConfig},
     device::in_pool,
     model::{
         Predict,
@@ -41,7 +41,7 @@ pub struct Cpu {
     ema_decay: f64,
     /// Steps before the current one.
     step: u64,
-    /// The current step's: frames [B,T,S,S,3] and the frames that follow them [B,2,S,S,3].
+    /// The current step's: frames [B,T,S,S,3] and the frames that follow them [B,next,S,S,3].
     pub(super) batches: Vec<(Tensor, Tensor)>,
     outcome: Outcome,
     /// When the step began, and the seconds that this rank had waited for others by then.
@@ -154,7 +154,7 @@ impl Backend for Cpu {
             next(&mut |batch| {
                 let shape = FrameShape { batch: batch.batch, steps, side, channels };
                 let frames = to_tensor(&batch.frames, shape, 0..seen)?;
-                self.batches.push((frames, to_tensor(&batch.frames, shape, seen..seen + FRAMES_OUT)?));
+                self.batches.push((frames, to_tensor(&batch.frames, shape, seen..steps)?));
                 Ok(())
             })?;
         }

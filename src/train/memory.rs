@@ -25,7 +25,7 @@ const COPIES: u64 = 4;
 /// # Errors
 /// [`Error::Usage`] with the estimate and a batch size that would fit.
 pub(super) fn check(config: &TrainConfig) -> Result<()> {
-    let Some(preset) = Preset::find(&config.preset) else { return Ok(()) };
+    let preset = &config.model()?;
     let parameters = outline(preset).0.iter().map(|p| p.layout.numel()).sum();
     let limits = [host_memory().map(|memory| memory.available), addresses_left()];
     limits.into_iter().flatten().min().map_or(Ok(()), |free| fits(config, preset, parameters, free))

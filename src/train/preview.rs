@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     OutputFile, Result,
-    config::{ANIMATION_FILE, FRAMES_OUT, STRIP_FILE},
+    config::{ANIMATION_FILE, STRIP_FILE},
     data::{Dataset, Split},
     eval::roll_out,
     media::{Clip, Row, Style, comparison, encode_png, strip, write_gif},
@@ -27,17 +27,18 @@ pub(super) fn note(frames_in: usize) -> Option<String> {
 /// Writes the animation and the strip to the folder `run`; returns the strip's bytes.
 pub(super) fn write(model: &dyn Predict, dataset: &Dataset, frames_in: usize, run: &Path) -> Result<Vec<u8>> {
     let (side, channels) = (dataset.side(), dataset.channels());
+    let frames_out = model.preset().frames_out;
     let shape = FrameShape { batch: 1, steps: dataset.frames(), side, channels };
     let mut rows = Vec::new();
     for index in 0..ROWS.min(dataset.len(Split::Test).unwrap_or(ROWS)) {
         let mut bytes = vec![0; dataset.sequence_bytes()];
         dataset.sequence(Split::Test, 0, index, &mut bytes)?;
         let frames = to_tensor(&bytes, shape, 0..frames_in)?;
-        let prediction = to_values(&roll_out(model, &frames, FRAMES_OUT)?, channels)?;
+        let prediction = to_values(&roll_out(model, &frames, frames_out)?, channels)?;
         let all = Clip::from_u8([side, side, channels], &bytes)?;
         rows.push(Row {
             input: all.slice(frames_in.saturating_sub(SHOWN)..frames_in)?,
-            truth: Some(all.slice(frames_in..frames_in + FRAMES_OUT)?),
+            truth: Some(all.slice(frames_in..frames_in + frames_out)?),
             prediction: Clip::new([side, side, channels], prediction)?,
         });
     }

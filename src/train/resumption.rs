@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Options whose change does not change the training, or is reported elsewhere.
-const UNSAID: [&str; 4] = ["out", "ranks", "started-in", "threads"];
+const UNSAID: [&str; 5] = ["init", "out", "ranks", "started-in", "threads"];
 
 /// The configuration of the run that contains the checkpoint or run folder `path`, if there is one.
 pub(super) fn saved_config(path: &Path) -> Result<Option<TrainConfig>> {

@@ -13,7 +13,6 @@ use super::{
     ranks::Ranks,
     resumption,
     run::{Observer, Pace, Run, Shown},
-    snapshot::preset,
     trainer::Trainer,
 };
 use crate::{
@@ -22,7 +21,6 @@ use crate::{
     config::{CLIPS_FILE, CONFIG_FILE, TrainConfig},
     data::{Dataset, Loader, LoaderSpec, Split},
     device,
-    model::adopt::Weights,
     record::{METRICS_FILE, Recorder, RunFolder, Start, host_name},
     report::LiveReport,
     text::now,
@@ -79,15 +77,12 @@ impl<'a> Run<'a> {
         // Before the checkpoint is read, which another process might replace.
         let locked = (rank == 0 && resume.is_some()).then(|| RunFolder::lock(&out)).transpose()?;
         let local = ranks.as_ref().map_or(0, |ranks| ranks.local().rank);
-        // A resumed run has the weights of its checkpoint; those that it once started from may be gone.
-        let init = config.init.clone().filter(|_| resume.is_none());
-        let from = TrainConfig { init, ..config.clone() };
-        if let Some(path) = &from.init {
-            notes.extend(Weights::open(path)?.summary(preset(&config)?)?);
-        }
-        let (mut trainer, mut start) = trainer(&from, source(&config, &dataset), local, observer)?;
+        let (mut trainer, mut start) = trainer(&config, source(&config, &dataset), local, observer)?;
         notes.iter().for_each(|note| observer.note(note));
         let checkpoint = resume.map(Checkpoint::open).transpose()?;
+        if let (None, Some(path)) = (&checkpoint, &config.init) {
+            initialise(&mut trainer, path, observer)?;
+        }
         let seconds = match &checkpoint {
             Some(checkpoint) => {
                 checkpoint.warnings().iter().for_each(|w| observer.warn(w));
@@ -162,6 +157,18 @@ fn open_data(
         config.layout = found.layout;
     }
     Ok(dataset)
+}
+
+/// Takes the weights of `path` that fit, and lists those that do not.
+fn initialise(trainer: &mut Trainer, path: &Path, observer: &mut dyn Observer) -> Result<()> {
+    let from = Checkpoint::open(path)?;
+    from.warnings().iter().for_each(|line| observer.warn(line));
+    let adopted = trainer.initialise(&from)?;
+    let (taken, all) = (adopted.taken, adopted.all);
+    observer
+        .note(&format!("--init {}: {taken} of the model's {all} tensors are taken", from.path().display()));
+    adopted.lines.iter().for_each(|line| observer.note(&format!("--init: {line}")));
+    Ok(())
 }
 
 /// Creates the run folder, or continues in it, and writes the configuration and the start to it.

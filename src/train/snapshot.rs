@@ -14,9 +14,9 @@ use crate::{
     checkpoint::{self, CHECKPOINTS_FOLDER, Checkpoint, Contents},
     config::TrainConfig,
     model::{
-        Predictor, Preset,
-        adopt::Weights,
-        state::{export, export_arena, import, import_arena},
+        Predictor,
+        adopt::{Adopted, Weights, adopt},
+        state::{export, export_arena, import, import_arena, sized},
     },
 };
 
@@ -77,20 +77,10 @@ pub struct Snapshot {
     pub epochs: Epochs,
 }
 
-/// The preset that a configuration names.
-pub(super) fn preset(config: &TrainConfig) -> Result<&'static Preset> {
-    Preset::find(&config.preset)
-        .ok_or_else(|| Error::Usage(format!("--preset: unknown preset `{}`", config.preset)))
-}
-
 impl Snapshot {
-    /// The state before the first step of a model with the configuration's seed, or with the weights that it names.
+    /// The state before the first step of a model with the configuration's seed.
     pub fn new(config: &TrainConfig) -> Result<Self> {
-        let mut model = Predictor::new(preset(config)?, config.seed, DType::F32)?;
-        if let Some(path) = &config.init {
-            Weights::open(path)?.give_to(&mut model)?;
-        }
-        Self::of(config, model)
+        Self::of(config, Predictor::new(&config.model()?, config.seed, DType::F32)?)
     }
 
     /// The state before the first step of `model`.
@@ -125,15 +115,48 @@ impl Snapshot {
         checkpoint::write(&run.join(CHECKPOINTS_FOLDER), step, &contents, &state, keep_last)
     }
 
+    /// Takes the weights that fit from a checkpoint or a file of weights (the moving average, if it has one), before the
+    /// first step.
+    ///
+    /// # Errors
+    /// As [`adopt`].
+    pub fn initialise(&mut self, from: &Checkpoint) -> Result<Adopted> {
+        let model = from.model();
+        let average = match from.step() {
+            Some(_) => Some(from.optimizer()?).filter(|file| file.names().any(|name| name.starts_with(EMA))),
+            None => None,
+        };
+        let weights = match average {
+            Some(parameters) => Weights { model, parameters, prefix: EMA },
+            None => Weights { model, parameters: model, prefix: "" },
+        };
+        let adopted = adopt(&mut self.model, weights)?;
+        if let Some(ema) = &mut self.ema {
+            ema.copy_from_slice(self.model.arena.values::<f32>()?);
+        }
+        Ok(adopted)
+    }
+
     /// Restores all contents of a checkpoint.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<TrainState> {
-        let name = self.model.preset.name;
+        let model = &self.model.preset;
         match checkpoint.preset() {
-            Some(preset) if preset != name => {
-                let message = format!("is a checkpoint of preset {preset}, and --preset is {name}");
+            Some(preset) if preset != model.name => {
+                let message = format!("is a checkpoint of preset {preset}, and --preset is {}", model.name);
                 return Err(Error::file(checkpoint.path(), message));
             }
             _ => {}
+        }
+        let saved = sized(model, checkpoint.model());
+        for (option, saved, now) in
+            [("size", saved.size, model.size), ("frames-out", saved.frames_out, model.frames_out)]
+        {
+            if saved != now {
+                let message = format!(
+                    "is a checkpoint of --{option} {saved}, and --{option} is {now}; --init starts a new training from it"
+                );
+                return Err(Error::file(checkpoint.path(), message));
+            }
         }
         let state: TrainState = checkpoint.state()?;
         state.loss_scale.validate()?;

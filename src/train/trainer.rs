@@ -22,7 +22,7 @@ use crate::{
     Result,
     checkpoint::Checkpoint,
     config::{Comm, Duration, ScheduleKind, TrainConfig},
-    model::Predict,
+    model::{Predict, adopt::Adopted},
 };
 
 /// Number of steps in a row with gradients that are not finite, after which training stops.
@@ -178,6 +178,13 @@ impl<B: Backend + ?Sized> Trainer<B> {
     /// Writes a checkpoint into the run folder `run`; keeps the newest `keep_last`.
     pub fn save(&mut self, run: &Path, seconds: f64, keep_last: Option<usize>) -> Result<PathBuf> {
         self.snapshot()?.save(run, seconds, keep_last)
+    }
+
+    /// Takes the weights that fit from a checkpoint or a file of weights, before the first step.
+    pub fn initialise(&mut self, from: &Checkpoint) -> Result<Adopted> {
+        let adopted = self.backend.snapshot().initialise(from)?;
+        self.backend.load()?;
+        Ok(adopted)
     }
 
     /// Restores the state of a checkpoint.

@@ -214,11 +214,11 @@ def grad_scaler(w, interval=4):
            init_scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=interval)
 
 
-def predictor(w, preset="nano", batch=2, steps=4):
+def predictor(w, preset="nano", batch=2, steps=4, next_frames=2, name="predictor_nano"):
     spec = PRESETS[preset]
-    model = rounded(Predictor(**spec).train())
+    model = rounded(Predictor(**spec, next_frames=next_frames).train())
     size = spec["size"]
-    frames, target = half(torch.rand(batch, steps, 3, size, size)), half(torch.rand(batch, 2, 3, size, size))
+    frames, target = half(torch.rand(batch, steps, 3, size, size)), half(torch.rand(batch, next_frames, 3, size, size))
     before = {f"state.{k}": v.clone() for k, v in model.state_dict().items() if "num_batches" not in k}
     y = model(frames)
     loss = F.l1_loss(y, target)
@@ -229,7 +229,7 @@ def predictor(w, preset="nano", batch=2, steps=4):
     model.eval()
     with torch.no_grad():
         tensors["out.y_eval"] = model(frames)
-    w.save(f"predictor_{preset}", "predictor", tensors, preset=preset, training=True)
+    w.save(name, "predictor", tensors, preset=preset, training=True)
 
 
 def skip(n, spare=False):
@@ -371,6 +371,8 @@ def main():
     odd(Writer(out / "odd"))
     arithmetic(Writer(out))
     odd_arithmetic(Writer(out / "odd"))
+    torch.manual_seed(29)
+    predictor(Writer(out), batch=1, steps=3, next_frames=5, name="predictor_nano_next5")
 
 
 if __name__ == "__main__":

@@ -82,13 +82,15 @@ fn mixer(draw: &mut Draw) -> Subject {
     module(b, vec![x], move |cx, x| mamba.forward(cx, &x[0]))
 }
 
+/// Future frames of a sequence.
+const FUTURE: usize = 2;
+
 fn up(draw: &mut Draw) -> Subject {
     let mut b = Builder::default();
     let (batch, side, cin, cout) = (draw.within(1, 2), draw.within(1, 4), draw.channels(), draw.channels());
     let skip = draw.pick(&[0, 3, 24]);
-    let block = Up::new(&mut b, [cin, cout], skip);
-    // Two future frames a sequence.
-    let mut inputs = vec![values(draw, &[2 * batch, side, side, cin])];
+    let block = Up::new(&mut b, [cin, cout], skip, FUTURE);
+    let mut inputs = vec![values(draw, &[FUTURE * batch, side, side, cin])];
     if skip > 0 {
         inputs.push(values(draw, &[batch, 2 * side, 2 * side, skip]));
     }

@@ -35,7 +35,7 @@ fn refused(output: &Output, code: i32, parts: &[&str]) {
 fn ranks_print_what_the_command_prints() {
     let plain = String::from_utf8(run("train --print-config").stdout).unwrap();
     assert!(plain.lines().count() > 5, "{plain}");
-    let one = run("launch --nproc 1 train --print-config");
+    let one = run("launch --nproc 1 -- train --print-config");
     assert_eq!(one.status.code(), Some(0));
     assert_eq!(String::from_utf8(one.stdout).unwrap(), plain);
     let two = run("-q launch --nproc 2 -- train --print-config");
@@ -62,9 +62,9 @@ fn wrong_usage_is_one_line() {
         ("launch -- info", &["--nproc"][..]),
         ("launch --nproc 0 -- info", &["--nproc", "1 to 1024"]),
         ("launch --nproc 2", &["COMMAND"]),
-        ("launch --nproc 2 tarin", &["the command of the ranks", "'tarin'"]),
-        ("launch --nproc 2 -- tarin", &["the command of the ranks", "'tarin'", "'train'"]),
-        ("launch --nproc 2 -- train --batchsize 3", &["the command of the ranks", "'--batch-size'"]),
+        ("launch --nproc 2 info", &["info"]),
+        ("launch --nproc 2 -- tarin", &["the command of a rank", "'tarin'", "'train'"]),
+        ("launch --nproc 2 -- train --batchsize 3", &["the command of a rank", "'--batch-size'"]),
         ("launch --nproc 2 -- launch --nproc 2 -- info", &["launch cannot run after"]),
         ("launch --nproc 2 --master-port 0 -- info", &["--master-port"]),
         ("launch --nproc 2 --max-restarts 1 -- train", &["--max-restarts", "--out"]),

@@ -69,6 +69,8 @@ pub(super) fn measure(config: &TrainConfig, steps: usize, small: bool) -> Result
         preset: config.preset.clone(),
         batch_size: config.batch_size,
         frames_in: config.frames_in,
+        frames_out: config.frames_out,
+        size: config.size,
         precision: config.precision,
         device: ssmv_autograd::processor().unwrap_or_else(|| "unknown processor".to_owned()),
         driver: "none".to_owned(),

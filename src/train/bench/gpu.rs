@@ -96,6 +96,8 @@ pub(super) fn measure(config: &TrainConfig, cuda: &Cuda, rates: Rates, extent: E
         preset: config.preset.clone(),
         batch_size: config.batch_size,
         frames_in: config.frames_in,
+        frames_out: config.frames_out,
+        size: config.size,
         precision: config.precision,
         device: device.name.clone(),
         driver,

@@ -44,6 +44,10 @@ pub struct BenchSpec {
     pub batch_sizes: Vec<usize>,
     /// Number of input frames of the model.
     pub frames_in: usize,
+    /// Number of frames that one pass predicts.
+    pub frames_out: usize,
+    /// Side of a frame in pixels; `None`: the preset's.
+    pub size: Option<usize>,
     /// Steps per round; `None`: 20 on a GPU, 5 on the CPU, 1 with `small`.
     pub steps: Option<usize>,
     /// One round, and small sizes for the device's rates, as a quick check. The emulator always uses this.
@@ -59,6 +63,10 @@ pub struct Measured {
     pub batch_size: usize,
     /// Number of input frames of the model.
     pub frames_in: usize,
+    /// Number of frames that one pass predicts.
+    pub frames_out: usize,
+    /// Side of a frame in pixels.
+    pub size: usize,
     /// Precision of the steps: never `auto`.
     pub precision: Precision,
     /// Product name of the device or the processor.
@@ -177,6 +185,8 @@ fn config(spec: &BenchSpec, batch_size: usize) -> Result<TrainConfig> {
         return Err(Error::Usage("--steps and --batch-size start at 1".into()));
     }
     let preset = TrainConfig::preset(&spec.preset)?;
+    let model = TrainConfig { size: spec.size.unwrap_or(preset.size), frames_out: spec.frames_out, ..preset };
+    let preset = TrainConfig::of(&model.model()?)?;
     let (device, frames_in, sequences) = (spec.device, spec.frames_in, preset.sequences.max(batch_size));
     // So long that the learning rate does not fall to zero during the measurement.
     let config = TrainConfig { batch_size, device, frames_in, sequences, steps: Some(1 << 30), ..preset };

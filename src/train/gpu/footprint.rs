@@ -19,7 +19,7 @@ use crate::{
     model::{CHANNELS, Predictor},
     train::{
         backend::{Backend, Source},
-        snapshot::{Snapshot, preset},
+        snapshot::Snapshot,
     },
 };
 
@@ -117,7 +117,7 @@ pub(super) fn kernels_on(config: &TrainConfig, source: Source, device: &DeviceIn
 
 /// The state of a training whose model is all zero: nothing is computed from it.
 fn black(config: &TrainConfig, source: Source, cuda: &Cuda) -> Result<Gpu> {
-    Gpu::of(Snapshot::of(config, Predictor::zeros(preset(config)?, DType::F32)?)?, config, source, cuda)
+    Gpu::of(Snapshot::of(config, Predictor::zeros(&config.model()?, DType::F32)?)?, config, source, cuda)
 }
 
 /// The largest batch, below that of `config`, whose training fits a device like `device`; `None` where not even one

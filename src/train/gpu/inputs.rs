@@ -8,7 +8,6 @@ use ssmv_kernels::{pointwise::Frames, ptx::F16};
 
 use crate::{
     Error, Result,
-    config::FRAMES_OUT,
     model::CHANNELS,
     train::backend::{NextBatch, Source},
 };
@@ -28,7 +27,7 @@ pub(super) struct Inputs {
 /// Bytes of device memory: both places, and the tensors of a step's batches.
 pub(super) fn bytes(source: Source) -> u64 {
     let places = 2 * (HEADER + source.accumulate * source.batch_bytes());
-    let frames = source.accumulate * source.batch * (source.seen + FRAMES_OUT);
+    let frames = source.accumulate * source.batch * source.steps;
     (places + frames * source.side * source.side * CHANNELS * DType::F16.bytes()) as u64
 }
 
@@ -39,7 +38,7 @@ impl Inputs {
         let tensor = |frames| {
             Tensor::cuda_zeros(cuda, [source.batch, frames, source.side, source.side, CHANNELS], DType::F16)
         };
-        let batches = (0..source.accumulate).map(|_| Ok((tensor(source.seen)?, tensor(FRAMES_OUT)?)));
+        let batches = (0..source.accumulate).map(|_| Ok((tensor(source.seen)?, tensor(source.predicted())?)));
         Ok(Self {
             feeds: [UploadBuffer::new(cuda, bytes)?, UploadBuffer::new(cuda, bytes)?],
             batches: batches.collect::<Result<_>>()?,
@@ -80,7 +79,9 @@ impl Inputs {
         cuda.driver().copy(rate_to, buffer.address(), 8, cuda.compute_stream())?;
         for (i, (frames, target)) in batches.iter().enumerate() {
             let from = buffer.address_of(HEADER + i * bytes)?;
-            for (tensor, first, count) in [(frames, 0, source.seen), (target, source.seen, FRAMES_OUT)] {
+            for (tensor, first, count) in
+                [(frames, 0, source.seen), (target, source.seen, source.predicted())]
+            {
                 let frames = Frames {
                     sequences: source.batch as u32,
                     steps: source.steps as u32,
