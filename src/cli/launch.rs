@@ -43,21 +43,21 @@ pub struct LaunchArgs {
     /// File with the job's secret token, the same on all machines, readable by its owner only (mode 0600)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Command that every rank runs
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    /// Command that every rank runs, for example `train`, with its own options; all that follows it is its own
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
 Examples:
-  ssmv-raw launch --nproc 8 -- train --preset base --out runs/base
-  ssmv-raw launch --nproc auto --max-restarts 3 -- train --preset base --out runs/base
+  ssmv-raw launch --nproc 8 train --preset base --out runs/base
+  ssmv-raw launch --nproc auto --max-restarts 3 train --preset base --out runs/base
 
 On two machines, a and b, with a file `token` of 64 hexadecimal digits on both; on b with --node-rank 1:
   ssmv-raw launch --nproc 8 --nnodes 2 --node-rank 0 \\
     --master-addr a --master-port 29400 --token-file token \\
-    -- train --preset base --out runs/base";
+    train --preset base --out runs/base";
 
 /// Number of ranks on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

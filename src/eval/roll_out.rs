@@ -110,6 +110,22 @@ mod tests {
             assert_eq!(rolled[b * 3 * frame..][..2 * frame], first[b * 2 * frame..][..2 * frame]);
             assert_eq!(rolled[(b * 3 + 2) * frame..][..frame], second[b * 2 * frame..][..frame]);
         }
+        // Blocks longer than the window: its last frames are the next window.
+        let preset = Preset::find("nano").unwrap().with(32, 5).unwrap();
+        let long = Predictor::new(&preset, 1, DType::F32).unwrap();
+        let first = long.predict(&frames).unwrap();
+        let first = first.values::<f32>().unwrap();
+        let last =
+            |b: usize| first[(b * 5 + 1) * frame..(b + 1) * 5 * frame].iter().map(|v| v.clamp(0.0, 1.0));
+        let window: Vec<f32> = last(0).chain(last(1)).collect();
+        let second = long.predict(&Tensor::new([2, 4, 32, 32, 3], &window).unwrap()).unwrap();
+        let second = second.values::<f32>().unwrap();
+        let rolled = roll_out(&long, &frames, 7).unwrap();
+        let rolled = rolled.values::<f32>().unwrap();
+        for b in 0..2 {
+            assert_eq!(rolled[b * 7 * frame..][..5 * frame], first[b * 5 * frame..][..5 * frame]);
+            assert_eq!(rolled[(b * 7 + 5) * frame..][..2 * frame], second[b * 5 * frame..][..2 * frame]);
+        }
         assert_eq!(roll_out(&model, &frames, 1).unwrap().shape()[1], 1);
         for shape in [[1, 2, 32, 32, 3], [0, 4, 32, 32, 3], [1, 4, 64, 64, 3], [1, 4, 32, 32, 1]] {
             assert!(roll_out(&model, &Tensor::zeros(shape, DType::F32).unwrap(), 2).is_err(), "{shape:?}");

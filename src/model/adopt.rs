@@ -119,7 +119,7 @@ fn per_frame(name: &str) -> bool {
 /// True if the shapes have the same rows for each of their frames, and the same other extents.
 fn same_frames(theirs: &[usize], frames: usize, ours: &[usize], our_frames: usize) -> bool {
     let rows = |shape: &[usize], frames: usize| {
-        shape.first().filter(|rows| frames > 0 && *rows % frames == 0).map(|rows| rows / frames)
+        shape.first().filter(|rows| frames > 0 && rows.is_multiple_of(frames)).map(|rows| rows / frames)
     };
     let same = rows(theirs, frames).is_some_and(|rows_of_one| rows(ours, our_frames) == Some(rows_of_one));
     same && theirs.get(1..) == ours.get(1..)

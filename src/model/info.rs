@@ -50,7 +50,7 @@ pub struct Info {
 /// # Errors
 /// [`Error::Usage`] for numbers whose products exceed 2⁶³.
 pub fn info(preset: &Preset, frames_in: usize, batch_size: usize) -> Result<Info> {
-    // More than all weights at every pixel of every frame, so that no sum below overflows.
+    // More operations than a frame takes in the largest model, so that no sum below overflows.
     let macs = (frames_in as u64).checked_add(TAPS as u64).and_then(|n| n.checked_mul(1 << 52));
     if macs.is_none()
         || frames_in.checked_mul(batch_size.max(1)).is_none_or(|n| n > usize::MAX / preset.frames_out)

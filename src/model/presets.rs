@@ -133,7 +133,7 @@ impl Preset {
         let [least, most] = SIZES;
         // The decoder doubles its start map, of at least one pixel, at each step.
         let least = least.max(1 << (self.decoder.len() - 1));
-        if size % SIZE_STEP != 0 || !(least..=most).contains(&size) {
+        if !size.is_multiple_of(SIZE_STEP) || !(least..=most).contains(&size) {
             return Err(Error::Usage(format!(
                 "the model `{}` takes frames whose side is a multiple of {SIZE_STEP} from {least} to {most} pixels, not {size}",
                 self.name

@@ -260,6 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn other_sizes_are_recognised_by_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        for (i, (name, size, frames_out)) in
+            [("nano", 32, 2), ("nano", 48, 5), ("nano", 64, 1), ("tiny", 32, 3)].into_iter().enumerate()
+        {
+            let preset = Preset::find(name).unwrap().with(size, frames_out).unwrap();
+            let model = Predictor::new(&preset, 0, DType::F32).unwrap();
+            let checkpoint = saved(&folder.path().join(i.to_string()), &model, Vec::new());
+            assert_eq!(recognise(checkpoint.model()).unwrap(), preset);
+            import(&mut Predictor::zeros(&preset, DType::F32).unwrap(), checkpoint.model()).unwrap();
+        }
+    }
+
+    #[test]
     fn a_file_of_another_model_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let nano = Predictor::new(Preset::find("nano").unwrap(), 0, DType::F32).unwrap();

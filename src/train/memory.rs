@@ -8,12 +8,15 @@ use crate::{
     Error, Result,
     config::TrainConfig,
     device,
-    model::{Preset, outline},
+    model::{FRAMES_OUT, Preset, outline},
 };
 
 /// Number of maps of the stem's size that a step holds at its peak, activations and gradients together: measured on
 /// `tiny` (19.5) and `small` (19).
 const MAPS: u64 = 20;
+/// Number of all maps of the decoder that a step holds for each predicted frame beyond the two that [`MAPS`] includes:
+/// measured with 20 frames on `tiny` (5.4) and `small` (8.5).
+const FRAME_MAPS: u64 = 9;
 /// The part 1/n of a device's free memory that is left for the kernels' code.
 const CODE_SHARE: u64 = 32;
 /// f32 values per parameter: the value, its gradient, two moments.
@@ -41,7 +44,11 @@ fn addresses_left() -> Option<u64> {
 
 fn fits(config: &TrainConfig, preset: &Preset, parameters: usize, free: u64) -> Result<()> {
     let side = (preset.size / 2) as u64;
-    let sample = MAPS * config.frames_in as u64 * side * side * preset.stem as u64 * 4;
+    let up = |(i, channels): (usize, &usize)| ((preset.start() << i) as u64).pow(2) * *channels as u64;
+    let frame: u64 = preset.decoder.iter().enumerate().skip(1).map(up).sum();
+    let more_frames = preset.frames_out.saturating_sub(FRAMES_OUT) as u64;
+    let sample = MAPS * config.frames_in as u64 * side * side * preset.stem as u64 * 4
+        + FRAME_MAPS * more_frames * frame * 4;
     let copies = COPIES + u64::from(config.ema.is_some());
     let model = parameters as u64 * 4 * copies;
     let need = sample.saturating_mul(config.batch_size as u64).saturating_add(model);
@@ -107,6 +114,14 @@ mod tests {
             assert!(error.contains("65536") && error.contains("would fit"), "{error}");
             let error = fits(&config, preset, parameters, 1 << 20).unwrap_err().to_string();
             assert!(error.contains("--preset"), "{error}");
+            // Twenty frames need several times the memory of two.
+            let most = preset.with(preset.size, 20).unwrap();
+            let batch = TrainConfig { batch_size: 64, ..config.clone() };
+            let largest = |preset: &Preset| {
+                let fit = |free: &u64| fits(&batch, preset, 0, *free << 20).is_ok();
+                (1..1 << 20).find(fit).unwrap()
+            };
+            assert!(largest(&most) > largest(preset) * 3 / 2, "{}", preset.name);
         }
     }
 }

@@ -57,15 +57,26 @@ fn without_a_gpu_auto_is_a_single_rank() {
 }
 
 #[test]
+fn the_command_needs_no_dashes_before_it() {
+    let [with, without] = ["launch --nproc 1 -- info --json", "launch --nproc 1 info --json"].map(run);
+    assert_eq!(without.status.code(), Some(0), "{}", String::from_utf8_lossy(&without.stderr));
+    assert!(!without.stdout.is_empty());
+    assert_eq!(without.stdout, with.stdout);
+}
+
+#[test]
 fn wrong_usage_is_one_line() {
     for (arguments, parts) in [
         ("launch -- info", &["--nproc"][..]),
         ("launch --nproc 0 -- info", &["--nproc", "1 to 1024"]),
         ("launch --nproc 2", &["COMMAND"]),
-        ("launch --nproc 2 info", &["info"]),
+        ("launch --nproc 2 --bogus info", &["--bogus"]),
+        ("launch --nproc 2 launch --nproc 2 info", &["launch cannot start launch"]),
+        ("launch --nproc 2 tarin", &["the command of a rank", "'tarin'", "'train'"]),
+        ("launch --nproc 2 train --batchsize 3", &["the command of a rank", "'--batch-size'"]),
         ("launch --nproc 2 -- tarin", &["the command of a rank", "'tarin'", "'train'"]),
         ("launch --nproc 2 -- train --batchsize 3", &["the command of a rank", "'--batch-size'"]),
-        ("launch --nproc 2 -- launch --nproc 2 -- info", &["launch cannot run after"]),
+        ("launch --nproc 2 -- launch --nproc 2 -- info", &["launch cannot start launch"]),
         ("launch --nproc 2 --master-port 0 -- info", &["--master-port"]),
         ("launch --nproc 2 --max-restarts 1 -- train", &["--max-restarts", "--out"]),
         ("launch --nproc 2 --max-restarts 1 -- info", &["--max-restarts", "train"]),

@@ -47,7 +47,7 @@ fn pickle(path: &Path) -> String {
     let to = Path::new(&*name).with_extension("safetensors");
     let to = to.to_string_lossy();
     format!(
-        "is a pickle of Python, which can run any code when it is read; convert it with these two lines of Python:\n\
+        "is a pickle of Python, which can run any code when it is read; these two lines of Python convert it\n\
          import torch, safetensors.torch\n\
          safetensors.torch.save_file({{k: v.contiguous() for k, v in torch.load({name:?}, weights_only=True).items()}}, {to:?})"
     )
