@@ -58,8 +58,11 @@ fn frames_and_size_go_from_training_to_prediction() {
     assert_eq!((frames("next"), frames("roll_out")), (5, 7));
 
     done(folder, "data make --out a.npy --canvas 48 --digit-size 21 --sequences 2 --frames 12 --split test");
-    done(folder, "predict --checkpoint bare.safetensors --input a.npy --output next.npy --layout tnhw");
-    done(folder, "predict --checkpoint run --input a.npy --output more.npy --frames 8");
+    done(
+        folder,
+        "predict --checkpoint bare.safetensors --input a.npy --output next.npy --layout tnhw --index 0",
+    );
+    done(folder, "predict --checkpoint run --input a.npy --output more.npy --frames 8 --index 0");
     let [next, more] = ["next.npy", "more.npy"].map(|name| std::fs::read(folder.join(name)).unwrap());
     // A header of 128 bytes, then float32.
     assert_eq!((next.len(), more.len()), (128 + 5 * 48 * 48 * 4, 128 + 8 * 48 * 48 * 4));
