@@ -74,6 +74,8 @@ enum Form {
     Folder,
 }
 
+/// Sequences that are predicted together.
+const BATCH: usize = 16;
 /// Sequences in a picture, unless one is picked.
 const DRAWN: usize = 4;
 /// Maximum size in bytes of all predictions: 1 GiB.
@@ -124,19 +126,28 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     if args.index.is_none() && clips.len() < clips.total() {
         ui.note(&format!("the first {} of {} sequences are drawn (--index)", clips.len(), clips.total()));
     }
+    let count = args.frames.map_or(model.preset().frames_out, |n| n as usize);
     let mut progress = ui.progress(clips.len() as u64);
     let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-    for clip in 0..clips.len() {
-        let row = predict(args, &*model, trained, &clips, clip)?;
-        bytes += size_of_val(&row.prediction.values[..]);
-        if bytes > MAX_BYTES {
-            return Err(Error::file(
-                &args.input,
-                "has too many sequences: their predictions exceed 1 GiB; use --index",
-            ));
+    for first in (0..clips.len()).step_by(BATCH) {
+        let batch = first..clips.len().min(first + BATCH);
+        let given = batch
+            .clone()
+            .map(|clip| given(args, trained, count, &clips, clip))
+            .collect::<Result<Vec<_>>>()?;
+        // Sequences of as many frames are predicted together.
+        for alike in given.chunk_by(|a, b| a.input.frames == b.input.frames) {
+            let predictions = roll_out(&*model, alike, count)?;
+            for (Given { input, truth }, prediction) in alike.iter().cloned().zip(predictions) {
+                bytes += size_of_val(&prediction.values[..]);
+                rows.push(Row { input, truth, prediction });
+            }
         }
-        rows.push(row);
-        progress.set(clip as u64 + 1, &format!("{} sequences", clip + 1));
+        if bytes > MAX_BYTES {
+            let message = "has too many sequences: their predictions exceed 1 GiB; use --index";
+            return Err(Error::file(&args.input, message));
+        }
+        progress.set(batch.end as u64, &format!("{} sequences", batch.end));
     }
     drop(progress);
     ui.note(&plan(&rows));
@@ -164,14 +175,15 @@ fn form(output: &Path) -> Result<Form> {
     }
 }
 
-/// Splits a sequence into inputs and truth, and predicts. `trained` is the number of input frames in training.
-fn predict(
-    args: &PredictArgs,
-    model: &dyn Predict,
-    trained: usize,
-    clips: &Clips,
-    clip: usize,
-) -> Result<Row> {
+/// A sequence before its prediction: what the model reads, and the next frames that were given.
+#[derive(Clone)]
+struct Given {
+    input: Clip,
+    truth: Option<Clip>,
+}
+
+/// Splits a sequence into inputs and the truth of `count` frames. `trained` is the number of input frames in training.
+fn given(args: &PredictArgs, trained: usize, count: usize, clips: &Clips, clip: usize) -> Result<Given> {
     let number = clip + args.index.map_or(0, |index| index as usize);
     let fail = |message: String| Err(Error::file(&args.input, format!("sequence {number} {message}")));
     let frames = clips.frames(clip);
@@ -186,18 +198,15 @@ fn predict(
         None => trained.min(frames),
     };
     let clip = Clip::read(clips, clip)?;
-    let input = clip.slice(0..frames_in)?;
-    let count = args.frames.map_or(model.preset().frames_out, |n| n as usize);
-    let truth = clip.slice(frames_in..frames_in + count).ok();
-    let prediction = Clip::new(clip.size(), roll_out(model, &input, count)?)?;
-    Ok(Row { input, truth, prediction })
+    Ok(Given { input: clip.slice(0..frames_in)?, truth: clip.slice(frames_in..frames_in + count).ok() })
 }
 
-/// The predicted frames, [count, S, S, C].
-fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>> {
-    let shape = [1, input.frames, input.height, input.width, CHANNELS];
+/// The next `count` frames of sequences with as many input frames, all of one size.
+fn roll_out(model: &dyn Predict, given: &[Given], count: usize) -> Result<Vec<Clip>> {
+    let Some(Given { input: first, .. }) = given.first() else { return Ok(Vec::new()) };
+    let shape = [given.len(), first.frames, first.height, first.width, CHANNELS];
     let frames = Tensor::build(shape, |colours: &mut [f32]| {
-        let pixels = input.values.chunks_exact(input.channels);
+        let pixels = given.iter().flat_map(|given| given.input.values.chunks_exact(first.channels));
         for (colours, pixel) in colours.chunks_exact_mut(CHANNELS).zip(pixels) {
             match *pixel {
                 [grey] => colours.fill(grey),
@@ -205,13 +214,14 @@ fn roll_out(model: &dyn Predict, input: &Clip, count: usize) -> Result<Vec<f32>>
             }
         }
     })?;
-    let values = crate::model::frames::to_values(&eval::roll_out(model, &frames, count)?, input.channels)?;
-    match values.iter().find(|v| !v.is_finite()) {
-        Some(value) => {
-            Err(Error::Failure(format!("the model predicts {value}: its weights are out of range")))
-        }
-        None => Ok(values),
+    let values = crate::model::frames::to_values(&eval::roll_out(model, &frames, count)?, first.channels)?;
+    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+        return Err(Error::Failure(format!("the model predicts {value}: its weights are out of range")));
     }
+    values
+        .chunks_exact(values.len() / given.len())
+        .map(|clip| Clip::new(first.size(), clip.to_vec()))
+        .collect()
 }
 
 /// What was read and predicted, in one line.

@@ -149,7 +149,8 @@ options! {
     }
     "Data" {
         /// `digits` (built in), MNIST's IDX files or their folder, or clips: an .npy or .npz array, a GIF, an animated PNG, a
-        /// video (through ffmpeg), a folder of these or of folders of PNG or JPEG frames; docs/data.md has the details
+        /// video (through ffmpeg), a folder of these or of folders of PNG or JPEG frames; docs/data.md has the details.
+        /// Colours stay colours; of grey clips, the model sees the grey three times and predicts the mean of its three channels
         #[arg(value_name = "digits|PATH")]
         data: String => String, Any, ["digits".to_owned()];
         /// Order of an array's axes

@@ -232,6 +232,10 @@ impl Dataset {
             }
             usable => {
                 let (train, test) = usable.split_at(usable.len() - usable.len().div_ceil(10));
+                notes.push(format!(
+                    "the last {} sequences are for testing, the others for training",
+                    test.len()
+                ));
                 (all(train), all(test))
             }
         };
