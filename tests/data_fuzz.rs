@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use ssmv_raw::clips::{Cache, ClipOptions, Clips, Frame, Layout};
 use ssmv_raw::data::idx;
 use ssmv_raw::data::npy::{self, Dtype, Header};
+use ssmv_raw::media::{Animation, Image, write_gif};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -117,8 +118,66 @@ proptest! {
     }
 }
 
+/// A file of each kind that is decoded, small enough for changes to hit what matters.
+fn encoded(kind: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("a.{kind}"));
+    let picture = |t: u8| Image::grey(6, 5, &(0..30).map(|i| i * 8 + t).collect::<Vec<_>>());
+    match kind {
+        "gif" => {
+            let frames = (0..3).map(picture).collect();
+            write_gif(&path, &Animation { frames, delays_cs: vec![5, 0, 9] }).unwrap();
+        }
+        "png" => {
+            let mut encoder = png::Encoder::new(std::fs::File::create(&path).unwrap(), 6, 5);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_animated(3, 0).unwrap();
+            let mut writer = encoder.write_header().unwrap();
+            (0..3).for_each(|t| writer.write_image_data(picture(t).pixels.as_flattened()).unwrap());
+            writer.finish().unwrap();
+        }
+        "npz" => {
+            let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+            archive.start_file("frames.npy", zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(&npy_file()).unwrap();
+            archive.finish().unwrap();
+        }
+        _ => return include_bytes!("clips_data/two-colours.jpg").to_vec(),
+    }
+    std::fs::read(path).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn changed_pictures_and_archives(changes in changes(), length in -200isize..70, fps in proptest::option::of(1.0..50.0)) {
+        let root = tempfile::tempdir().unwrap();
+        let options = ClipOptions { fps, ..ClipOptions::default() };
+        for kind in ["gif", "png", "npz", "jpg"] {
+            let bytes = mutate(encoded(kind), &changes, length);
+            let name = format!("a.{kind}");
+            let folder = root.path().join(kind);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join(&name), bytes).unwrap();
+            // A JPEG is a frame of its folder.
+            let path = if kind == "jpg" { folder } else { folder.join(&name) };
+            read_clips(&path, &options, &name);
+        }
+    }
+}
+
 #[test]
 fn unchanged_files_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    for (kind, frames) in [("gif", 3), ("png", 3), ("npz", 2)] {
+        let path = root.path().join(format!("a.{kind}"));
+        std::fs::write(&path, encoded(kind)).unwrap();
+        let clips =
+            Clips::open(&path, &ClipOptions::default(), Some(8), 0..9, Cache::Unnamed, &mut |_, _| ())
+                .unwrap();
+        assert_eq!(clips.frames(0), frames, "{kind}");
+    }
     let idx = idx_file([3, 5, 4], &[9; 60]);
     for bytes in [&idx, &gzip(&idx)] {
         assert_eq!(idx::images_from(&bytes[..], Path::new("a")).unwrap().pixels, [9; 60]);
