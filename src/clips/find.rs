@@ -63,7 +63,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
                 Some(clip) => Ok(Found::Files(vec![clip])),
                 None => Err(Error::file(
                     path,
-                    "is no clip: give an .npy or .npz array, a GIF, an animated PNG, a video, or a folder of clips or \
+                    "is not a clip: give an .npy or .npz array, a GIF, an animated PNG, a video, or a folder of clips or \
                      of PNG or JPEG frames",
                 )),
             },
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(files(&at("clip-2")), [ClipFile::Pictures(frames("clip-2"))]);
         let error = |path: &Path| find(path).unwrap_err().to_string();
         assert!(error(&at("empty")).contains("neither pictures nor clips"));
-        assert!(error(&at("notes.txt")).contains("is no clip"));
+        assert!(error(&at("notes.txt")).contains("is not a clip"));
         write_png(&at("loose.png"), &Image::new(1, 1, [0; 3])).unwrap();
         assert!(error(root.path()).contains("loose.png"));
     }

@@ -307,7 +307,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
 /// any other axis; true for everything else, which has no layout.
 ///
 /// # Errors
-/// [`Error::File`] for an .npy file that is no array of clips.
+/// [`Error::File`] for an .npy file that is not an array of clips.
 pub fn layout_fits(path: &Path, layout: Layout) -> Result<bool> {
     if path.is_dir() || find(path)? != Found::Npy {
         return Ok(true);

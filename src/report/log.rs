@@ -68,7 +68,7 @@ pub struct Log {
     pub steps: u64,
     /// Sum over the steps of the seconds that a sequence took.
     pub seconds_per_sequence: f64,
-    /// Whole lines that are no records.
+    /// Whole lines that are not records.
     pub damaged: u64,
 }
 
